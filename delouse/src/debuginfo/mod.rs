@@ -1,0 +1,1 @@
+//! ELF modules and DWARF: which file is mapped where, symbols and lines of an address, types.

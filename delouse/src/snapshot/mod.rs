@@ -1,0 +1,145 @@
+//! A process at one moment: memory, mappings, threads with registers.
+//!
+//! Everything that delouse tells is read from a [`Snapshot`], never from the live program itself. The
+//! layers above (`threads`, `tasks`, `waits`) cannot tell a forked image from a core file of yesterday,
+//! which is what makes them testable, fuzzable and harmless.
+
+use std::ops::Range;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Memory, mappings and threads of one process at one moment.
+///
+/// Addresses are those of the process that was captured. Nothing here may block for long, and nothing
+/// panics on an address that is not mapped.
+pub(crate) trait Snapshot: Send + Sync {
+    /// Copies memory from `address` on into `buf` and returns how many bytes could be read without a
+    /// gap: 0 where nothing is mapped, less than `buf.len()` where the mapping ends.
+    fn read(&self, address: u64, buf: &mut [u8]) -> usize;
+
+    /// The mappings, ordered by address, not overlapping.
+    fn mappings(&self) -> &[Mapping];
+
+    /// The threads, ordered by id. Those that could not be captured are listed with the reason.
+    fn threads(&self) -> &[Thread];
+
+    /// How this image came to be, and what is wrong with it.
+    fn capture(&self) -> &Capture;
+
+    /// The little-endian word at `address`.
+    fn read_u64(&self, address: u64) -> Option<u64> {
+        let mut word = [0; 8];
+        (self.read(address, &mut word) == 8).then(|| u64::from_le_bytes(word))
+    }
+
+    /// The mapping that holds `address`.
+    fn mapping(&self, address: u64) -> Option<&Mapping> {
+        let mappings = self.mappings();
+        let after = mappings.partition_point(|m| m.range.start <= address);
+        mappings[..after].last().filter(|m| m.range.contains(&address))
+    }
+}
+
+/// One line of `/proc/self/maps`, or one segment of a core file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Mapping {
+    /// Addresses, end exclusive.
+    pub(crate) range: Range<u64>,
+    /// Whether the program may read it.
+    pub(crate) read: bool,
+    /// Whether the program may write it.
+    pub(crate) write: bool,
+    /// Whether it holds code.
+    pub(crate) execute: bool,
+    /// Shared mappings go on changing after a fork.
+    pub(crate) shared: bool,
+    /// Offset of `range.start` in the file, in bytes.
+    pub(crate) offset: u64,
+    /// Device and inode of the file, 0 where the source does not say.
+    pub(crate) device: u64,
+    /// See `device`.
+    pub(crate) inode: u64,
+    /// The file, or the kernel's name in brackets (`[stack]`, `[vdso]`, `[heap]`), or nothing.
+    pub(crate) path: Option<PathBuf>,
+}
+
+/// One OS thread.
+#[derive(Debug, Clone)]
+pub(crate) struct Thread {
+    /// The kernel's thread id.
+    pub(crate) tid: i32,
+    /// `comm`: at most 15 bytes, not unique.
+    pub(crate) name: String,
+    /// The letter of `/proc/PID/stat`: R running, S sleeping, D uninterruptible, …; `None` in a core file
+    /// that does not tell.
+    pub(crate) state: Option<char>,
+    /// Processor time used so far, user and system.
+    pub(crate) cpu: Option<Duration>,
+    /// The registers at the moment of capture, or why there are none.
+    pub(crate) registers: Result<Registers, Unavailable>,
+    /// The thread's live stack, from its stack pointer upwards, where the capture copied it: such a copy
+    /// goes with `registers`, while the memory of a live snapshot has moved on.
+    pub(crate) stack: Option<StackCopy>,
+}
+
+/// The registers that unwinding and thread locals need. Names are x86_64's, see the accessors for the
+/// meaning on each architecture.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Registers {
+    /// Program counter: rip, pc.
+    pub(crate) pc: u64,
+    /// Stack pointer: rsp, sp.
+    pub(crate) sp: u64,
+    /// Frame pointer: rbp, x29.
+    pub(crate) fp: u64,
+    /// Link register: x30 on aarch64, 0 elsewhere.
+    pub(crate) lr: u64,
+    /// Base of the thread locals: fs_base, tpidr_el0.
+    pub(crate) tls: u64,
+}
+
+/// A piece of a thread's stack, copied at the moment its registers were read.
+#[derive(Debug, Clone)]
+pub(crate) struct StackCopy {
+    /// Address of the first byte.
+    pub(crate) base: u64,
+    /// The bytes, which may stop before the stack's end where the slot was full.
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// Why a thread gave no registers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unavailable {
+    /// It blocks the capture's signal.
+    SignalBlocked,
+    /// It waits in `sigwait` for the capture's signal and would take it for its own.
+    SigWait,
+    /// Uninterruptible sleep (state D).
+    Uninterruptible,
+    /// Stopped by a tracer or by SIGSTOP.
+    Stopped,
+    /// It ended while it was captured.
+    Exited,
+    /// It did not answer before the deadline.
+    NoAnswer,
+    /// No free slot to capture it into.
+    NoSlot,
+    /// The source does not hold registers of other threads (see the capture's notes).
+    NotCaptured,
+}
+
+/// How a capture went: the field `capture` of every answer that comes from one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Capture {
+    /// How long the program stood still for it, in microseconds.
+    pub pause_us: u64,
+    /// From the request to the answer's last byte being ready, in microseconds.
+    pub total_us: u64,
+    /// Whether everything shown was true at one single moment.
+    pub consistent: bool,
+    /// What is missing or doubtful, each with what to do about it.
+    pub notes: Vec<String>,
+}
