@@ -1,0 +1,1 @@
+//! The attribute `#[delouse::main]`: parse, expand, nothing else.

