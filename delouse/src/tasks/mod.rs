@@ -1,13 +1,16 @@
 //! Every task of every runtime: state, async stack as a tree, what each leaf waits for.
 
+pub(crate) mod engine;
+pub(crate) mod roots;
+mod taskdump;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// One task, as every engine tells it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Task {
-    /// tokio's task id (`tokio::task::Id`); `main` futures have none and get an id of delouse's own,
-    /// counted down from `u64::MAX`.
+    /// tokio's task id (`tokio::task::Id`), which is never 0; 0 for a `main` future, which has none.
     pub id: u64,
     /// What kind of root it is.
     pub kind: TaskKind,
@@ -21,6 +24,9 @@ pub struct Task {
     pub stack: Vec<Frame>,
     /// What its leaves wait for.
     pub waits_on: Vec<WaitsOn>,
+    /// The engine's own text, where it has one that says more than `stack`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
 }
 
 /// What kind of root a task is.

@@ -1,5 +1,7 @@
 //! Every OS thread's stack.
 
+pub(crate) mod portable;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

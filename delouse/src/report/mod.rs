@@ -1,0 +1,7 @@
+//! Answers: one model each, for JSON as it is, for people as text.
+
+mod tasks;
+mod threads;
+
+pub use tasks::TasksAnswer;
+pub use threads::ThreadsAnswer;
