@@ -1,0 +1,2 @@
+#[delouse::main]
+async fn main(_arguments: Vec<String>) {}

@@ -1,0 +1,9 @@
+#[delouse::main]
+const async fn constant() {}
+
+#[delouse::main]
+async unsafe fn needs_unsafe() {}
+
+fn main() {
+    needs_unsafe();
+}
