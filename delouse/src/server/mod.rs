@@ -11,7 +11,7 @@ mod gate;
 mod log;
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 use std::{fmt, io, thread};
 
@@ -37,7 +37,7 @@ const STOP: Duration = Duration::from_millis(200);
 pub(crate) struct Server {
     address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
-    stopped: mpsc::Receiver<()>,
+    stopped: Mutex<mpsc::Receiver<()>>,
 }
 
 /// Why the server does not run.
@@ -81,7 +81,7 @@ pub(crate) fn start(settings: Settings) -> Result<Server, StartError> {
             return Err(StartError::Build("its thread panicked".to_owned()));
         }
     };
-    Ok(Server { address, stop: Some(stop), stopped })
+    Ok(Server { address, stop: Some(stop), stopped: Mutex::new(stopped) })
 }
 
 impl Server {
@@ -96,7 +96,9 @@ impl Drop for Server {
         if let Some(stop) = self.stop.take() {
             let _gone = stop.send(());
         }
-        let _late = self.stopped.recv_timeout(STOP);
+        if let Ok(stopped) = self.stopped.get_mut() {
+            let _late = stopped.recv_timeout(STOP);
+        }
     }
 }
 

@@ -92,9 +92,7 @@ mod engine {
             let mut list = TaskList::default();
             for (number, handle) in runtimes.into_iter().enumerate() {
                 let runtime = handle.name().map_or_else(|| number.to_string(), str::to_owned);
-                let asked = Instant::now();
-                let dump = self.dump(handle)?;
-                list.capture.pause_us += u64::try_from(asked.elapsed().as_micros()).unwrap_or(u64::MAX);
+                let dump = self.dump(handle, &mut list.capture)?;
                 list.tasks.extend(dump.into_iter().map(|t| Task { runtime: Some(runtime.clone()), ..t }));
             }
             list.tasks.extend(roots.mains().iter().map(|main| Task {
@@ -108,7 +106,7 @@ mod engine {
             }));
             list.tasks.sort_by_key(|t| t.id);
             list.capture = Capture {
-                total_us: u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX),
+                total_us: micros(begun),
                 consistent: false,
                 notes: vec![
                     "tokio's task dump cannot see inside main's future, LocalSet children, or a task that \
@@ -122,7 +120,7 @@ mod engine {
     }
 
     impl Taskdump {
-        fn dump(&self, handle: &Handle) -> Result<Vec<Task>, EngineError> {
+        fn dump(&self, handle: &Handle, capture: &mut Capture) -> Result<Vec<Task>, EngineError> {
             if self.pending.0.load(Ordering::Acquire) > 0 {
                 return refuse(
                     "tokio's task dump was asked before and has not come back: the runtime may stand \
@@ -132,6 +130,7 @@ mod engine {
             let metrics = handle.metrics();
             check_queues(&metrics)?;
             let (reply, answer) = mpsc::sync_channel(1);
+            let asked = Instant::now();
             match handle.runtime_flavor() {
                 RuntimeFlavor::CurrentThread => self.ask_inside(handle, reply)?,
                 _ => {
@@ -140,7 +139,11 @@ mod engine {
                 }
             }
             match answer.recv_timeout(DEADLINE) {
-                Ok(tasks) => Ok(tasks),
+                // Reading symbols takes longer than the dump: it is done here, not in the deadline's time.
+                Ok((dump, own)) => {
+                    capture.pause_us += micros(asked);
+                    Ok(tasks(&dump, own))
+                }
                 Err(mpsc::RecvTimeoutError::Timeout) => refuse(&format!(
                     "tokio's task dump did not come back within {DEADLINE:?}; it is not asked again until \
                      it does. Try /stacktrace/rust"
@@ -158,7 +161,7 @@ mod engine {
             let spawned = thread.spawn(move || {
                 let _pending = pending;
                 let Ok(runtime) = tokio::runtime::Builder::new_current_thread().build() else { return };
-                let _gone = reply.send(tasks(&runtime.block_on(handle.dump()), None));
+                let _gone = reply.send((runtime.block_on(handle.dump()), None));
             });
             spawned.map(drop).or_else(|error| refuse(&format!("no thread for tokio's task dump: {error}")))
         }
@@ -179,11 +182,8 @@ mod engine {
                         Err(_) => Poll::Ready(None),
                     }
                 });
-                let own = tokio::task::id();
                 if let Some(dump) = dump.await {
-                    // Printing traces costs more than taking them: not on the program's only thread.
-                    let printing = std::thread::Builder::new().name("delouse-dump".to_owned());
-                    let _none = printing.spawn(move || reply.send(tasks(&dump, Some(own))));
+                    let _gone = reply.send((dump, Some(tokio::task::id())));
                 }
             });
             if first_poll.recv_timeout(PING).is_ok() {
@@ -197,7 +197,8 @@ mod engine {
         }
     }
 
-    type Reply = mpsc::SyncSender<Vec<Task>>;
+    /// The dump, and the id of the task that asked for it: that one is ours.
+    type Reply = mpsc::SyncSender<(Dump, Option<tokio::task::Id>)>;
 
     impl Pending {
         fn begin(self: &Arc<Self>) -> PendingGuard {
@@ -212,6 +213,10 @@ mod engine {
         fn drop(&mut self) {
             self.0.0.fetch_sub(1, Ordering::AcqRel);
         }
+    }
+
+    fn micros(since: Instant) -> u64 {
+        u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
     fn refuse<T>(reason: &str) -> Result<T, EngineError> {
@@ -232,11 +237,11 @@ mod engine {
 
     /// A worker answers the ping by being parked, or by having polled since.
     ///
-    /// `worker_park_unpark_count` is odd while the worker is awake; `worker_poll_count` is brought up to
+    /// `worker_park_unpark_count` is even while the worker is awake; `worker_poll_count` is brought up to
     /// date when the worker parks and at its maintenance, every 61 polls (tokio's `event_interval`).
     fn check_workers(metrics: &RuntimeMetrics) -> Result<(), EngineError> {
         let sign = |w| (metrics.worker_park_unpark_count(w), metrics.worker_poll_count(w));
-        let awake = |w: &usize| metrics.worker_park_unpark_count(*w) % 2 == 1;
+        let awake = |w: &usize| metrics.worker_park_unpark_count(*w) % 2 == 0;
         let first: Vec<_> =
             (0..metrics.num_workers()).filter(awake).map(|worker| (worker, sign(worker))).collect();
         let mut silent = first;

@@ -10,7 +10,7 @@ use crate::server::answer::Answer;
 ///
 /// The OpenAPI description of all endpoints; with `?format=text`, the same in a few lines.
 #[endpoint { method = GET, path = "/" }]
-pub(super) async fn openapi(
+pub(super) async fn index(
     request: RequestContext<Context>,
     query: Query<Common>,
 ) -> Result<Answer<serde_json::Value>, HttpError> {

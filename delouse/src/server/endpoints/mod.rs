@@ -24,9 +24,9 @@ pub(crate) struct Common {
 pub(crate) fn api() -> ApiDescription<Context> {
     let mut api = ApiDescription::new();
     let registered = [
-        api.register(index::openapi),
-        api.register(stacktrace::tokio),
-        api.register(stacktrace::rust),
+        api.register(index::index),
+        api.register(stacktrace::stacktrace_tokio),
+        api.register(stacktrace::stacktrace_rust),
     ];
     debug_assert!(registered.iter().all(Result::is_ok), "{registered:?}");
     api

@@ -23,7 +23,7 @@ pub(super) struct TasksQuery {
 
 /// Every task: its async stack, its state, what it waits for
 #[endpoint { method = GET, path = "/stacktrace/tokio" }]
-pub(super) async fn tokio(
+pub(super) async fn stacktrace_tokio(
     request: RequestContext<Context>,
     query: Query<TasksQuery>,
 ) -> Result<Answer<TasksAnswer>, HttpError> {
@@ -43,7 +43,7 @@ pub(super) async fn tokio(
 
 /// Every OS thread: its stack, its state, what it runs
 #[endpoint { method = GET, path = "/stacktrace/rust" }]
-pub(super) async fn rust(
+pub(super) async fn stacktrace_rust(
     request: RequestContext<Context>,
     query: Query<Common>,
 ) -> Result<Answer<ThreadsAnswer>, HttpError> {
