@@ -1,11 +1,13 @@
 //! The answer of `/stacktrace/tokio`.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::path::shorten;
 use crate::snapshot::Capture;
 use crate::tasks::engine::{EngineName, TaskList};
 use crate::tasks::{Frame, Task, TaskKind};
@@ -31,8 +33,8 @@ impl TasksAnswer {
 }
 
 /// What makes two tasks look the same to a person.
-fn likeness(task: &Task) -> (TaskKind, &Option<String>, &[Frame], Option<&str>) {
-    (task.kind, &task.runtime, &task.stack, task.trace.as_deref())
+fn likeness(task: &Task) -> (TaskKind, &Option<String>, &[Frame]) {
+    (task.kind, &task.runtime, &task.stack)
 }
 
 fn text(tasks: &[Task], capture: &Capture) -> String {
@@ -45,11 +47,12 @@ fn text(tasks: &[Task], capture: &Capture) -> String {
             None => groups.push(vec![task]),
         }
     }
-    groups.sort_by_key(|group| std::cmp::Reverse(group.len()));
-    let mut out = format!("{} tasks, {} distinct stacks\n", tasks.len(), groups.len());
+    groups.sort_by_key(|group| Reverse(group.len()));
+    let current_dir = std::env::current_dir().unwrap_or_default().to_string_lossy().into_owned();
+    let mut out = format!("{}, {}\n", count(tasks.len(), "task"), count(groups.len(), "distinct stack"));
     for group in &groups {
         out.push('\n');
-        describe(&mut out, group);
+        describe(&mut out, group, &current_dir);
     }
     for note in &capture.notes {
         let _infallible = write!(out, "\nnote: {note}\n");
@@ -57,34 +60,32 @@ fn text(tasks: &[Task], capture: &Capture) -> String {
     out
 }
 
-fn describe(out: &mut String, group: &[&Task]) {
+fn count(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
+fn describe(out: &mut String, group: &[&Task], current_dir: &str) {
     let Some(first) = group.first() else { return };
     let runtime = first.runtime.as_ref().map(|r| format!(", runtime {r}")).unwrap_or_default();
     let _infallible = match (first.kind, group) {
         (TaskKind::Main, _) => writeln!(out, "the main future"),
         (_, [one]) => writeln!(out, "task {}{runtime}", one.id),
-        _ => writeln!(out, "{} tasks{runtime}: {}", group.len(), ids(group)),
+        _ => writeln!(out, "{}{runtime}: {}", count(group.len(), "task"), ids(group)),
     };
-    if let Some(trace) = &first.trace {
-        for line in trace.lines() {
-            let _infallible = writeln!(out, "  {line}");
-        }
-    } else if first.stack.is_empty() {
+    if first.stack.is_empty() {
         out.push_str("  (empty trace: it waits for something that is not tokio's)\n");
     }
-    if first.trace.is_none() {
-        frames(out, &first.stack, 1);
-    }
+    frames(out, &first.stack, 1, current_dir);
 }
 
-fn frames(out: &mut String, level: &[Frame], depth: usize) {
+fn frames(out: &mut String, level: &[Frame], depth: usize, current_dir: &str) {
     for frame in level {
         let _infallible = write!(out, "{:1$}{2}", "", depth * 2, frame.function);
         if let (Some(file), Some(line)) = (&frame.file, frame.line) {
-            let _infallible = write!(out, " at {file}:{line}");
+            let _infallible = write!(out, " at {}:{line}", shorten(file, current_dir));
         }
         out.push('\n');
-        frames(out, &frame.children, depth + 1);
+        frames(out, &frame.children, depth + 1, current_dir);
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::path::shorten;
 use crate::snapshot::Capture;
 use crate::threads::ThreadStack;
 
@@ -26,13 +27,14 @@ impl ThreadsAnswer {
 }
 
 fn text(threads: &[ThreadStack], capture: &Capture) -> String {
+    let current_dir = std::env::current_dir().unwrap_or_default().to_string_lossy().into_owned();
     let mut out = String::new();
     for thread in threads {
         let _infallible = writeln!(out, "thread {} ({})", thread.tid, thread.name);
         for frame in &thread.frames {
             let _infallible = write!(out, "  {}", frame.function.as_deref().unwrap_or(&frame.address));
             if let (Some(file), Some(line)) = (&frame.file, frame.line) {
-                let _infallible = write!(out, " at {file}:{line}");
+                let _infallible = write!(out, " at {}:{line}", shorten(file, &current_dir));
             }
             out.push('\n');
         }
