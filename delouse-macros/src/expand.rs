@@ -33,17 +33,19 @@ pub(crate) fn expand(item: Item, config: &Config) -> TokenStream {
         }),
     };
 
-    quote! {
-        #(#attributes)*
-        #visibility #signature {
+    let mut tokens = quote!(#(#attributes)* #visibility #signature);
+    // The user's own braces: rustc tells the function's place by them.
+    body.brace.surround(&mut tokens, |inside| {
+        inside.extend(quote! {
             let body = async #body;
             let body = {
                 #check
                 body
             };
             #run
-        }
-    }
+        });
+    });
+    tokens
 }
 
 /// The block that ends the function: the runtime and the run.

@@ -14,6 +14,9 @@ fn passes() {
 #[test]
 fn fails() {
     let cases = trybuild::TestCases::new();
+    if cfg!(not(feature = "debug")) {
+        cases.compile_fail("tests/ui/fail/debug_off/*.rs");
+    }
     cases.compile_fail("tests/ui/fail/*.rs");
     cases.compile_fail("tests/ui/fail/own/*.rs");
 }
@@ -38,25 +41,31 @@ fn fails_as_tokio_does() {
 
 /// Writes the case and its expectation as they would be for tokio.
 fn under_tokio(source: &Path, directory: &Path) -> PathBuf {
+    let copy = directory.join(source.file_name().unwrap());
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let in_workspace = match copy.strip_prefix(workspace) {
+        Ok(path) => format!("$WORKSPACE/{}", path.display()),
+        Err(_) => copy.display().to_string(),
+    };
     // Spaces keep the columns where they are.
     let in_source = |text: &str| text.replace("#[delouse::main", "#[tokio  ::main");
-    let expected = fs::read_to_string(source.with_extension("stderr")).unwrap();
-    let expected: String = expected
+    let in_message = |text: &str| {
+        text.replace("delouse::main", "tokio::main")
+            .replace("`name`, `bind`, `delouse`.", "`name`.")
+            .replace(&format!("$DIR/{}", source.display()), &in_workspace)
+            .replace(&source.display().to_string(), &copy.display().to_string())
+    };
+    let expected: String = fs::read_to_string(source.with_extension("stderr"))
+        .unwrap()
         .lines()
-        .map(|line| {
-            let is_source =
-                line.split_once(" | ").is_some_and(|(number, _)| number.trim().parse::<u32>().is_ok());
-            let line = match is_source {
-                true => in_source(line),
-                false => line
-                    .replace("delouse::main", "tokio::main")
-                    .replace("`name`, `bind`, `delouse`.", "`name`."),
-            };
-            line + "\n"
-        })
+        .map(|line| if is_source(line) { in_source(line) } else { in_message(line) } + "\n")
         .collect();
-    let copy = directory.join(source.file_name().unwrap());
     fs::write(&copy, in_source(&fs::read_to_string(source).unwrap())).unwrap();
     fs::write(copy.with_extension("stderr"), expected).unwrap();
     copy
+}
+
+/// Whether rustc quotes a line of the source, as in `12 | async fn main() {`.
+fn is_source(line: &str) -> bool {
+    line.split_once(" | ").is_some_and(|(number, _)| number.trim().parse::<u32>().is_ok())
 }
