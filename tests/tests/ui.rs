@@ -3,6 +3,8 @@
 //! The expectations hold with debug on and off: run with and without `--features debug`. After a change that is
 //! meant, write them anew with `TRYBUILD=overwrite` and read the difference.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
