@@ -6,7 +6,7 @@ use proc_macro2::{Span, TokenStream, TokenTree};
 use syn::parse::{ParseStream, Parser};
 use syn::{Expr, ExprLit, Lit, Meta, Path, Token};
 
-use crate::refusal::{Refusal, Refusals};
+use crate::refusal::{KNOWN, Refusal, Refusals};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Flavor {
@@ -207,7 +207,7 @@ fn without_value(meta: &Meta) -> syn::Error {
     let refusal = match name.as_str() {
         "threaded_scheduler" | "multi_thread" => Refusal::BareFlavor("multi_thread"),
         "basic_scheduler" | "current_thread" | "single_threaded" => Refusal::BareFlavor("current_thread"),
-        known if Refusals::is_known(known) => Refusal::NoValue(name),
+        known if KNOWN.contains(&known) => Refusal::NoValue(name),
         _ => Refusal::Unknown(name),
     };
     refusal.on(path)

@@ -33,17 +33,19 @@ pub(crate) fn expand(item: Item, config: &Config) -> TokenStream {
         }),
     };
 
-    quote! {
-        #(#attributes)*
-        #visibility #signature {
+    let mut tokens = quote!(#(#attributes)* #visibility #signature);
+    // The user's own braces: rustc tells the function's place by them.
+    body.brace.surround(&mut tokens, |inside| {
+        inside.extend(quote! {
             let body = async #body;
             let body = {
                 #check
                 body
             };
             #run
-        }
-    }
+        });
+    });
+    tokens
 }
 
 /// The block that ends the function: the runtime and the run.
@@ -71,11 +73,13 @@ fn run(config: &Config, start: Span, end: Span) -> TokenStream {
     };
     // Resolved where the `let` of this name is.
     let body = quote!(body);
+    let import_block_on = quote_spanned!(here=> use #delouse::__private::#block_on;);
     let choose = quote_spanned!(here=> #delouse::__if_debug!);
 
-    // `return` makes the block's type `!`, so that a wrong result is one error, at the call.
+    // `return` makes the block's type `!`, so that a wrong result is one error, at the call. Its first token and its
+    // last one are spanned as the user's statement; with a path of ours in front it would be reported as ours.
     let debug = quote_spanned! {end=>
-        return #delouse::__private::#block_on(#builder, #delouse::Config::new() #address, #body);
+        return #block_on(#builder, #delouse::Config::new() #address, #body);
     };
     let plain = quote_spanned! {end=>
         return #builder.#build.expect("Failed building the Runtime").block_on(#body);
@@ -89,7 +93,7 @@ fn run(config: &Config, start: Span, end: Span) -> TokenStream {
         )]
         {
             #choose {
-                { #import #debug } else { #import #plain }
+                { #import #import_block_on #debug } else { #import #plain }
             }
         }
     }

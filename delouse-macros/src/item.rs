@@ -16,7 +16,7 @@ pub(crate) struct Item {
 
 /// A body that was not looked into, but for where its last statement is.
 pub(crate) struct Body {
-    brace: token::Brace,
+    pub(crate) brace: token::Brace,
     tokens: TokenStream,
     /// The first and the last token of the last statement; rustc is to report there what is wrong with the result.
     pub(crate) last_statement: (Span, Span),

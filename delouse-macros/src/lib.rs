@@ -8,6 +8,8 @@ mod args;
 mod expand;
 mod item;
 mod refusal;
+#[cfg(test)]
+mod tests;
 
 use proc_macro2::TokenStream;
 
@@ -111,19 +113,17 @@ use crate::refusal::{Refusal, Refusals};
 ///
 /// # Equivalent code
 ///
-/// With `debug` off, `#[delouse::main(worker_threads = 2)] async fn main() { … }` is
+/// With `debug` off, `#[delouse::main(worker_threads = 2)]` makes of a function's body
 ///
 /// ```
-/// fn main() {
-///     tokio::runtime::Builder::new_multi_thread()
-///         .worker_threads(2)
-///         .enable_all()
-///         .build()
-///         .expect("Failed building the Runtime")
-///         .block_on(async {
-///             // …
-///         })
-/// }
+/// tokio::runtime::Builder::new_multi_thread()
+///     .worker_threads(2)
+///     .enable_all()
+///     .build()
+///     .expect("Failed building the Runtime")
+///     .block_on(async {
+///         // the body
+///     })
 /// ```
 ///
 /// # Panics

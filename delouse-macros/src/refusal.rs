@@ -9,7 +9,7 @@ use proc_macro2::Span;
 use quote::ToTokens;
 
 /// Every argument, in the order in which messages list them: tokio's own first.
-const KNOWN: [&str; 8] =
+pub(crate) const KNOWN: [&str; 8] =
     ["flavor", "worker_threads", "start_paused", "crate", "unhandled_panic", "name", "bind", "delouse"];
 
 /// One thing wrong with an attribute or with the function below it.
@@ -120,9 +120,5 @@ impl Refusals {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_none()
-    }
-
-    pub(crate) fn is_known(name: &str) -> bool {
-        KNOWN.contains(&name)
     }
 }

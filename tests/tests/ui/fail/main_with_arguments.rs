@@ -1,2 +1,7 @@
-#[delouse::main]
-async fn main(_arguments: Vec<String>) {}
+// In a module, where rustc does not mind.
+mod inner {
+    #[delouse::main]
+    async fn main(_arguments: Vec<String>) {}
+}
+
+fn main() {}

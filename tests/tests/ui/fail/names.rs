@@ -52,7 +52,4 @@ async fn path_without_value() {}
 #[delouse::main(worker_threads = 2 + 2)]
 async fn not_a_literal() {}
 
-#[delouse::main(worker_threads = -1)]
-async fn negative() {}
-
 fn main() {}

@@ -73,10 +73,9 @@ async fn empty() {}
 
 /// Names that the expansion uses as well.
 #[delouse::main(flavor = "current_thread")]
-async fn same_names(body: u32) -> u32 {
-    #[allow(non_snake_case)]
-    let Builder = body + 1;
-    body + Builder
+#[allow(non_snake_case)]
+async fn same_names(body: u32, Builder: u32, block_on: u32) -> u32 {
+    body + Builder + block_on
 }
 
 struct Service(u32);
@@ -119,7 +118,7 @@ fn main() {
     // SAFETY: it asks for nothing.
     assert_eq!(unsafe { qualifiers(7132) }, 7132);
     empty();
-    assert_eq!(same_names(1), 3);
+    assert_eq!(same_names(1, 1, 1), 3);
     assert_eq!(Service(1).consumed().method(), 2);
     assert_eq!(from_a_macro(), 7132);
     never();

@@ -10,9 +10,4 @@ async fn no_value() {}
 #[delouse::main(delouse = "::delouse", delouse = "::delouse")]
 async fn twice() {}
 
-#[delouse::main(delouse = "nowhere")]
-async fn unresolved() {
-    println!("ready");
-}
-
 fn main() {}

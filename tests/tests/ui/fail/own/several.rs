@@ -8,8 +8,10 @@ async fn unknown_flavor() {}
 #[delouse::main(flavor = "local", worker_threads = 4, worker_threads = 5, foo)]
 async fn option_of_another_flavor() {}
 
-#[delouse::main(worker_threads = 0)]
-fn main(_arguments: Vec<String>) {}
+mod inner {
+    #[delouse::main(worker_threads = 0)]
+    fn main(_arguments: Vec<String>) {}
+}
 
 #[delouse::main(worker_threads = 0)]
 struct NotAFunction;
@@ -26,3 +28,5 @@ mod renamed {
         println!("ready");
     }
 }
+
+fn main() {}

@@ -1,7 +1,4 @@
 #[delouse::main]
-const async fn constant() {}
-
-#[delouse::main]
 async unsafe fn needs_unsafe() {}
 
 fn main() {
