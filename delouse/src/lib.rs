@@ -3,6 +3,8 @@
 #[cfg(feature = "debug")]
 mod debuginfo;
 #[cfg(feature = "debug")]
+mod report;
+#[cfg(feature = "debug")]
 mod snapshot;
 #[cfg(feature = "debug")]
 mod tasks;

@@ -1,0 +1,3 @@
+//! Any answer, as text.
+
+pub(crate) mod elf;
