@@ -178,7 +178,9 @@ fn sections(f: &mut fmt::Formatter<'_>, info: &ElfInfo) -> fmt::Result {
     let width = info.sections.iter().map(|s| s.name.chars().count()).max().unwrap_or(0).min(40);
     for section in &info.sections {
         let (name, address) = (&section.name, section.address);
-        writeln!(f, "  {name:<width$}  {address:>#14x}  {:>10}  {}", bytes(section.size), section.flags)?;
+        let line =
+            format!("  {name:<width$}  {address:>#14x}  {:>10}  {}", bytes(section.size), section.flags);
+        writeln!(f, "{}", line.trim_end())?;
     }
     Ok(())
 }

@@ -6,6 +6,8 @@
 mod answers;
 mod audit;
 mod contents;
+#[cfg(test)]
+mod fuzz;
 mod image;
 mod linkage;
 mod model;

@@ -79,6 +79,9 @@ fn every_debug_level_of_cargo_is_told_apart() {
     ];
     for (option, level) in levels {
         for more in [&[][..], &["opt-level=2", "lto=fat", "codegen-units=1"], &["dwarf-version=5"]] {
+            if option == "line-directives-only" && more == ["dwarf-version=5"] {
+                continue; // rustc 1.95 itself crashes on it
+            }
             let debuginfo = format!("debuginfo={option}");
             let path = build.rustc("victim", &[&[debuginfo.as_str()], more].concat());
             let info = inspect(&path).unwrap();
@@ -211,7 +214,7 @@ fn facts_agree_with_readelf() {
         .filter_map(|line| line.split(['[', ']']).nth(1))
         .collect();
     assert_eq!(info.needed, needed);
-    let build_id = text.lines().find_map(|line| line.trim().strip_prefix("Build ID: "));
+    let build_id = text.lines().find_map(|line| Some(line.split_once("Build ID: ")?.1.trim()));
     assert_eq!(info.build_id.as_deref(), Some(build_id.unwrap()));
     let interpreter =
         text.lines().find_map(|line| line.trim().strip_prefix("[Requesting program interpreter: "));
@@ -220,7 +223,9 @@ fn facts_agree_with_readelf() {
         text.lines().find_map(|line| line.trim().strip_prefix("Entry point address:")).unwrap().trim();
     assert_eq!(format!("{:#x}", info.entry), entry);
     for section in &info.sections {
-        let line = text.lines().find(|l| l.split_whitespace().any(|word| word == section.name)).unwrap();
+        // `[ 1] .interp PROGBITS …`; the segments' list names sections too, without numbers.
+        let line = text.lines().filter(|l| l.trim_start().starts_with('['));
+        let line = line.clone().find(|l| l.split_whitespace().any(|word| word == section.name)).unwrap();
         assert!(line.contains(&format!("{:016x}", section.address)), "{section:?}\n{line}");
         assert!(line.contains(&format!(" {:06x} ", section.size)), "{section:?}\n{line}");
         let flags: String = section.flags.chars().filter(|c| *c != ' ').collect();
