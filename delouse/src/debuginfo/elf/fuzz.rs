@@ -11,7 +11,7 @@ use super::inspect;
 use crate::debuginfo::separate::dwp_path;
 
 const CHILD: &str = "DELOUSE_ELF_FUZZ_CHILD";
-const ROUNDS: u32 = 4_000;
+const ROUNDS: u32 = 2_500;
 /// For the test's threads, the program itself and all that `inspect` holds: in KiB.
 const ADDRESS_SPACE: u32 = 400 << 10;
 
