@@ -68,6 +68,12 @@ impl<T: Serialize + JsonSchema + Send + Sync + 'static> Answer<T> {
         response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
         Ok(Self { response, schema: std::marker::PhantomData })
     }
+
+    /// Drops `guard` when hyper has written the answer's head, or the client is gone before.
+    pub(crate) fn when_written<G: Clone + Send + Sync + 'static>(mut self, guard: G) -> Self {
+        self.response.extensions_mut().insert(guard);
+        self
+    }
 }
 
 impl<T: Serialize + JsonSchema + Send + Sync + 'static> HttpResponse for Answer<T> {

@@ -61,11 +61,6 @@ impl ApiError {
             _ => None,
         }
     }
-
-    /// Whether it is worth a line in the log: somebody tried what nobody should.
-    pub(crate) fn is_intrusion(&self) -> bool {
-        matches!(self, Self::ForeignHost(_) | Self::ForeignOrigin(_) | Self::CrossSite | Self::WrongToken)
-    }
 }
 
 impl fmt::Display for ApiError {

@@ -8,6 +8,7 @@ use std::io::Write as _;
 use slog::{Drain, FilterLevel, Key, Level, Logger, Never, OwnedKVList, Record, Serializer, info, o};
 
 /// The two voices: ours, always heard, and dropshot's, from the level on that the user sets.
+#[derive(Clone)]
 pub(crate) struct Log {
     ours: Logger,
     dropshot: Logger,

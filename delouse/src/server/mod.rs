@@ -27,6 +27,7 @@ pub(crate) struct Context {
     gate: gate::Gate,
     engines: Engines,
     openapi: serde_json::Value,
+    log: log::Log,
 }
 
 /// How long the program waits for the server, to come and to go.
@@ -175,7 +176,8 @@ fn build(
 ) -> Result<HttpServer<Context>, BuildError> {
     let api = endpoints::api();
     let openapi = endpoints::openapi(&api);
-    let context = Context { settings, gate: gate::Gate::default(), engines: Engines::new(), openapi };
+    let context =
+        Context { settings, gate: gate::Gate::default(), engines: Engines::new(), openapi, log: log.clone() };
     let config = ConfigDropshot {
         bind_address,
         default_request_body_max_bytes: 1024,

@@ -1,5 +1,7 @@
 //! The endpoints: each checks who asks, captures, and hands the model to a rendering.
 
+mod coredump;
+mod elf;
 mod index;
 mod stacktrace;
 
@@ -27,6 +29,9 @@ pub(crate) fn api() -> ApiDescription<Context> {
         api.register(index::index),
         api.register(stacktrace::stacktrace_tokio),
         api.register(stacktrace::stacktrace_rust),
+        api.register(elf::elf_info),
+        api.register(coredump::coredump),
+        api.register(coredump::coredump_by_get),
     ];
     debug_assert!(registered.iter().all(Result::is_ok), "{registered:?}");
     api
