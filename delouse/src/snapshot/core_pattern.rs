@@ -240,6 +240,11 @@ impl Process {
         let tid = thread.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
         let pid = std::process::id();
         let executable = fs::read_link("/proc/self/exe").unwrap_or_else(|_| PathBuf::from("<executable>"));
+        // What the kernel appends when the file was replaced since the start.
+        let executable = match executable.to_str().and_then(|path| path.strip_suffix(" (deleted)")) {
+            Some(path) => PathBuf::from(path),
+            None => executable,
+        };
         Ok(Process {
             pattern,
             uses_pid: !matches!(text("/proc/sys/kernel/core_uses_pid").as_str(), "" | "0"),

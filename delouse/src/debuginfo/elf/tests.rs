@@ -1,6 +1,5 @@
 //! Against binaries that rustc and the binutils make on the spot.
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
@@ -349,6 +348,28 @@ fn the_list_of_cargo_auditable_is_read() {
     let dependencies = inspect(&path).unwrap().dependencies.unwrap();
     let seen: Vec<_> = dependencies.iter().map(|d| (d.name.as_str(), d.build_only, d.root)).collect();
     assert_eq!(seen, [("cc", true, false), ("victim", false, true)]);
+}
+
+#[test]
+fn the_running_program_is_read_even_when_replaced() {
+    const CHILD: &str = "DELOUSE_ELF_REPLACED";
+    let info = inspect_self().unwrap();
+    if std::env::var_os(CHILD).is_some() {
+        std::fs::remove_file(&info.path).unwrap();
+        let again = inspect_self().unwrap();
+        assert_eq!((&again.path, &again.build_id), (&info.path, &info.build_id));
+        assert!(again.problems[0].contains("replaced or removed"));
+        return;
+    }
+    let own = std::env::current_exe().unwrap();
+    assert_eq!((&info.path, info.problems.len()), (&own, 0));
+    let directory = tempfile::tempdir().unwrap();
+    let copy = directory.path().join("copy");
+    std::fs::copy(&own, &copy).unwrap();
+    let name = "debuginfo::elf::tests::the_running_program_is_read_even_when_replaced";
+    let output = Command::new(&copy).args(["--exact", name]).env(CHILD, "1").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    assert!(!copy.exists(), "the child ran nothing");
 }
 
 #[test]
