@@ -61,8 +61,11 @@ mod engine {
     use crate::tasks::roots::Roots;
     use crate::tasks::{Frame, Task, TaskKind};
 
-    /// How long a runtime may take to show that its workers run.
+    /// How long the thread of a current_thread runtime may take to poll a new task.
     const PING: Duration = Duration::from_millis(250);
+    /// How long a worker may take to show that it runs. Who is slower than that may well miss the dump's
+    /// barrier, which waits 250 ms.
+    const WORKER_PING: Duration = Duration::from_millis(50);
     /// How long a dump may take. Its own barrier gives up after 250 ms; 100,000 tasks take half a second.
     const DEADLINE: Duration = Duration::from_millis(1200);
     /// `steal_all` hangs above 128 runnable tasks.
@@ -247,9 +250,9 @@ mod engine {
         let mut silent = first;
         let begun = Instant::now();
         while !silent.is_empty() {
-            if begun.elapsed() > PING {
+            if begun.elapsed() > WORKER_PING {
                 return refuse(&format!(
-                    "{} of {} workers did not answer within {PING:?}: blocked, or busy in one poll. \
+                    "{} of {} workers did not answer within {WORKER_PING:?}: blocked, or busy in one poll. \
                      tokio's task dump would stop the others, so it is not asked. Try /stacktrace/rust",
                     silent.len(),
                     metrics.num_workers()
