@@ -95,7 +95,9 @@ pub fn block_on_local<F: Future>(builder: &mut Builder, config: Config, body: F)
 /// Settings that suit capture and cost nothing per poll: threads that can be told apart by name.
 fn prepare(builder: &mut Builder) -> &mut Builder {
     let threads = AtomicUsize::new(0);
-    builder.enable_all().thread_name_fn(move || format!("tokio-rt-{}", threads.fetch_add(1, Ordering::Relaxed)))
+    builder
+        .enable_all()
+        .thread_name_fn(move || format!("tokio-rt-{}", threads.fetch_add(1, Ordering::Relaxed)))
 }
 
 /// Runs `body`, known to delouse by the address that it is pinned at: tokio itself keeps the future of
@@ -108,7 +110,8 @@ fn drive<F: Future>(
 ) -> F::Output {
     let server = start(&config);
     let mut body = pin!(body);
-    let _registered = server.as_ref().map(|_| Registered::new(handle, MainFuture::new(body.as_ref().get_ref())));
+    let _registered =
+        server.as_ref().map(|_| Registered::new(handle, MainFuture::new(body.as_ref().get_ref())));
     let output = block_on(body.as_mut());
     drop(server);
     output

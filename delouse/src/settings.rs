@@ -94,12 +94,11 @@ fn parse_bind(source: &'static str, value: &str) -> Result<SocketAddr, SettingsE
     let port: u16 = port.parse().map_err(|_| bad())?;
     let ip: IpAddr = match host.to_ascii_lowercase().as_str() {
         "localhost" => Ipv4Addr::LOCALHOST.into(),
-        host => {
-            host.strip_prefix('[')
-                .and_then(|h| h.strip_suffix(']'))
-                .map_or_else(|| host.parse::<Ipv4Addr>().map(IpAddr::from), |h| h.parse::<IpAddr>())
-                .map_err(|_| bad())?
-        }
+        host => host
+            .strip_prefix('[')
+            .and_then(|h| h.strip_suffix(']'))
+            .map_or_else(|| host.parse::<Ipv4Addr>().map(IpAddr::from), |h| h.parse::<IpAddr>())
+            .map_err(|_| bad())?,
     };
     Ok(SocketAddr::from((ip, port)))
 }
@@ -143,7 +142,10 @@ mod tests {
         }
         for form in ["", "nonsense", "host:1", "127.0.0.1", "127.0.0.1:99999", "::1:7132:x", "[::1]"] {
             let error = resolve(Config::new(), &[("DELOUSE_BIND", form)]).unwrap_err().to_string();
-            assert!(error.contains(&format!("`{form}`")) && error.contains("write 127.0.0.1:7132"), "{error}");
+            assert!(
+                error.contains(&format!("`{form}`")) && error.contains("write 127.0.0.1:7132"),
+                "{error}"
+            );
         }
     }
 

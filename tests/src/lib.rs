@@ -130,8 +130,11 @@ impl Drop for Program {
 
 /// One request on a connection of its own.
 pub fn request(method: &str, address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Response {
-    let agent: ureq::Agent =
-        ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE)).build().into();
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(PATIENCE))
+        .build()
+        .into();
     let mut request = ureq::http::Request::builder().method(method).uri(format!("http://{address}{path}"));
     for (name, value) in headers {
         request = request.header(*name, *value);

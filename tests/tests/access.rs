@@ -1,4 +1,5 @@
 //! Hostile clients: each refused or served, the program undisturbed.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by it")]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -94,7 +95,9 @@ fn half_sent_requests_and_vanishing_clients_lock_nothing() {
     let program = heartbeat();
     let address = program.address();
     let mut halves = Vec::new();
-    for request in ["", "G", "GET /stacktrace/tokio HTTP/1.1\r\nHost: loc", "GET / HTTP/1.1\r\nHost: localhost\r\n"] {
+    for request in
+        ["", "G", "GET /stacktrace/tokio HTTP/1.1\r\nHost: loc", "GET / HTTP/1.1\r\nHost: localhost\r\n"]
+    {
         let mut peer = TcpStream::connect(address).unwrap();
         peer.write_all(request.as_bytes()).unwrap();
         halves.push(peer);
@@ -139,7 +142,8 @@ fn different_captures_do_not_run_at_once() {
     // The first capture reads symbols, which takes long enough for the others to come in between.
     let mut refused = None;
     for _ in 0..50 {
-        let answers: Vec<_> = ["/stacktrace/rust", "/stacktrace/tokio"].repeat(4).into_iter().map(ask).collect();
+        let answers: Vec<_> =
+            ["/stacktrace/rust", "/stacktrace/tokio"].repeat(4).into_iter().map(ask).collect();
         let answers = answers.into_iter().map(|a| a.join().unwrap()).collect::<Vec<_>>();
         refused = answers.into_iter().find(|a| a.status == 429);
         if refused.is_some() {
@@ -162,7 +166,9 @@ fn the_token_is_wanted_everywhere() {
         let response = program.get(path);
         assert_eq!(response.status, 401, "{path}");
         assert_eq!(response.header("www-authenticate"), Some("Bearer"));
-        assert!(response.json()["message"].as_str().unwrap().contains("Authorization: Bearer $DELOUSE_TOKEN"));
+        assert!(
+            response.json()["message"].as_str().unwrap().contains("Authorization: Bearer $DELOUSE_TOKEN")
+        );
     }
     // However much of it is right, the answer is the same to the byte, but for the request's own id.
     let told = |token: &str| {

@@ -1,4 +1,5 @@
 //! How the server comes up, and how it does not: nothing of it ends or delays the program.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by it")]
 
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
@@ -51,7 +52,8 @@ fn no_permission_to_bind_is_no_failure() {
     program.printed("heartbeat 1");
     program.complained("127.0.0.1:1 is not allowed to this user; using a free port instead");
     assert_eq!(program.get("/").status, 200);
-    let _only_ours = std::fs::remove_file(std::env::temp_dir().join(format!("delouse-heartbeat-{}", std::process::id())));
+    let _only_ours =
+        std::fs::remove_file(std::env::temp_dir().join(format!("delouse-heartbeat-{}", std::process::id())));
 }
 
 #[test]
@@ -70,7 +72,10 @@ fn off_is_off() {
 fn the_network_needs_a_token() {
     let program = heartbeat(&[("DELOUSE_BIND", "0.0.0.0:0")]);
     let line = program.complained("not started");
-    assert!(line.contains("0.0.0.0:0 is open to the network") && line.contains("set DELOUSE_TOKEN"), "{line}");
+    assert!(
+        line.contains("0.0.0.0:0 is open to the network") && line.contains("set DELOUSE_TOKEN"),
+        "{line}"
+    );
     program.printed("heartbeat 2");
 
     let program = heartbeat(&[("DELOUSE_BIND", "0.0.0.0:0"), ("DELOUSE_TOKEN", "t0ken")]);
@@ -83,7 +88,10 @@ fn the_network_needs_a_token() {
 fn nonsense_is_told_and_the_program_runs() {
     let program = heartbeat(&[("DELOUSE_BIND", "over there")]);
     let line = program.complained("not started");
-    assert!(line.contains("DELOUSE_BIND is `over there`, which is no address: write 127.0.0.1:7132"), "{line}");
+    assert!(
+        line.contains("DELOUSE_BIND is `over there`, which is no address: write 127.0.0.1:7132"),
+        "{line}"
+    );
     program.printed("heartbeat 2");
 }
 
@@ -130,7 +138,8 @@ fn runtimes_without_the_attribute() {
                 response = program.get("/stacktrace/tokio");
             }
             let text = response.stacktrace();
-            let expected: &[&str] = if how == "several" { &["first_task", "second_task"] } else { &["first_task"] };
+            let expected: &[&str] =
+                if how == "several" { &["first_task", "second_task"] } else { &["first_task"] };
             for task in expected {
                 assert!(text.contains(task), "{how}: {text}");
             }

@@ -5,13 +5,18 @@
 /// `/home/ann/.cargo/registry/src/index-1949cf8c6b5b557f/tokio-1.54.1/src/x.rs` becomes
 /// `tokio-1.54.1/src/x.rs`, `/rustc/5980…/library/core/src/y.rs` becomes `core/src/y.rs`.
 pub(crate) fn shorten<'p>(path: &'p str, current_dir: &str) -> &'p str {
-    if let Some(rest) = after_directory(path, "/registry/src/").or_else(|| after_directory(path, "/git/checkouts/")) {
+    if let Some(rest) =
+        after_directory(path, "/registry/src/").or_else(|| after_directory(path, "/git/checkouts/"))
+    {
         return rest;
     }
     if let Some((_, rest)) = path.strip_prefix("/rustc/").and_then(|p| p.split_once("/library/")) {
         return rest;
     }
-    path.strip_prefix(current_dir).and_then(|p| p.strip_prefix('/')).filter(|_| !current_dir.is_empty()).unwrap_or(path)
+    path.strip_prefix(current_dir)
+        .and_then(|p| p.strip_prefix('/'))
+        .filter(|_| !current_dir.is_empty())
+        .unwrap_or(path)
 }
 
 /// What follows `marker` and one more directory.

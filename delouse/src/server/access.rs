@@ -98,14 +98,30 @@ mod tests {
     #[test]
     fn hosts() {
         for host in [
-            "localhost", "LOCALHOST:7132", "localhost:1", "127.0.0.1", "127.0.0.1:7132", "127.9.9.9", "[::1]",
+            "localhost",
+            "LOCALHOST:7132",
+            "localhost:1",
+            "127.0.0.1",
+            "127.0.0.1:7132",
+            "127.9.9.9",
+            "[::1]",
             "[::1]:7132",
         ] {
             assert_eq!(ask(None, "127.0.0.1:7132", &[("host", host)]), Ok(()), "{host}");
         }
         for host in [
-            "", "example.com", "localhost.example.com", "127.0.0.1.example.com", "10.0.0.1:7132", "0.0.0.0",
-            "localhost:x", "localhost:1:2", "::1", "[::2]", "2130706433", "0x7f.1",
+            "",
+            "example.com",
+            "localhost.example.com",
+            "127.0.0.1.example.com",
+            "10.0.0.1:7132",
+            "0.0.0.0",
+            "localhost:x",
+            "localhost:1:2",
+            "::1",
+            "[::2]",
+            "2130706433",
+            "0x7f.1",
         ] {
             let answer = ask(None, "127.0.0.1:7132", &[("host", host)]);
             assert_eq!(answer, Err(ApiError::ForeignHost(host.to_owned())), "{host}");
@@ -118,7 +134,9 @@ mod tests {
     fn origins_and_sites() {
         let with = |name, value| ask(None, "127.0.0.1:7132", &[("host", "localhost:7132"), (name, value)]);
         assert_eq!(with("origin", "http://localhost:7132"), Ok(()));
-        for origin in ["null", "http://localhost:3000", "https://localhost:7132", "http://evil", "http://localhost"] {
+        for origin in
+            ["null", "http://localhost:3000", "https://localhost:7132", "http://evil", "http://localhost"]
+        {
             assert_eq!(with("origin", origin), Err(ApiError::ForeignOrigin(origin.to_owned())));
         }
         for site in ["same-origin", "none"] {
@@ -131,10 +149,13 @@ mod tests {
 
     #[test]
     fn tokens() {
-        let with = |value| ask(Some("s3cret"), "127.0.0.1:1", &[("host", "localhost"), ("authorization", value)]);
+        let with =
+            |value| ask(Some("s3cret"), "127.0.0.1:1", &[("host", "localhost"), ("authorization", value)]);
         assert_eq!(with("Bearer s3cret"), Ok(()));
         assert_eq!(with("bearer s3cret"), Ok(()));
-        for wrong in ["Bearer", "Bearer ", "Bearer s", "Bearer s3cre", "Bearer s3cret1", "Basic s3cret", "s3cret"] {
+        for wrong in
+            ["Bearer", "Bearer ", "Bearer s", "Bearer s3cre", "Bearer s3cret1", "Basic s3cret", "s3cret"]
+        {
             assert_eq!(with(wrong), Err(ApiError::WrongToken), "{wrong}");
         }
         assert_eq!(ask(Some("t"), "127.0.0.1:1", &[("host", "localhost")]), Err(ApiError::WrongToken));

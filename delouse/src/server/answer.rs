@@ -1,7 +1,9 @@
 //! One answer, in the format that the client asks for.
 
 use dropshot::{ApiEndpointResponse, Body, HttpError, HttpResponse, HttpResponseOk};
-use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, VARY, X_CONTENT_TYPE_OPTIONS};
+use http::header::{
+    ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, VARY, X_CONTENT_TYPE_OPTIONS,
+};
 use http::{Response, StatusCode};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -28,8 +30,12 @@ impl Format {
 
     /// The better of the two by `Accept` (RFC 9110, 12.5.1); JSON where they are equal.
     fn accepted(headers: &HeaderMap) -> Self {
-        let accept: Vec<&str> =
-            headers.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).collect();
+        let accept: Vec<&str> = headers
+            .get_all(ACCEPT)
+            .iter()
+            .filter_map(|v| v.to_str().ok())
+            .flat_map(|v| v.split(','))
+            .collect();
         let quality = |exact: &str, group: &str| {
             [exact, group, "*/*"].iter().find_map(|wanted| {
                 accept.iter().find_map(|range| {
@@ -108,11 +114,18 @@ mod tests {
 
     #[test]
     fn negotiation() {
-        for json in ["*/*", "", "application/json", "text/html,*/*;q=0.8", "text/plain;q=0.5, application/json"] {
+        for json in
+            ["*/*", "", "application/json", "text/html,*/*;q=0.8", "text/plain;q=0.5, application/json"]
+        {
             assert_eq!(accept(json), Format::Json, "{json}");
         }
-        for text in ["text/plain", "text/*", "text/plain, application/json;q=0.5", "TEXT/PLAIN", "text/plain, */*;q=0.1"]
-        {
+        for text in [
+            "text/plain",
+            "text/*",
+            "text/plain, application/json;q=0.5",
+            "TEXT/PLAIN",
+            "text/plain, */*;q=0.1",
+        ] {
             assert_eq!(accept(text), Format::Text, "{text}");
         }
         assert_eq!(Format::negotiate(Some("text"), &HeaderMap::new()), Ok(Format::Text));

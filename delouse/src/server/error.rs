@@ -67,7 +67,10 @@ impl fmt::Display for ApiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ForeignHost(host) => {
-                write!(f, "Host is `{host}`: ask by localhost or a loopback address, as in curl localhost:7132/")
+                write!(
+                    f,
+                    "Host is `{host}`: ask by localhost or a loopback address, as in curl localhost:7132/"
+                )
             }
             Self::ForeignOrigin(origin) => write!(f, "Origin is `{origin}`: no web page may ask; use curl"),
             Self::CrossSite => write!(f, "a web page of another site sent this; use curl"),
@@ -76,10 +79,15 @@ impl fmt::Display for ApiError {
             }
             Self::BrowserMayNot => write!(f, "a browser may not end the program; use curl -X POST"),
             Self::Busy { running } => {
-                write!(f, "{running} is being captured; only one capture runs at a time. Ask again in a second")
+                write!(
+                    f,
+                    "{running} is being captured; only one capture runs at a time. Ask again in a second"
+                )
             }
             Self::UnknownFormat(format) => write!(f, "there is no format `{format}`: use json or text"),
-            Self::UnknownEngine(engine) => write!(f, "there is no engine `{engine}`: leave it out, or use taskdump"),
+            Self::UnknownEngine(engine) => {
+                write!(f, "there is no engine `{engine}`: leave it out, or use taskdump")
+            }
             Self::Engine(error) => write!(f, "{error}"),
             Self::Failed(what) => write!(f, "delouse failed: {what}. The program is not affected"),
         }

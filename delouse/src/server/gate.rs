@@ -95,16 +95,13 @@ mod tests {
             wait.recv().unwrap();
             Ok(7)
         });
-        let second = gate.run::<i32, _>("tasks".to_owned(), || panic!("must join the first"));
         let third = gate.run::<i32, _>("threads".to_owned(), || panic!("must be refused"));
         assert_eq!(third.await, Err(ApiError::Busy { running: "tasks".to_owned() }));
         drop(first);
-        let second = tokio::spawn({
-            let gate = gate.clone();
-            async move {
-                drop(gate);
-                second.await
-            }
+        let joined = gate.join_or_start::<i32, _>("tasks".to_owned(), || panic!("must join the first"));
+        let second = tokio::spawn(async move {
+            let mut outcome = joined.unwrap();
+            outcome.wait_for(Option::is_some).await.unwrap().clone().unwrap()
         });
         open.send(()).unwrap();
         assert_eq!(*second.await.unwrap().unwrap(), 7);

@@ -1,8 +1,8 @@
 //! Where the search for tasks starts: the runtimes and main futures that the program told us of.
 
 use std::future::Future;
-use std::task::{Context, Poll};
 use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use tokio::runtime::Handle;
 

@@ -244,7 +244,7 @@ mod engine {
     /// date when the worker parks and at its maintenance, every 61 polls (tokio's `event_interval`).
     fn check_workers(metrics: &RuntimeMetrics) -> Result<(), EngineError> {
         let sign = |w| (metrics.worker_park_unpark_count(w), metrics.worker_poll_count(w));
-        let awake = |w: &usize| metrics.worker_park_unpark_count(*w) % 2 == 0;
+        let awake = |w: &usize| metrics.worker_park_unpark_count(*w).is_multiple_of(2);
         let first: Vec<_> =
             (0..metrics.num_workers()).filter(awake).map(|worker| (worker, sign(worker))).collect();
         let mut silent = first;
@@ -284,7 +284,8 @@ mod engine {
                 let mut stack = Vec::new();
                 for backtrace in task.trace().resolve_backtraces() {
                     let frames: Vec<_> = backtrace.frames().collect();
-                    let symbols = frames.iter().rev().flat_map(|f| f.symbols().collect::<Vec<_>>().into_iter().rev());
+                    let symbols =
+                        frames.iter().rev().flat_map(|f| f.symbols().collect::<Vec<_>>().into_iter().rev());
                     merge(&mut stack, symbols.map(frame));
                 }
                 let trace = Some(task.trace().to_string()).filter(|text| !text.is_empty());
@@ -316,7 +317,8 @@ mod engine {
     /// Adds one path from the root to a leaf to a forest that shares what paths have in common.
     fn merge(mut level: &mut Vec<Frame>, path: impl Iterator<Item = Frame>) {
         for frame in path {
-            let same = |f: &Frame| f.function == frame.function && f.file == frame.file && f.line == frame.line;
+            let same =
+                |f: &Frame| f.function == frame.function && f.file == frame.file && f.line == frame.line;
             let at = level.iter().position(same).unwrap_or_else(|| {
                 level.push(frame);
                 level.len() - 1

@@ -34,7 +34,9 @@ pub(crate) fn capture() -> (Vec<ThreadStack>, Capture) {
         pause_us: 0,
         total_us: u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX),
         consistent: true,
-        notes: vec!["one thread only, delouse's own: the engine for all threads is not in this build".to_owned()],
+        notes: vec![
+            "one thread only, delouse's own: the engine for all threads is not in this build".to_owned(),
+        ],
     };
     (vec![thread], capture)
 }

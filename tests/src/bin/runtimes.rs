@@ -31,8 +31,11 @@ async fn no_main() {
     tokio::task::yield_now().await;
 }
 
+/// A runtime, and what spawns a task on it.
+type Spawning<'r> = (&'r Runtime, fn(&Runtime));
+
 /// Spawns a task on each runtime and waits for the end of the world.
-fn serve(runtimes: &[(&Runtime, fn(&Runtime))]) {
+fn serve(runtimes: &[Spawning<'_>]) {
     for (runtime, spawn) in runtimes {
         spawn(runtime);
     }

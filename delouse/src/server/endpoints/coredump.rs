@@ -37,7 +37,10 @@ pub(super) async fn coredump_by_get(
     crash(request, query).await
 }
 
-async fn crash(request: RequestContext<Context>, query: Query<Common>) -> Result<Answer<CorePlan>, HttpError> {
+async fn crash(
+    request: RequestContext<Context>,
+    query: Query<Common>,
+) -> Result<Answer<CorePlan>, HttpError> {
     let format = admit_common(&request, query)?;
     let headers = request.request.headers();
     if request.request.method() == http::Method::GET && access::is_browser(headers) {

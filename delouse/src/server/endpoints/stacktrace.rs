@@ -6,9 +6,9 @@ use serde::Deserialize;
 
 use super::{Common, admit, admit_common, parse};
 use crate::report::{TasksAnswer, ThreadsAnswer};
+use crate::server::Context;
 use crate::server::answer::Answer;
 use crate::server::error::ApiError;
-use crate::server::Context;
 use crate::tasks::engine::EngineName;
 use crate::{runtime, threads};
 
