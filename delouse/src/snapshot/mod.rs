@@ -5,16 +5,18 @@
 //! which is what makes them testable, fuzzable and harmless.
 
 mod error;
+mod limits;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod linux;
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 mod unsupported;
 
 pub(crate) use error::SnapshotError;
+pub(crate) use limits::{Limits, Prediction};
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 #[allow(unused_imports, reason = "the layers above are being wired")]
 pub(crate) use linux::{
-    Image, Limits, Live, Prediction, fork, fork_with_threads, freeze, freeze_fork_thaw, predict, rolling,
+    Image, Live, core_writer, fork, fork_with_threads, freeze, freeze_fork_thaw, predict, rolling,
 };
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 pub(crate) use unsupported::*;

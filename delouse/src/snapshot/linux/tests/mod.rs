@@ -21,6 +21,7 @@ impl Random {
 }
 
 mod capture;
+mod core;
 mod forked;
 
 use std::sync::mpsc::{Receiver, Sender, channel};
