@@ -29,6 +29,8 @@ const PROBE_INTERVAL: u64 = 500_000;
 const LEAVE_DEADLINE: u64 = 200_000_000;
 /// Passes over the thread list: under heavy churn there is always someone new.
 const MOST_SCANS: usize = 16;
+/// How long those are left alone who blocked the signal while they ran.
+const RETRY_INTERVAL: u64 = 100_000;
 /// Tables lost to threads that never came back from their handlers.
 const MOST_ABANDONED: u32 = 8;
 
@@ -214,11 +216,16 @@ impl Round<'_> {
         self.wait();
         for _ in 0..MOST_SCANS {
             let first_new = self.known.len();
-            match self.look_for_threads(listing) {
-                Ok(0) | Err(_) => break,
-                Ok(_) => self.send(first_new),
-            }
+            let found = self.look_for_threads(listing).unwrap_or(0);
+            self.send(first_new);
+            let blocked = self.ask_again();
             self.wait();
+            if blocked {
+                // A moment of their own is what those who block signals for a moment need.
+                sys::futex_wait(&self.table.gate, self.table.gate.load(Ordering::Relaxed), RETRY_INTERVAL);
+            } else if found == 0 {
+                break;
+            }
         }
         let myself = self.myself();
         match hold {
@@ -250,6 +257,36 @@ impl Round<'_> {
                 entry.slot = Err(Unavailable::Exited);
             }
         }
+    }
+
+    /// Asks those again who blocked the signal while they ran: libc blocks all signals for the first and
+    /// last moments of a thread, and around the creation of one. Returns whether some still do.
+    fn ask_again(&mut self) -> bool {
+        let mut blocked = false;
+        for entry in self.known.iter_mut().filter(|entry| entry.tid != self.tid) {
+            let briefly = entry.stat.is_some_and(|stat| matches!(stat.state, b'R' | b'D'));
+            if entry.slot.err() != Some(Unavailable::SignalBlocked) || !briefly {
+                continue;
+            }
+            entry.stat = Stat::read(entry.tid).or(entry.stat);
+            let Some(slot) = self.table.find(entry.tid) else { continue };
+            match can_be_asked(entry.tid, entry.stat.as_ref(), self.signal) {
+                _ if sys::tgkill(self.pid, entry.tid, 0).is_err() => entry.slot = Err(Unavailable::Exited),
+                Ok(()) => {
+                    slot.announce(self.generation);
+                    entry.slot = Ok(slot);
+                    if sys::tgkill(self.pid, entry.tid, self.signal).is_err() && slot.revoke(self.generation)
+                    {
+                        entry.slot = Err(Unavailable::Exited);
+                    }
+                }
+                Err(reason) => {
+                    blocked |= reason == Unavailable::SignalBlocked;
+                    entry.slot = Err(reason);
+                }
+            }
+        }
+        blocked
     }
 
     /// Ourselves, to be captured last.
