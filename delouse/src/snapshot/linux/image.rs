@@ -121,7 +121,7 @@ impl Image {
         if mappings.is_empty() {
             return Err(child.lost());
         }
-        let Captured { threads, contexts, pause, complete, notes } = captured;
+        let Captured { threads, contexts, pause, complete, notes, .. } = captured;
         let capture = Capture {
             pause_us: pause.as_micros().try_into().unwrap_or(u64::MAX),
             total_us: micros(started),

@@ -22,6 +22,7 @@ impl Random {
 
 mod capture;
 mod core;
+mod figures;
 mod forked;
 mod process;
 mod signals;
