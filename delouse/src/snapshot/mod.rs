@@ -4,9 +4,25 @@
 //! layers above (`threads`, `tasks`, `waits`) cannot tell a forked image from a core file of yesterday,
 //! which is what makes them testable, fuzzable and harmless.
 
+mod budget;
 pub(crate) mod core_pattern;
 pub(crate) mod limits;
 pub(crate) mod mapped_file;
+mod error;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod linux;
+#[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
+mod unsupported;
+
+pub(crate) use error::SnapshotError;
+pub(crate) use budget::{Limits, Prediction};
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[allow(unused_imports, reason = "the layers above are being wired")]
+pub(crate) use linux::{
+    Image, Live, core_writer, fork, fork_with_threads, freeze, freeze_fork_thaw, predict, rolling,
+};
+#[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
+pub(crate) use unsupported::*;
 
 use std::ops::Range;
 use std::path::PathBuf;
