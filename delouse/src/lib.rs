@@ -3,6 +3,8 @@
 #[cfg(feature = "debug")]
 mod debuginfo;
 #[cfg(feature = "debug")]
+mod report;
+#[cfg(feature = "debug")]
 mod snapshot;
 #[cfg(feature = "debug")]
 mod tasks;
@@ -14,4 +16,4 @@ pub use snapshot::Capture;
 #[cfg(feature = "debug")]
 pub use tasks::{Frame, ResourceKind, Task, TaskKind, TaskState, WaitsOn};
 #[cfg(feature = "debug")]
-pub use threads::{StackFrame, ThreadStack};
+pub use threads::{Activity, StackFrame, ThreadRole, ThreadStack};

@@ -1,0 +1,161 @@
+//! The functions, files and lines at a code address.
+//!
+//! Opening the debug information of a large program costs tens of milliseconds and as many megabytes, so it
+//! is done when first needed, kept, and given back by [`Symbols::trim`].
+
+mod dwarf;
+mod names;
+mod paths;
+mod table;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use self::dwarf::Dwarf;
+pub(crate) use self::paths::{Origin, shorten};
+use self::table::SymbolTable;
+use super::modules::{Module, Modules};
+use super::object_file::ObjectFile;
+use crate::snapshot::Snapshot;
+
+/// Addresses whose answers are kept, for each file. Two hundred threads have about two thousand.
+const MAX_CACHED: usize = 1 << 15;
+
+/// One function at an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Location {
+    /// Readable name; `None` where nothing is known.
+    pub(crate) function: Option<String>,
+    /// Source file, shortened to what people know.
+    pub(crate) file: Option<String>,
+    /// Source line.
+    pub(crate) line: Option<u32>,
+    /// Whose code it is; `None` where the file is not known, and for the system's libraries.
+    pub(crate) origin: Option<Origin>,
+    /// Inlined into the next one.
+    pub(crate) inlined: bool,
+}
+
+/// Symbols of all modules, lazily loaded, cached by address. Shared by all requests.
+#[derive(Default)]
+pub(crate) struct Symbols {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    modules: Option<Arc<Modules>>,
+    used: Option<Instant>,
+    /// By the address of the `ObjectFile`, which each entry keeps alive.
+    files: HashMap<usize, FileSymbols>,
+}
+
+struct FileSymbols {
+    object: Arc<ObjectFile>,
+    table: SymbolTable,
+    dwarf: Option<Dwarf>,
+    known: HashMap<u64, Arc<[Location]>>,
+    used: Instant,
+}
+
+impl Symbols {
+    /// Nothing loaded yet.
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// The modules of `snapshot`; those of the last call where nothing has changed since.
+    pub(crate) fn modules(&self, snapshot: &dyn Snapshot) -> Arc<Modules> {
+        let mut state = self.lock();
+        let modules = Modules::of(snapshot, state.modules.as_ref());
+        state.modules = Some(modules.clone());
+        state.used = Some(Instant::now());
+        modules
+    }
+
+    /// The functions at `address` (of memory), innermost first. Never empty: where nothing is known, the
+    /// one location says so.
+    ///
+    /// Cold, the first address of a module costs the opening of its debug information, each further one
+    /// some tens of microseconds; warm, well below one.
+    pub(crate) fn find(&self, module: &Module, address: u64) -> Arc<[Location]> {
+        let mut state = self.lock();
+        let file = state
+            .files
+            .entry(Arc::as_ptr(&module.object) as usize)
+            .or_insert_with(|| FileSymbols::load(module));
+        file.used = Instant::now();
+        file.find(module.stated(address), module.system)
+    }
+
+    /// Gives back what nobody has asked for since `age`.
+    pub(crate) fn trim(&self, age: Duration) {
+        let mut state = self.lock();
+        state.files.retain(|_, file| file.used.elapsed() < age);
+        if state.used.is_some_and(|used| used.elapsed() >= age) {
+            *state = State::default();
+        } else {
+            state.files.shrink_to_fit();
+        }
+    }
+
+    /// How many files' symbols are loaded.
+    #[cfg(test)]
+    pub(crate) fn loaded(&self) -> usize {
+        self.lock().files.len()
+    }
+
+    /// A panic of another request leaves nothing half done that matters here: caches only.
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl FileSymbols {
+    fn load(module: &Module) -> Self {
+        let table = SymbolTable::of(&module.object);
+        let dwarf = Dwarf::of(&module.object, &module.path);
+        Self { object: module.object.clone(), table, dwarf, known: HashMap::new(), used: Instant::now() }
+    }
+
+    fn find(&mut self, address: u64, system: bool) -> Arc<[Location]> {
+        if let Some(known) = self.known.get(&address) {
+            return known.clone();
+        }
+        let found: Arc<[Location]> = self.look_up(address, system).into();
+        if self.known.len() >= MAX_CACHED {
+            self.known.clear();
+        }
+        self.known.insert(address, found.clone());
+        found
+    }
+
+    fn look_up(&mut self, address: u64, system: bool) -> Vec<Location> {
+        let lines = self.dwarf.as_mut().map(|d| d.find(address)).unwrap_or_default();
+        let mut locations: Vec<_> = lines
+            .into_iter()
+            .map(|line| {
+                let (file, origin) = line.file.unzip();
+                Location {
+                    function: line.symbol.as_deref().map(names::readable),
+                    file,
+                    line: line.line,
+                    origin: origin.filter(|_| !system),
+                    inlined: true,
+                }
+            })
+            .collect();
+        if locations.is_empty() {
+            locations.push(Location { function: None, file: None, line: None, origin: None, inlined: true });
+        }
+        if let Some(outermost) = locations.last_mut() {
+            outermost.inlined = false;
+            // With line tables only, DWARF does not name functions.
+            if outermost.function.is_none() {
+                outermost.function = self.table.find(address).map(names::readable);
+            }
+        }
+        locations
+    }
+}

@@ -1,0 +1,3 @@
+//! Answers as text for people. JSON is the models themselves.
+
+pub(crate) mod threads;

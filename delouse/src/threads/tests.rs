@@ -1,0 +1,181 @@
+//! A real program's stacks, from a core of it, against gdb's.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use super::stacks::stacks;
+use super::*;
+use crate::debuginfo::symbols::Symbols;
+use crate::snapshot::Snapshot;
+use crate::snapshot::core_file::CoreFile;
+
+/// How the zoo is compiled.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Build {
+    Dev,
+    /// Release with line tables only.
+    Lines,
+}
+
+/// The zoo's executable (tests/src/bin/threads_zoo.rs).
+fn zoo(build: Build) -> PathBuf {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    // Apart from the directory that this test was built in: another cargo may be waiting for its lock.
+    let target = workspace.join("target").join("zoo");
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(workspace).args(["build", "--quiet", "-p", "delouse-tests", "--bin", "threads_zoo"]);
+    cargo.arg("--target-dir").arg(&target);
+    if build == Build::Lines {
+        cargo.args(["--release", "--config", "profile.release.debug='line-tables-only'"]);
+    }
+    let output = cargo.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    target.join(if build == Build::Dev { "debug" } else { "release" }).join("threads_zoo")
+}
+
+/// A core of the zoo, taken by gdb's gcore; `None` without gdb.
+fn zoo_core(build: Build) -> Option<(PathBuf, PathBuf)> {
+    static CORES: [OnceLock<Option<(PathBuf, PathBuf)>>; 2] = [OnceLock::new(), OnceLock::new()];
+    CORES[usize::from(build == Build::Lines)]
+        .get_or_init(|| {
+            if Command::new("gdb").arg("--version").stdout(Stdio::null()).status().is_err() {
+                println!("skipped: no gdb");
+                return None;
+            }
+            let program = zoo(build);
+            let mut child = Command::new(&program)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
+            let mut out = BufReader::new(child.stdout.take().unwrap());
+            let mut line = String::new();
+            out.read_line(&mut line).unwrap();
+            assert_eq!(line, "READY\n");
+            let prefix = program.with_file_name("zoo-core");
+            let pid = child.id().to_string();
+            let output = Command::new("gcore").arg("-o").arg(&prefix).arg(&pid).output().unwrap();
+            drop(child.stdin.take());
+            child.wait().unwrap();
+            assert!(output.status.success(), "{output:?}");
+            let core = prefix.with_file_name(format!("zoo-core.{pid}"));
+            let kept = prefix.with_file_name("zoo.core");
+            std::fs::rename(core, &kept).unwrap();
+            Some((program, kept))
+        })
+        .clone()
+}
+
+/// One frame as gdb has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct GdbFrame {
+    pc: u64,
+    kind: String,
+    /// Mangled where gdb knows it so.
+    name: Option<String>,
+    line: Option<u32>,
+}
+
+const GDB_SCRIPT: &str = r#"
+import gdb
+for thread in sorted(gdb.selected_inferior().threads(), key=lambda t: t.ptid[1]):
+    thread.switch()
+    print("THREAD", thread.ptid[1])
+    frame = gdb.newest_frame()
+    depth = 0
+    while frame is not None and depth < 2000:
+        function = frame.function()
+        name = (function.linkage_name if function is not None else frame.name()) or "-"
+        kind = {gdb.INLINE_FRAME: "inline", gdb.SIGTRAMP_FRAME: "signal"}.get(frame.type(), "normal")
+        print("FRAME", hex(frame.pc()), kind, frame.find_sal().line, name)
+        frame = frame.older()
+        depth += 1
+    reason = "-"
+"#;
+
+fn gdb_stacks(program: &Path, core: &Path) -> BTreeMap<i32, Vec<GdbFrame>> {
+    let directory = tempfile::tempdir().unwrap();
+    let script = directory.path().join("stacks.py");
+    std::fs::write(&script, GDB_SCRIPT).unwrap();
+    let output = Command::new("gdb")
+        .args(["-batch", "-nx", "-ex", "set backtrace past-main on", "-ex", "set print demangle off"])
+        .args(["-ex", "set debuginfod enabled off", "-ex", "set demangle-style none"])
+        .arg("-x")
+        .arg(&script)
+        .arg(program)
+        .arg(core)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut threads = BTreeMap::new();
+    let mut tid = 0;
+    for line in text.lines() {
+        if let Some(id) = line.strip_prefix("THREAD ") {
+            tid = id.parse().unwrap();
+            threads.insert(tid, Vec::new());
+        } else if let Some(rest) = line.strip_prefix("FRAME ") {
+            let mut words = rest.splitn(4, ' ');
+            let pc = u64::from_str_radix(words.next().unwrap().trim_start_matches("0x"), 16).unwrap();
+            let kind = words.next().unwrap().to_owned();
+            let line = words.next().unwrap().parse().ok().filter(|&l| l != 0);
+            let name = words.next().map(str::to_owned).filter(|n| n != "-");
+            threads.entry(tid).or_default().push(GdbFrame { pc, kind, name, line });
+        }
+    }
+    assert!(!threads.is_empty(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    threads
+}
+
+fn address(frame: &StackFrame) -> u64 {
+    u64::from_str_radix(frame.address.trim_start_matches("0x"), 16).unwrap()
+}
+
+/// What is compared, and what is known to differ and why.
+fn compare(build: Build) {
+    let Some((program, core)) = zoo_core(build) else { return };
+    let gdb = gdb_stacks(&program, &core);
+    let core = CoreFile::open(&core).unwrap();
+    let (ours, notes) = stacks(&core, &Symbols::new());
+    println!("{notes:?} {:?}", core.capture().notes);
+    assert_eq!(ours.iter().map(|t| t.tid).collect::<Vec<_>>(), gdb.keys().copied().collect::<Vec<_>>());
+
+    let (mut frames, mut functions) = (0, 0);
+    let mut differences = Vec::new();
+    for thread in &ours {
+        let theirs = &gdb[&thread.tid];
+        let our_pcs: Vec<_> = thread.frames.iter().filter(|f| !f.inlined).map(address).collect();
+        let their_pcs: Vec<_> = theirs.iter().filter(|f| f.kind != "inline").map(|f| f.pc).collect();
+        frames += our_pcs.len();
+        if our_pcs != their_pcs {
+            differences
+                .push(format!("thread {}: pcs\n  ours   {our_pcs:x?}\n  theirs {their_pcs:x?}", thread.tid));
+            continue;
+        }
+        let our_names: Vec<_> =
+            thread.frames.iter().map(|f| f.function.clone().unwrap_or_default()).collect();
+        let their_names: Vec<_> = theirs.iter().map(|f| f.name.clone().unwrap_or_default()).collect();
+        functions += our_names.len();
+        if our_names != their_names {
+            differences.push(format!(
+                "thread {}: names\n  ours   {our_names:#?}\n  theirs {their_names:#?}",
+                thread.tid
+            ));
+        }
+    }
+    println!("{build:?}: {} threads, {frames} frames, {functions} functions compared", ours.len());
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+#[test]
+fn dev_stacks_are_gdbs() {
+    compare(Build::Dev);
+}
+
+#[test]
+fn release_stacks_with_line_tables_only_are_gdbs() {
+    compare(Build::Lines);
+}
