@@ -12,12 +12,16 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use self::dwarf::Dwarf;
+use object::read::elf::ElfFile64;
+
+use self::dwarf::{Dwarf, MAX_SEPARATE};
 pub(crate) use self::paths::{Origin, shorten};
 use self::table::SymbolTable;
 use super::modules::{Module, Modules};
 use super::object_file::ObjectFile;
+use super::separate::{self, Identity};
 use crate::snapshot::Snapshot;
+use crate::snapshot::shared_bytes::SharedBytes;
 
 /// Addresses whose answers are kept, for each file. Two hundred threads have about two thousand.
 const MAX_CACHED: usize = 1 << 15;
@@ -112,10 +116,31 @@ impl Symbols {
     }
 }
 
+/// The debug file of a stripped module, where the system has one of the same build. It is read, not mapped:
+/// the program has not mapped it, and must not end with SIGBUS when somebody writes to it.
+fn separate_debug_file(module: &Module) -> Option<ObjectFile> {
+    let bytes: &[u8] = module.object.bytes();
+    let identity = Identity::of(&ElfFile64::<object::LittleEndian>::parse(bytes).ok()?);
+    let found = separate::find(&module.path, &identity).found?;
+    ObjectFile::parse(SharedBytes::read(&found, MAX_SEPARATE).ok()?)
+}
+
 impl FileSymbols {
     fn load(module: &Module) -> Self {
-        let table = SymbolTable::of(&module.object);
-        let dwarf = Dwarf::of(&module.object, &module.path);
+        let object = &module.object;
+        let mut table = SymbolTable::of(object, ".symtab");
+        let mut dwarf = Dwarf::of(object, &module.path);
+        if (table.is_empty() || dwarf.is_none())
+            && let Some(separate) = separate_debug_file(module)
+        {
+            dwarf = dwarf.or_else(|| Dwarf::of(&separate, &module.path));
+            if table.is_empty() {
+                table = SymbolTable::of(&separate, ".symtab");
+            }
+        }
+        if table.is_empty() {
+            table = SymbolTable::of(object, ".dynsym");
+        }
         Self { object: module.object.clone(), table, dwarf, known: HashMap::new(), used: Instant::now() }
     }
 

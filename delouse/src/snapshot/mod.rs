@@ -5,6 +5,8 @@
 //! which is what makes them testable, fuzzable and harmless.
 
 pub(crate) mod core_file;
+pub(crate) mod core_pattern;
+pub(crate) mod limits;
 pub(crate) mod mapped_file;
 pub(crate) mod shared_bytes;
 

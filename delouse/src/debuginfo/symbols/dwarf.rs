@@ -8,6 +8,7 @@ use gimli::{EndianReader, LittleEndian, SectionId};
 
 use super::paths::{self, Origin};
 use crate::debuginfo::object_file::ObjectFile;
+use crate::debuginfo::separate;
 use crate::snapshot::shared_bytes::SharedBytes;
 
 /// What a separate file may have, in bytes: it is read into memory, as whoever replaces it in place would
@@ -93,9 +94,8 @@ impl Split {
 
     fn load(&mut self, load: &SplitDwarfLoad<Reader>) -> Option<Arc<gimli::Dwarf<Reader>>> {
         let package = self.package.get_or_insert_with(|| {
-            let mut name = self.file.as_os_str().to_owned();
-            name.push(".dwp");
-            let object = ObjectFile::parse(SharedBytes::read(Path::new(&name), MAX_SEPARATE).ok()?)?;
+            let path = separate::dwp_path(&self.file);
+            let object = ObjectFile::parse(SharedBytes::read(&path, MAX_SEPARATE).ok()?)?;
             let load =
                 |id: SectionId| Ok::<_, gimli::Error>(section(&object, id.dwo_name().unwrap_or_default()));
             gimli::DwarfPackage::load(load, reader(SharedBytes::default())).ok()

@@ -28,10 +28,9 @@ struct Function {
 }
 
 impl SymbolTable {
-    /// Reads `.symtab`, or else `.dynsym`.
-    pub(super) fn of(object: &ObjectFile) -> Self {
-        let tables = object.symbol_table(".symtab").or_else(|| object.symbol_table(".dynsym"));
-        let Some((symbols, strings)) = tables else { return Self::default() };
+    /// Reads `.symtab` or `.dynsym`; empty where there is none.
+    pub(super) fn of(object: &ObjectFile, section: &str) -> Self {
+        let Some((symbols, strings)) = object.symbol_table(section) else { return Self::default() };
         let mut functions: Vec<_> =
             symbols.chunks_exact(ENTRY).take(MAX_SYMBOLS).filter_map(function).collect();
         // Of aliases the longest function is kept first: `pthread_mutex_lock` and `__pthread_mutex_lock`
