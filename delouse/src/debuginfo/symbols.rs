@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 use object::read::elf::ElfFile64;
 
 use self::dwarf::{Dwarf, MAX_SEPARATE};
+#[cfg(test)]
+pub(crate) use self::names::readable;
 pub(crate) use self::paths::{Origin, shorten};
 use self::table::SymbolTable;
 use super::modules::{Module, Modules};
