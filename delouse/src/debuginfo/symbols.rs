@@ -159,7 +159,18 @@ impl FileSymbols {
     }
 
     fn look_up(&mut self, address: u64, system: bool) -> Vec<Location> {
-        let lines = self.dwarf.as_mut().map(|d| d.find(address)).unwrap_or_default();
+        let mut lines = self.dwarf.as_mut().map(|d| d.find(address)).unwrap_or_default();
+        // With line tables only, DWARF has no function here, or only the last part of its name. For
+        // functions of C, DWARF has the better of many aliases.
+        let in_table = self.table.find(address);
+        if lines.is_empty() {
+            lines.push(dwarf::Line::default());
+        }
+        if let (Some(outermost), Some(symbol)) = (lines.last_mut(), in_table)
+            && outermost.symbol.as_deref().is_none_or(|name| !names::is_rust(name) && names::is_rust(symbol))
+        {
+            outermost.symbol = Some(symbol.to_owned());
+        }
         let mut locations: Vec<_> = lines
             .into_iter()
             .map(|line| {
@@ -173,15 +184,8 @@ impl FileSymbols {
                 }
             })
             .collect();
-        if locations.is_empty() {
-            locations.push(Location { function: None, file: None, line: None, origin: None, inlined: true });
-        }
         if let Some(outermost) = locations.last_mut() {
             outermost.inlined = false;
-            // With line tables only, DWARF does not name functions.
-            if outermost.function.is_none() {
-                outermost.function = self.table.find(address).map(names::readable);
-            }
         }
         locations
     }

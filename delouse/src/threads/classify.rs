@@ -6,31 +6,27 @@
 
 use super::{Activity, StackFrame, ThreadRole};
 
-/// A function on the stack means this activity. Patterns are paths without generic arguments; `*` at the
-/// end stands for anything, at the start for any path before.
+/// A function on the stack means this activity. Patterns are paths without types and generic arguments (see
+/// [`path`]); `*` stands for anything.
 const ACTIVITIES: &[(Activity, &[&str])] = &[
     (
         Activity::Idle,
         &[
-            "tokio::runtime::scheduler::multi_thread::worker::Context::park*",
+            "tokio::runtime::scheduler::multi_thread::worker::park*",
             "tokio::runtime::scheduler::multi_thread::park::*",
-            "tokio::runtime::scheduler::current_thread::Context::park*",
-            "tokio::runtime::park::*::park*",
-            "tokio::runtime::park::CachedParkThread::park*",
-            "tokio::runtime::park::Inner::park*",
-            "rayon_core::sleep::Sleep::sleep",
+            "tokio::runtime::scheduler::current_thread::park*",
+            "tokio::runtime::park::park*",
+            "rayon_core::sleep::sleep",
         ],
     ),
     (
         Activity::Lock,
         &[
-            "*::Mutex::lock_contended",
-            "*::RwLock::read_contended",
-            "*::RwLock::write_contended",
-            "*::RawMutex::lock_slow",
-            "*::RawRwLock::lock_shared_slow",
-            "*::RawRwLock::lock_exclusive_slow",
-            "*::RawRwLock::lock_upgradable_slow",
+            "*::lock_contended",
+            "*::read_contended",
+            "*::write_contended",
+            "parking_lot::raw_mutex::lock_slow",
+            "parking_lot::raw_rwlock::lock_*_slow",
             "pthread_mutex_lock",
             "pthread_mutex_timedlock",
             "pthread_rwlock_rdlock",
@@ -38,31 +34,25 @@ const ACTIVITIES: &[(Activity, &[&str])] = &[
             "lll_lock_wait*",
         ],
     ),
-    (
-        Activity::Condvar,
-        &["*::Condvar::wait*", "pthread_cond_wait*", "pthread_cond_timedwait*", "pthread_cond_clockwait*"],
-    ),
+    (Activity::Condvar, &["*::condvar::*wait*", "pthread_cond_*wait*"]),
     (
         Activity::Channel,
         &[
-            "std::sync::mpsc::*::recv*",
-            "std::sync::mpsc::*::send*",
-            "std::sync::mpmc::*::recv*",
-            "std::sync::mpmc::*::send*",
-            "crossbeam_channel::*::recv*",
-            "crossbeam_channel::*::send*",
+            "std::sync::mpsc::*recv*",
+            "std::sync::mpsc::*send*",
+            "std::sync::mpmc::*recv*",
+            "std::sync::mpmc::*send*",
+            "crossbeam_channel::*recv*",
+            "crossbeam_channel::*send*",
             "crossbeam_channel::select::*",
-            "flume::*::recv*",
-            "flume::*::send*",
+            "flume::*recv*",
+            "flume::*send*",
         ],
     ),
-    (
-        Activity::Join,
-        &["std::thread::*::join", "std::thread::scoped::scope", "pthread_join", "pthread_clockjoin_ex"],
-    ),
+    (Activity::Join, &["std::thread::*join", "std::thread::scoped::scope", "pthread_*join*"]),
     (Activity::Sleep, &["std::thread::*sleep*", "nanosleep", "clock_nanosleep*", "usleep", "sleep"]),
-    (Activity::Park, &["std::thread::*park", "std::thread::*park_timeout"]),
-    (Activity::Child, &["waitpid", "wait4", "waitid", "wait", "std::process::Child::wait*"]),
+    (Activity::Park, &["std::thread::*park", "std::thread::*park_timeout*"]),
+    (Activity::Child, &["waitpid", "wait4", "waitid", "wait", "std::process::wait*"]),
     (Activity::Signal, &["sigwait", "sigwaitinfo", "sigtimedwait", "sigsuspend", "pause"]),
     (
         Activity::Io,
@@ -103,7 +93,7 @@ const ACTIVITIES: &[(Activity, &[&str])] = &[
             "splice",
         ],
     ),
-    (Activity::Futex, &["*::futex_wait*", "futex_wait*"]),
+    (Activity::Futex, &["*::futex::futex_wait*", "futex_wait*"]),
 ];
 
 /// The thread's role. Its name decides only where its stack has no function names.
@@ -113,17 +103,14 @@ pub(crate) fn role(name: &str, frames: &[StackFrame]) -> ThreadRole {
     }
     let mut role = ThreadRole::Other;
     let mut named = false;
-    for function in frames.iter().filter_map(|f| f.function.as_deref()) {
-        let function = plain(function);
-        named |= function.contains("::");
-        if matches(&function, "tokio::runtime::scheduler::multi_thread::worker::run*")
-            || matches(&function, "tokio::runtime::scheduler::multi_thread::worker::Context::run*")
-        {
+    for path in frames.iter().filter_map(path) {
+        named |= path.contains("::");
+        if matches(&path, "tokio::runtime::scheduler::multi_thread::worker::run*") {
             // Workers are started on the pool for blocking calls, so this one goes first.
             return ThreadRole::TokioWorker;
-        } else if matches(&function, "tokio::runtime::blocking::pool::Inner::run") {
+        } else if matches(&path, "tokio::runtime::blocking::pool::run") {
             role = ThreadRole::TokioBlocking;
-        } else if matches(&function, "tokio::runtime::*::block_on") {
+        } else if matches(&path, "tokio::runtime::*block_on") {
             role = ThreadRole::TokioBlockOn;
         }
     }
@@ -144,16 +131,15 @@ pub(crate) fn activity(role: ThreadRole, frames: &[StackFrame], in_syscall: bool
     // Outwards until the program's own code: what that called is what it waits in, and of several names
     // the outermost says most (`recv` rather than `park` rather than `futex`).
     for frame in frames.iter().take_while(|f| !f.own) {
-        let Some(function) = frame.function.as_deref() else { continue };
-        if function == super::stacks::SIGNAL_FRAME {
+        if frame.function.as_deref() == Some(super::stacks::SIGNAL_FRAME) {
             break;
         }
-        let function = plain(function);
-        runs_blocking_task |= matches(&function, "tokio::runtime::blocking::task::*")
-            || matches(&function, "tokio::runtime::blocking::pool::Task::run");
-        let bare = function.trim_start_matches("__").trim_start_matches("libc_");
+        let Some(path) = path(frame) else { continue };
+        runs_blocking_task |= matches(&path, "tokio::runtime::blocking::task::*");
+        // glibc's own names for its functions: `__GI___clock_nanosleep`, `__libc_read`.
+        let bare = path.trim_start_matches("__GI_").trim_start_matches('_').trim_start_matches("libc_");
         let rule = ACTIVITIES.iter().find(|(_, patterns)| {
-            patterns.iter().any(|p| matches(&function, p) || (!function.contains("::") && matches(bare, p)))
+            patterns.iter().any(|p| matches(&path, p) || (!path.contains("::") && matches(bare, p)))
         });
         if let Some((activity, _)) = rule
             && found != Some(Activity::Idle)
@@ -180,18 +166,42 @@ pub(crate) fn activity(role: ThreadRole, frames: &[StackFrame], in_syscall: bool
 
 /// Whether `path` is what `pattern` says.
 fn matches(path: &str, pattern: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let first = parts.next().unwrap_or_default();
+    let (first, others) = pattern.split_once('*').map_or((pattern, None), |(f, o)| (f, Some(o)));
     let Some(mut rest) = path.strip_prefix(first) else { return false };
-    let mut open = false;
-    for part in parts {
-        open = part.is_empty();
+    let Some(others) = others else { return rest.is_empty() };
+    let (middle, last) = others.rsplit_once('*').map_or(("", others), |(m, l)| (m, l));
+    let Some(before) = rest.strip_suffix(last) else { return false };
+    rest = before;
+    for part in middle.split('*') {
         match rest.find(part) {
             Some(at) => rest = rest.get(at + part.len()..).unwrap_or_default(),
             None => return false,
         }
     }
-    open || rest.is_empty()
+    true
+}
+
+/// A frame's function by modules alone, `tokio::runtime::park::park` for
+/// `<tokio::runtime::park::Inner>::park`: types come and go between versions. With line tables only, DWARF
+/// has but `park` for what was inlined; then the source file tells the modules.
+fn path(frame: &StackFrame) -> Option<String> {
+    let path = plain(frame.function.as_deref()?);
+    if !path.contains("::")
+        && let Some(modules) = frame.file.as_deref().and_then(modules)
+    {
+        return Some(format!("{modules}::{path}"));
+    }
+    let is_type = |part: &str| part.starts_with(|c: char| c.is_ascii_uppercase());
+    Some(path.split("::").filter(|part| !is_type(part)).collect::<Vec<_>>().join("::"))
+}
+
+/// The module of a source file as shortened: `tokio-1.54.1/src/runtime/park.rs` is `tokio::runtime::park`.
+fn modules(file: &str) -> Option<String> {
+    let (package, inside) = file.strip_suffix(".rs")?.split_once("/src/")?;
+    let is_version = |v: &str| v.starts_with(|c: char| c.is_ascii_digit());
+    let name = package.rsplit_once('-').filter(|(_, v)| is_version(v)).map_or(package, |(name, _)| name);
+    let inside = inside.strip_suffix("/mod").unwrap_or(inside).replace('/', "::");
+    Some(format!("{}::{inside}", name.replace('-', "_")))
 }
 
 /// A function's path without generic arguments, and of `<T as Trait>::f` the path `T::f`: the same for both
@@ -260,8 +270,12 @@ mod tests {
 
     #[test]
     fn patterns_match_whole_paths() {
-        assert!(matches("a::b::Mutex::lock_contended", "*::Mutex::lock_contended"));
-        assert!(!matches("a::b::Mutex::lock_contended_not", "*::Mutex::lock_contended"));
+        assert!(matches("a::b::lock_contended", "*::lock_contended"));
+        assert!(!matches("a::b::lock_contended_not", "*::lock_contended"));
+        assert!(matches("std::thread::join_handle::join", "std::thread::*join"));
+        assert!(matches("parking_lot::raw_rwlock::lock_shared_slow", "parking_lot::raw_rwlock::lock_*_slow"));
+        assert!(matches("std::sync::poison::condvar::wait_while", "*::condvar::*wait*"));
+        assert!(!matches("std::sync::condvar::notify", "*::condvar::*wait*"));
         assert!(matches("std::thread::functions::sleep", "std::thread::*sleep*"));
         assert!(matches("std::thread::sleep_until", "std::thread::*sleep*"));
         assert!(!matches("pread", "read"));
@@ -287,11 +301,21 @@ mod tests {
             frame("std::thread::park", false),
             frame("std::sync::mpmc::list::Channel<T>::recv", false),
             frame("app::worker", true),
-            frame("std::sync::poison::mutex::Mutex::lock_contended", false),
+            frame("<std::sys::sync::mutex::futex::Mutex>::lock_contended", false),
         ];
         assert_eq!(activity(ThreadRole::Other, &stack, true), Activity::Channel);
         assert_eq!(activity(ThreadRole::Other, &stack[3..], false), Activity::Running);
         assert_eq!(activity(ThreadRole::Other, &[frame("__libc_read", false)], true), Activity::Io);
         assert_eq!(activity(ThreadRole::Other, &[], false), Activity::Unknown);
+        assert_eq!(activity(ThreadRole::Other, &stack[4..], true), Activity::Lock);
+    }
+
+    #[test]
+    fn files_stand_in_for_modules_where_dwarf_has_none() {
+        let mut bare = frame("park_internal", false);
+        bare.file = Some("tokio-1.54.1/src/runtime/scheduler/multi_thread/worker.rs".to_owned());
+        assert_eq!(activity(ThreadRole::TokioWorker, &[bare.clone()], true), Activity::Idle);
+        bare.function = Some("run".to_owned());
+        assert_eq!(role("", &[bare]), ThreadRole::TokioWorker);
     }
 }

@@ -22,7 +22,7 @@ const MAX_LOADS: usize = 16;
 type Reader = EndianReader<LittleEndian, SharedBytes>;
 
 /// One function at an address, innermost first where several are inlined into each other.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Line {
     /// As the compiler mangled it; `None` where DWARF has lines only.
     pub(super) symbol: Option<String>,

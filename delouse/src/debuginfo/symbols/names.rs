@@ -19,6 +19,11 @@ pub(crate) fn readable(symbol: &str) -> String {
     short
 }
 
+/// Whether a symbol was mangled by rustc.
+pub(crate) fn is_rust(symbol: &str) -> bool {
+    rustc_demangle::try_demangle(symbol).is_ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
