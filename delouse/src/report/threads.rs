@@ -143,7 +143,13 @@ fn group_text(out: &mut String, group: &Group<'_>, full: bool) {
         let _ = writeln!(out, "    no stack: {reason}");
     }
     if full {
-        thread.frames.iter().for_each(|f| frame_text(out, f, own_mark(thread, f), true));
+        let mut repeats = Repeats::default();
+        for frame in &thread.frames {
+            if !repeats.again(out, frame) {
+                frame_text(out, frame, own_mark(thread, frame), true);
+            }
+        }
+        repeats.end(out);
     } else {
         folded(out, thread);
     }
@@ -162,7 +168,11 @@ fn folded(out: &mut String, thread: &ThreadStack) {
     let has_own = thread.frames.iter().any(|f| f.own);
     let mut run: Vec<&StackFrame> = Vec::new();
     let mut folds = 0;
+    let mut repeats = Repeats::default();
     for frame in &thread.frames {
+        if repeats.again(out, frame) {
+            continue;
+        }
         if !frame.own {
             run.push(frame);
             continue;
@@ -177,6 +187,7 @@ fn folded(out: &mut String, thread: &ThreadStack) {
         run.clear();
         frame_text(out, frame, own_mark(thread, frame), false);
     }
+    repeats.end(out);
     // Without own code, the innermost frames say what there is to say.
     let shown = if has_own { 0 } else { SHORT_RUN + 1 };
     run.iter().take(shown).for_each(|f| frame_text(out, f, false, false));
@@ -184,6 +195,38 @@ fn folded(out: &mut String, thread: &ThreadStack) {
         Some([single]) => frame_text(out, single, false, false),
         Some(rest) => fold(out, rest, &mut folds),
         None => {}
+    }
+}
+
+/// A recursion is one line and a number.
+#[derive(Default)]
+struct Repeats<'a> {
+    last: Option<Place<'a>>,
+    times: usize,
+}
+
+impl<'a> Repeats<'a> {
+    /// Whether `frame` is the program's own and the same as the one before.
+    fn again(&mut self, out: &mut String, frame: &'a StackFrame) -> bool {
+        let this = Some(place(frame)).filter(|_| frame.own);
+        if this.is_some() && this == self.last {
+            self.times += 1;
+            return true;
+        }
+        self.end(out);
+        self.last = this;
+        false
+    }
+
+    fn end(&mut self, out: &mut String) {
+        if self.times > 0 {
+            let _ = writeln!(
+                out,
+                "      … the same {} more",
+                if self.times == 1 { "once".to_owned() } else { format!("{} times", self.times) }
+            );
+        }
+        self.times = 0;
     }
 }
 
@@ -245,6 +288,8 @@ fn crate_of(frame: &StackFrame) -> &str {
     }
     let function = frame.function.as_deref().unwrap_or_default().trim_start_matches(['<', '&']);
     match function.split_once("::") {
+        // rustc's own, without a file: the frame of `catch_unwind`, the start of a panic.
+        _ if function.starts_with("__rust") => "std",
         Some((root, _)) if root.chars().all(|c| c.is_alphanumeric() || c == '_') => root,
         _ => frame.module.as_deref().unwrap_or("unknown code"),
     }

@@ -223,3 +223,14 @@ fn dev_stacks_are_gdbs() {
 fn release_stacks_with_line_tables_only_are_gdbs() {
     compare(Build::Lines);
 }
+
+/// What each animal of the zoo is found to do: by the function of the zoo on its stack.
+#[test]
+fn the_zoo_is_classified() {
+    for build in [Build::Dev, Build::Lines] {
+        let Some((_, core)) = zoo_core(build) else { return };
+        let core = CoreFile::open(&core).unwrap();
+        let (threads, _) = stacks(&core, &Symbols::new());
+        println!("{}", crate::report::threads::text(&threads, core.capture(), false));
+    }
+}
