@@ -7,3 +7,6 @@ pub(crate) mod object_file;
 pub(crate) mod separate;
 pub(crate) mod symbols;
 pub(crate) mod unwind;
+
+#[cfg(test)]
+mod tests;

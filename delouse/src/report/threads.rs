@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fmt::Write;
 
 use crate::snapshot::Capture;
+use crate::threads::stacks::SIGNAL_FRAME;
 use crate::threads::{Activity, StackFrame, ThreadRole, ThreadStack};
 
 /// Runs of foreign frames up to this length are shown.
@@ -173,7 +174,8 @@ fn folded(out: &mut String, thread: &ThreadStack) {
         if repeats.again(out, frame) {
             continue;
         }
-        if !frame.own {
+        let is_signal = frame.function.as_deref() == Some(SIGNAL_FRAME);
+        if !frame.own && !is_signal {
             run.push(frame);
             continue;
         }
@@ -189,7 +191,11 @@ fn folded(out: &mut String, thread: &ThreadStack) {
     }
     repeats.end(out);
     // Without own code, the innermost frames say what there is to say.
-    let shown = if has_own { 0 } else { SHORT_RUN + 1 };
+    let shown = match thread.activity {
+        _ if has_own => 0,
+        Activity::Idle => 1,
+        _ => SHORT_RUN + 1,
+    };
     run.iter().take(shown).for_each(|f| frame_text(out, f, false, false));
     match run.get(shown..) {
         Some([single]) => frame_text(out, single, false, false),

@@ -224,13 +224,64 @@ fn release_stacks_with_line_tables_only_are_gdbs() {
     compare(Build::Lines);
 }
 
-/// What each animal of the zoo is found to do: by the function of the zoo on its stack.
+/// What each animal of the zoo is found to do, by the line of its source that the innermost own frame is at.
 #[test]
 fn the_zoo_is_classified() {
+    let source = include_str!("../../../tests/src/bin/threads_zoo.rs");
+    let expected = [
+        ("held.lock()", Activity::Lock),
+        ("condvar.wait(", Activity::Condvar),
+        ("receiver.recv()", Activity::Channel),
+        ("listener.accept()", Activity::Io),
+        ("from.read(", Activity::Io),
+        ("stdin().read(", Activity::Io),
+        ("thread::sleep(LONG)", Activity::Sleep),
+        ("thread::park()", Activity::Park),
+        ("libc::pause()", Activity::Signal),
+        ("libc::sigwait(", Activity::Signal),
+        ("runtime.block_on(", Activity::Idle),
+        ("vec![0_u8; n]", Activity::Running),
+        ("wrapping_", Activity::Running),
+        ("black_box(n)", Activity::Running),
+    ];
     for build in [Build::Dev, Build::Lines] {
         let Some((_, core)) = zoo_core(build) else { return };
         let core = CoreFile::open(&core).unwrap();
         let (threads, _) = stacks(&core, &Symbols::new());
-        println!("{}", crate::report::threads::text(&threads, core.capture(), false));
+        let mut seen = std::collections::BTreeSet::new();
+        for thread in &threads {
+            let Some(own) = thread.frames.iter().find(|f| f.own) else {
+                assert_eq!(
+                    (thread.role, thread.activity),
+                    (ThreadRole::TokioWorker, Activity::Idle),
+                    "{thread:#?}"
+                );
+                continue;
+            };
+            assert_eq!(own.file.as_deref(), Some("tests/src/bin/threads_zoo.rs"));
+            let line = source.lines().nth(own.line.unwrap() as usize - 1).unwrap();
+            // A loop's own line may be any of its lines.
+            let Some((what, activity)) = expected.iter().find(|(text, _)| line.contains(text)) else {
+                assert_eq!(thread.activity, Activity::Running, "{line} {thread:#?}");
+                continue;
+            };
+            assert_eq!(thread.activity, *activity, "{line} {thread:#?}");
+            seen.insert(*what);
+        }
+        assert!(seen.len() >= 11, "{seen:?}");
+        let count = |role| threads.iter().filter(|t| t.role == role).count();
+        assert_eq!(count(ThreadRole::TokioWorker), 4);
+        assert_eq!(count(ThreadRole::TokioBlocking), 1);
+        assert_eq!(count(ThreadRole::TokioBlockOn), 1);
+
+        let text = crate::report::threads::text(&threads, core.capture(), false);
+        assert!(text.contains("2 threads parked"), "the two small ones are one group: {text}");
+        assert!(text.contains(super::stacks::SIGNAL_FRAME), "{text}");
+        assert!(text.contains("the same 508 times more"), "{text}");
+        let order = |what: &str| text.find(what).unwrap_or_else(|| panic!("{what} in {text}"));
+        assert!(order("running") < order("waiting for a lock"));
+        assert!(order("waiting for a lock") < order("sleeping for a time on a tokio worker"));
+        assert!(order("sleeping for a time on a tokio worker") < order("sleeping for a time\n"));
+        assert!(order("sleeping for a time\n") < order("idle (tokio worker)"));
     }
 }
