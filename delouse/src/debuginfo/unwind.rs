@@ -150,13 +150,11 @@ impl Sections {
     fn of(module: &Module) -> Self {
         let object = &module.object;
         let mut tables = object.unwind_tables();
-        // An index that does not parse makes framehop give up on the module, though the table would do.
-        if let (Some((hdr, addresses)), Some(_)) = (&tables.eh_frame_hdr, &tables.eh_frame) {
-            let bases = gimli::BaseAddresses::default().set_eh_frame_hdr(addresses.start);
-            let parsed = gimli::EhFrameHdr::new(hdr, gimli::LittleEndian).parse(&bases, 8);
-            if !parsed.is_ok_and(|p| p.table().is_some()) {
-                tables.eh_frame_hdr = None;
-            }
+        if let (Some(index), Some((_, eh_frame))) = (&tables.eh_frame_hdr, &tables.eh_frame)
+            && !is_sound(index, eh_frame)
+        {
+            // framehop makes an index of its own then.
+            tables.eh_frame_hdr = None;
         }
         Self {
             base: object.span().map_or(0, |span| span.start),
@@ -165,6 +163,28 @@ impl Sections {
             got: object.section_addresses(".got"),
         }
     }
+}
+
+/// Whether `.eh_frame_hdr` is in the form that linkers write, with entries that lead into `.eh_frame`: gimli
+/// 0.33 subtracts their addresses unchecked. Costs about 1 ns for each function of the module.
+fn is_sound((bytes, addresses): &(SharedBytes, Range<u64>), eh_frame: &Range<u64>) -> bool {
+    /// Version; encodings: eh_frame_ptr pcrel sdata4, fde_count udata4, table datarel sdata4 (LSB core 10.6).
+    const USUAL: &[u8] = &[1, 0x1b, 0x03, 0x3b];
+    const HEADER: usize = 12;
+    let word = |at: usize| Some(i32::from_le_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?));
+    let (Some(relative), Some(count), Some(table)) = (word(4), word(8), bytes.get(HEADER..)) else {
+        return false;
+    };
+    let start = addresses.start.wrapping_add(4).wrapping_add_signed(i64::from(relative));
+    let entries = table.len() / 8;
+    let leads_inside = |entry: &[u8]| {
+        let to = entry.get(4..8).and_then(|b| b.try_into().ok()).map(i32::from_le_bytes);
+        to.is_some_and(|to| eh_frame.contains(&addresses.start.wrapping_add_signed(i64::from(to))))
+    };
+    bytes.starts_with(USUAL)
+        && start == eh_frame.start
+        && usize::try_from(count)
+            .is_ok_and(|n| 0 < n && n <= entries && table.chunks_exact(8).take(n).all(leads_inside))
 }
 
 impl ModuleSectionInfo<SharedBytes> for Sections {

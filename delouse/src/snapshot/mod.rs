@@ -9,6 +9,20 @@ pub(crate) mod core_pattern;
 pub(crate) mod limits;
 pub(crate) mod mapped_file;
 pub(crate) mod shared_bytes;
+mod error;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod linux;
+#[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
+mod unsupported;
+
+pub(crate) use error::SnapshotError;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[allow(unused_imports, reason = "the layers above are being wired")]
+pub(crate) use linux::{
+    Image, Limits, Live, Prediction, fork, fork_with_threads, freeze, freeze_fork_thaw, predict, rolling,
+};
+#[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
+pub(crate) use unsupported::*;
 
 use std::ops::Range;
 use std::path::PathBuf;
