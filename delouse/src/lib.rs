@@ -41,7 +41,7 @@ pub use tasks::engine::EngineName;
 #[cfg(feature = "debug")]
 pub use tasks::{Frame, ResourceKind, Task, TaskKind, TaskState, WaitsOn};
 #[cfg(feature = "debug")]
-pub use threads::{StackFrame, ThreadStack};
+pub use threads::{Activity, StackFrame, ThreadRole, ThreadStack};
 
 /// [`Config::init`] with the defaults.
 pub fn init() -> Option<std::net::SocketAddr> {

@@ -2,4 +2,11 @@
 
 mod bounded_file;
 pub(crate) mod elf;
+pub(crate) mod modules;
+pub(crate) mod object_file;
 pub(crate) mod separate;
+pub(crate) mod symbols;
+pub(crate) mod unwind;
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,6 @@
 //! Answers: one model each, for JSON as it is, for people as text.
 
 pub(crate) mod elf;
-mod path;
 mod tasks;
 mod threads;
 

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::path::shorten;
+use crate::debuginfo::symbols::shorten;
 use crate::snapshot::Capture;
 use crate::tasks::engine::{EngineName, TaskList};
 use crate::tasks::{Frame, Task, TaskKind};
@@ -82,7 +82,7 @@ fn frames(out: &mut String, level: &[Frame], depth: usize, current_dir: &str) {
     for frame in level {
         let _infallible = write!(out, "{:1$}{2}", "", depth * 2, frame.function);
         if let (Some(file), Some(line)) = (&frame.file, frame.line) {
-            let _infallible = write!(out, " at {}:{line}", shorten(file, current_dir));
+            let _infallible = write!(out, " at {}:{line}", shorten(file, Some(current_dir)).0);
         }
         out.push('\n');
         frames(out, &frame.children, depth + 1, current_dir);

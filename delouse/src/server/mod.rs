@@ -18,6 +18,7 @@ use std::{fmt, io, thread};
 use dropshot::{BuildError, ConfigDropshot, HandlerTaskMode, HttpServer, ServerBuilder};
 use tokio::sync::oneshot;
 
+use crate::debuginfo::symbols::Symbols;
 use crate::settings::Settings;
 use crate::tasks::engine::Engines;
 
@@ -28,11 +29,15 @@ pub(crate) struct Context {
     engines: Engines,
     openapi: serde_json::Value,
     log: log::Log,
+    symbols: Symbols,
 }
 
 /// How long the program waits for the server, to come and to go.
 const START: Duration = Duration::from_secs(1);
 const STOP: Duration = Duration::from_millis(200);
+
+/// How long symbols are kept for the next request.
+const SYMBOLS_UNUSED: Duration = Duration::from_secs(60);
 
 /// A server that runs; dropped, it stops.
 pub(crate) struct Server {
@@ -128,7 +133,10 @@ fn serve(
             Ok(server) => {
                 // Nobody waits for us if we were too slow: then nobody could stop us either.
                 if ready.send(Ok(server.local_addr())).is_ok() {
-                    let _asked = stop.await;
+                    tokio::select! {
+                        _asked = stop => {}
+                        () = give_memory_back(&server) => {}
+                    }
                 }
             }
             Err(error) => drop(ready.send(Err(error))),
@@ -136,6 +144,14 @@ fn serve(
     });
     // Neither clients nor captures that still run keep the program from ending.
     runtime.shutdown_background();
+}
+
+/// Forgets symbols that nobody has asked for lately: they take tens of megabytes.
+async fn give_memory_back(server: &HttpServer<Context>) {
+    loop {
+        tokio::time::sleep(SYMBOLS_UNUSED / 2).await;
+        server.app_private().symbols.trim(SYMBOLS_UNUSED);
+    }
 }
 
 async fn listen(settings: Settings, log: &log::Log) -> Result<HttpServer<Context>, StartError> {
@@ -176,8 +192,14 @@ fn build(
 ) -> Result<HttpServer<Context>, BuildError> {
     let api = endpoints::api();
     let openapi = endpoints::openapi(&api);
-    let context =
-        Context { settings, gate: gate::Gate::default(), engines: Engines::new(), openapi, log: log.clone() };
+    let context = Context {
+        settings,
+        gate: gate::Gate::default(),
+        engines: Engines::new(),
+        openapi,
+        log: log.clone(),
+        symbols: Symbols::new(),
+    };
     let config = ConfigDropshot {
         bind_address,
         default_request_body_max_bytes: 1024,

@@ -5,17 +5,19 @@
 //! which is what makes them testable, fuzzable and harmless.
 
 mod budget;
+pub(crate) mod core_file;
 pub(crate) mod core_pattern;
-pub(crate) mod limits;
-pub(crate) mod mapped_file;
 mod error;
+pub(crate) mod limits;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod linux;
+pub(crate) mod mapped_file;
+pub(crate) mod shared_bytes;
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 mod unsupported;
 
-pub(crate) use error::SnapshotError;
 pub(crate) use budget::{Limits, Prediction};
+pub(crate) use error::SnapshotError;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 #[allow(unused_imports, reason = "the layers above are being wired")]
 pub(crate) use linux::{

@@ -4,7 +4,7 @@ use dropshot::{HttpError, Query, RequestContext, endpoint};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Common, admit, admit_common, parse};
+use super::{admit, parse};
 use crate::report::{TasksAnswer, ThreadsAnswer};
 use crate::server::Context;
 use crate::server::answer::Answer;
@@ -41,14 +41,32 @@ pub(super) async fn stacktrace_tokio(
     Answer::new(format, &*answer, || answer.stacktrace.clone())
 }
 
+/// Parameters of `/stacktrace/rust`.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(super) struct ThreadsQuery {
+    /// `json` (the default) or `text`; over `Accept`.
+    format: Option<String>,
+    /// `true`: text shows every frame; else those of libraries are folded.
+    full: Option<bool>,
+    /// `true`: all threads at one moment, for which they stand still together; else each at its own.
+    consistent: Option<bool>,
+}
+
 /// Every OS thread: its stack, its state, what it runs
 #[endpoint { method = GET, path = "/stacktrace/rust" }]
 pub(super) async fn stacktrace_rust(
     request: RequestContext<Context>,
-    query: Query<Common>,
+    query: Query<ThreadsQuery>,
 ) -> Result<Answer<ThreadsAnswer>, HttpError> {
-    let format = admit_common(&request, query)?;
-    let capture = || Ok(ThreadsAnswer::new(threads::portable::capture()));
-    let answer = request.context().gate.run("/stacktrace/rust".to_owned(), capture).await?;
+    let query = query.into_inner();
+    let format = admit(&request, query.format.as_deref())?;
+    let (full, consistent) = (query.full.unwrap_or(false), query.consistent.unwrap_or(false));
+    let key = format!("/stacktrace/rust full={full} consistent={consistent}");
+    let server = request.server.clone();
+    let capture = move || {
+        let captured = threads::capture::capture(consistent, &server.private.symbols);
+        Ok(ThreadsAnswer::new(captured, full))
+    };
+    let answer = request.context().gate.run(key, capture).await?;
     Answer::new(format, &*answer, || answer.stacktrace.clone())
 }
