@@ -7,10 +7,10 @@ use std::ops::Range;
 use std::path::Path;
 
 use gimli::SectionId;
-use memmap2::Mmap;
 use object::{CompressionFormat, Object, ObjectSection, ObjectSegment, ObjectSymbol, SegmentFlags};
 
-use crate::snapshot::{Mapping, file_map};
+use crate::snapshot::Mapping;
+use crate::snapshot::mapped_file::MappedFile;
 
 /// No debug section of a file may unpack to more than this.
 const MAX_SECTION: u64 = 4 << 30;
@@ -20,7 +20,7 @@ const MAX_SECTION: u64 = 4 << 30;
 /// Opening costs a few milliseconds, plus the unpacking of compressed debug sections. Everything that is
 /// read from it borrows from it, so that nothing is copied.
 pub(crate) struct Image {
-    map: Mmap,
+    map: MappedFile,
     sections: HashMap<&'static str, Content>,
 }
 
@@ -68,7 +68,7 @@ pub(crate) struct Symbol<'a> {
 impl Image {
     /// Maps and parses `path`.
     pub(crate) fn open(path: &Path) -> Result<Self, ImageError> {
-        let map = file_map::map(path).map_err(ImageError::Io)?;
+        let map = MappedFile::open(path).map_err(ImageError::Io)?;
         let file = object::File::parse(&*map).map_err(|_| ImageError::Format)?;
         let mut sections = HashMap::new();
         for id in SECTIONS {
@@ -137,7 +137,7 @@ impl Image {
     pub(crate) fn bias(&self, path: &Path, mappings: &[Mapping]) -> Option<u64> {
         let file = self.file()?;
         let code = file.segments().find(|segment| {
-            matches!(segment.flags(), SegmentFlags::Elf { p_flags, .. } if p_flags.contains(object::elf::PF_X))
+            matches!(segment.flags(), SegmentFlags::Elf { p_flags, .. } if p_flags.0 & object::elf::PF_X.0 != 0)
         })?;
         let (offset, _) = code.file_range();
         let mapping = mappings.iter().find(|mapping| {

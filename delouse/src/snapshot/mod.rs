@@ -4,7 +4,8 @@
 //! layers above (`threads`, `tasks`, `waits`) cannot tell a forked image from a core file of yesterday,
 //! which is what makes them testable, fuzzable and harmless.
 
-pub(crate) mod file_map;
+pub(crate) mod core_file;
+pub(crate) mod mapped_file;
 
 use std::ops::Range;
 use std::path::PathBuf;
