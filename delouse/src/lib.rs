@@ -3,6 +3,8 @@
 #[cfg(feature = "debug")]
 mod debuginfo;
 #[cfg(feature = "debug")]
+pub mod offline;
+#[cfg(feature = "debug")]
 mod snapshot;
 #[cfg(feature = "debug")]
 mod tasks;
@@ -12,6 +14,6 @@ mod threads;
 #[cfg(feature = "debug")]
 pub use snapshot::Capture;
 #[cfg(feature = "debug")]
-pub use tasks::{Frame, ResourceKind, Task, TaskKind, TaskState, WaitsOn};
+pub use tasks::{Frame, Origin, ResourceKind, Task, TaskKind, TaskList, TaskState, WaitsOn};
 #[cfg(feature = "debug")]
 pub use threads::{StackFrame, ThreadStack};

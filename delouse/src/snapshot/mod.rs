@@ -6,6 +6,7 @@
 
 pub(crate) mod core_file;
 pub(crate) mod mapped_file;
+pub(crate) mod other_process;
 
 use std::ops::Range;
 use std::path::PathBuf;

@@ -144,7 +144,8 @@ fn read_children<'a>(units: &Units<'a>, unit: &Unit<'a>, id: TypeId, decoded: &m
                     Some(gimli::AttributeValue::UnitRef(offset)) => Some(offset),
                     _ => None,
                 };
-                variants = Some((discriminant, Variants { discriminant: None, list: Vec::new() }));
+                variants =
+                    Some((discriminant, Variants { discriminant: None, coroutine: false, list: Vec::new() }));
             }
             (2, dw::DW_TAG_member) if in_variants => {
                 if let Some((at, variants)) = &mut variants
@@ -153,6 +154,7 @@ fn read_children<'a>(units: &Units<'a>, unit: &Unit<'a>, id: TypeId, decoded: &m
                 {
                     let size = unit_size(units, member.of).unwrap_or(0);
                     variants.discriminant = Some(Discriminant { offset: member.offset, size });
+                    variants.coroutine = member.name == "__state";
                 }
             }
             (2, dw::DW_TAG_variant) if in_variants => value = number(child, dw::DW_AT_discr_value),

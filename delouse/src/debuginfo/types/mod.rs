@@ -11,12 +11,12 @@ mod model;
 pub(crate) mod names;
 mod units;
 
-use std::cell::RefCell;
-use std::collections::HashMap;
+use std::cell::{OnceCell, RefCell};
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 pub(crate) use bodies::Body;
-pub(crate) use model::{Member, Shape, Source, Type, TypeId, Variants};
+pub(crate) use model::{Discriminant, Member, Shape, Source, Type, TypeId, Variant, Variants};
 
 use crate::debuginfo::image::{Image, Symbol};
 use units::Units;
@@ -30,6 +30,7 @@ pub(crate) struct Types<'a> {
     symbols: Vec<Symbol<'a>>,
     decoded: RefCell<HashMap<TypeId, Option<Rc<Type>>>>,
     bodies: RefCell<bodies::Finder>,
+    dependencies: OnceCell<HashSet<String>>,
 }
 
 /// A function, as far as its signature matters.
@@ -52,6 +53,7 @@ impl<'a> Types<'a> {
             symbols: image.symbols(),
             decoded: RefCell::default(),
             bodies: RefCell::default(),
+            dependencies: OnceCell::new(),
         }
     }
 
@@ -104,13 +106,19 @@ impl<'a> Types<'a> {
         })
     }
 
-    /// The variable with that linkage name, searched for in the unit of the function at `near`.
+    /// The type of the variable with that linkage name, searched for in the unit of the function at `near`.
     pub(crate) fn variable(&self, linkage_name: &[u8], near: u64) -> Option<TypeId> {
         self.units.candidates(near).into_iter().find_map(|number| {
             let unit = self.units.unit(number)?;
             let offset = *unit.index().variables.get(linkage_name)?;
             Some(TypeId { unit: number, offset })
         })
+    }
+
+    /// Whether a crate comes from a registry or a git repository. The first call reads the head of every
+    /// unit.
+    pub(crate) fn is_dependency(&self, name: &str) -> bool {
+        self.dependencies.get_or_init(|| self.units.dependencies()).contains(name)
     }
 
     /// The type called `name` (last segment with its parameters) in the unit of `near`.

@@ -45,6 +45,8 @@ pub(crate) enum Shape {
 pub(crate) struct Variants {
     /// Where the discriminant is; `None` for an enum of one variant.
     pub(crate) discriminant: Option<Discriminant>,
+    /// Whether it is the state of an `async` function, block or closure.
+    pub(crate) coroutine: bool,
     pub(crate) list: Vec<Variant>,
 }
 
@@ -98,19 +100,5 @@ impl Type {
     /// The path without generic parameters.
     pub(crate) fn path(&self) -> &str {
         super::names::without_parameters(&self.name)
-    }
-
-    /// Whether it is an `async` block, function or closure.
-    pub(crate) fn is_coroutine(&self) -> bool {
-        let last = super::names::last_segment(&self.name);
-        ["{async_fn_env#", "{async_block_env#", "{async_closure_env#"].iter().any(|p| last.starts_with(p))
-    }
-}
-
-impl Variants {
-    /// The variant for a discriminant's value.
-    pub(crate) fn of(&self, value: u64) -> Option<&Variant> {
-        let exact = self.list.iter().find(|variant| variant.value == Some(value));
-        exact.or_else(|| self.list.iter().find(|variant| variant.value.is_none()))
     }
 }

@@ -1,7 +1,7 @@
 //! The units of a file: found by address or section offset, loaded when asked for.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use gimli::{AttributeValue, Dwarf, EndianSlice, LittleEndian, SectionId, UnitHeader, UnitOffset};
@@ -101,6 +101,22 @@ impl<'a> Units<'a> {
             }
             _ => None,
         }
+    }
+
+    /// The crates whose units were compiled in one of cargo's own directories:
+    /// `…/registry/src/INDEX/NAME-VERSION/…` or `…/git/checkouts/NAME-HASH/…`.
+    pub(super) fn dependencies(&self) -> HashSet<String> {
+        let mut crates = HashSet::new();
+        for number in 0..self.headers.len() as u32 {
+            let Some(name) = self.unit(number).and_then(|unit| unit.unit.name) else { continue };
+            let name = String::from_utf8_lossy(name.slice());
+            let registry = name.split_once("/registry/src/").and_then(|(_, rest)| rest.split('/').nth(1));
+            let git = name.split_once("/git/checkouts/").and_then(|(_, rest)| rest.split('/').next());
+            if let Some((package, _)) = registry.or(git).and_then(|directory| directory.rsplit_once('-')) {
+                crates.insert(package.replace('-', "_"));
+            }
+        }
+        crates
     }
 
     /// From `.debug_aranges`; for units that it does not list, from the units' own ranges.
