@@ -110,8 +110,8 @@ impl<'a, 'p, 'i> Headers<'a, 'p, 'i> {
     /// there; `None` without any.
     pub(super) fn learn(process: &'a Process<'p, 'i>, polls: &[u64], notes: &mut Notes) -> Option<Self> {
         let layout = polls.iter().take(64).find_map(|poll| {
-            let function = process.function(*poll)?;
-            Layout::learn(process, function.first_argument?, notes)
+            let function = process.function(poll.wrapping_add(process.bias));
+            Layout::learn(process, function?.first_argument?, notes)
         })?;
         Some(Self { process, layout, kinds: RefCell::default() })
     }
