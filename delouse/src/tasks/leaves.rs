@@ -12,8 +12,8 @@ struct LeafFact {
     /// The type's path.
     path: &'static str,
     kind: ResourceKind,
-    /// The way from the leaf to its resource.
-    resource: &'static str,
+    /// The way from the leaf to its resource; none where it cannot be told.
+    resource: Option<&'static str>,
     /// Numbers that are worth knowing.
     details: &'static [(Detail, &'static str)],
 }
@@ -39,128 +39,188 @@ const LEAVES: &[LeafFact] = &[
     LeafFact {
         path: "tokio::sync::batch_semaphore::Acquire",
         kind: ResourceKind::Semaphore,
-        resource: "semaphore *",
+        resource: Some("semaphore *"),
         details: &[(Detail::Wanted, "num_permits"), (Detail::Available, "semaphore * permits")],
     },
     LeafFact {
         path: "tokio::sync::notify::Notified",
         kind: ResourceKind::Notify,
-        resource: "notify *",
+        resource: Some("notify *"),
         details: &[],
     },
     LeafFact {
         path: "tokio::sync::notify::OwnedNotified",
         kind: ResourceKind::Notify,
-        resource: "notify *",
+        resource: Some("notify *"),
         details: &[],
     },
     LeafFact {
         path: "tokio::time::sleep::Sleep",
         kind: ResourceKind::Timer,
-        resource: "",
+        resource: Some(""),
         details: &[(Detail::Deadline, "deadline")],
     },
     LeafFact {
         path: "tokio::runtime::task::join::JoinHandle",
         kind: ResourceKind::Join,
-        resource: "raw *",
+        resource: Some("raw *"),
         details: &[],
     },
     LeafFact {
         path: "tokio::sync::oneshot::Receiver",
         kind: ResourceKind::Oneshot,
-        resource: "inner *",
+        resource: Some("inner *"),
         details: &[],
     },
     LeafFact {
         path: "tokio::sync::oneshot::Sender",
         kind: ResourceKind::Oneshot,
-        resource: "inner *",
+        resource: Some("inner *"),
         details: &[],
     },
     LeafFact {
         path: "tokio::sync::mpsc::chan::Rx",
         kind: ResourceKind::ChannelRecv,
-        resource: "inner *",
+        resource: Some("inner *"),
         details: &[(Detail::Senders, "inner * tx_count")],
     },
     LeafFact {
         path: "tokio::sync::broadcast::Recv",
         kind: ResourceKind::Broadcast,
-        resource: "receiver * shared *",
+        resource: Some("receiver * shared *"),
         details: &[(Detail::Senders, "receiver * shared * num_tx")],
     },
     LeafFact {
         path: POLL_EVENTED,
         kind: ResourceKind::Io,
-        resource: "registration shared *",
+        resource: Some("registration shared *"),
         details: &[(Detail::Fd, "io fd")],
     },
     LeafFact {
         path: "tokio::runtime::io::scheduled_io::Readiness",
         kind: ResourceKind::Io,
-        resource: "scheduled_io *",
+        resource: Some("scheduled_io *"),
+        details: &[],
+    },
+    LeafFact {
+        path: "tokio::io::util::mem::DuplexStream",
+        kind: ResourceKind::Io,
+        resource: Some("read *"),
         details: &[],
     },
     LeafFact {
         path: "futures_channel::mpsc::Receiver",
         kind: ResourceKind::ChannelRecv,
-        resource: "inner *",
+        resource: Some("inner *"),
         details: &[(Detail::Senders, "inner * num_senders")],
     },
     LeafFact {
         path: "futures_channel::mpsc::UnboundedReceiver",
         kind: ResourceKind::ChannelRecv,
-        resource: "inner *",
+        resource: Some("inner *"),
         details: &[(Detail::Senders, "inner * num_senders")],
     },
     LeafFact {
         path: "futures_channel::oneshot::Receiver",
         kind: ResourceKind::Oneshot,
-        resource: "inner *",
+        resource: Some("inner *"),
         details: &[],
     },
     LeafFact {
         path: "async_channel::RecvInner",
         kind: ResourceKind::ChannelRecv,
-        resource: "receiver * channel *",
+        resource: Some("receiver * channel *"),
         details: &[(Detail::Senders, "receiver * channel * sender_count")],
     },
     LeafFact {
         path: "async_channel::SendInner",
         kind: ResourceKind::ChannelSend,
-        resource: "sender * channel *",
+        resource: Some("sender * channel *"),
         details: &[],
     },
     LeafFact {
         path: "flume::async::RecvFut",
         kind: ResourceKind::ChannelRecv,
-        resource: "receiver shared *",
-        details: &[(Detail::Senders, "receiver shared * sender_count")],
+        resource: None,
+        details: &[],
     },
     LeafFact {
         path: "flume::async::SendFut",
         kind: ResourceKind::ChannelSend,
-        resource: "sender shared *",
+        resource: None,
         details: &[],
     },
     LeafFact {
         path: "event_listener::EventListener",
         kind: ResourceKind::Notify,
-        resource: "",
+        resource: Some(""),
         details: &[],
     },
 ];
 
-/// What a resource is when a function of these modules waits for it, outermost fact first: a mutex waits
-/// for its semaphore, which is nothing that its user has heard of.
-const CONTEXTS: &[(&str, ResourceKind, ResourceKind)] = &[
-    ("tokio::sync::mutex::", ResourceKind::Semaphore, ResourceKind::Mutex),
-    ("tokio::sync::rwlock::", ResourceKind::Semaphore, ResourceKind::Rwlock),
-    ("tokio::sync::mpsc::", ResourceKind::Semaphore, ResourceKind::ChannelSend),
-    ("tokio::sync::watch::", ResourceKind::Notify, ResourceKind::Watch),
-    ("tokio::sync::broadcast::", ResourceKind::Notify, ResourceKind::Broadcast),
+/// What a leaf means when a function of these modules waits for it: a mutex waits for its semaphore, which
+/// is nothing that its user has heard of.
+#[derive(Debug)]
+pub(super) struct Context {
+    /// Modules that the function is in.
+    module: &'static str,
+    /// The leaf that it waits for.
+    leaf: ResourceKind,
+    meaning: ResourceKind,
+    /// The type that the leaf's resource is part of, among the function's variables, and the way from there
+    /// to the address that all who wait for it have in common.
+    pub(super) owner: Option<(&'static str, &'static str)>,
+}
+
+const CONTEXTS: &[Context] = &[
+    Context {
+        module: "tokio::sync::mutex::",
+        leaf: ResourceKind::Semaphore,
+        meaning: ResourceKind::Mutex,
+        owner: None,
+    },
+    Context {
+        module: "tokio::sync::rwlock::",
+        leaf: ResourceKind::Semaphore,
+        meaning: ResourceKind::Rwlock,
+        owner: None,
+    },
+    Context {
+        module: "tokio::sync::mpsc::",
+        leaf: ResourceKind::Semaphore,
+        meaning: ResourceKind::ChannelSend,
+        owner: Some(("tokio::sync::mpsc::chan::Tx", "inner *")),
+    },
+    Context {
+        module: "tokio::sync::mpsc::",
+        leaf: ResourceKind::Notify,
+        meaning: ResourceKind::Notify,
+        owner: Some(("tokio::sync::mpsc::chan::Tx", "inner *")),
+    },
+    Context {
+        module: "tokio::sync::watch::",
+        leaf: ResourceKind::Notify,
+        meaning: ResourceKind::Watch,
+        owner: Some(("tokio::sync::watch::Shared", "")),
+    },
+    Context {
+        module: "tokio::sync::broadcast::",
+        leaf: ResourceKind::Notify,
+        meaning: ResourceKind::Broadcast,
+        owner: Some(("tokio::sync::broadcast::Shared", "")),
+    },
+    Context {
+        module: "tokio::",
+        leaf: ResourceKind::Io,
+        meaning: ResourceKind::Io,
+        owner: Some((POLL_EVENTED, "")),
+    },
 ];
+
+/// What a leaf of that kind means to the function at `path`.
+pub(super) fn context(kind: ResourceKind, path: &str) -> Option<&'static Context> {
+    CONTEXTS.iter().find(|context| context.leaf == kind && path.starts_with(context.module))
+}
 
 /// A compiled leaf.
 #[derive(Debug)]
@@ -178,7 +238,7 @@ pub(super) fn leaf(process: &Process<'_, '_>, id: TypeId, path: &str) -> Option<
     Some(Leaf {
         kind: fact.kind,
         path: fact.path,
-        resource: Route::compile(process, id, fact.resource),
+        resource: fact.resource.and_then(|way| Route::compile(process, id, way)),
         details: details.filter_map(|(d, way)| Some((*d, Route::compile(process, id, way)?))).collect(),
     })
 }
@@ -189,10 +249,14 @@ impl Leaf {
         (self.path == "tokio::sync::oneshot::Sender").then_some("tokio::sync::oneshot::")
     }
 
-    /// What the leaf at `address` waits for. `context` is the path of the innermost `async` function.
-    pub(super) fn waits_on(&self, process: &Process<'_, '_>, address: u64, context: &str) -> WaitsOn {
-        let meant = CONTEXTS.iter().find(|(prefix, is, _)| *is == self.kind && context.starts_with(prefix));
-        let kind = meant.map_or(self.kind, |(_, _, meant)| *meant);
+    /// What the leaf at `address` waits for, in the context of the function that waits.
+    pub(super) fn waits_on(
+        &self,
+        process: &Process<'_, '_>,
+        address: u64,
+        context: Option<&Context>,
+    ) -> WaitsOn {
+        let kind = context.map_or(self.kind, |context| context.meaning);
         let resource = self.resource.as_ref().and_then(|route| route.follow(process, address));
         let mut waits = WaitsOn { kind, address: resource.map(hexadecimal), ..WaitsOn::default() };
         for (detail, route) in &self.details {

@@ -166,8 +166,14 @@ impl<'a, 'p, 'i> Lister<'_, 'a, 'p, 'i> {
         }
         let future = self.headers.stage(header, kind) == Some(Stage::Future);
         let at = header.checked_add(kind.future_at).filter(|_| future);
-        let (stack, waits_on) = at.map(|at| self.future(kind.future, at)).unwrap_or_default();
-        let blocking = kind.scheduler == Scheduler::Blocking;
+        let (stack, waits_on) = if kind.scheduler == Scheduler::Blocking {
+            let plan = self.plans.plan(kind.future);
+            let Some(frame) = plan.and_then(|plan| self.stacks.blocking(&plan)) else { return };
+            // A closure waits for nothing that we can see.
+            (vec![frame], Vec::new())
+        } else {
+            at.map(|at| self.future(kind.future, at)).unwrap_or_default()
+        };
         self.tasks.push(Task {
             id,
             kind: match kind.scheduler {
@@ -179,8 +185,7 @@ impl<'a, 'p, 'i> Lister<'_, 'a, 'p, 'i> {
             state: Some(state.meaning()),
             spawned_at: self.headers.spawned_at(header, kind),
             stack,
-            // A closure waits for nothing that we can see.
-            waits_on: if blocking { Vec::new() } else { waits_on },
+            waits_on,
         });
     }
 

@@ -34,11 +34,24 @@ impl<'s, 'a, 'p, 'i> Stacks<'s, 'a, 'p, 'i> {
         stack.as_ref().clone()
     }
 
+    /// The closure that runs on the blocking pool: `F` of `BlockingTask<F>`. `None` for the workers of a
+    /// runtime, which run there too.
+    pub(super) fn blocking(&self, plan: &Plan) -> Option<Frame> {
+        let process = self.plans.process;
+        let closure = process.ty(process.ty(plan.of)?.parameter("T")?)?;
+        if closure.name.starts_with("tokio::runtime::scheduler::multi_thread::worker::launch::") {
+            return None;
+        }
+        let function = names::ty(&closure.name);
+        let origin = self.origin_of_crate(plan, &function);
+        Some(Frame { function, file: None, line: None, origin, children: Vec::new() })
+    }
+
     /// The one frame of a future in which nothing was recognised.
     pub(super) fn opaque(&self, plan: &Plan) -> Frame {
         let name = self.plans.process.ty(plan.of).map(|ty| names::ty(&ty.name));
         let function = name.unwrap_or_else(|| "?".to_owned());
-        let origin = self.origin_of_crate(&function);
+        let origin = self.origin_of_crate(plan, &function);
         Frame { function, file: None, line: None, origin, children: Vec::new() }
     }
 
@@ -53,6 +66,7 @@ impl<'s, 'a, 'p, 'i> Stacks<'s, 'a, 'p, 'i> {
             let mut frame = self.frame(node);
             if nodes.peek().is_some_and(|next| next.depth > node.depth) {
                 frame.children = self.siblings(nodes, node.depth + 1);
+                drop_echo(&mut frame);
             }
             frames.push(frame);
         }
@@ -66,7 +80,7 @@ impl<'s, 'a, 'p, 'i> Stacks<'s, 'a, 'p, 'i> {
             function: name.to_owned(),
             file: None,
             line: None,
-            origin: self.origin_of_crate(name),
+            origin: self.origin_of_crate(plan, name),
             children: Vec::new(),
         };
         let Body::Coroutine(coroutine) = &plan.body else { return of_type(name) };
@@ -83,19 +97,36 @@ impl<'s, 'a, 'p, 'i> Stacks<'s, 'a, 'p, 'i> {
                     function: name.to_owned(),
                     file: source.map(|source| source.file.to_string()),
                     line: source.map(|source| source.line),
-                    origin: source.map_or_else(|| self.origin_of_crate(name), origin_of),
+                    origin: source.map_or_else(|| self.origin_of_crate(plan, name), origin_of),
                     children: Vec::new(),
                 }
             }
         }
     }
 
-    fn origin_of_crate(&self, name: &str) -> Origin {
+    fn origin_of_crate(&self, plan: &Plan, name: &str) -> Origin {
         match name.split("::").next().unwrap_or_default() {
             "core" | "alloc" | "std" => Origin::Std,
-            name if self.plans.process.types.is_dependency(name) => Origin::Dependency,
+            name if self.plans.process.types.is_dependency(plan.of, name) => Origin::Dependency,
             _ => Origin::User,
         }
+    }
+}
+
+/// A public type around a private one of the same name, as `future::Map` is around `future::map::Map`,
+/// is shown once.
+fn drop_echo(frame: &mut Frame) {
+    let name = |frame: &Frame| {
+        let path = names::without_parameters(&frame.function);
+        (path.split("::").next().map(str::to_owned), names::last_segment(path).to_owned())
+    };
+    let own = name(frame);
+    if frame.line.is_none()
+        && let [only] = frame.children.as_mut_slice()
+        && only.line.is_none()
+        && name(only) == own
+    {
+        frame.children = std::mem::take(&mut only.children);
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
-use super::leaves::hexadecimal;
-use super::plan::{Body, Container, Coroutine, Plan, Plans, State, Step, Via};
+use super::leaves::{self, hexadecimal};
+use super::plan::{Body, Container, Coroutine, Plan, Plans, Step, Via};
 use super::route::Route;
 use super::{ResourceKind, WaitsOn};
 use crate::debuginfo::types::Discriminant;
@@ -16,6 +16,9 @@ const MAX_NODES: usize = 4096;
 const MAX_STEPS: usize = 1 << 16;
 /// Futures of one collection.
 const MAX_ELEMENTS: u64 = 1024;
+
+/// Functions that are asked for the owner of a resource, from the innermost on.
+const MAX_CONTEXTS: usize = 8;
 
 /// What was found in one future: its frames in preorder, and what its leaves wait for.
 #[derive(Debug, Default)]
@@ -126,23 +129,24 @@ impl Walk<'_, '_, '_, '_> {
 
     fn leaf(&mut self, plan: &Rc<Plan>, address: u64, frames: u16) {
         let Body::Leaf(leaf) = &plan.body else { return };
-        let context = self.contexts.last().and_then(|context| match &context.plan.body {
+        let path = self.contexts.last().and_then(|context| match &context.plan.body {
             Body::Coroutine(coroutine) => Some(coroutine.path.clone()),
             _ => None,
         });
-        let context = context.as_deref().unwrap_or_default();
-        if leaf.is_handle().is_some_and(|home| !context.starts_with(home)) {
+        let path = path.as_deref().unwrap_or_default();
+        if leaf.is_handle().is_some_and(|home| !path.starts_with(home)) {
             return;
         }
         self.push(plan, Part::Type, frames);
         let process = self.plans.process;
+        let context = leaves::context(leaf.kind, path);
         let mut waits = leaf.waits_on(process, address, context);
         let resource = leaf.resource(process, address);
-        if waits.kind == ResourceKind::Io
+        if let Some(owner) = context.and_then(|context| context.owner)
             && waits.fd.is_none()
             && let Some(resource) = resource
         {
-            waits.fd = self.fd_of(resource);
+            self.owner(owner, resource, &mut waits);
         }
         if let (ResourceKind::Join, Some(header)) = (waits.kind, resource) {
             self.found.joins.push((self.found.waits.len(), header));
@@ -150,20 +154,32 @@ impl Walk<'_, '_, '_, '_> {
         self.found.waits.push(waits);
     }
 
-    /// The file descriptor that a `ScheduledIo` belongs to: one of the functions on the way here has the
-    /// socket.
-    fn fd_of(&self, scheduled_io: u64) -> Option<i32> {
+    /// Looks for the owner of `resource` among the variables of the functions on the way here: the channel
+    /// of a semaphore, the socket of a readiness.
+    fn owner(&self, (path, way): (&'static str, &'static str), resource: u64, waits: &mut WaitsOn) {
         let process = self.plans.process;
-        self.contexts.iter().rev().take(8).find_map(|context| {
-            let Body::Coroutine(coroutine) = &context.plan.body else { return None };
-            let state: &State = coroutine.states.get(context.state)?;
-            let route = self.plans.io_of(state)?;
-            let socket = route.follow(process, context.address)?;
-            let plan = self.plans.plan(route.end)?;
-            let Body::Leaf(leaf) = &plan.body else { return None };
-            let waits = leaf.waits_on(process, socket, "");
-            waits.fd.filter(|_| waits.address == Some(hexadecimal(scheduled_io)))
-        })
+        for context in self.contexts.iter().rev().take(MAX_CONTEXTS) {
+            let Body::Coroutine(coroutine) = &context.plan.body else { continue };
+            let found = coroutine.states.get(context.state).and_then(|state| self.plans.owner(state, path));
+            let Some(route) = found else { continue };
+            let Some(owner) = route.follow(process, context.address) else { continue };
+            if let Some(plan) = self.plans.plan(route.end)
+                && let Body::Leaf(leaf) = &plan.body
+            {
+                let of_owner = leaf.waits_on(process, owner, None);
+                if of_owner.address == waits.address {
+                    waits.fd = of_owner.fd;
+                    return;
+                }
+            } else if let Some(way) = Route::compile(process, route.end, way)
+                && let Some(whole) = way.follow(process, owner)
+                && let Some(size) = process.ty(way.end).map(|ty| ty.size)
+                && resource.checked_sub(whole).is_some_and(|offset| offset < size)
+            {
+                waits.address = Some(hexadecimal(whole));
+                return;
+            }
+        }
     }
 
     fn take(&mut self, steps: &[Step], base: u64, frames: u16, depth: usize) {
@@ -204,6 +220,10 @@ impl Walk<'_, '_, '_, '_> {
                 for head in heads {
                     self.list(plan, head, at, (*next, *value), frames, depth);
                 }
+            }
+            Container::Dyn { offset } => {
+                let step = Step { offset: *offset, via: Via::Dyn };
+                self.take(std::slice::from_ref(&step), at, frames, depth);
             }
             Container::Shared { plan, way } => {
                 if let Some(to) = way.follow(self.plans.process, at) {

@@ -38,6 +38,7 @@ pub(super) struct Unit<'a> {
     pub(super) unit: gimli::Unit<Slice<'a>>,
     index: OnceCell<Index<'a>>,
     files: RefCell<HashMap<u64, Option<Rc<str>>>>,
+    dependencies: OnceCell<HashSet<String>>,
     indexed: Rc<Cell<usize>>,
 }
 
@@ -75,6 +76,7 @@ impl<'a> Units<'a> {
                 unit,
                 index: OnceCell::new(),
                 files: RefCell::default(),
+                dependencies: OnceCell::new(),
                 indexed: self.indexed.clone(),
             }))
         })
@@ -103,18 +105,12 @@ impl<'a> Units<'a> {
         }
     }
 
-    /// The crates whose units were compiled in one of cargo's own directories:
-    /// `…/registry/src/INDEX/NAME-VERSION/…` or `…/git/checkouts/NAME-HASH/…`.
+    /// The crates whose units were compiled in one of cargo's own directories.
     pub(super) fn dependencies(&self) -> HashSet<String> {
         let mut crates = HashSet::new();
         for number in 0..self.headers.len() as u32 {
             let Some(name) = self.unit(number).and_then(|unit| unit.unit.name) else { continue };
-            let name = String::from_utf8_lossy(name.slice());
-            let registry = name.split_once("/registry/src/").and_then(|(_, rest)| rest.split('/').nth(1));
-            let git = name.split_once("/git/checkouts/").and_then(|(_, rest)| rest.split('/').next());
-            if let Some((package, _)) = registry.or(git).and_then(|directory| directory.rsplit_once('-')) {
-                crates.insert(package.replace('-', "_"));
-            }
+            crates.extend(dependency(&String::from_utf8_lossy(name.slice())));
         }
         crates
     }
@@ -175,6 +171,19 @@ impl<'a> Unit<'a> {
         self.files.borrow_mut().entry(number).or_insert_with(|| self.file_path(number)).clone()
     }
 
+    /// The crates in cargo's own directories that parts of this unit come from: one that has only generic
+    /// functions has no unit of its own.
+    pub(super) fn dependencies(&self) -> &HashSet<String> {
+        self.dependencies.get_or_init(|| {
+            let Some(program) = self.unit.line_program.as_ref() else { return HashSet::new() };
+            let directories = program.header().include_directories().iter();
+            let name = |directory: &AttributeValue<Slice<'a>>| {
+                dependency(&String::from_utf8_lossy(self.string(*directory)?))
+            };
+            directories.filter_map(name).collect()
+        })
+    }
+
     fn file_path(&self, number: u64) -> Option<Rc<str>> {
         let program = self.unit.line_program.as_ref()?;
         let header = program.header();
@@ -189,6 +198,15 @@ impl<'a> Unit<'a> {
         append(&mut path, self.string(file.path_name())?);
         Some(path.into())
     }
+}
+
+/// The crate that a path of cargo's belongs to: `…/registry/src/INDEX/NAME-VERSION/…` or
+/// `…/git/checkouts/NAME-HASH/…`.
+fn dependency(path: &str) -> Option<String> {
+    let registry = path.split_once("/registry/src/").and_then(|(_, rest)| rest.split('/').nth(1));
+    let git = path.split_once("/git/checkouts/").and_then(|(_, rest)| rest.split('/').next());
+    let (package, _) = registry.or(git)?.rsplit_once('-')?;
+    Some(package.replace('-', "_"))
 }
 
 /// Appends a path as a shell would `cd`: an absolute one replaces what stands before.

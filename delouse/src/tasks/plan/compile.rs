@@ -1,6 +1,6 @@
 //! From a type to its plan.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 
 use super::wrappers::{is_opaque, is_shown};
@@ -52,10 +52,7 @@ impl Plans<'_, '_, '_> {
     }
 
     fn variants(&self, variants: &Variants) -> Body {
-        let case = |variant: &Variant| {
-            let steps = self.steps(std::slice::from_ref(&variant.member));
-            Case { value: variant.value, steps }
-        };
+        let case = |variant: &Variant| Case { value: variant.value, steps: self.inside(&variant.member) };
         let cases: Box<[Case]> = variants.list.iter().map(case).collect();
         if cases.iter().all(|case| case.steps.is_empty()) {
             return Body::Nothing;
@@ -69,6 +66,15 @@ impl Plans<'_, '_, '_> {
             Some(Step { offset: member.offset, via: Via::Inline(plan) })
         };
         members.iter().filter_map(step).collect()
+    }
+
+    /// The steps into a member's own members: into the struct that a variant's fields are in.
+    fn inside(&self, member: &Member) -> Box<[Step]> {
+        let mut steps = self.process.ty(member.of).map(|ty| self.steps(&ty.members)).unwrap_or_default();
+        for step in &mut steps {
+            step.offset = step.offset.saturating_add(member.offset);
+        }
+        steps
     }
 
     /// Whether a pointer's target may contain a future. A type that is being compiled right now contains
@@ -95,7 +101,7 @@ impl Plans<'_, '_, '_> {
                     .ty(variant.member.of)
                     .is_some_and(|ty| names::last_segment(&ty.name).starts_with("Suspend")),
                 details: OnceCell::new(),
-                io: OnceCell::new(),
+                owners: RefCell::default(),
             })
         };
         let states = variants.list.iter().filter_map(state).collect();
@@ -141,19 +147,24 @@ impl Plans<'_, '_, '_> {
         .map(|(_, source)| source.clone())
     }
 
-    /// The way from a coroutine's state to the socket that one of its variables is or points to.
-    pub(in crate::tasks) fn io_of<'s>(&self, state: &'s State) -> Option<&'s Route> {
+    /// The way from a coroutine's state to something of the type at `path`, which one of its variables is,
+    /// has or points to.
+    pub(in crate::tasks) fn owner(&self, state: &State, path: &'static str) -> Option<Route> {
+        if let Some((_, known)) = state.owners.borrow().iter().find(|(known, _)| *known == path) {
+            return known.clone();
+        }
         let find = || {
             let ty = self.process.ty(state.variables)?;
-            ["", "* "].iter().find_map(|deref| {
+            ["", "* ", "* * "].iter().find_map(|deref| {
                 ty.members.iter().find_map(|member| {
-                    let way = format!("{deref}~{}", leaves::POLL_EVENTED);
-                    let route = Route::compile(self.process, member.of, &way)?;
+                    let route = Route::compile(self.process, member.of, &format!("{deref}~{path}"))?;
                     Some(route.behind(state.offset.checked_add(member.offset)?))
                 })
             })
         };
-        state.io.get_or_init(find).as_ref()
+        let found = find();
+        state.owners.borrow_mut().push((path, found.clone()));
+        found
     }
 }
 

@@ -17,6 +17,8 @@ pub(in crate::tasks) enum Container {
     Lists { plan: Rc<Plan>, heads: Box<[Route]>, next: u64, value: u64 },
     /// One, behind an `Arc` that several share.
     Shared { plan: Rc<Plan>, way: Route },
+    /// One, behind a raw pointer with a vtable.
+    Dyn { offset: u64 },
 }
 
 impl Plans<'_, '_, '_> {
@@ -29,6 +31,10 @@ impl Plans<'_, '_, '_> {
             "futures_util::future::future::shared::Shared" => {
                 let way = Route::compile(self.process, id, "inner * future_or_output")?;
                 Some(Container::Shared { plan: self.some_plan(way.end)?, way })
+            }
+            path if path.ends_with("::reusable_box::ReusableBoxFuture") => {
+                let offset = Route::compile(self.process, id, "boxed")?.offset()?;
+                Some(Container::Dyn { offset })
             }
             _ => self.slice(ty).or_else(|| self.array(ty)),
         }

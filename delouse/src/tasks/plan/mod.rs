@@ -73,7 +73,8 @@ pub(super) struct State {
     /// Whether it stands at an `.await`.
     pub(super) suspended: bool,
     details: OnceCell<Suspended>,
-    io: OnceCell<Option<Route>>,
+    /// Ways to what its variables own, by the type's path.
+    owners: RefCell<Vec<(&'static str, Option<Route>)>>,
 }
 
 /// What a state waits for; compiled when a task is found in it.
