@@ -43,7 +43,7 @@ impl<'s, 'a, 'p, 'i> Stacks<'s, 'a, 'p, 'i> {
             return None;
         }
         let function = names::ty(&closure.name);
-        let origin = self.origin_of_crate(plan, &function);
+        let origin = self.origin_of_crate(&function);
         Some(Frame { function, file: None, line: None, origin, children: Vec::new() })
     }
 
@@ -51,7 +51,7 @@ impl<'s, 'a, 'p, 'i> Stacks<'s, 'a, 'p, 'i> {
     pub(super) fn opaque(&self, plan: &Plan) -> Frame {
         let name = self.plans.process.ty(plan.of).map(|ty| names::ty(&ty.name));
         let function = name.unwrap_or_else(|| "?".to_owned());
-        let origin = self.origin_of_crate(plan, &function);
+        let origin = self.origin_of_crate(&function);
         Frame { function, file: None, line: None, origin, children: Vec::new() }
     }
 
@@ -80,7 +80,7 @@ impl<'s, 'a, 'p, 'i> Stacks<'s, 'a, 'p, 'i> {
             function: name.to_owned(),
             file: None,
             line: None,
-            origin: self.origin_of_crate(plan, name),
+            origin: self.origin_of_crate(name),
             children: Vec::new(),
         };
         let Body::Coroutine(coroutine) = &plan.body else { return of_type(name) };
@@ -97,17 +97,17 @@ impl<'s, 'a, 'p, 'i> Stacks<'s, 'a, 'p, 'i> {
                     function: name.to_owned(),
                     file: source.map(|source| source.file.to_string()),
                     line: source.map(|source| source.line),
-                    origin: source.map_or_else(|| self.origin_of_crate(plan, name), origin_of),
+                    origin: source.map_or_else(|| self.origin_of_crate(name), origin_of),
                     children: Vec::new(),
                 }
             }
         }
     }
 
-    fn origin_of_crate(&self, plan: &Plan, name: &str) -> Origin {
+    fn origin_of_crate(&self, name: &str) -> Origin {
         match name.split("::").next().unwrap_or_default() {
             "core" | "alloc" | "std" => Origin::Std,
-            name if self.plans.process.types.is_dependency(plan.of, name) => Origin::Dependency,
+            name if self.plans.process.types.is_dependency(name) => Origin::Dependency,
             _ => Origin::User,
         }
     }

@@ -115,11 +115,10 @@ impl<'a> Types<'a> {
         })
     }
 
-    /// Whether a crate, of which the type `of` is, comes from a registry or a git repository. The first call
-    /// reads the head of every unit.
-    pub(crate) fn is_dependency(&self, of: TypeId, name: &str) -> bool {
+    /// Whether a crate comes from a registry or a git repository. The first call reads the head of every
+    /// unit.
+    pub(crate) fn is_dependency(&self, name: &str) -> bool {
         self.dependencies.get_or_init(|| self.units.dependencies()).contains(name)
-            || self.units.unit(of.unit).is_some_and(|unit| unit.dependencies().contains(name))
     }
 
     /// The type called `name` (last segment with its parameters) in the unit of `near`.

@@ -38,7 +38,6 @@ pub(super) struct Unit<'a> {
     pub(super) unit: gimli::Unit<Slice<'a>>,
     index: OnceCell<Index<'a>>,
     files: RefCell<HashMap<u64, Option<Rc<str>>>>,
-    dependencies: OnceCell<HashSet<String>>,
     indexed: Rc<Cell<usize>>,
 }
 
@@ -76,7 +75,6 @@ impl<'a> Units<'a> {
                 unit,
                 index: OnceCell::new(),
                 files: RefCell::default(),
-                dependencies: OnceCell::new(),
                 indexed: self.indexed.clone(),
             }))
         })
@@ -105,12 +103,19 @@ impl<'a> Units<'a> {
         }
     }
 
-    /// The crates whose units were compiled in one of cargo's own directories.
+    /// The crates that lie in cargo's own directories. One that has only generic functions has no unit of its
+    /// own, so the directories of all line tables are looked at.
     pub(super) fn dependencies(&self) -> HashSet<String> {
         let mut crates = HashSet::new();
-        for number in 0..self.headers.len() as u32 {
-            let Some(name) = self.unit(number).and_then(|unit| unit.unit.name) else { continue };
-            crates.extend(dependency(&String::from_utf8_lossy(name.slice())));
+        for header in &self.headers {
+            // Not kept: most of these units are of no further interest.
+            let Ok(unit) = self.dwarf.unit(*header) else { continue };
+            let Some(program) = unit.line_program.as_ref() else { continue };
+            for directory in program.header().include_directories() {
+                if let Ok(path) = self.dwarf.attr_string(&unit, *directory) {
+                    crates.extend(dependency(&String::from_utf8_lossy(path.slice())));
+                }
+            }
         }
         crates
     }
@@ -169,19 +174,6 @@ impl<'a> Unit<'a> {
     /// The path of a file number, absolute where the unit tells its directory.
     pub(super) fn file(&self, number: u64) -> Option<Rc<str>> {
         self.files.borrow_mut().entry(number).or_insert_with(|| self.file_path(number)).clone()
-    }
-
-    /// The crates in cargo's own directories that parts of this unit come from: one that has only generic
-    /// functions has no unit of its own.
-    pub(super) fn dependencies(&self) -> &HashSet<String> {
-        self.dependencies.get_or_init(|| {
-            let Some(program) = self.unit.line_program.as_ref() else { return HashSet::new() };
-            let directories = program.header().include_directories().iter();
-            let name = |directory: &AttributeValue<Slice<'a>>| {
-                dependency(&String::from_utf8_lossy(self.string(*directory)?))
-            };
-            directories.filter_map(name).collect()
-        })
     }
 
     fn file_path(&self, number: u64) -> Option<Rc<str>> {

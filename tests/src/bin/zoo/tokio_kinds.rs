@@ -300,22 +300,26 @@ async fn unix_datagram_recv(zoo: Keeper) {
 
 async fn duplex_read(zoo: Keeper) {
     let (mut here, _there) = tokio::io::duplex(64);
-    zoo.waits("duplex_read", "unknown");
+    zoo.waits("duplex_read", "io");
     let _ = here.read_u8().await;
 }
 
+/// A child that lives as long as we hold its stdin, and no longer than we do.
+fn child() -> tokio::process::Child {
+    use std::process::Stdio;
+    let mut cat = tokio::process::Command::new("cat");
+    cat.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("cat")
+}
+
 async fn child_wait(zoo: Keeper) {
-    let mut child = tokio::process::Command::new("sleep").arg("86400").kill_on_drop(true).spawn().expect("sleep");
+    let mut child = child();
+    let _stdin = child.stdin.take();
     zoo.waits("child_wait", "io");
     let _ = child.wait().await;
 }
 
 async fn child_output(zoo: Keeper) {
-    let mut child = tokio::process::Command::new("sleep")
-        .arg("86400")
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .expect("sleep");
+    let mut child = child();
     let mut stdout = child.stdout.take().expect("piped");
     let mut text = String::new();
     zoo.waits("child_output", "io");
