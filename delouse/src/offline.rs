@@ -8,7 +8,7 @@ use crate::debuginfo::types::Types;
 use crate::snapshot::Snapshot;
 use crate::snapshot::core_file::{CoreError, CoreFile};
 use crate::snapshot::other_process::OtherProcess;
-use crate::tasks::{Options, TaskList, list};
+use crate::tasks::{Options, Listing, list};
 
 /// Memory that is scanned for tasks at most, in bytes.
 const SCAN: u64 = 4 << 30;
@@ -62,7 +62,7 @@ impl From<ImageError> for OfflineError {
 ///
 /// # Errors
 /// Where one of the files cannot be read, or they do not belong together.
-pub fn tasks_of_core(executable: &Path, core: &Path) -> Result<TaskList, OfflineError> {
+pub fn tasks_of_core(executable: &Path, core: &Path) -> Result<Listing, OfflineError> {
     tasks(&CoreFile::open(core)?, executable, None)
 }
 
@@ -70,12 +70,12 @@ pub fn tasks_of_core(executable: &Path, core: &Path) -> Result<TaskList, Offline
 ///
 /// # Errors
 /// Where the process cannot be read, or its executable is gone.
-pub fn tasks_of_process(pid: u32) -> Result<TaskList, OfflineError> {
+pub fn tasks_of_process(pid: u32) -> Result<Listing, OfflineError> {
     let process = OtherProcess::open(pid)?;
     tasks(&process, process.executable(), None)
 }
 
-fn tasks(snapshot: &dyn Snapshot, executable: &Path, now: Option<u64>) -> Result<TaskList, OfflineError> {
+fn tasks(snapshot: &dyn Snapshot, executable: &Path, now: Option<u64>) -> Result<Listing, OfflineError> {
     let image = Image::open(executable)?;
     let bias = image.bias(executable, snapshot.mappings()).ok_or(OfflineError::OtherProgram)?;
     let types = Types::open(&image);

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use delouse::{Frame, Origin, Task, TaskList, TaskState};
+use delouse::{Frame, Origin, Task, Listing, TaskState};
 use serde_json::Value;
 
 /// The zoo, open until dropped.
@@ -46,7 +46,7 @@ impl Zoo {
     }
 
     /// The tasks, once nobody moves any more.
-    fn tasks(&self) -> TaskList {
+    fn tasks(&self) -> Listing {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             let list = delouse::offline::tasks_of_process(self.process.id()).expect("a list of tasks");
@@ -77,7 +77,7 @@ fn stands_at(frames: &[Frame], file: &str, line: u32) -> bool {
     })
 }
 
-fn complaints(zoo: &Zoo, list: &TaskList) -> Vec<String> {
+fn complaints(zoo: &Zoo, list: &Listing) -> Vec<String> {
     let mut complaints = Vec::new();
     for Animal { name, id, file, line, resource } in &zoo.animals {
         let Some(task) = list.tasks.iter().find(|task| task.id == *id) else {

@@ -1,4 +1,14 @@
 //! ELF modules and DWARF: which file is mapped where, symbols and lines of an address, types.
 
+mod bounded_file;
+pub(crate) mod elf;
 pub(crate) mod image;
+pub(crate) mod modules;
+pub(crate) mod object_file;
+pub(crate) mod separate;
+pub(crate) mod symbols;
 pub(crate) mod types;
+pub(crate) mod unwind;
+
+#[cfg(test)]
+mod tests;

@@ -1,32 +1,43 @@
-//! A file as bytes, mapped rather than read: debug information of a gigabyte costs only what is touched.
+//! A file mapped into memory, for readers that walk all of it: unwinding tables, symbols, types.
 
 use std::fs::File;
 use std::io;
 use std::ops::Deref;
 use std::path::Path;
 
-use memmap2::Mmap;
-
-/// The bytes of a regular file, mapped read-only.
+/// A regular file, mapped read-only and privately.
+///
+/// Who truncates the file while it is mapped makes the next access raise SIGBUS. The kernel protects running
+/// programs from that (ETXTBSY), and linkers, cargo and package managers replace files by a new inode, which
+/// leaves the mapping whole. A debug file that somebody overwrites in place is not protected: where a few
+/// pieces are enough, read them with `pread` instead, as `debuginfo::elf` does.
 #[derive(Debug)]
-pub(crate) struct MappedFile(Mmap);
+pub(crate) struct MappedFile {
+    map: memmap2::Mmap,
+}
 
 impl MappedFile {
-    /// Maps the file at `path`.
+    /// Maps the file at `path`. Costs two system calls; pages are read when they are used.
     ///
     /// # Errors
-    /// The system's error where it cannot be opened or mapped; `InvalidInput` for what is not a regular
-    /// file (opening a FIFO would wait for a writer).
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        if !std::fs::metadata(path)?.is_file() {
-            return Err(io::ErrorKind::InvalidInput.into());
+    /// Those of `open` and `mmap`; `InvalidInput` where it is not a regular file or is empty.
+    pub(crate) fn open(path: &Path) -> io::Result<MappedFile> {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        // O_NONBLOCK: a FIFO must not block us before we know that it is one.
+        let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
-        let file = File::open(path)?;
-        // SAFETY: the mapping is private and read-only. Executables, libraries and their debug files are
-        // replaced by renaming, never rewritten in place (the kernel refuses to write to a running one),
-        // so that the bytes stay what they are while they are mapped.
-        let map = unsafe { Mmap::map(&file)? };
-        Ok(Self(map))
+        if metadata.len() == 0 {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "an empty file"));
+        }
+        // SAFETY: the file's bytes must not change under the reference. Nobody writes to a running program
+        // (ETXTBSY) nor, by custom, to a library or debug file in place: see the type. The parsers that read
+        // the mapping check every offset against what they have read and tolerate any bytes; a page beyond
+        // a new, shorter end raises SIGBUS, which is the risk stated above, not undefined behaviour.
+        let map = unsafe { memmap2::Mmap::map(&file)? };
+        Ok(MappedFile { map })
     }
 }
 
@@ -34,6 +45,28 @@ impl Deref for MappedFile {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.0
+        &self.map
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maps_what_is_in_the_file() {
+        let path = std::env::current_exe().unwrap();
+        let mapped = MappedFile::open(&path).unwrap();
+        assert_eq!(mapped.len() as u64, std::fs::metadata(&path).unwrap().len());
+        assert_eq!(&mapped[..4], b"\x7fELF");
+    }
+
+    #[test]
+    fn refuses_what_cannot_be_mapped() {
+        let empty = tempfile::NamedTempFile::new().unwrap();
+        assert_eq!(MappedFile::open(empty.path()).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(MappedFile::open(Path::new("/")).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(MappedFile::open(Path::new("/dev/zero")).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert!(MappedFile::open(Path::new("/nowhere/at/all")).is_err());
     }
 }

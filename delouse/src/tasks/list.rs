@@ -9,7 +9,8 @@ use super::facts::{self, Notes};
 use super::header::{Flavor, Headers, Kind, Scheduler, Stage};
 use super::plan::Plans;
 use super::process::Process;
-use super::roots::{self, Root};
+use super::contexts::{self, ThreadContext};
+use super::roots::Root;
 use super::runtimes::Runtimes;
 use super::stack::Stacks;
 use super::walk::{Walked, walk};
@@ -31,7 +32,7 @@ pub(crate) struct Options {
 
 /// Every task that was found, and what is missing.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
-pub struct TaskList {
+pub struct Listing {
     /// Ordered by id.
     pub tasks: Vec<Task>,
     /// Which thread polls which task: thread id, task id.
@@ -49,13 +50,13 @@ pub(crate) fn list(
     types: &Types<'_>,
     roots: &[Root],
     options: &Options,
-) -> TaskList {
+) -> Listing {
     let mut notes = Notes::default();
     let process = Process::new(snapshot, types, options.bias);
     let polls = scan::polls(types);
     let Some(headers) = Headers::learn(&process, &polls, &mut notes) else {
         notes.missing(&facts::POLL);
-        return TaskList { notes: notes.into_vec(), ..TaskList::default() };
+        return Listing { notes: notes.into_vec(), ..Listing::default() };
     };
     let plans = Plans::new(&process);
     let mut lister = Lister {
@@ -73,7 +74,7 @@ pub(crate) fn list(
     let running = contexts.iter().filter_map(|context| Some((context.tid, context.task?))).collect();
     lister.futures(roots);
     lister.tasks.sort_by_key(|task| task.id);
-    TaskList { tasks: lister.tasks, running, notes: lister.notes.into_vec() }
+    Listing { tasks: lister.tasks, running, notes: lister.notes.into_vec() }
 }
 
 struct Lister<'l, 'a, 'p, 'i> {
@@ -94,7 +95,7 @@ impl<'a, 'p, 'i> Lister<'_, 'a, 'p, 'i> {
         runtimes: &mut Runtimes<'_, 'a, 'p, 'i>,
         polls: &[u64],
         roots: &[Root],
-    ) -> Vec<roots::ThreadContext> {
+    ) -> Vec<ThreadContext> {
         let vtables = scan::vtables(self.process, polls);
         // The vtables of a few tasks tell the types of all schedulers.
         for vtable in vtables.iter().take(64) {
@@ -107,7 +108,7 @@ impl<'a, 'p, 'i> Lister<'_, 'a, 'p, 'i> {
                 runtimes.add_handle(*address, &mut self.notes);
             }
         }
-        let contexts = roots::thread_contexts(self.process, &mut self.notes);
+        let contexts = contexts::thread_contexts(self.process, &mut self.notes);
         for handle in contexts.iter().filter_map(|context| context.handle) {
             runtimes.add_handle(handle, &mut self.notes);
         }
@@ -186,23 +187,29 @@ impl<'a, 'p, 'i> Lister<'_, 'a, 'p, 'i> {
             spawned_at: self.headers.spawned_at(header, kind),
             stack,
             waits_on,
+            trace: None,
         });
     }
 
     /// The futures that were registered as roots of their own.
     fn futures(&mut self, roots: &[Root]) {
-        let mut id = u64::MAX;
         for root in roots {
-            let Root::Future { address, function } = root else { continue };
-            let parameter = self.process.function(*function).and_then(|f| Some(f.parameters.first()?.1));
-            let Some(of) = parameter else {
+            let Root::Future { address, poll } = root else { continue };
+            let Some(of) = self.process.polled(*poll) else {
                 self.notes.add("the type of a main future is not known".to_owned());
                 continue;
             };
             let (stack, waits_on) = self.future(of, *address);
-            let kind = TaskKind::Main;
-            self.tasks.push(Task { id, kind, runtime: None, state: None, spawned_at: None, stack, waits_on });
-            id -= 1;
+            self.tasks.push(Task {
+                id: 0,
+                kind: TaskKind::Main,
+                runtime: None,
+                state: None,
+                spawned_at: None,
+                stack,
+                waits_on,
+                trace: None,
+            });
         }
     }
 

@@ -1,5 +1,7 @@
 //! Every task of every runtime: state, async stack as a tree, what each leaf waits for.
 
+mod contexts;
+pub(crate) mod engine;
 mod facts;
 mod header;
 mod leaves;
@@ -7,14 +9,15 @@ mod list;
 mod memory;
 mod plan;
 mod process;
-mod roots;
+pub(crate) mod roots;
 mod route;
 mod runtimes;
 mod scan;
 mod stack;
+mod taskdump;
 mod walk;
 
-pub use list::TaskList;
+pub use list::Listing;
 pub(crate) use list::{Options, list};
 pub(crate) use roots::Root;
 
@@ -24,8 +27,7 @@ use serde::{Deserialize, Serialize};
 /// One task, as every engine tells it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Task {
-    /// tokio's task id (`tokio::task::Id`); `main` futures have none and get an id of delouse's own,
-    /// counted down from `u64::MAX`.
+    /// tokio's task id (`tokio::task::Id`), which is never 0; 0 for a `main` future, which has none.
     pub id: u64,
     /// What kind of root it is.
     pub kind: TaskKind,
@@ -39,6 +41,9 @@ pub struct Task {
     pub stack: Vec<Frame>,
     /// What its leaves wait for.
     pub waits_on: Vec<WaitsOn>,
+    /// The engine's own text, where it has one that says more than `stack`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
 }
 
 /// What kind of root a task is.

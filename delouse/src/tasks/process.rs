@@ -40,10 +40,15 @@ impl<'p, 'i> Process<'p, 'i> {
         let poll = self.memory.word(vtable.wrapping_add(24)).unwrap_or(0);
         let file = |address: u64| address.wrapping_sub(self.bias);
         let described = self.types.vtable_owner(file(vtable), &[file(poll), file(drop)]);
-        let polled = || self.pinned(self.function(poll)?.first_argument?);
+        let polled = || self.polled(poll);
         let dropped = || self.function(drop)?.parameters.first().map(|(_, id)| *id);
         let fits = |id: &TypeId| self.ty(*id).is_some_and(|ty| ty.size == size);
         described.filter(fits).or_else(|| polled().filter(fits)).or_else(|| dropped().filter(fits))
+    }
+
+    /// `F`, of the address of `<F as Future>::poll`.
+    pub(super) fn polled(&self, poll: u64) -> Option<TypeId> {
+        self.pinned(self.function(poll)?.first_argument?)
     }
 
     /// `T` of `Pin<&mut T>`, `&mut T` or `Box<T>`.

@@ -1,8 +1,10 @@
-//! Where to start looking: what the program registered, and what its threads know.
+//! Where the search for tasks starts: the runtimes and main futures that the program told us of.
 
-use super::facts::{self, Notes};
-use super::process::Process;
-use super::route::Route;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::runtime::Handle;
 
 /// Something that the program told us of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,65 +18,92 @@ pub(crate) enum Root {
     Future {
         /// Of the pinned future.
         address: u64,
-        /// Of a function whose only type parameter is the future's type, for example
-        /// `fn root_of<F>(_: *const F)`: what names the type.
-        function: u64,
+        /// Of its `<F as Future>::poll`, whose first argument tells the type.
+        poll: u64,
     },
 }
 
-/// What a thread local of tokio's says: `runtime/context.rs`.
+/// Runtimes and main futures, in the order of their registration.
+#[derive(Debug, Clone)]
+pub(crate) struct Roots {
+    runtimes: Vec<Registration>,
+    mains: Vec<MainFuture>,
+    next: usize,
+}
+
+/// One registered runtime.
+#[derive(Debug, Clone)]
+struct Registration {
+    key: usize,
+    handle: Handle,
+}
+
+/// The future that `block_on` drives, by the address that it is pinned at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct ThreadContext {
-    pub(super) tid: i32,
-    /// Where the thread's current `scheduler::Handle` lies.
-    pub(super) handle: Option<u64>,
-    /// The id of the task that it polls.
-    pub(super) task: Option<u64>,
+pub(crate) struct MainFuture {
+    /// Where the future lies.
+    pub(crate) address: usize,
+    /// Address of `<F as Future>::poll`: leads to F in the debug information.
+    pub(crate) poll: usize,
+    /// The type's name, as `std::any::type_name` gives it.
+    pub(crate) type_name: &'static str,
 }
 
-/// The contexts of all threads whose thread pointer is known.
-///
-/// A thread local of the executable lies below the thread pointer (variant II of the TLS ABI, x86_64),
-/// at its symbol's value in the TLS segment.
-pub(super) fn thread_contexts(process: &Process<'_, '_>, notes: &mut Notes) -> Vec<ThreadContext> {
-    let threads = process.memory.snapshot().threads();
-    let pointers = threads.iter().filter_map(|t| Some((t.tid, t.registers.ok()?.tls)));
-    let pointers: Vec<(i32, u64)> = pointers.filter(|(_, tls)| *tls != 0).collect();
-    if pointers.is_empty() || !cfg!(target_arch = "x86_64") {
-        return Vec::new();
+impl MainFuture {
+    /// `future` must stay where it is until it is unregistered.
+    pub(crate) fn new<F: Future>(future: &F) -> Self {
+        let poll: fn(Pin<&mut F>, &mut Context<'_>) -> Poll<F::Output> = F::poll;
+        Self {
+            address: std::ptr::from_ref(future).addr(),
+            poll: poll as usize,
+            type_name: std::any::type_name::<F>(),
+        }
     }
-    let Some((offset, handle, task)) = context_routes(process) else {
-        notes.missing(&facts::CONTEXT);
-        return Vec::new();
-    };
-    if task.is_none() {
-        notes.missing(&facts::CURRENT_TASK);
-    }
-    let context = |(tid, tls): (i32, u64)| {
-        let at = tls.checked_sub(offset)?;
-        let word = |route: &Route| Some((route.follow(process, at)?, process.memory.word(route.follow(process, at)?)?));
-        Some(ThreadContext {
-            tid,
-            // `Option<scheduler::Handle>`: the tags of `Handle`, or one more for `None`.
-            handle: word(&handle).filter(|(_, tag)| *tag <= 1).map(|(at, _)| at),
-            task: task.as_ref().and_then(word).map(|(_, id)| id).filter(|id| *id != 0),
-        })
-    };
-    pointers.into_iter().filter_map(context).collect()
 }
 
-/// How far below the thread pointer the context lies, and the ways into it.
-fn context_routes(process: &Process<'_, '_>) -> Option<(u64, Route, Option<Route>)> {
-    let types = process.types;
-    let named = |name: &[u8], part: &[u8]| name.windows(part.len()).any(|window| window == part);
-    let variable = types.symbols().iter().find(|symbol| {
-        named(symbol.name, b"7runtime7context7CONTEXT") && named(symbol.name, b"RUST_STD_INTERNAL_VAL")
-    })?;
-    let tls = types.image().tls()?;
-    let size = tls.size.checked_next_multiple_of(tls.align.max(1))?;
-    let offset = size.checked_sub(variable.address)?;
-    let near = types.symbols().iter().filter(|symbol| named(symbol.name, b"7runtime7context"));
-    let of = near.take(256).find_map(|symbol| types.variable(variable.name, symbol.address))?;
-    let handle = Route::compile(process, of, "current handle")?;
-    Some((offset, handle, Route::compile(process, of, "current_task_id")))
+impl Roots {
+    pub(crate) const fn new() -> Self {
+        Self { runtimes: Vec::new(), mains: Vec::new(), next: 0 }
+    }
+
+    /// Returns the key to remove it by. A runtime that is known already is not listed twice, but counted.
+    pub(crate) fn add_runtime(&mut self, handle: &Handle) -> usize {
+        let key = self.next;
+        self.next += 1;
+        self.runtimes.push(Registration { key, handle: handle.clone() });
+        key
+    }
+
+    pub(crate) fn remove_runtime(&mut self, key: usize) {
+        self.runtimes.retain(|r| r.key != key);
+    }
+
+    pub(crate) fn add_main(&mut self, main: MainFuture) {
+        self.mains.push(main);
+    }
+
+    /// Removes one registration of `main`.
+    pub(crate) fn remove_main(&mut self, main: MainFuture) {
+        if let Some(at) = self.mains.iter().rposition(|m| *m == main) {
+            self.mains.remove(at);
+        }
+    }
+
+    /// Each runtime once.
+    pub(crate) fn runtimes(&self) -> Vec<&Handle> {
+        let mut seen = std::collections::HashSet::new();
+        self.runtimes.iter().map(|r| &r.handle).filter(|h| seen.insert(h.id())).collect()
+    }
+
+    /// The same as addresses, for a snapshot of ourselves that is taken while `self` stays where it is.
+    pub(crate) fn addresses(&self) -> Vec<Root> {
+        let handle = |handle: &Handle| Root::Handle { address: std::ptr::from_ref(handle).addr() as u64 };
+        let main =
+            |main: &MainFuture| Root::Future { address: main.address as u64, poll: main.poll as u64 };
+        self.runtimes().into_iter().map(handle).chain(self.mains.iter().map(main)).collect()
+    }
+
+    pub(crate) fn mains(&self) -> &[MainFuture] {
+        &self.mains
+    }
 }

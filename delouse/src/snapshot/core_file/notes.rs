@@ -73,7 +73,8 @@ impl Notes {
         for (tid, name, state) in self.names.drain(..) {
             for thread in self.threads.iter_mut().filter(|t| t.tid == tid) {
                 thread.name.clone_from(&name);
-                thread.state = state.is_ascii_alphabetic().then_some(state);
+                // Whoever takes a core by ptrace makes the thread `t`: that says nothing about the program.
+                thread.state = Some(state).filter(|s| s.is_ascii_alphabetic() && *s != 't');
             }
         }
     }
@@ -100,7 +101,11 @@ fn thread(desc: &[u8]) -> Option<Thread> {
         tid: i32::from_le_bytes(desc.get(PR_PID..PR_PID + 4)?.try_into().ok()?),
         name: String::new(),
         state: None,
-        cpu: time(PR_UTIME).zip(time(PR_STIME)).map(|(user, system)| user + system),
+        // gcore leaves the times out.
+        cpu: time(PR_UTIME)
+            .zip(time(PR_STIME))
+            .map(|(user, system)| user + system)
+            .filter(|cpu| !cpu.is_zero()),
         registers: Ok(registers(register)?),
         stack: None,
     })

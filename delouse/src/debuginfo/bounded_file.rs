@@ -1,0 +1,112 @@
+//! A file that is read in small pieces, never wholly, and never through a mapping.
+//!
+//! A mapping would be simpler, but whoever truncates the file (`cp new.debug old.debug`) would then kill
+//! the program with SIGBUS. `pread` gives a short read instead. What is kept in memory is bounded too, so
+//! that a damaged file with absurd sizes costs an error and not the memory of the program.
+
+use std::cell::Cell;
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+
+use object::read::{ReadCache, ReadRef};
+
+/// The largest single piece that headers and tables may ask for: 65,535 section headers are 4 MiB.
+const MAX_PIECE: u64 = 8 << 20;
+/// All pieces together that stay in memory until the file is closed.
+const MAX_KEPT: u64 = 32 << 20;
+/// All bytes together that [`BoundedFile::window`] may read, which bounds the time.
+const MAX_READ: u64 = 256 << 20;
+
+/// A regular file, opened for bounded reading.
+///
+/// Two ways to read: as `object`'s [`ReadRef`], which keeps each piece in memory as long as `self` (for
+/// headers and tables), and [`window`](Self::window) into a buffer of the caller's (for everything large).
+pub(crate) struct BoundedFile {
+    file: File,
+    cache: ReadCache<File>,
+    len: u64,
+    kept: Cell<u64>,
+    read: Cell<u64>,
+}
+
+impl BoundedFile {
+    /// Opens a regular file; does not block on a FIFO or a device.
+    ///
+    /// # Errors
+    /// Those of `open`; `InvalidInput` where it is not a regular file.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        let file = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(path)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        }
+        let cache = ReadCache::new(file.try_clone()?);
+        Ok(BoundedFile { file, cache, len: metadata.len(), kept: Cell::new(0), read: Cell::new(0) })
+    }
+
+    /// The size at the time of opening, in bytes.
+    pub(crate) fn size(&self) -> u64 {
+        self.len
+    }
+
+    /// Fills `buf` with the bytes of `range`, fewer where the file ends or the budget is used up.
+    pub(crate) fn window<'b>(&self, range: Range<u64>, buf: &'b mut Vec<u8>) -> io::Result<&'b [u8]> {
+        let wanted = range.end.min(self.len).saturating_sub(range.start);
+        let granted = wanted.min(MAX_READ.saturating_sub(self.read.get())).min(MAX_PIECE);
+        self.read.set(self.read.get() + granted);
+        buf.clear();
+        buf.resize(usize::try_from(granted).unwrap_or(0), 0);
+        let mut filled = 0;
+        while let Some(rest) = buf.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match self.file.read_at(rest, range.start.saturating_add(filled as u64)) {
+                Ok(0) => break,
+                Ok(n) => filled += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        buf.truncate(filled);
+        Ok(buf)
+    }
+
+    /// Whether [`window`](Self::window) has nothing more to give.
+    pub(crate) fn exhausted(&self) -> bool {
+        self.read.get() >= MAX_READ
+    }
+
+    fn charge(&self, size: u64) -> Result<(), ()> {
+        let kept = self.kept.get().saturating_add(size);
+        if size > MAX_PIECE || kept > MAX_KEPT {
+            return Err(());
+        }
+        self.kept.set(kept);
+        Ok(())
+    }
+}
+
+impl fmt::Debug for BoundedFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BoundedFile").field("len", &self.len).finish_non_exhaustive()
+    }
+}
+
+impl<'a> ReadRef<'a> for &'a BoundedFile {
+    fn len(self) -> Result<u64, ()> {
+        Ok(self.len)
+    }
+
+    fn read_bytes_at(self, offset: u64, size: u64) -> Result<&'a [u8], ()> {
+        self.charge(size)?;
+        self.cache.read_bytes_at(offset, size)
+    }
+
+    fn read_bytes_at_until(self, range: Range<u64>, delimiter: u8) -> Result<&'a [u8], ()> {
+        // What `ReadCache` reads at most for one string.
+        self.charge(4096)?;
+        self.cache.read_bytes_at_until(range, delimiter)
+    }
+}

@@ -1,0 +1,192 @@
+//! Which executables and libraries are mapped where.
+//!
+//! A module is found by its mappings that hold code; where it begins and ends follows from its program
+//! headers. Neighbouring mappings of the same file do not count: delouse maps the same files for reading,
+//! and the kernel likes to put such a mapping right below the library itself.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::object_file::ObjectFile;
+use crate::snapshot::shared_bytes::SharedBytes;
+use crate::snapshot::{Mapping, Snapshot};
+
+/// `dlopen` of more code than this is not believed.
+const MAX_MODULES: usize = 4096;
+/// What is read of a module that is no longer on disk, in bytes.
+const MAX_IMAGE: usize = 256 << 20;
+/// How much of a file is compared with memory to see that it is the one that runs: its header, program
+/// headers and (by the linkers' habit) build-id.
+const COMPARED: usize = 1024;
+
+/// One executable or library in memory.
+#[derive(Debug)]
+pub(crate) struct Module {
+    /// Its file, or the kernel's name (`[vdso]`).
+    pub(crate) path: PathBuf,
+    /// The last part of `path`.
+    pub(crate) name: String,
+    /// Addresses from its first to its last segment.
+    pub(crate) range: Range<u64>,
+    /// What to add (wrapping) to an address that the file states.
+    pub(crate) bias: u64,
+    /// Its contents.
+    pub(crate) object: Arc<ObjectFile>,
+    /// Whether it comes from the system's library directories.
+    pub(crate) system: bool,
+}
+
+impl Module {
+    /// The address as the file states it.
+    pub(crate) fn stated(&self, address: u64) -> u64 {
+        address.wrapping_sub(self.bias)
+    }
+}
+
+/// All modules of a snapshot, ordered by address.
+#[derive(Debug, Default)]
+pub(crate) struct Modules {
+    list: Vec<Module>,
+    /// The mappings that this was made from.
+    made_from: Vec<Mapping>,
+    /// What could not be had, for the answer's notes.
+    pub(crate) notes: Vec<String>,
+}
+
+impl Modules {
+    /// Finds the modules of `snapshot`. Costs one `open` and one `mmap` for each file that `earlier` does
+    /// not have yet.
+    pub(crate) fn of(snapshot: &dyn Snapshot, earlier: Option<&Arc<Self>>) -> Arc<Self> {
+        let code: Vec<_> = snapshot.mappings().iter().filter(|m| m.execute && m.path.is_some()).collect();
+        if let Some(same) = earlier.filter(|e| e.made_from.iter().eq(code.iter().copied())) {
+            return same.clone();
+        }
+        let mut modules = Self::default();
+        for mapping in code {
+            modules.made_from.push(mapping.clone());
+            let Some(path) = &mapping.path else { continue };
+            if modules.list.iter().any(|m| m.range.contains(&mapping.range.start)) {
+                continue;
+            }
+            if modules.list.len() >= MAX_MODULES {
+                modules.notes.push(format!("only the first {MAX_MODULES} libraries were looked at"));
+                break;
+            }
+            let known = earlier
+                .and_then(|e| e.list.iter().find(|m| m.path == *path))
+                .map(|m| m.object.clone())
+                .and_then(|object| place(snapshot, mapping, object, path));
+            if let Some(module) = known.or_else(|| load(snapshot, mapping, path)) {
+                modules.list.push(module);
+            } else if !is_kernels(path) {
+                let name = path.display();
+                modules.notes.push(format!(
+                    "{name} cannot be read: its frames have no names, and stacks may end in it"
+                ));
+            }
+        }
+        modules.list.sort_by_key(|m| m.range.start);
+        Arc::new(modules)
+    }
+
+    /// Ordered by address.
+    pub(crate) fn list(&self) -> &[Module] {
+        &self.list
+    }
+
+    /// The module that holds `address`.
+    pub(crate) fn find(&self, address: u64) -> Option<&Module> {
+        let after = self.list.partition_point(|m| m.range.start <= address);
+        self.list.get(after.checked_sub(1)?).filter(|m| m.range.contains(&address))
+    }
+}
+
+/// `[vdso]`, `[vsyscall]`, `[heap]`.
+fn is_kernels(path: &Path) -> bool {
+    path.as_os_str().as_encoded_bytes().starts_with(b"[")
+}
+
+fn load(snapshot: &dyn Snapshot, mapping: &Mapping, path: &Path) -> Option<Module> {
+    let from_file = |file: &Path| {
+        let object = Arc::new(ObjectFile::parse(SharedBytes::map(file).ok()?)?);
+        place(snapshot, mapping, object, path)
+    };
+    if !is_kernels(path) {
+        if let Some(module) = from_file(path) {
+            return Some(module);
+        }
+        // Deleted or replaced since: for our own executable the kernel still has it. `place` sees to it
+        // that it is the right one.
+        if let Some(module) = from_file(Path::new("/proc/self/exe")) {
+            return Some(module);
+        }
+    }
+    let object = Arc::new(ObjectFile::parse(from_memory(snapshot, mapping)?)?);
+    place(snapshot, mapping, object, path)
+}
+
+/// Where `object` lies in memory, if it is what `mapping` maps.
+fn place(snapshot: &dyn Snapshot, mapping: &Mapping, object: Arc<ObjectFile>, path: &Path) -> Option<Module> {
+    let bias = bias(mapping, &object)?;
+    let span = object.span()?;
+    let first = object.loads().iter().find(|l| l.offset == 0)?;
+    let expected =
+        object.bytes().get(..COMPARED.min(usize::try_from(first.file_size).unwrap_or(COMPARED)))?;
+    let mut there = [0; COMPARED];
+    let there = there.get_mut(..expected.len())?;
+    if snapshot.read(bias.wrapping_add(first.address), there) < expected.len() || there != expected {
+        return None;
+    }
+    let range = bias.wrapping_add(span.start)..bias.wrapping_add(span.end);
+    if range.start >= range.end || !range.contains(&mapping.range.start) {
+        return None;
+    }
+    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+    let name = name.strip_suffix(" (deleted)").unwrap_or(&name).to_owned();
+    let system = is_kernels(path)
+        || ["/lib/", "/lib64/", "/usr/lib/", "/usr/lib64/", "/usr/libexec/"]
+            .iter()
+            .any(|d| path.starts_with(d));
+    Some(Module { path: path.to_owned(), name, range, bias, object, system })
+}
+
+/// The difference between memory and the file, from the segment with code that `mapping` begins with.
+fn bias(mapping: &Mapping, object: &ObjectFile) -> Option<u64> {
+    // The kernel maps whole pages, so that a mapping begins at the start of its segment's first page; after
+    // an `mprotect`, or in pieces of a core, it may begin further on.
+    let from_page = |l: &&super::object_file::Load| {
+        let end = l.offset.saturating_add(l.file_size);
+        l.execute
+            && mapping.offset < end
+            && l.offset < mapping.offset.saturating_add(mapping.range.end - mapping.range.start)
+    };
+    let load = object.loads().iter().filter(from_page).last()?;
+    // address = bias + p_vaddr + (offset - p_offset)
+    Some(
+        mapping.range.start.wrapping_sub(mapping.offset).wrapping_add(load.offset).wrapping_sub(load.address),
+    )
+}
+
+/// The file as far as memory still has it: everything at its offset, without the section table.
+fn from_memory(snapshot: &dyn Snapshot, code: &Mapping) -> Option<SharedBytes> {
+    let base = code.range.start.checked_sub(code.offset)?;
+    let mut image = Vec::new();
+    // The vDSO is one mapping without offsets.
+    let parts = snapshot.mappings().iter().filter(|m| m.path == code.path && !m.write && m.read);
+    for part in parts {
+        let Some(size) = usize::try_from(part.range.end - part.range.start).ok() else { continue };
+        let Some(offset) = usize::try_from(part.offset).ok() else { continue };
+        let Some(end) = offset.checked_add(size).filter(|&end| end <= MAX_IMAGE) else { continue };
+        // Delouse's own mappings of the same file are elsewhere and hold the same; one of another module
+        // with the same path does not.
+        if part.range.start.abs_diff(base) > MAX_IMAGE as u64 {
+            continue;
+        }
+        if image.len() < end {
+            image.resize(end, 0);
+        }
+        snapshot.read(part.range.start, image.get_mut(offset..end)?);
+    }
+    (!image.is_empty()).then(|| SharedBytes::new(image))
+}

@@ -1,0 +1,184 @@
+//! Modules, unwinding and symbols of damaged files: an answer that is shorter, never a panic, a hang, or
+//! memory without bound.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use super::modules::Modules;
+use super::object_file::ObjectFile;
+use super::symbols::Symbols;
+use super::unwind::Unwinder;
+use crate::snapshot::shared_bytes::SharedBytes;
+use crate::snapshot::{Capture, Mapping, Registers, Snapshot, StackCopy, Thread};
+
+const BASE: u64 = 0x5555_0000_0000;
+
+/// A program so small that thousands of its mutations can be tried: no std, no libc.
+const PROGRAM: &str = r#"
+#![no_std]
+#![no_main]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! { loop {} }
+#[inline(always)]
+fn inlined(n: u64) -> u64 { let m = unsafe { core::ptr::read_volatile(&n) }; m + 1 }
+#[inline(never)]
+fn outer<T: Into<u64>>(n: T) -> u64 { inlined(n.into()) * 3 }
+#[unsafe(no_mangle)]
+pub extern "C" fn _start() -> ! { loop { outer(7_u32); } }
+"#;
+
+fn program(directory: &Path) -> PathBuf {
+    let source = directory.join("small.rs");
+    std::fs::write(&source, PROGRAM).unwrap();
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let output = Command::new(rustc)
+        .current_dir(directory)
+        .args(["--edition", "2024", "-g", "-O", "-Cpanic=abort", "-Clink-arg=-nostartfiles"])
+        .args(["-Clink-arg=-nostdlib", "-Cforce-unwind-tables=yes", "small.rs", "-o", "small"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    directory.join("small")
+}
+
+/// A process that runs the program in `bytes`, mapped as the kernel would.
+struct Process {
+    bytes: Vec<u8>,
+    mappings: Vec<Mapping>,
+    threads: Vec<Thread>,
+    capture: Capture,
+    segments: Vec<(u64, u64, u64)>,
+}
+
+impl Process {
+    fn new(path: &Path, bytes: Vec<u8>, layout: &ObjectFile, pc: u64) -> Self {
+        let mapping = |load: &super::object_file::Load| {
+            let skew = load.address % 4096;
+            let start = BASE + load.address - skew;
+            Mapping {
+                range: start..(BASE + load.address + load.memory_size).next_multiple_of(4096),
+                read: true,
+                write: false,
+                execute: load.execute,
+                shared: false,
+                offset: load.offset - skew.min(load.offset),
+                device: 0,
+                inode: 0,
+                path: Some(path.to_owned()),
+            }
+        };
+        let stack: Vec<u8> = (0..512_u64).flat_map(|n| (pc + n % 64).to_le_bytes()).collect();
+        let thread = Thread {
+            tid: 1,
+            name: "small".to_owned(),
+            state: Some('R'),
+            cpu: None,
+            registers: Ok(Registers { pc, sp: 0x7fff_0000, fp: 0x7fff_0100, lr: pc, tls: 0 }),
+            stack: Some(StackCopy { base: 0x7fff_0000, bytes: stack }),
+        };
+        Self {
+            bytes,
+            mappings: layout.loads().iter().map(mapping).collect(),
+            threads: vec![thread],
+            capture: Capture::default(),
+            segments: layout.loads().iter().map(|l| (BASE + l.address, l.file_size, l.offset)).collect(),
+        }
+    }
+}
+
+impl Snapshot for Process {
+    fn read(&self, address: u64, buf: &mut [u8]) -> usize {
+        let Some((start, size, offset)) =
+            self.segments.iter().find(|(start, size, _)| (*start..start + size).contains(&address))
+        else {
+            return 0;
+        };
+        let n = buf.len().min((start + size - address) as usize);
+        let from = (offset + address - start) as usize;
+        buf[..n].copy_from_slice(&self.bytes[from..from + n]);
+        n
+    }
+
+    fn mappings(&self) -> &[Mapping] {
+        &self.mappings
+    }
+
+    fn threads(&self) -> &[Thread] {
+        &self.threads
+    }
+
+    fn capture(&self) -> &Capture {
+        &self.capture
+    }
+}
+
+/// Everything that is done with a file; the names that were found.
+fn look(process: &Process, code: &std::ops::Range<u64>) -> Vec<String> {
+    let symbols = Symbols::new();
+    let modules = symbols.modules(process);
+    let mut unwinder = Unwinder::new(&modules);
+    unwinder.unwind(process, &process.threads[0]);
+    let mut names = Vec::new();
+    for address in code.clone().step_by(3).take(64) {
+        if let Some(module) = modules.find(BASE + address) {
+            names.extend(symbols.find(module, BASE + address).iter().filter_map(|l| l.function.clone()));
+        }
+    }
+    names
+}
+
+fn peak_memory_kb() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").trim().parse().unwrap()
+}
+
+#[test]
+fn damaged_files_never_panic() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = program(directory.path());
+    let good = std::fs::read(&path).unwrap();
+    let layout = ObjectFile::parse(SharedBytes::new(good.clone())).unwrap();
+    let code = layout.section_addresses(".text").unwrap();
+    let pc = BASE + code.start + 1;
+
+    let names = look(&Process::new(&path, good.clone(), &layout, pc), &code);
+    for name in ["small::outer::<u32>", "_start"] {
+        let short = name.split("::<").next().unwrap();
+        assert!(names.iter().any(|n| n.starts_with(short)), "{name} of {names:?}");
+    }
+    assert!(names.iter().any(|n| n.contains("inlined")), "{names:?}");
+
+    let before = peak_memory_kb();
+    let mut seed = 42_u64;
+    let mut random = |below: usize| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) as usize % below
+    };
+    let (mut slowest, mut changed) = (Duration::ZERO, 0);
+    for round in 0..3_000 {
+        let mut bytes = good.clone();
+        if round % 10 == 0 {
+            bytes.truncate(random(good.len()).max(1));
+        }
+        // One time in three the headers; else anywhere, as DWARF and unwind tables are most of the file.
+        let within = if round % 3 == 0 { 1024.min(bytes.len()) } else { bytes.len() };
+        for _ in 0..1 + random(8) {
+            let at = random(within);
+            bytes[at] = [0, 1, 0x7f, 0x80, 0xff, random(256) as u8][random(6)];
+        }
+        std::fs::write(&path, &bytes).unwrap();
+        bytes.resize(good.len(), 0);
+        let start = Instant::now();
+        changed += usize::from(look(&Process::new(&path, bytes, &layout, pc), &code) != names);
+        slowest = slowest.max(start.elapsed());
+    }
+    let grown = peak_memory_kb() - before;
+    println!(
+        "3000 damaged files: {changed} gave another answer, slowest {slowest:?}, memory grew {grown} kB"
+    );
+    assert!(changed > 100, "the mutations must reach what is read");
+    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
+    assert!(grown < 512 << 10, "{grown} kB");
+}

@@ -1,0 +1,8 @@
+//! Answers: one model each, for JSON as it is, for people as text.
+
+pub(crate) mod elf;
+mod tasks;
+mod threads;
+
+pub use tasks::TasksAnswer;
+pub use threads::ThreadsAnswer;

@@ -1,0 +1,177 @@
+//! x86_64.
+
+use std::arch::asm;
+use std::ffi::c_void;
+
+use libc::{
+    REG_CSGSFS, REG_EFL, REG_R8, REG_R9, REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15, REG_RAX,
+    REG_RBP, REG_RBX, REG_RCX, REG_RDI, REG_RDX, REG_RIP, REG_RSI, REG_RSP,
+};
+
+use crate::snapshot::Registers;
+
+/// `e_machine` of a core file.
+pub(in super::super) const ELF_MACHINE: u16 = 62;
+/// The system call that `sigwait` and its kin make (`rt_sigtimedwait`), as `/proc/…/syscall` numbers it.
+pub(in super::super) const RT_SIGTIMEDWAIT: u64 = 128;
+/// Words of `elf_gregset_t` (`user_regs_struct`).
+const GENERAL: usize = 27;
+/// Places in `elf_gregset_t`.
+const RBP: usize = 4;
+const RIP: usize = 16;
+const RSP: usize = 19;
+const FS_BASE: usize = 21;
+/// `elf_fpregset_t`: the legacy area that `fxsave` writes.
+pub(in super::super) const FLOAT_BYTES: usize = 512;
+/// A larger xsave area than any processor has (AMX makes it 11 KB) is a misread one.
+const MAX_EXTENDED: u32 = 64 << 10;
+
+/// A thread's registers as the kernel put them on its stack for the signal handler.
+#[derive(Debug, Clone, Copy)]
+pub(in super::super) struct Context {
+    /// In the order of `elf_gregset_t`.
+    pub(in super::super) general: [u64; GENERAL],
+    /// Address of the xsave area, which stays where it is while the handler runs. 0: none.
+    pub(in super::super) extended: u64,
+    /// Its bytes: 512 where the kernel saved the legacy area alone.
+    pub(in super::super) extended_len: u32,
+}
+
+impl Context {
+    /// Nothing captured.
+    pub(in super::super) const EMPTY: Self = Self { general: [0; GENERAL], extended: 0, extended_len: 0 };
+
+    /// Reads the context that the kernel passes to a signal handler. Async-signal-safe.
+    ///
+    /// # Safety
+    /// `ucontext` is the third argument of a handler installed with `SA_SIGINFO`, and that handler has
+    /// not returned.
+    pub(in super::super) unsafe fn capture(ucontext: *const c_void) -> Self {
+        let ucontext = ucontext.cast::<libc::ucontext_t>();
+        // The kernel's structure is shorter than libc's, and musl hides part of it: words, not fields.
+        // Linux asm/sigcontext.h: 23 registers, then the pointer to the floating-point state.
+        // SAFETY: by the contract above, `uc_mcontext` was written by the kernel, 24 words at least.
+        let words = unsafe { std::ptr::addr_of!((*ucontext).uc_mcontext).cast::<[u64; 24]>().read() };
+        // cs, gs, fs and ss share a word (`REG_CSGSFS`, Linux asm/sigcontext.h).
+        let [cs, gs, fs, ss] = [0, 16, 32, 48].map(|shift| (words[REG_CSGSFS as usize] >> shift) & 0xffff);
+        // No system call was interrupted as far as a debugger need know: its return is in rax already.
+        let orig_rax = u64::MAX;
+        let fs_base = segment_base(ARCH_GET_FS);
+        let gs_base = segment_base(ARCH_GET_GS);
+        let general = [
+            words[REG_R15 as usize],
+            words[REG_R14 as usize],
+            words[REG_R13 as usize],
+            words[REG_R12 as usize],
+            words[REG_RBP as usize],
+            words[REG_RBX as usize],
+            words[REG_R11 as usize],
+            words[REG_R10 as usize],
+            words[REG_R9 as usize],
+            words[REG_R8 as usize],
+            words[REG_RAX as usize],
+            words[REG_RCX as usize],
+            words[REG_RDX as usize],
+            words[REG_RSI as usize],
+            words[REG_RDI as usize],
+            orig_rax,
+            words[REG_RIP as usize],
+            cs,
+            words[REG_EFL as usize],
+            words[REG_RSP as usize],
+            ss,
+            fs_base,
+            gs_base,
+            // ds and es, which 64-bit code does not use.
+            0,
+            0,
+            fs,
+            gs,
+        ];
+        let extended = words[23];
+        let mut extended_len = 0;
+        if extended != 0 {
+            extended_len = FLOAT_BYTES as u32;
+            // Linux asm/sigcontext.h, `struct _fpx_sw_bytes` at offset 464 of the legacy area: a magic
+            // number, a size, the features (8 bytes), the size of the xsave area.
+            // SAFETY: a legacy area of 512 bytes always follows the context when the pointer is set.
+            let (magic, len) = unsafe {
+                let software = (extended as *const u8).add(464).cast::<u32>();
+                (software.read_unaligned(), software.add(4).read_unaligned())
+            };
+            if magic == 0x4650_5853 && len >= FLOAT_BYTES as u32 && len <= MAX_EXTENDED {
+                extended_len = len;
+            }
+        }
+        Self { general, extended, extended_len }
+    }
+
+    /// What unwinding needs.
+    pub(in super::super) fn registers(&self) -> Registers {
+        let general = &self.general;
+        Registers { pc: general[RIP], sp: general[RSP], fp: general[RBP], lr: 0, tls: general[FS_BASE] }
+    }
+}
+
+/// `NT_FPREGSET` and `NT_X86_XSTATE` from the saved area: `None` where there is none.
+pub(in super::super) fn float_registers(extended: &[u8]) -> Option<Vec<u8>> {
+    extended.get(..FLOAT_BYTES).map(<[u8]>::to_vec)
+}
+
+/// Turns the area that the kernel saved on the stack into the contents of an `NT_X86_XSTATE` note: in
+/// place of the kernel's own bookkeeping stands XCR0, the features that the area is laid out for, where
+/// gdb looks for it (its `i387_get_xcr0` reads offset 464).
+pub(in super::super) fn extended_registers(mut extended: Vec<u8>) -> Option<(u32, Vec<u8>)> {
+    if extended.len() <= FLOAT_BYTES {
+        return None;
+    }
+    let features: [u8; 8] = extended.get(472..480)?.try_into().ok()?;
+    extended.get_mut(464..512)?.fill(0);
+    extended.get_mut(464..472)?.copy_from_slice(&features);
+    Some((NT_X86_XSTATE, extended))
+}
+
+const NT_X86_XSTATE: u32 = 0x202;
+const ARCH_GET_FS: usize = 0x1003;
+const ARCH_GET_GS: usize = 0x1004;
+
+fn segment_base(which: usize) -> u64 {
+    let mut base = 0_u64;
+    // SAFETY: `arch_prctl(ARCH_GET_FS or ARCH_GET_GS, &word)` writes one word.
+    unsafe { syscall(libc::SYS_arch_prctl, [which, (&raw mut base) as usize, 0, 0, 0, 0]) };
+    base
+}
+
+/// A system call without libc: no `errno`, no cancellation point. Failure is the negated error number.
+///
+/// Always inlined, so that a caller's own frame is the one that makes the call.
+///
+/// # Safety
+/// The arguments obey the contract of system call `number`.
+#[inline(always)]
+pub(in super::super) unsafe fn syscall(number: i64, arguments: [usize; 6]) -> isize {
+    let result;
+    // SAFETY: the kernel changes rax, rcx and r11 only, and memory as the call's contract says.
+    unsafe {
+        asm!(
+            "syscall",
+            inlateout("rax") number as isize => result,
+            in("rdi") arguments[0],
+            in("rsi") arguments[1],
+            in("rdx") arguments[2],
+            in("r10") arguments[3],
+            in("r8") arguments[4],
+            in("r9") arguments[5],
+            lateout("rcx") _,
+            lateout("r11") _,
+            options(nostack),
+        );
+    }
+    result
+}
+
+/// Arguments of `clone` for a child that goes on with the caller's stack: here the order is flags, stack,
+/// parent's tid (or pidfd), child's tid, tls.
+pub(in super::super) fn clone_arguments(flags: usize, pidfd: usize) -> [usize; 6] {
+    [flags, 0, pidfd, 0, 0, 0]
+}

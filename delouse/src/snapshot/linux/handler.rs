@@ -1,0 +1,85 @@
+//! The signal handler.
+//!
+//! Rules of this file: the handler interrupts a thread anywhere: inside malloc, the loader, a panic, with
+//! any lock held. So **raw system calls only; no `errno`, no thread locals, no allocation, no lock, no
+//! formatting, no unwinding, no panic** (no indexing, no arithmetic that may overflow), little stack. It
+//! writes nothing before it has claimed its slot, and touches nothing of the slot after publishing it
+//! but the times.
+
+use std::ffi::{c_int, c_void};
+use std::sync::atomic::Ordering;
+
+use super::arch::Context;
+use super::memory::read_raw;
+use super::slots::{Content, State, TABLE, Table};
+use super::sys;
+
+/// A frozen thread goes on by itself after this long, in nanoseconds: a capturing thread that died must
+/// not take the program with it.
+const LONGEST_FREEZE: u64 = 1_500_000_000;
+
+pub(super) extern "C" fn on_signal(_signal: c_int, _info: *mut libc::siginfo_t, ucontext: *mut c_void) {
+    let table = TABLE.load(Ordering::Acquire);
+    if table.is_null() {
+        return;
+    }
+    // SAFETY: tables are never unmapped.
+    let table = unsafe { &*table };
+    let tid = sys::gettid();
+    let generation = table.generation.load(Ordering::Acquire);
+    let Some(slot) = table.find(tid) else { return };
+    if !slot.is(generation, State::Sent) {
+        return;
+    }
+    let entered = sys::now();
+    let written = slot.claim_and_write(generation, |content| {
+        // SAFETY: the third argument of a handler installed with SA_SIGINFO.
+        content.context = unsafe { Context::capture(ucontext) };
+        copy_stack(table, content);
+    });
+    if !written {
+        return;
+    }
+    slot.entered.store(entered, Ordering::Relaxed);
+
+    let arrived = table.arrived.fetch_add(1, Ordering::AcqRel).wrapping_add(1);
+    if arrived >= table.target.load(Ordering::Acquire) {
+        sys::futex_wake(&table.arrived);
+    }
+    if tid != table.capturer.load(Ordering::Relaxed) {
+        stand_still(table, generation);
+    }
+    slot.left.store(sys::now(), Ordering::Release);
+    table.left.fetch_add(1, Ordering::Release);
+}
+
+/// Copies the live stack, from the stack pointer up. It lies below the thread's control block where libc
+/// put it there (glibc and musl do, for every thread but the first); elsewhere the copy ends with the
+/// mapping or at the limit.
+fn copy_stack(table: &Table, content: &mut Content) {
+    let limit = table.stack_limit.load(Ordering::Relaxed);
+    let registers = content.context.registers();
+    let below_control_block = registers.tls.wrapping_sub(registers.sp);
+    let known = registers.tls > registers.sp && below_control_block <= limit as u64;
+    let wanted = if known { below_control_block as usize } else { limit };
+    let (at, room) = table.reserve(wanted);
+    // SAFETY: `reserve` gave this part of the arena to us alone.
+    let copied =
+        unsafe { read_raw(table.memory.load(Ordering::Relaxed), registers.sp, table.arena_at(at), room) };
+    content.stack_at = at;
+    content.stack_len = copied;
+    content.stack_cut = copied == room && (room < wanted || !known);
+}
+
+/// Waits until the capture opens the gate.
+fn stand_still(table: &Table, generation: u32) {
+    let deadline = sys::now().wrapping_add(LONGEST_FREEZE);
+    while table.gate.load(Ordering::Acquire) == generation {
+        let now = sys::now();
+        if now >= deadline {
+            table.overslept.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        sys::futex_wait(&table.gate, generation, deadline.wrapping_sub(now));
+    }
+}

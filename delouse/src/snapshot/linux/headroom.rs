@@ -1,0 +1,200 @@
+//! What a fork would cost, before it is made.
+
+use std::fs::{File, read_to_string};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::child::anonymous_bytes;
+use super::maps;
+use super::proc::{decimal, status_field};
+use crate::snapshot::{Prediction, SnapshotError};
+
+/// Nanoseconds that a fork takes for a megabyte of anonymous memory: a cautious guess at first (35 ms/GB
+/// was measured with 4K pages on a small virtual machine), then what this process's own forks took.
+static FORK_NS_PER_MB: AtomicU64 = AtomicU64::new(35_000);
+/// And for a mapping.
+const FORK_NS_PER_MAPPING: u64 = 1_100;
+/// What stopping and waking one thread takes.
+const FREEZE_NS_PER_THREAD: u64 = 35_000;
+/// A fork of less memory says little about its rate.
+const TELLING_MB: u64 = 64;
+/// Kept free in any case.
+const RESERVE: u64 = 16 << 20;
+
+/// Predicts a fork: with its freeze, if `threads` are to stand still for it.
+pub(crate) fn predict(threads: usize) -> Result<Prediction, SnapshotError> {
+    let status = read_to_string("/proc/self/status").map_err(|error| {
+        SnapshotError::Proc("/proc/self/status", error.raw_os_error().unwrap_or(libc::EIO))
+    })?;
+    let kilobytes = |key: &str| {
+        let value = status_field(status.as_bytes(), key.as_bytes()).and_then(decimal);
+        value.unwrap_or(0).saturating_mul(1024)
+    };
+    let anonymous = kilobytes("RssAnon:");
+    let mappings = maps::own()?.len() as u64;
+    let nanos = 500_000_u64
+        .saturating_add((anonymous >> 20).saturating_mul(FORK_NS_PER_MB.load(Ordering::Relaxed)))
+        .saturating_add(mappings.saturating_mul(FORK_NS_PER_MAPPING))
+        .saturating_add((threads as u64).saturating_mul(FREEZE_NS_PER_THREAD));
+    // Programs write few of their pages in the moments that an image lives: a tenth is allowed for, and
+    // the child ends by itself when it becomes more than there is.
+    let needed = kilobytes("VmPTE:").saturating_add(anonymous / 10).saturating_add(RESERVE);
+    let commit = strict_commit_left().filter(|_| anonymous > 0);
+    let needed_if_committed = kilobytes("VmData:").saturating_add(kilobytes("VmStk:"));
+    let headroom = match commit {
+        // With vm.overcommit_memory=2 a fork counts all private writable memory again.
+        Some(left) if left < needed_if_committed => Some((0, "the system's commit limit")),
+        _ => memory_left(),
+    };
+    Ok(Prediction { pause: Duration::from_nanos(nanos), anonymous, needed, headroom })
+}
+
+/// Learns from a fork of `anonymous` bytes that took `taken`.
+pub(super) fn observe(anonymous: u64, taken: Duration) {
+    let megabytes = anonymous >> 20;
+    if megabytes >= TELLING_MB {
+        let rate = u64::try_from(taken.as_nanos()).unwrap_or(u64::MAX) / megabytes;
+        let average = FORK_NS_PER_MB.load(Ordering::Relaxed).midpoint(rate.min(1_000_000));
+        FORK_NS_PER_MB.store(average, Ordering::Relaxed);
+    }
+}
+
+/// What the child watches while it lives.
+#[derive(Debug)]
+pub(super) struct Watch {
+    memory_stat: Option<OwnedFd>,
+    pub(super) ceiling: u64,
+}
+
+impl Watch {
+    /// The cgroup's `memory.stat` and how high its anonymous memory may rise.
+    pub(super) fn new() -> Self {
+        let nothing = Self { memory_stat: None, ceiling: u64::MAX };
+        let Some((left, directory)) = tightest_cgroup() else { return nothing };
+        let Ok(file) = File::open(directory.join("memory.stat")) else { return nothing };
+        let Some(now) = anonymous_bytes(file.as_raw_fd()) else { return nothing };
+        let ceiling = now.saturating_add(left.saturating_sub(RESERVE / 2));
+        Self { memory_stat: Some(file.into()), ceiling }
+    }
+
+    pub(super) fn raw(&self) -> i32 {
+        self.memory_stat.as_ref().map_or(-1, AsRawFd::as_raw_fd)
+    }
+}
+
+/// Memory that is left to this process, and by whose limit.
+fn memory_left() -> Option<(u64, &'static str)> {
+    let system = meminfo("MemAvailable:").map(|bytes| (bytes, "the system's memory"));
+    let cgroup = tightest_cgroup().map(|(bytes, _)| (bytes, "the cgroup's memory limit"));
+    [system, cgroup].into_iter().flatten().min_by_key(|&(bytes, _)| bytes)
+}
+
+/// Under `vm.overcommit_memory=2`: what may still be committed.
+fn strict_commit_left() -> Option<u64> {
+    let mode = read_to_string("/proc/sys/vm/overcommit_memory").ok()?;
+    if mode.trim() != "2" {
+        return None;
+    }
+    Some(meminfo("CommitLimit:")?.saturating_sub(meminfo("Committed_AS:")?))
+}
+
+fn meminfo(key: &str) -> Option<u64> {
+    let text = read_to_string("/proc/meminfo").ok()?;
+    Some(status_field(text.as_bytes(), key.as_bytes()).and_then(decimal)?.saturating_mul(1024))
+}
+
+/// The memory cgroup, of this process's and those above it, with the least left, and its directory.
+fn tightest_cgroup() -> Option<(u64, PathBuf)> {
+    let text = read_to_string("/proc/self/cgroup").ok()?;
+    let (root, own) = memory_cgroup(&text)?;
+    // In a container the path may be the host's: its own is then what is mounted.
+    let mut directory = root.join(own.trim_start_matches('/'));
+    if !directory.is_dir() {
+        directory = root.clone();
+    }
+    let mut tightest: Option<(u64, PathBuf)> = None;
+    while directory.starts_with(&root) {
+        if let Some(left) = left_in(&directory)
+            && tightest.as_ref().is_none_or(|(least, _)| left < *least)
+        {
+            tightest = Some((left, directory.clone()));
+        }
+        if !directory.pop() {
+            break;
+        }
+    }
+    tightest
+}
+
+/// From `/proc/self/cgroup` (cgroups(7)): where the memory controller is mounted by convention, and the
+/// path below.
+fn memory_cgroup(text: &str) -> Option<(PathBuf, &str)> {
+    let mut version_2 = None;
+    for line in text.lines() {
+        let mut fields = line.splitn(3, ':');
+        let (Some(_), Some(controllers), Some(path)) = (fields.next(), fields.next(), fields.next()) else {
+            continue;
+        };
+        if controllers.split(',').any(|controller| controller == "memory") {
+            return Some((PathBuf::from("/sys/fs/cgroup/memory"), path));
+        }
+        if controllers.is_empty() {
+            version_2 = Some((PathBuf::from("/sys/fs/cgroup"), path));
+        }
+    }
+    version_2
+}
+
+/// Limit minus what is used and cannot be reclaimed at once; `None` where there is no limit.
+fn left_in(directory: &Path) -> Option<u64> {
+    let number = |name: &str| {
+        read_to_string(directory.join(name)).ok().and_then(|text| decimal(text.trim().as_bytes()))
+    };
+    let (limit, used, inactive) = match number("memory.max") {
+        Some(limit) => (limit, number("memory.current")?, "inactive_file "),
+        None => (number("memory.limit_in_bytes")?, number("memory.usage_in_bytes")?, "total_inactive_file "),
+    };
+    // Version 1 writes "no limit" as a number near 2^63.
+    if limit > 1 << 60 {
+        return None;
+    }
+    let stat = read_to_string(directory.join("memory.stat")).unwrap_or_default();
+    let cache = stat.lines().find_map(|line| decimal(line.strip_prefix(inactive)?.as_bytes())).unwrap_or(0);
+    Some(limit.saturating_sub(used.saturating_sub(cache)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_memory_controller_is_found_in_either_version() {
+        let hybrid = "4:memory:/a/b\n1:cpu,cpuacct:/\n0::/\n";
+        assert_eq!(memory_cgroup(hybrid), Some((PathBuf::from("/sys/fs/cgroup/memory"), "/a/b")));
+        assert_eq!(memory_cgroup("0::/user.slice\n"), Some((PathBuf::from("/sys/fs/cgroup"), "/user.slice")));
+        assert_eq!(memory_cgroup("nonsense\n"), None);
+    }
+
+    #[test]
+    fn a_cgroup_directory_tells_what_is_left() {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
+        assert_eq!(left_in(directory.path()), None);
+        write("memory.max", "1000000\n");
+        write("memory.current", "900000\n");
+        write("memory.stat", "anon 600000\nfile 300000\ninactive_file 250000\n");
+        assert_eq!(left_in(directory.path()), Some(350_000));
+        write("memory.max", "max\n");
+        assert_eq!(left_in(directory.path()), None);
+    }
+
+    #[test]
+    fn this_process_is_predicted_to_be_cheap() {
+        let prediction = predict(10).unwrap();
+        assert!(prediction.anonymous > 0);
+        assert!(prediction.pause > Duration::ZERO);
+        assert!(prediction.needed > RESERVE);
+    }
+}

@@ -1,0 +1,372 @@
+//! A forked image of ourselves: memory as it was at one moment, read at leisure.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::arch::Context;
+use super::child::{self, Control, Ended};
+use super::engine::{self, Captured, Hold, Myself, STACK_LIMIT};
+use super::headroom::{self, Watch};
+use super::live::micros;
+use super::{maps, memory, page_size, sys};
+use crate::snapshot::{Capture, Limits, Mapping, Snapshot, SnapshotError, Thread};
+
+/// How long the child may take to open its files.
+const START_DEADLINE: Duration = Duration::from_secs(2);
+/// How often a wait for the child looks whether it is alive, in nanoseconds.
+const ALIVE_INTERVAL: u64 = 10_000_000;
+/// What a pipe holds at least (pipe(7)).
+const PIPE_BYTES: usize = 64 << 10;
+
+/// This process's memory at the moment of a fork. The child that holds it ends when this is dropped, and
+/// 30 seconds after the fork at the latest: then nothing can be read, and [`Image::intact`] says why.
+#[derive(Debug)]
+pub(crate) struct Image {
+    child: Child,
+    mappings: Vec<Mapping>,
+    threads: Vec<Thread>,
+    contexts: Vec<(i32, Context)>,
+    capture: Capture,
+}
+
+/// Forks an image without stopping anybody: memory is consistent, threads are listed without registers.
+///
+/// The program stands still for [`Capture::pause_us`]: about 35 ms for a gigabyte of anonymous memory in
+/// 4K pages. While the image lives, each page that the program writes costs it a few microseconds.
+pub(crate) fn fork(limits: Limits) -> Result<Image, SnapshotError> {
+    let anonymous = check(limits, 0)?;
+    let started = Instant::now();
+    let threads = engine::list()?;
+    fork_now(started, anonymous, Captured { threads, ..Captured::default() })
+}
+
+/// The same after a rolling capture of all threads: their registers and copied stacks are a few
+/// milliseconds older than the image, so a thread that ran meanwhile does not agree with it.
+pub(crate) fn fork_with_threads(limits: Limits) -> Result<Image, SnapshotError> {
+    let anonymous = check(limits, 0)?;
+    let started = Instant::now();
+    let captured = engine::capture(Hold::Nobody, STACK_LIMIT)?;
+    fork_now(started, anonymous, captured)
+}
+
+/// Registers of all threads and memory of the same moment: every thread stands still while the fork is
+/// made. Stacks are in the image's memory, not in [`Thread::stack`].
+pub(crate) fn freeze_fork_thaw(limits: Limits) -> Result<Image, SnapshotError> {
+    let anonymous = check(limits, engine::list()?.len())?;
+    let started = Instant::now();
+    let control = ControlPage::new()?;
+    let watch = Watch::new();
+    let mut forked = Err(libc::ECANCELED);
+    let captured =
+        engine::capture(Hold::Everybody(&mut |myself| forked = fork_here(&control, &watch, myself)), 0);
+    let child = forked.map_err(SnapshotError::Fork).and_then(|pid| Child::adopt(pid, control, watch));
+    let captured = captured?;
+    let mut image = Image::new(started, child?, captured)?;
+    let fork_took = image.child.fork_took();
+    headroom::observe(anonymous, fork_took);
+    image.capture.total_us = micros(started);
+    Ok(image)
+}
+
+/// Predicts, and refuses where the limits are exceeded. Returns the anonymous memory, in bytes.
+fn check(limits: Limits, threads: usize) -> Result<u64, SnapshotError> {
+    let prediction = headroom::predict(threads)?;
+    prediction.allowed_by(limits)?;
+    Ok(prediction.anonymous)
+}
+
+fn fork_now(started: Instant, anonymous: u64, mut captured: Captured) -> Result<Image, SnapshotError> {
+    let control = ControlPage::new()?;
+    let watch = Watch::new();
+    let pid = fork_here(&control, &watch, Myself::NOT_ASKED).map_err(SnapshotError::Fork)?;
+    let child = Child::adopt(pid, control, watch)?;
+    let took = child.fork_took();
+    headroom::observe(anonymous, took);
+    captured.pause = captured.pause.saturating_add(took);
+    captured.complete = true;
+    Image::new(started, child, captured)
+}
+
+/// Captures the calling thread and forks, in one frame: the registers agree with the image's stack.
+///
+/// Obeys the rules of the window (`engine.rs`); the child's are in `child.rs`.
+#[inline(never)]
+fn fork_here(control: &Control, watch: &Watch, myself: Myself) -> Result<i32, sys::Errno> {
+    control.parent.store(sys::getpid(), Ordering::Relaxed);
+    control.cgroup.store(watch.raw(), Ordering::Relaxed);
+    control.cgroup_ceiling.store(watch.ceiling, Ordering::Relaxed);
+    let before = sys::now();
+    myself.capture();
+    // The child must not run the program's handlers: it blocks every signal from its first moment on.
+    let blocked = sys::set_blocked_signals(u64::MAX);
+    // SAFETY: the child goes into `hold_still` at once, which obeys the contract.
+    let forked = unsafe { sys::fork_sharing_files(&control.pidfd) };
+    if forked == Ok(0) {
+        child::hold_still(control);
+    }
+    sys::set_blocked_signals(blocked);
+    control.fork_nanos.store(sys::now().wrapping_sub(before), Ordering::Relaxed);
+    forked
+}
+
+impl Image {
+    fn new(started: Instant, child: Child, captured: Captured) -> Result<Self, SnapshotError> {
+        child.wait_until_ready()?;
+        let maps = child.open_file(&child.control.maps).ok_or_else(|| child.lost())?;
+        let mappings = maps::read(&*maps)?;
+        if mappings.is_empty() {
+            return Err(child.lost());
+        }
+        let Captured { threads, contexts, pause, complete, notes, .. } = captured;
+        let capture = Capture {
+            pause_us: pause.as_micros().try_into().unwrap_or(u64::MAX),
+            total_us: micros(started),
+            consistent: complete,
+            notes,
+        };
+        Ok(Self { child, mappings, threads, contexts, capture })
+    }
+
+    /// Whether the image is still there. Memory that "is not mapped" may mean that the child was killed:
+    /// who has read to the end asks this before he believes what he read.
+    pub(crate) fn intact(&self) -> Result<(), SnapshotError> {
+        if self.child.is_alive() { Ok(()) } else { Err(self.child.lost()) }
+    }
+
+    /// Full registers of the captured threads, by thread id.
+    pub(super) fn contexts(&self) -> &[(i32, Context)] {
+        &self.contexts
+    }
+
+    /// The child's `pagemap`, positioned anywhere; `None` where the process is not dumpable.
+    pub(super) fn pagemap(&self) -> Option<BorrowedFile> {
+        self.child.open_file(&self.child.control.pagemap)
+    }
+
+    #[cfg(test)]
+    pub(super) fn pid(&self) -> i32 {
+        self.child.pid
+    }
+
+    #[cfg(test)]
+    pub(super) fn reads_by_pipe(&self) -> bool {
+        self.child.control.memory.load(Ordering::Acquire) < 0
+    }
+}
+
+impl Snapshot for Image {
+    fn read(&self, address: u64, buf: &mut [u8]) -> usize {
+        self.child.read(address, buf)
+    }
+
+    fn mappings(&self) -> &[Mapping] {
+        &self.mappings
+    }
+
+    fn threads(&self) -> &[Thread] {
+        &self.threads
+    }
+
+    fn capture(&self) -> &Capture {
+        &self.capture
+    }
+}
+
+/// The forked child, seen from the parent. Killed and reaped when dropped.
+#[derive(Debug)]
+struct Child {
+    pid: i32,
+    pidfd: RawFd,
+    control: ControlPage,
+    /// The child reads the cgroup through this descriptor.
+    _watch: Watch,
+    /// One request through the pipe at a time.
+    pipe: Mutex<()>,
+}
+
+/// A file of the child's, open in the shared descriptor table. Closed with the child.
+pub(super) type BorrowedFile = std::mem::ManuallyDrop<File>;
+
+impl Child {
+    fn adopt(pid: i32, control: ControlPage, watch: Watch) -> Result<Self, SnapshotError> {
+        let pidfd = control.pidfd.load(Ordering::Acquire);
+        if pidfd < 0 {
+            // Linux before 5.2 ignores CLONE_PIDFD. Nobody else reaps this child, so its number is its own.
+            // SAFETY: two calls without memory of ours.
+            unsafe {
+                libc::kill(pid, libc::SIGKILL);
+                libc::waitpid(pid, std::ptr::null_mut(), libc::__WALL);
+            }
+            return Err(SnapshotError::Fork(libc::ENOSYS));
+        }
+        Ok(Self { pid, pidfd, control, _watch: watch, pipe: Mutex::new(()) })
+    }
+
+    fn fork_took(&self) -> Duration {
+        Duration::from_nanos(self.control.fork_nanos.load(Ordering::Relaxed))
+    }
+
+    /// Whether it has not ended: a pidfd is readable once it has (pidfd_open(2)).
+    fn is_alive(&self) -> bool {
+        let mut poll = libc::pollfd { fd: self.pidfd, events: libc::POLLIN, revents: 0 };
+        // SAFETY: one `pollfd`; does not wait.
+        unsafe { libc::poll(&raw mut poll, 1, 0) == 0 }
+    }
+
+    fn lost(&self) -> SnapshotError {
+        SnapshotError::ImageLost(Ended::describe(self.control.ended.load(Ordering::Acquire)))
+    }
+
+    fn wait_until_ready(&self) -> Result<(), SnapshotError> {
+        let started = Instant::now();
+        while self.control.ready.load(Ordering::Acquire) == 0 {
+            if !self.is_alive() {
+                return Err(self.lost());
+            }
+            if started.elapsed() > START_DEADLINE {
+                return Err(SnapshotError::ImageLost("it did not start within 2 s"));
+            }
+            sys::futex_wait(&self.control.ready, 0, ALIVE_INTERVAL);
+        }
+        Ok(())
+    }
+
+    fn open_file(&self, place: &AtomicI32) -> Option<BorrowedFile> {
+        let fd = place.load(Ordering::Acquire);
+        // SAFETY: the child opened it for us; the destructor that would close it does not run.
+        (fd >= 0).then(|| BorrowedFile::new(unsafe { File::from_raw_fd(fd) }))
+    }
+
+    fn read(&self, address: u64, buf: &mut [u8]) -> usize {
+        match self.control.memory.load(Ordering::Acquire) {
+            // A number above i64::MAX is no file offset, and no address of a program.
+            _ if address > i64::MAX as u64 => 0,
+            // SAFETY: `buf` is writable for its length.
+            fd if fd >= 0 => unsafe { memory::read_raw(fd, address, buf.as_mut_ptr(), buf.len()) },
+            _ => self.read_by_pipe(address, buf),
+        }
+    }
+
+    /// Where the child's memory file may not be opened, the child writes into a pipe what is asked for.
+    fn read_by_pipe(&self, address: u64, buf: &mut [u8]) -> usize {
+        let _one_at_a_time = self.pipe.lock().unwrap_or_else(PoisonError::into_inner);
+        let [read_end, _] = &self.control.pipe;
+        let Some(pipe) = self.open_file(read_end) else { return 0 };
+        let mut done = 0;
+        while done < buf.len() {
+            let from = address.saturating_add(done as u64);
+            // The kernel fills the pipe page by page and keeps the pages that it could read: so that a
+            // short answer ends where the mapping does, requests after the first are page-aligned.
+            let page = page_size();
+            let to_boundary = page - (from as usize % page);
+            let limit = if to_boundary < page { to_boundary } else { PIPE_BYTES };
+            let len = limit.min(buf.len() - done);
+            let written = self.request(from, len).min(len);
+            let Some(room) = buf.get_mut(done..done + written) else { break };
+            if written == 0 || (&*pipe).read_exact(room).is_err() {
+                break;
+            }
+            done += written;
+            if written < len {
+                break;
+            }
+        }
+        done
+    }
+
+    /// Has the child write into the pipe, and returns how many bytes it wrote; 0 when it is gone.
+    fn request(&self, address: u64, len: usize) -> usize {
+        let control = &*self.control;
+        control.address.store(address, Ordering::Relaxed);
+        control.len.store(len as u64, Ordering::Relaxed);
+        let number = control.request.fetch_add(1, Ordering::AcqRel).wrapping_add(1);
+        sys::futex_wake(&control.request);
+        loop {
+            let reply = control.reply.load(Ordering::Acquire);
+            if reply == number {
+                return usize::try_from(control.written.load(Ordering::Relaxed)).unwrap_or(0);
+            }
+            if !self.is_alive() {
+                return 0;
+            }
+            sys::futex_wait(&control.reply, reply, ALIVE_INTERVAL);
+        }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        let control = &*self.control;
+        // SAFETY: the pidfd is ours and names our child until it is reaped here. Descriptors that the
+        // child opened are in the shared table, ours to close, once, now that nobody can use them.
+        unsafe {
+            libc::syscall(libc::SYS_pidfd_send_signal, self.pidfd, libc::SIGKILL, 0, 0);
+            let mut info: libc::siginfo_t = std::mem::zeroed();
+            while libc::waitid(libc::P_PIDFD, self.pidfd as u32, &raw mut info, libc::WEXITED | libc::__WALL)
+                < 0
+                && super::errno() == libc::EINTR
+            {}
+            let [read_end, write_end] = &control.pipe;
+            let opened = [&control.maps, &control.pagemap, &control.memory, read_end, write_end];
+            for fd in opened.map(|fd| fd.load(Ordering::Acquire)).into_iter().filter(|&fd| fd >= 0) {
+                drop(OwnedFd::from_raw_fd(fd));
+            }
+            drop(OwnedFd::from_raw_fd(self.pidfd));
+        }
+    }
+}
+
+/// A [`Control`] in memory that the child shares.
+#[derive(Debug)]
+struct ControlPage(*mut Control);
+
+// SAFETY: everything in a `Control` is atomic; the mapping lives as long as this.
+unsafe impl Send for ControlPage {}
+// SAFETY: as above.
+unsafe impl Sync for ControlPage {}
+
+impl ControlPage {
+    fn new() -> Result<Self, SnapshotError> {
+        // SAFETY: a fresh mapping, for which zeroes are valid.
+        unsafe {
+            let page = libc::mmap(
+                std::ptr::null_mut(),
+                size_of::<Control>(),
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            );
+            if page == libc::MAP_FAILED {
+                return Err(SnapshotError::NoMemory(super::errno()));
+            }
+            let control = Self(page.cast());
+            let [read_end, write_end] = &control.pipe;
+            for fd in [&control.maps, &control.pagemap, &control.memory, read_end, write_end, &control.pidfd]
+            {
+                fd.store(-1, Ordering::Relaxed);
+            }
+            Ok(control)
+        }
+    }
+}
+
+impl std::ops::Deref for ControlPage {
+    type Target = Control;
+
+    fn deref(&self) -> &Control {
+        // SAFETY: mapped in `new` until dropped.
+        unsafe { &*self.0 }
+    }
+}
+
+impl Drop for ControlPage {
+    fn drop(&mut self) {
+        // SAFETY: mapped in `new`; the child that shared it is gone, or has its own mapping.
+        unsafe { libc::munmap(self.0.cast(), size_of::<Control>()) };
+    }
+}

@@ -1,0 +1,36 @@
+//! The sources that need a living process: ourselves, and a forked image of ourselves.
+
+mod arch;
+mod child;
+mod core_notes;
+mod core_plan;
+pub(crate) mod core_writer;
+mod engine;
+mod handler;
+mod headroom;
+mod image;
+mod live;
+mod maps;
+mod memory;
+mod proc;
+mod signal;
+mod slots;
+mod sys;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use headroom::predict;
+pub(crate) use image::{Image, fork, fork_with_threads, freeze_fork_thaw};
+pub(crate) use live::{Live, freeze, rolling};
+
+/// Bytes of a page, which is not 4,096 everywhere.
+pub(super) fn page_size() -> usize {
+    // SAFETY: only asks.
+    usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
+}
+
+/// The error number of the libc call that just failed on this thread.
+fn errno() -> i32 {
+    std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
+}

@@ -1,0 +1,53 @@
+//! Which signal captures use, and its handler's installation.
+
+use std::mem::MaybeUninit;
+use std::ptr::null_mut;
+
+use super::handler::on_signal;
+use crate::snapshot::SnapshotError;
+
+/// The signal to use now: `current` while its handler is still ours, else the best that is free.
+///
+/// SIGURG first: by default it is ignored, so one that comes late does no harm, and hardly a program
+/// handles it. Then real-time signals from the top. A signal whose handler someone replaced is never
+/// sent again.
+pub(super) fn ready(current: Option<i32>) -> Result<i32, SnapshotError> {
+    if let Some(signal) = current.filter(|&signal| disposition(signal) == Some(ours())) {
+        return Ok(signal);
+    }
+    let real_time = (libc::SIGRTMIN()..=libc::SIGRTMAX()).rev();
+    std::iter::once(libc::SIGURG)
+        .chain(real_time)
+        // Ours already: the signal of an earlier time, while another one was current.
+        .find(|&signal| match disposition(signal) {
+            Some(libc::SIG_DFL) => install(signal),
+            handler => handler == Some(ours()),
+        })
+        .ok_or(SnapshotError::NoSignal)
+}
+
+fn ours() -> libc::sighandler_t {
+    on_signal as *const () as libc::sighandler_t
+}
+
+/// The handler that stands for `signal` now.
+fn disposition(signal: i32) -> Option<libc::sighandler_t> {
+    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: only asks; `action` is written on success, and zeroes are valid before.
+    unsafe {
+        (libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) == 0)
+            .then(|| action.assume_init().sa_sigaction)
+    }
+}
+
+fn install(signal: i32) -> bool {
+    // SAFETY: all fields are plain numbers or sets, for which zeroes are valid; the handler obeys the
+    // rules at the top of its file.
+    unsafe {
+        let mut action: libc::sigaction = MaybeUninit::zeroed().assume_init();
+        action.sa_sigaction = ours();
+        action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK;
+        libc::sigfillset(&raw mut action.sa_mask);
+        libc::sigaction(signal, &raw const action, null_mut()) == 0
+    }
+}

@@ -1,0 +1,266 @@
+//! Where the signal handler leaves what it captured: one slot per thread, made before any signal is sent.
+//!
+//! A table is a mapping of its own and is never unmapped, because a late handler may still look at it.
+//! Whoever writes a slot's fields has claimed it by compare-and-swap first; the word that is swapped holds
+//! the capture's generation, so that a handler that slept through a whole capture claims nothing of the
+//! next by mistake.
+
+use std::cell::UnsafeCell;
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+use super::arch::Context;
+use super::memory::RawMemory;
+use crate::snapshot::SnapshotError;
+
+/// The table that handlers look into; null before the first capture.
+pub(super) static TABLE: AtomicPtr<Table> = AtomicPtr::new(std::ptr::null_mut());
+
+/// What a slot's word says, below the generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u64)]
+pub(super) enum State {
+    /// Nobody may write.
+    Free = 0,
+    /// The thread's signal is sent: its handler may claim the slot.
+    Sent = 1,
+    /// A handler is writing.
+    Claimed = 2,
+    /// Written: the capture may read.
+    Done = 3,
+}
+
+/// One thread's part of a capture.
+#[repr(C, align(64))]
+pub(super) struct Slot {
+    tid: AtomicI32,
+    /// Generation (upper 56 bits) and [`State`].
+    word: AtomicU64,
+    /// When the handler was entered and when it was about to return, by [`super::sys::now`].
+    pub(super) entered: AtomicU64,
+    pub(super) left: AtomicU64,
+    content: UnsafeCell<Content>,
+}
+
+/// What a handler writes. Owned by whoever claimed the slot; by the capture once it is `Done`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Content {
+    pub(super) context: Context,
+    /// The copied stack: its place in the table's arena and its length; it begins at the stack pointer.
+    pub(super) stack_at: usize,
+    pub(super) stack_len: usize,
+    /// The copy was cut at the limit, or where the arena was full.
+    pub(super) stack_cut: bool,
+}
+
+// SAFETY: `content` is reached through `Slot::claim_and_write` and `Slot::content`, which order and exclude access
+// by `word`; everything else is atomic.
+unsafe impl Sync for Slot {}
+
+impl Slot {
+    fn pack(generation: u32, state: State) -> u64 {
+        (u64::from(generation) << 8) | state as u64
+    }
+
+    pub(super) fn is(&self, generation: u32, state: State) -> bool {
+        self.word.load(Ordering::Acquire) == Self::pack(generation, state)
+    }
+
+    fn swap(&self, generation: u32, from: State, to: State) -> bool {
+        let (from, to) = (Self::pack(generation, from), Self::pack(generation, to));
+        self.word.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Takes the slot if this generation's signal is out, has it written, and hands it to the capture.
+    /// False: it is not ours to write. Async-signal-safe.
+    pub(super) fn claim_and_write(&self, generation: u32, write: impl FnOnce(&mut Content)) -> bool {
+        if !self.swap(generation, State::Sent, State::Claimed) {
+            return false;
+        }
+        // SAFETY: the swap succeeds once for each generation, and the capture reads after `Done` only, so
+        // this is the only reference.
+        write(unsafe { &mut *self.content.get() });
+        self.word.store(Self::pack(generation, State::Done), Ordering::Release);
+        true
+    }
+
+    /// Before the signal is sent.
+    pub(super) fn announce(&self, generation: u32) {
+        self.left.store(0, Ordering::Relaxed);
+        self.word.store(Self::pack(generation, State::Sent), Ordering::Release);
+    }
+
+    /// Takes back a slot that no handler has claimed: from now on none will. False: too late.
+    pub(super) fn revoke(&self, generation: u32) -> bool {
+        self.swap(generation, State::Sent, State::Free)
+    }
+
+    /// What was captured, once the slot is `Done`.
+    pub(super) fn content(&self, generation: u32) -> Option<&Content> {
+        // SAFETY: `Done` is stored after the last write, and this generation's handler writes no more.
+        self.is(generation, State::Done).then(|| unsafe { &*self.content.get() })
+    }
+}
+
+/// All slots, the arena for stacks, and the words on which threads wait.
+#[repr(C)]
+pub(super) struct Table {
+    /// Futex, and the capture in progress: threads of generation G stand still while this is G.
+    pub(super) gate: AtomicU32,
+    /// Futex: how many handlers have published.
+    pub(super) arrived: AtomicU32,
+    /// Handlers wake the capture when `arrived` comes to this.
+    pub(super) target: AtomicU32,
+    /// How many handlers are about to return.
+    pub(super) left: AtomicU32,
+    /// How many frozen threads waited too long and went on by themselves.
+    pub(super) overslept: AtomicU32,
+    /// The capturing thread, which never freezes.
+    pub(super) capturer: AtomicI32,
+    /// How the handler reads its stack.
+    pub(super) memory: AtomicI32,
+    /// The capture in progress.
+    pub(super) generation: AtomicU32,
+    /// Longest copy of one stack, in bytes; 0: none.
+    pub(super) stack_limit: AtomicUsize,
+    arena: *mut u8,
+    arena_len: usize,
+    arena_used: AtomicUsize,
+    slots: *const Slot,
+    slot_count: usize,
+}
+
+// SAFETY: the pointers are set once, before the table is shared, and lead to mappings that stay.
+unsafe impl Sync for Table {}
+// SAFETY: as above.
+unsafe impl Send for Table {}
+
+/// Each slot's share of the arena: a stack in use is a few kilobytes as a rule. Only pages that are
+/// written take memory.
+const ARENA_PER_SLOT: usize = 32 << 10;
+const ARENA_BASE: usize = 16 << 20;
+/// Arena memory that is kept for the next capture.
+const ARENA_KEPT: usize = 1 << 20;
+
+impl Table {
+    /// Maps a table for at least `threads` threads.
+    pub(super) fn new(threads: usize) -> Result<&'static Self, SnapshotError> {
+        let slot_count = threads.saturating_mul(2).next_power_of_two();
+        let head = size_of::<Self>().next_multiple_of(align_of::<Slot>());
+        let slot_bytes = slot_count.saturating_mul(size_of::<Slot>());
+        let arena_at = head.saturating_add(slot_bytes).next_multiple_of(super::page_size());
+        let arena_len = slot_count.saturating_mul(ARENA_PER_SLOT).saturating_add(ARENA_BASE);
+        let total = arena_at.saturating_add(arena_len);
+        // SAFETY: a fresh anonymous mapping; zeroes are valid for every field (atomics, pointers, and
+        // `Content`, which is plain numbers). It is as aligned as a page and is never unmapped.
+        unsafe {
+            let base = libc::mmap(
+                std::ptr::null_mut(),
+                total,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            );
+            if base == libc::MAP_FAILED {
+                return Err(SnapshotError::NoMemory(super::errno()));
+            }
+            let base = base.cast::<u8>();
+            let table = base.cast::<Self>();
+            (*table).slots = base.add(head).cast();
+            (*table).slot_count = slot_count;
+            (*table).arena = base.add(arena_at);
+            (*table).arena_len = arena_len;
+            Ok(&*table)
+        }
+    }
+
+    /// Threads that it has room for: half of the slots, so that looking up stays short.
+    pub(super) fn capacity(&self) -> usize {
+        self.slot_count / 2
+    }
+
+    /// All of them, including those in use.
+    fn slots(&self) -> &[Slot] {
+        // SAFETY: mapped in `new`, for ever.
+        unsafe { std::slice::from_raw_parts(self.slots, self.slot_count) }
+    }
+
+    /// The places where `tid` may be, nearest first.
+    fn probe(&self, tid: i32) -> impl Iterator<Item = &Slot> {
+        let slots = self.slots();
+        let start = (tid as u32).wrapping_mul(0x9e37_79b1) as usize;
+        let mask = slots.len().wrapping_sub(1);
+        (0..slots.len()).filter_map(move |step| slots.get(start.wrapping_add(step) & mask))
+    }
+
+    /// The slot of thread `tid`. Async-signal-safe.
+    pub(super) fn find(&self, tid: i32) -> Option<&Slot> {
+        self.probe(tid)
+            .find_map(|slot| match slot.tid.load(Ordering::Acquire) {
+                0 => Some(None),
+                found if found == tid => Some(Some(slot)),
+                _ => None,
+            })
+            .flatten()
+    }
+
+    /// Gives `tid` a slot; the caller keeps to [`Self::capacity`].
+    pub(super) fn insert(&self, tid: i32) -> Option<&Slot> {
+        let slot = self.probe(tid).find(|slot| slot.tid.load(Ordering::Relaxed) == 0)?;
+        slot.tid.store(tid, Ordering::Release);
+        Some(slot)
+    }
+
+    /// Begins a capture. The caller saw to it that no handler of an earlier one is still inside.
+    pub(super) fn begin(&self, capturer: i32, memory: RawMemory, stack_limit: usize) -> u32 {
+        for slot in self.slots() {
+            slot.word.store(0, Ordering::Release);
+            slot.tid.store(0, Ordering::Release);
+        }
+        self.arrived.store(0, Ordering::Relaxed);
+        self.target.store(u32::MAX, Ordering::Relaxed);
+        self.left.store(0, Ordering::Relaxed);
+        self.overslept.store(0, Ordering::Relaxed);
+        self.capturer.store(capturer, Ordering::Relaxed);
+        self.memory.store(memory, Ordering::Relaxed);
+        self.stack_limit.store(stack_limit, Ordering::Relaxed);
+        self.arena_used.store(0, Ordering::Relaxed);
+        // 0 means an open gate, so no generation is 0.
+        let generation = self.generation.load(Ordering::Relaxed).wrapping_add(1).max(1);
+        self.generation.store(generation, Ordering::Release);
+        generation
+    }
+
+    /// Takes up to `len` bytes of the arena: where, and how many. Async-signal-safe.
+    pub(super) fn reserve(&self, len: usize) -> (usize, usize) {
+        let len = len.min(self.arena_len);
+        let at = self.arena_used.fetch_add(len, Ordering::Relaxed);
+        (at, self.arena_len.saturating_sub(at).min(len))
+    }
+
+    /// The arena from `at` on. Async-signal-safe.
+    pub(super) fn arena_at(&self, at: usize) -> *mut u8 {
+        self.arena.wrapping_add(at.min(self.arena_len))
+    }
+
+    /// A copied stack.
+    pub(super) fn stack(&self, content: &Content) -> &[u8] {
+        let end = content.stack_at.saturating_add(content.stack_len);
+        if end > self.arena_len {
+            return &[];
+        }
+        // SAFETY: inside the arena; the bytes were written before the slot was published, and no other
+        // handler was given them.
+        unsafe { std::slice::from_raw_parts(self.arena_at(content.stack_at), content.stack_len) }
+    }
+
+    /// Gives the arena's memory back to the system, but for a little.
+    pub(super) fn release_memory(&self) {
+        let used = self.arena_used.load(Ordering::Relaxed).min(self.arena_len);
+        if used > ARENA_KEPT {
+            let len = used.wrapping_sub(ARENA_KEPT);
+            // SAFETY: a part of the arena, page-aligned; nobody reads it before it is written again.
+            unsafe { libc::madvise(self.arena_at(ARENA_KEPT).cast(), len, libc::MADV_DONTNEED) };
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! The system calls of the signal handler, of the window in which threads stand still, and of the forked
+//! child, without libc around them.
+//!
+//! Rules of this file: **async-signal-safe**. No `errno`, no thread locals, no allocation, no lock, no
+//! panic (so no indexing, no plain arithmetic that may overflow), no call through the loader.
+
+use std::ffi::CStr;
+use std::sync::atomic::{AtomicI32, AtomicU32};
+
+use super::arch::syscall;
+
+/// The negated error number of a failed call, made positive.
+pub(super) type Errno = i32;
+
+/// Nanoseconds of `CLOCK_MONOTONIC`.
+pub(super) fn now() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes one `timespec`.
+    unsafe {
+        syscall(
+            libc::SYS_clock_gettime,
+            [libc::CLOCK_MONOTONIC as usize, (&raw mut time) as usize, 0, 0, 0, 0],
+        )
+    };
+    (time.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec as u64)
+}
+
+pub(super) fn gettid() -> i32 {
+    // SAFETY: no arguments.
+    unsafe { syscall(libc::SYS_gettid, [0; 6]) as i32 }
+}
+
+pub(super) fn getpid() -> i32 {
+    // SAFETY: no arguments.
+    unsafe { syscall(libc::SYS_getpid, [0; 6]) as i32 }
+}
+
+pub(super) fn getppid() -> i32 {
+    // SAFETY: no arguments.
+    unsafe { syscall(libc::SYS_getppid, [0; 6]) as i32 }
+}
+
+/// Sends `signal` to a thread of process `pid`; 0 only asks whether it is there.
+#[inline(always)]
+pub(super) fn tgkill(pid: i32, tid: i32, signal: i32) -> Result<(), Errno> {
+    // SAFETY: no memory is involved; the caller has a handler installed or sends 0.
+    check(unsafe { syscall(libc::SYS_tgkill, [pid as usize, tid as usize, signal as usize, 0, 0, 0]) })
+        .map(|_| ())
+}
+
+/// Sleeps while `*word == expected`, for at most `nanoseconds`; may wake up for nothing.
+pub(super) fn futex_wait(word: &AtomicU32, expected: u32, nanoseconds: u64) {
+    let timeout = libc::timespec {
+        tv_sec: (nanoseconds / 1_000_000_000) as libc::time_t,
+        tv_nsec: (nanoseconds % 1_000_000_000) as libc::c_long,
+    };
+    // Not FUTEX_PRIVATE_FLAG: parent and forked child share some of these words.
+    // SAFETY: `word` lives as long as the call; the timeout is read only.
+    unsafe {
+        syscall(
+            libc::SYS_futex,
+            [
+                word.as_ptr() as usize,
+                libc::FUTEX_WAIT as usize,
+                expected as usize,
+                (&raw const timeout) as usize,
+                0,
+                0,
+            ],
+        )
+    };
+}
+
+/// Wakes all who sleep on `word`.
+pub(super) fn futex_wake(word: &AtomicU32) {
+    // SAFETY: the kernel takes the address as a key and reads nothing.
+    unsafe {
+        syscall(
+            libc::SYS_futex,
+            [word.as_ptr() as usize, libc::FUTEX_WAKE as usize, i32::MAX as usize, 0, 0, 0],
+        )
+    };
+}
+
+/// Opens for reading, or writing, close-on-exec.
+pub(super) fn open(path: &CStr, flags: i32) -> Result<i32, Errno> {
+    let flags = (flags | libc::O_CLOEXEC) as usize;
+    // SAFETY: `path` ends with a NUL.
+    check(unsafe {
+        syscall(libc::SYS_openat, [libc::AT_FDCWD as usize, path.as_ptr() as usize, flags, 0, 0, 0])
+    })
+    .map(|fd| fd as i32)
+}
+
+pub(super) fn close(fd: i32) {
+    // SAFETY: callers close what they opened, once.
+    unsafe { syscall(libc::SYS_close, [fd as usize, 0, 0, 0, 0, 0]) };
+}
+
+pub(super) fn read(fd: i32, buf: &mut [u8]) -> Result<usize, Errno> {
+    // SAFETY: `buf` is writable for its length.
+    check(unsafe { syscall(libc::SYS_read, [fd as usize, buf.as_mut_ptr() as usize, buf.len(), 0, 0, 0]) })
+}
+
+/// # Safety
+/// `buf` is writable for `len` bytes.
+pub(super) unsafe fn pread(fd: i32, buf: *mut u8, len: usize, offset: u64) -> Result<usize, Errno> {
+    // SAFETY: by the contract above.
+    check(unsafe { syscall(libc::SYS_pread64, [fd as usize, buf as usize, len, offset as usize, 0, 0]) })
+}
+
+/// Writes memory at `address`, which may not be mapped: then EFAULT, or fewer bytes.
+pub(super) fn write(fd: i32, address: u64, len: usize) -> Result<usize, Errno> {
+    // SAFETY: the kernel reads; it reports unmapped memory, it does not fault.
+    check(unsafe { syscall(libc::SYS_write, [fd as usize, address as usize, len, 0, 0, 0]) })
+}
+
+/// Directory entries, in the kernel's `linux_dirent64` layout.
+pub(super) fn getdents(fd: i32, buf: &mut [u8]) -> Result<usize, Errno> {
+    // SAFETY: `buf` is writable for its length.
+    check(unsafe {
+        syscall(libc::SYS_getdents64, [fd as usize, buf.as_mut_ptr() as usize, buf.len(), 0, 0, 0])
+    })
+}
+
+/// Copies this process's own memory without faulting.
+///
+/// # Safety
+/// `buf` is writable for `len` bytes.
+pub(super) unsafe fn process_vm_readv(
+    pid: i32,
+    address: u64,
+    buf: *mut u8,
+    len: usize,
+) -> Result<usize, Errno> {
+    let local = [buf as usize, len];
+    let remote = [address as usize, len];
+    // SAFETY: two `iovec`s of one element; the local one is writable by the contract above.
+    check(unsafe {
+        syscall(
+            libc::SYS_process_vm_readv,
+            [pid as usize, local.as_ptr() as usize, 1, remote.as_ptr() as usize, 1, 0],
+        )
+    })
+}
+
+/// Sets the calling thread's blocked signals and returns those before.
+#[inline(always)]
+pub(super) fn set_blocked_signals(mask: u64) -> u64 {
+    let mut before = 0_u64;
+    // SAFETY: two kernel signal sets of 8 bytes.
+    unsafe {
+        syscall(
+            libc::SYS_rt_sigprocmask,
+            [libc::SIG_SETMASK as usize, (&raw const mask) as usize, (&raw mut before) as usize, 8, 0, 0],
+        )
+    };
+    before
+}
+
+/// `fork` by `clone`: 0 in the child. `pidfd` receives the child's.
+///
+/// # Safety
+/// The child makes nothing but the calls of this file and ends with [`exit`].
+#[inline(always)]
+pub(super) unsafe fn fork_sharing_files(pidfd: &AtomicI32) -> Result<i32, Errno> {
+    // No signal at exit: the program's own SIGCHLD handling never sees this child.
+    let flags = (libc::CLONE_FILES | libc::CLONE_PIDFD) as usize;
+    // SAFETY: without CLONE_VM this is a fork; `pidfd` is written by the kernel in the parent's memory.
+    check(unsafe { syscall(libc::SYS_clone, super::arch::clone_arguments(flags, pidfd.as_ptr() as usize)) })
+        .map(|pid| pid as i32)
+}
+
+pub(super) fn set_name(name: &CStr) {
+    // SAFETY: `name` ends with a NUL.
+    unsafe { syscall(libc::SYS_prctl, [libc::PR_SET_NAME as usize, name.as_ptr() as usize, 0, 0, 0, 0]) };
+}
+
+/// Ends the calling process without running anything.
+pub(super) fn exit(code: i32) -> ! {
+    loop {
+        // SAFETY: does not return.
+        unsafe { syscall(libc::SYS_exit_group, [code as usize, 0, 0, 0, 0, 0]) };
+    }
+}
+
+#[inline(always)]
+fn check(result: isize) -> Result<usize, Errno> {
+    if result < 0 { Err(result.wrapping_neg() as Errno) } else { Ok(result as usize) }
+}
+
+/// A pipe: its read end and its write end.
+pub(super) fn pipe(ends: &mut [i32; 2]) -> Result<(), Errno> {
+    // SAFETY: writes two descriptors.
+    check(unsafe {
+        syscall(libc::SYS_pipe2, [ends.as_mut_ptr() as usize, libc::O_CLOEXEC as usize, 0, 0, 0, 0])
+    })
+    .map(|_| ())
+}

@@ -1,0 +1,287 @@
+//! A real program's stacks, from a core of it, against gdb's.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use super::stacks::stacks;
+use super::*;
+use crate::debuginfo::symbols::{Symbols, readable};
+use crate::debuginfo::unwind::MAX_FRAMES;
+use crate::snapshot::Snapshot;
+use crate::snapshot::core_file::CoreFile;
+
+/// How the zoo is compiled.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Build {
+    Dev,
+    /// Release with line tables only.
+    Lines,
+}
+
+/// The zoo's executable (tests/src/bin/threads_zoo.rs).
+fn zoo(build: Build) -> PathBuf {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    // Apart from the directory that this test was built in: another cargo may be waiting for its lock.
+    let target = workspace.join("target").join("zoo");
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(workspace).args(["build", "--quiet", "-p", "delouse-tests", "--bin", "threads_zoo"]);
+    cargo.arg("--target-dir").arg(&target);
+    if build == Build::Lines {
+        cargo.args(["--release", "--config", "profile.release.debug='line-tables-only'"]);
+    }
+    let output = cargo.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    target.join(if build == Build::Dev { "debug" } else { "release" }).join("threads_zoo")
+}
+
+/// A core of the zoo, taken by gdb's gcore; `None` without gdb.
+fn zoo_core(build: Build) -> Option<(PathBuf, PathBuf)> {
+    static CORES: [OnceLock<Option<(PathBuf, PathBuf)>>; 2] = [OnceLock::new(), OnceLock::new()];
+    CORES[usize::from(build == Build::Lines)]
+        .get_or_init(|| {
+            if Command::new("gdb").arg("--version").stdout(Stdio::null()).status().is_err() {
+                println!("skipped: no gdb");
+                return None;
+            }
+            let program = zoo(build);
+            let mut child = Command::new(&program)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
+            let mut out = BufReader::new(child.stdout.take().unwrap());
+            let mut line = String::new();
+            out.read_line(&mut line).unwrap();
+            assert_eq!(line, "READY\n");
+            let prefix = program.with_file_name("zoo-core");
+            let pid = child.id().to_string();
+            let output = Command::new("gcore").arg("-o").arg(&prefix).arg(&pid).output().unwrap();
+            drop(child.stdin.take());
+            child.wait().unwrap();
+            assert!(output.status.success(), "{output:?}");
+            let core = prefix.with_file_name(format!("zoo-core.{pid}"));
+            let kept = prefix.with_file_name("zoo.core");
+            std::fs::rename(core, &kept).unwrap();
+            Some((program, kept))
+        })
+        .clone()
+}
+
+/// One frame as gdb has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct GdbFrame {
+    pc: u64,
+    kind: String,
+    /// Mangled where gdb knows it so.
+    name: Option<String>,
+    line: Option<u32>,
+}
+
+impl GdbFrame {
+    fn readable(&self) -> (String, Option<u32>) {
+        if self.kind == "signal" {
+            return (super::stacks::SIGNAL_FRAME.to_owned(), None);
+        }
+        (self.name.as_deref().map(readable).unwrap_or_default(), self.line)
+    }
+}
+
+const GDB_SCRIPT: &str = r#"
+import gdb
+for thread in sorted(gdb.selected_inferior().threads(), key=lambda t: t.ptid[1]):
+    thread.switch()
+    print("THREAD", thread.ptid[1])
+    frame = gdb.newest_frame()
+    depth = 0
+    while frame is not None and depth < 2000:
+        function = frame.function()
+        name = (function.linkage_name if function is not None else frame.name()) or "-"
+        kind = {gdb.INLINE_FRAME: "inline", gdb.SIGTRAMP_FRAME: "signal",
+            gdb.TAILCALL_FRAME: "tailcall"}.get(frame.type(), "normal")
+        if kind == "normal" and not name.startswith(("_R", "_ZN")):
+            # With line tables only, DWARF has the last part of the name, and the symbol table all of it.
+            newer = frame.newer()
+            exact = newer is None or newer.type() == gdb.SIGTRAMP_FRAME
+            symbol = gdb.execute("info symbol %d" % (frame.pc() - (0 if exact else 1)), to_string=True).split()[0]
+            name = symbol if symbol.startswith(("_R", "_ZN")) else name
+        print("FRAME", hex(frame.pc()), kind, frame.find_sal().line, name)
+        frame = frame.older()
+        depth += 1
+"#;
+
+fn gdb_stacks(program: &Path, core: &Path) -> BTreeMap<i32, Vec<GdbFrame>> {
+    let directory = tempfile::tempdir().unwrap();
+    let script = directory.path().join("stacks.py");
+    std::fs::write(&script, GDB_SCRIPT).unwrap();
+    let output = Command::new("gdb")
+        .args(["-batch", "-nx", "-ex", "set backtrace past-main on", "-ex", "set print demangle off"])
+        .args(["-ex", "set debuginfod enabled off", "-ex", "set demangle-style none"])
+        .arg("-x")
+        .arg(&script)
+        .arg(program)
+        .arg(core)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut threads = BTreeMap::new();
+    let mut tid = 0;
+    for line in text.lines() {
+        if let Some(id) = line.strip_prefix("THREAD ") {
+            tid = id.parse().unwrap();
+            threads.insert(tid, Vec::new());
+        } else if let Some(rest) = line.strip_prefix("FRAME ") {
+            let mut words = rest.splitn(4, ' ');
+            let pc = u64::from_str_radix(words.next().unwrap().trim_start_matches("0x"), 16).unwrap();
+            let kind = words.next().unwrap().to_owned();
+            let line = words.next().unwrap().parse().ok().filter(|&l| l != 0);
+            let name = words.next().map(str::to_owned).filter(|n| n != "-");
+            threads.entry(tid).or_default().push(GdbFrame { pc, kind, name, line });
+        }
+    }
+    assert!(!threads.is_empty(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    threads
+}
+
+fn address(frame: &StackFrame) -> u64 {
+    u64::from_str_radix(frame.address.trim_start_matches("0x"), 16).unwrap()
+}
+
+/// What is compared, and what is known to differ and why.
+fn compare(build: Build) {
+    let Some((program, core)) = zoo_core(build) else { return };
+    let gdb = gdb_stacks(&program, &core);
+    let core = CoreFile::open(&core).unwrap();
+    let (ours, notes) = stacks(&core, &Symbols::new());
+    println!("{notes:?} {:?}", core.capture().notes);
+    assert_eq!(ours.iter().map(|t| t.tid).collect::<Vec<_>>(), gdb.keys().copied().collect::<Vec<_>>());
+
+    let (mut frames, mut functions, mut inferred, mut cut, mut lineless) = (0, 0, 0, 0, 0);
+    let mut differences = Vec::new();
+    for thread in &ours {
+        let mut theirs = gdb[&thread.tid].clone();
+        // Explained: gdb infers functions that ended in a jump to the next one from call sites in DWARF;
+        // they are not on the stack.
+        inferred += theirs.iter().filter(|f| f.kind == "tailcall").count();
+        theirs.retain(|f| f.kind != "tailcall");
+        let mut their_pcs: Vec<_> = theirs.iter().filter(|f| f.kind != "inline").map(|f| f.pc).collect();
+        let our_pcs: Vec<_> = thread.frames.iter().filter(|f| !f.inlined).map(address).collect();
+        // Explained: an endless recursion is cut, and says so.
+        if thread.truncated.as_deref().is_some_and(|why| why.contains("innermost")) {
+            assert_eq!((thread.name.as_str(), our_pcs.len()), ("", MAX_FRAMES));
+            cut += 1;
+            their_pcs.truncate(MAX_FRAMES);
+            theirs.truncate(thread.frames.len());
+        } else {
+            assert_eq!(thread.truncated, None, "{thread:#?}");
+        }
+        frames += our_pcs.len();
+        if our_pcs != their_pcs {
+            differences
+                .push(format!("thread {}: pcs\n  ours   {our_pcs:x?}\n  theirs {their_pcs:x?}", thread.tid));
+            continue;
+        }
+        let our_names: Vec<_> =
+            thread.frames.iter().map(|f| (f.function.clone().unwrap_or_default(), f.line)).collect();
+        let mut their_names: Vec<_> = theirs.iter().map(GdbFrame::readable).collect();
+        functions += our_names.len();
+        // Explained: where the compiler gives an instruction line 0 (merged branches), gdb shows the line of an
+        // earlier one, be it of another function; `addr2line` of binutils shows `?`, as we show nothing.
+        for (ours, theirs) in our_names.iter().zip(&mut their_names) {
+            if ours.0 == theirs.0 && ours.1.is_none() && theirs.1.is_some() {
+                lineless += 1;
+                theirs.1 = None;
+            }
+        }
+        if our_names != their_names {
+            differences.push(format!(
+                "thread {}: names\n  ours   {our_names:#?}\n  theirs {their_names:#?}",
+                thread.tid
+            ));
+        }
+    }
+    assert!(
+        lineless * 100 <= functions,
+        "{lineless} of {functions} functions have no line here but one in gdb"
+    );
+    println!(
+        "{lineless} places whose line the compiler does not tell; {inferred} frames that gdb infers and that are not on the stack; {cut} stacks cut"
+    );
+    println!("{build:?}: {} threads, {frames} frames, {functions} functions compared", ours.len());
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+#[test]
+fn dev_stacks_are_gdbs() {
+    compare(Build::Dev);
+}
+
+#[test]
+fn release_stacks_with_line_tables_only_are_gdbs() {
+    compare(Build::Lines);
+}
+
+/// What each animal of the zoo is found to do, by the line of its source that the innermost own frame is at.
+#[test]
+fn the_zoo_is_classified() {
+    let source = include_str!("../../../tests/src/bin/threads_zoo.rs");
+    let expected = [
+        ("held.lock()", Activity::Lock),
+        ("condvar.wait(", Activity::Condvar),
+        ("receiver.recv()", Activity::Channel),
+        ("listener.accept()", Activity::Io),
+        ("from.read(", Activity::Io),
+        ("stdin().read(", Activity::Io),
+        ("thread::sleep(LONG)", Activity::Sleep),
+        ("thread::park()", Activity::Park),
+        ("libc::pause()", Activity::Signal),
+        ("libc::sigwait(", Activity::Signal),
+        ("runtime.block_on(", Activity::Idle),
+        ("vec![0_u8; n]", Activity::Running),
+        ("wrapping_", Activity::Running),
+        ("black_box(n)", Activity::Running),
+    ];
+    for build in [Build::Dev, Build::Lines] {
+        let Some((_, core)) = zoo_core(build) else { return };
+        let core = CoreFile::open(&core).unwrap();
+        let (threads, _) = stacks(&core, &Symbols::new());
+        let mut seen = std::collections::BTreeSet::new();
+        for thread in &threads {
+            let Some(own) = thread.frames.iter().find(|f| f.own) else {
+                assert_eq!(
+                    (thread.role, thread.activity),
+                    (ThreadRole::TokioWorker, Activity::Idle),
+                    "{thread:#?}"
+                );
+                continue;
+            };
+            assert_eq!(own.file.as_deref(), Some("tests/src/bin/threads_zoo.rs"));
+            let line = source.lines().nth(own.line.unwrap() as usize - 1).unwrap();
+            // A loop's own line may be any of its lines.
+            let Some((what, activity)) = expected.iter().find(|(text, _)| line.contains(text)) else {
+                assert_eq!(thread.activity, Activity::Running, "{line} {thread:#?}");
+                continue;
+            };
+            assert_eq!(thread.activity, *activity, "{line} {thread:#?}");
+            seen.insert(*what);
+        }
+        assert!(seen.len() >= 11, "{seen:?}");
+        let count = |role| threads.iter().filter(|t| t.role == role).count();
+        assert_eq!(count(ThreadRole::TokioWorker), 4);
+        assert_eq!(count(ThreadRole::TokioBlocking), 1);
+        assert_eq!(count(ThreadRole::TokioBlockOn), 1);
+
+        let text = crate::report::threads::text(&threads, core.capture(), false);
+        assert!(text.contains("2 threads parked"), "the two small ones are one group: {text}");
+        assert!(text.contains(super::stacks::SIGNAL_FRAME), "{text}");
+        assert!(text.contains("the same 508 times more"), "{text}");
+        let order = |what: &str| text.find(what).unwrap_or_else(|| panic!("{what} in {text}"));
+        assert!(order("running") < order("waiting for a lock"));
+        assert!(order("waiting for a lock") < order("sleeping for a time on a tokio worker"));
+        assert!(order("sleeping for a time on a tokio worker") < order("sleeping for a time\n"));
+        assert!(order("sleeping for a time\n") < order("idle (tokio worker)"));
+    }
+}

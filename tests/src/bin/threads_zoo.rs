@@ -1,0 +1,247 @@
+//! One thread for each way to stand still or to be busy: what `/stacktrace/rust` is compared with gdb on.
+//!
+//! Prints `READY` when every thread is where it should be, and ends with its standard input.
+
+use std::hint::black_box;
+use std::io::{PipeReader, Read, pipe};
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
+use std::thread::{self, Builder};
+use std::time::Duration;
+
+const LONG: Duration = Duration::from_secs(100_000);
+
+/// How many threads have come to the last line before they stand still.
+static ARRIVED: AtomicUsize = AtomicUsize::new(0);
+/// How many are meant to.
+static STARTED: AtomicUsize = AtomicUsize::new(0);
+
+/// Those that never sleep: zoo-malloc, zoo-busy, a worker, and the main thread that counts them.
+const BUSY: usize = 4;
+
+/// How many threads are not asleep (proc_pid_stat(5): the state follows the name in parentheses).
+fn awake() -> usize {
+    let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return 0 };
+    tasks
+        .flatten()
+        .filter_map(|task| std::fs::read_to_string(task.path().join("stat")).ok())
+        .filter(|stat| !stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('S')))
+        .count()
+}
+
+fn arrive() {
+    ARRIVED.fetch_add(1, Ordering::SeqCst);
+}
+
+fn animal(name: &str, body: impl FnOnce() + Send + 'static) {
+    small_animal(name, 256 << 10, body);
+}
+
+fn small_animal(name: &str, stack: usize, body: impl FnOnce() + Send + 'static) {
+    STARTED.fetch_add(1, Ordering::SeqCst);
+    let spawned = Builder::new().name(name.to_owned()).stack_size(stack).spawn(body);
+    assert!(spawned.is_ok(), "cannot start {name}");
+}
+
+#[inline(never)]
+fn read_forever(mut from: PipeReader) {
+    arrive();
+    let _ = from.read(&mut [0; 8]);
+}
+
+extern "C" fn compare(_: *const libc::c_void, _: *const libc::c_void) -> libc::c_int {
+    arrive();
+    thread::sleep(LONG);
+    0
+}
+
+struct BlocksInDrop;
+
+impl Drop for BlocksInDrop {
+    fn drop(&mut self) {
+        arrive();
+        thread::park();
+    }
+}
+
+#[inline(never)]
+fn panics_with(_guard: BlocksInDrop) {
+    let none: Option<u32> = black_box(None);
+    assert!(none.is_some(), "a panic that is part of the test");
+}
+
+#[inline(never)]
+fn allocates_forever() {
+    arrive();
+    let mut n = 1_usize;
+    loop {
+        n = n.wrapping_mul(31) % 4096 + 1;
+        black_box(vec![0_u8; n]);
+    }
+}
+
+#[inline(never)]
+fn spins_forever() {
+    arrive();
+    let mut n = 0_u64;
+    loop {
+        n = black_box(n).wrapping_add(1);
+    }
+}
+
+#[inline(never)]
+fn recurses(depth: u32) -> u32 {
+    if depth == 0 {
+        arrive();
+        thread::sleep(LONG);
+        return 0;
+    }
+    black_box(recurses(black_box(depth - 1))) + 1
+}
+
+extern "C" fn handler(_: libc::c_int) {
+    arrive();
+    // SAFETY: `pause` is async-signal-safe; a loop, as other signals may end it.
+    loop {
+        unsafe { libc::pause() };
+    }
+}
+
+/// Stands still in the handler of a signal that it sends to itself.
+#[inline(never)]
+fn in_a_handler(signal: libc::c_int, alternate: bool) {
+    if alternate {
+        let stack = Box::leak(vec![0_u8; 64 << 10].into_boxed_slice());
+        let stack = libc::stack_t { ss_sp: stack.as_mut_ptr().cast(), ss_flags: 0, ss_size: stack.len() };
+        // SAFETY: the memory is leaked, so it outlives the thread.
+        assert_eq!(unsafe { libc::sigaltstack(&raw const stack, std::ptr::null_mut()) }, 0);
+    }
+    // SAFETY: a zeroed sigaction is a valid one; the handler only calls what is async-signal-safe.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = handler as *const () as usize;
+        action.sa_flags = if alternate { libc::SA_ONSTACK } else { 0 };
+        assert_eq!(libc::sigaction(signal, &raw const action, std::ptr::null_mut()), 0);
+        libc::raise(signal);
+    }
+}
+
+#[inline(never)]
+fn blocks_all_signals(from: PipeReader) {
+    // SAFETY: a signal set on the stack, filled before it is used.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut());
+    }
+    read_forever(from);
+}
+
+#[inline(never)]
+fn waits_for_signals() {
+    // SAFETY: as above; `sigwait` writes the signal's number to a variable that outlives the call.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut());
+        arrive();
+        let mut signal = 0;
+        libc::sigwait(&raw const all, &raw mut signal);
+    }
+}
+
+fn main() {
+    let held: &'static Mutex<u32> = Box::leak(Box::new(Mutex::new(0)));
+    let _held = held.lock();
+    let pair = Arc::new((Mutex::new(false), Condvar::new()));
+    let (_sender, receiver) = mpsc::channel::<u32>();
+    let mut writers = Vec::new();
+    let mut a_pipe = || {
+        let Ok((reader, writer)) = pipe() else { std::process::abort() };
+        writers.push(writer);
+        reader
+    };
+
+    animal("zoo-sleep", || {
+        arrive();
+        thread::sleep(LONG);
+    });
+    animal("zoo-mutex", || {
+        arrive();
+        drop(black_box(held.lock()));
+    });
+    animal("zoo-condvar", move || {
+        let (lock, condvar) = &*pair;
+        let Ok(guard) = lock.lock() else { return };
+        arrive();
+        drop(black_box(condvar.wait(guard)));
+    });
+    animal("zoo-channel", move || {
+        arrive();
+        let _ = black_box(receiver.recv());
+    });
+    animal("zoo-accept", || {
+        let Ok(listener) = TcpListener::bind("127.0.0.1:0") else { return };
+        arrive();
+        drop(black_box(listener.accept()));
+    });
+    let reader = a_pipe();
+    animal("zoo-read", move || read_forever(reader));
+    animal("zoo-qsort", || {
+        let mut numbers = [3, 1, 2];
+        // SAFETY: three elements of four bytes each; the callback reads none of them.
+        unsafe { libc::qsort(numbers.as_mut_ptr().cast(), 3, 4, Some(compare)) };
+        black_box(numbers);
+    });
+    animal("zoo-panic", || panics_with(BlocksInDrop));
+    animal("zoo-malloc", allocates_forever);
+    animal("zoo-busy", spins_forever);
+    animal("zoo-deep", || {
+        black_box(recurses(700));
+    });
+    animal("zoo-handler", || in_a_handler(libc::SIGUSR1, false));
+    animal("zoo-altstack", || in_a_handler(libc::SIGUSR2, true));
+    for _ in 0..2 {
+        small_animal("zoo-small", 16 << 10, || {
+            arrive();
+            thread::park();
+        });
+    }
+    let reader = a_pipe();
+    animal("zoo-blocked", move || blocks_all_signals(reader));
+    animal("zoo-sigwait", waits_for_signals);
+    animal("zoo-block-on", || {
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+        arrive();
+        runtime.block_on(async { tokio::time::sleep(LONG).await });
+    });
+
+    let Ok(runtime) = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(4)
+        .thread_name("zoo-worker")
+        .enable_all()
+        .build()
+    else {
+        return;
+    };
+    STARTED.fetch_add(3, Ordering::SeqCst);
+    runtime.spawn(async {
+        spins_forever();
+    });
+    runtime.spawn(async {
+        arrive();
+        thread::sleep(LONG);
+    });
+    runtime.spawn_blocking(|| {
+        arrive();
+        thread::sleep(LONG);
+    });
+
+    while ARRIVED.load(Ordering::SeqCst) < STARTED.load(Ordering::SeqCst) || awake() > BUSY {
+        thread::yield_now();
+    }
+    println!("READY");
+    let _ = std::io::stdin().read(&mut [0; 1]);
+    std::process::exit(0);
+}
