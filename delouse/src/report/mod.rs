@@ -2,7 +2,7 @@
 
 pub(crate) mod elf;
 mod tasks;
-mod threads;
+pub(crate) mod threads;
 
 pub use tasks::TasksAnswer;
 pub use threads::ThreadsAnswer;

@@ -103,6 +103,20 @@ pub enum Origin {
     Std,
 }
 
+impl Origin {
+    /// Whose code a source file is: cargo keeps dependencies in directories of its own, and rustc names the
+    /// standard library's by its commit.
+    pub(crate) fn of_file(file: &str) -> Self {
+        if file.starts_with("/rustc/") || file.contains("/lib/rustlib/src/rust/") {
+            Self::Std
+        } else if ["/registry/src/", "/git/checkouts/", "/vendor/"].iter().any(|part| file.contains(part)) {
+            Self::Dependency
+        } else {
+            Self::User
+        }
+    }
+}
+
 /// What a leaf future waits for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct WaitsOn {

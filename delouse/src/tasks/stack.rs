@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::plan::{Body, Plan, Plans};
 use super::walk::{Node, Part, Walked};
 use super::{Frame, Origin};
-use crate::debuginfo::types::{Source, names};
+use crate::debuginfo::types::names;
 
 type Shape = Vec<(u16, u32, Part)>;
 
@@ -97,7 +97,7 @@ impl<'s, 'a, 'p, 'i> Stacks<'s, 'a, 'p, 'i> {
                     function: name.to_owned(),
                     file: source.map(|source| source.file.to_string()),
                     line: source.map(|source| source.line),
-                    origin: source.map_or_else(|| self.origin_of_crate(name), origin_of),
+                    origin: source.map_or_else(|| self.origin_of_crate(name), |source| Origin::of_file(&source.file)),
                     children: Vec::new(),
                 }
             }
@@ -127,18 +127,5 @@ fn drop_echo(frame: &mut Frame) {
         && name(only) == own
     {
         frame.children = std::mem::take(&mut only.children);
-    }
-}
-
-/// Whose code a file is: cargo keeps dependencies in its own directories, and rustc calls the standard
-/// library's directory by its commit.
-fn origin_of(source: &Source) -> Origin {
-    let has = |part: &str| source.file.contains(part);
-    if source.file.starts_with("/rustc/") || has("/lib/rustlib/src/rust/") {
-        Origin::Std
-    } else if has("/registry/src/") || has("/git/checkouts/") || has("/vendor/") {
-        Origin::Dependency
-    } else {
-        Origin::User
     }
 }
