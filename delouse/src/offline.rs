@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::debuginfo::image::{Image, ImageError};
 use crate::debuginfo::types::Types;
+use crate::report::task_text::{self, TextOptions};
 use crate::snapshot::Snapshot;
 use crate::snapshot::core_file::{CoreError, CoreFile};
 use crate::snapshot::other_process::OtherProcess;
@@ -73,6 +74,11 @@ pub fn tasks_of_core(executable: &Path, core: &Path) -> Result<Listing, OfflineE
 pub fn tasks_of_process(pid: u32) -> Result<Listing, OfflineError> {
     let process = OtherProcess::open(pid)?;
     tasks(&process, process.executable(), None)
+}
+
+/// A listing as text for people; `full` shows every frame of every library.
+pub fn text(listing: &Listing, full: bool) -> String {
+    task_text::text(&listing.tasks, &listing.notes, &TextOptions { full })
 }
 
 fn tasks(snapshot: &dyn Snapshot, executable: &Path, now: Option<u64>) -> Result<Listing, OfflineError> {

@@ -1,6 +1,7 @@
 //! Answers: one model each, for JSON as it is, for people as text.
 
 pub(crate) mod elf;
+pub(crate) mod task_text;
 mod tasks;
 pub(crate) mod threads;
 

@@ -24,6 +24,8 @@ pub(crate) use roots::Root;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::debuginfo::symbols;
+
 /// One task, as every engine tells it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Task {
@@ -104,15 +106,12 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// Whose code a source file is: cargo keeps dependencies in directories of its own, and rustc names the
-    /// standard library's by its commit.
+    /// Whose code a source file is.
     pub(crate) fn of_file(file: &str) -> Self {
-        if file.starts_with("/rustc/") || file.contains("/lib/rustlib/src/rust/") {
-            Self::Std
-        } else if ["/registry/src/", "/git/checkouts/", "/vendor/"].iter().any(|part| file.contains(part)) {
-            Self::Dependency
-        } else {
-            Self::User
+        match symbols::shorten(file, None).1 {
+            symbols::Origin::Std => Self::Std,
+            symbols::Origin::Dependency => Self::Dependency,
+            symbols::Origin::Own => Self::User,
         }
     }
 }
