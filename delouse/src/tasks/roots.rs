@@ -6,6 +6,23 @@ use std::task::{Context, Poll};
 
 use tokio::runtime::Handle;
 
+/// Something that the program told us of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Root {
+    /// A `tokio::runtime::Handle` lies at that address.
+    Handle {
+        /// Of the handle itself, which must stay where it is.
+        address: u64,
+    },
+    /// A future that no runtime lists: the one that `block_on` drives.
+    Future {
+        /// Of the pinned future.
+        address: u64,
+        /// Of its `<F as Future>::poll`, whose first argument tells the type.
+        poll: u64,
+    },
+}
+
 /// Runtimes and main futures, in the order of their registration.
 #[derive(Debug, Clone)]
 pub(crate) struct Roots {
@@ -76,6 +93,14 @@ impl Roots {
     pub(crate) fn runtimes(&self) -> Vec<&Handle> {
         let mut seen = std::collections::HashSet::new();
         self.runtimes.iter().map(|r| &r.handle).filter(|h| seen.insert(h.id())).collect()
+    }
+
+    /// The same as addresses, for a snapshot of ourselves that is taken while `self` stays where it is.
+    pub(crate) fn addresses(&self) -> Vec<Root> {
+        let handle = |handle: &Handle| Root::Handle { address: std::ptr::from_ref(handle).addr() as u64 };
+        let main =
+            |main: &MainFuture| Root::Future { address: main.address as u64, poll: main.poll as u64 };
+        self.runtimes().into_iter().map(handle).chain(self.mains.iter().map(main)).collect()
     }
 
     pub(crate) fn mains(&self) -> &[MainFuture] {
