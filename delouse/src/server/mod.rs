@@ -194,12 +194,12 @@ fn build(
     let api = endpoints::api();
     let openapi = endpoints::openapi(&api);
     let context = Context {
-        settings,
         gate: gate::Gate::default(),
-        engines: Engines::new(),
+        engines: Engines::new(settings.limits),
         openapi,
         log: log.clone(),
         symbols: Symbols::new(),
+        settings,
     };
     let config = ConfigDropshot {
         bind_address,

@@ -5,11 +5,11 @@ use std::collections::HashSet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::contexts::{self, ThreadContext};
 use super::facts::{self, Notes};
 use super::header::{Flavor, Headers, Kind, Scheduler, Stage};
 use super::plan::Plans;
 use super::process::Process;
-use super::contexts::{self, ThreadContext};
 use super::roots::Root;
 use super::runtimes::Runtimes;
 use super::stack::Stacks;
@@ -39,24 +39,21 @@ pub struct Listing {
     pub running: Vec<(i32, u64)>,
     /// What is missing or doubtful.
     pub notes: Vec<String>,
+    /// Nothing could be listed, for the debug information has no types.
+    pub without_types: bool,
 }
 
 /// Lists every task of every runtime in `snapshot`, with its stack and what it waits for.
 ///
 /// Polls nothing and runs nothing. Costs about a microsecond a task and some milliseconds for each unit of
 /// debug information that is touched for the first time by `types`.
-pub(crate) fn list(
-    snapshot: &dyn Snapshot,
-    types: &Types<'_>,
-    roots: &[Root],
-    options: &Options,
-) -> Listing {
+pub(crate) fn list(snapshot: &dyn Snapshot, types: &Types<'_>, roots: &[Root], options: &Options) -> Listing {
     let mut notes = Notes::default();
     let process = Process::new(snapshot, types, options.bias);
     let polls = scan::polls(types);
     let Some(headers) = Headers::learn(&process, &polls, &mut notes) else {
         notes.missing(&facts::POLL);
-        return Listing { notes: notes.into_vec(), ..Listing::default() };
+        return Listing { notes: notes.into_vec(), without_types: true, ..Listing::default() };
     };
     let plans = Plans::new(&process);
     let mut lister = Lister {
@@ -74,7 +71,7 @@ pub(crate) fn list(
     let running = contexts.iter().filter_map(|context| Some((context.tid, context.task?))).collect();
     lister.futures(roots);
     lister.tasks.sort_by_key(|task| task.id);
-    Listing { tasks: lister.tasks, running, notes: lister.notes.into_vec() }
+    Listing { tasks: lister.tasks, running, notes: lister.notes.into_vec(), without_types: false }
 }
 
 struct Lister<'l, 'a, 'p, 'i> {
@@ -112,8 +109,7 @@ impl<'a, 'p, 'i> Lister<'_, 'a, 'p, 'i> {
         for handle in contexts.iter().filter_map(|context| context.handle) {
             runtimes.add_handle(handle, &mut self.notes);
         }
-        let scanned =
-            scan::headers(self.process, self.headers, &vtables, self.options.scan, &mut self.notes);
+        let scanned = scan::headers(self.process, self.headers, &vtables, self.options.scan, &mut self.notes);
         let mut unlisted = Vec::new();
         for header in scanned {
             let Some(kind) = self.headers.kind_of(header) else { continue };
@@ -155,7 +151,9 @@ impl<'a, 'p, 'i> Lister<'_, 'a, 'p, 'i> {
         self.is_sound(header, kind)
             && match kind.scheduler {
                 Scheduler::Blocking => !complete,
-                Scheduler::Shared(..) => complete && self.headers.owner(header).is_some_and(|owner| owner != 0),
+                Scheduler::Shared(..) => {
+                    complete && self.headers.owner(header).is_some_and(|owner| owner != 0)
+                }
                 Scheduler::Other => false,
             }
     }
@@ -227,7 +225,8 @@ impl<'a, 'p, 'i> Lister<'_, 'a, 'p, 'i> {
         }
         if let Some(now) = self.options.now {
             for waits in &mut walked.waits {
-                waits.in_ms = waits.deadline.map(|deadline| (deadline as i64).wrapping_sub(now as i64) / 1_000_000);
+                waits.in_ms =
+                    waits.deadline.map(|deadline| (deadline as i64).wrapping_sub(now as i64) / 1_000_000);
             }
         }
         if walked.nodes.is_empty() {

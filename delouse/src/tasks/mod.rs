@@ -7,6 +7,7 @@ mod header;
 mod leaves;
 mod list;
 mod memory;
+mod memory_engine;
 mod plan;
 mod process;
 pub(crate) mod roots;
@@ -147,7 +148,9 @@ pub struct WaitsOn {
 }
 
 /// Kinds of resource that a task can wait for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum ResourceKind {
