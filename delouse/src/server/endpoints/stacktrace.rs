@@ -35,11 +35,11 @@ pub(super) async fn stacktrace_tokio(
     let full = query.full.unwrap_or(false);
     let key = format!("/stacktrace/tokio engine={} full={full}", query.engine.as_deref().unwrap_or_default());
     let server = request.server.clone();
-    let answer = request
-        .context()
-        .gate
-        .run(key, move || Ok(TasksAnswer::new(server.private.engines.list(name, &runtime::roots())?, full)));
-    let answer = answer.await?;
+    let capture = move || {
+        let roots = runtime::roots().without(&server.private.runtime);
+        Ok(TasksAnswer::new(server.private.engines.list(name, &roots)?, full))
+    };
+    let answer = request.context().gate.run(key, capture).await?;
     Answer::new(format, &*answer, || answer.stacktrace.clone())
 }
 
