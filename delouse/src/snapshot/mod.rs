@@ -6,12 +6,12 @@
 
 pub(crate) mod core_file;
 pub(crate) mod core_pattern;
-pub(crate) mod limits;
-pub(crate) mod mapped_file;
-pub(crate) mod shared_bytes;
 mod error;
+pub(crate) mod limits;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod linux;
+pub(crate) mod mapped_file;
+pub(crate) mod shared_bytes;
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 mod unsupported;
 

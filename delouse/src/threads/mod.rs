@@ -103,3 +103,6 @@ pub enum Activity {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod bench;
