@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::modules::Modules;
 use super::object_file::ObjectFile;
 use super::symbols::Symbols;
 use super::unwind::Unwinder;

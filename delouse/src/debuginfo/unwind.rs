@@ -7,7 +7,7 @@ use framehop::{FrameAddress, ModuleSectionInfo, Unwinder as _};
 use super::modules::{Module, Modules};
 use super::object_file::UnwindTables;
 use crate::snapshot::shared_bytes::SharedBytes;
-use crate::snapshot::{Registers, Snapshot, StackCopy, Thread};
+use crate::snapshot::{Snapshot, StackCopy, Thread};
 
 /// More frames than this are cut off: an endless recursion fills 8 MB with some hundred thousand of them.
 pub(crate) const MAX_FRAMES: usize = 512;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-use super::stacks::stacks;
+use super::stacks::{SIGNAL_FRAME, stacks};
 use super::*;
 use crate::debuginfo::symbols::{Symbols, readable};
 use crate::debuginfo::unwind::MAX_FRAMES;
@@ -85,7 +85,7 @@ struct GdbFrame {
 impl GdbFrame {
     fn readable(&self) -> (String, Option<u32>) {
         if self.kind == "signal" {
-            return (super::stacks::SIGNAL_FRAME.to_owned(), None);
+            return (SIGNAL_FRAME.to_owned(), None);
         }
         (self.name.as_deref().map(readable).unwrap_or_default(), self.line)
     }
@@ -277,7 +277,7 @@ fn the_zoo_is_classified() {
 
         let text = crate::report::threads::text(&threads, core.capture(), false);
         assert!(text.contains("2 threads parked"), "the two small ones are one group: {text}");
-        assert!(text.contains(super::stacks::SIGNAL_FRAME), "{text}");
+        assert!(text.contains(SIGNAL_FRAME), "{text}");
         assert!(text.contains("the same 508 times more"), "{text}");
         let order = |what: &str| text.find(what).unwrap_or_else(|| panic!("{what} in {text}"));
         assert!(order("running") < order("waiting for a lock"));
@@ -289,7 +289,7 @@ fn the_zoo_is_classified() {
 
 /// The same animals in this very process, where delouse can ask them.
 #[path = "../../../tests/src/bin/threads_zoo.rs"]
-#[allow(unreachable_pub, clippy::undocumented_unsafe_blocks)]
+#[allow(unreachable_pub)]
 mod live_zoo;
 
 const LIVE: &str = "DELOUSE_TEST_LIVE_ZOO";

@@ -102,8 +102,9 @@ fn recurses(depth: u32) -> u32 {
 
 extern "C" fn handler(_: libc::c_int) {
     arrive();
-    // SAFETY: `pause` is async-signal-safe; a loop, as other signals may end it.
+    // Other signals may end it.
     loop {
+        // SAFETY: `pause` takes nothing and is async-signal-safe.
         unsafe { libc::pause() };
     }
 }
