@@ -378,3 +378,40 @@ fn live_stacks_are_gdbs() {
     assert_eq!(names, ["zoo-blocked", "zoo-sigwait"]);
     assert!(same >= 17, "{same}");
 }
+
+const DELETED: &str = "DELOUSE_TEST_DELETED";
+
+/// Not a test of its own: a program whose file is gone by the time it is asked.
+#[test]
+fn deleted_child() {
+    if std::env::var_os(DELETED).is_none() {
+        return;
+    }
+    std::fs::remove_file(std::env::current_exe().unwrap()).unwrap();
+    let snapshot = crate::snapshot::rolling().unwrap();
+    let symbols = Symbols::new();
+    let (threads, notes) = stacks(&snapshot, &symbols);
+    assert_eq!(notes, Vec::<String>::new());
+    let here = threads
+        .iter()
+        .flat_map(|t| &t.frames)
+        .find(|f| f.function.as_deref().is_some_and(|f| f.ends_with("deleted_child")));
+    assert!(here.is_some_and(|f| f.own && f.line.is_some()), "{threads:#?}");
+    assert!(!here.unwrap().module.as_ref().unwrap().contains("deleted)"), "{here:#?}");
+    let vdso = symbols.modules(&snapshot);
+    assert!(vdso.list().iter().any(|m| m.name == "[vdso]"));
+}
+
+#[test]
+fn a_deleted_program_still_has_names() {
+    let directory = tempfile::tempdir().unwrap();
+    let copy = directory.path().join("copy");
+    std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    let output = Command::new(&copy)
+        .args(["--exact", "threads::tests::deleted_child", "--nocapture"])
+        .env(DELETED, "1")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(!copy.exists(), "the child must have run");
+}
