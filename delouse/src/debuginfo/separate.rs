@@ -241,3 +241,62 @@ pub(crate) mod lossy {
         paths.iter().map(|p| p.to_string_lossy()).collect::<Vec<_>>().serialize(serializer)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Our own test program serves as its debug file: it has a build-id and debug information.
+    fn own() -> (PathBuf, Identity) {
+        let path = std::env::current_exe().unwrap();
+        let identity = Identity::of_image(&Image::open(&path).unwrap());
+        (path, identity)
+    }
+
+    #[test]
+    fn both_ways_to_the_identity_agree() {
+        let (path, identity) = own();
+        let bytes = fs::read(path).unwrap();
+        assert_eq!(Identity::of(&object::File::parse(&*bytes).unwrap()), identity);
+    }
+
+    #[test]
+    fn the_systems_directories_are_searched() {
+        let (own, identity) = own();
+        let Some(id) = identity.build_id.as_deref().map(hex) else {
+            return println!("skipped: the linker writes no build-id");
+        };
+        let root = tempfile::tempdir().unwrap();
+        let program = Path::new("/opt/service/bin/service");
+        let by_id = root.path().join(".build-id").join(&id[..2]).join(format!("{}.debug", &id[2..]));
+        let by_link = root.path().join("opt/service/bin/service.dbg");
+        let linked = Identity { debuglink: Some((b"service.dbg".to_vec(), 0)), ..identity.clone() };
+
+        let search = find_under(program, &linked, root.path());
+        let beside = Path::new("/opt/service/bin");
+        let places = [
+            by_id.clone(),
+            beside.join("service.dbg"),
+            beside.join(".debug/service.dbg"),
+            by_link.clone(),
+            beside.join("service.debug"),
+        ];
+        assert_eq!(search.searched, places);
+        assert!(search.found.is_none() && search.hint.is_some_and(|hint| hint.contains(&id)));
+
+        for place in [&by_link, &by_id] {
+            fs::create_dir_all(place.parent().unwrap()).unwrap();
+            fs::hard_link(&own, place).or_else(|_| fs::copy(&own, place).map(drop)).unwrap();
+            let search = find_under(program, &linked, root.path());
+            assert_eq!(search.found.as_ref(), Some(place));
+            assert_eq!(search.matched_by, Some(MatchedBy::BuildId));
+        }
+    }
+
+    #[test]
+    fn a_link_does_not_lead_out_of_its_directory() {
+        let link = Identity { build_id: None, debuglink: Some((b"../../etc/passwd".to_vec(), 0)) };
+        let search = find_under(Path::new("/opt/service"), &link, Path::new("/nowhere"));
+        assert_eq!(search.searched, [Path::new("/opt/service.debug")]);
+    }
+}

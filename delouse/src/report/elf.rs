@@ -74,7 +74,7 @@ fn answers(f: &mut fmt::Formatter<'_>, answers: &[Answer]) -> fmt::Result {
     }
     if let Some(setting) = answers.iter().find_map(|answer| answer.setting.as_ref()) {
         writeln!(f, "\nFor better answers, in Cargo.toml (in the profile that you build with):\n")?;
-        setting.lines().try_for_each(|line| writeln!(f, "    {line}"))?;
+        setting.lines().try_for_each(|line| writeln!(f, "{}", format!("    {line}").trim_end()))?;
     }
     Ok(())
 }
@@ -178,7 +178,9 @@ fn sections(f: &mut fmt::Formatter<'_>, info: &ElfInfo) -> fmt::Result {
     let width = info.sections.iter().map(|s| s.name.chars().count()).max().unwrap_or(0).min(40);
     for section in &info.sections {
         let (name, address) = (&section.name, section.address);
-        writeln!(f, "  {name:<width$}  {address:>#14x}  {:>10}  {}", bytes(section.size), section.flags)?;
+        let line =
+            format!("  {name:<width$}  {address:>#14x}  {:>10}  {}", bytes(section.size), section.flags);
+        writeln!(f, "{}", line.trim_end())?;
     }
     Ok(())
 }
@@ -209,7 +211,8 @@ mod tests {
         let lines: Vec<_> = page.lines().collect();
         assert!(lines[0].starts_with('/'), "{page}");
         assert!(lines[1].starts_with("Debug information: full types"), "{page}");
-        assert!(lines[3].starts_with("  good      /stacktrace/tokio"), "{page}");
+        assert!(lines[3].contains("  /stacktrace/tokio  "), "{page}");
+        assert!(lines[4].starts_with("  good      /stacktrace/rust"), "{page}");
         assert!(page.contains("made by       rustc version"), "{page}");
         assert!(page.contains("\n  .text "), "{page}");
         assert!(lines.iter().all(|line| line.trim_end() == *line), "trailing blanks:\n{page}");

@@ -8,10 +8,14 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
+use serde::Serialize;
+
 use super::limits::{self, CoreLimit};
+use crate::debuginfo::separate::lossy;
 
 /// What a crash by `abort` will leave behind.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub(crate) struct CorePlan {
     /// Where the core goes.
     pub(crate) destination: Destination,
@@ -24,10 +28,15 @@ pub(crate) struct CorePlan {
 }
 
 /// Who takes the core.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Destination {
     /// A file. What cannot be known beforehand stands in angle brackets: `<time>`, `<host pid>`.
-    File(PathBuf),
+    File(
+        #[serde(serialize_with = "lossy::path")]
+        #[schemars(with = "String")]
+        PathBuf,
+    ),
     /// A program that the kernel starts and pipes the core into.
     Handler(Handler),
     /// Nobody.
@@ -35,7 +44,8 @@ pub(crate) enum Destination {
 }
 
 /// A program named by `|` in the pattern.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Handler {
     /// systemd-coredump: `coredumpctl` finds the core.
     Systemd,
@@ -230,6 +240,11 @@ impl Process {
         let tid = thread.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
         let pid = std::process::id();
         let executable = fs::read_link("/proc/self/exe").unwrap_or_else(|_| PathBuf::from("<executable>"));
+        // What the kernel appends when the file was replaced since the start.
+        let executable = match executable.to_str().and_then(|path| path.strip_suffix(" (deleted)")) {
+            Some(path) => PathBuf::from(path),
+            None => executable,
+        };
         Ok(Process {
             pattern,
             uses_pid: !matches!(text("/proc/sys/kernel/core_uses_pid").as_str(), "" | "0"),
@@ -380,6 +395,8 @@ mod tests {
             plan(&process("core.%p")).to_string(),
             "core: /srv/app/core.41\nopen it: gdb /usr/bin/server /srv/app/core.41"
         );
+        let json = serde_json::to_value(plan(&process("core"))).unwrap();
+        assert_eq!(json["destination"]["file"], "/srv/app/core");
         let missing = CorePlan::of(&process("/x/y/core"), &|_| Some("does not exist"));
         assert_eq!(missing.obstacles, ["the directory /x/y does not exist"]);
     }
@@ -412,6 +429,7 @@ mod tests {
     #[test]
     fn this_process_can_be_asked() {
         let plan = CorePlan::read().unwrap();
+        println!("{plan}");
         assert!(plan.to_string().starts_with("core: "));
         let before = limits::core_limit().unwrap();
         CorePlan::raise_limit().unwrap();

@@ -42,12 +42,19 @@ fn raw_limit() -> io::Result<libc::rlimit> {
 }
 
 /// `PR_GET_DUMPABLE`: 0 never, 1 yes, 2 as root only. 1 where the kernel does not say.
+#[cfg(target_os = "linux")]
 pub(crate) fn dumpable() -> i32 {
     // SAFETY: this request reads one flag of the process and takes no pointer.
     match unsafe { libc::prctl(libc::PR_GET_DUMPABLE, 0, 0, 0, 0) } {
         flag @ 0..=2 => flag,
         _ => 1,
     }
+}
+
+/// Elsewhere there is no such flag.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn dumpable() -> i32 {
+    1
 }
 
 /// Whether this process may create files in `directory`.

@@ -19,7 +19,6 @@ pub(crate) fn answers(debug: &DebugInformation, stripped: bool) -> Vec<Answer> {
         shows: shows.to_owned(),
         setting: setting.clone().filter(|_| quality != Good),
     };
-    let poor = less_informed(debug);
     // Without the table of symbols only the functions that other libraries may call have a name.
     let threads = match (debug.level, stripped) {
         (DebugLevel::Full, _) if lost_units(debug) => {
@@ -35,7 +34,9 @@ pub(crate) fn answers(debug: &DebugInformation, stripped: bool) -> Vec<Answer> {
         DebugLevel::Full if lost_units(debug) => {
             Some((Degraded, "only what the split units that were found tell"))
         }
-        DebugLevel::Full if poor.is_some() => Some((Degraded, "stops at futures of crates without types")),
+        DebugLevel::Full if tokio_untyped(debug) => {
+            Some((Degraded, "may stop short: no types of tokio itself found (or it does not use tokio)"))
+        }
         DebugLevel::Full => None,
         DebugLevel::Limited => Some((Degraded, "each task's outermost future by name, no async stack")),
         DebugLevel::LineTables => Some((Degraded, "task ids and states, no async stack")),
@@ -53,7 +54,8 @@ pub(crate) fn answers(debug: &DebugInformation, stripped: bool) -> Vec<Answer> {
         _ => (Degraded, "blocked workers only: deadlocks and leaks need types"),
     };
     let core = match debug.level {
-        DebugLevel::Full => types.unwrap_or((Good, "gdb shows stacks, lines and variables")),
+        DebugLevel::Full if lost_units(debug) => (Degraded, "gdb shows what the split units found tell"),
+        DebugLevel::Full => (Good, "gdb shows stacks, lines and variables"),
         DebugLevel::Limited | DebugLevel::LineTables => {
             (Degraded, "gdb shows stacks and lines, no variables")
         }
@@ -77,11 +79,12 @@ fn lost_units(debug: &DebugInformation) -> bool {
     debug.split.as_ref().is_some_and(|split| split.found < split.units)
 }
 
-/// A crate whose missing types cut async stacks short. Small units without any type of their own are common
-/// (allocator shims, crates of plain functions), so only tokio's own types are asked for by name.
-fn less_informed(debug: &DebugInformation) -> Option<&str> {
-    let tokio = debug.crates.iter().find(|c| c.name == "tokio")?;
-    (tokio.level < debug.level).then_some(tokio.name.as_str())
+/// Whether tokio itself seems to have no types, as with `[profile.*.package."*"] debug = false`. Of other
+/// crates small units without any type are common and harmless.
+fn tokio_untyped(debug: &DebugInformation) -> bool {
+    // An incremental build (tokio from a local path) names the root module only.
+    let mut tokio = debug.crates.iter().filter(|c| c.name == "tokio" || c.name.ends_with("tokio/src/lib.rs"));
+    !debug.sampled && !tokio.any(|c| c.level == DebugLevel::Full)
 }
 
 fn setting(debug: &DebugInformation, stripped: bool) -> Option<String> {
@@ -90,7 +93,7 @@ fn setting(debug: &DebugInformation, stripped: bool) -> Option<String> {
         return Some(format!("put {place} back, or build with:\n{UNSPLIT}"));
     }
     if debug.level == DebugLevel::Full {
-        return less_informed(debug).map(|_| FULL_EVERYWHERE.to_owned());
+        return tokio_untyped(debug).then(|| FULL_EVERYWHERE.to_owned());
     }
     if let Some(rejected) = debug.separate.as_ref().and_then(|s| s.rejected.first()) {
         return Some(format!(

@@ -6,6 +6,8 @@
 mod answers;
 mod audit;
 mod contents;
+#[cfg(test)]
+mod fuzz;
 mod image;
 mod linkage;
 mod model;
@@ -15,7 +17,7 @@ mod survey;
 mod tests;
 mod units;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use object::elf;
 
@@ -32,13 +34,33 @@ const MAX_COMMENTS: u64 = 64 << 10;
 
 /// Reads the facts about the file at `path`.
 ///
-/// For the running program give `/proc/self/exe`'s target, so that the neighbours of the file (`.dwp`,
-/// `.debug`) are found. Takes milliseconds; blocking file access, some hundred system calls.
+/// For the running program use [`inspect_self`]. Takes milliseconds; blocking file access, a few system calls
+/// for each compilation unit.
 ///
 /// # Errors
 /// Where the file cannot be read or is not ELF.
 pub(crate) fn inspect(path: &Path) -> Result<ElfInfo, ElfError> {
-    let mut image = Image::open(path)?;
+    Ok(read(Image::open(path)?, path))
+}
+
+/// Reads the facts about the running program, even where its file was replaced or removed since it started.
+///
+/// # Errors
+/// Those of [`inspect`].
+pub(crate) fn inspect_self() -> Result<ElfInfo, ElfError> {
+    // Opening the link gives the file that runs; its target gives the name, with a remark if that is gone.
+    let link = Path::new("/proc/self/exe");
+    let target = std::fs::read_link(link).map_err(ElfError::Io)?;
+    let gone = target.to_str().and_then(|target| target.strip_suffix(" (deleted)")).map(PathBuf::from);
+    let replaced = gone.is_some();
+    let mut info = read(Image::open(link)?, &gone.unwrap_or(target));
+    if replaced {
+        info.problems.insert(0, "the file was replaced or removed since the program started".to_owned());
+    }
+    Ok(info)
+}
+
+fn read(mut image: Image, path: &Path) -> ElfInfo {
     let mut problems = std::mem::take(&mut image.problems);
     let debug = debug_information(path, &image, &mut problems);
     let linkage = linkage::read(&image, &mut problems);
@@ -47,7 +69,7 @@ pub(crate) fn inspect(path: &Path) -> Result<ElfInfo, ElfError> {
         audit::dependencies(&image, section).map_err(|problem| problems.push(problem)).ok()
     });
     let comments = comments(&image, &mut problems);
-    Ok(ElfInfo {
+    ElfInfo {
         path: path.to_owned(),
         file_size: image.file.size(),
         file_type: linkage.file_type,
@@ -73,7 +95,7 @@ pub(crate) fn inspect(path: &Path) -> Result<ElfInfo, ElfError> {
         dependencies,
         sections: image.sections.iter().map(section_info).collect(),
         problems,
-    })
+    }
 }
 
 fn debug_information(path: &Path, image: &Image, problems: &mut Vec<String>) -> DebugInformation {

@@ -1,6 +1,5 @@
 //! Against binaries that rustc and the binutils make on the spot.
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
@@ -33,10 +32,16 @@ impl Build {
         self.directory.path().join(name)
     }
 
-    /// Builds the program as `name` with these options of `-C`.
+    /// Builds the program as `name` with these options of `-C`. Its crate is called tokio, so that it has
+    /// the types that answers about tasks depend on.
     fn rustc(&self, name: &str, codegen: &[&str]) -> PathBuf {
+        self.rustc_as("tokio", name, codegen)
+    }
+
+    fn rustc_as(&self, crate_name: &str, name: &str, codegen: &[&str]) -> PathBuf {
         let mut command = Command::new(std::env::var_os("RUSTC").unwrap_or("rustc".into()));
         command.current_dir(self.directory.path()).args(["--edition=2021", "victim.rs", "-o", name]);
+        command.args(["--crate-name", crate_name]);
         codegen.iter().for_each(|option| {
             command.args(["-C", option]);
         });
@@ -79,6 +84,9 @@ fn every_debug_level_of_cargo_is_told_apart() {
     ];
     for (option, level) in levels {
         for more in [&[][..], &["opt-level=2", "lto=fat", "codegen-units=1"], &["dwarf-version=5"]] {
+            if option == "line-directives-only" && more == ["dwarf-version=5"] {
+                continue; // rustc 1.95 itself crashes on it
+            }
             let debuginfo = format!("debuginfo={option}");
             let path = build.rustc("victim", &[&[debuginfo.as_str()], more].concat());
             let info = inspect(&path).unwrap();
@@ -96,7 +104,7 @@ fn every_debug_level_of_cargo_is_told_apart() {
                 }
                 _ => {
                     assert_eq!(debug.location, DebugLocation::Embedded);
-                    assert!(debug.crates.iter().any(|c| c.name == "victim" && c.level == level));
+                    assert!(debug.crates.iter().any(|c| c.name == "tokio" && c.level == level));
                     let tokio = if level == DebugLevel::Full { Quality::Good } else { Quality::Degraded };
                     assert_eq!(quality(&info, "/stacktrace/tokio"), tokio);
                     assert_eq!(quality(&info, "/stacktrace/rust"), Quality::Good);
@@ -110,6 +118,16 @@ fn every_debug_level_of_cargo_is_told_apart() {
             }
         }
     }
+}
+
+#[test]
+fn a_program_without_types_of_tokio_is_no_good() {
+    let build = Build::new();
+    let info = inspect(&build.rustc_as("service", "service", &["debuginfo=2"])).unwrap();
+    assert_eq!(info.debug.level, DebugLevel::Full);
+    assert_eq!(quality(&info, "/stacktrace/tokio"), Quality::Degraded);
+    assert_eq!(quality(&info, "/stacktrace/rust"), Quality::Good);
+    assert!(info.answers[0].setting.as_ref().unwrap().contains("[profile.release.package.\"*\"]"));
 }
 
 #[test]
@@ -176,11 +194,7 @@ fn split_debug_information_is_followed_and_checked() {
             info.problems
         );
         assert_eq!(info.debug.level, DebugLevel::Full, "{version}");
-        assert!(
-            info.debug.crates.iter().any(|c| c.name == "loose" || c.name == "victim"),
-            "{:?}",
-            info.debug.crates
-        );
+        assert!(info.debug.crates.iter().any(|c| c.name == "tokio"), "{:?}", info.debug.crates);
     }
 }
 
@@ -211,7 +225,7 @@ fn facts_agree_with_readelf() {
         .filter_map(|line| line.split(['[', ']']).nth(1))
         .collect();
     assert_eq!(info.needed, needed);
-    let build_id = text.lines().find_map(|line| line.trim().strip_prefix("Build ID: "));
+    let build_id = text.lines().find_map(|line| Some(line.split_once("Build ID: ")?.1.trim()));
     assert_eq!(info.build_id.as_deref(), Some(build_id.unwrap()));
     let interpreter =
         text.lines().find_map(|line| line.trim().strip_prefix("[Requesting program interpreter: "));
@@ -220,7 +234,9 @@ fn facts_agree_with_readelf() {
         text.lines().find_map(|line| line.trim().strip_prefix("Entry point address:")).unwrap().trim();
     assert_eq!(format!("{:#x}", info.entry), entry);
     for section in &info.sections {
-        let line = text.lines().find(|l| l.split_whitespace().any(|word| word == section.name)).unwrap();
+        // `[ 1] .interp PROGBITS …`; the segments' list names sections too, without numbers.
+        let line = text.lines().filter(|l| l.trim_start().starts_with('['));
+        let line = line.clone().find(|l| l.split_whitespace().any(|word| word == section.name)).unwrap();
         assert!(line.contains(&format!("{:016x}", section.address)), "{section:?}\n{line}");
         assert!(line.contains(&format!(" {:06x} ", section.size)), "{section:?}\n{line}");
         let flags: String = section.flags.chars().filter(|c| *c != ' ').collect();
@@ -259,7 +275,7 @@ fn compressed_sections_are_read() {
         let info = inspect(&path).unwrap();
         assert_eq!(info.debug.compressed.as_deref(), Some(how));
         assert_eq!(info.debug.level, DebugLevel::Full, "{how}: {:?} {:?}", info.debug, info.problems);
-        assert!(info.debug.crates.iter().any(|c| c.name == "victim"), "{how}: {:?}", info.debug.crates);
+        assert!(info.debug.crates.iter().any(|c| c.name == "tokio"), "{how}: {:?}", info.debug.crates);
     }
 }
 
@@ -332,6 +348,28 @@ fn the_list_of_cargo_auditable_is_read() {
     let dependencies = inspect(&path).unwrap().dependencies.unwrap();
     let seen: Vec<_> = dependencies.iter().map(|d| (d.name.as_str(), d.build_only, d.root)).collect();
     assert_eq!(seen, [("cc", true, false), ("victim", false, true)]);
+}
+
+#[test]
+fn the_running_program_is_read_even_when_replaced() {
+    const CHILD: &str = "DELOUSE_ELF_REPLACED";
+    let info = inspect_self().unwrap();
+    if std::env::var_os(CHILD).is_some() {
+        std::fs::remove_file(&info.path).unwrap();
+        let again = inspect_self().unwrap();
+        assert_eq!((&again.path, &again.build_id), (&info.path, &info.build_id));
+        assert!(again.problems[0].contains("replaced or removed"));
+        return;
+    }
+    let own = std::env::current_exe().unwrap();
+    assert_eq!((&info.path, info.problems.len()), (&own, 0));
+    let directory = tempfile::tempdir().unwrap();
+    let copy = directory.path().join("copy");
+    std::fs::copy(&own, &copy).unwrap();
+    let name = "debuginfo::elf::tests::the_running_program_is_read_even_when_replaced";
+    let output = Command::new(&copy).args(["--exact", name]).env(CHILD, "1").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    assert!(!copy.exists(), "the child ran nothing");
 }
 
 #[test]

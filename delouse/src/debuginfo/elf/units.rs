@@ -74,6 +74,8 @@ pub(crate) struct UnitReader<'f> {
     strings: Option<Contents<'f>>,
     line_strings: Option<Contents<'f>>,
     string_offsets: Option<Contents<'f>>,
+    /// Whether these are split units: they repeat the attributes of their skeleton.
+    split: bool,
     endian: RunTimeEndian,
     /// The last table of abbreviations, by its offset, with the most it can express.
     table: Option<(u64, Rc<Abbreviations>, DebugLevel)>,
@@ -105,6 +107,7 @@ impl<'f> UnitReader<'f> {
                 strings: optional(".debug_str"),
                 line_strings: optional(".debug_line_str"),
                 string_offsets: optional(".debug_str_offsets"),
+                split: suffix == ".dwo",
                 endian: match image.endian {
                     object::Endianness::Little => RunTimeEndian::Little,
                     object::Endianness::Big => RunTimeEndian::Big,
@@ -179,7 +182,7 @@ impl<'f> UnitReader<'f> {
         let wide = header.format() == gimli::Format::Dwarf64;
         unit.name = self.text(texts.name, texts.base, wide);
         unit.directory = self.text(texts.directory, texts.base, wide);
-        if let Some(name) = texts.split {
+        if let Some(name) = texts.split.filter(|_| !self.split) {
             let id = unit.split.as_ref().map(|(_, id)| *id).or(unit.id.take()).unwrap_or(0);
             unit.split = Some((self.text(Some(name), texts.base, wide), id));
         }
