@@ -1,1 +1,162 @@
 //! The attribute `#[delouse::main]`: parse, expand, nothing else.
+//!
+//! Use it through the crate `delouse`, which re-exports it and has what it expands to.
+
+#![forbid(unsafe_code)]
+
+mod args;
+mod expand;
+mod item;
+mod refusal;
+#[cfg(test)]
+mod tests;
+
+use proc_macro2::TokenStream;
+
+use crate::item::Item;
+use crate::refusal::{Refusal, Refusals};
+
+/// Runs an `async fn` on a tokio runtime, as `#[tokio::main]` does, with delouse at its side.
+///
+/// ```
+/// #[delouse::main]
+/// async fn main() {
+///     println!("ready");
+/// }
+/// ```
+///
+/// It takes the place of `#[tokio::main]`: same arguments, same defaults, same errors.
+///
+/// - With delouse's feature `debug` **off** it expands to what `#[tokio::main]` expands to.
+/// - With it **on**, the debug server starts before the function's body and stops after it. The body is driven by
+///   `block_on` as before, so its future need not be `Send`.
+///
+/// Your own crate needs no `cfg` for this, and a feature of yours that is also named `debug` does not matter.
+///
+/// # Arguments
+///
+/// | argument | value | meaning | default |
+/// | --- | --- | --- | --- |
+/// | `flavor` | `"multi_thread"`, `"current_thread"`, `"local"` | which runtime; see below | `"multi_thread"` |
+/// | `worker_threads` | integer above 0 | number of worker threads; `multi_thread` only | number of CPUs |
+/// | `start_paused` | `true`, `false` | time stands still at the start; not `multi_thread`; needs tokio's feature `test-util` | `false` |
+/// | `unhandled_panic` | `"ignore"`, `"shutdown_runtime"` | what a task's panic does; not `multi_thread`; needs `--cfg tokio_unstable` | `"ignore"` |
+/// | `name` | string | the runtime's name | none |
+/// | `bind` | IP address and port, as a string | where the debug server listens; see below | `"127.0.0.1:7132"` |
+/// | `crate` | path, as a string | where tokio is, if you renamed it | `"tokio"` |
+/// | `delouse` | path, as a string | where delouse is, if you renamed it | `"::delouse"` |
+///
+/// ```
+/// #[delouse::main(flavor = "multi_thread", worker_threads = 2, name = "orders", bind = "127.0.0.1:7133")]
+/// async fn main() {
+///     println!("ready");
+/// }
+/// ```
+///
+/// ## `flavor`
+///
+/// - `multi_thread`: worker threads share the tasks. Needs tokio's feature `rt-multi-thread`. Ask for it in your own
+///   `Cargo.toml`: the attribute cannot see your features and delouse turns this one on only while it debugs. Without
+///   it, the compiler says that `Builder` has no `new_multi_thread`.
+/// - `current_thread`: everything runs on the calling thread.
+/// - `local`: as `current_thread`, and `tokio::task::spawn_local` takes tasks that are not `Send`.
+///
+/// ```
+/// #[delouse::main(flavor = "local")]
+/// async fn main() {
+///     let shared = std::rc::Rc::new(7);
+///     let task = tokio::task::spawn_local(async move { *shared });
+///     assert_eq!(task.await.ok(), Some(7));
+/// }
+/// ```
+///
+/// ## `bind`
+///
+/// A host name, such as `localhost`, is refused when the program is built. The environment variable `DELOUSE_BIND`
+/// goes before it. With `debug` off it is checked and left aside.
+///
+/// ## `crate` and `delouse`
+///
+/// ```
+/// use ::delouse as bugs;
+/// use ::tokio as tokio_one;
+///
+/// #[bugs::main(delouse = "bugs", crate = "tokio_one")]
+/// async fn main() {}
+/// ```
+///
+/// # Functions
+///
+/// Any `async fn` will do, a method without `self` too. All but `main` may have arguments. Each call starts a
+/// runtime, so this is for a program's few entry points.
+///
+/// ```
+/// #[delouse::main(flavor = "current_thread")]
+/// async fn double(number: u32) -> u32 {
+///     tokio::task::yield_now().await;
+///     2 * number
+/// }
+///
+/// assert_eq!(double(21), 42);
+/// ```
+///
+/// The function may return anything that a plain function may:
+///
+/// ```
+/// #[delouse::main]
+/// async fn main() -> Result<(), std::num::ParseIntError> {
+///     let port: u16 = "7132".parse()?;
+///     println!("{port}");
+///     Ok(())
+/// }
+/// ```
+///
+/// # Equivalent code
+///
+/// With `debug` off, `#[delouse::main(worker_threads = 2)]` makes of a function's body
+///
+/// ```
+/// tokio::runtime::Builder::new_multi_thread()
+///     .worker_threads(2)
+///     .enable_all()
+///     .build()
+///     .expect("Failed building the Runtime")
+///     .block_on(async {
+///         // the body
+///     })
+/// ```
+///
+/// # Panics
+///
+/// If the runtime cannot be built, for want of threads or file descriptors.
+#[proc_macro_attribute]
+pub fn main(args: proc_macro::TokenStream, item: proc_macro::TokenStream) -> proc_macro::TokenStream {
+    attribute(args.into(), item.into()).into()
+}
+
+/// The function is always emitted, beside the errors: an editor needs it.
+fn attribute(args: TokenStream, item: TokenStream) -> TokenStream {
+    let mut refusals = Refusals::default();
+    let function = match syn::parse2::<Item>(item.clone()) {
+        Ok(function) => Some(function),
+        Err(error) => {
+            refusals.push(error);
+            None
+        }
+    };
+    if let Some(Item { signature, .. }) = &function {
+        if signature.ident == "main" && !signature.inputs.is_empty() {
+            refusals.push(Refusal::MainWithArguments.on(&signature.ident));
+        }
+        if signature.asyncness.is_none() {
+            refusals.push(Refusal::NotAsync.on(signature.fn_token));
+        }
+    }
+    let config = args::parse(args, &mut refusals);
+    let mut tokens = match function {
+        Some(function) => expand::expand(function, &config),
+        None => item,
+    };
+    tokens.extend(refusals.into_compile_errors());
+    tokens
+}

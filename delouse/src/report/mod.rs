@@ -1,4 +1,9 @@
-//! Answers as text for people. JSON is the models themselves.
+//! Answers: one model each, for JSON as it is, for people as text.
 
 pub(crate) mod elf;
+pub(crate) mod task_text;
+mod tasks;
 pub(crate) mod threads;
+
+pub use tasks::TasksAnswer;
+pub use threads::ThreadsAnswer;

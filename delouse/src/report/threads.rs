@@ -4,9 +4,30 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use crate::snapshot::Capture;
 use crate::threads::stacks::SIGNAL_FRAME;
 use crate::threads::{Activity, StackFrame, ThreadRole, ThreadStack};
+
+/// Every OS thread of the process.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct ThreadsAnswer {
+    /// All of it as text for people: worst first, identical stacks in groups.
+    pub stacktrace: String,
+    /// How the capture went.
+    pub capture: Capture,
+    /// The threads, ordered by id.
+    pub threads: Vec<ThreadStack>,
+}
+
+impl ThreadsAnswer {
+    /// `full` for text that leaves out nothing.
+    pub(crate) fn new((threads, capture): (Vec<ThreadStack>, Capture), full: bool) -> Self {
+        Self { stacktrace: text(&threads, &capture, full), capture, threads }
+    }
+}
 
 /// Runs of foreign frames up to this length are shown.
 const SHORT_RUN: usize = 2;

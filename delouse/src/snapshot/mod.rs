@@ -4,6 +4,7 @@
 //! layers above (`threads`, `tasks`, `waits`) cannot tell a forked image from a core file of yesterday,
 //! which is what makes them testable, fuzzable and harmless.
 
+mod budget;
 pub(crate) mod core_file;
 pub(crate) mod core_pattern;
 mod error;
@@ -11,15 +12,17 @@ pub(crate) mod limits;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod linux;
 pub(crate) mod mapped_file;
+pub(crate) mod other_process;
 pub(crate) mod shared_bytes;
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 mod unsupported;
 
+pub(crate) use budget::{Limits, Prediction};
 pub(crate) use error::SnapshotError;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 #[allow(unused_imports, reason = "the layers above are being wired")]
 pub(crate) use linux::{
-    Image, Limits, Live, Prediction, fork, fork_with_threads, freeze, freeze_fork_thaw, predict, rolling,
+    Image, Live, core_writer, fork, fork_with_threads, freeze, freeze_fork_thaw, predict, rolling,
 };
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 pub(crate) use unsupported::*;

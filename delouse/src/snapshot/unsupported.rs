@@ -1,23 +1,6 @@
 //! Where there is no engine: other systems, other processors. The same names, and an error for an answer.
 
-use std::time::Duration;
-
-use super::{Capture, Mapping, Snapshot, SnapshotError, Thread};
-
-/// What a capture may cost the program.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Limits {
-    /// The longest stop.
-    pub(crate) budget: Duration,
-    /// Go on whatever was predicted.
-    pub(crate) force: bool,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { budget: Duration::from_millis(50), force: false }
-    }
-}
+use super::{Capture, Limits, Mapping, Prediction, Snapshot, SnapshotError, Thread};
 
 /// A snapshot that does not exist here.
 #[derive(Debug)]
@@ -78,5 +61,10 @@ pub(crate) fn fork_with_threads(_: Limits) -> Result<Image, SnapshotError> {
 
 /// Always [`SnapshotError::Unsupported`].
 pub(crate) fn freeze_fork_thaw(_: Limits) -> Result<Image, SnapshotError> {
+    Err(SnapshotError::Unsupported)
+}
+
+/// Always [`SnapshotError::Unsupported`].
+pub(crate) fn predict(_: usize) -> Result<Prediction, SnapshotError> {
     Err(SnapshotError::Unsupported)
 }

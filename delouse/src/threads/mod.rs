@@ -1,7 +1,8 @@
 //! Every OS thread's stack.
 
+pub(crate) mod capture;
 pub(crate) mod classify;
-pub(crate) mod portable;
+mod portable;
 pub(crate) mod stacks;
 
 use schemars::JsonSchema;

@@ -21,14 +21,17 @@ pub(super) const STACK_LIMIT: usize = 1 << 20;
 const ROLLING_DEADLINE: u64 = 1_000_000_000;
 /// How long the whole program may stand still for one thread that does not come.
 const FREEZE_DEADLINE: u64 = 300_000_000;
-/// A thread in uninterruptible sleep is given up after this long: page faults pass, `vfork` does not.
-const UNINTERRUPTIBLE_GRACE: u64 = 5_000_000;
+/// A thread that is found in uninterruptible sleep so many times in a row is given up: page faults and
+/// waits for the memory map pass, `vfork` does not.
+const UNINTERRUPTIBLE_PROBES: u8 = 20;
 /// How often silent threads are probed: those that exit never answer.
 const PROBE_INTERVAL: u64 = 500_000;
 /// How long to wait until the last handler has left.
 const LEAVE_DEADLINE: u64 = 200_000_000;
 /// Passes over the thread list: under heavy churn there is always someone new.
 const MOST_SCANS: usize = 16;
+/// How long those are left alone who blocked the signal while they ran.
+const RETRY_INTERVAL: u64 = 100_000;
 /// Tables lost to threads that never came back from their handlers.
 const MOST_ABANDONED: u32 = 8;
 
@@ -88,6 +91,9 @@ pub(super) struct Captured {
     /// Nobody was missed and nobody went on too early.
     pub(super) complete: bool,
     pub(super) notes: Vec<String>,
+    /// What all handlers took together.
+    #[cfg(test)]
+    pub(super) in_handlers: Duration,
 }
 
 /// One thread while it is captured.
@@ -95,6 +101,8 @@ pub(super) struct Captured {
 struct Entry {
     tid: i32,
     stat: Option<Stat>,
+    /// How many probes in a row found it in uninterruptible sleep.
+    uninterruptible: u8,
     /// `Err`: not asked, or given up.
     slot: Result<&'static Slot, Unavailable>,
 }
@@ -115,8 +123,8 @@ pub(super) fn capture(hold: Hold<'_>, stack_limit: usize) -> Result<Captured, Sn
         Round { table, generation, signal, pid: sys::getpid(), tid, known, started: 0, deadline: 0 };
 
     round.look_for_threads(listing)?;
-    let (pause_end, longest) = round.run(hold, listing);
-    let captured = round.collect(pause_end, longest);
+    let pause = round.run(hold, listing);
+    let captured = round.collect(pause);
     if round.is_anyone_inside() {
         // Their handlers may write yet: this table is theirs for ever.
         engine.table = None;
@@ -187,22 +195,22 @@ impl Round<'_> {
                 return;
             }
             let stat = Stat::read(tid);
-            let slot = match table.insert(tid) {
-                _ if known.len() >= table.capacity() => Err(Unavailable::NoSlot),
+            let room = known.len() < table.capacity();
+            let slot = match room.then(|| table.insert(tid)).flatten() {
                 None => Err(Unavailable::NoSlot),
                 Some(slot) => can_be_asked(tid, stat.as_ref(), *signal).map(|()| {
                     slot.announce(*generation);
                     slot
                 }),
             };
-            known.push(Entry { tid, stat, slot });
+            known.push(Entry { tid, stat, uninterruptible: 0, slot });
         });
         result.map_err(|errno| SnapshotError::Proc("/proc/self/task", errno))?;
         Ok(self.known.len().saturating_sub(before))
     }
 
-    /// The window. Returns when it ended, and how long the longest handler took.
-    fn run(&mut self, hold: Hold<'_>, listing: &mut [u8]) -> (u64, u64) {
+    /// The window. Returns the pause, in nanoseconds (see [`Captured::pause`]).
+    fn run(&mut self, hold: Hold<'_>, listing: &mut [u8]) -> u64 {
         let holds = matches!(hold, Hold::Everybody(_));
         self.started = sys::now();
         self.deadline = self.started.wrapping_add(if holds { FREEZE_DEADLINE } else { ROLLING_DEADLINE });
@@ -214,11 +222,16 @@ impl Round<'_> {
         self.wait();
         for _ in 0..MOST_SCANS {
             let first_new = self.known.len();
-            match self.look_for_threads(listing) {
-                Ok(0) | Err(_) => break,
-                Ok(_) => self.send(first_new),
-            }
+            let found = self.look_for_threads(listing).unwrap_or(0);
+            self.send(first_new);
+            let blocked = self.ask_again();
             self.wait();
+            if blocked {
+                // A moment of their own is what those who block signals for a moment need.
+                sys::futex_wait(&self.table.gate, self.table.gate.load(Ordering::Relaxed), RETRY_INTERVAL);
+            } else if found == 0 {
+                break;
+            }
         }
         let myself = self.myself();
         match hold {
@@ -228,18 +241,23 @@ impl Round<'_> {
         drop(gate);
         let opened = sys::now();
         // The handler of our own thread has returned: whoever is still `Sent` gets no second chance.
-        self.give_up(|_| true);
+        self.give_up(true);
         self.wait_until_all_left();
 
         let (mut last, mut longest) = (opened, 0);
-        for slot in self.known.iter().filter_map(|entry| entry.slot.ok()) {
-            let left = slot.left.load(Ordering::Acquire);
-            if left != 0 {
-                last = last.max(left);
-                longest = longest.max(left.saturating_sub(slot.entered.load(Ordering::Relaxed)));
-            }
+        for (entered, left) in self.times() {
+            last = last.max(left);
+            longest = longest.max(left.saturating_sub(entered));
         }
-        if holds { (last, last.saturating_sub(self.started)) } else { (last, longest) }
+        if holds { last.saturating_sub(self.started) } else { longest }
+    }
+
+    /// When each handler was entered and left.
+    fn times(&self) -> impl Iterator<Item = (u64, u64)> {
+        let slots = self.known.iter().filter_map(|entry| entry.slot.ok());
+        slots
+            .map(|slot| (slot.entered.load(Ordering::Relaxed), slot.left.load(Ordering::Acquire)))
+            .filter(|&(_, left)| left != 0)
     }
 
     /// Sends the signal to those from `first` on that can be asked, but not to ourselves.
@@ -250,6 +268,36 @@ impl Round<'_> {
                 entry.slot = Err(Unavailable::Exited);
             }
         }
+    }
+
+    /// Asks those again who blocked the signal while they ran: libc blocks all signals for the first and
+    /// last moments of a thread, and around the creation of one. Returns whether some still do.
+    fn ask_again(&mut self) -> bool {
+        let mut blocked = false;
+        for entry in self.known.iter_mut().filter(|entry| entry.tid != self.tid) {
+            let briefly = entry.stat.is_some_and(|stat| matches!(stat.state, b'R' | b'D'));
+            if entry.slot.err() != Some(Unavailable::SignalBlocked) || !briefly {
+                continue;
+            }
+            entry.stat = Stat::read(entry.tid).or(entry.stat);
+            let Some(slot) = self.table.find(entry.tid) else { continue };
+            match can_be_asked(entry.tid, entry.stat.as_ref(), self.signal) {
+                _ if sys::tgkill(self.pid, entry.tid, 0).is_err() => entry.slot = Err(Unavailable::Exited),
+                Ok(()) => {
+                    slot.announce(self.generation);
+                    entry.slot = Ok(slot);
+                    if sys::tgkill(self.pid, entry.tid, self.signal).is_err() && slot.revoke(self.generation)
+                    {
+                        entry.slot = Err(Unavailable::Exited);
+                    }
+                }
+                Err(reason) => {
+                    blocked |= reason == Unavailable::SignalBlocked;
+                    entry.slot = Err(reason);
+                }
+            }
+        }
+        blocked
     }
 
     /// Ourselves, to be captured last.
@@ -270,17 +318,12 @@ impl Round<'_> {
             self.table.target.store(seen.wrapping_add(missing), Ordering::Release);
             let now = sys::now();
             if now >= self.deadline {
-                self.give_up(|_| true);
+                self.give_up(true);
                 return;
             }
             if now >= next_probe {
                 next_probe = now.wrapping_add(PROBE_INTERVAL);
-                let patient = now.saturating_sub(self.started) < UNINTERRUPTIBLE_GRACE;
-                self.give_up(|reason| match reason {
-                    Unavailable::Exited | Unavailable::Stopped => true,
-                    Unavailable::Uninterruptible => !patient,
-                    _ => false,
-                });
+                self.give_up(false);
             } else {
                 sys::futex_wait(&self.table.arrived, seen, PROBE_INTERVAL);
             }
@@ -298,19 +341,26 @@ impl Round<'_> {
         u32::try_from(missing).unwrap_or(u32::MAX)
     }
 
-    /// Takes the slots back of those silent threads whose reason for being silent is `enough`.
-    fn give_up(&mut self, enough: impl Fn(Unavailable) -> bool) {
-        let (generation, signalled_self) = (self.generation, self.tid);
+    /// Takes the slots back of those silent threads that will not answer, or of `all` of them.
+    fn give_up(&mut self, all: bool) {
         for entry in self.known.iter_mut() {
             let Ok(slot) = entry.slot else { continue };
-            if !slot.is(generation, State::Sent) {
-                continue;
-            }
-            if entry.tid == signalled_self && !enough(Unavailable::NoAnswer) {
+            if !slot.is(self.generation, State::Sent) || (entry.tid == self.tid && !all) {
                 continue;
             }
             let reason = why_silent(self.pid, entry.tid);
-            if enough(reason) && slot.revoke(generation) {
+            let hopeless = match reason {
+                Unavailable::Exited | Unavailable::Stopped => true,
+                Unavailable::Uninterruptible => {
+                    entry.uninterruptible = entry.uninterruptible.saturating_add(1);
+                    entry.uninterruptible >= UNINTERRUPTIBLE_PROBES
+                }
+                _ => {
+                    entry.uninterruptible = 0;
+                    false
+                }
+            };
+            if (all || hopeless) && slot.revoke(self.generation) {
                 entry.slot = Err(reason);
             }
         }
@@ -331,7 +381,7 @@ impl Round<'_> {
     }
 
     /// Makes threads of the entries. After the window.
-    fn collect(&self, _ended: u64, longest: u64) -> Captured {
+    fn collect(&self, pause: u64) -> Captured {
         // SAFETY: only asks.
         let ticks = u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).unwrap_or(100);
         let mut threads = Vec::with_capacity(self.known.len());
@@ -377,7 +427,18 @@ impl Round<'_> {
             complete = false;
             notes.push(format!("{overslept} threads went on before the capture was over"));
         }
-        Captured { threads, contexts, pause: Duration::from_nanos(longest), complete, notes }
+        Captured {
+            threads,
+            contexts,
+            pause: Duration::from_nanos(pause),
+            complete,
+            notes,
+            #[cfg(test)]
+            in_handlers: self
+                .times()
+                .map(|(entered, left)| Duration::from_nanos(left.saturating_sub(entered)))
+                .sum(),
+        }
     }
 }
 

@@ -9,58 +9,7 @@ use std::time::Duration;
 use super::child::anonymous_bytes;
 use super::maps;
 use super::proc::{decimal, status_field};
-use crate::snapshot::SnapshotError;
-
-/// What a capture may cost the program.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Limits {
-    /// The longest stop.
-    pub(crate) budget: Duration,
-    /// Go on whatever was predicted.
-    pub(crate) force: bool,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { budget: Duration::from_millis(50), force: false }
-    }
-}
-
-/// What a forked image will cost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Prediction {
-    /// How long the program will stand still.
-    pub(crate) pause: Duration,
-    /// Anonymous memory of the program in bytes: what the image consists of, and about what a core file
-    /// will hold.
-    pub(crate) anonymous: u64,
-    /// Bytes that the image may take while it lives: page tables, and pages that the program writes.
-    pub(crate) needed: u64,
-    /// Bytes that are left to the program, and who says so; `None` where nothing sets a limit.
-    pub(crate) headroom: Option<(u64, &'static str)>,
-}
-
-impl Prediction {
-    /// Whether `limits` allow it.
-    pub(crate) fn allowed_by(&self, limits: Limits) -> Result<(), SnapshotError> {
-        if limits.force {
-            return Ok(());
-        }
-        if self.pause > limits.budget {
-            return Err(SnapshotError::OverBudget {
-                predicted: self.pause,
-                budget: limits.budget,
-                anonymous: self.anonymous,
-            });
-        }
-        match self.headroom {
-            Some((available, limit)) if available < self.needed => {
-                Err(SnapshotError::NoHeadroom { needed: self.needed, available, limit })
-            }
-            _ => Ok(()),
-        }
-    }
-}
+use crate::snapshot::{Prediction, SnapshotError};
 
 /// Nanoseconds that a fork takes for a megabyte of anonymous memory: a cautious guess at first (35 ms/GB
 /// was measured with 4K pages on a small virtual machine), then what this process's own forks took.
@@ -239,27 +188,6 @@ mod tests {
         assert_eq!(left_in(directory.path()), Some(350_000));
         write("memory.max", "max\n");
         assert_eq!(left_in(directory.path()), None);
-    }
-
-    #[test]
-    fn what_is_too_long_or_too_large_is_refused_with_figures() {
-        let mut prediction = Prediction {
-            pause: Duration::from_millis(80),
-            anonymous: 2 << 30,
-            needed: 300 << 20,
-            headroom: Some((100 << 20, "the cgroup's memory limit")),
-        };
-        let limits = Limits::default();
-        let refused = prediction.allowed_by(limits).unwrap_err();
-        assert_eq!(
-            refused.to_string(),
-            "a fork would stop the program for about 80 ms (2048 MB of memory), more than the 50 ms allowed: \
-             force it, or raise DELOUSE_PAUSE_BUDGET_MS"
-        );
-        prediction.pause = Duration::from_millis(5);
-        let refused = prediction.allowed_by(limits).unwrap_err();
-        assert!(matches!(refused, SnapshotError::NoHeadroom { .. }), "{refused}");
-        assert_eq!(prediction.allowed_by(Limits { force: true, ..limits }), Ok(()));
     }
 
     #[test]

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use super::arch::Context;
 use super::child::{self, Control, Ended};
 use super::engine::{self, Captured, Hold, Myself, STACK_LIMIT};
-use super::headroom::{self, Limits, Watch};
+use super::headroom::{self, Watch};
 use super::live::micros;
 use super::{maps, memory, page_size, sys};
-use crate::snapshot::{Capture, Mapping, Snapshot, SnapshotError, Thread};
+use crate::snapshot::{Capture, Limits, Mapping, Snapshot, SnapshotError, Thread};
 
 /// How long the child may take to open its files.
 const START_DEADLINE: Duration = Duration::from_secs(2);
@@ -121,7 +121,7 @@ impl Image {
         if mappings.is_empty() {
             return Err(child.lost());
         }
-        let Captured { threads, contexts, pause, complete, notes } = captured;
+        let Captured { threads, contexts, pause, complete, notes, .. } = captured;
         let capture = Capture {
             pause_us: pause.as_micros().try_into().unwrap_or(u64::MAX),
             total_us: micros(started),

@@ -2,6 +2,9 @@
 
 mod arch;
 mod child;
+mod core_notes;
+mod core_plan;
+pub(crate) mod core_writer;
 mod engine;
 mod handler;
 mod headroom;
@@ -17,7 +20,7 @@ mod sys;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use headroom::{Limits, Prediction, predict};
+pub(crate) use headroom::predict;
 pub(crate) use image::{Image, fork, fork_with_threads, freeze_fork_thaw};
 pub(crate) use live::{Live, freeze, rolling};
 

@@ -3,6 +3,11 @@
 use std::arch::asm;
 use std::ffi::c_void;
 
+use libc::{
+    REG_CSGSFS, REG_EFL, REG_R8, REG_R9, REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15, REG_RAX,
+    REG_RBP, REG_RBX, REG_RCX, REG_RDI, REG_RDX, REG_RIP, REG_RSI, REG_RSP,
+};
+
 use crate::snapshot::Registers;
 
 /// `e_machine` of a core file.
@@ -47,48 +52,48 @@ impl Context {
         // Linux asm/sigcontext.h: 23 registers, then the pointer to the floating-point state.
         // SAFETY: by the contract above, `uc_mcontext` was written by the kernel, 24 words at least.
         let words = unsafe { std::ptr::addr_of!((*ucontext).uc_mcontext).cast::<[u64; 24]>().read() };
-        let [
-            r8,
-            r9,
-            r10,
-            r11,
-            r12,
-            r13,
-            r14,
-            r15,
-            rdi,
-            rsi,
-            rbp,
-            rbx,
-            rdx,
-            rax,
-            rcx,
-            rsp,
-            rip,
-            eflags,
-            segments,
-            _err,
-            _trapno,
-            _oldmask,
-            _cr2,
-            extended,
-        ] = words;
         // cs, gs, fs and ss share a word (`REG_CSGSFS`, Linux asm/sigcontext.h).
-        let [cs, gs, fs, ss] = [0, 16, 32, 48].map(|shift| (segments >> shift) & 0xffff);
+        let [cs, gs, fs, ss] = [0, 16, 32, 48].map(|shift| (words[REG_CSGSFS as usize] >> shift) & 0xffff);
         // No system call was interrupted as far as a debugger need know: its return is in rax already.
         let orig_rax = u64::MAX;
         let fs_base = segment_base(ARCH_GET_FS);
         let gs_base = segment_base(ARCH_GET_GS);
         let general = [
-            r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi, orig_rax, rip, cs,
-            eflags, rsp, ss, fs_base, gs_base, 0, 0, fs, gs,
+            words[REG_R15 as usize],
+            words[REG_R14 as usize],
+            words[REG_R13 as usize],
+            words[REG_R12 as usize],
+            words[REG_RBP as usize],
+            words[REG_RBX as usize],
+            words[REG_R11 as usize],
+            words[REG_R10 as usize],
+            words[REG_R9 as usize],
+            words[REG_R8 as usize],
+            words[REG_RAX as usize],
+            words[REG_RCX as usize],
+            words[REG_RDX as usize],
+            words[REG_RSI as usize],
+            words[REG_RDI as usize],
+            orig_rax,
+            words[REG_RIP as usize],
+            cs,
+            words[REG_EFL as usize],
+            words[REG_RSP as usize],
+            ss,
+            fs_base,
+            gs_base,
+            // ds and es, which 64-bit code does not use.
+            0,
+            0,
+            fs,
+            gs,
         ];
-
+        let extended = words[23];
         let mut extended_len = 0;
         if extended != 0 {
             extended_len = FLOAT_BYTES as u32;
             // Linux asm/sigcontext.h, `struct _fpx_sw_bytes` at offset 464 of the legacy area: a magic
-            // number, the size with the trailing second magic, the features, the size of the xsave area.
+            // number, a size, the features (8 bytes), the size of the xsave area.
             // SAFETY: a legacy area of 512 bytes always follows the context when the pointer is set.
             let (magic, len) = unsafe {
                 let software = (extended as *const u8).add(464).cast::<u32>();

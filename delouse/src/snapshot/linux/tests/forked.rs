@@ -9,7 +9,7 @@ use crate::snapshot::{
 };
 
 /// Tests run side by side in one process, whose memory is not what is tested.
-const FORCED: Limits = Limits { budget: std::time::Duration::ZERO, force: true };
+pub(super) const FORCED: Limits = Limits { budget: std::time::Duration::ZERO, force: true };
 
 #[test]
 fn an_image_stays_as_it_was() {

@@ -21,7 +21,11 @@ impl Random {
 }
 
 mod capture;
+mod core;
+mod figures;
 mod forked;
+mod process;
+mod signals;
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
@@ -90,3 +94,28 @@ fn park_here(marker: u64, tell: &Sender<(i32, u64)>, wait: &Receiver<()>) {
 pub(super) fn thread_of(snapshot: &dyn Snapshot, tid: i32) -> &Thread {
     snapshot.threads().iter().find(|thread| thread.tid == tid).expect("thread is listed")
 }
+
+/// Runs `body` in a process of its own, where it may change signals, users and limits: the test binary
+/// again, with this test alone. `test` is the test's full name.
+pub(super) fn isolated(test: &str, body: impl FnOnce()) {
+    const MARK: &str = "DELOUSE_ISOLATED_TEST";
+    if std::env::var_os(MARK).is_some_and(|name| name == test) {
+        return body();
+    }
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args([test, "--exact", "--nocapture", "--test-threads=1"])
+        .env(MARK, test)
+        .output()
+        .unwrap();
+    let text =
+        format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && text.contains("1 passed"), "{test}: {:?}\n{text}", output.status);
+}
+
+/// The name of the function that the test is.
+macro_rules! test_name {
+    ($name:ident) => {
+        concat!(module_path!(), "::", stringify!($name)).split_once("::").unwrap().1
+    };
+}
+pub(super) use test_name;

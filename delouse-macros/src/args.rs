@@ -1,0 +1,281 @@
+//! The attribute's arguments: from tokens to a [`Config`], with everything that is wrong on the way.
+
+use std::net::SocketAddr;
+
+use proc_macro2::{Span, TokenStream, TokenTree};
+use syn::parse::{ParseStream, Parser};
+use syn::{Expr, ExprLit, Lit, Meta, Path, Token};
+
+use crate::refusal::{KNOWN, Refusal, Refusals};
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Flavor {
+    MultiThread,
+    CurrentThread,
+    Local,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum UnhandledPanic {
+    Ignore,
+    ShutdownRuntime,
+}
+
+/// What the attribute asks for; valid as a whole.
+pub(crate) struct Config {
+    pub(crate) flavor: Flavor,
+    pub(crate) worker_threads: Option<usize>,
+    pub(crate) start_paused: Option<bool>,
+    pub(crate) unhandled_panic: Option<UnhandledPanic>,
+    pub(crate) name: Option<String>,
+    /// As the user wrote it; known to be an address.
+    pub(crate) bind: Option<String>,
+    pub(crate) tokio: Option<Path>,
+    pub(crate) delouse: Option<Path>,
+}
+
+/// Reads all arguments. After a refusal the rest is read on, to tell everything at once, and the configuration
+/// is the least demanding one, so that the function still expands and an editor still understands its body.
+pub(crate) fn parse(tokens: TokenStream, refusals: &mut Refusals) -> Config {
+    let mut given = Arguments::default();
+    let everything = |input: ParseStream<'_>| {
+        while !input.is_empty() {
+            let argument = input.parse::<Meta>().and_then(|meta| given.take(meta));
+            if let Err(error) = argument.and_then(|()| comma(input)) {
+                refusals.push(error);
+                skip_past_comma(input);
+            }
+        }
+        Ok(())
+    };
+    if let Err(error) = everything.parse2(tokens) {
+        refusals.push(error);
+    }
+    given.finish(refusals)
+}
+
+fn comma(input: ParseStream<'_>) -> syn::Result<()> {
+    if input.is_empty() { Ok(()) } else { input.parse::<Token![,]>().map(drop) }
+}
+
+fn skip_past_comma(input: ParseStream<'_>) {
+    while !input.is_empty() && input.parse::<Token![,]>().is_err() {
+        // A token tree can always be had where the input is not at its end.
+        let _ = input.parse::<TokenTree>();
+    }
+}
+
+/// One argument on its way.
+#[derive(Default)]
+enum Slot<T> {
+    #[default]
+    Absent,
+    /// It was there, and what is wrong with it has been said.
+    Refused,
+    Given(T, Span),
+}
+
+impl<T> Slot<T> {
+    fn set(
+        &mut self,
+        name: &'static str,
+        value: &Lit,
+        read: impl FnOnce(&'static str, &Lit) -> Result<T, Refusal>,
+    ) -> syn::Result<()> {
+        if !matches!(self, Slot::Absent) {
+            return Err(Refusal::Twice(name).at(value.span()));
+        }
+        let result = read(name, value).map_err(|refusal| refusal.at(value.span()));
+        let (slot, result) = match result {
+            Ok(read) => (Slot::Given(read, value.span()), Ok(())),
+            Err(error) => (Slot::Refused, Err(error)),
+        };
+        *self = slot;
+        result
+    }
+
+    fn value(self) -> Option<T> {
+        match self {
+            Slot::Given(value, _) => Some(value),
+            Slot::Absent | Slot::Refused => None,
+        }
+    }
+
+    /// The value of an option that only some flavors have; refused where this flavor has it not.
+    fn value_with(self, flavor: Result<(), Refusal>, refusals: &mut Refusals) -> Option<T> {
+        match (self, flavor) {
+            (Slot::Given(_, span), Err(refusal)) => {
+                refusals.push(refusal.at(span));
+                None
+            }
+            (slot, _) => slot.value(),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Arguments {
+    flavor: Slot<Flavor>,
+    worker_threads: Slot<usize>,
+    start_paused: Slot<bool>,
+    unhandled_panic: Slot<UnhandledPanic>,
+    name: Slot<String>,
+    bind: Slot<String>,
+    tokio: Slot<Path>,
+    delouse: Slot<Path>,
+}
+
+impl Arguments {
+    fn take(&mut self, meta: Meta) -> syn::Result<()> {
+        let Meta::NameValue(pair) = meta else {
+            return Err(without_value(&meta));
+        };
+        let Some(name) = lower_case_name(&pair.path) else {
+            return Err(Refusal::NoName.on(&pair));
+        };
+        let Expr::Lit(ExprLit { lit, .. }) = &pair.value else {
+            return Err(Refusal::NotALiteral.on(&pair.value));
+        };
+        match name.as_str() {
+            "flavor" => self.flavor.set("flavor", lit, flavor),
+            "worker_threads" => self.worker_threads.set("worker_threads", lit, worker_threads),
+            "start_paused" => self.start_paused.set("start_paused", lit, boolean),
+            "unhandled_panic" => self.unhandled_panic.set("unhandled_panic", lit, unhandled_panic),
+            "name" => self.name.set("name", lit, string),
+            "bind" => self.bind.set("bind", lit, address),
+            "crate" => self.tokio.set("crate", lit, path),
+            "delouse" => self.delouse.set("delouse", lit, path),
+            "core_threads" => Err(Refusal::CoreThreads.on(pair)),
+            _ => Err(Refusal::Unknown(name).on(pair)),
+        }
+    }
+
+    /// Checks what arguments ask of one another.
+    fn finish(self, refusals: &mut Refusals) -> Config {
+        // An unknown flavor has been refused; what it would have gone with, nobody knows.
+        let flavor = match self.flavor {
+            Slot::Absent => Some(Flavor::MultiThread),
+            Slot::Refused => None,
+            Slot::Given(flavor, _) => Some(flavor),
+        };
+        let multi_thread_for = |name| match flavor {
+            None | Some(Flavor::MultiThread) => Ok(()),
+            Some(_) => Err(Refusal::Needs { name, flavor: "multi_thread" }),
+        };
+        let current_thread_for = |name| match flavor {
+            Some(Flavor::MultiThread) => Err(Refusal::Needs { name, flavor: "current_thread" }),
+            _ => Ok(()),
+        };
+        let config = Config {
+            flavor: flavor.unwrap_or(Flavor::CurrentThread),
+            worker_threads: self.worker_threads.value_with(multi_thread_for("worker_threads"), refusals),
+            start_paused: self.start_paused.value_with(current_thread_for("start_paused"), refusals),
+            unhandled_panic: self.unhandled_panic.value_with(current_thread_for("unhandled_panic"), refusals),
+            name: self.name.value(),
+            bind: self.bind.value(),
+            tokio: self.tokio.value(),
+            delouse: self.delouse.value(),
+        };
+        if refusals.is_empty() { config } else { config.undemanding() }
+    }
+}
+
+impl Config {
+    /// A configuration that adds no error of its own to those that are reported: it needs no feature of tokio
+    /// but `rt`. The crates' names are kept, as without them nothing would be found.
+    pub(crate) fn undemanding(self) -> Config {
+        Config {
+            flavor: Flavor::CurrentThread,
+            worker_threads: None,
+            start_paused: None,
+            unhandled_panic: None,
+            name: None,
+            bind: None,
+            tokio: self.tokio,
+            delouse: self.delouse,
+        }
+    }
+}
+
+fn without_value(meta: &Meta) -> syn::Error {
+    let Meta::Path(path) = meta else {
+        return Refusal::NotAnArgument.on(meta);
+    };
+    let Some(name) = lower_case_name(path) else {
+        return Refusal::NoName.on(path);
+    };
+    let refusal = match name.as_str() {
+        "threaded_scheduler" | "multi_thread" => Refusal::BareFlavor("multi_thread"),
+        "basic_scheduler" | "current_thread" | "single_threaded" => Refusal::BareFlavor("current_thread"),
+        known if KNOWN.contains(&known) => Refusal::NoValue(name),
+        _ => Refusal::Unknown(name),
+    };
+    refusal.on(path)
+}
+
+fn lower_case_name(path: &Path) -> Option<String> {
+    path.get_ident().map(|name| name.to_string().to_lowercase())
+}
+
+fn string(name: &'static str, value: &Lit) -> Result<String, Refusal> {
+    match value {
+        Lit::Str(text) => Ok(text.value()),
+        _ => Err(Refusal::WrongKind { name, kind: "string" }),
+    }
+}
+
+fn boolean(name: &'static str, value: &Lit) -> Result<bool, Refusal> {
+    match value {
+        Lit::Bool(boolean) => Ok(boolean.value),
+        _ => Err(Refusal::WrongKind { name, kind: "bool" }),
+    }
+}
+
+fn path(name: &'static str, value: &Lit) -> Result<Path, Refusal> {
+    match value {
+        Lit::Str(text) => text.parse().map_err(|_| Refusal::BadPath { name, value: text.value() }),
+        _ => Err(Refusal::WrongKind { name, kind: "path" }),
+    }
+}
+
+fn worker_threads(name: &'static str, value: &Lit) -> Result<usize, Refusal> {
+    let Lit::Int(integer) = value else {
+        return Err(Refusal::WrongKind { name, kind: "integer" });
+    };
+    match integer.base10_parse() {
+        Ok(0) => Err(Refusal::NoWorkers),
+        Ok(count) => Ok(count),
+        Err(cause) => Err(Refusal::BadInteger { name, cause }),
+    }
+}
+
+fn flavor(name: &'static str, value: &Lit) -> Result<Flavor, Refusal> {
+    let flavor = string(name, value)?;
+    match flavor.as_str() {
+        "multi_thread" => Ok(Flavor::MultiThread),
+        "current_thread" => Ok(Flavor::CurrentThread),
+        "local" => Ok(Flavor::Local),
+        "single_thread" => Err(Refusal::SingleThread),
+        "basic_scheduler" => Err(Refusal::OldFlavor { old: "basic_scheduler", new: "current_thread" }),
+        "threaded_scheduler" => Err(Refusal::OldFlavor { old: "threaded_scheduler", new: "multi_thread" }),
+        _ => Err(Refusal::UnknownFlavor(flavor)),
+    }
+}
+
+fn unhandled_panic(name: &'static str, value: &Lit) -> Result<UnhandledPanic, Refusal> {
+    let behavior = string(name, value)?;
+    match behavior.as_str() {
+        "ignore" => Ok(UnhandledPanic::Ignore),
+        "shutdown_runtime" => Ok(UnhandledPanic::ShutdownRuntime),
+        _ => Err(Refusal::UnknownPanic(behavior)),
+    }
+}
+
+/// No host name: what it means is known only where the program runs, and this is checked where it is built.
+fn address(name: &'static str, value: &Lit) -> Result<String, Refusal> {
+    let text = string(name, value)?;
+    match text.parse::<SocketAddr>() {
+        Ok(_) => Ok(text),
+        Err(_) => Err(Refusal::BadAddress(text)),
+    }
+}

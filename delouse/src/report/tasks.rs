@@ -1,0 +1,31 @@
+//! The answer of `/stacktrace/tokio`.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::snapshot::Capture;
+use crate::tasks::engine::{EngineName, TaskList};
+use crate::tasks::Task;
+
+use super::task_text::{TextOptions, text};
+
+/// Every task of every runtime.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct TasksAnswer {
+    /// All of it as text for people: identical stacks in groups, the largest first.
+    pub stacktrace: String,
+    /// Who found the tasks.
+    pub engine: EngineName,
+    /// How the capture went.
+    pub capture: Capture,
+    /// The tasks, ordered by id.
+    pub tasks: Vec<Task>,
+}
+
+impl TasksAnswer {
+    pub(crate) fn new(engine: EngineName, list: TaskList) -> Self {
+        let TaskList { tasks, capture } = list;
+        let stacktrace = text(&tasks, &capture.notes, &TextOptions::default());
+        Self { stacktrace, engine, capture, tasks }
+    }
+}

@@ -1,0 +1,139 @@
+//! One answer, in the format that the client asks for.
+
+use dropshot::{ApiEndpointResponse, Body, HttpError, HttpResponse, HttpResponseOk};
+use http::header::{
+    ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, VARY, X_CONTENT_TYPE_OPTIONS,
+};
+use http::{Response, StatusCode};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::error::ApiError;
+
+/// What a client can ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    Json,
+    Text,
+}
+
+impl Format {
+    /// `?format=` first, then `Accept`, then JSON.
+    pub(crate) fn negotiate(asked: Option<&str>, headers: &HeaderMap) -> Result<Self, ApiError> {
+        match asked {
+            Some("json") => Ok(Self::Json),
+            Some("text") => Ok(Self::Text),
+            Some(other) => Err(ApiError::UnknownFormat(other.to_owned())),
+            None => Ok(Self::accepted(headers)),
+        }
+    }
+
+    /// The better of the two by `Accept` (RFC 9110, 12.5.1); JSON where they are equal.
+    fn accepted(headers: &HeaderMap) -> Self {
+        let quality =
+            |exact, group| accepted_quality(headers, &ACCEPT, &[exact, group, "*/*"]).unwrap_or(0.0);
+        let text = quality("text/plain", "text/*");
+        let json = quality("application/json", "application/*");
+        if text > json { Self::Text } else { Self::Json }
+    }
+}
+
+/// The quality (0 to 1) that a list such as `Accept` gives to the first of `names` that it mentions.
+pub(crate) fn accepted_quality(headers: &HeaderMap, list: &HeaderName, names: &[&str]) -> Option<f32> {
+    let values = headers.get_all(list).iter().filter_map(|v| v.to_str().ok());
+    let entries: Vec<&str> = values.flat_map(|v| v.split(',')).collect();
+    names.iter().find_map(|wanted| {
+        entries.iter().find_map(|entry| {
+            let mut parts = entry.split(';').map(str::trim);
+            parts.next().filter(|name| name.eq_ignore_ascii_case(wanted))?;
+            let q = parts.find_map(|p| p.strip_prefix("q=")).map(|q| q.parse().unwrap_or(0.0));
+            Some(q.unwrap_or(1.0))
+        })
+    })
+}
+
+/// An answer that was written out already: the schema of `T` in the API's description, its bytes here.
+pub(crate) struct Answer<T> {
+    response: Response<Body>,
+    schema: std::marker::PhantomData<fn() -> T>,
+}
+
+impl<T: Serialize + JsonSchema + Send + Sync + 'static> Answer<T> {
+    /// `text` is called only where text is wanted.
+    pub(crate) fn new(format: Format, value: &T, text: impl FnOnce() -> String) -> Result<Self, HttpError> {
+        let (kind, body) = match format {
+            Format::Text => ("text/plain; charset=utf-8", text().into_bytes()),
+            Format::Json => {
+                let json = serde_json::to_vec(value).map_err(|e| ApiError::Failed(e.to_string()))?;
+                ("application/json", json)
+            }
+        };
+        let mut response = Response::new(Body::from(body));
+        harden(response.headers_mut());
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
+        Ok(Self { response, schema: std::marker::PhantomData })
+    }
+
+    /// For an endpoint that answers in more than one shape.
+    pub(crate) fn into_response(self) -> Response<Body> {
+        self.response
+    }
+
+    /// Drops `guard` when hyper has written the answer's head, or the client is gone before.
+    pub(crate) fn when_written<G: Clone + Send + Sync + 'static>(mut self, guard: G) -> Self {
+        self.response.extensions_mut().insert(guard);
+        self
+    }
+}
+
+impl<T: Serialize + JsonSchema + Send + Sync + 'static> HttpResponse for Answer<T> {
+    fn to_result(self) -> Result<Response<Body>, HttpError> {
+        Ok(self.response)
+    }
+
+    fn response_metadata() -> ApiEndpointResponse {
+        HttpResponseOk::<T>::response_metadata()
+    }
+
+    fn status_code(&self) -> StatusCode {
+        self.response.status()
+    }
+}
+
+/// Headers of every answer: no browser may take it for something else, nobody may keep it.
+pub(crate) fn harden(headers: &mut HeaderMap) {
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accept(value: &str) -> Format {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, value.parse().unwrap());
+        Format::negotiate(None, &headers).unwrap()
+    }
+
+    #[test]
+    fn negotiation() {
+        for json in
+            ["*/*", "", "application/json", "text/html,*/*;q=0.8", "text/plain;q=0.5, application/json"]
+        {
+            assert_eq!(accept(json), Format::Json, "{json}");
+        }
+        for text in [
+            "text/plain",
+            "text/*",
+            "text/plain, application/json;q=0.5",
+            "TEXT/PLAIN",
+            "text/plain, */*;q=0.1",
+        ] {
+            assert_eq!(accept(text), Format::Text, "{text}");
+        }
+        assert_eq!(Format::negotiate(Some("text"), &HeaderMap::new()), Ok(Format::Text));
+        assert!(Format::negotiate(Some("xml"), &HeaderMap::new()).is_err());
+    }
+}

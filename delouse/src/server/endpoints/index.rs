@@ -1,0 +1,35 @@
+//! `/`: what can be asked.
+
+use dropshot::{HttpError, Query, RequestContext, endpoint};
+
+use super::{Common, admit_common};
+use crate::server::Context;
+use crate::server::answer::Answer;
+
+/// What can be asked: this document
+///
+/// The OpenAPI description of all endpoints; with `?format=text`, the same in a few lines.
+#[endpoint { method = GET, path = "/" }]
+pub(super) async fn index(
+    request: RequestContext<Context>,
+    query: Query<Common>,
+) -> Result<Answer<serde_json::Value>, HttpError> {
+    let format = admit_common(&request, query)?;
+    let openapi = &request.context().openapi;
+    Answer::new(format, openapi, || summary(openapi, &request.server.local_addr.to_string()))
+}
+
+/// One line an endpoint, ready to be typed.
+fn summary(openapi: &serde_json::Value, address: &str) -> String {
+    let mut text = String::from("delouse: what every task and every thread of this program is doing\n\n");
+    let paths = openapi.get("paths").and_then(serde_json::Value::as_object);
+    for (path, methods) in paths.into_iter().flatten() {
+        for (method, operation) in methods.as_object().into_iter().flatten() {
+            let flags = if method == "get" { "" } else { "-X POST " };
+            let summary = operation.get("summary").and_then(serde_json::Value::as_str).unwrap_or_default();
+            let command = format!("curl {flags}'{address}{path}?format=text'");
+            text.push_str(&format!("{command:<58} {summary}\n"));
+        }
+    }
+    text
+}

@@ -1,0 +1,72 @@
+//! The endpoints: each checks who asks, captures, and hands the model to a rendering.
+
+mod core;
+mod coredump;
+mod elf;
+mod index;
+mod stacktrace;
+
+use dropshot::{ApiDescription, HttpError, Query, RequestContext};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use slog::warn;
+
+use super::Context;
+use super::access;
+use super::answer::Format;
+use super::error::ApiError;
+
+/// What every endpoint takes.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(crate) struct Common {
+    /// `json` (the default) or `text`; over `Accept`.
+    format: Option<String>,
+}
+
+/// All endpoints.
+pub(crate) fn api() -> ApiDescription<Context> {
+    let mut api = ApiDescription::new();
+    let registered = [
+        api.register(index::index),
+        api.register(stacktrace::stacktrace_tokio),
+        api.register(stacktrace::stacktrace_rust),
+        api.register(elf::elf_info),
+        api.register(core::core),
+        api.register(core::core_estimate),
+        api.register(coredump::coredump),
+        api.register(coredump::coredump_by_get),
+    ];
+    debug_assert!(registered.iter().all(Result::is_ok), "{registered:?}");
+    api
+}
+
+/// The OpenAPI document of `api`.
+pub(crate) fn openapi(api: &ApiDescription<Context>) -> serde_json::Value {
+    let version = semver::Version::parse(env!("CARGO_PKG_VERSION")).unwrap_or(semver::Version::new(0, 0, 0));
+    let mut document = api.openapi("delouse", version);
+    document.description("What every task and every thread of this program is doing.");
+    document.json().unwrap_or_default()
+}
+
+/// Whether the client may ask, and the format it wants.
+fn admit(request: &RequestContext<Context>, format: Option<&str>) -> Result<Format, HttpError> {
+    let headers = request.request.headers();
+    access::check(&request.context().settings, headers).map_err(|error| {
+        warn!(request.log, "refused: {error}");
+        HttpError::from(error)
+    })?;
+    Ok(Format::negotiate(format, headers)?)
+}
+
+/// [`admit`] for endpoints that take nothing but the format.
+fn admit_common(request: &RequestContext<Context>, query: Query<Common>) -> Result<Format, HttpError> {
+    admit(request, query.into_inner().format.as_deref())
+}
+
+/// A parameter that an engine or a renderer parses.
+fn parse<T: std::str::FromStr>(
+    value: Option<&str>,
+    error: impl FnOnce(String) -> ApiError,
+) -> Result<Option<T>, ApiError> {
+    value.map(|v| v.parse().map_err(|_| error(v.to_owned()))).transpose()
+}

@@ -1,0 +1,72 @@
+//! `/stacktrace/tokio` and `/stacktrace/rust`: what every task and every thread is doing.
+
+use dropshot::{HttpError, Query, RequestContext, endpoint};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{admit, parse};
+use crate::report::{TasksAnswer, ThreadsAnswer};
+use crate::server::Context;
+use crate::server::answer::Answer;
+use crate::server::error::ApiError;
+use crate::tasks::engine::EngineName;
+use crate::{runtime, threads};
+
+/// Parameters of `/stacktrace/tokio`.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(super) struct TasksQuery {
+    /// `json` (the default) or `text`; over `Accept`.
+    format: Option<String>,
+    /// The engine to use; the best that this build has where it is left out.
+    engine: Option<String>,
+}
+
+/// Every task: its async stack, its state, what it waits for
+#[endpoint { method = GET, path = "/stacktrace/tokio" }]
+pub(super) async fn stacktrace_tokio(
+    request: RequestContext<Context>,
+    query: Query<TasksQuery>,
+) -> Result<Answer<TasksAnswer>, HttpError> {
+    let query = query.into_inner();
+    let format = admit(&request, query.format.as_deref())?;
+    let name: Option<EngineName> = parse(query.engine.as_deref(), ApiError::UnknownEngine)?;
+    let key = format!("/stacktrace/tokio {}", query.engine.as_deref().unwrap_or_default());
+    let server = request.server.clone();
+    let answer = request.context().gate.run(key, move || {
+        let engine = server.private.engines.pick(name);
+        let engine = engine.ok_or_else(|| ApiError::Failed("no engine".to_owned()))?;
+        Ok(TasksAnswer::new(engine.name(), engine.list(&runtime::roots())?))
+    });
+    let answer = answer.await?;
+    Answer::new(format, &*answer, || answer.stacktrace.clone())
+}
+
+/// Parameters of `/stacktrace/rust`.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(super) struct ThreadsQuery {
+    /// `json` (the default) or `text`; over `Accept`.
+    format: Option<String>,
+    /// `true`: text shows every frame; else those of libraries are folded.
+    full: Option<bool>,
+    /// `true`: all threads at one moment, for which they stand still together; else each at its own.
+    consistent: Option<bool>,
+}
+
+/// Every OS thread: its stack, its state, what it runs
+#[endpoint { method = GET, path = "/stacktrace/rust" }]
+pub(super) async fn stacktrace_rust(
+    request: RequestContext<Context>,
+    query: Query<ThreadsQuery>,
+) -> Result<Answer<ThreadsAnswer>, HttpError> {
+    let query = query.into_inner();
+    let format = admit(&request, query.format.as_deref())?;
+    let (full, consistent) = (query.full.unwrap_or(false), query.consistent.unwrap_or(false));
+    let key = format!("/stacktrace/rust full={full} consistent={consistent}");
+    let server = request.server.clone();
+    let capture = move || {
+        let captured = threads::capture::capture(consistent, &server.private.symbols);
+        Ok(ThreadsAnswer::new(captured, full))
+    };
+    let answer = request.context().gate.run(key, capture).await?;
+    Answer::new(format, &*answer, || answer.stacktrace.clone())
+}

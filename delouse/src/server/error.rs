@@ -1,0 +1,136 @@
+//! What goes wrong with a request: each says what happened and what to do.
+
+use std::fmt;
+
+use dropshot::{ErrorStatusCode, HttpError};
+
+use super::answer;
+use crate::snapshot::SnapshotError;
+use crate::tasks::engine::EngineError;
+
+/// Every error an endpoint answers with, in the one shape `{ error_code, message, request_id }`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ApiError {
+    ForeignHost(String),
+    ForeignOrigin(String),
+    CrossSite,
+    WrongToken,
+    BrowserMayNot,
+    Busy { running: String },
+    UnknownFormat(String),
+    UnknownEngine(String),
+    Engine(EngineError),
+    Snapshot(SnapshotError),
+    Failed(String),
+}
+
+impl ApiError {
+    fn status(&self) -> ErrorStatusCode {
+        match self {
+            Self::ForeignHost(_) | Self::ForeignOrigin(_) | Self::CrossSite => ErrorStatusCode::FORBIDDEN,
+            Self::WrongToken => ErrorStatusCode::UNAUTHORIZED,
+            Self::BrowserMayNot => ErrorStatusCode::METHOD_NOT_ALLOWED,
+            Self::Busy { .. } => ErrorStatusCode::TOO_MANY_REQUESTS,
+            Self::UnknownFormat(_) | Self::UnknownEngine(_) => ErrorStatusCode::BAD_REQUEST,
+            Self::Engine(EngineError::NotBuilt(_)) => ErrorStatusCode::NOT_IMPLEMENTED,
+            Self::Snapshot(SnapshotError::Unsupported) => ErrorStatusCode::NOT_IMPLEMENTED,
+            Self::Engine(EngineError::Refused(_)) | Self::Snapshot(_) => ErrorStatusCode::SERVICE_UNAVAILABLE,
+            Self::Failed(_) => ErrorStatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::ForeignHost(_) => "ForeignHost",
+            Self::ForeignOrigin(_) => "ForeignOrigin",
+            Self::CrossSite => "CrossSite",
+            Self::WrongToken => "WrongToken",
+            Self::BrowserMayNot => "BrowserMayNot",
+            Self::Busy { .. } => "Busy",
+            Self::UnknownFormat(_) => "UnknownFormat",
+            Self::UnknownEngine(_) => "UnknownEngine",
+            Self::Engine(EngineError::NotBuilt(_)) => "NotBuilt",
+            Self::Engine(EngineError::Refused(_)) => "Refused",
+            Self::Snapshot(SnapshotError::Unsupported) => "Unsupported",
+            Self::Snapshot(SnapshotError::OverBudget { .. }) => "OverBudget",
+            Self::Snapshot(SnapshotError::NoHeadroom { .. }) => "NoHeadroom",
+            Self::Snapshot(_) => "NoSnapshot",
+            Self::Failed(_) => "Failed",
+        }
+    }
+
+    /// A header that goes with the status, by RFC 9110 and RFC 6750.
+    fn header(&self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::WrongToken => Some(("www-authenticate", "Bearer")),
+            Self::BrowserMayNot => Some(("allow", "POST")),
+            Self::Busy { .. } | Self::Engine(EngineError::Refused(_)) => Some(("retry-after", "1")),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ForeignHost(host) => {
+                write!(
+                    f,
+                    "Host is `{host}`: ask by localhost or a loopback address, as in curl localhost:7132/"
+                )
+            }
+            Self::ForeignOrigin(origin) => write!(f, "Origin is `{origin}`: no web page may ask; use curl"),
+            Self::CrossSite => write!(f, "a web page of another site sent this; use curl"),
+            Self::WrongToken => {
+                write!(f, "this server wants its token: curl -H \"Authorization: Bearer $DELOUSE_TOKEN\" …")
+            }
+            Self::BrowserMayNot => write!(f, "a browser may not end the program; use curl -X POST"),
+            Self::Busy { running } => {
+                write!(
+                    f,
+                    "{running} is being captured; only one capture runs at a time. Ask again in a second"
+                )
+            }
+            Self::UnknownFormat(format) => write!(f, "there is no format `{format}`: use json or text"),
+            Self::UnknownEngine(engine) => {
+                write!(f, "there is no engine `{engine}`: leave it out, or use taskdump")
+            }
+            Self::Engine(error) => write!(f, "{error}"),
+            Self::Snapshot(error @ (SnapshotError::OverBudget { .. } | SnapshotError::NoHeadroom { .. })) => {
+                write!(f, "{error}. To do it all the same, add ?force=true")
+            }
+            Self::Snapshot(error) => write!(f, "{error}"),
+            Self::Failed(what) => write!(f, "delouse failed: {what}. The program is not affected"),
+        }
+    }
+}
+
+impl From<EngineError> for ApiError {
+    fn from(error: EngineError) -> Self {
+        Self::Engine(error)
+    }
+}
+
+impl From<SnapshotError> for ApiError {
+    fn from(error: SnapshotError) -> Self {
+        Self::Snapshot(error)
+    }
+}
+
+impl From<ApiError> for HttpError {
+    fn from(error: ApiError) -> Self {
+        let message = error.to_string();
+        let mut http = Self {
+            status_code: error.status(),
+            error_code: Some(error.code().to_owned()),
+            internal_message: message.clone(),
+            external_message: message,
+            headers: None,
+        };
+        answer::harden(http.headers_mut());
+        if let Some((name, value)) = error.header() {
+            http.headers_mut().insert(name, http::HeaderValue::from_static(value));
+        }
+        http
+    }
+}

@@ -1,0 +1,172 @@
+//! The configuration in force: environment over code over default.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use crate::Config;
+use crate::snapshot::Limits;
+
+const DEFAULT_PORT: u16 = 7132;
+
+/// What the server goes by.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) bind: SocketAddr,
+    pub(crate) token: Option<String>,
+    pub(crate) log: slog::FilterLevel,
+    pub(crate) limits: Limits,
+}
+
+/// Why no server is started.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum SettingsError {
+    /// `DELOUSE=off`: nothing to tell anybody.
+    Off,
+    /// Not an address.
+    BadBind { source: &'static str, value: String },
+    /// Would be open to the network.
+    OpenToNetwork(SocketAddr),
+    /// A header cannot carry it.
+    BadToken,
+}
+
+impl fmt::Display for SettingsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => write!(f, "DELOUSE=off"),
+            Self::BadBind { source, value } => {
+                write!(f, "{source} is `{value}`, which is no address: write 127.0.0.1:{DEFAULT_PORT}")
+            }
+            Self::OpenToNetwork(bind) => write!(
+                f,
+                "{bind} is open to the network and there is no token: set DELOUSE_TOKEN, \
+                 or bind to 127.0.0.1:{}",
+                bind.port()
+            ),
+            Self::BadToken => write!(f, "the token must be printable ASCII without spaces, and not empty"),
+        }
+    }
+}
+
+impl Settings {
+    /// What holds for this process.
+    pub(crate) fn resolve(config: &Config) -> Result<Self, SettingsError> {
+        Self::resolve_with(config, |name| std::env::var(name).ok())
+    }
+
+    fn resolve_with(
+        config: &Config,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, SettingsError> {
+        let off = ["off", "0", "false", "no"];
+        if environment("DELOUSE").is_some_and(|v| off.contains(&v.to_ascii_lowercase().as_str())) {
+            return Err(SettingsError::Off);
+        }
+        let bind = match (environment("DELOUSE_BIND"), &config.bind) {
+            (Some(value), _) => parse_bind("DELOUSE_BIND", &value)?,
+            (None, Some(value)) => parse_bind("the bind address", value)?,
+            (None, None) => SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)),
+        };
+        let token = environment("DELOUSE_TOKEN").or_else(|| config.token.clone());
+        if token.as_ref().is_some_and(|t| t.is_empty() || !t.bytes().all(|b| b.is_ascii_graphic())) {
+            return Err(SettingsError::BadToken);
+        }
+        if token.is_none() && !bind.ip().is_loopback() {
+            return Err(SettingsError::OpenToNetwork(bind));
+        }
+        let log = match environment("DELOUSE_LOG").unwrap_or_default().to_ascii_lowercase().as_str() {
+            "off" | "none" => slog::FilterLevel::Off,
+            "error" => slog::FilterLevel::Error,
+            "info" => slog::FilterLevel::Info,
+            "debug" => slog::FilterLevel::Debug,
+            _ => slog::FilterLevel::Warning,
+        };
+        Ok(Self { bind, token, log, limits: Limits::from_env() })
+    }
+}
+
+/// No resolver is asked: `localhost` is the one name that is known.
+fn parse_bind(source: &'static str, value: &str) -> Result<SocketAddr, SettingsError> {
+    let text = value.trim();
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) => (host, port),
+        None => ("localhost", text),
+    };
+    let bad = || SettingsError::BadBind { source, value: value.to_owned() };
+    let port: u16 = port.parse().map_err(|_| bad())?;
+    let ip: IpAddr = match host.to_ascii_lowercase().as_str() {
+        "localhost" => Ipv4Addr::LOCALHOST.into(),
+        host => host
+            .strip_prefix('[')
+            .and_then(|h| h.strip_suffix(']'))
+            .map_or_else(|| host.parse::<Ipv4Addr>().map(IpAddr::from), |h| h.parse::<IpAddr>())
+            .map_err(|_| bad())?,
+    };
+    Ok(SocketAddr::from((ip, port)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(config: Config, environment: &[(&str, &str)]) -> Result<Settings, SettingsError> {
+        Settings::resolve_with(&config, |name| {
+            environment.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned())
+        })
+    }
+
+    #[test]
+    fn environment_over_code_over_default() {
+        let default = resolve(Config::new(), &[]).unwrap();
+        assert_eq!(default.bind.to_string(), "127.0.0.1:7132");
+        assert_eq!(default.token, None);
+        let code = resolve(Config::new().bind("127.0.0.1:1").token("t"), &[]).unwrap();
+        assert_eq!((code.bind.port(), code.token.as_deref()), (1, Some("t")));
+        let both = resolve(
+            Config::new().bind("127.0.0.1:1").token("t"),
+            &[("DELOUSE_BIND", "[::1]:2"), ("DELOUSE_TOKEN", "u")],
+        );
+        let both = both.unwrap();
+        assert_eq!((both.bind.to_string().as_str(), both.token.as_deref()), ("[::1]:2", Some("u")));
+    }
+
+    #[test]
+    fn every_form_of_an_address() {
+        for (form, meant) in [
+            ("7133", "127.0.0.1:7133"),
+            ("localhost:7133", "127.0.0.1:7133"),
+            ("LOCALHOST:1", "127.0.0.1:1"),
+            ("127.0.0.2:9", "127.0.0.2:9"),
+            ("[::1]:7133", "[::1]:7133"),
+            (" 0 ", "127.0.0.1:0"),
+        ] {
+            assert_eq!(parse_bind("x", form).unwrap().to_string(), meant, "{form}");
+        }
+        for form in ["", "nonsense", "host:1", "127.0.0.1", "127.0.0.1:99999", "::1:7132:x", "[::1]"] {
+            let error = resolve(Config::new(), &[("DELOUSE_BIND", form)]).unwrap_err().to_string();
+            assert!(
+                error.contains(&format!("`{form}`")) && error.contains("write 127.0.0.1:7132"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_network_needs_a_token() {
+        let error = resolve(Config::new().bind("0.0.0.0:7132"), &[]).unwrap_err();
+        assert_eq!(error, SettingsError::OpenToNetwork("0.0.0.0:7132".parse().unwrap()));
+        assert!(error.to_string().contains("set DELOUSE_TOKEN"));
+        assert!(resolve(Config::new().bind("0.0.0.0:7132").token("secret"), &[]).is_ok());
+        for bad in ["", "two words", "tab\t", "ünïcode"] {
+            assert_eq!(resolve(Config::new().token(bad), &[]).unwrap_err(), SettingsError::BadToken);
+        }
+    }
+
+    #[test]
+    fn off_is_off() {
+        for off in ["off", "OFF", "0", "false", "no"] {
+            assert_eq!(resolve(Config::new(), &[("DELOUSE", off)]).unwrap_err(), SettingsError::Off);
+        }
+        assert!(resolve(Config::new(), &[("DELOUSE", "on")]).is_ok());
+    }
+}

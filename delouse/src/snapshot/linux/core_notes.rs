@@ -1,0 +1,175 @@
+//! The notes of a core file: registers, names, files (core(5), Linux `include/uapi/linux/elfcore.h`).
+
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+
+use super::arch::{self, Context};
+use super::page_size;
+use crate::snapshot::{Mapping, Snapshot, Thread};
+
+const NT_PRSTATUS: u32 = 1;
+const NT_FPREGSET: u32 = 2;
+const NT_PRPSINFO: u32 = 3;
+const NT_AUXV: u32 = 6;
+const NT_FILE: u32 = 0x4649_4c45;
+/// The name of our own notes.
+pub(crate) const DELOUSE: &[u8] = b"delouse";
+/// One record of 24 bytes for each thread, also for those without registers: tid (4 bytes, little-endian),
+/// state letter (1), 3 zeroes, name (16, padded with zeroes). No standard note has names of threads, and
+/// gdb shows none for a Linux core.
+pub(crate) const NT_DELOUSE_THREADS: u32 = 1;
+
+/// Everything that the notes tell.
+pub(super) struct Notes<'s> {
+    pub(super) image: &'s dyn Snapshot,
+    pub(super) contexts: &'s [(i32, Context)],
+    /// `/proc/self/auxv`; empty where it cannot be read.
+    pub(super) auxv: &'s [u8],
+    pub(super) pid: i32,
+}
+
+impl Notes<'_> {
+    /// Writes all notes: the same number of bytes each time.
+    pub(super) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        // A debugger takes the first thread for the current one: the main thread, if it is there.
+        let first = self.contexts.iter().position(|&(tid, _)| tid == self.pid).unwrap_or(0);
+        let (before, from_first) = self.contexts.split_at_checked(first).unwrap_or_default();
+        let mut threads = from_first.iter().take(1).chain(before).chain(from_first.iter().skip(1));
+
+        if let Some((tid, context)) = threads.next() {
+            self.write_status(out, *tid, context)?;
+            self.write_process(out)?;
+            self.write_floats(out, context)?;
+        } else {
+            self.write_process(out)?;
+        }
+        for (tid, context) in threads {
+            self.write_status(out, *tid, context)?;
+            self.write_floats(out, context)?;
+        }
+        Ok(())
+    }
+
+    fn write_process(&self, out: &mut dyn Write) -> io::Result<()> {
+        write_note(out, b"CORE", NT_PRPSINFO, &self.process())?;
+        if !self.auxv.is_empty() {
+            write_note(out, b"CORE", NT_AUXV, self.auxv)?;
+        }
+        write_note(out, b"CORE", NT_FILE, &files(self.image.mappings()))?;
+        write_note(out, DELOUSE, NT_DELOUSE_THREADS, &names(self.image.threads()))
+    }
+
+    /// `struct elf_prpsinfo`. The command line is left out: it may hold secrets.
+    fn process(&self) -> Vec<u8> {
+        let main = self.image.threads().iter().find(|thread| thread.tid == self.pid);
+        let name = main.map(|thread| thread.name.as_str()).unwrap_or_default();
+        // SAFETY: only asks.
+        let (uid, gid, parent) = unsafe { (libc::getuid(), libc::getgid(), libc::getppid()) };
+        let mut info = vec![0, b'R', 0, 0, 0, 0, 0, 0];
+        info.extend_from_slice(&0_u64.to_ne_bytes());
+        for id in [uid, gid, self.pid as u32, parent as u32, 0, 0] {
+            info.extend_from_slice(&id.to_ne_bytes());
+        }
+        info.extend_from_slice(&padded::<16>(name));
+        info.extend_from_slice(&padded::<80>(name));
+        info
+    }
+
+    /// `struct elf_prstatus`.
+    fn write_status(&self, out: &mut dyn Write, tid: i32, context: &Context) -> io::Result<()> {
+        // siginfo (3 words), current signal, pending and held signals: none.
+        let mut status = vec![0; 32];
+        // SAFETY: only asks.
+        let parent = unsafe { libc::getppid() };
+        for id in [tid, parent, 0, 0] {
+            status.extend_from_slice(&id.to_ne_bytes());
+        }
+        let thread = self.image.threads().binary_search_by_key(&tid, |thread| thread.tid).ok();
+        let cpu = thread.and_then(|place| self.image.threads().get(place)?.cpu).unwrap_or_default();
+        status.extend_from_slice(&cpu.as_secs().to_ne_bytes());
+        status.extend_from_slice(&u64::from(cpu.subsec_micros()).to_ne_bytes());
+        // System time (counted above), times of children.
+        status.resize(status.len() + 48, 0);
+        for register in context.general {
+            status.extend_from_slice(&register.to_ne_bytes());
+        }
+        // Floating-point registers are valid; padding.
+        status.extend_from_slice(&1_u64.to_le_bytes());
+        write_note(out, b"CORE", NT_PRSTATUS, &status)
+    }
+
+    /// Floating-point and vector registers, which lie on the thread's stack in the image.
+    fn write_floats(&self, out: &mut dyn Write, context: &Context) -> io::Result<()> {
+        let mut extended = vec![0; context.extended_len as usize];
+        self.image.read(context.extended, &mut extended);
+        if let Some(floats) = arch::float_registers(&extended) {
+            write_note(out, b"CORE", NT_FPREGSET, &floats)?;
+        }
+        if let Some((kind, registers)) = arch::extended_registers(extended) {
+            write_note(out, b"LINUX", kind, &registers)?;
+        }
+        Ok(())
+    }
+}
+
+/// `NT_FILE`: count, page size, then start, end and offset (in pages) of each file mapping, then the names.
+fn files(mappings: &[Mapping]) -> Vec<u8> {
+    let mapped = || {
+        mappings.iter().filter_map(|mapping| {
+            let path = mapping.path.as_ref()?.as_os_str().as_bytes();
+            path.starts_with(b"/").then_some((mapping, path))
+        })
+    };
+    let page = page_size() as u64;
+    let mut note = Vec::new();
+    for number in [mapped().count() as u64, page] {
+        note.extend_from_slice(&number.to_ne_bytes());
+    }
+    for (mapping, _) in mapped() {
+        for number in [mapping.range.start, mapping.range.end, mapping.offset / page] {
+            note.extend_from_slice(&number.to_ne_bytes());
+        }
+    }
+    for (_, path) in mapped() {
+        note.extend_from_slice(path);
+        note.push(0);
+    }
+    note
+}
+
+fn names(threads: &[Thread]) -> Vec<u8> {
+    let mut note = Vec::with_capacity(threads.len() * 24);
+    for thread in threads {
+        note.extend_from_slice(&thread.tid.to_le_bytes());
+        let state = thread.state.and_then(|state| u8::try_from(state).ok()).unwrap_or(0);
+        note.extend_from_slice(&[state, 0, 0, 0]);
+        note.extend_from_slice(&padded::<16>(&thread.name));
+    }
+    note
+}
+
+/// A name in a field that ends with at least one zero.
+fn padded<const N: usize>(name: &str) -> [u8; N] {
+    let mut field = [0; N];
+    for (to, from) in field.iter_mut().take(N - 1).zip(name.bytes()) {
+        *to = from;
+    }
+    field
+}
+
+/// Name and contents are each padded to 4 bytes (elf(5)).
+fn write_note(out: &mut dyn Write, name: &[u8], kind: u32, contents: &[u8]) -> io::Result<()> {
+    let too_large = |_| io::Error::from(io::ErrorKind::FileTooLarge);
+    let name_len = u32::try_from(name.len() + 1).map_err(too_large)?;
+    let contents_len = u32::try_from(contents.len()).map_err(too_large)?;
+    for number in [name_len, contents_len, kind] {
+        out.write_all(&number.to_ne_bytes())?;
+    }
+    const ZEROES: [u8; 4] = [0; 4];
+    let padding = |len: u32| ZEROES.get(..(len.next_multiple_of(4) - len) as usize).unwrap_or_default();
+    out.write_all(name)?;
+    out.write_all(&[0])?;
+    out.write_all(padding(name_len))?;
+    out.write_all(contents)?;
+    out.write_all(padding(contents_len))
+}

@@ -1,0 +1,109 @@
+//! Where the search for tasks starts: the runtimes and main futures that the program told us of.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::runtime::Handle;
+
+/// Something that the program told us of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Root {
+    /// A `tokio::runtime::Handle` lies at that address.
+    Handle {
+        /// Of the handle itself, which must stay where it is.
+        address: u64,
+    },
+    /// A future that no runtime lists: the one that `block_on` drives.
+    Future {
+        /// Of the pinned future.
+        address: u64,
+        /// Of its `<F as Future>::poll`, whose first argument tells the type.
+        poll: u64,
+    },
+}
+
+/// Runtimes and main futures, in the order of their registration.
+#[derive(Debug, Clone)]
+pub(crate) struct Roots {
+    runtimes: Vec<Registration>,
+    mains: Vec<MainFuture>,
+    next: usize,
+}
+
+/// One registered runtime.
+#[derive(Debug, Clone)]
+struct Registration {
+    key: usize,
+    handle: Handle,
+}
+
+/// The future that `block_on` drives, by the address that it is pinned at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MainFuture {
+    /// Where the future lies.
+    pub(crate) address: usize,
+    /// Address of `<F as Future>::poll`: leads to F in the debug information.
+    pub(crate) poll: usize,
+    /// The type's name, as `std::any::type_name` gives it.
+    pub(crate) type_name: &'static str,
+}
+
+impl MainFuture {
+    /// `future` must stay where it is until it is unregistered.
+    pub(crate) fn new<F: Future>(future: &F) -> Self {
+        let poll: fn(Pin<&mut F>, &mut Context<'_>) -> Poll<F::Output> = F::poll;
+        Self {
+            address: std::ptr::from_ref(future).addr(),
+            poll: poll as usize,
+            type_name: std::any::type_name::<F>(),
+        }
+    }
+}
+
+impl Roots {
+    pub(crate) const fn new() -> Self {
+        Self { runtimes: Vec::new(), mains: Vec::new(), next: 0 }
+    }
+
+    /// Returns the key to remove it by. A runtime that is known already is not listed twice, but counted.
+    pub(crate) fn add_runtime(&mut self, handle: &Handle) -> usize {
+        let key = self.next;
+        self.next += 1;
+        self.runtimes.push(Registration { key, handle: handle.clone() });
+        key
+    }
+
+    pub(crate) fn remove_runtime(&mut self, key: usize) {
+        self.runtimes.retain(|r| r.key != key);
+    }
+
+    pub(crate) fn add_main(&mut self, main: MainFuture) {
+        self.mains.push(main);
+    }
+
+    /// Removes one registration of `main`.
+    pub(crate) fn remove_main(&mut self, main: MainFuture) {
+        if let Some(at) = self.mains.iter().rposition(|m| *m == main) {
+            self.mains.remove(at);
+        }
+    }
+
+    /// Each runtime once.
+    pub(crate) fn runtimes(&self) -> Vec<&Handle> {
+        let mut seen = std::collections::HashSet::new();
+        self.runtimes.iter().map(|r| &r.handle).filter(|h| seen.insert(h.id())).collect()
+    }
+
+    /// The same as addresses, for a snapshot of ourselves that is taken while `self` stays where it is.
+    pub(crate) fn addresses(&self) -> Vec<Root> {
+        let handle = |handle: &Handle| Root::Handle { address: std::ptr::from_ref(handle).addr() as u64 };
+        let main =
+            |main: &MainFuture| Root::Future { address: main.address as u64, poll: main.poll as u64 };
+        self.runtimes().into_iter().map(handle).chain(self.mains.iter().map(main)).collect()
+    }
+
+    pub(crate) fn mains(&self) -> &[MainFuture] {
+        &self.mains
+    }
+}

@@ -1,0 +1,334 @@
+//! The fallback engine: tokio's own [`Handle::dump`](tokio::runtime::Handle::dump).
+//!
+//! It polls every task once more in a tracing mode, and it is known to hang programs (tokio 1.54):
+//! - more than 128 runnable tasks: `steal_all` loops for ever;
+//! - a worker that does not come to the barrier within 250 ms: the others wait for it without a bound;
+//! - a `dump()` that is dropped half-way leaves `trace_requested` set, and every later one hangs.
+//!
+//! So nothing is asked while queues are long or a worker does not answer, a dump once begun is never
+//! dropped, and while one has not come back no other is begun. That makes the hangs rare; it cannot
+//! exclude them.
+
+/// Where tokio has no task dump, or was built without.
+#[cfg(not(all(
+    feature = "taskdump",
+    tokio_unstable,
+    target_os = "linux",
+    any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64", target_arch = "s390x")
+)))]
+mod engine {
+    use crate::tasks::engine::{Engine, EngineError, EngineName, TaskList};
+    use crate::tasks::roots::Roots;
+
+    /// See the module.
+    #[derive(Default)]
+    pub(crate) struct Taskdump;
+
+    const SETTING: &str = "this build cannot list tasks. Add the feature to Cargo.toml:\n\n    \
+        [dependencies]\n    delouse = { version = \"0.2\", features = [\"taskdump\"] }\n\n\
+        and the flag to .cargo/config.toml:\n\n    \
+        [build]\n    rustflags = [\"--cfg\", \"tokio_unstable\"]\n\n\
+        then build again. (tokio's task dump exists on Linux only: x86, x86_64, aarch64, s390x.)";
+
+    impl Engine for Taskdump {
+        fn name(&self) -> EngineName {
+            EngineName::Taskdump
+        }
+
+        fn list(&self, _: &Roots) -> Result<TaskList, EngineError> {
+            Err(EngineError::NotBuilt(SETTING))
+        }
+    }
+}
+
+#[cfg(all(
+    feature = "taskdump",
+    tokio_unstable,
+    target_os = "linux",
+    any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64", target_arch = "s390x")
+))]
+mod engine {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::{Arc, mpsc};
+    use std::task::Poll;
+    use std::time::{Duration, Instant};
+
+    use tokio::runtime::{Dump, Handle, RuntimeFlavor, RuntimeMetrics};
+
+    use crate::snapshot::Capture;
+    use crate::tasks::engine::{Engine, EngineError, EngineName, TaskList};
+    use crate::tasks::roots::Roots;
+    use crate::tasks::{Frame, Origin, Task, TaskKind};
+
+    /// How long the thread of a current_thread runtime may take to poll a new task.
+    const PING: Duration = Duration::from_millis(250);
+    /// How long a worker may take to show that it runs. Who is slower than that may well miss the dump's
+    /// barrier, which waits 250 ms.
+    const WORKER_PING: Duration = Duration::from_millis(50);
+    /// How long a dump may take. Its own barrier gives up after 250 ms; 100,000 tasks take half a second.
+    const DEADLINE: Duration = Duration::from_millis(1200);
+    /// `steal_all` hangs above 128 runnable tasks.
+    const MAX_QUEUED: usize = 64;
+
+    /// See the module.
+    #[derive(Default)]
+    pub(crate) struct Taskdump {
+        pending: Arc<Pending>,
+    }
+
+    /// Dumps that were begun and have not come back.
+    #[derive(Default)]
+    struct Pending(AtomicU64);
+
+    impl Engine for Taskdump {
+        fn name(&self) -> EngineName {
+            EngineName::Taskdump
+        }
+
+        fn list(&self, roots: &Roots) -> Result<TaskList, EngineError> {
+            let begun = Instant::now();
+            let runtimes = roots.runtimes();
+            if runtimes.is_empty() {
+                return refuse("no runtime is known: use #[delouse::main], or delouse::register(&handle)");
+            }
+            let mut list = TaskList::default();
+            for (number, handle) in runtimes.into_iter().enumerate() {
+                let runtime = handle.name().map_or_else(|| number.to_string(), str::to_owned);
+                let dump = self.dump(handle, &mut list.capture)?;
+                list.tasks.extend(dump.into_iter().map(|t| Task { runtime: Some(runtime.clone()), ..t }));
+            }
+            list.tasks.extend(roots.mains().iter().map(|main| Task {
+                stack: vec![Frame {
+                    function: main.type_name.replace("::{{closure}}", ""),
+                    file: None,
+                    line: None,
+                    origin: Origin::User,
+                    children: Vec::new(),
+                }],
+                ..blank(0, TaskKind::Main)
+            }));
+            list.tasks.sort_by_key(|t| t.id);
+            list.capture = Capture {
+                total_us: micros(begun),
+                consistent: false,
+                notes: vec![
+                    "tokio's task dump cannot see inside main's future, LocalSet children, or a task that \
+                     runs right now; futures of other crates than tokio have an empty trace"
+                        .to_owned(),
+                ],
+                ..list.capture
+            };
+            Ok(list)
+        }
+    }
+
+    impl Taskdump {
+        fn dump(&self, handle: &Handle, capture: &mut Capture) -> Result<Vec<Task>, EngineError> {
+            if self.pending.0.load(Ordering::Acquire) > 0 {
+                return refuse(
+                    "tokio's task dump was asked before and has not come back: the runtime may stand \
+                     still because of it. Try /stacktrace/rust",
+                );
+            }
+            let metrics = handle.metrics();
+            check_queues(&metrics)?;
+            let (reply, answer) = mpsc::sync_channel(1);
+            let asked = Instant::now();
+            match handle.runtime_flavor() {
+                RuntimeFlavor::CurrentThread => self.ask_inside(handle, reply)?,
+                _ => {
+                    check_workers(&metrics)?;
+                    self.ask_outside(handle, reply)?;
+                }
+            }
+            match answer.recv_timeout(DEADLINE) {
+                // Reading symbols takes longer than the dump: it is done here, not in the deadline's time.
+                Ok((dump, own)) => {
+                    capture.pause_us += micros(asked);
+                    Ok(tasks(&dump, own))
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) => refuse(&format!(
+                    "tokio's task dump did not come back within {DEADLINE:?}; it is not asked again until \
+                     it does. Try /stacktrace/rust"
+                )),
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    refuse("tokio's task dump panicked (tokio issue 8391), or its runtime is shutting down")
+                }
+            }
+        }
+
+        /// A multi-threaded runtime answers from any thread, in its own time: so in a thread of its own.
+        fn ask_outside(&self, handle: &Handle, reply: Reply) -> Result<(), EngineError> {
+            let (handle, pending) = (handle.clone(), self.pending.begin());
+            let thread = std::thread::Builder::new().name("delouse-dump".to_owned());
+            let spawned = thread.spawn(move || {
+                let _pending = pending;
+                let Ok(runtime) = tokio::runtime::Builder::new_current_thread().build() else { return };
+                let _gone = reply.send((runtime.block_on(handle.dump()), None));
+            });
+            spawned.map(drop).or_else(|error| refuse(&format!("no thread for tokio's task dump: {error}")))
+        }
+
+        /// A current_thread runtime answers only to one of its own tasks. That task is also the ping: when
+        /// it was not polled in time, it is withdrawn.
+        fn ask_inside(&self, handle: &Handle, reply: Reply) -> Result<(), EngineError> {
+            let (polled, first_poll) = mpsc::sync_channel(1);
+            let (inner, pending) = (handle.clone(), Arc::clone(&self.pending));
+            let task = handle.spawn(async move {
+                let _late = polled.send(());
+                let _pending = pending.begin();
+                let mut dump = Box::pin(inner.dump());
+                // A panic in here must not shut down a runtime with `unhandled_panic = "shutdown_runtime"`.
+                let dump = std::future::poll_fn(|context| {
+                    match catch_unwind(AssertUnwindSafe(|| dump.as_mut().poll(context))) {
+                        Ok(poll) => poll.map(Some),
+                        Err(_) => Poll::Ready(None),
+                    }
+                });
+                if let Some(dump) = dump.await {
+                    let _gone = reply.send((dump, Some(tokio::task::id())));
+                }
+            });
+            if first_poll.recv_timeout(PING).is_ok() {
+                return Ok(());
+            }
+            task.abort();
+            refuse(&format!(
+                "the current_thread runtime did not answer within {PING:?}: its thread is blocked, or busy \
+                 in one poll. Try /stacktrace/rust"
+            ))
+        }
+    }
+
+    /// The dump, and the id of the task that asked for it: that one is ours.
+    type Reply = mpsc::SyncSender<(Dump, Option<tokio::task::Id>)>;
+
+    impl Pending {
+        fn begin(self: &Arc<Self>) -> PendingGuard {
+            self.0.fetch_add(1, Ordering::AcqRel);
+            PendingGuard(Arc::clone(self))
+        }
+    }
+
+    struct PendingGuard(Arc<Pending>);
+
+    impl Drop for PendingGuard {
+        fn drop(&mut self) {
+            self.0.0.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    fn micros(since: Instant) -> u64 {
+        u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    fn refuse<T>(reason: &str) -> Result<T, EngineError> {
+        Err(EngineError::Refused(reason.to_owned()))
+    }
+
+    fn check_queues(metrics: &RuntimeMetrics) -> Result<(), EngineError> {
+        let local: usize = (0..metrics.num_workers()).map(|w| metrics.worker_local_queue_depth(w)).sum();
+        let queued = local + metrics.global_queue_depth();
+        if queued > MAX_QUEUED {
+            return refuse(&format!(
+                "{queued} tasks wait for a worker: above 128, tokio's task dump hangs the runtime, so it is \
+                 not asked above {MAX_QUEUED}. Try again, or /stacktrace/rust"
+            ));
+        }
+        Ok(())
+    }
+
+    /// A worker answers the ping by being parked, or by having polled since.
+    ///
+    /// `worker_park_unpark_count` is even while the worker is awake; `worker_poll_count` is brought up to
+    /// date when the worker parks and at its maintenance, every 61 polls (tokio's `event_interval`).
+    fn check_workers(metrics: &RuntimeMetrics) -> Result<(), EngineError> {
+        let sign = |w| (metrics.worker_park_unpark_count(w), metrics.worker_poll_count(w));
+        let awake = |w: &usize| metrics.worker_park_unpark_count(*w).is_multiple_of(2);
+        let first: Vec<_> =
+            (0..metrics.num_workers()).filter(awake).map(|worker| (worker, sign(worker))).collect();
+        let mut silent = first;
+        let begun = Instant::now();
+        while !silent.is_empty() {
+            if begun.elapsed() > WORKER_PING {
+                return refuse(&format!(
+                    "{} of {} workers did not answer within {WORKER_PING:?}: blocked, or busy in one poll. \
+                     tokio's task dump would stop the others, so it is not asked. Try /stacktrace/rust",
+                    silent.len(),
+                    metrics.num_workers()
+                ));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+            silent.retain(|(worker, before)| sign(*worker) == *before);
+        }
+        Ok(())
+    }
+
+    fn blank(id: u64, kind: TaskKind) -> Task {
+        Task {
+            id,
+            kind,
+            runtime: None,
+            state: None,
+            spawned_at: None,
+            stack: Vec::new(),
+            waits_on: Vec::new(),
+            trace: None,
+        }
+    }
+
+    fn tasks(dump: &Dump, own: Option<tokio::task::Id>) -> Vec<Task> {
+        let shown = dump.tasks().iter().filter(|task| Some(task.id()) != own);
+        shown
+            .map(|task| {
+                let mut stack = Vec::new();
+                for backtrace in task.trace().resolve_backtraces() {
+                    let frames: Vec<_> = backtrace.frames().collect();
+                    let symbols =
+                        frames.iter().rev().flat_map(|f| f.symbols().collect::<Vec<_>>().into_iter().rev());
+                    merge(&mut stack, symbols.map(frame));
+                }
+                let trace = Some(task.trace().to_string()).filter(|text| !text.is_empty());
+                Task { stack, trace, ..blank(id_number(task.id()), TaskKind::Task) }
+            })
+            .collect()
+    }
+
+    /// `Id` shows its number in no other way.
+    fn id_number(id: tokio::task::Id) -> u64 {
+        id.to_string().parse().unwrap_or_default()
+    }
+
+    fn frame(symbol: &tokio::runtime::dump::BacktraceSymbol) -> Frame {
+        let name = symbol.name_demangled().unwrap_or("?");
+        // Legacy mangling ends in a hash: `::h` and sixteen hexadecimal digits.
+        let function = match name.rsplit_once("::h") {
+            Some((name, hash)) if hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit()) => name,
+            _ => name,
+        };
+        let file = symbol.filename().map(|f| f.to_string_lossy().into_owned());
+        Frame {
+            function: function.to_owned(),
+            origin: file.as_deref().map_or(Origin::User, Origin::of_file),
+            file,
+            line: symbol.lineno(),
+            children: Vec::new(),
+        }
+    }
+
+    /// Adds one path from the root to a leaf to a forest that shares what paths have in common.
+    fn merge(mut level: &mut Vec<Frame>, path: impl Iterator<Item = Frame>) {
+        for frame in path {
+            let same =
+                |f: &Frame| f.function == frame.function && f.file == frame.file && f.line == frame.line;
+            let at = level.iter().position(same).unwrap_or_else(|| {
+                level.push(frame);
+                level.len() - 1
+            });
+            level = &mut level[at].children;
+        }
+    }
+}
+
+pub(crate) use engine::Taskdump;

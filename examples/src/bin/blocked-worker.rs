@@ -1,0 +1,40 @@
+//! A worker that is blocked for ever: a task takes a `std` mutex that another thread never gives back.
+//!
+//! ```text
+//! cargo run --features debug --bin blocked-worker
+//! curl -s localhost:7132/stacktrace/tokio
+//! ```
+//!
+//! tokio's own task dump would stop the healthy workers as well, so delouse does not ask it, and says which
+//! worker does not answer. `/stacktrace/rust` will show the blocked thread's stack once its engine is built.
+
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+#[delouse::main(worker_threads = 2)]
+async fn main() {
+    let ledger = Arc::new(Mutex::new(0));
+    let (held, wait) = mpsc::channel();
+    let theirs = Arc::clone(&ledger);
+    std::thread::spawn(move || {
+        let _balance = theirs.lock();
+        let _gone = held.send(());
+        loop {
+            std::thread::park();
+        }
+    });
+    let _held = wait.recv();
+
+    tokio::spawn(book(ledger));
+    loop {
+        println!("still serving");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// An async function that blocks its thread: the bug.
+async fn book(ledger: Arc<Mutex<i64>>) {
+    if let Ok(mut balance) = ledger.lock() {
+        *balance += 1;
+    }
+}

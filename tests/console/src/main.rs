@@ -1,0 +1,26 @@
+//! delouse and tokio-console in one program.
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+fn main() {
+    // A free port, told to the test: the console cannot be asked which one it took.
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    let Ok(address) = free else { return };
+    console_subscriber::Builder::default().server_addr(address).init();
+    println!("console on {address}");
+    run();
+}
+
+#[delouse::main]
+async fn run() {
+    let heart = tokio::spawn(beat());
+    let _forever = heart.await;
+}
+
+async fn beat() {
+    loop {
+        println!("beat");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}

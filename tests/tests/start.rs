@@ -1,0 +1,159 @@
+//! How the server comes up, and how it does not: nothing of it ends or delays the program.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by it")]
+
+use std::net::{TcpListener, TcpStream};
+use std::process::Command;
+
+use delouse_tests::{Program, program, request};
+
+fn heartbeat(environment: &[(&str, &str)]) -> Program {
+    let mut command = program!("example-heartbeat");
+    command.envs(environment.iter().copied());
+    let program = Program::start(command);
+    program.printed("heartbeat 1");
+    program
+}
+
+#[test]
+fn a_taken_port_is_no_failure() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let program = heartbeat(&[("DELOUSE_BIND", &address.to_string())]);
+    program.complained(&format!("{address} is taken; using a free port instead"));
+    assert_ne!(program.address(), address);
+    assert_eq!(program.get("/").status, 200);
+}
+
+/// Whether this user may listen on ports below 1024.
+fn may_bind_low_ports() -> bool {
+    TcpListener::bind("127.0.0.1:1").is_ok()
+}
+
+#[test]
+fn no_permission_to_bind_is_no_failure() {
+    let mut command = if may_bind_low_ports() {
+        // As somebody else, who may not.
+        let Ok(true) = Command::new("setpriv").arg("--version").output().map(|o| o.status.success()) else {
+            println!("skipped: no setpriv to give up the right to bind");
+            return;
+        };
+        // A copy that anybody may read: the build directory need not be open to others.
+        let copy = std::env::temp_dir().join(format!("delouse-heartbeat-{}", std::process::id()));
+        std::fs::copy(env!("CARGO_BIN_EXE_example-heartbeat"), &copy).unwrap();
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all"]).arg(copy);
+        command.current_dir("/");
+        command
+    } else {
+        program!("example-heartbeat")
+    };
+    command.env("DELOUSE_BIND", "127.0.0.1:1");
+    let program = Program::start(command);
+    program.printed("heartbeat 1");
+    program.complained("127.0.0.1:1 is not allowed to this user; using a free port instead");
+    assert_eq!(program.get("/").status, 200);
+    let _only_ours =
+        std::fs::remove_file(std::env::temp_dir().join(format!("delouse-heartbeat-{}", std::process::id())));
+}
+
+#[test]
+fn off_is_off() {
+    let program = heartbeat(&[("DELOUSE", "off")]);
+    program.printed("heartbeat 2");
+    assert_eq!(program.stderr(), Vec::<String>::new());
+    let threads = std::fs::read_dir(format!("/proc/{}/task", program.pid())).unwrap();
+    for thread in threads {
+        let name = std::fs::read_to_string(thread.unwrap().path().join("comm")).unwrap();
+        assert!(!name.starts_with("delouse"), "{name}");
+    }
+}
+
+#[test]
+fn the_network_needs_a_token() {
+    let program = heartbeat(&[("DELOUSE_BIND", "0.0.0.0:0")]);
+    let line = program.complained("not started");
+    assert!(
+        line.contains("0.0.0.0:0 is open to the network") && line.contains("set DELOUSE_TOKEN"),
+        "{line}"
+    );
+    program.printed("heartbeat 2");
+
+    let program = heartbeat(&[("DELOUSE_BIND", "0.0.0.0:0"), ("DELOUSE_TOKEN", "t0ken")]);
+    let address = format!("127.0.0.1:{}", program.address().port()).parse().unwrap();
+    assert_eq!(request("GET", address, "/", &[]).status, 401);
+    assert_eq!(request("GET", address, "/", &[("authorization", "Bearer t0ken")]).status, 200);
+}
+
+#[test]
+fn nonsense_is_told_and_the_program_runs() {
+    let program = heartbeat(&[("DELOUSE_BIND", "over there")]);
+    let line = program.complained("not started");
+    assert!(
+        line.contains("DELOUSE_BIND is `over there`, which is no address: write 127.0.0.1:7132"),
+        "{line}"
+    );
+    program.printed("heartbeat 2");
+}
+
+#[test]
+fn the_log_has_the_level_that_the_user_sets() {
+    let quiet = heartbeat(&[]);
+    assert_eq!(quiet.get_with("/", &[("host", "evil")]).status, 403);
+    quiet.complained("warning: refused");
+    assert!(!quiet.stderr().iter().any(|line| line.contains("info: ")), "{:?}", quiet.stderr());
+    let chatty = heartbeat(&[("DELOUSE_LOG", "info")]);
+    assert_eq!(chatty.get("/").status, 200);
+    chatty.complained("info: request completed");
+    let silent = heartbeat(&[("DELOUSE_LOG", "off")]);
+    assert_eq!(silent.get_with("/", &[("host", "evil")]).status, 403);
+    assert_eq!(silent.get("/").status, 200);
+    assert_eq!(silent.stderr().len(), 1, "only where it listens: {:?}", silent.stderr());
+}
+
+#[test]
+fn stderr_that_nobody_reads_delays_nothing() {
+    let mut command = program!("runtimes");
+    // A pipe that is full from the start: whoever writes to it stands still.
+    let (unread, mut full) = std::io::pipe().unwrap();
+    // What a pipe holds on Linux (pipe(7)): this much goes in without blocking, and no byte more.
+    std::io::Write::write_all(&mut full, &[0; 65536]).unwrap();
+    let status = command.arg("attribute").env("DELOUSE_BIND", "127.0.0.1:0").stderr(full).status().unwrap();
+    assert!(status.success());
+    drop(unread);
+}
+
+#[test]
+fn runtimes_without_the_attribute() {
+    for how in ["by_hand", "several"] {
+        let mut command = program!("runtimes");
+        command.arg(how);
+        let program = Program::start(command);
+        let address = program.printed("init said ").rsplit(' ').next().unwrap().to_owned();
+        assert_eq!(address, format!("Some({})", program.address()), "what init returns is what is printed");
+        program.printed("ready");
+        if cfg!(all(tokio_unstable, feature = "taskdump")) {
+            let mut response = program.get("/stacktrace/tokio");
+            while response.status == 503 {
+                // Too busy a machine for tokio's task dump.
+                response = program.get("/stacktrace/tokio");
+            }
+            let text = response.stacktrace();
+            let expected: &[&str] =
+                if how == "several" { &["first_task", "second_task"] } else { &["first_task"] };
+            for task in expected {
+                assert!(text.contains(task), "{how}: {text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_server_ends_with_main() {
+    let mut command = program!("runtimes");
+    command.arg("attribute");
+    let mut program = Program::start(command);
+    let address = program.address();
+    program.printed("main's body is over");
+    assert!(TcpStream::connect(address).is_err(), "the port is free again");
+    assert!(program.wait().success());
+}

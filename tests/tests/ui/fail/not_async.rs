@@ -1,0 +1,4 @@
+#[delouse::main]
+fn not_async() {}
+
+fn main() {}

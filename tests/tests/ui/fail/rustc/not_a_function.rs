@@ -1,0 +1,7 @@
+#[delouse::main]
+struct NotAFunction;
+
+#[delouse::main]
+async fn no_body();
+
+fn main() {}

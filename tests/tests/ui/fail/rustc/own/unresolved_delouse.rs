@@ -1,0 +1,4 @@
+#[delouse::main(delouse = "nowhere")]
+async fn main() {
+    println!("ready");
+}

@@ -1,0 +1,6 @@
+#[delouse::main]
+async unsafe fn needs_unsafe() {}
+
+fn main() {
+    needs_unsafe();
+}

@@ -1,0 +1,4 @@
+#[delouse::main(crate = "nowhere")]
+async fn main() {
+    println!("ready");
+}
