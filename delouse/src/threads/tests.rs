@@ -289,7 +289,7 @@ fn the_zoo_is_classified() {
 
 /// The same animals in this very process, where delouse can ask them.
 #[path = "../../../tests/src/bin/threads_zoo.rs"]
-#[allow(unreachable_pub)]
+#[allow(unreachable_pub, unsafe_code, reason = "a program of its own as well, which calls libc")]
 mod live_zoo;
 
 const LIVE: &str = "DELOUSE_TEST_LIVE_ZOO";
