@@ -296,10 +296,7 @@ impl Round<'_> {
                 Ok(()) => {
                     slot.announce(self.generation);
                     entry.slot = Ok(slot);
-                    if sys::tgkill(self.pid, entry.tid, self.signal).is_err() && slot.revoke(self.generation)
-                    {
-                        entry.slot = Err(Unavailable::Exited);
-                    }
+                    entry.ask(self.pid, self.signal, self.generation);
                 }
                 Err(reason) => {
                     blocked |= reason == Unavailable::SignalBlocked;
