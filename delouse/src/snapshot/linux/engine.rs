@@ -8,9 +8,10 @@ use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::arch::{Context, RT_SIGTIMEDWAIT};
+use super::arch::Context;
+use super::examine::{can_be_asked, thread, why_silent};
 use super::memory::OwnMemory;
-use super::proc::{self, Stat, mask_has};
+use super::proc::{self, Stat};
 use super::slots::{Content, Slot, State, TABLE, Table};
 use super::{signal, sys};
 use crate::snapshot::{SnapshotError, StackCopy, Thread, Unavailable};
@@ -389,8 +390,6 @@ impl Round<'_> {
 
     /// Makes threads of the entries. After the window.
     fn collect(&self, pause: u64) -> Captured {
-        // SAFETY: only asks.
-        let ticks = u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).unwrap_or(100);
         let mut threads = Vec::with_capacity(self.known.len());
         let mut contexts = Vec::with_capacity(self.known.len());
         let mut notes = Vec::new();
@@ -418,14 +417,8 @@ impl Round<'_> {
                     }
                 }
             }
-            threads.push(Thread {
-                tid: entry.tid,
-                name: entry.stat.map(|stat| stat.name()).unwrap_or_default(),
-                state: entry.stat.map(|stat| char::from(stat.state)),
-                cpu: entry.stat.map(|stat| stat.cpu(ticks)),
-                registers: content.map(|content| content.context.registers()),
-                stack,
-            });
+            let registers = content.map(|content| content.context.registers());
+            threads.push(Thread { registers, stack, ..thread(entry.tid, entry.stat) });
         }
         threads.sort_by_key(|thread| thread.tid);
         contexts.sort_by_key(|&(tid, _)| tid);
@@ -447,68 +440,4 @@ impl Round<'_> {
                 .sum(),
         }
     }
-}
-
-/// Whether a signal would reach the thread's handler, as far as `/proc` tells.
-fn can_be_asked(tid: i32, stat: Option<&Stat>, signal: i32) -> Result<(), Unavailable> {
-    let Some(stat) = stat else { return Err(Unavailable::Exited) };
-    match stat.state {
-        b'Z' | b'X' => return Err(Unavailable::Exited),
-        b'T' | b't' => return Err(Unavailable::Stopped),
-        _ => {}
-    }
-    if stat.blocks(tid, signal) != Some(false) {
-        return Err(Unavailable::SignalBlocked);
-    }
-    // While it waits, the signals that it waits for are not blocked.
-    if stat.state == b'S' && waits_for_signal(tid, signal) {
-        return Err(Unavailable::SigWait);
-    }
-    Ok(())
-}
-
-/// Whether the thread is in `sigwait` or its kin for `signal`.
-fn waits_for_signal(tid: i32, signal: i32) -> bool {
-    let mut buf = [0; 256];
-    let Ok(text) = proc::read_of_thread(tid, c"syscall", &mut buf) else { return false };
-    let Some((RT_SIGTIMEDWAIT, set)) = proc::parse_syscall(text) else { return false };
-    let mut mask = [0; 8];
-    let read = OwnMemory::open().map_or(0, |memory| memory.read(set, &mut mask));
-    // Its set cannot be read: better one stack less than a signal that it takes for its own.
-    read < mask.len() || mask_has(u64::from_le_bytes(mask), signal)
-}
-
-/// Why a thread has not answered yet.
-fn why_silent(pid: i32, tid: i32) -> Unavailable {
-    if sys::tgkill(pid, tid, 0).is_err() {
-        return Unavailable::Exited;
-    }
-    match Stat::read(tid).map(|stat| stat.state) {
-        None | Some(b'Z' | b'X') => Unavailable::Exited,
-        Some(b'T' | b't') => Unavailable::Stopped,
-        Some(b'D') => Unavailable::Uninterruptible,
-        Some(_) => Unavailable::NoAnswer,
-    }
-}
-
-/// Names and states of all threads, without asking any of them.
-pub(super) fn list() -> Result<Vec<Thread>, SnapshotError> {
-    // SAFETY: only asks.
-    let ticks = u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).unwrap_or(100);
-    let mut threads = Vec::new();
-    let mut listing = vec![0; 32 << 10];
-    proc::for_each_thread(&mut listing, |tid| {
-        let stat = Stat::read(tid);
-        threads.push(Thread {
-            tid,
-            name: stat.map(|stat| stat.name()).unwrap_or_default(),
-            state: stat.map(|stat| char::from(stat.state)),
-            cpu: stat.map(|stat| stat.cpu(ticks)),
-            registers: Err(Unavailable::NotCaptured),
-            stack: None,
-        });
-    })
-    .map_err(|errno| SnapshotError::Proc("/proc/self/task", errno))?;
-    threads.sort_by_key(|thread| thread.tid);
-    Ok(threads)
 }
