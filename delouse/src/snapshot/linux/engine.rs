@@ -22,9 +22,12 @@ pub(super) const STACK_LIMIT: usize = 1 << 20;
 const ROLLING_DEADLINE: u64 = 1_000_000_000;
 /// How long the whole program may stand still for one thread that does not come.
 const FREEZE_DEADLINE: u64 = 300_000_000;
-/// A thread that is found in uninterruptible sleep so many times in a row is given up: page faults and
-/// waits for the memory map pass, `vfork` does not.
-const UNINTERRUPTIBLE_PROBES: u8 = 20;
+/// How long a thread may be in uninterruptible sleep, at every look, until it is given up. Page faults and
+/// waits for the memory map pass, a `vfork` and a dead network file system do not. On busy processors
+/// they have been seen to take more than 10 ms.
+const ROLLING_PATIENCE: u64 = 100_000_000;
+/// The same while the whole program stands still.
+const FREEZE_PATIENCE: u64 = 30_000_000;
 /// How often silent threads are probed: those that exit never answer.
 const PROBE_INTERVAL: u64 = 500_000;
 /// How long to wait until the last handler has left.
@@ -102,8 +105,8 @@ pub(super) struct Captured {
 struct Entry {
     tid: i32,
     stat: Option<Stat>,
-    /// How many probes in a row found it in uninterruptible sleep.
-    uninterruptible: u8,
+    /// When the first of the looks that found it in uninterruptible sleep was; 0: it was not, last time.
+    uninterruptible_since: u64,
     /// `Err`: not asked, or given up.
     slot: Result<&'static Slot, Unavailable>,
 }
@@ -133,8 +136,17 @@ pub(super) fn capture(hold: Hold<'_>, stack_limit: usize) -> Result<Captured, Sn
     let Engine { known, listing, .. } = &mut *engine;
     let tid = sys::gettid();
     let generation = table.begin(tid, memory.raw(), stack_limit);
-    let mut round =
-        Round { table, generation, signal, pid: sys::getpid(), tid, known, started: 0, deadline: 0 };
+    let mut round = Round {
+        table,
+        generation,
+        signal,
+        pid: sys::getpid(),
+        tid,
+        known,
+        started: 0,
+        deadline: 0,
+        patience: 0,
+    };
 
     round.look_for_threads(listing)?;
     let pause = round.run(hold, listing);
@@ -186,6 +198,7 @@ struct Round<'e> {
     known: &'e mut Vec<Entry>,
     started: u64,
     deadline: u64,
+    patience: u64,
 }
 
 /// Opens the gate on every path.
@@ -217,7 +230,7 @@ impl Round<'_> {
                     slot
                 }),
             };
-            known.push(Entry { tid, stat, uninterruptible: 0, slot });
+            known.push(Entry { tid, stat, uninterruptible_since: 0, slot });
         });
         result.map_err(|errno| SnapshotError::Proc("/proc/self/task", errno))?;
         Ok(self.known.len().saturating_sub(before))
@@ -227,7 +240,9 @@ impl Round<'_> {
     fn run(&mut self, hold: Hold<'_>, listing: &mut [u8]) -> u64 {
         let holds = matches!(hold, Hold::Everybody(_));
         self.started = sys::now();
-        self.deadline = self.started.wrapping_add(if holds { FREEZE_DEADLINE } else { ROLLING_DEADLINE });
+        let (longest, patience) =
+            if holds { (FREEZE_DEADLINE, FREEZE_PATIENCE) } else { (ROLLING_DEADLINE, ROLLING_PATIENCE) };
+        (self.deadline, self.patience) = (self.started.wrapping_add(longest), patience);
         let gate = Gate(self.table);
         if holds {
             self.table.gate.store(self.generation, Ordering::Release);
@@ -351,6 +366,7 @@ impl Round<'_> {
 
     /// Takes the slots back of those silent threads that will not answer, or of `all` of them.
     fn give_up(&mut self, all: bool) {
+        let now = sys::now();
         for entry in self.known.iter_mut() {
             let Ok(slot) = entry.slot else { continue };
             if !slot.is(self.generation, State::Sent) || (entry.tid == self.tid && !all) {
@@ -360,11 +376,13 @@ impl Round<'_> {
             let hopeless = match reason {
                 Unavailable::Exited | Unavailable::Stopped => true,
                 Unavailable::Uninterruptible => {
-                    entry.uninterruptible = entry.uninterruptible.saturating_add(1);
-                    entry.uninterruptible >= UNINTERRUPTIBLE_PROBES
+                    if entry.uninterruptible_since == 0 {
+                        entry.uninterruptible_since = now;
+                    }
+                    now.saturating_sub(entry.uninterruptible_since) >= self.patience
                 }
                 _ => {
-                    entry.uninterruptible = 0;
+                    entry.uninterruptible_since = 0;
                     false
                 }
             };
