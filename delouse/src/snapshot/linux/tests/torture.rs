@@ -112,7 +112,8 @@ fn nothing_breaks_whatever_the_threads_do() {
         threads.into_iter().for_each(|thread| thread.join().unwrap());
         let done = DONE.each_ref().map(|count| count.load(Ordering::Relaxed));
         println!("{rounds} captures, worst pause {worst} us, {missed} stacks missed, meanwhile {done:?}");
-        assert!(missed <= rounds / 20, "{missed} stacks of {rounds} captures");
+        // One in ten at most, on processors that others keep busy: none as a rule.
+        assert!(missed <= rounds * parked.len() / 10, "{missed} stacks of {rounds} captures");
         assert!(done.iter().all(|&count| count > 0), "everybody went on: {done:?}");
         assert!(Duration::from_micros(worst) < Duration::from_secs(1));
     });
