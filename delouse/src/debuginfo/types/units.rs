@@ -81,6 +81,14 @@ impl<'a> Units<'a> {
         .clone()
     }
 
+    /// The units that have an index by now.
+    pub(super) fn indexed(&self) -> Vec<u32> {
+        let has_index = |cell: &OnceCell<Option<Rc<Unit<'a>>>>| {
+            cell.get().is_some_and(|unit| unit.as_ref().is_some_and(|unit| unit.index.get().is_some()))
+        };
+        (0..).zip(&self.loaded).filter(|(_, cell)| has_index(cell)).map(|(number, _)| number).collect()
+    }
+
     /// The units that claim `address`: one, or none.
     pub(super) fn candidates(&self, address: u64) -> Vec<u32> {
         let after = self.ranges.partition_point(|range| range.start <= address);
