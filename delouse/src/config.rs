@@ -13,6 +13,7 @@
 /// | `DELOUSE` | `off`: no server, no thread, no registration | on |
 /// | `DELOUSE_BIND` | address to listen on: `127.0.0.1:7132`, `[::1]:7132`, `localhost:7132`, or a port alone | `127.0.0.1:7132` |
 /// | `DELOUSE_TOKEN` | clients must send `Authorization: Bearer …`; needed for any address that is not loopback | none |
+/// | `DELOUSE_PAUSE_BUDGET_MS` | the longest that the program may be stopped for a capture, in milliseconds | 50 |
 /// | `DELOUSE_LOG` | what reaches stderr: `off`, `error`, `warning`, `info`, `debug` | `warning` |
 ///
 /// ```

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::Config;
+use crate::snapshot::Limits;
 
 const DEFAULT_PORT: u16 = 7132;
 
@@ -13,6 +14,7 @@ pub(crate) struct Settings {
     pub(crate) bind: SocketAddr,
     pub(crate) token: Option<String>,
     pub(crate) log: slog::FilterLevel,
+    pub(crate) limits: Limits,
 }
 
 /// Why no server is started.
@@ -79,7 +81,7 @@ impl Settings {
             "debug" => slog::FilterLevel::Debug,
             _ => slog::FilterLevel::Warning,
         };
-        Ok(Self { bind, token, log })
+        Ok(Self { bind, token, log, limits: Limits::from_env() })
     }
 }
 

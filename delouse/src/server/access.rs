@@ -87,6 +87,7 @@ mod tests {
             bind: bind.parse().unwrap(),
             token: token.map(str::to_owned),
             log: slog::FilterLevel::Off,
+            limits: Default::default(),
         };
         let mut headers = HeaderMap::new();
         for (name, value) in pairs {

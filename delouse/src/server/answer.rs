@@ -2,7 +2,7 @@
 
 use dropshot::{ApiEndpointResponse, Body, HttpError, HttpResponse, HttpResponseOk};
 use http::header::{
-    ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, VARY, X_CONTENT_TYPE_OPTIONS,
+    ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{Response, StatusCode};
 use schemars::JsonSchema;
@@ -30,26 +30,26 @@ impl Format {
 
     /// The better of the two by `Accept` (RFC 9110, 12.5.1); JSON where they are equal.
     fn accepted(headers: &HeaderMap) -> Self {
-        let accept: Vec<&str> = headers
-            .get_all(ACCEPT)
-            .iter()
-            .filter_map(|v| v.to_str().ok())
-            .flat_map(|v| v.split(','))
-            .collect();
-        let quality = |exact: &str, group: &str| {
-            [exact, group, "*/*"].iter().find_map(|wanted| {
-                accept.iter().find_map(|range| {
-                    let mut parts = range.split(';').map(str::trim);
-                    parts.next().filter(|name| name.eq_ignore_ascii_case(wanted))?;
-                    let q = parts.find_map(|p| p.strip_prefix("q=")).map(|q| q.parse::<f32>().unwrap_or(0.0));
-                    Some(q.unwrap_or(1.0))
-                })
-            })
-        };
-        let text = quality("text/plain", "text/*").unwrap_or(0.0);
-        let json = quality("application/json", "application/*").unwrap_or(0.0);
+        let quality =
+            |exact, group| accepted_quality(headers, &ACCEPT, &[exact, group, "*/*"]).unwrap_or(0.0);
+        let text = quality("text/plain", "text/*");
+        let json = quality("application/json", "application/*");
         if text > json { Self::Text } else { Self::Json }
     }
+}
+
+/// The quality (0 to 1) that a list such as `Accept` gives to the first of `names` that it mentions.
+pub(crate) fn accepted_quality(headers: &HeaderMap, list: &HeaderName, names: &[&str]) -> Option<f32> {
+    let values = headers.get_all(list).iter().filter_map(|v| v.to_str().ok());
+    let entries: Vec<&str> = values.flat_map(|v| v.split(',')).collect();
+    names.iter().find_map(|wanted| {
+        entries.iter().find_map(|entry| {
+            let mut parts = entry.split(';').map(str::trim);
+            parts.next().filter(|name| name.eq_ignore_ascii_case(wanted))?;
+            let q = parts.find_map(|p| p.strip_prefix("q=")).map(|q| q.parse().unwrap_or(0.0));
+            Some(q.unwrap_or(1.0))
+        })
+    })
 }
 
 /// An answer that was written out already: the schema of `T` in the API's description, its bytes here.
@@ -73,6 +73,11 @@ impl<T: Serialize + JsonSchema + Send + Sync + 'static> Answer<T> {
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
         Ok(Self { response, schema: std::marker::PhantomData })
+    }
+
+    /// For an endpoint that answers in more than one shape.
+    pub(crate) fn into_response(self) -> Response<Body> {
+        self.response
     }
 
     /// Drops `guard` when hyper has written the answer's head, or the client is gone before.

@@ -5,6 +5,7 @@ use std::fmt;
 use dropshot::{ErrorStatusCode, HttpError};
 
 use super::answer;
+use crate::snapshot::SnapshotError;
 use crate::tasks::engine::EngineError;
 
 /// Every error an endpoint answers with, in the one shape `{ error_code, message, request_id }`.
@@ -19,6 +20,7 @@ pub(crate) enum ApiError {
     UnknownFormat(String),
     UnknownEngine(String),
     Engine(EngineError),
+    Snapshot(SnapshotError),
     Failed(String),
 }
 
@@ -31,7 +33,8 @@ impl ApiError {
             Self::Busy { .. } => ErrorStatusCode::TOO_MANY_REQUESTS,
             Self::UnknownFormat(_) | Self::UnknownEngine(_) => ErrorStatusCode::BAD_REQUEST,
             Self::Engine(EngineError::NotBuilt(_)) => ErrorStatusCode::NOT_IMPLEMENTED,
-            Self::Engine(EngineError::Refused(_)) => ErrorStatusCode::SERVICE_UNAVAILABLE,
+            Self::Snapshot(SnapshotError::Unsupported) => ErrorStatusCode::NOT_IMPLEMENTED,
+            Self::Engine(EngineError::Refused(_)) | Self::Snapshot(_) => ErrorStatusCode::SERVICE_UNAVAILABLE,
             Self::Failed(_) => ErrorStatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -48,6 +51,10 @@ impl ApiError {
             Self::UnknownEngine(_) => "UnknownEngine",
             Self::Engine(EngineError::NotBuilt(_)) => "NotBuilt",
             Self::Engine(EngineError::Refused(_)) => "Refused",
+            Self::Snapshot(SnapshotError::Unsupported) => "Unsupported",
+            Self::Snapshot(SnapshotError::OverBudget { .. }) => "OverBudget",
+            Self::Snapshot(SnapshotError::NoHeadroom { .. }) => "NoHeadroom",
+            Self::Snapshot(_) => "NoSnapshot",
             Self::Failed(_) => "Failed",
         }
     }
@@ -89,6 +96,10 @@ impl fmt::Display for ApiError {
                 write!(f, "there is no engine `{engine}`: leave it out, or use taskdump")
             }
             Self::Engine(error) => write!(f, "{error}"),
+            Self::Snapshot(error @ (SnapshotError::OverBudget { .. } | SnapshotError::NoHeadroom { .. })) => {
+                write!(f, "{error}. To do it all the same, add ?force=true")
+            }
+            Self::Snapshot(error) => write!(f, "{error}"),
             Self::Failed(what) => write!(f, "delouse failed: {what}. The program is not affected"),
         }
     }
@@ -97,6 +108,12 @@ impl fmt::Display for ApiError {
 impl From<EngineError> for ApiError {
     fn from(error: EngineError) -> Self {
         Self::Engine(error)
+    }
+}
+
+impl From<SnapshotError> for ApiError {
+    fn from(error: SnapshotError) -> Self {
+        Self::Snapshot(error)
     }
 }
 

@@ -15,6 +15,15 @@ pub(crate) struct Gate {
     running: Arc<Mutex<Option<Running>>>,
 }
 
+/// The gate is shut; dropped, it opens.
+pub(crate) struct Permit(Gate);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        *self.0.lock() = None;
+    }
+}
+
 /// A capture that has not ended.
 struct Running {
     /// What is captured, with all that makes a difference to the answer.
@@ -46,6 +55,16 @@ impl Gate {
         }
     }
 
+    /// Keeps all captures out for as long as the permit lives: for one that is not shared.
+    pub(crate) fn hold(&self, key: &str) -> Result<Permit, ApiError> {
+        let mut running = self.lock();
+        if let Some(current) = running.as_ref() {
+            return Err(ApiError::Busy { running: current.key.clone() });
+        }
+        *running = Some(Running { key: key.to_owned(), outcome: Box::new(()) });
+        Ok(Permit(self.clone()))
+    }
+
     fn join_or_start<T, F>(&self, key: String, capture: F) -> Result<watch::Receiver<Outcome<T>>, ApiError>
     where
         T: Send + Sync + 'static,
@@ -59,10 +78,11 @@ impl Gate {
         let (done, outcome) = watch::channel(None);
         let gate = self.clone();
         let body = move || {
+            let permit = Permit(gate);
             let result = catch_unwind(AssertUnwindSafe(capture))
                 .unwrap_or_else(|_| Err(ApiError::Failed("the capture panicked".to_owned())));
             // Open before the answer is known: who has it can ask for the next one.
-            *gate.lock() = None;
+            drop(permit);
             done.send_replace(Some(result.map(Arc::new)));
         };
         thread::Builder::new()

@@ -9,6 +9,7 @@ mod endpoints;
 mod error;
 mod gate;
 mod log;
+mod stream;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Mutex, mpsc};

@@ -1,5 +1,6 @@
 //! The endpoints: each checks who asks, captures, and hands the model to a rendering.
 
+mod core;
 mod coredump;
 mod elf;
 mod index;
@@ -30,6 +31,8 @@ pub(crate) fn api() -> ApiDescription<Context> {
         api.register(stacktrace::stacktrace_tokio),
         api.register(stacktrace::stacktrace_rust),
         api.register(elf::elf_info),
+        api.register(core::core),
+        api.register(core::core_estimate),
         api.register(coredump::coredump),
         api.register(coredump::coredump_by_get),
     ];

@@ -1,0 +1,227 @@
+//! `/core`: a core file of the program, which goes on.
+
+use std::io::{self, Write};
+use std::thread;
+
+use dropshot::{Body, HttpError, Query, RequestContext, endpoint};
+use http::header::{
+    ACCEPT_ENCODING, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue,
+};
+use http::{HeaderName, Response};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use slog::warn;
+use tokio::sync::oneshot;
+
+use super::admit;
+use crate::server::answer::{Answer, accepted_quality, harden};
+use crate::server::error::ApiError;
+use crate::server::gate::Permit;
+use crate::server::{Context, stream};
+use crate::snapshot::{self, Image, Limits, core_writer};
+
+/// Parameters of `/core`.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(super) struct CoreQuery {
+    /// `true`: tells what it would cost, and does nothing.
+    estimate: Option<bool>,
+    /// `true`: whatever it costs.
+    force: Option<bool>,
+    /// For the estimate: `json` (the default) or `text`.
+    format: Option<String>,
+}
+
+/// What a core file of now would cost.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct CoreEstimate {
+    /// About the size of the file in bytes, uncompressed.
+    bytes: u64,
+    /// About how long the program would stand still, in microseconds.
+    pause_us: u64,
+    /// How long it may, in microseconds: beyond that it wants `?force=true`. `DELOUSE_PAUSE_BUDGET_MS` sets it.
+    budget_us: u64,
+    /// Why it would be refused.
+    refused: Option<String>,
+}
+
+/// A core file of the running program, which goes on
+///
+/// Compressed with zstd or gzip where the client accepts it. gdb opens it:
+/// `curl localhost:7132/core -o core && gdb <executable> core`. With `?estimate=true`, what it would cost.
+#[endpoint { method = GET, path = "/core" }]
+pub(super) async fn core(
+    request: RequestContext<Context>,
+    query: Query<CoreQuery>,
+) -> Result<Response<Body>, HttpError> {
+    let query = query.into_inner();
+    let format = admit(&request, query.format.as_deref())?;
+    let limits = Limits { force: query.force.unwrap_or(false), ..request.context().settings.limits };
+    if query.estimate.unwrap_or(false) {
+        let estimate = estimate(limits).await?;
+        return Ok(Answer::new(format, &estimate, || estimate.to_string())?.into_response());
+    }
+    let encoding = Encoding::accepted(request.request.headers());
+    let permit = request.context().gate.hold("/core")?;
+    let (writer, body) = stream::channel();
+    let (tell, told) = oneshot::channel();
+    let log = request.log.clone();
+    let capture = move || {
+        let image = match snapshot::freeze_fork_thaw(limits) {
+            Ok(image) => image,
+            Err(error) => return drop(tell.send(Err(ApiError::from(error)))),
+        };
+        if tell.send(Ok(snapshot::Snapshot::capture(&image).pause_us)).is_ok()
+            && let Err(error) = send(image, encoding, writer, permit)
+        {
+            warn!(log, "the core file was not sent to its end: {error}");
+        }
+    };
+    thread::Builder::new()
+        .name("delouse-capture".to_owned())
+        .spawn(capture)
+        .map_err(|e| ApiError::Failed(format!("no thread for the capture: {e}")))?;
+    let pause_us = told.await.map_err(|_| ApiError::Failed("the capture panicked".to_owned()))??;
+
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    harden(headers);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-core"));
+    headers.insert(HeaderName::from_static("x-delouse-pause-us"), pause_us.into());
+    if let Ok(name) = format!("attachment; filename=\"core.{}\"", std::process::id()).parse() {
+        headers.insert(CONTENT_DISPOSITION, name);
+    }
+    if let Some(name) = encoding.name() {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static(name));
+    }
+    Ok(response)
+}
+
+/// What a core file of now would cost, in headers
+#[endpoint { method = HEAD, path = "/core" }]
+pub(super) async fn core_estimate(
+    request: RequestContext<Context>,
+    query: Query<CoreQuery>,
+) -> Result<Response<Body>, HttpError> {
+    let query = query.into_inner();
+    admit(&request, query.format.as_deref())?;
+    let estimate = estimate(request.context().settings.limits).await?;
+    let mut response = Response::new(Body::empty());
+    harden(response.headers_mut());
+    for (name, value) in [
+        ("x-delouse-bytes", estimate.bytes),
+        ("x-delouse-pause-us", estimate.pause_us),
+        ("x-delouse-budget-us", estimate.budget_us),
+    ] {
+        response.headers_mut().insert(HeaderName::from_static(name), value.into());
+    }
+    Ok(response)
+}
+
+async fn estimate(limits: Limits) -> Result<CoreEstimate, ApiError> {
+    let estimate = tokio::task::spawn_blocking(core_writer::estimate);
+    let estimate = estimate.await.map_err(|e| ApiError::Failed(e.to_string()))??;
+    let micros = |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    Ok(CoreEstimate {
+        bytes: estimate.bytes,
+        pause_us: micros(estimate.prediction.pause),
+        budget_us: micros(limits.budget),
+        refused: estimate.prediction.allowed_by(limits).err().map(|error| error.to_string()),
+    })
+}
+
+impl std::fmt::Display for CoreEstimate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(f, "a core file of about {} MiB, uncompressed", self.bytes >> 20)?;
+        writeln!(
+            f,
+            "the program would stand still for about {} µs of {} µs allowed",
+            self.pause_us, self.budget_us
+        )?;
+        match &self.refused {
+            Some(reason) => writeln!(f, "refused without ?force=true: {reason}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Writes the core file. The image lives no longer than that, and the gate is shut for as long.
+fn send(image: Image, encoding: Encoding, mut writer: stream::Writer, _permit: Permit) -> Result<(), String> {
+    let result = encoding.write(&image, &mut writer);
+    drop(image);
+    if let Err(error) = &result {
+        writer.fail(io::Error::other(error.clone()));
+    }
+    result
+}
+
+/// How the file is compressed: fast rather than small, as the image lives as long as this takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Encoding {
+    Plain,
+    Gzip,
+    Zstd,
+}
+
+impl Encoding {
+    /// The fastest of those that the client wants at all.
+    fn accepted(headers: &HeaderMap) -> Self {
+        let wants = |name| accepted_quality(headers, &ACCEPT_ENCODING, &[name]).is_some_and(|q| q > 0.0);
+        if wants("zstd") {
+            Self::Zstd
+        } else if wants("gzip") {
+            Self::Gzip
+        } else {
+            Self::Plain
+        }
+    }
+
+    fn name(self) -> Option<&'static str> {
+        match self {
+            Self::Plain => None,
+            Self::Gzip => Some("gzip"),
+            Self::Zstd => Some("zstd"),
+        }
+    }
+
+    fn write(self, image: &Image, out: &mut stream::Writer) -> Result<(), String> {
+        // Compressors write in small pieces; the client is sent larger ones.
+        let mut out = io::BufWriter::with_capacity(256 << 10, out);
+        match self {
+            Self::Plain => core_writer::write(image, &mut out).map_err(|e| e.to_string())?,
+            Self::Gzip => {
+                let mut gzip = flate2::write::GzEncoder::new(&mut out, flate2::Compression::fast());
+                let stats = core_writer::write(image, &mut gzip).map_err(|e| e.to_string())?;
+                gzip.finish().map_err(|e| e.to_string())?;
+                stats
+            }
+            Self::Zstd => {
+                let mut zstd = zstd::Encoder::new(&mut out, 1).map_err(|e| e.to_string())?;
+                let stats = core_writer::write(image, &mut zstd).map_err(|e| e.to_string())?;
+                zstd.finish().map_err(|e| e.to_string())?;
+                stats
+            }
+        };
+        out.flush().map_err(|e| e.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn encodings() {
+        for (accept, encoding) in [
+            ("", Encoding::Plain),
+            ("identity", Encoding::Plain),
+            ("gzip, deflate, br", Encoding::Gzip),
+            ("gzip, zstd", Encoding::Zstd),
+            ("zstd;q=0, gzip;q=0.1", Encoding::Gzip),
+            ("*;q=0", Encoding::Plain),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT_ENCODING, accept.parse().unwrap());
+            assert_eq!(Encoding::accepted(&headers), encoding, "{accept}");
+        }
+    }
+}
