@@ -9,7 +9,7 @@ use crate::report::task_text::{self, TextOptions};
 use crate::snapshot::Snapshot;
 use crate::snapshot::core_file::{CoreError, CoreFile};
 use crate::snapshot::other_process::OtherProcess;
-use crate::tasks::{Options, Listing, list};
+use crate::tasks::{Listing, Options, list};
 
 /// Memory that is scanned for tasks at most, in bytes.
 const SCAN: u64 = 4 << 30;

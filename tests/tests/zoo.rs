@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use delouse::{Frame, Origin, Task, Listing, TaskState};
+use delouse::{Frame, Listing, Origin, Task, TaskState};
 use serde_json::Value;
 
 /// The zoo, open until dropped.
@@ -26,8 +26,11 @@ struct Animal {
 impl Zoo {
     fn open() -> Self {
         let program = std::env::var("ZOO").unwrap_or_else(|_| env!("CARGO_BIN_EXE_zoo").to_owned());
-        let mut process =
-            Command::new(program).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the zoo starts");
+        let mut process = Command::new(program)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the zoo starts");
         let stdin = process.stdin.take().expect("piped");
         let mut line = String::new();
         BufReader::new(process.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
@@ -104,7 +107,13 @@ fn every_animal_is_where_it_says() {
     let zoo = Zoo::open();
     let list = zoo.tasks();
     let complaints = complaints(&zoo, &list);
-    assert!(complaints.is_empty(), "{}\n{} of {}", complaints.join("\n"), complaints.len(), zoo.animals.len());
+    assert!(
+        complaints.is_empty(),
+        "{}\n{} of {}",
+        complaints.join("\n"),
+        complaints.len(),
+        zoo.animals.len()
+    );
     assert_eq!(list.notes, Vec::<String>::new());
     assert!(zoo.animals.len() >= 70, "{} animals", zoo.animals.len());
 }

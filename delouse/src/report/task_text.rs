@@ -119,7 +119,9 @@ impl Page<'_> {
             rest = rest.get(same..).unwrap_or_default();
             let times = if same > 1 { format!("{same} × ") } else { String::new() };
             let place = match (&frame.file, frame.line) {
-                (Some(file), Some(line)) => format!(" at {}:{line}", shorten(file, Some(&self.current_dir)).0),
+                (Some(file), Some(line)) => {
+                    format!(" at {}:{line}", shorten(file, Some(&self.current_dir)).0)
+                }
                 _ => String::new(),
             };
             self.line(depth, &format!("{times}{}{place}", frame.function));
@@ -228,7 +230,8 @@ fn resource(waits: &WaitsOn) -> String {
     let mut details = Vec::new();
     details.extend(waits.fd.map(|fd| format!("fd {fd}")));
     details.extend(waits.senders.map(|senders| count(senders as usize, "sender")));
-    if let (ResourceKind::Semaphore, Some(wanted), Some(available)) = (waits.kind, waits.wanted, waits.available)
+    if let (ResourceKind::Semaphore, Some(wanted), Some(available)) =
+        (waits.kind, waits.wanted, waits.available)
     {
         details.push(format!("wants {wanted}, {available} available"));
     }
@@ -252,8 +255,7 @@ fn in_time(ms: i64) -> String {
 
 /// The first few, and how many more.
 fn ids(group: &[&Task]) -> String {
-    let mut text =
-        group.iter().take(MAX_IDS).map(|task| task.id.to_string()).collect::<Vec<_>>().join(", ");
+    let mut text = group.iter().take(MAX_IDS).map(|task| task.id.to_string()).collect::<Vec<_>>().join(", ");
     if group.len() > MAX_IDS {
         let _infallible = write!(text, ", and {} more", group.len() - MAX_IDS);
     }

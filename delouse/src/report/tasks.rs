@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::snapshot::Capture;
-use crate::tasks::engine::{EngineName, TaskList};
 use crate::tasks::Task;
+use crate::tasks::engine::{EngineName, TaskList};
 
 use super::task_text::{TextOptions, text};
 

@@ -34,7 +34,9 @@ pub(super) fn thread_contexts(process: &Process<'_, '_>, notes: &mut Notes) -> V
     }
     let context = |(tid, tls): (i32, u64)| {
         let at = tls.checked_sub(offset)?;
-        let word = |route: &Route| Some((route.follow(process, at)?, process.memory.word(route.follow(process, at)?)?));
+        let word = |route: &Route| {
+            Some((route.follow(process, at)?, process.memory.word(route.follow(process, at)?)?))
+        };
         Some(ThreadContext {
             tid,
             // `Option<scheduler::Handle>`: the tags of `Handle`, or one more for `None`.

@@ -138,18 +138,8 @@ const LEAVES: &[LeafFact] = &[
         resource: Some("sender * channel *"),
         details: &[],
     },
-    LeafFact {
-        path: "flume::async::RecvFut",
-        kind: ResourceKind::ChannelRecv,
-        resource: None,
-        details: &[],
-    },
-    LeafFact {
-        path: "flume::async::SendFut",
-        kind: ResourceKind::ChannelSend,
-        resource: None,
-        details: &[],
-    },
+    LeafFact { path: "flume::async::RecvFut", kind: ResourceKind::ChannelRecv, resource: None, details: &[] },
+    LeafFact { path: "flume::async::SendFut", kind: ResourceKind::ChannelSend, resource: None, details: &[] },
     LeafFact {
         path: "event_listener::EventListener",
         kind: ResourceKind::Notify,

@@ -5,11 +5,11 @@ use std::collections::HashSet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::contexts::{self, ThreadContext};
 use super::facts::{self, Notes};
 use super::header::{Flavor, Headers, Kind, Scheduler, Stage};
 use super::plan::Plans;
 use super::process::Process;
-use super::contexts::{self, ThreadContext};
 use super::roots::Root;
 use super::runtimes::Runtimes;
 use super::stack::Stacks;
@@ -45,12 +45,7 @@ pub struct Listing {
 ///
 /// Polls nothing and runs nothing. Costs about a microsecond a task and some milliseconds for each unit of
 /// debug information that is touched for the first time by `types`.
-pub(crate) fn list(
-    snapshot: &dyn Snapshot,
-    types: &Types<'_>,
-    roots: &[Root],
-    options: &Options,
-) -> Listing {
+pub(crate) fn list(snapshot: &dyn Snapshot, types: &Types<'_>, roots: &[Root], options: &Options) -> Listing {
     let mut notes = Notes::default();
     let process = Process::new(snapshot, types, options.bias);
     let polls = scan::polls(types);
@@ -112,8 +107,7 @@ impl<'a, 'p, 'i> Lister<'_, 'a, 'p, 'i> {
         for handle in contexts.iter().filter_map(|context| context.handle) {
             runtimes.add_handle(handle, &mut self.notes);
         }
-        let scanned =
-            scan::headers(self.process, self.headers, &vtables, self.options.scan, &mut self.notes);
+        let scanned = scan::headers(self.process, self.headers, &vtables, self.options.scan, &mut self.notes);
         let mut unlisted = Vec::new();
         for header in scanned {
             let Some(kind) = self.headers.kind_of(header) else { continue };
@@ -155,7 +149,9 @@ impl<'a, 'p, 'i> Lister<'_, 'a, 'p, 'i> {
         self.is_sound(header, kind)
             && match kind.scheduler {
                 Scheduler::Blocking => !complete,
-                Scheduler::Shared(..) => complete && self.headers.owner(header).is_some_and(|owner| owner != 0),
+                Scheduler::Shared(..) => {
+                    complete && self.headers.owner(header).is_some_and(|owner| owner != 0)
+                }
                 Scheduler::Other => false,
             }
     }
@@ -227,7 +223,8 @@ impl<'a, 'p, 'i> Lister<'_, 'a, 'p, 'i> {
         }
         if let Some(now) = self.options.now {
             for waits in &mut walked.waits {
-                waits.in_ms = waits.deadline.map(|deadline| (deadline as i64).wrapping_sub(now as i64) / 1_000_000);
+                waits.in_ms =
+                    waits.deadline.map(|deadline| (deadline as i64).wrapping_sub(now as i64) / 1_000_000);
             }
         }
         if walked.nodes.is_empty() {

@@ -15,6 +15,8 @@ mod runtimes;
 mod scan;
 mod stack;
 mod taskdump;
+#[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
+mod tests;
 mod walk;
 
 pub use list::Listing;
@@ -147,7 +149,9 @@ pub struct WaitsOn {
 }
 
 /// Kinds of resource that a task can wait for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum ResourceKind {

@@ -98,8 +98,7 @@ impl Roots {
     /// The same as addresses, for a snapshot of ourselves that is taken while `self` stays where it is.
     pub(crate) fn addresses(&self) -> Vec<Root> {
         let handle = |handle: &Handle| Root::Handle { address: std::ptr::from_ref(handle).addr() as u64 };
-        let main =
-            |main: &MainFuture| Root::Future { address: main.address as u64, poll: main.poll as u64 };
+        let main = |main: &MainFuture| Root::Future { address: main.address as u64, poll: main.poll as u64 };
         self.runtimes().into_iter().map(handle).chain(self.mains.iter().map(main)).collect()
     }
 

@@ -118,7 +118,9 @@ impl Lists {
         };
         if let Some(shards) = route("* owned lists") {
             let ty = process.ty(shards.end)?;
-            let Shape::Pointer(Some(shard)) = process.ty(ty.member("data_ptr")?.of)?.shape else { return None };
+            let Shape::Pointer(Some(shard)) = process.ty(ty.member("data_ptr")?.of)?.shape else {
+                return None;
+            };
             shape.head_in_shard = Route::compile(process, shard, "head")?.offset()?;
             shape.shard_size = process.ty(shard)?.size;
             shape.shards = Some(shards);
@@ -154,7 +156,8 @@ impl Lists {
             let mut header = process.memory.word(head).unwrap_or(0);
             let mut before = 0;
             while header != 0 && found.len() < MAX_TASKS {
-                let Some((prev, next)) = headers.kind_of(header).and_then(|kind| headers.links(header, &kind))
+                let Some((prev, next)) =
+                    headers.kind_of(header).and_then(|kind| headers.links(header, &kind))
                 else {
                     notes.add("a list of tasks could not be read to its end".to_owned());
                     break;

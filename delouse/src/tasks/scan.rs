@@ -59,9 +59,10 @@ pub(super) fn headers(
     let mut left = budget;
     let mut found = Vec::new();
     for mapping in snapshot.mappings().iter().filter(|mapping| may_hold_tasks(mapping)) {
-        let stack = snapshot.threads().iter().any(|thread| {
-            thread.registers.is_ok_and(|registers| mapping.range.contains(&registers.sp))
-        });
+        let stack = snapshot
+            .threads()
+            .iter()
+            .any(|thread| thread.registers.is_ok_and(|registers| mapping.range.contains(&registers.sp)));
         if stack {
             continue;
         }
@@ -74,7 +75,8 @@ pub(super) fn headers(
             if word >= lowest && word <= highest && vtables.contains(&word) {
                 let header = address.checked_sub(headers.layout.vtable);
                 found.extend(header.filter(|header| {
-                    header.is_multiple_of(8) && headers.state(*header).is_some_and(|state| state.is_plausible())
+                    header.is_multiple_of(8)
+                        && headers.state(*header).is_some_and(|state| state.is_plausible())
                 }));
             }
         });

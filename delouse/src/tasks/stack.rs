@@ -97,7 +97,8 @@ impl<'s, 'a, 'p, 'i> Stacks<'s, 'a, 'p, 'i> {
                     function: name.to_owned(),
                     file: source.map(|source| source.file.to_string()),
                     line: source.map(|source| source.line),
-                    origin: source.map_or_else(|| self.origin_of_crate(name), |source| Origin::of_file(&source.file)),
+                    origin: source
+                        .map_or_else(|| self.origin_of_crate(name), |source| Origin::of_file(&source.file)),
                     children: Vec::new(),
                 }
             }

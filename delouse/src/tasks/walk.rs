@@ -93,7 +93,9 @@ impl Walk<'_, '_, '_, '_> {
             Body::Variants { at, cases } => {
                 let value = at.and_then(|at| self.discriminant(at, address));
                 let exact = cases.iter().find(|case| value.is_some() && case.value == value);
-                let Some(case) = exact.or_else(|| cases.iter().find(|case| case.value.is_none())) else { return };
+                let Some(case) = exact.or_else(|| cases.iter().find(|case| case.value.is_none())) else {
+                    return;
+                };
                 if case.steps.is_empty() {
                     return;
                 }
@@ -235,7 +237,9 @@ impl Walk<'_, '_, '_, '_> {
 
     fn each(&mut self, plan: &Rc<Plan>, first: u64, stride: u64, count: u64, frames: u16, depth: usize) {
         for index in 0..count.min(MAX_ELEMENTS) {
-            let Some(at) = index.checked_mul(stride).and_then(|offset| first.checked_add(offset)) else { return };
+            let Some(at) = index.checked_mul(stride).and_then(|offset| first.checked_add(offset)) else {
+                return;
+            };
             self.visit(plan, at, frames, depth + 1);
             if self.found.cut.is_some() {
                 return;

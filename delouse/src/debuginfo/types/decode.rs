@@ -107,7 +107,10 @@ fn full_name<'a>(unit: &Unit<'a>, entry: &Entry<'a>, offset: u32) -> String {
     let mut full = String::new();
     if matches!(
         entry.tag(),
-        dw::DW_TAG_structure_type | dw::DW_TAG_union_type | dw::DW_TAG_enumeration_type | dw::DW_TAG_subprogram
+        dw::DW_TAG_structure_type
+            | dw::DW_TAG_union_type
+            | dw::DW_TAG_enumeration_type
+            | dw::DW_TAG_subprogram
     ) {
         for scope in unit.index().path(offset) {
             full.push_str(&String::from_utf8_lossy(scope));

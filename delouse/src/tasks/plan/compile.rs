@@ -23,7 +23,9 @@ impl Plans<'_, '_, '_> {
             return plan;
         }
         plan.body = match &ty.shape {
-            Shape::Variants(variants) if variants.coroutine => self.coroutine(id, &ty, variants, &mut plan.frame),
+            Shape::Variants(variants) if variants.coroutine => {
+                self.coroutine(id, &ty, variants, &mut plan.frame)
+            }
             _ => self.combinator(id, &ty),
         };
         if plan.frame.is_none() && !plan.is_nothing() && is_shown(path) {
@@ -117,7 +119,8 @@ impl Plans<'_, '_, '_> {
     ) -> &'s Suspended {
         state.details.get_or_init(|| {
             let variables = self.process.ty(state.variables);
-            let awaitee = variables.as_ref().filter(|_| state.suspended).and_then(|ty| ty.member("__awaitee"));
+            let awaitee =
+                variables.as_ref().filter(|_| state.suspended).and_then(|ty| ty.member("__awaitee"));
             let Some(awaitee) = awaitee else {
                 return Suspended { source: state.written.clone(), steps: Box::new([]), awaitee: None };
             };
@@ -140,11 +143,12 @@ impl Plans<'_, '_, '_> {
         let body = self.process.types.body(id, &coroutine.path)?;
         let mut sites = body.awaits.iter().filter(|(_, source)| source.file == head.file);
         let exact = sites.clone().find(|(name, _)| name == awaitee);
-        exact.or_else(|| {
-            let without = names::without_parameters(awaitee);
-            sites.find(|(name, _)| names::without_parameters(name) == without)
-        })
-        .map(|(_, source)| source.clone())
+        exact
+            .or_else(|| {
+                let without = names::without_parameters(awaitee);
+                sites.find(|(name, _)| names::without_parameters(name) == without)
+            })
+            .map(|(_, source)| source.clone())
     }
 
     /// The way from a coroutine's state to something of the type at `path`, which one of its variables is,
