@@ -147,3 +147,91 @@ fn nothing_is_polled() {
     });
     assert_eq!(polls.load(std::sync::atomic::Ordering::Relaxed), 1);
 }
+
+/// A snapshot of which some bytes are wrong.
+struct Damaged<'s> {
+    snapshot: &'s dyn Snapshot,
+    seed: u64,
+    /// One byte of so many is damaged.
+    one_of: u64,
+}
+
+impl Snapshot for Damaged<'_> {
+    fn read(&self, address: u64, buf: &mut [u8]) -> usize {
+        let read = self.snapshot.read(address, buf);
+        for (at, byte) in (address..).zip(&mut buf[..read]) {
+            let random = mix(at ^ self.seed);
+            if random.is_multiple_of(self.one_of) {
+                *byte ^= (random >> 32) as u8;
+            }
+        }
+        read
+    }
+
+    fn mappings(&self) -> &[crate::snapshot::Mapping] {
+        self.snapshot.mappings()
+    }
+
+    fn threads(&self) -> &[crate::snapshot::Thread] {
+        self.snapshot.threads()
+    }
+
+    fn capture(&self) -> &crate::snapshot::Capture {
+        self.snapshot.capture()
+    }
+}
+
+/// A number that looks random (splitmix64).
+fn mix(n: u64) -> u64 {
+    let n = n.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let n = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let n = (n ^ (n >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    n ^ (n >> 31)
+}
+
+/// Tasks with lists, boxes, collections and timers, and a handle to them.
+fn crowd() -> tokio::runtime::Runtime {
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    for _ in 0..20 {
+        runtime.spawn(async {
+            let never = || Box::pin(std::future::pending::<()>());
+            let mutex = Mutex::new(1);
+            let _held = mutex.lock().await;
+            tokio::select! {
+                () = never() => {}
+                _ = mutex.lock() => {}
+                () = tokio::time::sleep(std::time::Duration::from_secs(86_400)) => {}
+            }
+        });
+        runtime.spawn(async {
+            let mut set = tokio::task::JoinSet::new();
+            set.spawn(std::future::pending::<()>());
+            set.join_next().await;
+        });
+    }
+    runtime
+}
+
+#[test]
+fn damaged_memory_gives_a_shorter_answer() {
+    let runtime = crowd();
+    let mut roots = Roots::new();
+    roots.add_runtime(runtime.handle());
+    let snapshot = snapshot::fork(Limits { force: true, ..Limits::default() }).unwrap();
+    let executable = std::env::current_exe().unwrap();
+    let file = Image::open(&executable).unwrap();
+    let bias = file.bias(&executable, snapshot.mappings()).unwrap();
+    let types = Types::open(&file);
+    let mut found = 0;
+    for seed in 0..60 {
+        let one_of = [2_000, 200, 20, 3][seed as usize % 4];
+        let damaged = Damaged { snapshot: &snapshot, seed, one_of };
+        let begun = std::time::Instant::now();
+        let options = Options { bias, scan: 64 << 20, now: Some(1) };
+        let listing = list(&damaged, &types, &roots.addresses(), &options);
+        found += listing.tasks.len();
+        assert!(begun.elapsed() < std::time::Duration::from_secs(20), "seed {seed}: {:?}", begun.elapsed());
+        assert!(listing.tasks.len() < 10_000, "seed {seed}: {}", listing.tasks.len());
+    }
+    assert!(found > 0);
+}

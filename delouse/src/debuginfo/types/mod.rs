@@ -9,6 +9,7 @@ mod decode;
 mod index;
 mod model;
 pub(crate) mod names;
+pub(in crate::debuginfo) mod split;
 mod units;
 
 use std::cell::{OnceCell, RefCell};

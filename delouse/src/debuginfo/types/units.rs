@@ -8,6 +8,7 @@ use gimli::{AttributeValue, Dwarf, EndianSlice, LittleEndian, SectionId, UnitHea
 
 use super::index::Index;
 use super::model::TypeId;
+use super::split::Split;
 use crate::debuginfo::image::Image;
 
 pub(super) type Slice<'a> = EndianSlice<'a, LittleEndian>;
@@ -19,6 +20,7 @@ const MAX_UNITS: usize = 1 << 18;
 /// All units of one file.
 pub(super) struct Units<'a> {
     dwarf: Rc<Dwarf<Slice<'a>>>,
+    split: Split<'a>,
     headers: Vec<UnitHeader<Slice<'a>>>,
     loaded: Vec<OnceCell<Option<Rc<Unit<'a>>>>>,
     /// Address ranges, sorted by start.
@@ -36,6 +38,8 @@ struct Range {
 pub(super) struct Unit<'a> {
     pub(super) dwarf: Rc<Dwarf<Slice<'a>>>,
     pub(super) unit: gimli::Unit<Slice<'a>>,
+    /// What the program itself has of a split unit.
+    skeleton: Option<(Rc<Dwarf<Slice<'a>>>, gimli::Unit<Slice<'a>>)>,
     index: OnceCell<Index<'a>>,
     files: RefCell<HashMap<u64, Option<Rc<str>>>>,
     indexed: Rc<Cell<usize>>,
@@ -54,8 +58,14 @@ impl<'a> Units<'a> {
             }
         }
         let loaded = headers.iter().map(|_| OnceCell::new()).collect();
-        let mut units =
-            Self { dwarf: Rc::new(dwarf), headers, loaded, ranges: Vec::new(), indexed: Rc::default() };
+        let mut units = Self {
+            dwarf: Rc::new(dwarf),
+            split: Split::open(image),
+            headers,
+            loaded,
+            ranges: Vec::new(),
+            indexed: Rc::default(),
+        };
         units.ranges = units.address_ranges();
         units
     }
@@ -69,10 +79,15 @@ impl<'a> Units<'a> {
         let cell = self.loaded.get(number as usize)?;
         cell.get_or_init(|| {
             let header = *self.headers.get(number as usize)?;
-            let unit = self.dwarf.unit(header).ok()?;
+            let skeleton = self.dwarf.unit(header).ok()?;
+            let (dwarf, unit, skeleton) = match self.split.rest(&self.dwarf, &skeleton) {
+                Some((dwarf, unit)) => (dwarf, unit, Some(skeleton)),
+                None => (self.dwarf.clone(), skeleton, None),
+            };
             Some(Rc::new(Unit {
-                dwarf: self.dwarf.clone(),
+                dwarf,
                 unit,
+                skeleton: skeleton.map(|skeleton| (self.dwarf.clone(), skeleton)),
                 index: OnceCell::new(),
                 files: RefCell::default(),
                 indexed: self.indexed.clone(),
@@ -147,8 +162,10 @@ impl<'a> Units<'a> {
             }
         }
         for (number, _) in listed.iter().enumerate().filter(|(_, listed)| !**listed) {
-            let Some(unit) = self.unit(number as u32) else { continue };
-            let Ok(mut own) = unit.dwarf.unit_ranges(&unit.unit) else { continue };
+            let Some(unit) = self.headers.get(number).and_then(|header| self.dwarf.unit(*header).ok()) else {
+                continue;
+            };
+            let Ok(mut own) = self.dwarf.unit_ranges(&unit) else { continue };
             while let Ok(Some(range)) = own.next() {
                 if range.begin != 0 && range.begin < range.end {
                     ranges.push(Range { start: range.begin, end: range.end, unit: number as u32 });
@@ -185,17 +202,20 @@ impl<'a> Unit<'a> {
     }
 
     fn file_path(&self, number: u64) -> Option<Rc<str>> {
-        let program = self.unit.line_program.as_ref()?;
-        let header = program.header();
+        // The numbers of files are those of the program's own line table.
+        let whole = (&self.dwarf, &self.unit);
+        let (dwarf, unit) = self.skeleton.as_ref().map_or(whole, |(dwarf, unit)| (dwarf, unit));
+        let text = |value| Some(dwarf.attr_string(unit, value).ok()?.slice());
+        let header = unit.line_program.as_ref()?.header();
         let file = header.file(number)?;
         let mut path = String::new();
-        if let Some(dir) = self.unit.comp_dir {
+        if let Some(dir) = unit.comp_dir {
             append(&mut path, dir.slice());
         }
         if let Some(dir) = file.directory(header).filter(|_| file.directory_index() != 0) {
-            append(&mut path, self.string(dir)?);
+            append(&mut path, text(dir)?);
         }
-        append(&mut path, self.string(file.path_name())?);
+        append(&mut path, text(file.path_name())?);
         Some(path.into())
     }
 }
