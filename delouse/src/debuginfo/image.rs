@@ -204,7 +204,7 @@ impl Image {
 }
 
 /// The sections that types are read from, in both forms.
-const SECTIONS: [&str; 22] = [
+const SECTIONS: [&str; 25] = [
     ".debug_abbrev",
     ".debug_addr",
     ".debug_aranges",
@@ -221,6 +221,10 @@ const SECTIONS: [&str; 22] = [
     ".debug_cu_index",
     ".debug_info.dwo",
     ".debug_line.dwo",
+    // Not read, but a package that has them must show them all.
+    ".debug_loc.dwo",
+    ".debug_macinfo.dwo",
+    ".debug_macro.dwo",
     ".debug_loclists.dwo",
     ".debug_rnglists.dwo",
     ".debug_str.dwo",

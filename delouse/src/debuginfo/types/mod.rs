@@ -40,8 +40,6 @@ pub(crate) struct Types<'a> {
 /// A function, as far as its signature matters.
 #[derive(Debug, Clone)]
 pub(crate) struct Function {
-    /// Its name without path, with its parameters: `poll<T, S>`.
-    pub(crate) name: String,
     /// Its generic parameters.
     pub(crate) parameters: Vec<(String, TypeId)>,
     /// The type of its first argument.
@@ -69,11 +67,6 @@ impl<'a> Types<'a> {
     /// The symbols of the file.
     pub(crate) fn symbols(&self) -> &[Symbol<'a>] {
         &self.symbols
-    }
-
-    /// How many units there are, and how many of them were indexed so far.
-    pub(crate) fn unit_counts(&self) -> (usize, usize) {
-        self.units.counts()
     }
 
     /// The type at `id`, decoded once.

@@ -1,6 +1,6 @@
 //! The units of a file: found by address or section offset, loaded when asked for.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
@@ -25,7 +25,6 @@ pub(super) struct Units<'a> {
     loaded: Vec<OnceCell<Option<Rc<Unit<'a>>>>>,
     /// Address ranges, sorted by start.
     ranges: Vec<Range>,
-    indexed: Rc<Cell<usize>>,
 }
 
 struct Range {
@@ -42,7 +41,6 @@ pub(super) struct Unit<'a> {
     skeleton: Option<(Rc<Dwarf<Slice<'a>>>, gimli::Unit<Slice<'a>>)>,
     index: OnceCell<Index<'a>>,
     files: RefCell<HashMap<u64, Option<Rc<str>>>>,
-    indexed: Rc<Cell<usize>>,
 }
 
 impl<'a> Units<'a> {
@@ -58,20 +56,10 @@ impl<'a> Units<'a> {
             }
         }
         let loaded = headers.iter().map(|_| OnceCell::new()).collect();
-        let mut units = Self {
-            dwarf: Rc::new(dwarf),
-            split: Split::open(image),
-            headers,
-            loaded,
-            ranges: Vec::new(),
-            indexed: Rc::default(),
-        };
+        let mut units =
+            Self { dwarf: Rc::new(dwarf), split: Split::open(image), headers, loaded, ranges: Vec::new() };
         units.ranges = units.address_ranges();
         units
-    }
-
-    pub(super) fn counts(&self) -> (usize, usize) {
-        (self.headers.len(), self.indexed.get())
     }
 
     /// The unit with that number.
@@ -90,7 +78,6 @@ impl<'a> Units<'a> {
                 skeleton: skeleton.map(|skeleton| (self.dwarf.clone(), skeleton)),
                 index: OnceCell::new(),
                 files: RefCell::default(),
-                indexed: self.indexed.clone(),
             }))
         })
         .clone()
@@ -180,10 +167,7 @@ impl<'a> Units<'a> {
 impl<'a> Unit<'a> {
     /// The index of this unit, made by one pass over it when first asked for.
     pub(super) fn index(&self) -> &Index<'a> {
-        self.index.get_or_init(|| {
-            self.indexed.set(self.indexed.get() + 1);
-            Index::new(self)
-        })
+        self.index.get_or_init(|| Index::new(self))
     }
 
     /// The entry at `offset`.
