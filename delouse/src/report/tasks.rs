@@ -23,9 +23,10 @@ pub struct TasksAnswer {
 }
 
 impl TasksAnswer {
-    pub(crate) fn new(engine: EngineName, list: TaskList) -> Self {
-        let TaskList { tasks, capture } = list;
-        let stacktrace = text(&tasks, &capture.notes, &TextOptions::default());
+    /// `full` for text that leaves out nothing.
+    pub(crate) fn new((engine, list): (EngineName, TaskList), full: bool) -> Self {
+        let TaskList { tasks, capture, .. } = list;
+        let stacktrace = text(&tasks, &capture.notes, &TextOptions { full });
         Self { stacktrace, engine, capture, tasks }
     }
 }

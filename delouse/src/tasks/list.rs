@@ -39,6 +39,8 @@ pub struct Listing {
     pub running: Vec<(i32, u64)>,
     /// What is missing or doubtful.
     pub notes: Vec<String>,
+    /// Nothing could be listed, for the debug information has no types.
+    pub without_types: bool,
 }
 
 /// Lists every task of every runtime in `snapshot`, with its stack and what it waits for.
@@ -51,7 +53,7 @@ pub(crate) fn list(snapshot: &dyn Snapshot, types: &Types<'_>, roots: &[Root], o
     let polls = scan::polls(types);
     let Some(headers) = Headers::learn(&process, &polls, &mut notes) else {
         notes.missing(&facts::POLL);
-        return Listing { notes: notes.into_vec(), ..Listing::default() };
+        return Listing { notes: notes.into_vec(), without_types: true, ..Listing::default() };
     };
     let plans = Plans::new(&process);
     let mut lister = Lister {
@@ -69,8 +71,11 @@ pub(crate) fn list(snapshot: &dyn Snapshot, types: &Types<'_>, roots: &[Root], o
     let running = contexts.iter().filter_map(|context| Some((context.tid, context.task?))).collect();
     lister.futures(roots);
     lister.tasks.sort_by_key(|task| task.id);
-    Listing { tasks: lister.tasks, running, notes: lister.notes.into_vec() }
+    Listing { tasks: lister.tasks, running, notes: lister.notes.into_vec(), without_types: false }
 }
+
+/// Blocking closures that say nothing about the program: tokio's workers run as such, and so do we.
+const NOT_THE_PROGRAMS: [&str; 2] = ["tokio::runtime::scheduler::", "delouse::"];
 
 struct Lister<'l, 'a, 'p, 'i> {
     process: &'a Process<'p, 'i>,
@@ -98,9 +103,13 @@ impl<'a, 'p, 'i> Lister<'_, 'a, 'p, 'i> {
                 runtimes.learn(&kind);
             }
         }
+        let mut own = None;
         for root in roots {
-            if let Root::Handle { address } = root {
-                runtimes.add_handle(*address, &mut self.notes);
+            match root {
+                Root::Handle { address } => runtimes.add_handle(*address, &mut self.notes),
+                // A handle: which scheduler, and the `Arc` of it.
+                Root::Own { address } => own = self.process.memory.word(address.wrapping_add(8)),
+                Root::Future { .. } => {}
             }
         }
         let contexts = contexts::thread_contexts(self.process, &mut self.notes);
@@ -123,13 +132,18 @@ impl<'a, 'p, 'i> Lister<'_, 'a, 'p, 'i> {
         let mut listed: Vec<(u64, u64)> = runtimes.listed.iter().map(|(h, s)| (*h, *s)).collect();
         listed.sort_unstable();
         for (header, shared) in listed {
-            if let Some(kind) = self.headers.kind_of(header) {
+            if Some(shared) != own
+                && let Some(kind) = self.headers.kind_of(header)
+            {
                 self.task(header, &kind, runtimes.found.get(&shared).map(|r| (r.flavor, r.number)));
             }
         }
         for (header, kind) in unlisted {
             if !runtimes.listed.contains_key(&header) && self.belongs(header, &kind) {
                 let shared = self.process.memory.word(header.wrapping_add(kind.scheduler_at));
+                if shared.is_some() && shared == own {
+                    continue;
+                }
                 let runtime = shared.and_then(|shared| runtimes.found.get(&shared));
                 self.task(header, &kind, runtime.map(|r| (r.flavor, r.number)));
             }
@@ -166,6 +180,9 @@ impl<'a, 'p, 'i> Lister<'_, 'a, 'p, 'i> {
         let (stack, waits_on) = if kind.scheduler == Scheduler::Blocking {
             let plan = self.plans.plan(kind.future);
             let Some(frame) = plan.and_then(|plan| self.stacks.blocking(&plan)) else { return };
+            if NOT_THE_PROGRAMS.iter().any(|path| frame.function.starts_with(path)) {
+                return;
+            }
             // A closure waits for nothing that we can see.
             (vec![frame], Vec::new())
         } else {

@@ -7,6 +7,7 @@ mod header;
 mod leaves;
 mod list;
 mod memory;
+mod memory_engine;
 mod plan;
 mod process;
 pub(crate) mod roots;

@@ -14,6 +14,11 @@ pub(crate) enum Root {
         /// Of the handle itself, which must stay where it is.
         address: u64,
     },
+    /// The same, of delouse's own runtime: its tasks are left out.
+    Own {
+        /// Of the handle itself.
+        address: u64,
+    },
     /// A future that no runtime lists: the one that `block_on` drives.
     Future {
         /// Of the pinned future.
@@ -29,6 +34,8 @@ pub(crate) struct Roots {
     runtimes: Vec<Registration>,
     mains: Vec<MainFuture>,
     next: usize,
+    /// The runtime of our own server.
+    own: Option<Handle>,
 }
 
 /// One registered runtime.
@@ -63,7 +70,7 @@ impl MainFuture {
 
 impl Roots {
     pub(crate) const fn new() -> Self {
-        Self { runtimes: Vec::new(), mains: Vec::new(), next: 0 }
+        Self { runtimes: Vec::new(), mains: Vec::new(), next: 0, own: None }
     }
 
     /// Returns the key to remove it by. A runtime that is known already is not listed twice, but counted.
@@ -89,6 +96,12 @@ impl Roots {
         }
     }
 
+    /// The same roots, for a list without the tasks of `own`.
+    pub(crate) fn without(mut self, own: &Handle) -> Self {
+        self.own = Some(own.clone());
+        self
+    }
+
     /// Each runtime once.
     pub(crate) fn runtimes(&self) -> Vec<&Handle> {
         let mut seen = std::collections::HashSet::new();
@@ -99,7 +112,9 @@ impl Roots {
     pub(crate) fn addresses(&self) -> Vec<Root> {
         let handle = |handle: &Handle| Root::Handle { address: std::ptr::from_ref(handle).addr() as u64 };
         let main = |main: &MainFuture| Root::Future { address: main.address as u64, poll: main.poll as u64 };
-        self.runtimes().into_iter().map(handle).chain(self.mains.iter().map(main)).collect()
+        let own = |handle: &Handle| Root::Own { address: std::ptr::from_ref(handle).addr() as u64 };
+        let runtimes = self.runtimes().into_iter().map(handle);
+        self.own.iter().map(own).chain(runtimes).chain(self.mains.iter().map(main)).collect()
     }
 
     pub(crate) fn mains(&self) -> &[MainFuture] {
