@@ -50,15 +50,14 @@ pub(super) fn thread_contexts(process: &Process<'_, '_>, notes: &mut Notes) -> V
 /// How far below the thread pointer the context lies, and the ways into it.
 fn context_routes(process: &Process<'_, '_>) -> Option<(u64, Route, Option<Route>)> {
     let types = process.types;
-    let named = |name: &[u8], part: &[u8]| name.windows(part.len()).any(|window| window == part);
-    let variable = types.symbols().iter().find(|symbol| {
-        named(symbol.name, b"7runtime7context7CONTEXT") && named(symbol.name, b"RUST_STD_INTERNAL_VAL")
-    })?;
+    let context = types.symbols_with("7runtime7context7CONTEXT");
+    let value = memchr::memmem::Finder::new("RUST_STD_INTERNAL_VAL");
+    let variable = context.iter().find(|symbol| value.find(symbol.name).is_some())?;
     let tls = types.image().tls()?;
     let size = tls.size.checked_next_multiple_of(tls.align.max(1))?;
     let offset = size.checked_sub(variable.address)?;
-    let near = types.symbols().iter().filter(|symbol| named(symbol.name, b"7runtime7context"));
-    let of = near.take(256).find_map(|symbol| types.variable(variable.name, symbol.address))?;
+    let near = types.symbols_with("7runtime7context");
+    let of = near.iter().take(256).find_map(|symbol| types.variable(variable.name, symbol.address))?;
     let handle = Route::compile(process, of, "current handle")?;
     Some((offset, handle, Route::compile(process, of, "current_task_id")))
 }

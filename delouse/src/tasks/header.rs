@@ -218,7 +218,7 @@ impl Layout {
         let header = to_header.end;
         let vtable = Route::compile(process, header, "vtable *")?.end;
         let offset = |from: TypeId, way: &str| Route::compile(process, from, way)?.offset();
-        let trailer = process.types.at_path("tokio::runtime::task::core::Trailer", b"7runtime4task");
+        let trailer = process.types.at_path("tokio::runtime::task::core::Trailer", "7runtime4task");
         let links = trailer.and_then(|of| Some((offset(of, "owned prev")?, offset(of, "owned next")?)));
         let (prev, next) = links.unwrap_or_else(|| {
             notes.missing(&facts::TRAILER);

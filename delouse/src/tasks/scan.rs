@@ -15,10 +15,8 @@ const MAX_CONSTANTS: u64 = 256 << 20;
 
 /// The addresses in the file of all `tokio::runtime::task::raw::poll::<T, S>`: word 0 of task vtables.
 pub(super) fn polls(types: &Types<'_>) -> Vec<u64> {
-    const NAME: &[u8] = b"7runtime4task3raw4poll";
-    let is_poll = |name: &[u8]| name.windows(NAME.len()).any(|window| window == NAME);
     let mut polls: Vec<u64> =
-        types.symbols().iter().filter(|symbol| is_poll(symbol.name)).map(|symbol| symbol.address).collect();
+        types.symbols_with("7runtime4task3raw4poll").iter().map(|symbol| symbol.address).collect();
     polls.sort_unstable();
     polls.dedup();
     polls

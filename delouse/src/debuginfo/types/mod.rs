@@ -35,6 +35,7 @@ pub(crate) struct Types<'a> {
     decoded: RefCell<HashMap<TypeId, Option<Rc<Type>>>>,
     bodies: RefCell<bodies::Finder>,
     dependencies: OnceCell<HashSet<String>>,
+    by_part: RefCell<HashMap<&'static str, Rc<[Symbol<'a>]>>>,
 }
 
 /// A function, as far as its signature matters.
@@ -56,12 +57,25 @@ impl<'a> Types<'a> {
             decoded: RefCell::default(),
             bodies: RefCell::default(),
             dependencies: OnceCell::new(),
+            by_part: RefCell::default(),
         }
     }
 
     /// The file that the types come from.
     pub(crate) fn image(&self) -> &'a Image {
         self.image
+    }
+
+    /// The symbols with `part` in their mangled names. Looked for once: there may be a million symbols.
+    pub(crate) fn symbols_with(&self, part: &'static str) -> Rc<[Symbol<'a>]> {
+        if let Some(known) = self.by_part.borrow().get(part) {
+            return Rc::clone(known);
+        }
+        let finder = memchr::memmem::Finder::new(part);
+        let found: Rc<[_]> =
+            self.symbols.iter().filter(|symbol| finder.find(symbol.name).is_some()).copied().collect();
+        self.by_part.borrow_mut().insert(part, Rc::clone(&found));
+        found
     }
 
     /// The symbols of the file.
@@ -120,10 +134,11 @@ impl<'a> Types<'a> {
 
     /// The type at `path` (without parameters), which is looked for in the units of the functions whose
     /// symbols have `part` in them.
-    pub(crate) fn at_path(&self, path: &str, part: &[u8]) -> Option<TypeId> {
+    pub(crate) fn at_path(&self, path: &str, part: &'static str) -> Option<TypeId> {
         let name = names::last_segment(path);
-        let near = self.symbols.iter().filter(|s| s.name.windows(part.len()).any(|window| window == part));
-        let mut numbers: Vec<u32> = near.flat_map(|symbol| self.units.candidates(symbol.address)).collect();
+        let near = self.symbols_with(part);
+        let mut numbers: Vec<u32> =
+            near.iter().flat_map(|symbol| self.units.candidates(symbol.address)).collect();
         numbers.sort_unstable();
         numbers.dedup();
         // Those that are known already cost nothing.
