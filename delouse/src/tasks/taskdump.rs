@@ -70,6 +70,11 @@ mod engine {
     const DEADLINE: Duration = Duration::from_millis(1200);
     /// `steal_all` hangs above 128 runnable tasks.
     const MAX_QUEUED: usize = 64;
+    /// Frames of one path through a task. A recursion can be as deep as its thread's stack allows; whoever writes
+    /// or reads the answer recurses as well (jq up to version 1.6 gives up at 256 levels: two for each frame).
+    const MAX_FRAMES: usize = 100;
+    /// Of these, the outermost ones; the innermost ones, which tell what the task waits for, are the rest.
+    const OUTERMOST: usize = 50;
 
     /// See the module.
     #[derive(Default)]
@@ -88,19 +93,43 @@ mod engine {
 
         fn list(&self, roots: &Roots) -> Result<TaskList, EngineError> {
             let begun = Instant::now();
-            let runtimes = roots.runtimes();
-            if runtimes.is_empty() {
-                return refuse("no runtime is known: use #[delouse::main], or delouse::register(&handle)");
-            }
             let mut list = TaskList::default();
-            for (number, handle) in runtimes.into_iter().enumerate() {
+            let mut notes = vec![
+                "tokio's task dump cannot see inside main's future, LocalSet children, or a task that runs right \
+                 now; futures of other crates than tokio have an empty trace"
+                    .to_owned(),
+            ];
+            let mut refusal = Some(EngineError::Refused(
+                "no runtime is known: use #[delouse::main], or delouse::register(&handle)".to_owned(),
+            ));
+            for (number, handle) in roots.runtimes().enumerate() {
                 let runtime = handle.name().map_or_else(|| number.to_string(), str::to_owned);
-                let dump = self.dump(handle, &mut list.capture)?;
-                list.tasks.extend(dump.into_iter().map(|t| Task { runtime: Some(runtime.clone()), ..t }));
+                let dump = if begun.elapsed() < DEADLINE {
+                    self.dump(handle, &mut list.capture)
+                } else {
+                    refuse("the others took too long")
+                };
+                match dump {
+                    Ok(tasks) => {
+                        refusal = None;
+                        list.tasks
+                            .extend(tasks.into_iter().map(|t| Task { runtime: Some(runtime.clone()), ..t }));
+                    }
+                    Err(error) => {
+                        notes.push(format!("the tasks of runtime {runtime} are left out: {error}"));
+                        if number == 0 {
+                            refusal = Some(error);
+                        }
+                    }
+                }
+            }
+            // Some of the tasks beat none of them.
+            if let Some(refusal) = refusal {
+                return Err(refusal);
             }
             list.tasks.extend(roots.mains().iter().map(|main| Task {
                 stack: vec![Frame {
-                    function: main.type_name.replace("::{{closure}}", ""),
+                    function: as_written(main.type_name),
                     file: None,
                     line: None,
                     children: Vec::new(),
@@ -108,16 +137,7 @@ mod engine {
                 ..blank(0, TaskKind::Main)
             }));
             list.tasks.sort_by_key(|t| t.id);
-            list.capture = Capture {
-                total_us: micros(begun),
-                consistent: false,
-                notes: vec![
-                    "tokio's task dump cannot see inside main's future, LocalSet children, or a task that \
-                     runs right now; futures of other crates than tokio have an empty trace"
-                        .to_owned(),
-                ],
-                ..list.capture
-            };
+            list.capture = Capture { total_us: micros(begun), consistent: false, notes, ..list.capture };
             Ok(list)
         }
     }
@@ -286,7 +306,7 @@ mod engine {
                     let frames: Vec<_> = backtrace.frames().collect();
                     let symbols =
                         frames.iter().rev().flat_map(|f| f.symbols().collect::<Vec<_>>().into_iter().rev());
-                    merge(&mut stack, symbols.map(frame));
+                    merge(&mut stack, bounded(symbols.map(frame).collect()));
                 }
                 let trace = Some(task.trace().to_string()).filter(|text| !text.is_empty());
                 Task { stack, trace, ..blank(id_number(task.id()), TaskKind::Task) }
@@ -300,22 +320,39 @@ mod engine {
     }
 
     fn frame(symbol: &tokio::runtime::dump::BacktraceSymbol) -> Frame {
-        let name = symbol.name_demangled().unwrap_or("?");
-        // Legacy mangling ends in a hash: `::h` and sixteen hexadecimal digits.
-        let function = match name.rsplit_once("::h") {
-            Some((name, hash)) if hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit()) => name,
-            _ => name,
-        };
         Frame {
-            function: function.to_owned(),
+            function: as_written(symbol.name_demangled().unwrap_or("?")),
             file: symbol.filename().map(|f| f.to_string_lossy().into_owned()),
             line: symbol.lineno(),
             children: Vec::new(),
         }
     }
 
+    /// The name of a function as its author wrote it: without the hash that legacy mangling ends in (`::h` and
+    /// sixteen hexadecimal digits), and without the closures that async functions are compiled to.
+    fn as_written(name: &str) -> String {
+        let is_hash = |hash: &str| hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit());
+        let name = name.rsplit_once("::h").filter(|(_, hash)| is_hash(hash)).map_or(name, |(name, _)| name);
+        name.replace("::{{closure}}", "")
+    }
+
+    /// Leaves out the middle of a path that is too long.
+    fn bounded(mut path: Vec<Frame>) -> Vec<Frame> {
+        if path.len() > MAX_FRAMES {
+            let left_out = path.len() - MAX_FRAMES;
+            let gap = Frame {
+                function: format!("… {left_out} more frames"),
+                file: None,
+                line: None,
+                children: Vec::new(),
+            };
+            path.splice(OUTERMOST..OUTERMOST + left_out, [gap]);
+        }
+        path
+    }
+
     /// Adds one path from the root to a leaf to a forest that shares what paths have in common.
-    fn merge(mut level: &mut Vec<Frame>, path: impl Iterator<Item = Frame>) {
+    fn merge(mut level: &mut Vec<Frame>, path: Vec<Frame>) {
         for frame in path {
             let same =
                 |f: &Frame| f.function == frame.function && f.file == frame.file && f.line == frame.line;

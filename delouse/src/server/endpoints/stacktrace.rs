@@ -7,13 +7,14 @@ use serde::Deserialize;
 use super::{admit, parse};
 use crate::report::{TasksAnswer, ThreadsAnswer};
 use crate::server::Context;
-use crate::server::answer::Answer;
+use crate::server::answer::{Answer, Rendered};
 use crate::server::error::ApiError;
 use crate::tasks::engine::EngineName;
 use crate::{runtime, threads};
 
 /// Parameters of `/stacktrace/tokio`.
 #[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct TasksQuery {
     /// `json` (the default) or `text`; over `Accept`.
     format: Option<String>,
@@ -30,19 +31,20 @@ pub(super) async fn stacktrace_tokio(
     let query = query.into_inner();
     let format = admit(&request, query.format.as_deref())?;
     let name: Option<EngineName> = parse(query.engine.as_deref(), ApiError::UnknownEngine)?;
-    let key = format!("/stacktrace/tokio {}", query.engine.as_deref().unwrap_or_default());
+    let key = format!("/stacktrace/tokio engine={} {format:?}", query.engine.as_deref().unwrap_or_default());
     let server = request.server.clone();
     let answer = request.context().gate.run(key, move || {
         let engine = server.private.engines.pick(name);
         let engine = engine.ok_or_else(|| ApiError::Failed("no engine".to_owned()))?;
-        Ok(TasksAnswer::new(engine.name(), engine.list(&runtime::roots())?))
+        let answer = TasksAnswer::new(engine.name(), engine.list(&runtime::roots())?);
+        Rendered::new(format, &answer, || answer.stacktrace.clone())
     });
-    let answer = answer.await?;
-    Answer::new(format, &*answer, || answer.stacktrace.clone())
+    Ok(answer.await?.as_ref().clone().into())
 }
 
 /// Parameters of `/stacktrace/rust`.
 #[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct ThreadsQuery {
     /// `json` (the default) or `text`; over `Accept`.
     format: Option<String>,
@@ -61,12 +63,12 @@ pub(super) async fn stacktrace_rust(
     let query = query.into_inner();
     let format = admit(&request, query.format.as_deref())?;
     let (full, consistent) = (query.full.unwrap_or(false), query.consistent.unwrap_or(false));
-    let key = format!("/stacktrace/rust full={full} consistent={consistent}");
+    let key = format!("/stacktrace/rust full={full} consistent={consistent} {format:?}");
     let server = request.server.clone();
     let capture = move || {
         let captured = threads::capture::capture(consistent, &server.private.symbols);
-        Ok(ThreadsAnswer::new(captured, full))
+        let answer = ThreadsAnswer::new(captured, full);
+        Rendered::new(format, &answer, || answer.stacktrace.clone())
     };
-    let answer = request.context().gate.run(key, capture).await?;
-    Answer::new(format, &*answer, || answer.stacktrace.clone())
+    Ok(request.context().gate.run(key, capture).await?.as_ref().clone().into())
 }
