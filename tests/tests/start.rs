@@ -162,8 +162,8 @@ fn no_threads_to_be_had_is_no_failure() {
     for threads in 1..=4 {
         let mut command = Command::new("setpriv");
         // A user of its own: the limit counts all threads of a user.
-        command.args(["--reuid=63132", "--regid=63132", "--clear-groups", "--bounding-set=-all", "sh", "-c"]);
-        command.arg(format!("ulimit -u {threads}; exec {} attribute", copy.display()));
+        command.args(["--reuid=63132", "--regid=63132", "--clear-groups", "--bounding-set=-all"]);
+        command.args(["prlimit", &format!("--nproc={threads}")]).arg(&copy).arg("attribute");
         let output = command.current_dir("/").env("DELOUSE_BIND", "127.0.0.1:0").output().unwrap();
         let told = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{threads}: {told}");

@@ -35,7 +35,7 @@ async fn serve_for_ever() {
 }
 
 async fn waiting() {
-    std::future::pending().await
+    tokio::sync::Notify::new().notified().await
 }
 
 #[delouse::main(flavor = "multi_thread", worker_threads = 1, bind = "127.0.0.3:0")]
