@@ -363,6 +363,72 @@ mod engine {
             level = &mut level[at].children;
         }
     }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        fn named(function: &str) -> Frame {
+            Frame { function: function.to_owned(), file: None, line: None, children: Vec::new() }
+        }
+
+        #[test]
+        fn a_deep_path_keeps_its_ends() {
+            let deep: Vec<_> = (0..100_000).map(|n| named(&n.to_string())).collect();
+            let path = bounded(deep);
+            assert_eq!(path.len(), MAX_FRAMES + 1);
+            assert_eq!(path[OUTERMOST - 1], named("49"));
+            assert_eq!(path[OUTERMOST], named("… 99900 more frames"));
+            assert_eq!(path.last(), Some(&named("99999")));
+            let short: Vec<_> = (0..MAX_FRAMES).map(|n| named(&n.to_string())).collect();
+            assert_eq!(bounded(short.clone()), short);
+        }
+
+        #[test]
+        fn paths_share_what_they_have_in_common() {
+            let mut forest = Vec::new();
+            for path in ["abc", "abd", "x"] {
+                merge(&mut forest, path.chars().map(|c| named(&c.to_string())).collect());
+            }
+            assert_eq!(forest.len(), 2);
+            assert_eq!(forest[0].children[0].children, [named("c"), named("d")]);
+        }
+
+        #[test]
+        fn names_are_as_written() {
+            for (name, written) in [
+                ("app::serve::{{closure}}::h0123456789abcdef", "app::serve"),
+                ("app::main::{{closure}}::{{closure}}", "app::main"),
+                ("app::house::hall", "app::house::hall"),
+            ] {
+                assert_eq!(as_written(name), written);
+            }
+        }
+
+        /// A runtime that does not answer hides only its own tasks.
+        #[test]
+        fn some_tasks_beat_none() {
+            let builder = |mut builder: tokio::runtime::Builder| builder.enable_all().build().unwrap();
+            let idle = builder(tokio::runtime::Builder::new_current_thread());
+            let alive = builder(tokio::runtime::Builder::new_multi_thread());
+            alive.spawn(std::future::pending::<()>());
+            let mut roots = Roots::new();
+            roots.add_runtime(idle.handle());
+            assert!(Taskdump::default().list(&roots).is_err(), "nobody drives it");
+            roots.add_runtime(alive.handle());
+            let list = loop {
+                // Refused as a whole only while the machine is too busy for the other one's workers as well.
+                if let Ok(list) = Taskdump::default().list(&roots) {
+                    break list;
+                }
+            };
+            assert_eq!(list.tasks.len(), 1);
+            let notes = list.capture.notes.join("\n");
+            assert!(notes.contains("runtime 0 are left out: the current_thread runtime did not"), "{notes}");
+            // Not waited for: tokio's own dump may have frozen it.
+            alive.shutdown_background();
+        }
+    }
 }
 
 pub(crate) use engine::Taskdump;
