@@ -59,7 +59,7 @@ mod engine {
     use crate::snapshot::Capture;
     use crate::tasks::engine::{Engine, EngineError, EngineName, TaskList};
     use crate::tasks::roots::Roots;
-    use crate::tasks::{Frame, Task, TaskKind};
+    use crate::tasks::{Frame, Origin, Task, TaskKind};
 
     /// How long the thread of a current_thread runtime may take to poll a new task.
     const PING: Duration = Duration::from_millis(250);
@@ -132,6 +132,7 @@ mod engine {
                     function: as_written(main.type_name),
                     file: None,
                     line: None,
+                    origin: Origin::User,
                     children: Vec::new(),
                 }],
                 ..blank(0, TaskKind::Main)
@@ -320,9 +321,11 @@ mod engine {
     }
 
     fn frame(symbol: &tokio::runtime::dump::BacktraceSymbol) -> Frame {
+        let file = symbol.filename().map(|f| f.to_string_lossy().into_owned());
         Frame {
             function: as_written(symbol.name_demangled().unwrap_or("?")),
-            file: symbol.filename().map(|f| f.to_string_lossy().into_owned()),
+            origin: file.as_deref().map_or(Origin::User, Origin::of_file),
+            file,
             line: symbol.lineno(),
             children: Vec::new(),
         }
@@ -344,6 +347,7 @@ mod engine {
                 function: format!("… {left_out} more frames"),
                 file: None,
                 line: None,
+                origin: Origin::User,
                 children: Vec::new(),
             };
             path.splice(OUTERMOST..OUTERMOST + left_out, [gap]);
@@ -369,7 +373,13 @@ mod engine {
         use super::*;
 
         fn named(function: &str) -> Frame {
-            Frame { function: function.to_owned(), file: None, line: None, children: Vec::new() }
+            Frame {
+                function: function.to_owned(),
+                file: None,
+                line: None,
+                origin: Origin::User,
+                children: Vec::new(),
+            }
         }
 
         #[test]

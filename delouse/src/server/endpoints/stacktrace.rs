@@ -20,6 +20,8 @@ pub(super) struct TasksQuery {
     format: Option<String>,
     /// The engine to use; the best that this build has where it is left out.
     engine: Option<String>,
+    /// `true`: text shows every frame; else those of libraries are folded.
+    full: Option<bool>,
 }
 
 /// Every task: its async stack, its state, what it waits for
@@ -31,15 +33,16 @@ pub(super) async fn stacktrace_tokio(
     let query = query.into_inner();
     let format = admit(&request, query.format.as_deref())?;
     let name: Option<EngineName> = parse(query.engine.as_deref(), ApiError::UnknownEngine)?;
-    let key = format!("/stacktrace/tokio engine={} {format:?}", query.engine.as_deref().unwrap_or_default());
+    let full = query.full.unwrap_or(false);
+    let engine = query.engine.as_deref().unwrap_or_default();
+    let key = format!("/stacktrace/tokio engine={engine} full={full} {format:?}");
     let server = request.server.clone();
-    let answer = request.context().gate.run(key, move || {
-        let engine = server.private.engines.pick(name);
-        let engine = engine.ok_or_else(|| ApiError::Failed("no engine".to_owned()))?;
-        let answer = TasksAnswer::new(engine.name(), engine.list(&runtime::roots())?);
+    let capture = move || {
+        let roots = runtime::roots().without(&server.private.runtime);
+        let answer = TasksAnswer::new(server.private.engines.list(name, &roots)?, full);
         Rendered::new(format, &answer, || answer.stacktrace.clone())
-    });
-    Ok(answer.await?.as_ref().clone().into())
+    };
+    Ok(request.context().gate.run(key, capture).await?.as_ref().clone().into())
 }
 
 /// Parameters of `/stacktrace/rust`.
