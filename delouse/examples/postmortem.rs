@@ -10,7 +10,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let list = match arguments.as_slice() {
         [executable, core] => delouse::offline::tasks_of_core(Path::new(executable), Path::new(core))?,
         [pid] => delouse::offline::tasks_of_process(pid.parse()?)?,
-        _ => return Err("usage: postmortem EXECUTABLE CORE | postmortem PID".into()),
+        _ => return Err("usage: postmortem [--json|--full] EXECUTABLE CORE | PID".into()),
     };
     if flag("--json") {
         println!("{}", serde_json::to_string_pretty(&list)?);

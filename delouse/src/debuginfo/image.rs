@@ -4,24 +4,35 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use gimli::SectionId;
 use object::{CompressionFormat, Object, ObjectSection, ObjectSegment, ObjectSymbol, SegmentFlags};
 
+use super::separate::{self, Identity};
+use super::types::split;
 use crate::snapshot::Mapping;
-use crate::snapshot::mapped_file::MappedFile;
+use crate::snapshot::shared_bytes::SharedBytes;
 
 /// No debug section of a file may unpack to more than this.
 const MAX_SECTION: u64 = 4 << 30;
 
-/// An executable, library, `.debug` or `.dwp` file, mapped.
+/// More `.dwo` files than a program has.
+const MAX_OBJECTS: usize = 1 << 14;
+
+/// An executable or library, mapped, with the files that its debug information was put into.
 ///
 /// Opening costs a few milliseconds, plus the unpacking of compressed debug sections. Everything that is
 /// read from it borrows from it, so that nothing is copied.
 pub(crate) struct Image {
-    map: MappedFile,
+    map: SharedBytes,
     sections: HashMap<&'static str, Content>,
+    /// The `.debug` file, where this one was stripped.
+    debug: Option<Box<Image>>,
+    /// The `.dwp` file (`split-debuginfo = "packed"`).
+    package: Option<Box<Image>>,
+    /// `.dwo` files by their path (`split-debuginfo = "unpacked"`).
+    objects: HashMap<PathBuf, Image>,
 }
 
 enum Content {
@@ -66,9 +77,32 @@ pub(crate) struct Symbol<'a> {
 }
 
 impl Image {
-    /// Maps and parses `path`.
+    /// Maps and parses `path`, and the files with its debug information where they are elsewhere: `.debug` by
+    /// build-id or debuglink, `.dwp` beside it, or the `.dwo` files that it names.
     pub(crate) fn open(path: &Path) -> Result<Self, ImageError> {
-        let map = MappedFile::open(path).map_err(ImageError::Io)?;
+        let mut image = Self::parse(SharedBytes::map(path).map_err(ImageError::Io)?)?;
+        // Its companions lie beside the file itself, not beside a link to it such as `/proc/self/exe`.
+        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        if image.section(SectionId::DebugInfo).is_empty() {
+            let identity = image.file().map(|file| Identity::of(&file)).unwrap_or_default();
+            image.debug = separate::find(&path, &identity).found.and_then(|path| Self::alone(&path));
+        }
+        image.package = Self::alone(&separate::dwp_path(&path));
+        if image.package.is_none() {
+            let objects = split::object_files(&image);
+            let objects = objects.into_iter().take(MAX_OBJECTS);
+            image.objects = objects.filter_map(|path| Some((path.clone(), *Self::alone(&path)?))).collect();
+        }
+        Ok(image)
+    }
+
+    /// A file that is only part of another's debug information.
+    fn alone(path: &Path) -> Option<Box<Self>> {
+        Self::parse(SharedBytes::map(path).ok()?).ok().map(Box::new)
+    }
+
+    /// Parses the bytes of a file, and looks for no others.
+    pub(crate) fn parse(map: SharedBytes) -> Result<Self, ImageError> {
         let file = object::File::parse(&*map).map_err(|_| ImageError::Format)?;
         let mut sections = HashMap::new();
         for id in SECTIONS {
@@ -85,12 +119,27 @@ impl Image {
             };
             sections.insert(id, content);
         }
-        Ok(Self { map, sections })
+        Ok(Self { map, sections, debug: None, package: None, objects: HashMap::new() })
+    }
+
+    /// The file with the debug sections: this one, or its `.debug` file.
+    fn with_debug(&self) -> &Self {
+        self.debug.as_deref().unwrap_or(self)
+    }
+
+    /// The package of split units.
+    pub(crate) fn package(&self) -> Option<&Self> {
+        self.package.as_deref()
+    }
+
+    /// The `.dwo` file at `path`.
+    pub(crate) fn object(&self, path: &Path) -> Option<&Self> {
+        self.objects.get(path)
     }
 
     /// The bytes of a debug section, empty where the file has none.
     pub(crate) fn section(&self, id: SectionId) -> &[u8] {
-        self.named(id.name())
+        self.with_debug().named(id.name())
     }
 
     /// The same for the `.dwo` form of a section.
@@ -108,7 +157,7 @@ impl Image {
 
     /// All symbols that have a name and a definition.
     pub(crate) fn symbols(&self) -> Vec<Symbol<'_>> {
-        let Some(file) = self.file() else { return Vec::new() };
+        let Some(file) = self.with_debug().file() else { return Vec::new() };
         file.symbols()
             .filter(|symbol| symbol.is_definition() || symbol.kind() == object::SymbolKind::Tls)
             .filter_map(|symbol| Some(Symbol { name: symbol.name_bytes().ok()?, address: symbol.address() }))
@@ -155,7 +204,7 @@ impl Image {
 }
 
 /// The sections that types are read from, in both forms.
-const SECTIONS: [&str; 22] = [
+const SECTIONS: [&str; 25] = [
     ".debug_abbrev",
     ".debug_addr",
     ".debug_aranges",
@@ -172,6 +221,10 @@ const SECTIONS: [&str; 22] = [
     ".debug_cu_index",
     ".debug_info.dwo",
     ".debug_line.dwo",
+    // Not read, but a package that has them must show them all.
+    ".debug_loc.dwo",
+    ".debug_macinfo.dwo",
+    ".debug_macro.dwo",
     ".debug_loclists.dwo",
     ".debug_rnglists.dwo",
     ".debug_str.dwo",

@@ -40,8 +40,14 @@ const NAME: usize = 160;
 pub(crate) fn text(threads: &[ThreadStack], capture: &Capture, full: bool) -> String {
     let mut out = String::new();
     head(&mut out, threads, capture);
-    for group in groups(threads) {
-        group_text(&mut out, &group, full);
+    let (ours, theirs): (Vec<_>, Vec<_>) =
+        groups(threads).into_iter().partition(|group| group.example.role == ThreadRole::Delouse && !full);
+    for group in &theirs {
+        group_text(&mut out, group, full);
+    }
+    let ours = ours.iter().map(|group| group.threads.len()).sum();
+    if ours > 0 {
+        let _ = writeln!(out, "\n{} of delouse itself (?full=true shows them)", count(ours, "thread"));
     }
     if !capture.notes.is_empty() {
         out.push_str("\nNotes:\n");

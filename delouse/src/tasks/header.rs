@@ -33,7 +33,6 @@ pub(super) struct Kind {
     pub(super) scheduler: Scheduler,
     /// From the header on.
     pub(super) scheduler_at: u64,
-    pub(super) id_at: u64,
     pub(super) spawned_at: Option<u64>,
     stage_tag: u64,
     pub(super) future_at: u64,
@@ -103,6 +102,8 @@ pub(super) struct Headers<'a, 'p, 'i> {
     process: &'a Process<'p, 'i>,
     pub(super) layout: Layout,
     kinds: RefCell<HashMap<u64, Option<Rc<Kind>>>>,
+    /// Spawn locations by their address.
+    locations: RefCell<HashMap<u64, String>>,
 }
 
 impl<'a, 'p, 'i> Headers<'a, 'p, 'i> {
@@ -113,7 +114,7 @@ impl<'a, 'p, 'i> Headers<'a, 'p, 'i> {
             let function = process.function(poll.wrapping_add(process.bias));
             Layout::learn(process, function?.first_argument?, notes)
         })?;
-        Some(Self { process, layout, kinds: RefCell::default() })
+        Some(Self { process, layout, kinds: RefCell::default(), locations: RefCell::default() })
     }
 
     /// What `vtable`, an address in the process, says of its tasks.
@@ -163,12 +164,17 @@ impl<'a, 'p, 'i> Headers<'a, 'p, 'i> {
     pub(super) fn spawned_at(&self, header: u64, kind: &Kind) -> Option<String> {
         let memory = &self.process.memory;
         let location = memory.word(header.checked_add(kind.spawned_at?)?)?;
+        if let Some(known) = self.locations.borrow().get(&location) {
+            return Some(known.clone());
+        }
         // `core::panic::Location { filename: NonNull<str>, line: u32, column: u32 }`: all that is `&'static`
         // and 24 bytes long is laid out like this since Rust 1.0.
         let file = memory.text(memory.word(location)?, memory.word(location.checked_add(8)?)?)?;
         let line = memory.half(location.checked_add(16)?)?;
         let column = memory.half(location.checked_add(20)?)?;
-        Some(format!("{file}:{line}:{column}"))
+        let place = format!("{file}:{line}:{column}");
+        self.locations.borrow_mut().insert(location, place.clone());
+        Some(place)
     }
 
     /// The neighbours in the list of all tasks of a scheduler, 0 at its ends.
@@ -198,7 +204,6 @@ impl<'a, 'p, 'i> Headers<'a, 'p, 'i> {
             future: *future,
             scheduler: scheduler_of(process, *scheduler),
             scheduler_at: at(self.layout.scheduler_offset)?,
-            id_at,
             spawned_at,
             stage_tag,
             future_at: stage_tag.checked_add(align)?,
@@ -213,7 +218,7 @@ impl Layout {
         let header = to_header.end;
         let vtable = Route::compile(process, header, "vtable *")?.end;
         let offset = |from: TypeId, way: &str| Route::compile(process, from, way)?.offset();
-        let trailer = process.types.named(header, "Trailer");
+        let trailer = process.types.at_path("tokio::runtime::task::core::Trailer", b"7runtime4task");
         let links = trailer.and_then(|of| Some((offset(of, "owned prev")?, offset(of, "owned next")?)));
         let (prev, next) = links.unwrap_or_else(|| {
             notes.missing(&facts::TRAILER);

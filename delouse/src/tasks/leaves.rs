@@ -27,8 +27,10 @@ enum Detail {
     Available,
     /// Handles that can still send.
     Senders,
-    /// `Instant` at which it ends.
-    Deadline,
+    /// Seconds of the `Instant` at which it ends: std keeps it as `Timespec { tv_sec, tv_nsec }`.
+    Seconds,
+    /// The nanoseconds of it.
+    Nanoseconds,
     /// File descriptor.
     Fd,
 }
@@ -58,7 +60,7 @@ const LEAVES: &[LeafFact] = &[
         path: "tokio::time::sleep::Sleep",
         kind: ResourceKind::Timer,
         resource: Some(""),
-        details: &[(Detail::Deadline, "deadline")],
+        details: &[(Detail::Seconds, "deadline tv_sec"), (Detail::Nanoseconds, "deadline tv_nsec")],
     },
     LeafFact {
         path: "tokio::runtime::task::join::JoinHandle",
@@ -257,7 +259,14 @@ impl Leaf {
                 Detail::Available => waits.available = memory.word(at).map(|permits| permits >> 1),
                 Detail::Senders => waits.senders = memory.word(at).filter(|count| *count < 1 << 32),
                 Detail::Fd => waits.fd = memory.half(at).map(|fd| fd as i32).filter(|fd| *fd >= 0),
-                Detail::Deadline => waits.deadline = deadline(process, route, at),
+                Detail::Seconds => {
+                    waits.deadline = memory.word(at).and_then(|s| s.checked_mul(1_000_000_000))
+                }
+                Detail::Nanoseconds => {
+                    let rest = memory.half(at).map(u64::from);
+                    waits.deadline =
+                        waits.deadline.zip(rest).and_then(|(whole, rest)| whole.checked_add(rest));
+                }
             }
         }
         waits
@@ -267,15 +276,6 @@ impl Leaf {
     pub(super) fn resource(&self, process: &Process<'_, '_>, address: u64) -> Option<u64> {
         self.resource.as_ref()?.follow(process, address)
     }
-}
-
-/// An `Instant`, in nanoseconds of the monotonic clock: std keeps it as `Timespec { tv_sec, tv_nsec }`.
-fn deadline(process: &Process<'_, '_>, instant: &Route, at: u64) -> Option<u64> {
-    let seconds = Route::compile(process, instant.end, "tv_sec")?.offset()?;
-    let nanos = Route::compile(process, instant.end, "tv_nsec")?.offset()?;
-    let seconds = process.memory.word(at.checked_add(seconds)?)?;
-    let nanos = process.memory.half(at.checked_add(nanos)?)?;
-    seconds.checked_mul(1_000_000_000)?.checked_add(u64::from(nanos))
 }
 
 pub(super) fn hexadecimal(address: u64) -> String {

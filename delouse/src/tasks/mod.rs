@@ -16,6 +16,8 @@ mod runtimes;
 mod scan;
 mod stack;
 mod taskdump;
+#[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
+mod tests;
 mod walk;
 
 pub use list::Listing;

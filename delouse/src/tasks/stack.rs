@@ -39,7 +39,8 @@ impl<'s, 'a, 'p, 'i> Stacks<'s, 'a, 'p, 'i> {
     pub(super) fn blocking(&self, plan: &Plan) -> Option<Frame> {
         let process = self.plans.process;
         let closure = process.ty(process.ty(plan.of)?.parameter("T")?)?;
-        if closure.name.starts_with("tokio::runtime::scheduler::multi_thread::worker::launch::") {
+        let worker = "tokio::runtime::scheduler::multi_thread::worker::";
+        if closure.name.starts_with(worker) && closure.name.contains("::launch::") {
             return None;
         }
         let function = names::ty(&closure.name);

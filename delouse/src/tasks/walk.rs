@@ -144,11 +144,11 @@ impl Walk<'_, '_, '_, '_> {
         let context = leaves::context(leaf.kind, path);
         let mut waits = leaf.waits_on(process, address, context);
         let resource = leaf.resource(process, address);
-        if let Some(owner) = context.and_then(|context| context.owner)
+        if let Some(of) = context.and_then(|context| context.owner)
             && waits.fd.is_none()
             && let Some(resource) = resource
         {
-            self.owner(owner, resource, &mut waits);
+            self.owner(of, resource, &mut waits);
         }
         if let (ResourceKind::Join, Some(header)) = (waits.kind, resource) {
             self.found.joins.push((self.found.waits.len(), header));
@@ -158,25 +158,21 @@ impl Walk<'_, '_, '_, '_> {
 
     /// Looks for the owner of `resource` among the variables of the functions on the way here: the channel
     /// of a semaphore, the socket of a readiness.
-    fn owner(&self, (path, way): (&'static str, &'static str), resource: u64, waits: &mut WaitsOn) {
+    fn owner(&self, of: (&'static str, &'static str), resource: u64, waits: &mut WaitsOn) {
         let process = self.plans.process;
         for context in self.contexts.iter().rev().take(MAX_CONTEXTS) {
             let Body::Coroutine(coroutine) = &context.plan.body else { continue };
-            let found = coroutine.states.get(context.state).and_then(|state| self.plans.owner(state, path));
-            let Some(route) = found else { continue };
-            let Some(owner) = route.follow(process, context.address) else { continue };
-            if let Some(plan) = self.plans.plan(route.end)
-                && let Body::Leaf(leaf) = &plan.body
-            {
-                let of_owner = leaf.waits_on(process, owner, None);
-                if of_owner.address == waits.address {
-                    waits.fd = of_owner.fd;
+            let owner = coroutine.states.get(context.state).and_then(|state| self.plans.owner(state, of));
+            let Some(owner) = owner else { continue };
+            let Some(at) = owner.route.follow(process, context.address) else { continue };
+            if let Some(Body::Leaf(leaf)) = owner.leaf.as_ref().map(|plan| &plan.body) {
+                if leaf.resource(process, at) == Some(resource) {
+                    waits.fd = leaf.waits_on(process, at, None).fd;
                     return;
                 }
-            } else if let Some(way) = Route::compile(process, route.end, way)
-                && let Some(whole) = way.follow(process, owner)
-                && let Some(size) = process.ty(way.end).map(|ty| ty.size)
-                && resource.checked_sub(whole).is_some_and(|offset| offset < size)
+            } else if let Some((whole, size)) = &owner.whole
+                && let Some(whole) = whole.follow(process, at)
+                && resource.checked_sub(whole).is_some_and(|offset| offset < *size)
             {
                 waits.address = Some(hexadecimal(whole));
                 return;

@@ -76,12 +76,17 @@ fn frames(at: CodeAddress, modules: &Modules, symbols: &Symbols) -> Vec<StackFra
                 function: location.function.clone().or_else(|| Some(nameless())),
                 file: location.file.clone(),
                 line: location.line,
-                own: location.origin == Some(Origin::Own),
+                own: location.origin == Some(Origin::Own) && !is_wrapper(location.function.as_deref()),
                 inlined: location.inlined,
                 ..bare(None)
             }
         })
         .collect()
+}
+
+/// What `#[delouse::main]` puts around the program's main future: nothing that its author wrote.
+fn is_wrapper(function: Option<&str>) -> bool {
+    function.is_some_and(|name| name.starts_with("delouse::runtime::"))
 }
 
 /// Whether the thread was in a system call: its program counter lies behind the instruction, or on it

@@ -19,13 +19,6 @@ fn tokio_console_lives_beside_it() {
     peer.read_exact(&mut frame).unwrap();
     assert_eq!(frame[3], 4, "{frame:?}");
     assert_eq!(program.get("/stacktrace/rust").status, 200);
-    if cfg!(feature = "taskdump") {
-        let mut response = program.get("/stacktrace/tokio");
-        while response.status == 503 {
-            // Too busy a machine for tokio's task dump.
-            response = program.get("/stacktrace/tokio");
-        }
-        let text = response.stacktrace();
-        assert!(text.contains("with_console::beat"), "{text}");
-    }
+    let text = program.get("/stacktrace/tokio").stacktrace();
+    assert!(text.contains("with_console::beat"), "{text}");
 }

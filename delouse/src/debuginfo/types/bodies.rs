@@ -44,9 +44,11 @@ impl Finder {
             return known.clone();
         }
         let found = in_unit(units, coroutine.unit, &wanted).or_else(|| {
+            // A function that was inlined into others of another unit has no symbol; that unit may be known.
+            let elsewhere = || units.indexed().into_iter().find_map(|unit| in_unit(units, unit, &wanted));
             let item = names::enclosing_item(path)?;
             let by_item = self.by_item.get_or_insert_with(|| items(types));
-            let addresses = by_item.get(item.as_bytes())?;
+            let Some(addresses) = by_item.get(item.as_bytes()) else { return elsewhere() };
             let mut tried = Vec::new();
             for address in addresses.iter().take(MAX_CANDIDATES) {
                 for unit in units.candidates(*address) {
@@ -58,7 +60,7 @@ impl Finder {
                     }
                 }
             }
-            None
+            elsewhere()
         });
         let found = found.map(Rc::new);
         self.found.insert(wanted, found.clone());

@@ -55,11 +55,11 @@ pub(super) fn function<'a>(units: &Units<'a>, id: TypeId) -> Option<Function> {
         let origin = [dw::DW_AT_abstract_origin, dw::DW_AT_specification]
             .into_iter()
             .find_map(|name| units.resolve(id.unit, &entry.attr_value(name)?));
-        let Some(name) = text(&unit, &entry, dw::DW_AT_name) else {
+        if entry.attr(dw::DW_AT_name).is_none() {
             id = origin?;
             continue;
-        };
-        let mut function = Function { name, parameters: Vec::new(), first_argument: None };
+        }
+        let mut function = Function { parameters: Vec::new(), first_argument: None };
         each_child(&unit, id.offset, |depth, child| {
             if depth != 1 {
                 return;

@@ -9,6 +9,7 @@ mod decode;
 mod index;
 mod model;
 pub(crate) mod names;
+pub(in crate::debuginfo) mod split;
 mod units;
 
 use std::cell::{OnceCell, RefCell};
@@ -20,6 +21,9 @@ pub(crate) use model::{Discriminant, Member, Shape, Source, Type, TypeId, Varian
 
 use crate::debuginfo::image::{Image, Symbol};
 use units::Units;
+
+/// Units that are indexed for the sake of one name.
+const MAX_UNITS_FOR_A_NAME: usize = 16;
 
 /// The types of one module.
 ///
@@ -36,8 +40,6 @@ pub(crate) struct Types<'a> {
 /// A function, as far as its signature matters.
 #[derive(Debug, Clone)]
 pub(crate) struct Function {
-    /// Its name without path, with its parameters: `poll<T, S>`.
-    pub(crate) name: String,
     /// Its generic parameters.
     pub(crate) parameters: Vec<(String, TypeId)>,
     /// The type of its first argument.
@@ -65,11 +67,6 @@ impl<'a> Types<'a> {
     /// The symbols of the file.
     pub(crate) fn symbols(&self) -> &[Symbol<'a>] {
         &self.symbols
-    }
-
-    /// How many units there are, and how many of them were indexed so far.
-    pub(crate) fn unit_counts(&self) -> (usize, usize) {
-        self.units.counts()
     }
 
     /// The type at `id`, decoded once.
@@ -121,11 +118,21 @@ impl<'a> Types<'a> {
         self.dependencies.get_or_init(|| self.units.dependencies()).contains(name)
     }
 
-    /// The type called `name` (last segment with its parameters) in the unit of `near`.
-    pub(crate) fn named(&self, near: TypeId, name: &str) -> Option<TypeId> {
-        let unit = self.units.unit(near.unit)?;
-        let offset = *unit.index().types.get(name.as_bytes())?;
-        Some(TypeId { unit: near.unit, offset })
+    /// The type at `path` (without parameters), which is looked for in the units of the functions whose
+    /// symbols have `part` in them.
+    pub(crate) fn at_path(&self, path: &str, part: &[u8]) -> Option<TypeId> {
+        let name = names::last_segment(path);
+        let near = self.symbols.iter().filter(|s| s.name.windows(part.len()).any(|window| window == part));
+        let mut numbers: Vec<u32> = near.flat_map(|symbol| self.units.candidates(symbol.address)).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        // Those that are known already cost nothing.
+        numbers.sort_by_key(|number| !self.units.indexed().contains(number));
+        numbers.into_iter().take(MAX_UNITS_FOR_A_NAME).find_map(|unit| {
+            let offset = *self.units.unit(unit)?.index().types.get(name.as_bytes())?;
+            let found = TypeId { unit, offset };
+            (self.get(found)?.name == path).then_some(found)
+        })
     }
 
     /// The function that polls the coroutine type `path`, for its linkage name and the lines of its awaits.

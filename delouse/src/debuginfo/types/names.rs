@@ -165,7 +165,8 @@ fn written(segment: &str) -> Option<&str> {
         "async_block" | "async_block_env" => "{async block}",
         "async_closure" | "async_closure_env" => "{async closure}",
         "closure" | "closure_env" => "{closure}",
-        "impl" => "{impl}",
+        // Which type it is for, only the linkage name knows.
+        "impl" => return None,
         _ => segment,
     })
 }
@@ -214,7 +215,7 @@ mod tests {
             ("app::main::{async_block_env#1}", None, "app::main::{async block}"),
             ("a::f::{async_fn#0}::{closure#1}::{async_block_env#0}", None, "a::f::{closure}::{async block}"),
             ("zoo::shapes::{impl#0}::handle::{async_fn_env#0}", Some(legacy), "zoo::shapes::Server::handle"),
-            ("zoo::shapes::{impl#0}::handle::{async_fn_env#0}", None, "zoo::shapes::{impl}::handle"),
+            ("zoo::shapes::{impl#0}::handle::{async_fn_env#0}", None, "zoo::shapes::handle"),
             ("zoo::shapes::{impl#2}::call::{async_fn_env#0}", Some(of_trait), "zoo::shapes::Server::call"),
         ] {
             assert_eq!(coroutine(path, linkage_name), expected);

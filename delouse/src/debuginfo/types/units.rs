@@ -1,6 +1,6 @@
 //! The units of a file: found by address or section offset, loaded when asked for.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
@@ -8,6 +8,7 @@ use gimli::{AttributeValue, Dwarf, EndianSlice, LittleEndian, SectionId, UnitHea
 
 use super::index::Index;
 use super::model::TypeId;
+use super::split::Split;
 use crate::debuginfo::image::Image;
 
 pub(super) type Slice<'a> = EndianSlice<'a, LittleEndian>;
@@ -19,11 +20,11 @@ const MAX_UNITS: usize = 1 << 18;
 /// All units of one file.
 pub(super) struct Units<'a> {
     dwarf: Rc<Dwarf<Slice<'a>>>,
+    split: Split<'a>,
     headers: Vec<UnitHeader<Slice<'a>>>,
     loaded: Vec<OnceCell<Option<Rc<Unit<'a>>>>>,
     /// Address ranges, sorted by start.
     ranges: Vec<Range>,
-    indexed: Rc<Cell<usize>>,
 }
 
 struct Range {
@@ -36,9 +37,10 @@ struct Range {
 pub(super) struct Unit<'a> {
     pub(super) dwarf: Rc<Dwarf<Slice<'a>>>,
     pub(super) unit: gimli::Unit<Slice<'a>>,
+    /// What the program itself has of a split unit.
+    skeleton: Option<(Rc<Dwarf<Slice<'a>>>, gimli::Unit<Slice<'a>>)>,
     index: OnceCell<Index<'a>>,
     files: RefCell<HashMap<u64, Option<Rc<str>>>>,
-    indexed: Rc<Cell<usize>>,
 }
 
 impl<'a> Units<'a> {
@@ -55,13 +57,9 @@ impl<'a> Units<'a> {
         }
         let loaded = headers.iter().map(|_| OnceCell::new()).collect();
         let mut units =
-            Self { dwarf: Rc::new(dwarf), headers, loaded, ranges: Vec::new(), indexed: Rc::default() };
+            Self { dwarf: Rc::new(dwarf), split: Split::open(image), headers, loaded, ranges: Vec::new() };
         units.ranges = units.address_ranges();
         units
-    }
-
-    pub(super) fn counts(&self) -> (usize, usize) {
-        (self.headers.len(), self.indexed.get())
     }
 
     /// The unit with that number.
@@ -69,16 +67,28 @@ impl<'a> Units<'a> {
         let cell = self.loaded.get(number as usize)?;
         cell.get_or_init(|| {
             let header = *self.headers.get(number as usize)?;
-            let unit = self.dwarf.unit(header).ok()?;
+            let skeleton = self.dwarf.unit(header).ok()?;
+            let (dwarf, unit, skeleton) = match self.split.rest(&self.dwarf, &skeleton) {
+                Some((dwarf, unit)) => (dwarf, unit, Some(skeleton)),
+                None => (self.dwarf.clone(), skeleton, None),
+            };
             Some(Rc::new(Unit {
-                dwarf: self.dwarf.clone(),
+                dwarf,
                 unit,
+                skeleton: skeleton.map(|skeleton| (self.dwarf.clone(), skeleton)),
                 index: OnceCell::new(),
                 files: RefCell::default(),
-                indexed: self.indexed.clone(),
             }))
         })
         .clone()
+    }
+
+    /// The units that have an index by now.
+    pub(super) fn indexed(&self) -> Vec<u32> {
+        let has_index = |cell: &OnceCell<Option<Rc<Unit<'a>>>>| {
+            cell.get().is_some_and(|unit| unit.as_ref().is_some_and(|unit| unit.index.get().is_some()))
+        };
+        (0..).zip(&self.loaded).filter(|(_, cell)| has_index(cell)).map(|(number, _)| number).collect()
     }
 
     /// The units that claim `address`: one, or none.
@@ -139,8 +149,10 @@ impl<'a> Units<'a> {
             }
         }
         for (number, _) in listed.iter().enumerate().filter(|(_, listed)| !**listed) {
-            let Some(unit) = self.unit(number as u32) else { continue };
-            let Ok(mut own) = unit.dwarf.unit_ranges(&unit.unit) else { continue };
+            let Some(unit) = self.headers.get(number).and_then(|header| self.dwarf.unit(*header).ok()) else {
+                continue;
+            };
+            let Ok(mut own) = self.dwarf.unit_ranges(&unit) else { continue };
             while let Ok(Some(range)) = own.next() {
                 if range.begin != 0 && range.begin < range.end {
                     ranges.push(Range { start: range.begin, end: range.end, unit: number as u32 });
@@ -155,10 +167,7 @@ impl<'a> Units<'a> {
 impl<'a> Unit<'a> {
     /// The index of this unit, made by one pass over it when first asked for.
     pub(super) fn index(&self) -> &Index<'a> {
-        self.index.get_or_init(|| {
-            self.indexed.set(self.indexed.get() + 1);
-            Index::new(self)
-        })
+        self.index.get_or_init(|| Index::new(self))
     }
 
     /// The entry at `offset`.
@@ -177,17 +186,20 @@ impl<'a> Unit<'a> {
     }
 
     fn file_path(&self, number: u64) -> Option<Rc<str>> {
-        let program = self.unit.line_program.as_ref()?;
-        let header = program.header();
+        // The numbers of files are those of the program's own line table.
+        let whole = (&self.dwarf, &self.unit);
+        let (dwarf, unit) = self.skeleton.as_ref().map_or(whole, |(dwarf, unit)| (dwarf, unit));
+        let text = |value| Some(dwarf.attr_string(unit, value).ok()?.slice());
+        let header = unit.line_program.as_ref()?.header();
         let file = header.file(number)?;
         let mut path = String::new();
-        if let Some(dir) = self.unit.comp_dir {
+        if let Some(dir) = unit.comp_dir {
             append(&mut path, dir.slice());
         }
         if let Some(dir) = file.directory(header).filter(|_| file.directory_index() != 0) {
-            append(&mut path, self.string(dir)?);
+            append(&mut path, text(dir)?);
         }
-        append(&mut path, self.string(file.path_name())?);
+        append(&mut path, text(file.path_name())?);
         Some(path.into())
     }
 }

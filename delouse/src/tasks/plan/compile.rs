@@ -4,7 +4,7 @@ use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 
 use super::wrappers::{is_opaque, is_shown};
-use super::{Body, Case, Coroutine, Plan, Plans, State, Step, Suspended, Via};
+use super::{Body, Case, Coroutine, Owner, Plan, Plans, State, Step, Suspended, Via};
 use crate::debuginfo::types::{Member, Shape, Source, Type, TypeId, Variant, Variants, names};
 use crate::tasks::leaves;
 use crate::tasks::route::Route;
@@ -152,23 +152,34 @@ impl Plans<'_, '_, '_> {
     }
 
     /// The way from a coroutine's state to something of the type at `path`, which one of its variables is,
-    /// has or points to.
-    pub(in crate::tasks) fn owner(&self, state: &State, path: &'static str) -> Option<Route> {
+    /// has or points to; and from there, by `way`, to the whole that it is part of.
+    pub(in crate::tasks) fn owner(
+        &self,
+        state: &State,
+        (path, way): (&'static str, &'static str),
+    ) -> Option<Rc<Owner>> {
         if let Some((_, known)) = state.owners.borrow().iter().find(|(known, _)| *known == path) {
             return known.clone();
         }
-        let find = || {
-            let ty = self.process.ty(state.variables)?;
-            ["", "* ", "* * "].iter().find_map(|deref| {
-                ty.members.iter().find_map(|member| {
-                    let route = Route::compile(self.process, member.of, &format!("{deref}~{path}"))?;
-                    Some(route.behind(state.offset.checked_add(member.offset)?))
-                })
+        let route = self.route_to(state, path);
+        let owner = route.map(|route| {
+            let whole = Route::compile(self.process, route.end, way);
+            let whole = whole.and_then(|whole| Some((self.process.ty(whole.end)?.size, whole)));
+            let leaf = self.plan(route.end).filter(|plan| matches!(plan.body, Body::Leaf(_)));
+            Rc::new(Owner { route, whole: whole.map(|(size, whole)| (whole, size)), leaf })
+        });
+        state.owners.borrow_mut().push((path, owner.clone()));
+        owner
+    }
+
+    fn route_to(&self, state: &State, path: &str) -> Option<Route> {
+        let ty = self.process.ty(state.variables)?;
+        ["", "* ", "* * "].iter().find_map(|deref| {
+            ty.members.iter().find_map(|member| {
+                let route = Route::compile(self.process, member.of, &format!("{deref}~{path}"))?;
+                Some(route.behind(state.offset.checked_add(member.offset)?))
             })
-        };
-        let found = find();
-        state.owners.borrow_mut().push((path, found.clone()));
-        found
+        })
     }
 }
 

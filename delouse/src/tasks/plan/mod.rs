@@ -74,7 +74,18 @@ pub(super) struct State {
     pub(super) suspended: bool,
     details: OnceCell<Suspended>,
     /// Ways to what its variables own, by the type's path.
-    owners: RefCell<Vec<(&'static str, Option<Route>)>>,
+    owners: RefCell<Vec<(&'static str, Option<Rc<Owner>>)>>,
+}
+
+/// Something that a variable of a function is, has or points to, and that a resource is part of.
+#[derive(Debug)]
+pub(super) struct Owner {
+    /// From the coroutine to the owner.
+    pub(super) route: Route,
+    /// From the owner to the whole that the resource lies in, and its size.
+    pub(super) whole: Option<(Route, u64)>,
+    /// The owner's plan, where it is a leaf itself.
+    pub(super) leaf: Option<Rc<Plan>>,
 }
 
 /// What a state waits for; compiled when a task is found in it.

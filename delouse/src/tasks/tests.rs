@@ -1,0 +1,237 @@
+//! The engine on a program that the tests know best: themselves, forked.
+
+use std::future::Future;
+use std::pin::pin;
+use std::task::Poll;
+
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::{Mutex, oneshot};
+
+use super::roots::{MainFuture, Roots};
+use super::*;
+use crate::debuginfo::image::Image;
+use crate::debuginfo::types::Types;
+use crate::snapshot::{self, Limits, Snapshot};
+
+fn capture(roots: &[Root], scan: u64) -> Listing {
+    let image = snapshot::fork(Limits { force: true, ..Limits::default() }).unwrap();
+    let executable = std::env::current_exe().unwrap();
+    let file = Image::open(&executable).unwrap();
+    let bias = file.bias(&executable, image.mappings()).unwrap();
+    let types = Types::open(&file);
+    list(&image, &types, roots, &Options { bias, scan, now: None })
+}
+
+/// Polls `future` until it is pending, with tasks of the runtime polled in between.
+async fn settle() {
+    for _ in 0..64 {
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn waits_for(mutex: &Mutex<u8>, number: oneshot::Receiver<u8>) -> u8 {
+    number.await.unwrap_or(0) + *mutex.lock().await
+}
+
+fn functions(frames: &[Frame]) -> Vec<&str> {
+    frames
+        .iter()
+        .flat_map(|frame| std::iter::once(frame.function.as_str()).chain(functions(&frame.children)))
+        .collect()
+}
+
+#[test]
+fn a_handle_leads_to_its_tasks() {
+    let runtime = Builder::new_current_thread().build().unwrap();
+    let (_sender, receiver) = oneshot::channel();
+    let line = line!() + 2;
+    let id = runtime.block_on(async {
+        let task = tokio::spawn(async move { waits_for(&Mutex::new(1), receiver).await });
+        settle().await;
+        task.id()
+    });
+    let mut roots = Roots::new();
+    roots.add_runtime(runtime.handle());
+    let listing = capture(&roots.addresses(), 0);
+    let task = listing.tasks.iter().find(|task| task.id.to_string() == id.to_string()).unwrap();
+    assert_eq!((task.kind, task.state), (TaskKind::Task, Some(TaskState::Idle)));
+    assert!(task.runtime.as_ref().unwrap().starts_with("current_thread "), "{task:?}");
+    assert_eq!(task.stack[0].line, Some(line), "{task:?}");
+    assert_eq!(
+        functions(&task.stack),
+        [
+            "delouse::tasks::tests::a_handle_leads_to_its_tasks::{async block}::{async block}",
+            "delouse::tasks::tests::waits_for",
+            "tokio::sync::oneshot::Receiver<u8>",
+        ]
+    );
+    assert_eq!(task.waits_on.len(), 1);
+    assert_eq!(task.waits_on[0].kind, ResourceKind::Oneshot);
+}
+
+#[test]
+fn a_main_future_is_known_by_its_poll() {
+    let runtime = Builder::new_current_thread().build().unwrap();
+    let mutex = Mutex::new(1);
+    let held = mutex.try_lock().unwrap();
+    let (sender, receiver) = oneshot::channel();
+    sender.send(1).unwrap();
+    let mut main = pin!(waits_for(&mutex, receiver));
+    let mut roots = Roots::new();
+    roots.add_main(MainFuture::new(main.as_ref().get_ref()));
+    runtime.block_on(std::future::poll_fn(|cx| {
+        assert!(main.as_mut().poll(cx).is_pending());
+        Poll::Ready(())
+    }));
+    let listing = capture(&roots.addresses(), 0);
+    let main = listing.tasks.iter().find(|task| task.kind == TaskKind::Main).unwrap();
+    assert_eq!(main.stack[0].function, "delouse::tasks::tests::waits_for");
+    assert_eq!(main.waits_on[0].kind, ResourceKind::Mutex);
+    assert_eq!((main.waits_on[0].wanted, main.waits_on[0].available), (Some(1), Some(0)));
+    drop(held);
+}
+
+#[test]
+fn a_running_task_is_said_to_run() {
+    let runtime = Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    let (running, runs) = std::sync::mpsc::channel();
+    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let task = runtime.spawn(async move {
+        running.send(()).unwrap();
+        stopped.recv().ok()
+    });
+    runs.recv().unwrap();
+    let mut roots = Roots::new();
+    roots.add_runtime(runtime.handle());
+    let listing = capture(&roots.addresses(), 0);
+    let found = listing.tasks.iter().find(|found| found.id.to_string() == task.id().to_string()).unwrap();
+    assert_eq!(found.state, Some(TaskState::Running));
+    drop(stop);
+}
+
+#[test]
+fn a_completed_task_is_found_in_memory_only() {
+    let runtime = Builder::new_current_thread().build().unwrap();
+    let task = runtime.block_on(async {
+        let task = tokio::spawn(std::future::ready(7));
+        settle().await;
+        task
+    });
+    let mut roots = Roots::new();
+    roots.add_runtime(runtime.handle());
+    let of_task = |listing: &Listing| {
+        listing.tasks.iter().find(|found| found.id.to_string() == task.id().to_string()).cloned()
+    };
+    assert_eq!(of_task(&capture(&roots.addresses(), 0)), None);
+    let found = of_task(&capture(&roots.addresses(), 1 << 30)).unwrap();
+    assert_eq!((found.state, found.stack), (Some(TaskState::Complete), Vec::new()));
+}
+
+#[test]
+fn nothing_is_polled() {
+    let runtime = Builder::new_current_thread().build().unwrap();
+    let polls = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let counted = polls.clone();
+    runtime.block_on(async {
+        tokio::spawn(std::future::poll_fn(move |_| {
+            counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            Poll::<()>::Pending
+        }));
+        settle().await;
+        let mut roots = Roots::new();
+        roots.add_runtime(&Handle::current());
+        for _ in 0..3 {
+            assert!(!capture(&roots.addresses(), 0).tasks.is_empty());
+        }
+        settle().await;
+    });
+    assert_eq!(polls.load(std::sync::atomic::Ordering::Relaxed), 1);
+}
+
+/// A snapshot of which some bytes are wrong.
+struct Damaged<'s> {
+    snapshot: &'s dyn Snapshot,
+    seed: u64,
+    /// One byte of so many is damaged.
+    one_of: u64,
+}
+
+impl Snapshot for Damaged<'_> {
+    fn read(&self, address: u64, buf: &mut [u8]) -> usize {
+        let read = self.snapshot.read(address, buf);
+        for (at, byte) in (address..).zip(&mut buf[..read]) {
+            let random = mix(at ^ self.seed);
+            if random.is_multiple_of(self.one_of) {
+                *byte ^= (random >> 32) as u8;
+            }
+        }
+        read
+    }
+
+    fn mappings(&self) -> &[crate::snapshot::Mapping] {
+        self.snapshot.mappings()
+    }
+
+    fn threads(&self) -> &[crate::snapshot::Thread] {
+        self.snapshot.threads()
+    }
+
+    fn capture(&self) -> &crate::snapshot::Capture {
+        self.snapshot.capture()
+    }
+}
+
+/// A number that looks random (splitmix64).
+fn mix(n: u64) -> u64 {
+    let n = n.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let n = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let n = (n ^ (n >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    n ^ (n >> 31)
+}
+
+/// Tasks with lists, boxes, collections and timers, and a handle to them.
+fn crowd() -> tokio::runtime::Runtime {
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    for _ in 0..20 {
+        runtime.spawn(async {
+            let never = || Box::pin(std::future::pending::<()>());
+            let mutex = Mutex::new(1);
+            let _held = mutex.lock().await;
+            tokio::select! {
+                () = never() => {}
+                _ = mutex.lock() => {}
+                () = tokio::time::sleep(std::time::Duration::from_secs(86_400)) => {}
+            }
+        });
+        runtime.spawn(async {
+            let mut set = tokio::task::JoinSet::new();
+            set.spawn(std::future::pending::<()>());
+            set.join_next().await;
+        });
+    }
+    runtime
+}
+
+#[test]
+fn damaged_memory_gives_a_shorter_answer() {
+    let runtime = crowd();
+    let mut roots = Roots::new();
+    roots.add_runtime(runtime.handle());
+    let snapshot = snapshot::fork(Limits { force: true, ..Limits::default() }).unwrap();
+    let executable = std::env::current_exe().unwrap();
+    let file = Image::open(&executable).unwrap();
+    let bias = file.bias(&executable, snapshot.mappings()).unwrap();
+    let types = Types::open(&file);
+    let mut found = 0;
+    for seed in 0..60 {
+        let one_of = [2_000, 200, 20, 3][seed as usize % 4];
+        let damaged = Damaged { snapshot: &snapshot, seed, one_of };
+        let begun = std::time::Instant::now();
+        let options = Options { bias, scan: 64 << 20, now: Some(1) };
+        let listing = list(&damaged, &types, &roots.addresses(), &options);
+        found += listing.tasks.len();
+        assert!(begun.elapsed() < std::time::Duration::from_secs(20), "seed {seed}: {:?}", begun.elapsed());
+        assert!(listing.tasks.len() < 10_000, "seed {seed}: {}", listing.tasks.len());
+    }
+    assert!(found > 0);
+}
