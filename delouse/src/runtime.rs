@@ -2,14 +2,14 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::runtime::{Builder, Handle};
 
 use crate::Config;
-use crate::server::{self, Server};
+use crate::server::{self, Server, log};
 use crate::settings::{Settings, SettingsError};
 use crate::tasks::roots::{MainFuture, Roots};
 
@@ -55,7 +55,7 @@ fn start(config: &Config) -> Option<Arc<Server>> {
         Ok(settings) => settings,
         Err(SettingsError::Off) => return None,
         Err(error) => {
-            eprintln!("delouse: not started: {error}");
+            log::say_once(&format!("not started: {error}"));
             return None;
         }
     };
@@ -70,26 +70,42 @@ fn start(config: &Config) -> Option<Arc<Server>> {
             Some(server)
         }
         Err(error) => {
-            eprintln!("delouse: not started: {error}");
+            log::say_once(&format!("not started: {error}"));
             None
         }
+    }
+}
+
+/// The server as those hold it who do not keep it for good: the last one to go stops it.
+struct Lease(Option<Arc<Server>>);
+
+impl Drop for Lease {
+    /// Under the lock: who starts a server next waits for this one to give back its port.
+    fn drop(&mut self) {
+        let _next = lock(&SERVER);
+        drop(self.0.take());
     }
 }
 
 /// What `#[delouse::main]` expands to for the flavors `multi_thread` and `current_thread`.
 #[doc(hidden)]
 pub fn block_on<F: Future>(builder: &mut Builder, config: Config, body: F) -> F::Output {
+    let body = Box::pin(body);
+    // Before the runtime, so that it goes after it: a runtime that hangs on its way out can still be asked about.
+    let server = Lease(start(&config));
     #[expect(clippy::expect_used, reason = "what #[tokio::main] does, word for word")]
     let runtime = prepare(builder).build().expect("Failed building the Runtime");
-    drive(runtime.handle(), config, body, |body| runtime.block_on(body))
+    drive(&server, runtime.handle(), body, |body| runtime.block_on(body))
 }
 
 /// What `#[delouse::main]` expands to for the flavor `local`.
 #[doc(hidden)]
 pub fn block_on_local<F: Future>(builder: &mut Builder, config: Config, body: F) -> F::Output {
+    let body = Box::pin(body);
+    let server = Lease(start(&config));
     #[expect(clippy::expect_used, reason = "what #[tokio::main] does, word for word")]
     let runtime = prepare(builder).build_local(Default::default()).expect("Failed building the Runtime");
-    drive(runtime.handle(), config, body, |body| runtime.block_on(body))
+    drive(&server, runtime.handle(), body, |body| runtime.block_on(body))
 }
 
 /// Settings that suit capture and cost nothing per poll: threads that can be told apart by name.
@@ -102,36 +118,40 @@ fn prepare(builder: &mut Builder) -> &mut Builder {
 
 /// Runs `body`, known to delouse by the address that it is pinned at: tokio itself keeps the future of
 /// `block_on` in no list. On the way out, by return or by panic, it is forgotten before it is dropped.
+///
+/// It is on the heap, as tokio puts large ones there too: a stack that is enough for `#[tokio::main]` is enough
+/// for us.
 fn drive<F: Future>(
+    server: &Lease,
     handle: &Handle,
-    config: Config,
-    body: F,
-    block_on: impl FnOnce(std::pin::Pin<&mut F>) -> F::Output,
+    body: Pin<Box<F>>,
+    block_on: impl FnOnce(Pin<&mut F>) -> F::Output,
 ) -> F::Output {
-    let server = start(&config);
-    let mut body = pin!(body);
+    // A body that did not end, by a panic, is dropped inside its runtime, as in tokio's own `block_on`: what it
+    // holds may spawn when it goes.
+    let _inside = handle.enter();
+    let mut body = body;
     let _registered =
-        server.as_ref().map(|_| Registered::new(handle, MainFuture::new(body.as_ref().get_ref())));
-    let output = block_on(body.as_mut());
-    drop(server);
-    output
+        server.0.as_ref().map(|_| Registered::new(handle, MainFuture::new(body.as_ref().get_ref())));
+    block_on(body.as_mut())
 }
 
 /// A runtime and its main future, for as long as `block_on` runs.
-struct Registered {
-    runtime: usize,
+struct Registered<'h> {
+    runtime: &'h Handle,
     main: MainFuture,
 }
 
-impl Registered {
-    fn new(handle: &Handle, main: MainFuture) -> Self {
+impl<'h> Registered<'h> {
+    fn new(runtime: &'h Handle, main: MainFuture) -> Self {
         let mut roots = lock(&ROOTS);
         roots.add_main(main);
-        Self { runtime: roots.add_runtime(handle), main }
+        roots.add_runtime(runtime);
+        Self { runtime, main }
     }
 }
 
-impl Drop for Registered {
+impl Drop for Registered<'_> {
     fn drop(&mut self) {
         let mut roots = lock(&ROOTS);
         roots.remove_main(self.main);

@@ -51,7 +51,8 @@ impl fmt::Display for SettingsError {
 impl Settings {
     /// What holds for this process.
     pub(crate) fn resolve(config: &Config) -> Result<Self, SettingsError> {
-        Self::resolve_with(config, |name| std::env::var(name).ok())
+        // What is no text is no valid value either: told, rather than taken for absent. A token least of all.
+        Self::resolve_with(config, |name| Some(std::env::var_os(name)?.to_string_lossy().into_owned()))
     }
 
     fn resolve_with(
@@ -157,7 +158,7 @@ mod tests {
         assert_eq!(error, SettingsError::OpenToNetwork("0.0.0.0:7132".parse().unwrap()));
         assert!(error.to_string().contains("set DELOUSE_TOKEN"));
         assert!(resolve(Config::new().bind("0.0.0.0:7132").token("secret"), &[]).is_ok());
-        for bad in ["", "two words", "tab\t", "ünïcode"] {
+        for bad in ["", "two words", "tab\t", "ünïcode", "not \u{fffd} text"] {
             assert_eq!(resolve(Config::new().token(bad), &[]).unwrap_err(), SettingsError::BadToken);
         }
     }

@@ -66,6 +66,39 @@ fn foreign_requests_are_refused_everywhere() {
     undisturbed(&program);
 }
 
+/// One request in HTTP/2 without TLS ("prior knowledge"); the first byte of the answer's header block.
+fn over_http2(address: SocketAddr, authority: &str) -> u8 {
+    let mut peer = TcpStream::connect(address).unwrap();
+    peer.set_read_timeout(Some(PATIENCE)).unwrap();
+    // HPACK (RFC 7541): GET, http and / from the static table; `:authority`, number 1, with a literal value.
+    let mut block = vec![0x82, 0x86, 0x84, 0x41, u8::try_from(authority.len()).unwrap()];
+    block.extend_from_slice(authority.as_bytes());
+    let mut request = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+    // HEADERS, END_STREAM and END_HEADERS, stream 1 (RFC 9113, 6.2).
+    request.extend_from_slice(&[0, 0, u8::try_from(block.len()).unwrap(), 1, 5, 0, 0, 0, 1]);
+    request.extend_from_slice(&block);
+    peer.write_all(&request).unwrap();
+    loop {
+        let mut head = [0; 9];
+        peer.read_exact(&mut head).unwrap();
+        let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+        peer.read_exact(&mut payload).unwrap();
+        if head[3] == 1 {
+            return payload[0];
+        }
+    }
+}
+
+#[test]
+fn http2_is_served_by_the_same_rules() {
+    /// `:status: 200` in the static table; others are literals.
+    const OK: u8 = 0x88;
+    let program = heartbeat();
+    assert_eq!(over_http2(program.address(), "localhost:7132"), OK);
+    assert_ne!(over_http2(program.address(), "evil.example"), OK);
+    program.complained("refused: Host is `evil.example`");
+}
+
 #[test]
 fn oversized_requests_are_refused() {
     let program = heartbeat();

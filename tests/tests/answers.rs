@@ -186,6 +186,9 @@ fn text_or_json_as_asked() {
     assert_eq!(error.json()["error_code"], "UnknownFormat");
     assert!(error.json()["message"].as_str().unwrap().contains("use json or text"));
     assert!(error.json()["request_id"].is_string());
+    let error = program.get("/stacktrace/rust?fromat=text");
+    assert_eq!(error.status, 400);
+    assert!(error.json()["message"].as_str().unwrap().contains("unknown field `fromat`"), "{}", error.body);
     let error = program.get("/stacktrace/tokio?engine=magic");
     assert_eq!(error.json()["error_code"], "UnknownEngine");
 }

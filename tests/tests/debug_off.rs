@@ -193,6 +193,36 @@ fn text(program: &Path) -> Vec<u8> {
     object.section_by_name(".text").unwrap().data().unwrap().to_vec()
 }
 
+/// `init`, `Config` and `register` are there, take what they take with debug on, and do nothing, whatever the
+/// environment says.
+#[test]
+fn the_face_without_effect() {
+    let package = Package::new(
+        "face-without-effect",
+        "[dependencies]\ndelouse = { DELOUSE }\n\
+         tokio = { version = '1', features = ['macros', 'rt-multi-thread', 'sync', 'time'] }",
+    );
+    package.write(
+        "src/main.rs",
+        r#"
+fn main() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    delouse::register(runtime.handle());
+    let config = delouse::Config::new().bind("nonsense").token("with blanks").runtime(runtime.handle());
+    assert_eq!(std::mem::size_of_val(&config), 0);
+    assert_eq!(config.clone().init(), None);
+    assert_eq!(runtime.block_on(async { delouse::init() }), None);
+    let threads = std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
+    println!("{config:?}, {threads} thread");
+}
+"#,
+    );
+    let program = package.build("program");
+    let output = Command::new(program).env("DELOUSE_BIND", "nonsense").output().unwrap();
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "Config, 1 thread\n");
+}
+
 #[test]
 fn a_feature_named_debug_of_the_users_own() {
     let package = Package::new(

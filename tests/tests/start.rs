@@ -123,6 +123,81 @@ fn stderr_that_nobody_reads_delays_nothing() {
 }
 
 #[test]
+fn stderr_that_nobody_reads_any_more_ends_nothing() {
+    for bind in ["127.0.0.1:0", "nonsense"] {
+        let (unread, broken) = std::io::pipe().unwrap();
+        drop(unread);
+        let mut command = program!("runtimes");
+        let status = command.arg("attribute").env("DELOUSE_BIND", bind).stderr(broken).status().unwrap();
+        assert!(status.success(), "{bind}: {status}");
+    }
+}
+
+#[test]
+fn a_token_that_is_no_text_is_not_taken_for_none() {
+    let token: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(b"secret\xff");
+    let mut command = program!("example-heartbeat");
+    command.env("DELOUSE_TOKEN", token);
+    Program::start(command).complained("not started: the token must be printable ASCII");
+}
+
+/// With none, or only some, of the threads that delouse wants, the program runs, and nothing of it panics: built
+/// with `panic = "abort"`, that would be its end.
+#[test]
+fn no_threads_to_be_had_is_no_failure() {
+    let Ok(true) = Command::new("setpriv").arg("--version").output().map(|o| o.status.success()) else {
+        println!("skipped: no setpriv to become somebody who may have few threads");
+        return;
+    };
+    if !may_bind_low_ports() {
+        println!("skipped: not allowed to become somebody else");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(directory.path(), open).unwrap();
+    let copy = directory.path().join("runtimes");
+    std::fs::copy(env!("CARGO_BIN_EXE_runtimes"), &copy).unwrap();
+    let mut refused = 0;
+    for threads in 1..=4 {
+        let mut command = Command::new("setpriv");
+        // A user of its own: the limit counts all threads of a user.
+        command.args(["--reuid=63132", "--regid=63132", "--clear-groups", "--bounding-set=-all"]);
+        command.args(["prlimit", &format!("--nproc={threads}")]).arg(&copy).arg("attribute");
+        let output = command.current_dir("/").env("DELOUSE_BIND", "127.0.0.1:0").output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{threads}: {told}");
+        assert!(!told.contains("panicked"), "{threads}: {told}");
+        refused += usize::from(told.contains("not started: no thread for the server"));
+    }
+    assert_eq!(refused, 2, "without a thread for the server, and without one for its log");
+}
+
+/// What the program starts does not inherit the server: the port must be free when the program has ended.
+#[test]
+fn children_inherit_nothing() {
+    let program = heartbeat(&[]);
+    let _open = TcpStream::connect(program.address()).unwrap();
+    assert_eq!(program.get("/").status, 200);
+    let mut sockets = 0;
+    for entry in std::fs::read_dir(format!("/proc/{}/fd", program.pid())).unwrap() {
+        let path = entry.unwrap().path();
+        let Ok(target) = std::fs::read_link(&path) else { continue };
+        let target = target.to_string_lossy().into_owned();
+        if !target.starts_with("socket:") && !target.starts_with("anon_inode:") {
+            continue;
+        }
+        let number = path.file_name().unwrap().to_string_lossy().into_owned();
+        let info = std::fs::read_to_string(format!("/proc/{}/fdinfo/{number}", program.pid())).unwrap();
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap();
+        let flags = i32::from_str_radix(flags.trim(), 8).unwrap();
+        assert!(flags & libc::O_CLOEXEC != 0, "{number} is {target}");
+        sockets += usize::from(target.starts_with("socket:"));
+    }
+    assert!(sockets >= 2, "the listener and the client that is connected");
+}
+
+#[test]
 fn runtimes_without_the_attribute() {
     for how in ["by_hand", "several"] {
         let mut command = program!("runtimes");

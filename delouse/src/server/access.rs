@@ -8,6 +8,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use http::Uri;
 use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, ORIGIN, USER_AGENT};
 use subtle::ConstantTimeEq;
 
@@ -15,10 +16,10 @@ use super::error::ApiError;
 use crate::settings::Settings;
 
 /// Refuses whoever may not ask.
-pub(crate) fn check(settings: &Settings, headers: &HeaderMap) -> Result<(), ApiError> {
+pub(crate) fn check(settings: &Settings, uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
     // Behind a token any name will do: the page that rebinds a name does not know the token.
     let any_host = settings.token.is_some() && !settings.bind.ip().is_loopback();
-    let host = text(headers, &HOST).unwrap_or_default();
+    let host = asked_host(uri, headers).unwrap_or_default();
     if !any_host && !names_loopback(host) {
         return Err(ApiError::ForeignHost(host.to_owned()));
     }
@@ -44,6 +45,16 @@ pub(crate) fn is_browser(headers: &HeaderMap) -> bool {
     headers.contains_key(ORIGIN)
         || headers.keys().any(|name| name.as_str().starts_with("sec-fetch-"))
         || text(headers, &USER_AGENT).is_some_and(|agent| agent.starts_with("Mozilla/"))
+}
+
+/// The name that the server was asked by: the `Host` header, or, in HTTP/2, `:authority`, which hyper puts into
+/// the URI. Where there are both, they must agree.
+fn asked_host<'r>(uri: &'r Uri, headers: &'r HeaderMap) -> Option<&'r str> {
+    let authority = uri.authority().map(http::uri::Authority::as_str);
+    if !headers.contains_key(HOST) {
+        return authority;
+    }
+    text(headers, &HOST).filter(|host| authority.is_none_or(|authority| authority.eq_ignore_ascii_case(host)))
 }
 
 /// The one value of a header; `None` where there are several, or where it is not ASCII.
@@ -93,7 +104,30 @@ mod tests {
         for (name, value) in pairs {
             headers.append(*name, value.parse().unwrap());
         }
-        check(&settings, &headers)
+        check(&settings, &Uri::from_static("/"), &headers)
+    }
+
+    #[test]
+    fn authorities() {
+        let ask = |uri: &'static str, hosts: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for host in hosts {
+                headers.append(HOST, host.parse().unwrap());
+            }
+            asked_host(&Uri::from_static(uri), &headers).unwrap_or_default().to_owned()
+        };
+        assert_eq!(ask("http://localhost:7132/", &[]), "localhost:7132");
+        assert_eq!(ask("http://localhost:7132/", &["LOCALHOST:7132"]), "LOCALHOST:7132");
+        assert_eq!(ask("/", &["localhost"]), "localhost");
+        for (uri, hosts) in [
+            ("http://evil/", &["localhost"][..]),
+            ("http://localhost/", &["evil"]),
+            ("http://localhost/", &["localhost", "localhost"]),
+            ("http://user@localhost/", &["localhost"]),
+            ("/", &[]),
+        ] {
+            assert_eq!(ask(uri, hosts), "", "{uri} {hosts:?}");
+        }
     }
 
     #[test]

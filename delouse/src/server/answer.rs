@@ -1,5 +1,8 @@
 //! One answer, in the format that the client asks for.
 
+use std::marker::PhantomData;
+
+use bytes::Bytes;
 use dropshot::{ApiEndpointResponse, Body, HttpError, HttpResponse, HttpResponseOk};
 use http::header::{
     ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, VARY, X_CONTENT_TYPE_OPTIONS,
@@ -52,29 +55,51 @@ pub(crate) fn accepted_quality(headers: &HeaderMap, list: &HeaderName, names: &[
     })
 }
 
+/// The bytes of an answer: made once, cheap to clone, so that all who wait for one capture share them.
+pub(crate) struct Rendered<T> {
+    format: Format,
+    body: Bytes,
+    schema: PhantomData<fn() -> T>,
+}
+
+impl<T> Clone for Rendered<T> {
+    fn clone(&self) -> Self {
+        Self { format: self.format, body: self.body.clone(), schema: PhantomData }
+    }
+}
+
+impl<T: Serialize> Rendered<T> {
+    /// `text` is called only where text is wanted.
+    pub(crate) fn new(format: Format, value: &T, text: impl FnOnce() -> String) -> Result<Self, ApiError> {
+        let body = match format {
+            Format::Text => text().into_bytes(),
+            Format::Json => serde_json::to_vec(value).map_err(|e| ApiError::Failed(e.to_string()))?,
+        };
+        Ok(Self { format, body: body.into(), schema: PhantomData })
+    }
+}
+
 /// An answer that was written out already: the schema of `T` in the API's description, its bytes here.
 pub(crate) struct Answer<T> {
     response: Response<Body>,
-    schema: std::marker::PhantomData<fn() -> T>,
+    schema: PhantomData<fn() -> T>,
 }
 
-impl<T: Serialize + JsonSchema + Send + Sync + 'static> Answer<T> {
-    /// `text` is called only where text is wanted.
-    pub(crate) fn new(format: Format, value: &T, text: impl FnOnce() -> String) -> Result<Self, HttpError> {
-        let (kind, body) = match format {
-            Format::Text => ("text/plain; charset=utf-8", text().into_bytes()),
-            Format::Json => {
-                let json = serde_json::to_vec(value).map_err(|e| ApiError::Failed(e.to_string()))?;
-                ("application/json", json)
-            }
+impl<T> From<Rendered<T>> for Answer<T> {
+    fn from(rendered: Rendered<T>) -> Self {
+        let kind = match rendered.format {
+            Format::Text => "text/plain; charset=utf-8",
+            Format::Json => "application/json",
         };
-        let mut response = Response::new(Body::from(body));
+        let mut response = Response::new(Body::from(rendered.body));
         harden(response.headers_mut());
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
-        Ok(Self { response, schema: std::marker::PhantomData })
+        Self { response, schema: PhantomData }
     }
+}
 
+impl<T> Answer<T> {
     /// For an endpoint that answers in more than one shape.
     pub(crate) fn into_response(self) -> Response<Body> {
         self.response

@@ -3,11 +3,11 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
 
 use tokio::sync::watch;
 
 use super::error::ApiError;
+use super::thread;
 
 /// The one place for captures.
 #[derive(Default, Clone)]
@@ -85,10 +85,7 @@ impl Gate {
             drop(permit);
             done.send_replace(Some(result.map(Arc::new)));
         };
-        thread::Builder::new()
-            .name("delouse-capture".to_owned())
-            .spawn(body)
-            .map_err(|e| ApiError::Failed(format!("no thread for the capture: {e}")))?;
+        thread::spawn("delouse-capture", body)?;
         *running = Some(Running { key, outcome: Box::new(outcome.clone()) });
         Ok(outcome)
     }

@@ -8,13 +8,14 @@ mod answer;
 mod endpoints;
 mod error;
 mod gate;
-mod log;
+pub(crate) mod log;
 mod stream;
+mod thread;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Mutex, mpsc};
 use std::time::Duration;
-use std::{fmt, io, thread};
+use std::{fmt, io};
 
 use dropshot::{BuildError, ConfigDropshot, HandlerTaskMode, HttpServer, ServerBuilder};
 use tokio::sync::oneshot;
@@ -26,7 +27,9 @@ use crate::tasks::engine::Engines;
 /// What every endpoint works with.
 pub(crate) struct Context {
     settings: Settings,
+    /// Of captures.
     gate: gate::Gate,
+    elf_gate: gate::Gate,
     engines: Engines,
     openapi: serde_json::Value,
     log: log::Log,
@@ -82,7 +85,8 @@ pub(crate) fn start(settings: Settings) -> Result<Server, StartError> {
         serve(settings, &ready, stop_asked);
         let _nobody_waits = done.send(());
     };
-    thread::Builder::new().name("delouse-server".to_owned()).spawn(body).map_err(StartError::NoThread)?;
+    let thread = std::thread::Builder::new().name("delouse-server".to_owned());
+    thread.spawn(body).map_err(StartError::NoThread)?;
     let address = match started.recv_timeout(START) {
         Ok(address) => address?,
         Err(mpsc::RecvTimeoutError::Timeout) => return Err(StartError::Slow),
@@ -117,13 +121,14 @@ fn serve(
     ready: &mpsc::SyncSender<Result<SocketAddr, StartError>>,
     stop: oneshot::Receiver<()>,
 ) {
-    let log = log::Log::new(settings.log);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(2)
-        .thread_name("delouse-block")
-        .build();
-    let runtime = match runtime {
+    let log = match log::Log::new(settings.log) {
+        Ok(log) => log,
+        Err(error) => {
+            let _gone = ready.send(Err(StartError::NoThread(error)));
+            return;
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             let _gone = ready.send(Err(StartError::NoRuntime(error)));
@@ -147,6 +152,8 @@ fn serve(
     });
     // Neither clients nor captures that still run keep the program from ending.
     runtime.shutdown_background();
+    // A program that ends at once has said where it listened.
+    log.flush();
 }
 
 /// Forgets symbols that nobody has asked for lately: they take tens of megabytes.
@@ -197,6 +204,7 @@ fn build(
     let openapi = endpoints::openapi(&api);
     let context = Context {
         gate: gate::Gate::default(),
+        elf_gate: gate::Gate::default(),
         engines: Engines::new(settings.limits),
         openapi,
         log: log.clone(),

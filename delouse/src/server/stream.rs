@@ -2,37 +2,81 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc as blocking;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use dropshot::Body;
 use http_body::Frame;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 
 /// Chunks under way between the thread and the client: what the thread is ahead by.
 const CHUNKS: usize = 4;
 
-/// The thread's side. Blocks while the client is slower; fails when it has gone.
-pub(crate) struct Writer(mpsc::Sender<io::Result<Bytes>>);
+/// How long a client may take no chunk at all before it counts as gone: while it is waited for, the captured
+/// image lives and no other capture may start.
+const STALLED: Duration = Duration::from_secs(30);
+
+/// The thread's side. Blocks while the client is slower; fails when it has gone, or stands still.
+///
+/// Dropped without [`finish`](Writer::finish), by an error or a panic, it ends the body as incomplete: the
+/// client's connection is closed in the middle.
+pub(crate) struct Writer {
+    chunks: mpsc::Sender<Bytes>,
+    /// Speaks when a chunk has been taken, at least once after the last one.
+    taken: blocking::Receiver<()>,
+    stalled: Duration,
+    whole: Arc<AtomicBool>,
+}
 
 /// A writer, and the body of what is written to it.
 pub(crate) fn channel() -> (Writer, Body) {
+    let (writer, chunks) = pair(STALLED);
+    (writer, Body::wrap(chunks))
+}
+
+fn pair(stalled: Duration) -> (Writer, Chunks) {
     let (sender, receiver) = mpsc::channel(CHUNKS);
-    (Writer(sender), Body::wrap(Chunks(receiver)))
+    let (took, taken) = blocking::sync_channel(1);
+    let whole = Arc::new(AtomicBool::new(false));
+    let writer = Writer { chunks: sender, taken, stalled, whole: Arc::clone(&whole) };
+    (writer, Chunks { chunks: receiver, took, whole })
 }
 
 impl Writer {
-    /// Ends the body as incomplete: the client's end of the connection is closed in the middle.
-    pub(crate) fn fail(self, error: io::Error) {
-        // The client may have gone as well.
-        let _gone = self.0.blocking_send(Err(error));
+    /// That was all.
+    pub(crate) fn finish(self) {
+        // Seen by whoever sees the channel's end, which comes after.
+        self.whole.store(true, Ordering::Release);
+    }
+
+    fn send(&self, mut chunk: Bytes) -> io::Result<()> {
+        loop {
+            chunk = match self.chunks.try_send(chunk) {
+                Ok(()) => return Ok(()),
+                Err(TrySendError::Closed(_)) => return Err(io::ErrorKind::BrokenPipe.into()),
+                Err(TrySendError::Full(chunk)) => chunk,
+            };
+            match self.taken.recv_timeout(self.stalled) {
+                Ok(()) => {}
+                Err(blocking::RecvTimeoutError::Disconnected) => return Err(io::ErrorKind::BrokenPipe.into()),
+                Err(blocking::RecvTimeoutError::Timeout) => {
+                    let stalled = self.stalled;
+                    let error = format!("the client has read nothing for {stalled:?}");
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, error));
+                }
+            }
+        }
     }
 }
 
 impl io::Write for Writer {
     fn write(&mut self, chunk: &[u8]) -> io::Result<usize> {
-        let sent = self.0.blocking_send(Ok(Bytes::copy_from_slice(chunk)));
-        sent.map(|()| chunk.len()).map_err(|_| io::ErrorKind::BrokenPipe.into())
+        self.send(Bytes::copy_from_slice(chunk))?;
+        Ok(chunk.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -40,7 +84,11 @@ impl io::Write for Writer {
     }
 }
 
-struct Chunks(mpsc::Receiver<io::Result<Bytes>>);
+struct Chunks {
+    chunks: mpsc::Receiver<Bytes>,
+    took: blocking::SyncSender<()>,
+    whole: Arc<AtomicBool>,
+}
 
 impl http_body::Body for Chunks {
     type Data = Bytes;
@@ -50,6 +98,66 @@ impl http_body::Body for Chunks {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        self.0.poll_recv(context).map(|chunk| chunk.map(|chunk| chunk.map(Frame::data)))
+        let chunk = self.chunks.poll_recv(context);
+        if chunk.is_ready() {
+            let _said_already = self.took.try_send(());
+        }
+        chunk.map(|chunk| match chunk {
+            Some(chunk) => Some(Ok(Frame::data(chunk))),
+            None if self.whole.load(Ordering::Acquire) => None,
+            None => Some(Err(io::ErrorKind::UnexpectedEof.into())),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+
+    #[test]
+    fn a_client_that_stands_still_is_given_up() {
+        let (mut writer, _unread) = pair(Duration::from_millis(1));
+        for _ in 0..CHUNKS {
+            writer.write_all(b"taken by the queue").unwrap();
+        }
+        assert_eq!(writer.write_all(b"one more").unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn a_client_that_goes_is_noticed() {
+        let (mut writer, body) = pair(Duration::from_secs(60));
+        let written = std::thread::spawn(move || (0..=CHUNKS).try_for_each(|_| writer.write_all(b"chunk")));
+        drop(body);
+        assert_eq!(written.join().unwrap().unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    async fn next(body: &mut Chunks) -> Option<io::Result<Bytes>> {
+        let frame =
+            std::future::poll_fn(|context| http_body::Body::poll_frame(Pin::new(body), context)).await?;
+        Some(frame.map(|frame| frame.into_data().unwrap()))
+    }
+
+    #[tokio::test]
+    async fn a_slow_client_gets_everything() {
+        let (mut writer, mut body) = pair(Duration::from_secs(60));
+        let written = std::thread::spawn(move || {
+            (0..100u8).try_for_each(|n| writer.write_all(&[n])).map(|()| writer.finish())
+        });
+        let mut read = Vec::new();
+        while let Some(chunk) = next(&mut body).await {
+            read.extend_from_slice(&chunk.unwrap());
+        }
+        assert_eq!(read, (0..100).collect::<Vec<_>>());
+        written.join().unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_was_not_finished_is_no_whole_body() {
+        let (mut writer, mut body) = pair(Duration::from_secs(60));
+        writer.write_all(b"half").unwrap();
+        drop(writer);
+        assert_eq!(next(&mut body).await.unwrap().unwrap(), "half");
+        assert_eq!(next(&mut body).await.unwrap().unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 }

@@ -33,16 +33,15 @@ pub(crate) enum Root {
 pub(crate) struct Roots {
     runtimes: Vec<Registration>,
     mains: Vec<MainFuture>,
-    next: usize,
     /// The runtime of our own server.
     own: Option<Handle>,
 }
 
-/// One registered runtime.
+/// One registered runtime, and how often it was registered: shown until each of these is taken back.
 #[derive(Debug, Clone)]
 struct Registration {
-    key: usize,
     handle: Handle,
+    times: usize,
 }
 
 /// The future that `block_on` drives, by the address that it is pinned at.
@@ -70,19 +69,23 @@ impl MainFuture {
 
 impl Roots {
     pub(crate) const fn new() -> Self {
-        Self { runtimes: Vec::new(), mains: Vec::new(), next: 0, own: None }
+        Self { runtimes: Vec::new(), mains: Vec::new(), own: None }
     }
 
-    /// Returns the key to remove it by. A runtime that is known already is not listed twice, but counted.
-    pub(crate) fn add_runtime(&mut self, handle: &Handle) -> usize {
-        let key = self.next;
-        self.next += 1;
-        self.runtimes.push(Registration { key, handle: handle.clone() });
-        key
+    /// A runtime that is known already is not listed twice, but counted.
+    pub(crate) fn add_runtime(&mut self, handle: &Handle) {
+        match self.runtimes.iter_mut().find(|r| r.handle.id() == handle.id()) {
+            Some(known) => known.times += 1,
+            None => self.runtimes.push(Registration { handle: handle.clone(), times: 1 }),
+        }
     }
 
-    pub(crate) fn remove_runtime(&mut self, key: usize) {
-        self.runtimes.retain(|r| r.key != key);
+    /// Takes one registration back.
+    pub(crate) fn remove_runtime(&mut self, handle: &Handle) {
+        if let Some(known) = self.runtimes.iter_mut().find(|r| r.handle.id() == handle.id()) {
+            known.times -= 1;
+        }
+        self.runtimes.retain(|r| r.times > 0);
     }
 
     pub(crate) fn add_main(&mut self, main: MainFuture) {
@@ -103,9 +106,8 @@ impl Roots {
     }
 
     /// Each runtime once.
-    pub(crate) fn runtimes(&self) -> Vec<&Handle> {
-        let mut seen = std::collections::HashSet::new();
-        self.runtimes.iter().map(|r| &r.handle).filter(|h| seen.insert(h.id())).collect()
+    pub(crate) fn runtimes(&self) -> impl Iterator<Item = &Handle> {
+        self.runtimes.iter().map(|r| &r.handle)
     }
 
     /// The same as addresses, for a snapshot of ourselves that is taken while `self` stays where it is.
@@ -113,11 +115,46 @@ impl Roots {
         let handle = |handle: &Handle| Root::Handle { address: std::ptr::from_ref(handle).addr() as u64 };
         let main = |main: &MainFuture| Root::Future { address: main.address as u64, poll: main.poll as u64 };
         let own = |handle: &Handle| Root::Own { address: std::ptr::from_ref(handle).addr() as u64 };
-        let runtimes = self.runtimes().into_iter().map(handle);
+        let runtimes = self.runtimes().map(handle);
         self.own.iter().map(own).chain(runtimes).chain(self.mains.iter().map(main)).collect()
     }
 
     pub(crate) fn mains(&self) -> &[MainFuture] {
         &self.mains
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread().build().unwrap()
+    }
+
+    #[test]
+    fn a_runtime_is_listed_once_until_all_have_taken_it_back() {
+        let (one, other) = (runtime(), runtime());
+        let mut roots = Roots::new();
+        for handle in [one.handle(), other.handle(), one.handle()] {
+            roots.add_runtime(handle);
+        }
+        let ids = |roots: &Roots| roots.runtimes().map(Handle::id).collect::<Vec<_>>();
+        assert_eq!(ids(&roots), [one.handle().id(), other.handle().id()]);
+        roots.remove_runtime(one.handle());
+        assert_eq!(ids(&roots).len(), 2);
+        roots.remove_runtime(one.handle());
+        roots.remove_runtime(one.handle());
+        assert_eq!(ids(&roots), [other.handle().id()]);
+    }
+
+    #[test]
+    fn main_futures_of_one_place_are_taken_back_one_by_one() {
+        let main = MainFuture::new(&std::future::pending::<()>());
+        let mut roots = Roots::new();
+        roots.add_main(main);
+        roots.add_main(main);
+        roots.remove_main(main);
+        assert_eq!(roots.mains(), [main]);
     }
 }

@@ -70,6 +70,11 @@ mod engine {
     const DEADLINE: Duration = Duration::from_millis(1200);
     /// `steal_all` hangs above 128 runnable tasks.
     const MAX_QUEUED: usize = 64;
+    /// Frames of one path through a task. A recursion can be as deep as its thread's stack allows; whoever writes
+    /// or reads the answer recurses as well (jq up to version 1.6 gives up at 256 levels: two for each frame).
+    const MAX_FRAMES: usize = 100;
+    /// Of these, the outermost ones; the innermost ones, which tell what the task waits for, are the rest.
+    const OUTERMOST: usize = 50;
 
     /// See the module.
     #[derive(Default)]
@@ -88,19 +93,43 @@ mod engine {
 
         fn list(&self, roots: &Roots) -> Result<TaskList, EngineError> {
             let begun = Instant::now();
-            let runtimes = roots.runtimes();
-            if runtimes.is_empty() {
-                return refuse("no runtime is known: use #[delouse::main], or delouse::register(&handle)");
-            }
             let mut list = TaskList::default();
-            for (number, handle) in runtimes.into_iter().enumerate() {
+            let mut notes = vec![
+                "tokio's task dump cannot see inside main's future, LocalSet children, or a task that runs right \
+                 now; futures of other crates than tokio have an empty trace"
+                    .to_owned(),
+            ];
+            let mut refusal = Some(EngineError::Refused(
+                "no runtime is known: use #[delouse::main], or delouse::register(&handle)".to_owned(),
+            ));
+            for (number, handle) in roots.runtimes().enumerate() {
                 let runtime = handle.name().map_or_else(|| number.to_string(), str::to_owned);
-                let dump = self.dump(handle, &mut list.capture)?;
-                list.tasks.extend(dump.into_iter().map(|t| Task { runtime: Some(runtime.clone()), ..t }));
+                let dump = if begun.elapsed() < DEADLINE {
+                    self.dump(handle, &mut list.capture)
+                } else {
+                    refuse("the others took too long")
+                };
+                match dump {
+                    Ok(tasks) => {
+                        refusal = None;
+                        list.tasks
+                            .extend(tasks.into_iter().map(|t| Task { runtime: Some(runtime.clone()), ..t }));
+                    }
+                    Err(error) => {
+                        notes.push(format!("the tasks of runtime {runtime} are left out: {error}"));
+                        if number == 0 {
+                            refusal = Some(error);
+                        }
+                    }
+                }
+            }
+            // Some of the tasks beat none of them.
+            if let Some(refusal) = refusal {
+                return Err(refusal);
             }
             list.tasks.extend(roots.mains().iter().map(|main| Task {
                 stack: vec![Frame {
-                    function: main.type_name.replace("::{{closure}}", ""),
+                    function: as_written(main.type_name),
                     file: None,
                     line: None,
                     origin: Origin::User,
@@ -109,16 +138,7 @@ mod engine {
                 ..blank(0, TaskKind::Main)
             }));
             list.tasks.sort_by_key(|t| t.id);
-            list.capture = Capture {
-                total_us: micros(begun),
-                consistent: false,
-                notes: vec![
-                    "tokio's task dump cannot see inside main's future, LocalSet children, or a task that \
-                     runs right now; futures of other crates than tokio have an empty trace"
-                        .to_owned(),
-                ],
-                ..list.capture
-            };
+            list.capture = Capture { total_us: micros(begun), consistent: false, notes, ..list.capture };
             Ok(list)
         }
     }
@@ -287,7 +307,7 @@ mod engine {
                     let frames: Vec<_> = backtrace.frames().collect();
                     let symbols =
                         frames.iter().rev().flat_map(|f| f.symbols().collect::<Vec<_>>().into_iter().rev());
-                    merge(&mut stack, symbols.map(frame));
+                    merge(&mut stack, bounded(symbols.map(frame).collect()));
                 }
                 let trace = Some(task.trace().to_string()).filter(|text| !text.is_empty());
                 Task { stack, trace, ..blank(id_number(task.id()), TaskKind::Task) }
@@ -301,15 +321,9 @@ mod engine {
     }
 
     fn frame(symbol: &tokio::runtime::dump::BacktraceSymbol) -> Frame {
-        let name = symbol.name_demangled().unwrap_or("?");
-        // Legacy mangling ends in a hash: `::h` and sixteen hexadecimal digits.
-        let function = match name.rsplit_once("::h") {
-            Some((name, hash)) if hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit()) => name,
-            _ => name,
-        };
         let file = symbol.filename().map(|f| f.to_string_lossy().into_owned());
         Frame {
-            function: function.to_owned(),
+            function: as_written(symbol.name_demangled().unwrap_or("?")),
             origin: file.as_deref().map_or(Origin::User, Origin::of_file),
             file,
             line: symbol.lineno(),
@@ -317,8 +331,32 @@ mod engine {
         }
     }
 
+    /// The name of a function as its author wrote it: without the hash that legacy mangling ends in (`::h` and
+    /// sixteen hexadecimal digits), and without the closures that async functions are compiled to.
+    fn as_written(name: &str) -> String {
+        let is_hash = |hash: &str| hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit());
+        let name = name.rsplit_once("::h").filter(|(_, hash)| is_hash(hash)).map_or(name, |(name, _)| name);
+        name.replace("::{{closure}}", "")
+    }
+
+    /// Leaves out the middle of a path that is too long.
+    fn bounded(mut path: Vec<Frame>) -> Vec<Frame> {
+        if path.len() > MAX_FRAMES {
+            let left_out = path.len() - MAX_FRAMES;
+            let gap = Frame {
+                function: format!("… {left_out} more frames"),
+                file: None,
+                line: None,
+                origin: Origin::User,
+                children: Vec::new(),
+            };
+            path.splice(OUTERMOST..OUTERMOST + left_out, [gap]);
+        }
+        path
+    }
+
     /// Adds one path from the root to a leaf to a forest that shares what paths have in common.
-    fn merge(mut level: &mut Vec<Frame>, path: impl Iterator<Item = Frame>) {
+    fn merge(mut level: &mut Vec<Frame>, path: Vec<Frame>) {
         for frame in path {
             let same =
                 |f: &Frame| f.function == frame.function && f.file == frame.file && f.line == frame.line;
@@ -327,6 +365,78 @@ mod engine {
                 level.len() - 1
             });
             level = &mut level[at].children;
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        fn named(function: &str) -> Frame {
+            Frame {
+                function: function.to_owned(),
+                file: None,
+                line: None,
+                origin: Origin::User,
+                children: Vec::new(),
+            }
+        }
+
+        #[test]
+        fn a_deep_path_keeps_its_ends() {
+            let deep: Vec<_> = (0..100_000).map(|n| named(&n.to_string())).collect();
+            let path = bounded(deep);
+            assert_eq!(path.len(), MAX_FRAMES + 1);
+            assert_eq!(path[OUTERMOST - 1], named("49"));
+            assert_eq!(path[OUTERMOST], named("… 99900 more frames"));
+            assert_eq!(path.last(), Some(&named("99999")));
+            let short: Vec<_> = (0..MAX_FRAMES).map(|n| named(&n.to_string())).collect();
+            assert_eq!(bounded(short.clone()), short);
+        }
+
+        #[test]
+        fn paths_share_what_they_have_in_common() {
+            let mut forest = Vec::new();
+            for path in ["abc", "abd", "x"] {
+                merge(&mut forest, path.chars().map(|c| named(&c.to_string())).collect());
+            }
+            assert_eq!(forest.len(), 2);
+            assert_eq!(forest[0].children[0].children, [named("c"), named("d")]);
+        }
+
+        #[test]
+        fn names_are_as_written() {
+            for (name, written) in [
+                ("app::serve::{{closure}}::h0123456789abcdef", "app::serve"),
+                ("app::main::{{closure}}::{{closure}}", "app::main"),
+                ("app::house::hall", "app::house::hall"),
+            ] {
+                assert_eq!(as_written(name), written);
+            }
+        }
+
+        /// A runtime that does not answer hides only its own tasks.
+        #[test]
+        fn some_tasks_beat_none() {
+            let builder = |mut builder: tokio::runtime::Builder| builder.enable_all().build().unwrap();
+            let idle = builder(tokio::runtime::Builder::new_current_thread());
+            let alive = builder(tokio::runtime::Builder::new_multi_thread());
+            alive.spawn(std::future::pending::<()>());
+            let mut roots = Roots::new();
+            roots.add_runtime(idle.handle());
+            assert!(Taskdump::default().list(&roots).is_err(), "nobody drives it");
+            roots.add_runtime(alive.handle());
+            let list = loop {
+                // Refused as a whole only while the machine is too busy for the other one's workers as well.
+                if let Ok(list) = Taskdump::default().list(&roots) {
+                    break list;
+                }
+            };
+            assert_eq!(list.tasks.len(), 1);
+            let notes = list.capture.notes.join("\n");
+            assert!(notes.contains("runtime 0 are left out: the current_thread runtime did not"), "{notes}");
+            // Not waited for: tokio's own dump may have frozen it.
+            alive.shutdown_background();
         }
     }
 }

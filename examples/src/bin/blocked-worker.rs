@@ -6,7 +6,7 @@
 //! ```
 //!
 //! tokio's own task dump would stop the healthy workers as well, so delouse does not ask it, and says which
-//! worker does not answer. `/stacktrace/rust` will show the blocked thread's stack once its engine is built.
+//! worker does not answer. `/stacktrace/rust` shows the blocked thread, in `book` at the line of its `lock`.
 
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;

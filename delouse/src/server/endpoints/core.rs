@@ -1,7 +1,6 @@
 //! `/core`: a core file of the program, which goes on.
 
 use std::io::{self, Write};
-use std::thread;
 
 use dropshot::{Body, HttpError, Query, RequestContext, endpoint};
 use http::header::{
@@ -14,14 +13,15 @@ use slog::warn;
 use tokio::sync::oneshot;
 
 use super::admit;
-use crate::server::answer::{Answer, accepted_quality, harden};
+use crate::server::answer::{Answer, Rendered, accepted_quality, harden};
 use crate::server::error::ApiError;
 use crate::server::gate::Permit;
-use crate::server::{Context, stream};
+use crate::server::{Context, stream, thread};
 use crate::snapshot::{self, Image, Limits, core_writer};
 
 /// Parameters of `/core`.
 #[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct CoreQuery {
     /// `true`: tells what it would cost, and does nothing.
     estimate: Option<bool>,
@@ -58,7 +58,7 @@ pub(super) async fn core(
     let limits = Limits { force: query.force.unwrap_or(false), ..request.context().settings.limits };
     if query.estimate.unwrap_or(false) {
         let estimate = estimate(limits).await?;
-        return Ok(Answer::new(format, &estimate, || estimate.to_string())?.into_response());
+        return Ok(Answer::from(Rendered::new(format, &estimate, || estimate.to_string())?).into_response());
     }
     let encoding = Encoding::accepted(request.request.headers());
     let permit = request.context().gate.hold("/core")?;
@@ -76,10 +76,7 @@ pub(super) async fn core(
             warn!(log, "the core file was not sent to its end: {error}");
         }
     };
-    thread::Builder::new()
-        .name("delouse-capture".to_owned())
-        .spawn(capture)
-        .map_err(|e| ApiError::Failed(format!("no thread for the capture: {e}")))?;
+    thread::spawn("delouse-capture", capture)?;
     let pause_us = told.await.map_err(|_| ApiError::Failed("the capture panicked".to_owned()))??;
 
     let mut response = Response::new(body);
@@ -118,8 +115,7 @@ pub(super) async fn core_estimate(
 }
 
 async fn estimate(limits: Limits) -> Result<CoreEstimate, ApiError> {
-    let estimate = tokio::task::spawn_blocking(core_writer::estimate);
-    let estimate = estimate.await.map_err(|e| ApiError::Failed(e.to_string()))??;
+    let estimate = thread::run("delouse-capture", core_writer::estimate).await??;
     let micros = |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     Ok(CoreEstimate {
         bytes: estimate.bytes,
@@ -146,12 +142,9 @@ impl std::fmt::Display for CoreEstimate {
 
 /// Writes the core file. The image lives no longer than that, and the gate is shut for as long.
 fn send(image: Image, encoding: Encoding, mut writer: stream::Writer, _permit: Permit) -> Result<(), String> {
-    let result = encoding.write(&image, &mut writer);
-    drop(image);
-    if let Err(error) = &result {
-        writer.fail(io::Error::other(error.clone()));
-    }
-    result
+    encoding.write(&image, &mut writer)?;
+    writer.finish();
+    Ok(())
 }
 
 /// How the file is compressed: fast rather than small, as the image lives as long as this takes.

@@ -2,16 +2,15 @@
 
 use std::sync::Arc;
 use std::sync::mpsc;
-use std::thread;
 use std::time::Duration;
 
 use dropshot::{HttpError, Query, RequestContext, endpoint};
 use tokio::sync::oneshot;
 
 use super::{Common, admit_common};
-use crate::server::answer::Answer;
+use crate::server::answer::{Answer, Rendered};
 use crate::server::error::ApiError;
-use crate::server::{Context, access};
+use crate::server::{Context, access, thread};
 use crate::snapshot::core_pattern::CorePlan;
 
 /// How long the client has to take its answer.
@@ -61,16 +60,14 @@ async fn crash(
         if tell.send(Ok(plan)).is_ok() {
             // Disconnected when the answer has been written out, or the client is gone.
             let _answered = wait.recv_timeout(ANSWER);
-            thread::sleep(FLUSH);
+            std::thread::sleep(FLUSH);
             std::process::abort();
         }
     };
-    thread::Builder::new()
-        .name("delouse-abort".to_owned())
-        .spawn(body)
-        .map_err(|e| ApiError::Failed(format!("no thread to abort from: {e}")))?;
+    thread::spawn("delouse-abort", body)?;
     let plan = told.await.map_err(|_| ApiError::Failed("the aborting thread is gone".to_owned()))?;
     let plan = plan.map_err(ApiError::Failed)?;
     request.context().log.say(&format!("aborting, as asked by /coredump\n{plan}"));
-    Ok(Answer::new(format, &plan, || format!("{plan}\n"))?.when_written(Arc::new(answered)))
+    let answer: Answer<CorePlan> = Rendered::new(format, &plan, || format!("{plan}\n"))?.into();
+    Ok(answer.when_written(Arc::new(answered)))
 }

@@ -6,7 +6,7 @@ use super::{Common, admit_common};
 use crate::debuginfo::elf::{ElfInfo, inspect_self};
 use crate::report;
 use crate::server::Context;
-use crate::server::answer::Answer;
+use crate::server::answer::{Answer, Rendered};
 use crate::server::error::ApiError;
 
 /// This program's own binary: how it was built, and how good delouse's answers are for it
@@ -16,8 +16,8 @@ pub(super) async fn elf_info(
     query: Query<Common>,
 ) -> Result<Answer<ElfInfo>, HttpError> {
     let format = admit_common(&request, query)?;
-    // Reads files, but not for long enough to keep captures out.
-    let info = tokio::task::spawn_blocking(|| inspect_self().map_err(|error| error.to_string()));
-    let info = info.await.map_err(|e| ApiError::Failed(e.to_string()))?.map_err(ApiError::Failed)?;
-    Answer::new(format, &info, || report::elf::text(&info))
+    // Reads files, but not for so long that captures must wait: once at a time, behind a gate of its own.
+    let inspect = || inspect_self().map_err(|error| ApiError::Failed(error.to_string()));
+    let info = request.context().elf_gate.run("/elf/info".to_owned(), inspect).await?;
+    Ok(Rendered::new(format, &*info, || report::elf::text(&info))?.into())
 }

@@ -4,7 +4,7 @@ use dropshot::{HttpError, Query, RequestContext, endpoint};
 
 use super::{Common, admit_common};
 use crate::server::Context;
-use crate::server::answer::Answer;
+use crate::server::answer::{Answer, Rendered};
 
 /// What can be asked: this document
 ///
@@ -16,7 +16,8 @@ pub(super) async fn index(
 ) -> Result<Answer<serde_json::Value>, HttpError> {
     let format = admit_common(&request, query)?;
     let openapi = &request.context().openapi;
-    Answer::new(format, openapi, || summary(openapi, &request.server.local_addr.to_string()))
+    let text = || summary(openapi, &request.server.local_addr.to_string());
+    Ok(Rendered::new(format, openapi, text)?.into())
 }
 
 /// One line an endpoint, ready to be typed.

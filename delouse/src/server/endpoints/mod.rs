@@ -17,7 +17,10 @@ use super::answer::Format;
 use super::error::ApiError;
 
 /// What every endpoint takes.
+///
+/// A parameter that no endpoint knows is refused, not ignored: who misspells one is to be told.
 #[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Common {
     /// `json` (the default) or `text`; over `Accept`.
     format: Option<String>,
@@ -50,8 +53,8 @@ pub(crate) fn openapi(api: &ApiDescription<Context>) -> serde_json::Value {
 
 /// Whether the client may ask, and the format it wants.
 fn admit(request: &RequestContext<Context>, format: Option<&str>) -> Result<Format, HttpError> {
-    let headers = request.request.headers();
-    access::check(&request.context().settings, headers).map_err(|error| {
+    let (uri, headers) = (request.request.uri(), request.request.headers());
+    access::check(&request.context().settings, uri, headers).map_err(|error| {
         warn!(request.log, "refused: {error}");
         HttpError::from(error)
     })?;

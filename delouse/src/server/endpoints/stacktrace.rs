@@ -7,13 +7,14 @@ use serde::Deserialize;
 use super::{admit, parse};
 use crate::report::{TasksAnswer, ThreadsAnswer};
 use crate::server::Context;
-use crate::server::answer::Answer;
+use crate::server::answer::{Answer, Rendered};
 use crate::server::error::ApiError;
 use crate::tasks::engine::EngineName;
 use crate::{runtime, threads};
 
 /// Parameters of `/stacktrace/tokio`.
 #[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct TasksQuery {
     /// `json` (the default) or `text`; over `Accept`.
     format: Option<String>,
@@ -33,18 +34,20 @@ pub(super) async fn stacktrace_tokio(
     let format = admit(&request, query.format.as_deref())?;
     let name: Option<EngineName> = parse(query.engine.as_deref(), ApiError::UnknownEngine)?;
     let full = query.full.unwrap_or(false);
-    let key = format!("/stacktrace/tokio engine={} full={full}", query.engine.as_deref().unwrap_or_default());
+    let engine = query.engine.as_deref().unwrap_or_default();
+    let key = format!("/stacktrace/tokio engine={engine} full={full} {format:?}");
     let server = request.server.clone();
     let capture = move || {
         let roots = runtime::roots().without(&server.private.runtime);
-        Ok(TasksAnswer::new(server.private.engines.list(name, &roots)?, full))
+        let answer = TasksAnswer::new(server.private.engines.list(name, &roots)?, full);
+        Rendered::new(format, &answer, || answer.stacktrace.clone())
     };
-    let answer = request.context().gate.run(key, capture).await?;
-    Answer::new(format, &*answer, || answer.stacktrace.clone())
+    Ok(request.context().gate.run(key, capture).await?.as_ref().clone().into())
 }
 
 /// Parameters of `/stacktrace/rust`.
 #[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct ThreadsQuery {
     /// `json` (the default) or `text`; over `Accept`.
     format: Option<String>,
@@ -63,12 +66,12 @@ pub(super) async fn stacktrace_rust(
     let query = query.into_inner();
     let format = admit(&request, query.format.as_deref())?;
     let (full, consistent) = (query.full.unwrap_or(false), query.consistent.unwrap_or(false));
-    let key = format!("/stacktrace/rust full={full} consistent={consistent}");
+    let key = format!("/stacktrace/rust full={full} consistent={consistent} {format:?}");
     let server = request.server.clone();
     let capture = move || {
         let captured = threads::capture::capture(consistent, &server.private.symbols);
-        Ok(ThreadsAnswer::new(captured, full))
+        let answer = ThreadsAnswer::new(captured, full);
+        Rendered::new(format, &answer, || answer.stacktrace.clone())
     };
-    let answer = request.context().gate.run(key, capture).await?;
-    Answer::new(format, &*answer, || answer.stacktrace.clone())
+    Ok(request.context().gate.run(key, capture).await?.as_ref().clone().into())
 }
