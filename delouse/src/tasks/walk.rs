@@ -4,18 +4,19 @@ use std::rc::Rc;
 
 use super::leaves::{self, hexadecimal};
 use super::plan::{Body, Container, Coroutine, Plan, Plans, Step, Via};
-use super::route::Route;
 use super::{ResourceKind, WaitsOn};
 use crate::debuginfo::types::Discriminant;
 
-/// Steps from a task's root; recursion through `Box::pin` takes a few for each level.
-const MAX_DEPTH: usize = 768;
+/// Frames from a task's root to a leaf: what reads the answer recurses, on stacks of two megabytes.
+const MAX_DEPTH: u16 = 256;
 /// Frames of one task.
 const MAX_NODES: usize = 4096;
 /// Steps of one task, shown or not.
 const MAX_STEPS: usize = 1 << 16;
 /// Futures of one collection.
 const MAX_ELEMENTS: u64 = 1024;
+
+const TOO_LARGE: &str = "it is deeper or wider than delouse follows";
 
 /// Functions that are asked for the owner of a resource, from the innermost on.
 const MAX_CONTEXTS: usize = 8;
@@ -57,38 +58,76 @@ struct Context {
     address: u64,
 }
 
+/// What is still to be done, the next last: futures nest deeper than a thread's stack allows recursion.
+enum Work {
+    /// Look at a future; `frames` is its depth in the stack that is shown.
+    Visit { plan: Rc<Plan>, at: u64, frames: u16 },
+    /// The same behind a pointer, unless the way here came through that very future.
+    Follow { plan: Rc<Plan>, at: u64, frames: u16 },
+    /// All behind a pointer is done.
+    Followed,
+    /// All that a coroutine awaits is done. `found` is what there was before.
+    Awaited { plan: Rc<Plan>, index: usize, frames: u16, found: (usize, usize) },
+}
+
 struct Walk<'w, 'a, 'p, 'i> {
     plans: &'w Plans<'a, 'p, 'i>,
     found: Walked,
     contexts: Vec<Context>,
     /// Addresses that pointers on the way led to.
     followed: Vec<(u64, u32)>,
-    steps: usize,
+    work: Vec<Work>,
 }
 
 /// Walks the future at `address`.
 pub(super) fn walk(plans: &Plans<'_, '_, '_>, plan: &Rc<Plan>, address: u64) -> Walked {
-    let mut walk =
-        Walk { plans, found: Walked::default(), contexts: Vec::new(), followed: Vec::new(), steps: 0 };
-    walk.visit(plan, address, 0, 0);
+    let first = Work::Visit { plan: plan.clone(), at: address, frames: 0 };
+    let mut walk = Walk {
+        plans,
+        found: Walked::default(),
+        contexts: Vec::new(),
+        followed: Vec::new(),
+        work: vec![first],
+    };
+    let mut steps = 0;
+    while let Some(work) = walk.work.pop() {
+        steps += 1;
+        if walk.found.nodes.len() >= MAX_NODES || steps >= MAX_STEPS || walk.work.len() >= MAX_STEPS {
+            walk.found.cut = Some(TOO_LARGE);
+            break;
+        }
+        walk.perform(work);
+    }
     walk.found
 }
 
 impl Walk<'_, '_, '_, '_> {
-    /// `frames` is the depth in the stack that is shown, `depth` that of the walk.
-    fn visit(&mut self, plan: &Rc<Plan>, address: u64, frames: u16, depth: usize) {
-        self.steps += 1;
-        if depth >= MAX_DEPTH || self.found.nodes.len() >= MAX_NODES || self.steps >= MAX_STEPS {
-            self.found.cut = Some("deeper or wider than delouse follows");
-            return;
+    fn perform(&mut self, work: Work) {
+        match work {
+            Work::Visit { frames: MAX_DEPTH.., .. } => self.found.cut = Some(TOO_LARGE),
+            Work::Visit { plan, at, frames } => self.visit(&plan, at, frames),
+            Work::Follow { plan, at, .. } if self.followed.contains(&(at, plan.id)) => {
+                self.found.cut = Some("a future that contains itself");
+            }
+            Work::Follow { plan, at, frames } => {
+                self.followed.push((at, plan.id));
+                self.work.extend([Work::Followed, Work::Visit { plan, at, frames }]);
+            }
+            Work::Followed => {
+                self.followed.pop();
+            }
+            Work::Awaited { plan, index, frames, found } => self.awaited(plan, index, frames, found),
         }
+    }
+
+    fn visit(&mut self, plan: &Rc<Plan>, address: u64, frames: u16) {
         match &plan.body {
             Body::Nothing => {}
-            Body::Coroutine(coroutine) => self.coroutine(plan, coroutine, address, frames, depth),
+            Body::Coroutine(coroutine) => self.coroutine(plan, coroutine, address, frames),
             Body::Leaf(_) => self.leaf(plan, address, frames),
             Body::Steps(steps) => {
                 let frames = self.push(plan, Part::Type, frames);
-                self.take(steps, address, frames, depth);
+                self.take(steps, address, frames);
             }
             Body::Variants { at, cases } => {
                 let value = at.and_then(|at| self.discriminant(at, address));
@@ -100,12 +139,12 @@ impl Walk<'_, '_, '_, '_> {
                     return;
                 }
                 let frames = self.push(plan, Part::Type, frames);
-                self.take(&case.steps, address, frames, depth);
+                self.take(&case.steps, address, frames);
             }
         }
     }
 
-    fn coroutine(&mut self, plan: &Rc<Plan>, coroutine: &Coroutine, address: u64, frames: u16, depth: usize) {
+    fn coroutine(&mut self, plan: &Rc<Plan>, coroutine: &Coroutine, address: u64, frames: u16) {
         let value = self.discriminant(coroutine.at, address);
         let Some(index) = coroutine.states.iter().position(|state| Some(state.value) == value) else {
             self.found.cut = Some("a future is in a state that its type does not have");
@@ -117,13 +156,20 @@ impl Walk<'_, '_, '_, '_> {
             return;
         }
         let details = self.plans.suspended(plan.of, coroutine, state);
-        let before = (self.found.nodes.len(), self.found.waits.len());
+        let found = (self.found.nodes.len(), self.found.waits.len());
+        self.work.push(Work::Awaited { plan: plan.clone(), index, frames, found });
         self.contexts.push(Context { plan: plan.clone(), state: index, address });
-        self.take(&details.steps, address, frames, depth);
+        self.take(&details.steps, address, frames);
+    }
+
+    /// Shows the awaitee itself where nothing was recognised in it.
+    fn awaited(&mut self, plan: Rc<Plan>, index: usize, frames: u16, found: (usize, usize)) {
         self.contexts.pop();
-        if before == (self.found.nodes.len(), self.found.waits.len()) {
-            if details.awaitee.is_some() {
-                self.found.nodes.push(Node { depth: frames, plan: plan.clone(), part: Part::Awaitee(index) });
+        let Body::Coroutine(coroutine) = &plan.body else { return };
+        let Some(state) = coroutine.states.get(index) else { return };
+        if found == (self.found.nodes.len(), self.found.waits.len()) {
+            if self.plans.suspended(plan.of, coroutine, state).awaitee.is_some() {
+                self.found.nodes.push(Node { depth: frames, plan, part: Part::Awaitee(index) });
             }
             self.found.waits.push(WaitsOn::default());
         }
@@ -180,104 +226,91 @@ impl Walk<'_, '_, '_, '_> {
         }
     }
 
-    fn take(&mut self, steps: &[Step], base: u64, frames: u16, depth: usize) {
+    /// Puts the steps in front of all other work, in their order.
+    fn take(&mut self, steps: &[Step], base: u64, frames: u16) {
+        let first = self.work.len();
         for step in steps {
             let Some(at) = base.checked_add(step.offset) else { continue };
             match &step.via {
-                Via::Inline(plan) => self.visit(plan, at, frames, depth + 1),
+                Via::Inline(plan) => self.work.push(Work::Visit { plan: plan.clone(), at, frames }),
                 Via::Pointer(target) => {
                     if let Some(plan) = self.plans.plan(*target)
-                        && let Some(to) = self.word(at)
+                        && let Some(at) = self.word(at)
                     {
-                        self.follow(&plan, to, frames, depth);
+                        self.work.push(Work::Follow { plan, at, frames });
                     }
                 }
-                Via::Dyn => {
-                    if let Some(vtable) = at.checked_add(8).and_then(|at| self.word(at))
-                        && let Some(to) = self.word(at)
-                        && let Some(plan) = self.plans.plan_of_vtable(vtable)
-                    {
-                        self.follow(&plan, to, frames, depth);
-                    }
-                }
-                Via::Container(container) => self.container(container, at, frames, depth),
+                Via::Dyn => self.dynamic(at, frames),
+                Via::Container(container) => self.container(container, at, frames),
             }
+        }
+        if let Some(new) = self.work.get_mut(first..) {
+            new.reverse();
         }
     }
 
-    fn container(&mut self, container: &Container, at: u64, frames: u16, depth: usize) {
+    fn dynamic(&mut self, at: u64, frames: u16) {
+        if let Some(vtable) = at.checked_add(8).and_then(|at| self.word(at))
+            && let Some(at) = self.word(at)
+            && let Some(plan) = self.plans.plan_of_vtable(vtable)
+        {
+            self.work.push(Work::Follow { plan, at, frames });
+        }
+    }
+
+    fn container(&mut self, container: &Container, at: u64, frames: u16) {
         match container {
-            Container::Array { plan, stride, count } => self.each(plan, at, *stride, *count, frames, depth),
+            Container::Array { plan, stride, count } => self.each(plan, at, *stride, *count, frames),
             Container::Slice { plan, stride, pointer, length } => {
                 let word = |offset: u64| self.word(at.checked_add(offset)?);
                 if let (Some(first), Some(count)) = (word(*pointer), word(*length)) {
-                    self.each(plan, first, *stride, count, frames, depth);
+                    self.each(plan, first, *stride, count, frames);
                 }
             }
             Container::Lists { plan, heads, next, value } => {
                 for head in heads {
-                    self.list(plan, head, at, (*next, *value), frames, depth);
+                    let head = head.follow(self.plans.process, at);
+                    if let Some(first) = head.and_then(|head| self.word(head)) {
+                        self.list(plan, first, (*next, *value), frames);
+                    }
                 }
             }
             Container::Dyn { offset } => {
-                let step = Step { offset: *offset, via: Via::Dyn };
-                self.take(std::slice::from_ref(&step), at, frames, depth);
+                if let Some(at) = at.checked_add(*offset) {
+                    self.dynamic(at, frames);
+                }
             }
             Container::Shared { plan, way } => {
-                if let Some(to) = way.follow(self.plans.process, at) {
-                    self.follow(plan, to, frames, depth);
+                if let Some(at) = way.follow(self.plans.process, at) {
+                    self.work.push(Work::Follow { plan: plan.clone(), at, frames });
                 }
             }
         }
     }
 
-    fn each(&mut self, plan: &Rc<Plan>, first: u64, stride: u64, count: u64, frames: u16, depth: usize) {
+    fn each(&mut self, plan: &Rc<Plan>, first: u64, stride: u64, count: u64, frames: u16) {
         for index in 0..count.min(MAX_ELEMENTS) {
             let Some(at) = index.checked_mul(stride).and_then(|offset| first.checked_add(offset)) else {
                 return;
             };
-            self.visit(plan, at, frames, depth + 1);
-            if self.found.cut.is_some() {
-                return;
-            }
+            self.work.push(Work::Visit { plan: plan.clone(), at, frames });
         }
         if count > MAX_ELEMENTS {
-            self.found.cut = Some("a collection of more futures than delouse follows");
+            self.found.cut = Some(TOO_LARGE);
         }
     }
 
-    fn list(
-        &mut self,
-        plan: &Rc<Plan>,
-        head: &Route,
-        at: u64,
-        (next, value): (u64, u64),
-        frames: u16,
-        depth: usize,
-    ) {
-        let head = head.follow(self.plans.process, at);
-        let Some(first) = head.and_then(|head| self.word(head)) else { return };
+    fn list(&mut self, plan: &Rc<Plan>, first: u64, (next, value): (u64, u64), frames: u16) {
         let mut node = first;
         for _ in 0..MAX_ELEMENTS {
-            let Some(future) = node.checked_add(value) else { return };
-            self.visit(plan, future, frames, depth + 1);
+            let Some(at) = node.checked_add(value) else { return };
+            self.work.push(Work::Visit { plan: plan.clone(), at, frames });
             match node.checked_add(next).and_then(|link| self.word(link)) {
-                Some(link) if link != first && self.found.cut.is_none() => node = link,
+                Some(link) if link != first => node = link,
                 _ => return,
             }
         }
-        self.found.cut = Some("a collection of more futures than delouse follows");
-    }
-
-    /// Visits behind a pointer, unless the way here came through that very future.
-    fn follow(&mut self, plan: &Rc<Plan>, to: u64, frames: u16, depth: usize) {
-        if self.followed.contains(&(to, plan.id)) {
-            self.found.cut = Some("a future that contains itself");
-            return;
-        }
-        self.followed.push((to, plan.id));
-        self.visit(plan, to, frames, depth + 1);
-        self.followed.pop();
+        self.found.cut = Some(TOO_LARGE);
     }
 
     /// Adds a frame if `plan` has one, and gives the depth of those below.

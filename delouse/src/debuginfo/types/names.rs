@@ -137,18 +137,19 @@ fn arguments(list: &str, depth: usize) -> String {
 
 /// A type as an argument: the last part of its path.
 fn short(name: &str, depth: usize) -> String {
-    for prefix in ["&mut ", "&", "*mut ", "*const ", "dyn "] {
-        if let Some(rest) = name.strip_prefix(prefix) {
-            return format!("{prefix}{}", short(rest, depth));
-        }
+    const PREFIXES: [&str; 5] = ["&mut ", "&", "*mut ", "*const ", "dyn "];
+    let mut rest = name;
+    while let Some(stripped) = PREFIXES.iter().find_map(|prefix| rest.strip_prefix(prefix)) {
+        rest = stripped;
     }
+    let (prefix, name) = name.split_at(name.len() - rest.len());
     if name.starts_with(['(', '[']) {
-        return if name.len() <= 16 { name.to_owned() } else { "(…)".to_owned() };
+        return format!("{prefix}{}", if name.len() <= 16 { name } else { "(…)" });
     }
     let path = without_parameters(name);
     let segments = segments(path);
     let from = segments.iter().rposition(|segment| !segment.starts_with('{')).unwrap_or(0);
-    format!("{}{}", written_path(&segments[from..]), arguments(&name[path.len()..], depth))
+    format!("{prefix}{}{}", written_path(&segments[from..]), arguments(&name[path.len()..], depth))
 }
 
 fn written_path(segments: &[&str]) -> String {
