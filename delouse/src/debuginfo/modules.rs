@@ -6,9 +6,10 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::object_file::ObjectFile;
+use super::unwind::Tables;
 use crate::snapshot::shared_bytes::SharedBytes;
 use crate::snapshot::{Mapping, Snapshot};
 
@@ -45,11 +46,13 @@ impl Module {
 }
 
 /// All modules of a snapshot, ordered by address.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Modules {
     list: Vec<Module>,
     /// The mappings that this was made from.
     made_from: Vec<Mapping>,
+    /// Made when first needed.
+    pub(super) tables: OnceLock<Tables>,
     /// What could not be had, for the answer's notes.
     pub(crate) notes: Vec<String>,
 }
@@ -161,7 +164,7 @@ fn bias(mapping: &Mapping, object: &ObjectFile) -> Option<u64> {
             && mapping.offset < end
             && l.offset < mapping.offset.saturating_add(mapping.range.end - mapping.range.start)
     };
-    let load = object.loads().iter().filter(from_page).last()?;
+    let load = object.loads().iter().filter(from_page).next_back()?;
     // address = bias + p_vaddr + (offset - p_offset)
     Some(
         mapping.range.start.wrapping_sub(mapping.offset).wrapping_add(load.offset).wrapping_sub(load.address),

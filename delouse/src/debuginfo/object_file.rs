@@ -94,7 +94,7 @@ impl ObjectFile {
                         name: String::from_utf8_lossy(name.get(..name.len().min(256))?).into_owned(),
                         addresses: address..address.checked_add(size)?,
                         stored,
-                        compressed: s.sh_flags(LittleEndian).0 & u64::from(SHF_COMPRESSED.0) != 0,
+                        compressed: s.sh_flags(LittleEndian).0 & SHF_COMPRESSED.0 != 0,
                     })
                 })
                 .collect(),

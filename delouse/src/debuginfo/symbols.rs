@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 use object::read::elf::ElfFile64;
 
 use self::dwarf::{Dwarf, MAX_SEPARATE};
-#[cfg(test)]
 pub(crate) use self::names::readable;
 pub(crate) use self::paths::{Origin, shorten};
 use self::table::SymbolTable;
@@ -58,7 +57,8 @@ struct State {
 }
 
 struct FileSymbols {
-    object: Arc<ObjectFile>,
+    /// Keeps the address that this is found by from being used again.
+    _object: Arc<ObjectFile>,
     table: SymbolTable,
     dwarf: Option<Dwarf>,
     known: HashMap<u64, Arc<[Location]>>,
@@ -143,7 +143,7 @@ impl FileSymbols {
         if table.is_empty() {
             table = SymbolTable::of(object, ".dynsym");
         }
-        Self { object: module.object.clone(), table, dwarf, known: HashMap::new(), used: Instant::now() }
+        Self { _object: module.object.clone(), table, dwarf, known: HashMap::new(), used: Instant::now() }
     }
 
     fn find(&mut self, address: u64, system: bool) -> Arc<[Location]> {
@@ -176,7 +176,7 @@ impl FileSymbols {
             .map(|line| {
                 let (file, origin) = line.file.unzip();
                 Location {
-                    function: line.symbol.as_deref().map(names::readable),
+                    function: line.symbol.as_deref().map(readable),
                     file,
                     line: line.line,
                     origin: origin.filter(|_| !system),

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::modules::Modules;
 use super::object_file::ObjectFile;
 use super::symbols::Symbols;
 use super::unwind::Unwinder;
@@ -28,7 +27,7 @@ fn outer<T: Into<u64>>(n: T) -> u64 { inlined(n.into()) * 3 }
 pub extern "C" fn _start() -> ! { loop { outer(7_u32); } }
 "#;
 
-fn program(directory: &Path) -> PathBuf {
+fn program(directory: &Path, options: &[&str]) -> PathBuf {
     let source = directory.join("small.rs");
     std::fs::write(&source, PROGRAM).unwrap();
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
@@ -36,10 +35,19 @@ fn program(directory: &Path) -> PathBuf {
         .current_dir(directory)
         .args(["--edition", "2024", "-g", "-O", "-Cpanic=abort", "-Clink-arg=-nostartfiles"])
         .args(["-Clink-arg=-nostdlib", "-Cforce-unwind-tables=yes", "small.rs", "-o", "small"])
+        .args(options)
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     directory.join("small")
+}
+
+/// The process that runs the program at `path`, and its code.
+fn run(path: &Path) -> (Process, std::ops::Range<u64>) {
+    let bytes = std::fs::read(path).unwrap();
+    let layout = ObjectFile::parse(SharedBytes::new(bytes.clone())).unwrap();
+    let code = layout.section_addresses(".text").unwrap();
+    (Process::new(path, bytes, &layout, BASE + code.start + 1), code)
 }
 
 /// A process that runs the program in `bytes`, mapped as the kernel would.
@@ -137,7 +145,7 @@ fn peak_memory_kb() -> u64 {
 #[test]
 fn damaged_files_never_panic() {
     let directory = tempfile::tempdir().unwrap();
-    let path = program(directory.path());
+    let path = program(directory.path(), &[]);
     let good = std::fs::read(&path).unwrap();
     let layout = ObjectFile::parse(SharedBytes::new(good.clone())).unwrap();
     let code = layout.section_addresses(".text").unwrap();
@@ -181,4 +189,51 @@ fn damaged_files_never_panic() {
     assert!(changed > 100, "the mutations must reach what is read");
     assert!(slowest < Duration::from_secs(5), "{slowest:?}");
     assert!(grown < 512 << 10, "{grown} kB");
+}
+
+/// Where the debug information lies, and in which form, makes no difference to what is found.
+#[test]
+fn debug_information_is_found_wherever_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let (process, code) = run(&program(directory.path(), &[]));
+    let expected = look(&process, &code);
+    assert!(expected.iter().any(|n| n.contains("inlined")), "{expected:?}");
+
+    for options in [
+        &["-Csplit-debuginfo=packed"][..],
+        &["-Csplit-debuginfo=unpacked"],
+        &["-Clink-arg=-Wl,--compress-debug-sections=zlib"],
+        &["-Clink-arg=-Wl,--compress-debug-sections=zstd"],
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = program(directory.path(), options);
+        let (process, code) = run(&path);
+        let found = look(&process, &code);
+        assert_eq!(found, expected, "{options:?}");
+    }
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = program(directory.path(), &["-Clink-arg=-Wl,--build-id"]);
+    let objcopy = |arguments: &[&str]| {
+        Command::new("objcopy")
+            .current_dir(directory.path())
+            .args(arguments)
+            .status()
+            .is_ok_and(|s| s.success())
+    };
+    if !objcopy(&["--only-keep-debug", "small", "small.debug"]) {
+        println!("skipped: no objcopy");
+        return;
+    }
+    assert!(objcopy(&["--strip-all", "--add-gnu-debuglink=small.debug", "small"]));
+    let (process, code) = run(&path);
+    assert_eq!(look(&process, &code), expected, "separate debug file");
+
+    // Of another build: nothing rather than something wrong.
+    std::fs::remove_file(directory.path().join("small.debug")).unwrap();
+    let (process, code) = run(&path);
+    assert_eq!(look(&process, &code), Vec::<String>::new(), "stripped");
+    let (threads, _) = crate::threads::stacks::stacks(&process, &Symbols::new());
+    let place = format!("small+{:#x}", code.start + 1);
+    assert_eq!(threads[0].frames[0].function.as_deref(), Some(place.as_str()), "{threads:#?}");
 }

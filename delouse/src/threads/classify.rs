@@ -210,8 +210,7 @@ pub(crate) fn plain(function: &str) -> String {
     let mut path = String::with_capacity(function.len());
     let mut stack: Vec<bool> = Vec::new();
     let mut previous = ' ';
-    let mut chars = function.char_indices();
-    while let Some((at, c)) = chars.next() {
+    for (at, c) in function.char_indices() {
         let shown = stack.iter().all(|&shown| shown);
         match c {
             '<' => {

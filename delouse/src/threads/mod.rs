@@ -104,3 +104,6 @@ pub enum Activity {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod bench;

@@ -1,12 +1,13 @@
 //! A real program's stacks, from a core of it, against gdb's.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-use super::stacks::stacks;
+use super::stacks::{SIGNAL_FRAME, stacks};
 use super::*;
 use crate::debuginfo::symbols::{Symbols, readable};
 use crate::debuginfo::unwind::MAX_FRAMES;
@@ -84,7 +85,7 @@ struct GdbFrame {
 impl GdbFrame {
     fn readable(&self) -> (String, Option<u32>) {
         if self.kind == "signal" {
-            return (super::stacks::SIGNAL_FRAME.to_owned(), None);
+            return (SIGNAL_FRAME.to_owned(), None);
         }
         (self.name.as_deref().map(readable).unwrap_or_default(), self.line)
     }
@@ -113,7 +114,7 @@ for thread in sorted(gdb.selected_inferior().threads(), key=lambda t: t.ptid[1])
         depth += 1
 "#;
 
-fn gdb_stacks(program: &Path, core: &Path) -> BTreeMap<i32, Vec<GdbFrame>> {
+fn gdb_stacks(program: &Path, of: &[&OsStr]) -> BTreeMap<i32, Vec<GdbFrame>> {
     let directory = tempfile::tempdir().unwrap();
     let script = directory.path().join("stacks.py");
     std::fs::write(&script, GDB_SCRIPT).unwrap();
@@ -123,7 +124,7 @@ fn gdb_stacks(program: &Path, core: &Path) -> BTreeMap<i32, Vec<GdbFrame>> {
         .arg("-x")
         .arg(&script)
         .arg(program)
-        .arg(core)
+        .args(of)
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
@@ -153,7 +154,7 @@ fn address(frame: &StackFrame) -> u64 {
 /// What is compared, and what is known to differ and why.
 fn compare(build: Build) {
     let Some((program, core)) = zoo_core(build) else { return };
-    let gdb = gdb_stacks(&program, &core);
+    let gdb = gdb_stacks(&program, &[core.as_os_str()]);
     let core = CoreFile::open(&core).unwrap();
     let (ours, notes) = stacks(&core, &Symbols::new());
     println!("{notes:?} {:?}", core.capture().notes);
@@ -276,7 +277,7 @@ fn the_zoo_is_classified() {
 
         let text = crate::report::threads::text(&threads, core.capture(), false);
         assert!(text.contains("2 threads parked"), "the two small ones are one group: {text}");
-        assert!(text.contains(super::stacks::SIGNAL_FRAME), "{text}");
+        assert!(text.contains(SIGNAL_FRAME), "{text}");
         assert!(text.contains("the same 508 times more"), "{text}");
         let order = |what: &str| text.find(what).unwrap_or_else(|| panic!("{what} in {text}"));
         assert!(order("running") < order("waiting for a lock"));
@@ -284,4 +285,133 @@ fn the_zoo_is_classified() {
         assert!(order("sleeping for a time on a tokio worker") < order("sleeping for a time\n"));
         assert!(order("sleeping for a time\n") < order("idle (tokio worker)"));
     }
+}
+
+/// The same animals in this very process, where delouse can ask them.
+#[path = "../../../tests/src/bin/threads_zoo.rs"]
+#[allow(unreachable_pub)]
+mod live_zoo;
+
+const LIVE: &str = "DELOUSE_TEST_LIVE_ZOO";
+
+/// Not a test of its own: the program that `live_stacks_are_gdbs` starts.
+#[test]
+fn live_child() {
+    if std::env::var_os(LIVE).is_none() {
+        return;
+    }
+    // Never dropped: a failed assertion would wait for animals that never end.
+    std::mem::forget(live_zoo::open(0));
+    let snapshot = crate::snapshot::rolling().unwrap();
+    let (threads, notes) = stacks(&snapshot, &Symbols::new());
+    assert_eq!(notes, Vec::<String>::new());
+    println!("STACKS {}", serde_json::to_string(&(threads, snapshot.capture())).unwrap());
+    let _ = std::io::Read::read(&mut std::io::stdin(), &mut [0]);
+    std::process::exit(0);
+}
+
+/// gdb attaches after the capture: what stands still must stand where it was captured.
+#[test]
+fn live_stacks_are_gdbs() {
+    if Command::new("gdb").arg("--version").stdout(Stdio::null()).status().is_err() {
+        println!("skipped: no gdb");
+        return;
+    }
+    let program = std::env::current_exe().unwrap();
+    let mut child = Command::new(&program)
+        .args(["--exact", "threads::tests::live_child", "--nocapture", "--test-threads=1"])
+        .env(LIVE, "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let json = lines
+        .find_map(|l| l.split_once("STACKS ").map(|(_, json)| json.to_owned()))
+        .expect("the child's stacks");
+    let gdb = gdb_stacks(&program, &["-p".as_ref(), child.id().to_string().as_ref()]);
+    drop(child.stdin.take());
+    child.wait().unwrap();
+    let (ours, capture): (Vec<ThreadStack>, crate::snapshot::Capture) = serde_json::from_str(&json).unwrap();
+    println!("{capture:?}");
+
+    let (mut same, mut busy, mut restarted, mut unavailable) = (0, 0, 0, Vec::new());
+    for thread in &ours {
+        let mut theirs = gdb[&thread.tid].clone();
+        theirs.retain(|f| f.kind != "tailcall");
+        if let Some(why) = &thread.unavailable {
+            unavailable.push((thread.name.as_str(), why.as_str()));
+            continue;
+        }
+        // Explained: these run on between the two captures, as does the one that captured and prints.
+        let capturing =
+            thread.frames.iter().any(|f| f.function.as_deref().is_some_and(|f| f.contains("live_child")));
+        if thread.activity == Activity::Running || capturing {
+            let own = thread.frames.iter().rev().find(|f| f.own).unwrap();
+            let theirs: Vec<_> = theirs.iter().map(|f| f.readable().0).collect();
+            assert!(theirs.contains(own.function.as_ref().unwrap()), "{thread:#?} {theirs:#?}");
+            assert_eq!(thread.truncated, None, "{thread:#?}");
+            busy += 1;
+            continue;
+        }
+        let mut our_pcs: Vec<_> = thread.frames.iter().filter(|f| !f.inlined).map(address).collect();
+        let mut their_pcs: Vec<_> = theirs.iter().filter(|f| f.kind != "inline").map(|f| f.pc).collect();
+        if thread.truncated.is_some() {
+            assert_eq!(our_pcs.len(), MAX_FRAMES);
+            their_pcs.truncate(MAX_FRAMES);
+        }
+        // Explained: a system call that our signal interrupted is restarted, and until then the program
+        // counter is on the instruction (2 bytes) rather than behind it.
+        if our_pcs[0] + 2 == their_pcs[0] {
+            our_pcs[0] += 2;
+            restarted += 1;
+        }
+        assert_eq!(our_pcs, their_pcs, "{} {:x?} {:x?}", thread.name, our_pcs, their_pcs);
+        same += 1;
+    }
+    println!(
+        "{same} equal ({restarted} in a call to be restarted), {busy} busy, unavailable {unavailable:?}"
+    );
+    let mut names: Vec<_> = unavailable.iter().map(|(name, _)| *name).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["zoo-blocked", "zoo-sigwait"]);
+    assert!(same >= 17, "{same}");
+}
+
+const DELETED: &str = "DELOUSE_TEST_DELETED";
+
+/// Not a test of its own: a program whose file is gone by the time it is asked.
+#[test]
+fn deleted_child() {
+    if std::env::var_os(DELETED).is_none() {
+        return;
+    }
+    std::fs::remove_file(std::env::current_exe().unwrap()).unwrap();
+    let snapshot = crate::snapshot::rolling().unwrap();
+    let symbols = Symbols::new();
+    let (threads, notes) = stacks(&snapshot, &symbols);
+    assert_eq!(notes, Vec::<String>::new());
+    let here = threads
+        .iter()
+        .flat_map(|t| &t.frames)
+        .find(|f| f.function.as_deref().is_some_and(|f| f.ends_with("deleted_child")));
+    assert!(here.is_some_and(|f| f.own && f.line.is_some()), "{threads:#?}");
+    assert!(!here.unwrap().module.as_ref().unwrap().contains("deleted)"), "{here:#?}");
+    let vdso = symbols.modules(&snapshot);
+    assert!(vdso.list().iter().any(|m| m.name == "[vdso]"));
+}
+
+#[test]
+fn a_deleted_program_still_has_names() {
+    let directory = tempfile::tempdir().unwrap();
+    let copy = directory.path().join("copy");
+    std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    let output = Command::new(&copy)
+        .args(["--exact", "threads::tests::deleted_child", "--nocapture"])
+        .env(DELETED, "1")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(!copy.exists(), "the child must have run");
 }

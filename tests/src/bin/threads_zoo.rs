@@ -3,10 +3,10 @@
 //! Prints `READY` when every thread is where it should be, and ends with its standard input.
 
 use std::hint::black_box;
-use std::io::{PipeReader, Read, pipe};
+use std::io::{PipeReader, PipeWriter, Read, pipe};
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, mpsc};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, mpsc};
 use std::thread::{self, Builder};
 use std::time::Duration;
 
@@ -102,8 +102,9 @@ fn recurses(depth: u32) -> u32 {
 
 extern "C" fn handler(_: libc::c_int) {
     arrive();
-    // SAFETY: `pause` is async-signal-safe; a loop, as other signals may end it.
+    // Other signals may end it.
     loop {
+        // SAFETY: `pause` takes nothing and is async-signal-safe.
         unsafe { libc::pause() };
     }
 }
@@ -151,11 +152,21 @@ fn waits_for_signals() {
     }
 }
 
-fn main() {
+/// What keeps the animals where they are.
+pub struct Zoo {
+    _writers: Vec<PipeWriter>,
+    _sender: mpsc::Sender<u32>,
+    _held: MutexGuard<'static, u32>,
+    _runtime: tokio::runtime::Runtime,
+}
+
+/// Starts every thread and waits until each is where it should be. `others` of the process' threads may be
+/// awake besides.
+pub fn open(others: usize) -> Zoo {
     let held: &'static Mutex<u32> = Box::leak(Box::new(Mutex::new(0)));
-    let _held = held.lock();
+    let Ok(guard) = held.lock() else { std::process::abort() };
     let pair = Arc::new((Mutex::new(false), Condvar::new()));
-    let (_sender, receiver) = mpsc::channel::<u32>();
+    let (sender, receiver) = mpsc::channel::<u32>();
     let mut writers = Vec::new();
     let mut a_pipe = || {
         let Ok((reader, writer)) = pipe() else { std::process::abort() };
@@ -223,7 +234,7 @@ fn main() {
         .enable_all()
         .build()
     else {
-        return;
+        std::process::abort()
     };
     STARTED.fetch_add(3, Ordering::SeqCst);
     runtime.spawn(async {
@@ -238,9 +249,15 @@ fn main() {
         thread::sleep(LONG);
     });
 
-    while ARRIVED.load(Ordering::SeqCst) < STARTED.load(Ordering::SeqCst) || awake() > BUSY {
+    while ARRIVED.load(Ordering::SeqCst) < STARTED.load(Ordering::SeqCst) || awake() > BUSY + others {
         thread::yield_now();
     }
+    Zoo { _writers: writers, _sender: sender, _held: guard, _runtime: runtime }
+}
+
+#[allow(dead_code, reason = "the in-crate tests include this file as a module")]
+fn main() {
+    let _zoo = open(0);
     println!("READY");
     let _ = std::io::stdin().read(&mut [0; 1]);
     std::process::exit(0);

@@ -108,7 +108,7 @@ impl Files {
                 let end = p.p_offset(LittleEndian).saturating_add(p.p_filesz(LittleEndian));
                 (start..end).contains(&offset)
             })
-            .last()?
+            .next_back()?
             .p_flags(LittleEndian);
         Some((flags.0 & PF_W.0 != 0, flags.0 & PF_X.0 != 0))
     }

@@ -116,7 +116,7 @@ fn a_core_of_gcore_reads_as_the_process_was() {
 
 /// A core in miniature, as bytes: one segment, one thread, one file.
 fn small_core() -> Vec<u8> {
-    let mut note = |kind: u32, desc: &[u8]| {
+    let note = |kind: u32, desc: &[u8]| {
         let mut bytes = Vec::new();
         bytes.extend(5_u32.to_le_bytes());
         bytes.extend(u32::try_from(desc.len()).unwrap().to_le_bytes());

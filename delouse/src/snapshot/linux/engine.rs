@@ -107,6 +107,19 @@ struct Entry {
     slot: Result<&'static Slot, Unavailable>,
 }
 
+impl Entry {
+    /// Sends the signal, if there is a slot for the answer.
+    fn ask(&mut self, pid: i32, signal: i32, generation: u32) {
+        let Ok(slot) = self.slot else { return };
+        if let Err(errno) = sys::tgkill(pid, self.tid, signal)
+            && slot.revoke(generation)
+        {
+            // EAGAIN: too many real-time signals are pending (RLIMIT_SIGPENDING).
+            self.slot = Err(if errno == libc::ESRCH { Unavailable::Exited } else { Unavailable::NoAnswer });
+        }
+    }
+}
+
 /// Captures every thread of this process.
 pub(super) fn capture(hold: Hold<'_>, stack_limit: usize) -> Result<Captured, SnapshotError> {
     // The engine's state is sound between any two statements: a poisoned lock is as good as another.
@@ -263,10 +276,7 @@ impl Round<'_> {
     /// Sends the signal to those from `first` on that can be asked, but not to ourselves.
     fn send(&mut self, first: usize) {
         for entry in self.known.iter_mut().skip(first).filter(|entry| entry.tid != self.tid) {
-            let Ok(slot) = entry.slot else { continue };
-            if sys::tgkill(self.pid, entry.tid, self.signal).is_err() && slot.revoke(self.generation) {
-                entry.slot = Err(Unavailable::Exited);
-            }
+            entry.ask(self.pid, self.signal, self.generation);
         }
     }
 

@@ -113,6 +113,6 @@ fn stacks_of_frozen_threads_agree() {
         before = a;
     }
     STOP.store(true, Ordering::Relaxed);
-    threads.map(|thread| thread.join().unwrap());
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
     assert!(consistent > 400 && moved > 100, "{consistent} captures, {moved} different");
 }

@@ -26,6 +26,7 @@ mod figures;
 mod forked;
 mod process;
 mod signals;
+mod torture;
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;

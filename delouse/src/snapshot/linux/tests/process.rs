@@ -75,7 +75,8 @@ fn two_hundred_forks_leave_nothing_behind() {
     isolated(test_name!(two_hundred_forks_leave_nothing_behind), || {
         let word = Box::new(3_u64);
         let one = |round: usize| {
-            let image = if round % 4 == 0 { freeze_fork_thaw(FORCED) } else { fork(FORCED) }.unwrap();
+            let image =
+                if round.is_multiple_of(4) { freeze_fork_thaw(FORCED) } else { fork(FORCED) }.unwrap();
             assert_eq!(image.read_u64((&raw const *word) as u64), Some(3));
         };
         (0..20).for_each(one);
