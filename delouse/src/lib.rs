@@ -8,6 +8,8 @@ mod dispatch;
 #[cfg(feature = "debug")]
 mod debuginfo;
 #[cfg(feature = "debug")]
+pub mod offline;
+#[cfg(feature = "debug")]
 mod report;
 #[cfg(feature = "debug")]
 mod runtime;
@@ -39,7 +41,7 @@ pub use snapshot::Capture;
 #[cfg(feature = "debug")]
 pub use tasks::engine::EngineName;
 #[cfg(feature = "debug")]
-pub use tasks::{Frame, ResourceKind, Task, TaskKind, TaskState, WaitsOn};
+pub use tasks::{Frame, Listing, Origin, ResourceKind, Task, TaskKind, TaskState, WaitsOn};
 #[cfg(feature = "debug")]
 pub use threads::{Activity, StackFrame, ThreadRole, ThreadStack};
 

@@ -2,10 +2,12 @@
 
 mod bounded_file;
 pub(crate) mod elf;
+pub(crate) mod image;
 pub(crate) mod modules;
 pub(crate) mod object_file;
 pub(crate) mod separate;
 pub(crate) mod symbols;
+pub(crate) mod types;
 pub(crate) mod unwind;
 
 #[cfg(test)]

@@ -165,7 +165,9 @@ fn damaged_files_never_panic() {
         (seed >> 33) as usize % below
     };
     let (mut slowest, mut changed) = (Duration::ZERO, 0);
-    for round in 0..3_000 {
+    // More by hand: DELOUSE_FUZZ_ROUNDS=100000.
+    let rounds = std::env::var("DELOUSE_FUZZ_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(3_000);
+    for round in 0..rounds {
         let mut bytes = good.clone();
         if round % 10 == 0 {
             bytes.truncate(random(good.len()).max(1));
@@ -202,6 +204,8 @@ fn debug_information_is_found_wherever_it_is() {
     for options in [
         &["-Csplit-debuginfo=packed"][..],
         &["-Csplit-debuginfo=unpacked"],
+        &["-Csplit-debuginfo=packed", "-Cdwarf-version=4"],
+        &["-Csplit-debuginfo=unpacked", "-Cdwarf-version=4"],
         &["-Clink-arg=-Wl,--compress-debug-sections=zlib"],
         &["-Clink-arg=-Wl,--compress-debug-sections=zstd"],
     ] {

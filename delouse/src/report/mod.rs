@@ -1,8 +1,9 @@
 //! Answers: one model each, for JSON as it is, for people as text.
 
 pub(crate) mod elf;
+pub(crate) mod task_text;
 mod tasks;
-mod threads;
+pub(crate) mod threads;
 
 pub use tasks::TasksAnswer;
 pub use threads::ThreadsAnswer;

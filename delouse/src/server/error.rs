@@ -93,7 +93,7 @@ impl fmt::Display for ApiError {
             }
             Self::UnknownFormat(format) => write!(f, "there is no format `{format}`: use json or text"),
             Self::UnknownEngine(engine) => {
-                write!(f, "there is no engine `{engine}`: leave it out, or use taskdump")
+                write!(f, "there is no engine `{engine}`: leave it out, or use memory or taskdump")
             }
             Self::Engine(error) => write!(f, "{error}"),
             Self::Snapshot(error @ (SnapshotError::OverBudget { .. } | SnapshotError::NoHeadroom { .. })) => {

@@ -31,6 +31,8 @@ pub(crate) struct Context {
     openapi: serde_json::Value,
     log: log::Log,
     symbols: Symbols,
+    /// The runtime that all of this runs on: no answer lists its tasks.
+    runtime: tokio::runtime::Handle,
 }
 
 /// How long the program waits for the server, to come and to go.
@@ -194,12 +196,13 @@ fn build(
     let api = endpoints::api();
     let openapi = endpoints::openapi(&api);
     let context = Context {
-        settings,
         gate: gate::Gate::default(),
-        engines: Engines::new(),
+        engines: Engines::new(settings.limits),
         openapi,
         log: log.clone(),
         symbols: Symbols::new(),
+        runtime: tokio::runtime::Handle::current(),
+        settings,
     };
     let config = ConfigDropshot {
         bind_address,

@@ -121,10 +121,7 @@ impl CoreFile {
                 }
             }
         }
-        notes.name_threads();
-        let mut threads = std::mem::take(&mut notes.threads);
-        threads.sort_by_key(|t| t.tid);
-        threads.dedup_by_key(|t| t.tid);
+        let threads = notes.take_threads();
 
         keep_disjoint(&mut loads, |l| l.range.clone());
         let mut ranges = std::mem::take(&mut notes.files);

@@ -12,6 +12,7 @@ pub(crate) mod limits;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod linux;
 pub(crate) mod mapped_file;
+pub(crate) mod other_process;
 pub(crate) mod shared_bytes;
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 mod unsupported;
@@ -21,7 +22,8 @@ pub(crate) use error::SnapshotError;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 #[allow(unused_imports, reason = "the layers above are being wired")]
 pub(crate) use linux::{
-    Image, Live, core_writer, fork, fork_with_threads, freeze, freeze_fork_thaw, predict, rolling,
+    Image, Live, core_writer, fork, fork_with_threads, freeze, freeze_fork_thaw, monotonic_nanos, predict,
+    rolling,
 };
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 pub(crate) use unsupported::*;

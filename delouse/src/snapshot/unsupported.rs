@@ -68,3 +68,8 @@ pub(crate) fn freeze_fork_thaw(_: Limits) -> Result<Image, SnapshotError> {
 pub(crate) fn predict(_: usize) -> Result<Prediction, SnapshotError> {
     Err(SnapshotError::Unsupported)
 }
+
+/// Not known here.
+pub(crate) fn monotonic_nanos() -> Option<u64> {
+    None
+}

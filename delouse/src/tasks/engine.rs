@@ -7,9 +7,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Task;
+use super::memory_engine::MemoryEngine;
 use super::roots::Roots;
 use super::taskdump::Taskdump;
-use crate::snapshot::Capture;
+use crate::snapshot::{Capture, Limits};
 
 /// One way to list tasks.
 pub(crate) trait Engine: Send + Sync {
@@ -26,12 +27,16 @@ pub(crate) trait Engine: Send + Sync {
 pub(crate) struct TaskList {
     pub(crate) tasks: Vec<Task>,
     pub(crate) capture: Capture,
+    /// The debug information has no types: another engine may see more.
+    pub(crate) without_types: bool,
 }
 
 /// The engines by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum EngineName {
+    /// An image of the program's memory, read by the types in its debug information.
+    Memory,
     /// tokio's own task dump, which polls every task once more.
     Taskdump,
 }
@@ -39,6 +44,7 @@ pub enum EngineName {
 impl fmt::Display for EngineName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Memory => f.write_str("memory"),
             Self::Taskdump => f.write_str("taskdump"),
         }
     }
@@ -48,6 +54,7 @@ impl FromStr for EngineName {
     type Err = ();
     fn from_str(name: &str) -> Result<Self, ()> {
         match name {
+            "memory" => Ok(Self::Memory),
             "taskdump" => Ok(Self::Taskdump),
             _ => Err(()),
         }
@@ -72,16 +79,45 @@ impl fmt::Display for EngineError {
     }
 }
 
-/// All engines, the preferred one first.
-pub(crate) struct Engines(Vec<Box<dyn Engine>>);
+/// All engines.
+pub(crate) struct Engines {
+    memory: MemoryEngine,
+    taskdump: Taskdump,
+}
 
 impl Engines {
-    pub(crate) fn new() -> Self {
-        Self(vec![Box::new(Taskdump::default())])
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self { memory: MemoryEngine::new(limits), taskdump: Taskdump::default() }
     }
 
-    /// The engine of that name, or else the preferred one.
-    pub(crate) fn pick(&self, name: Option<EngineName>) -> Option<&dyn Engine> {
-        self.0.iter().map(Box::as_ref).find(|e| name.is_none_or(|name| e.name() == name))
+    /// The tasks by the engine that was asked for; by memory where none was, and by the task dump where
+    /// memory cannot be read for lack of types.
+    pub(crate) fn list(
+        &self,
+        asked: Option<EngineName>,
+        roots: &Roots,
+    ) -> Result<(EngineName, TaskList), EngineError> {
+        match asked {
+            Some(EngineName::Taskdump) => with_name(&self.taskdump, roots),
+            Some(EngineName::Memory) => with_name(&self.memory, roots),
+            None => {
+                let (name, list) = with_name(&self.memory, roots)?;
+                if !list.without_types {
+                    return Ok((name, list));
+                }
+                match with_name(&self.taskdump, roots) {
+                    Ok((name, mut dump)) => {
+                        dump.capture.notes.extend(list.capture.notes);
+                        Ok((name, dump))
+                    }
+                    // What memory tells without types is better than nothing, and says what to add.
+                    Err(_) => Ok((name, list)),
+                }
+            }
+        }
     }
+}
+
+fn with_name(engine: &dyn Engine, roots: &Roots) -> Result<(EngineName, TaskList), EngineError> {
+    engine.list(roots).map(|list| (engine.name(), list))
 }

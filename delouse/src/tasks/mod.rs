@@ -1,11 +1,31 @@
 //! Every task of every runtime: state, async stack as a tree, what each leaf waits for.
 
+mod contexts;
 pub(crate) mod engine;
+mod facts;
+mod header;
+mod leaves;
+mod list;
+mod memory;
+mod memory_engine;
+mod plan;
+mod process;
 pub(crate) mod roots;
+mod route;
+mod runtimes;
+mod scan;
+mod stack;
 mod taskdump;
+mod walk;
+
+pub use list::Listing;
+pub(crate) use list::{Options, list};
+pub(crate) use roots::Root;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::debuginfo::symbols;
 
 /// One task, as every engine tells it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -66,21 +86,71 @@ pub struct Frame {
     pub file: Option<String>,
     /// Line of the `.await` it is suspended at.
     pub line: Option<u32>,
+    /// Whose code it is.
+    #[serde(default)]
+    pub origin: Origin,
     /// The futures that it waits for: one below an `.await`, several below `select!` and its like.
     pub children: Vec<Frame>,
 }
 
+/// Whose code a frame is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// The program's own, or a path dependency's.
+    #[default]
+    User,
+    /// A crate's from a registry or a git repository.
+    Dependency,
+    /// The standard library's.
+    Std,
+}
+
+impl Origin {
+    /// Whose code a source file is.
+    pub(crate) fn of_file(file: &str) -> Self {
+        match symbols::shorten(file, None).1 {
+            symbols::Origin::Std => Self::Std,
+            symbols::Origin::Dependency => Self::Dependency,
+            symbols::Origin::Own => Self::User,
+        }
+    }
+}
+
 /// What a leaf future waits for.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct WaitsOn {
     /// The kind of resource.
     pub kind: ResourceKind,
     /// Its address, hexadecimal: the same resource has the same address in every task.
     pub address: Option<String>,
+    /// Permits that it wants of a semaphore: 1 for a mutex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wanted: Option<u64>,
+    /// Permits that the semaphore has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub available: Option<u64>,
+    /// Handles that can still send into the channel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub senders: Option<u64>,
+    /// File descriptor of the socket, pipe or process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fd: Option<i32>,
+    /// The task that is joined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<u64>,
+    /// When a timer fires, in nanoseconds of the monotonic clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<u64>,
+    /// Time until then at the moment of capture, in milliseconds; negative where it is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_ms: Option<i64>,
 }
 
 /// Kinds of resource that a task can wait for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum ResourceKind {
@@ -96,5 +166,6 @@ pub enum ResourceKind {
     Notify,
     Join,
     Io,
+    #[default]
     Unknown,
 }

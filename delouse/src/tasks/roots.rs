@@ -6,12 +6,36 @@ use std::task::{Context, Poll};
 
 use tokio::runtime::Handle;
 
+/// Something that the program told us of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Root {
+    /// A `tokio::runtime::Handle` lies at that address.
+    Handle {
+        /// Of the handle itself, which must stay where it is.
+        address: u64,
+    },
+    /// The same, of delouse's own runtime: its tasks are left out.
+    Own {
+        /// Of the handle itself.
+        address: u64,
+    },
+    /// A future that no runtime lists: the one that `block_on` drives.
+    Future {
+        /// Of the pinned future.
+        address: u64,
+        /// Of its `<F as Future>::poll`, whose first argument tells the type.
+        poll: u64,
+    },
+}
+
 /// Runtimes and main futures, in the order of their registration.
 #[derive(Debug, Clone)]
 pub(crate) struct Roots {
     runtimes: Vec<Registration>,
     mains: Vec<MainFuture>,
     next: usize,
+    /// The runtime of our own server.
+    own: Option<Handle>,
 }
 
 /// One registered runtime.
@@ -46,7 +70,7 @@ impl MainFuture {
 
 impl Roots {
     pub(crate) const fn new() -> Self {
-        Self { runtimes: Vec::new(), mains: Vec::new(), next: 0 }
+        Self { runtimes: Vec::new(), mains: Vec::new(), next: 0, own: None }
     }
 
     /// Returns the key to remove it by. A runtime that is known already is not listed twice, but counted.
@@ -72,10 +96,25 @@ impl Roots {
         }
     }
 
+    /// The same roots, for a list without the tasks of `own`.
+    pub(crate) fn without(mut self, own: &Handle) -> Self {
+        self.own = Some(own.clone());
+        self
+    }
+
     /// Each runtime once.
     pub(crate) fn runtimes(&self) -> Vec<&Handle> {
         let mut seen = std::collections::HashSet::new();
         self.runtimes.iter().map(|r| &r.handle).filter(|h| seen.insert(h.id())).collect()
+    }
+
+    /// The same as addresses, for a snapshot of ourselves that is taken while `self` stays where it is.
+    pub(crate) fn addresses(&self) -> Vec<Root> {
+        let handle = |handle: &Handle| Root::Handle { address: std::ptr::from_ref(handle).addr() as u64 };
+        let main = |main: &MainFuture| Root::Future { address: main.address as u64, poll: main.poll as u64 };
+        let own = |handle: &Handle| Root::Own { address: std::ptr::from_ref(handle).addr() as u64 };
+        let runtimes = self.runtimes().into_iter().map(handle);
+        self.own.iter().map(own).chain(runtimes).chain(self.mains.iter().map(main)).collect()
     }
 
     pub(crate) fn mains(&self) -> &[MainFuture] {

@@ -59,7 +59,7 @@ mod engine {
     use crate::snapshot::Capture;
     use crate::tasks::engine::{Engine, EngineError, EngineName, TaskList};
     use crate::tasks::roots::Roots;
-    use crate::tasks::{Frame, Task, TaskKind};
+    use crate::tasks::{Frame, Origin, Task, TaskKind};
 
     /// How long the thread of a current_thread runtime may take to poll a new task.
     const PING: Duration = Duration::from_millis(250);
@@ -103,6 +103,7 @@ mod engine {
                     function: main.type_name.replace("::{{closure}}", ""),
                     file: None,
                     line: None,
+                    origin: Origin::User,
                     children: Vec::new(),
                 }],
                 ..blank(0, TaskKind::Main)
@@ -306,9 +307,11 @@ mod engine {
             Some((name, hash)) if hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit()) => name,
             _ => name,
         };
+        let file = symbol.filename().map(|f| f.to_string_lossy().into_owned());
         Frame {
             function: function.to_owned(),
-            file: symbol.filename().map(|f| f.to_string_lossy().into_owned()),
+            origin: file.as_deref().map_or(Origin::User, Origin::of_file),
+            file,
             line: symbol.lineno(),
             children: Vec::new(),
         }

@@ -289,7 +289,7 @@ fn the_zoo_is_classified() {
 
 /// The same animals in this very process, where delouse can ask them.
 #[path = "../../../tests/src/bin/threads_zoo.rs"]
-#[allow(unreachable_pub)]
+#[allow(unreachable_pub, unsafe_code, reason = "a program of its own as well, which calls libc")]
 mod live_zoo;
 
 const LIVE: &str = "DELOUSE_TEST_LIVE_ZOO";
@@ -414,4 +414,46 @@ fn a_deleted_program_still_has_names() {
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(!copy.exists(), "the child must have run");
+}
+
+#[inline(never)]
+fn parked_for_the_core() {
+    std::thread::park();
+    std::hint::black_box(());
+}
+
+/// A core of delouse's own writer, read back: names and stacks as live.
+#[test]
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+fn our_own_core_has_names_and_stacks() {
+    let animal =
+        std::thread::Builder::new().name("core-animal".to_owned()).spawn(parked_for_the_core).unwrap();
+    let of_animal = |threads: Vec<ThreadStack>| threads.into_iter().find(|t| t.name == "core-animal");
+    let symbols = Symbols::new();
+    // Live until it is where it should be.
+    let live = loop {
+        let found = of_animal(stacks(&crate::snapshot::rolling().unwrap(), &symbols).0);
+        if let Some(thread) = found.filter(|t| t.activity == Activity::Park) {
+            break thread;
+        }
+        std::thread::yield_now();
+    };
+    let limits = crate::snapshot::Limits { force: true, ..Default::default() };
+    let image = crate::snapshot::freeze_fork_thaw(limits).unwrap();
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    crate::snapshot::core_writer::write(&image, &mut file).unwrap();
+    drop(image);
+    let core = CoreFile::open(file.path()).unwrap();
+    let dead = of_animal(stacks(&core, &Symbols::new()).0).expect("named in the core");
+    assert_eq!(dead.tid, live.tid);
+    assert_eq!(dead.activity, Activity::Park);
+    // All but the innermost address, which may be on the system call or behind it.
+    assert_eq!(dead.frames[1..], live.frames[1..]);
+    assert!(
+        dead.frames
+            .iter()
+            .any(|f| f.own && f.function.as_deref().is_some_and(|f| f.ends_with("parked_for_the_core")))
+    );
+    animal.thread().unpark();
+    animal.join().unwrap();
 }

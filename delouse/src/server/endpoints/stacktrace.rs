@@ -19,6 +19,8 @@ pub(super) struct TasksQuery {
     format: Option<String>,
     /// The engine to use; the best that this build has where it is left out.
     engine: Option<String>,
+    /// `true`: text shows every frame; else those of libraries are folded.
+    full: Option<bool>,
 }
 
 /// Every task: its async stack, its state, what it waits for
@@ -30,14 +32,14 @@ pub(super) async fn stacktrace_tokio(
     let query = query.into_inner();
     let format = admit(&request, query.format.as_deref())?;
     let name: Option<EngineName> = parse(query.engine.as_deref(), ApiError::UnknownEngine)?;
-    let key = format!("/stacktrace/tokio {}", query.engine.as_deref().unwrap_or_default());
+    let full = query.full.unwrap_or(false);
+    let key = format!("/stacktrace/tokio engine={} full={full}", query.engine.as_deref().unwrap_or_default());
     let server = request.server.clone();
-    let answer = request.context().gate.run(key, move || {
-        let engine = server.private.engines.pick(name);
-        let engine = engine.ok_or_else(|| ApiError::Failed("no engine".to_owned()))?;
-        Ok(TasksAnswer::new(engine.name(), engine.list(&runtime::roots())?))
-    });
-    let answer = answer.await?;
+    let capture = move || {
+        let roots = runtime::roots().without(&server.private.runtime);
+        Ok(TasksAnswer::new(server.private.engines.list(name, &roots)?, full))
+    };
+    let answer = request.context().gate.run(key, capture).await?;
     Answer::new(format, &*answer, || answer.stacktrace.clone())
 }
 

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::snapshot::{Registers, Thread};
+use crate::snapshot::{Registers, Thread, Unavailable};
 
 /// More threads than any Linux machine runs by default; a limit for files that lie.
 const MAX_THREADS: usize = 1 << 18;
@@ -17,6 +17,7 @@ const NT_PRSTATUS: u32 = 1;
 const NT_PRPSINFO: u32 = 3;
 const NT_AUXV: u32 = 6;
 const NT_FILE: u32 = 0x4649_4c45;
+const NT_DELOUSE_THREADS: u32 = 1;
 const NT_ARM_TLS: u32 = 0x401;
 
 /// A stretch of memory that NT_FILE says is mapped from a file.
@@ -44,6 +45,8 @@ pub(super) struct Notes {
     /// Names by thread id: the kernel and gdb write one for the process, whoever writes one for each
     /// thread (`pr_pid` is its tid) names them all.
     names: Vec<(i32, String, char)>,
+    /// All threads, also those without registers.
+    listed: Vec<(i32, String, char)>,
 }
 
 impl Notes {
@@ -56,6 +59,10 @@ impl Notes {
             (b"CORE", NT_PRPSINFO) => self.names.extend(name_of(desc)),
             (b"CORE", NT_AUXV) => self.auxv = auxv(desc),
             (b"CORE", NT_FILE) => self.files = files(desc).unwrap_or_default(),
+            // Of delouse's own writer (see `snapshot/linux/core_notes.rs`): all threads, named.
+            (b"delouse", NT_DELOUSE_THREADS) => {
+                self.listed = desc.chunks_exact(24).take(MAX_THREADS).filter_map(listed).collect();
+            }
             // Follows the PRSTATUS of its thread; x86_64 has the same in PRSTATUS.
             (b"LINUX", NT_ARM_TLS) => {
                 if let (Some(Thread { registers: Ok(registers), .. }), Some(tls)) =
@@ -68,15 +75,32 @@ impl Notes {
         }
     }
 
-    /// Gives the threads their names, after the last note.
-    pub(super) fn name_threads(&mut self) {
-        for (tid, name, state) in self.names.drain(..) {
-            for thread in self.threads.iter_mut().filter(|t| t.tid == tid) {
-                thread.name.clone_from(&name);
+    /// Takes the threads out, ordered by id and named. After the last note.
+    pub(super) fn take_threads(&mut self) -> Vec<Thread> {
+        let mut threads = std::mem::take(&mut self.threads);
+        threads.sort_by_key(|t| t.tid);
+        threads.dedup_by_key(|t| t.tid);
+        let listed = std::mem::take(&mut self.listed);
+        for (tid, name, state) in self.names.iter().chain(&listed) {
+            if let Ok(at) = threads.binary_search_by_key(tid, |t| t.tid)
+                && let Some(thread) = threads.get_mut(at)
+            {
+                thread.name.clone_from(name);
                 // Whoever takes a core by ptrace makes the thread `t`: that says nothing about the program.
-                thread.state = Some(state).filter(|s| s.is_ascii_alphabetic() && *s != 't');
+                thread.state = Some(*state).filter(|s| s.is_ascii_alphabetic() && *s != 't');
             }
         }
+        let captured: Vec<_> = threads.iter().map(|t| t.tid).collect();
+        for (tid, name, state) in listed {
+            if captured.binary_search(&tid).is_err() {
+                let registers = Err(Unavailable::NotCaptured);
+                let state = Some(state).filter(char::is_ascii_alphabetic);
+                threads.push(Thread { tid, name, state, cpu: None, registers, stack: None });
+            }
+        }
+        threads.sort_by_key(|t| t.tid);
+        threads.dedup_by_key(|t| t.tid);
+        threads
     }
 
     /// A value of the auxiliary vector.
@@ -143,6 +167,17 @@ fn name_of(desc: &[u8]) -> Option<(i32, String, char)> {
         i32::from_le_bytes(desc.get(PR_PID..PR_PID + 4)?.try_into().ok()?),
         String::from_utf8_lossy(fname.get(..end)?).into_owned(),
         char::from(*desc.get(PR_SNAME)?),
+    ))
+}
+
+/// One record of delouse's own note: tid, state letter, three zeroes, name.
+fn listed(record: &[u8]) -> Option<(i32, String, char)> {
+    let name = record.get(8..24)?;
+    let end = name.iter().position(|&b| b == 0).unwrap_or(name.len());
+    Some((
+        i32::from_le_bytes(record.get(..4)?.try_into().ok()?),
+        String::from_utf8_lossy(name.get(..end)?).into_owned(),
+        char::from(*record.get(4)?),
     ))
 }
 

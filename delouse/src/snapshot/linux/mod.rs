@@ -24,6 +24,11 @@ pub(crate) use headroom::predict;
 pub(crate) use image::{Image, fork, fork_with_threads, freeze_fork_thaw};
 pub(crate) use live::{Live, freeze, rolling};
 
+/// The monotonic clock, in nanoseconds: what `std::time::Instant` counts on Linux.
+pub(crate) fn monotonic_nanos() -> Option<u64> {
+    Some(sys::now())
+}
+
 /// Bytes of a page, which is not 4,096 everywhere.
 pub(super) fn page_size() -> usize {
     // SAFETY: only asks.

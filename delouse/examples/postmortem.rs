@@ -1,0 +1,21 @@
+//! Prints the tasks of a core file, or of a running process: `postmortem EXECUTABLE CORE`, `postmortem PID`;
+//! with `--json` or `--full` in front, as JSON or with every frame.
+
+use std::path::Path;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let (flags, arguments): (Vec<String>, Vec<String>) =
+        std::env::args().skip(1).partition(|argument| argument.starts_with("--"));
+    let flag = |name: &str| flags.iter().any(|flag| flag == name);
+    let list = match arguments.as_slice() {
+        [executable, core] => delouse::offline::tasks_of_core(Path::new(executable), Path::new(core))?,
+        [pid] => delouse::offline::tasks_of_process(pid.parse()?)?,
+        _ => return Err("usage: postmortem EXECUTABLE CORE | postmortem PID".into()),
+    };
+    if flag("--json") {
+        println!("{}", serde_json::to_string_pretty(&list)?);
+    } else {
+        print!("{}", delouse::offline::text(&list, flag("--full")));
+    }
+    Ok(())
+}

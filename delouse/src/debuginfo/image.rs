@@ -1,0 +1,181 @@
+//! An ELF file on disk: its debug sections, symbols and segments.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::path::Path;
+
+use gimli::SectionId;
+use object::{CompressionFormat, Object, ObjectSection, ObjectSegment, ObjectSymbol, SegmentFlags};
+
+use crate::snapshot::Mapping;
+use crate::snapshot::mapped_file::MappedFile;
+
+/// No debug section of a file may unpack to more than this.
+const MAX_SECTION: u64 = 4 << 30;
+
+/// An executable, library, `.debug` or `.dwp` file, mapped.
+///
+/// Opening costs a few milliseconds, plus the unpacking of compressed debug sections. Everything that is
+/// read from it borrows from it, so that nothing is copied.
+pub(crate) struct Image {
+    map: MappedFile,
+    sections: HashMap<&'static str, Content>,
+}
+
+enum Content {
+    Mapped(Range<usize>),
+    Unpacked(Vec<u8>),
+}
+
+/// Why a file gives no types.
+#[derive(Debug)]
+pub(crate) enum ImageError {
+    /// It cannot be opened or mapped.
+    Io(io::Error),
+    /// It is no ELF file that we can read.
+    Format,
+}
+
+impl fmt::Display for ImageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(error) => write!(f, "cannot read the file: {error}"),
+            Self::Format => f.write_str("not an ELF file"),
+        }
+    }
+}
+
+/// Where thread locals of the executable lie, below the thread pointer on x86_64.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TlsSegment {
+    /// Size in memory, in bytes.
+    pub(crate) size: u64,
+    /// Alignment, in bytes.
+    pub(crate) align: u64,
+}
+
+/// A symbol of `.symtab`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Symbol<'a> {
+    /// Its mangled name.
+    pub(crate) name: &'a [u8],
+    /// Its address in the file; for thread locals, its offset in the TLS segment.
+    pub(crate) address: u64,
+}
+
+impl Image {
+    /// Maps and parses `path`.
+    pub(crate) fn open(path: &Path) -> Result<Self, ImageError> {
+        let map = MappedFile::open(path).map_err(ImageError::Io)?;
+        let file = object::File::parse(&*map).map_err(|_| ImageError::Format)?;
+        let mut sections = HashMap::new();
+        for id in SECTIONS {
+            let Some(section) = file.section_by_name(id) else { continue };
+            let Ok(range) = section.compressed_file_range() else { continue };
+            let content = if range.format == CompressionFormat::None {
+                let start = range.offset as usize;
+                Content::Mapped(start..start.saturating_add(range.uncompressed_size as usize))
+            } else if range.uncompressed_size <= MAX_SECTION {
+                let Ok(data) = section.uncompressed_data() else { continue };
+                Content::Unpacked(data.into_owned())
+            } else {
+                continue;
+            };
+            sections.insert(id, content);
+        }
+        Ok(Self { map, sections })
+    }
+
+    /// The bytes of a debug section, empty where the file has none.
+    pub(crate) fn section(&self, id: SectionId) -> &[u8] {
+        self.named(id.name())
+    }
+
+    /// The same for the `.dwo` form of a section.
+    pub(crate) fn dwo_section(&self, id: SectionId) -> &[u8] {
+        id.dwo_name().map_or(&[], |name| self.named(name))
+    }
+
+    fn named(&self, name: &str) -> &[u8] {
+        match self.sections.get(name) {
+            Some(Content::Mapped(range)) => self.map.get(range.clone()).unwrap_or_default(),
+            Some(Content::Unpacked(bytes)) => bytes,
+            None => &[],
+        }
+    }
+
+    /// All symbols that have a name and a definition.
+    pub(crate) fn symbols(&self) -> Vec<Symbol<'_>> {
+        let Some(file) = self.file() else { return Vec::new() };
+        file.symbols()
+            .filter(|symbol| symbol.is_definition() || symbol.kind() == object::SymbolKind::Tls)
+            .filter_map(|symbol| Some(Symbol { name: symbol.name_bytes().ok()?, address: symbol.address() }))
+            .collect()
+    }
+
+    /// The segment that thread locals are made from.
+    pub(crate) fn tls(&self) -> Option<TlsSegment> {
+        use object::read::elf::{FileHeader as _, ProgramHeader as _};
+        let header = object::elf::FileHeader64::<object::LittleEndian>::parse(&*self.map).ok()?;
+        let endian = header.endian().ok()?;
+        let segments = header.program_headers(endian, &*self.map).ok()?;
+        let tls = segments.iter().find(|s| s.p_type(endian) == object::elf::PT_TLS)?;
+        Some(TlsSegment { size: tls.p_memsz(endian), align: tls.p_align(endian) })
+    }
+
+    /// The addresses of a section in the file.
+    pub(crate) fn section_range(&self, name: &str) -> Option<Range<u64>> {
+        let file = self.file()?;
+        let section = file.section_by_name(name)?;
+        Some(section.address()..section.address().checked_add(section.size())?)
+    }
+
+    /// What to add to an address in the file for the address in the process, if one of `mappings` holds
+    /// this file's code at `path`.
+    pub(crate) fn bias(&self, path: &Path, mappings: &[Mapping]) -> Option<u64> {
+        let file = self.file()?;
+        let code = file.segments().find(|segment| {
+            matches!(segment.flags(), SegmentFlags::Elf { p_flags, .. } if p_flags.0 & object::elf::PF_X.0 != 0)
+        })?;
+        let (offset, _) = code.file_range();
+        let mapping = mappings.iter().find(|mapping| {
+            mapping.execute
+                && mapping.path.as_deref() == Some(path)
+                && mapping.offset <= offset
+                && offset - mapping.offset < mapping.range.end - mapping.range.start
+        })?;
+        Some((mapping.range.start + (offset - mapping.offset)).wrapping_sub(code.address()))
+    }
+
+    fn file(&self) -> Option<object::File<'_>> {
+        object::File::parse(&*self.map).ok()
+    }
+}
+
+/// The sections that types are read from, in both forms.
+const SECTIONS: [&str; 22] = [
+    ".debug_abbrev",
+    ".debug_addr",
+    ".debug_aranges",
+    ".debug_info",
+    ".debug_line",
+    ".debug_line_str",
+    ".debug_loclists",
+    ".debug_ranges",
+    ".debug_rnglists",
+    ".debug_str",
+    ".debug_str_offsets",
+    ".debug_types",
+    ".debug_abbrev.dwo",
+    ".debug_cu_index",
+    ".debug_info.dwo",
+    ".debug_line.dwo",
+    ".debug_loclists.dwo",
+    ".debug_rnglists.dwo",
+    ".debug_str.dwo",
+    ".debug_str_offsets.dwo",
+    ".debug_tu_index",
+    ".debug_types.dwo",
+];

@@ -1,0 +1,230 @@
+//! One type, function or variable from its entry.
+
+use gimli::constants as dw;
+
+use super::Function;
+use super::model::{Discriminant, Member, Shape, Source, Type, TypeId, Variant, Variants};
+use super::units::{Entry, Unit, Units};
+
+/// More entries below one type than any has.
+const MAX_CHILDREN: usize = 1 << 16;
+/// How many typedefs, qualifiers and origins are followed.
+const MAX_HOPS: usize = 16;
+
+/// Decodes the type at `id`.
+pub(super) fn decode<'a>(units: &Units<'a>, id: TypeId) -> Option<Type> {
+    let unit = units.unit(id.unit)?;
+    let entry = unit.entry(id.offset)?;
+    let mut decoded = Type {
+        name: full_name(&unit, &entry, id.offset),
+        shape: Shape::Scalar,
+        size: number(&entry, dw::DW_AT_byte_size).unwrap_or(0),
+        align: number(&entry, dw::DW_AT_alignment).filter(|a| a.is_power_of_two()).unwrap_or(0),
+        members: Vec::new(),
+        parameters: Vec::new(),
+    };
+    match entry.tag() {
+        dw::DW_TAG_structure_type | dw::DW_TAG_union_type => {
+            decoded.shape = Shape::Struct;
+            read_children(units, &unit, id, &mut decoded);
+        }
+        dw::DW_TAG_pointer_type | dw::DW_TAG_reference_type => {
+            // rustc writes no size for pointers.
+            decoded.size = u64::from(unit.unit.encoding().address_size);
+            decoded.shape = Shape::Pointer(target(units, id.unit, &entry));
+        }
+        dw::DW_TAG_array_type => {
+            let element = target(units, id.unit, &entry)?;
+            decoded.shape = Shape::Array { element, count: 0 };
+            read_children(units, &unit, id, &mut decoded);
+        }
+        _ => {}
+    }
+    if decoded.align == 0 {
+        decoded.align = decoded.size.clamp(1, 8).next_power_of_two();
+    }
+    Some(decoded)
+}
+
+/// Decodes the function at `id`; what an out-of-line copy does not say stands at its origin.
+pub(super) fn function<'a>(units: &Units<'a>, id: TypeId) -> Option<Function> {
+    let mut id = id;
+    for _ in 0..MAX_HOPS {
+        let unit = units.unit(id.unit)?;
+        let entry = unit.entry(id.offset)?;
+        let origin = [dw::DW_AT_abstract_origin, dw::DW_AT_specification]
+            .into_iter()
+            .find_map(|name| units.resolve(id.unit, &entry.attr_value(name)?));
+        let Some(name) = text(&unit, &entry, dw::DW_AT_name) else {
+            id = origin?;
+            continue;
+        };
+        let mut function = Function { name, parameters: Vec::new(), first_argument: None };
+        each_child(&unit, id.offset, |depth, child| {
+            if depth != 1 {
+                return;
+            }
+            match child.tag() {
+                dw::DW_TAG_formal_parameter if function.first_argument.is_none() => {
+                    function.first_argument = target(units, id.unit, child);
+                }
+                dw::DW_TAG_template_type_parameter => {
+                    if let Some(of) = target(units, id.unit, child) {
+                        let name = text(&unit, child, dw::DW_AT_name).unwrap_or_default();
+                        function.parameters.push((name, of));
+                    }
+                }
+                _ => {}
+            }
+        });
+        if function.parameters.is_empty()
+            && let Some(origin) = origin
+        {
+            id = origin;
+            continue;
+        }
+        return Some(function);
+    }
+    None
+}
+
+/// The type that a vtable's description belongs to.
+pub(super) fn containing_type<'a>(units: &Units<'a>, id: TypeId) -> Option<TypeId> {
+    let entry = units.unit(id.unit)?.entry(id.offset)?;
+    units.resolve(id.unit, &entry.attr_value(dw::DW_AT_containing_type)?)
+}
+
+/// The full name of the type at `id`, without decoding the rest.
+pub(super) fn name<'a>(units: &Units<'a>, id: TypeId) -> Option<String> {
+    let unit = units.unit(id.unit)?;
+    let entry = unit.entry(id.offset)?;
+    Some(full_name(&unit, &entry, id.offset))
+}
+
+/// The entry's own name behind the names of the scopes that it stands in.
+fn full_name<'a>(unit: &Unit<'a>, entry: &Entry<'a>, offset: u32) -> String {
+    let name = text(unit, entry, dw::DW_AT_name).unwrap_or_default();
+    let mut full = String::new();
+    if matches!(
+        entry.tag(),
+        dw::DW_TAG_structure_type
+            | dw::DW_TAG_union_type
+            | dw::DW_TAG_enumeration_type
+            | dw::DW_TAG_subprogram
+    ) {
+        for scope in unit.index().path(offset) {
+            full.push_str(&String::from_utf8_lossy(scope));
+            full.push_str("::");
+        }
+    }
+    full.push_str(&name);
+    full
+}
+
+/// Members, variants, parameters and array bounds.
+fn read_children<'a>(units: &Units<'a>, unit: &Unit<'a>, id: TypeId, decoded: &mut Type) {
+    let mut variants: Option<(Option<gimli::UnitOffset>, Variants)> = None;
+    let mut in_variants = false;
+    let mut value = None;
+    each_child(unit, id.offset, |depth, child| {
+        if depth == 1 {
+            in_variants = child.tag() == dw::DW_TAG_variant_part && variants.is_none();
+        }
+        match (depth, child.tag()) {
+            (1, dw::DW_TAG_member) => decoded.members.extend(member(units, unit, id.unit, child)),
+            (1, dw::DW_TAG_template_type_parameter) => {
+                if let Some(of) = target(units, id.unit, child) {
+                    decoded.parameters.push((text(unit, child, dw::DW_AT_name).unwrap_or_default(), of));
+                }
+            }
+            (1, dw::DW_TAG_subrange_type) => {
+                if let Shape::Array { count, .. } = &mut decoded.shape {
+                    *count = number(child, dw::DW_AT_count).unwrap_or(0);
+                }
+            }
+            (1, dw::DW_TAG_variant_part) if in_variants => {
+                let discriminant = match child.attr_value(dw::DW_AT_discr) {
+                    Some(gimli::AttributeValue::UnitRef(offset)) => Some(offset),
+                    _ => None,
+                };
+                variants =
+                    Some((discriminant, Variants { discriminant: None, coroutine: false, list: Vec::new() }));
+            }
+            (2, dw::DW_TAG_member) if in_variants => {
+                if let Some((at, variants)) = &mut variants
+                    && *at == Some(child.offset())
+                    && let Some(member) = member(units, unit, id.unit, child)
+                {
+                    let size = unit_size(units, member.of).unwrap_or(0);
+                    variants.discriminant = Some(Discriminant { offset: member.offset, size });
+                    variants.coroutine = member.name == "__state";
+                }
+            }
+            (2, dw::DW_TAG_variant) if in_variants => value = number(child, dw::DW_AT_discr_value),
+            (3, dw::DW_TAG_member) if in_variants => {
+                if let Some((_, variants)) = &mut variants
+                    && let Some(member) = member(units, unit, id.unit, child)
+                {
+                    variants.list.push(Variant { value, member, source: source(unit, child) });
+                }
+            }
+            _ => {}
+        }
+    });
+    if let Some((_, variants)) = variants {
+        decoded.shape = Shape::Variants(variants);
+    }
+}
+
+/// Calls `visit` with the depth of every entry below the one at `offset`: 1 for children.
+fn each_child<'a>(unit: &Unit<'a>, offset: u32, mut visit: impl FnMut(isize, &Entry<'a>)) {
+    let Ok(mut raw) = unit.unit.entries_raw(Some(gimli::UnitOffset(offset as usize))) else { return };
+    let mut entry = Entry::null();
+    if !matches!(raw.read_entry(&mut entry), Ok(true)) || !entry.has_children() {
+        return;
+    }
+    for _ in 0..MAX_CHILDREN {
+        match raw.read_entry(&mut entry) {
+            Ok(true) => visit(entry.depth(), &entry),
+            Ok(false) if raw.next_depth() > 0 => {}
+            _ => return,
+        }
+    }
+}
+
+fn member<'a>(units: &Units<'a>, unit: &Unit<'a>, number_of_unit: u32, entry: &Entry<'a>) -> Option<Member> {
+    Some(Member {
+        name: text(unit, entry, dw::DW_AT_name).unwrap_or_default(),
+        offset: number(entry, dw::DW_AT_data_member_location).unwrap_or(0),
+        of: target(units, number_of_unit, entry)?,
+    })
+}
+
+fn source<'a>(unit: &Unit<'a>, entry: &Entry<'a>) -> Option<Source> {
+    let file = unit.file(number(entry, dw::DW_AT_decl_file)?)?;
+    Some(Source { file, line: number(entry, dw::DW_AT_decl_line)? as u32 })
+}
+
+/// The size of a discriminant's type, which may be a pointer.
+fn unit_size<'a>(units: &Units<'a>, id: TypeId) -> Option<u64> {
+    let unit = units.unit(id.unit)?;
+    let entry = unit.entry(id.offset)?;
+    match entry.tag() {
+        dw::DW_TAG_pointer_type => Some(u64::from(unit.unit.encoding().address_size)),
+        _ => number(&entry, dw::DW_AT_byte_size),
+    }
+}
+
+fn target<'a>(units: &Units<'a>, unit: u32, entry: &Entry<'a>) -> Option<TypeId> {
+    units.resolve(unit, &entry.attr_value(dw::DW_AT_type)?)
+}
+
+fn text<'a>(unit: &Unit<'a>, entry: &Entry<'a>, name: gimli::DwAt) -> Option<String> {
+    Some(String::from_utf8_lossy(unit.string(entry.attr_value(name)?)?).into_owned())
+}
+
+/// An unsigned attribute. A discriminant may be written with a sign: its bits are what counts.
+fn number<'a>(entry: &Entry<'a>, name: gimli::DwAt) -> Option<u64> {
+    let attribute = entry.attr(name)?;
+    attribute.udata_value().or_else(|| attribute.sdata_value().map(|value| value as u64))
+}

@@ -1,0 +1,135 @@
+//! Types from DWARF: by the address of a function, a vtable or a static, and by name.
+//!
+//! A binary of a gigabyte has thousands of units, of which a capture touches some dozens. So opening reads
+//! unit headers and address ranges only; a unit is indexed by one streaming pass when an address leads to
+//! it; and a type is decoded when somebody asks for it.
+
+mod bodies;
+mod decode;
+mod index;
+mod model;
+pub(crate) mod names;
+mod units;
+
+use std::cell::{OnceCell, RefCell};
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+
+pub(crate) use bodies::Body;
+pub(crate) use model::{Discriminant, Member, Shape, Source, Type, TypeId, Variant, Variants};
+
+use crate::debuginfo::image::{Image, Symbol};
+use units::Units;
+
+/// The types of one module.
+///
+/// Addresses that go in and out are those of the file, without the load bias.
+pub(crate) struct Types<'a> {
+    image: &'a Image,
+    units: Units<'a>,
+    symbols: Vec<Symbol<'a>>,
+    decoded: RefCell<HashMap<TypeId, Option<Rc<Type>>>>,
+    bodies: RefCell<bodies::Finder>,
+    dependencies: OnceCell<HashSet<String>>,
+}
+
+/// A function, as far as its signature matters.
+#[derive(Debug, Clone)]
+pub(crate) struct Function {
+    /// Its name without path, with its parameters: `poll<T, S>`.
+    pub(crate) name: String,
+    /// Its generic parameters.
+    pub(crate) parameters: Vec<(String, TypeId)>,
+    /// The type of its first argument.
+    pub(crate) first_argument: Option<TypeId>,
+}
+
+impl<'a> Types<'a> {
+    /// Reads unit headers, address ranges and the symbol table of `image`.
+    pub(crate) fn open(image: &'a Image) -> Self {
+        Self {
+            image,
+            units: Units::open(image),
+            symbols: image.symbols(),
+            decoded: RefCell::default(),
+            bodies: RefCell::default(),
+            dependencies: OnceCell::new(),
+        }
+    }
+
+    /// The file that the types come from.
+    pub(crate) fn image(&self) -> &'a Image {
+        self.image
+    }
+
+    /// The symbols of the file.
+    pub(crate) fn symbols(&self) -> &[Symbol<'a>] {
+        &self.symbols
+    }
+
+    /// How many units there are, and how many of them were indexed so far.
+    pub(crate) fn unit_counts(&self) -> (usize, usize) {
+        self.units.counts()
+    }
+
+    /// The type at `id`, decoded once.
+    pub(crate) fn get(&self, id: TypeId) -> Option<Rc<Type>> {
+        if let Some(known) = self.decoded.borrow().get(&id) {
+            return known.clone();
+        }
+        let decoded = decode::decode(&self.units, id).map(Rc::new);
+        self.decoded.borrow_mut().insert(id, decoded.clone());
+        decoded
+    }
+
+    /// The function that starts at `address`.
+    pub(crate) fn function(&self, address: u64) -> Option<Function> {
+        self.units.candidates(address).into_iter().find_map(|number| {
+            let unit = self.units.unit(number)?;
+            let offset = *unit.index().functions.get(&address)?;
+            decode::function(&self.units, TypeId { unit: number, offset })
+        })
+    }
+
+    /// The type that the vtable at `address` belongs to.
+    ///
+    /// A vtable stands in the unit that made the `dyn`; its own address is in no range, so the unit is found
+    /// by the address of any function that the vtable points to.
+    pub(crate) fn vtable_owner(&self, address: u64, entries: &[u64]) -> Option<TypeId> {
+        let numbers = entries.iter().flat_map(|entry| self.units.candidates(*entry));
+        let mut numbers: Vec<u32> = numbers.collect();
+        numbers.dedup();
+        numbers.into_iter().find_map(|number| {
+            let unit = self.units.unit(number)?;
+            let described = *unit.index().vtables.get(&address)?;
+            decode::containing_type(&self.units, TypeId { unit: number, offset: described })
+        })
+    }
+
+    /// The type of the variable with that linkage name, searched for in the unit of the function at `near`.
+    pub(crate) fn variable(&self, linkage_name: &[u8], near: u64) -> Option<TypeId> {
+        self.units.candidates(near).into_iter().find_map(|number| {
+            let unit = self.units.unit(number)?;
+            let offset = *unit.index().variables.get(linkage_name)?;
+            Some(TypeId { unit: number, offset })
+        })
+    }
+
+    /// Whether a crate comes from a registry or a git repository. The first call reads the head of every
+    /// unit.
+    pub(crate) fn is_dependency(&self, name: &str) -> bool {
+        self.dependencies.get_or_init(|| self.units.dependencies()).contains(name)
+    }
+
+    /// The type called `name` (last segment with its parameters) in the unit of `near`.
+    pub(crate) fn named(&self, near: TypeId, name: &str) -> Option<TypeId> {
+        let unit = self.units.unit(near.unit)?;
+        let offset = *unit.index().types.get(name.as_bytes())?;
+        Some(TypeId { unit: near.unit, offset })
+    }
+
+    /// The function that polls the coroutine type `path`, for its linkage name and the lines of its awaits.
+    pub(crate) fn body(&self, coroutine: TypeId, path: &str) -> Option<Rc<Body>> {
+        self.bodies.borrow_mut().find(self, &self.units, coroutine, path)
+    }
+}

@@ -1,0 +1,249 @@
+//! Names, from what rustc writes to what people wrote.
+//!
+//! rustc calls the future of `async fn handle` in `impl Server` `app::{impl#3}::handle::{async_fn_env#0}`;
+//! its author calls it `app::Server::handle`.
+
+use std::borrow::Cow;
+
+/// Arguments deeper than this are elided.
+const MAX_ARGUMENT_DEPTH: usize = 2;
+/// Arguments longer than this are elided, in bytes.
+const MAX_ARGUMENTS: usize = 60;
+/// Names longer than this are not worth taking apart, in bytes.
+const MAX_NAME: usize = 1 << 16;
+
+/// The path of a type without its generic parameters.
+pub(crate) fn without_parameters(name: &str) -> &str {
+    let last = last_segment(name);
+    match last.find('<') {
+        Some(at) if at > 0 => &name[..name.len() - last.len() + at],
+        _ => name,
+    }
+}
+
+/// The part behind the last `::` that is not inside brackets.
+pub(crate) fn last_segment(name: &str) -> &str {
+    segments(name).last().copied().unwrap_or(name)
+}
+
+/// The path of the function that polls the coroutine at `path`.
+pub(crate) fn body_of(path: &str) -> Option<String> {
+    let path = without_parameters(path);
+    let last = last_segment(path);
+    let kind = ["{async_fn_env#", "{async_block_env#", "{async_closure_env#"]
+        .into_iter()
+        .find(|kind| last.starts_with(kind))?;
+    let scope = &path[..path.len() - last.len()];
+    Some(format!("{scope}{}{}", kind.replace("_env#", "#"), &last[kind.len()..]))
+}
+
+/// The function that a closure or coroutine stands in: `handle` of `app::handle::{async_fn_env#0}`.
+pub(crate) fn enclosing_item(path: &str) -> Option<&str> {
+    let item = *segments(path).iter().rev().find(|segment| !segment.starts_with('{'))?;
+    Some(item.find('<').filter(|at| *at > 0).map_or(item, |at| &item[..at]))
+}
+
+/// The item that a closure stands in, from its mangled name; `None` for what is no closure.
+pub(crate) fn item_of_closure(symbol: &[u8]) -> Option<Cow<'_, [u8]>> {
+    if symbol.starts_with(b"_ZN") {
+        return legacy_item(symbol.get(3..)?).map(Cow::Borrowed);
+    }
+    if !symbol.starts_with(b"_R") || !symbol.windows(2).any(|pair| pair == b"NC") {
+        return None;
+    }
+    let demangled = format!("{:#}", rustc_demangle::try_demangle(std::str::from_utf8(symbol).ok()?).ok()?);
+    let closure = demangled.find("::{closure#")?;
+    let item = segments(&demangled[..closure]).into_iter().rev().find(|s| !s.starts_with('<'))?;
+    Some(Cow::Owned(item.as_bytes().to_vec()))
+}
+
+/// Walks the `length name` pairs of a legacy symbol up to the first closure.
+fn legacy_item(mut rest: &[u8]) -> Option<&[u8]> {
+    let mut item = None;
+    loop {
+        let digits = rest.iter().take(5).take_while(|byte| byte.is_ascii_digit()).count();
+        let length: usize = std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()?;
+        let segment = rest.get(digits..digits.checked_add(length)?)?;
+        if segment.starts_with(b"_$u7b$$u7b$closure") || segment.starts_with(b"{{closure}}") {
+            return item;
+        }
+        item = Some(segment);
+        rest = &rest[digits + length..];
+    }
+}
+
+/// A coroutine's name as its author wrote it. `linkage_name` is its poll function's, which alone knows the
+/// type behind `{impl#N}`.
+pub(crate) fn coroutine(path: &str, linkage_name: Option<&str>) -> String {
+    let path = without_parameters(path);
+    let segments = segments(path);
+    let implementation = segments.iter().position(|segment| segment.starts_with("{impl#"));
+    let owner = implementation.and_then(|at| {
+        let demangled = format!("{:#}", rustc_demangle::try_demangle(linkage_name?).ok()?);
+        owner_of(&demangled, segments.get(at + 1)?)
+    });
+    match (owner, implementation) {
+        (Some(owner), Some(at)) => {
+            let mut parts = vec![ty(&owner)];
+            parts.extend(segments[at + 1..].iter().filter_map(|segment| written(segment)).map(String::from));
+            parts.join("::")
+        }
+        _ => written_path(&segments),
+    }
+}
+
+/// `app::Server` of `app::Server::handle::{{closure}}`, `<app::Server>::handle::{closure#0}` or
+/// `<app::Server as app::Handler>::handle::{{closure}}`.
+fn owner_of(demangled: &str, item: &str) -> Option<String> {
+    let segments = segments(demangled);
+    let at = segments.iter().rposition(|segment| *segment == item)?;
+    let end = segments.get(..at)?.iter().map(|segment| segment.len() + 2).sum::<usize>().checked_sub(2)?;
+    let owner = demangled.get(..end)?;
+    let inner = owner.strip_prefix('<').and_then(|rest| rest.strip_suffix('>'));
+    let Some(inner) = inner else { return Some(owner.to_owned()) };
+    let of = top_level(inner, " as ").into_iter().next().unwrap_or(inner);
+    Some(of.to_owned())
+}
+
+/// A type's name with its arguments cut to what tells it apart.
+pub(crate) fn ty(name: &str) -> String {
+    if name.len() > MAX_NAME {
+        return "…".to_owned();
+    }
+    let path = without_parameters(name);
+    let arguments = arguments(&name[path.len()..], 0);
+    format!("{}{arguments}", written_path(&segments(path)))
+}
+
+fn arguments(list: &str, depth: usize) -> String {
+    let Some(inner) = list.strip_prefix('<').and_then(|rest| rest.strip_suffix('>')) else {
+        return String::new();
+    };
+    if depth == MAX_ARGUMENT_DEPTH {
+        return "<…>".to_owned();
+    }
+    let parts = top_level(inner, ", ");
+    let parts: Vec<String> = parts
+        .into_iter()
+        .filter(|part| *part != "alloc::alloc::Global" && !part.starts_with('\''))
+        .map(|part| short(part, depth + 1))
+        .collect();
+    match parts.join(", ") {
+        joined if joined.is_empty() => joined,
+        joined if joined.len() > MAX_ARGUMENTS => "<…>".to_owned(),
+        joined => format!("<{joined}>"),
+    }
+}
+
+/// A type as an argument: the last part of its path.
+fn short(name: &str, depth: usize) -> String {
+    for prefix in ["&mut ", "&", "*mut ", "*const ", "dyn "] {
+        if let Some(rest) = name.strip_prefix(prefix) {
+            return format!("{prefix}{}", short(rest, depth));
+        }
+    }
+    if name.starts_with(['(', '[']) {
+        return if name.len() <= 16 { name.to_owned() } else { "(…)".to_owned() };
+    }
+    let path = without_parameters(name);
+    let segments = segments(path);
+    let from = segments.iter().rposition(|segment| !segment.starts_with('{')).unwrap_or(0);
+    format!("{}{}", written_path(&segments[from..]), arguments(&name[path.len()..], depth))
+}
+
+fn written_path(segments: &[&str]) -> String {
+    segments.iter().filter_map(|segment| written(segment)).collect::<Vec<_>>().join("::")
+}
+
+/// One segment; `None` for those that nobody wrote.
+fn written(segment: &str) -> Option<&str> {
+    if !segment.starts_with('{') {
+        return Some(segment);
+    }
+    Some(match segment.trim_start_matches('{').split(['#', '}']).next()? {
+        "async_fn" | "async_fn_env" => return None,
+        "async_block" | "async_block_env" => "{async block}",
+        "async_closure" | "async_closure_env" => "{async closure}",
+        "closure" | "closure_env" => "{closure}",
+        "impl" => "{impl}",
+        _ => segment,
+    })
+}
+
+/// Splits a path at the `::` that are not inside brackets.
+fn segments(path: &str) -> Vec<&str> {
+    top_level(path, "::")
+}
+
+/// Splits at every `separator` outside of brackets.
+fn top_level<'a>(text: &'a str, separator: &str) -> Vec<&'a str> {
+    let bytes = text.as_bytes();
+    let mut parts = Vec::new();
+    let (mut depth, mut start, mut at) = (0_usize, 0, 0);
+    while at < bytes.len() {
+        match bytes[at] {
+            b'<' | b'(' | b'[' | b'{' => depth += 1,
+            // The arrow of a function type closes nothing.
+            b'>' if at > 0 && matches!(bytes[at - 1], b'-' | b'=') => {}
+            b'>' | b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            _ if depth == 0 && bytes[at..].starts_with(separator.as_bytes()) => {
+                parts.push(&text[start..at]);
+                at += separator.len();
+                start = at;
+                continue;
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    parts.push(&text[start..]);
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn coroutines_are_called_as_they_were_written() {
+        let legacy = "_ZN3zoo6shapes6Server6handle28_$u7b$$u7b$closure$u7d$$u7d$17h3dbddf61c4dcf100E";
+        let of_trait = "_ZN60_$LT$zoo..shapes..Server$u20$as$u20$zoo..shapes..Handler$GT$4call28_$u7b$$u7b$closure$u7d$$u7d$17had8efc4c7d112687E";
+        for (path, linkage_name, expected) in [
+            ("app::main::{async_fn_env#0}", None, "app::main"),
+            ("app::run::{async_fn_env#0}<alloc::string::String>", None, "app::run"),
+            ("app::main::{async_block_env#1}", None, "app::main::{async block}"),
+            ("a::f::{async_fn#0}::{closure#1}::{async_block_env#0}", None, "a::f::{closure}::{async block}"),
+            ("zoo::shapes::{impl#0}::handle::{async_fn_env#0}", Some(legacy), "zoo::shapes::Server::handle"),
+            ("zoo::shapes::{impl#0}::handle::{async_fn_env#0}", None, "zoo::shapes::{impl}::handle"),
+            ("zoo::shapes::{impl#2}::call::{async_fn_env#0}", Some(of_trait), "zoo::shapes::Server::call"),
+        ] {
+            assert_eq!(coroutine(path, linkage_name), expected);
+        }
+    }
+
+    #[test]
+    fn types_keep_what_tells_them_apart() {
+        for (name, expected) in [
+            ("tokio::sync::mpsc::bounded::Receiver<u8>", "tokio::sync::mpsc::bounded::Receiver<u8>"),
+            ("a::Map<b::c::{async_fn_env#0}, fn(u8) -> b::d::E>", "a::Map<c, fn(u8) -> b::d::E>"),
+            (
+                "alloc::boxed::Box<dyn core::future::future::Future<Output=()>, alloc::alloc::Global>",
+                "alloc::boxed::Box<dyn Future<Output=()>>",
+            ),
+            ("a::A<b::B<c::C<d::D>>>", "a::A<B<…>>"),
+        ] {
+            assert_eq!(ty(name), expected);
+        }
+    }
+
+    #[test]
+    fn bodies_and_items() {
+        assert_eq!(body_of("a::f::{async_fn_env#0}<T>").as_deref(), Some("a::f::{async_fn#0}"));
+        assert_eq!(body_of("a::f"), None);
+        assert_eq!(enclosing_item("a::f<u8>::{async_fn#0}::{closure#0}"), Some("f"));
+        let symbol = b"_ZN3zoo6shapes5deepr28_$u7b$$u7b$closure$u7d$$u7d$17h3dbddf61c4dcf100E";
+        assert_eq!(item_of_closure(symbol).as_deref(), Some(&b"deepr"[..]));
+        assert_eq!(item_of_closure(b"_ZN3zoo4main17h3dbddf61c4dcf100E"), None);
+        assert_eq!(item_of_closure(b"_ZN99"), None);
+    }
+}

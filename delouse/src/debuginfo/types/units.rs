@@ -1,0 +1,212 @@
+//! The units of a file: found by address or section offset, loaded when asked for.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+
+use gimli::{AttributeValue, Dwarf, EndianSlice, LittleEndian, SectionId, UnitHeader, UnitOffset};
+
+use super::index::Index;
+use super::model::TypeId;
+use crate::debuginfo::image::Image;
+
+pub(super) type Slice<'a> = EndianSlice<'a, LittleEndian>;
+pub(super) type Entry<'a> = gimli::DebuggingInformationEntry<Slice<'a>>;
+
+/// More units than any binary has: a broken section must not make us allocate without end.
+const MAX_UNITS: usize = 1 << 18;
+
+/// All units of one file.
+pub(super) struct Units<'a> {
+    dwarf: Rc<Dwarf<Slice<'a>>>,
+    headers: Vec<UnitHeader<Slice<'a>>>,
+    loaded: Vec<OnceCell<Option<Rc<Unit<'a>>>>>,
+    /// Address ranges, sorted by start.
+    ranges: Vec<Range>,
+    indexed: Rc<Cell<usize>>,
+}
+
+struct Range {
+    start: u64,
+    end: u64,
+    unit: u32,
+}
+
+/// One unit.
+pub(super) struct Unit<'a> {
+    pub(super) dwarf: Rc<Dwarf<Slice<'a>>>,
+    pub(super) unit: gimli::Unit<Slice<'a>>,
+    index: OnceCell<Index<'a>>,
+    files: RefCell<HashMap<u64, Option<Rc<str>>>>,
+    indexed: Rc<Cell<usize>>,
+}
+
+impl<'a> Units<'a> {
+    pub(super) fn open(image: &'a Image) -> Self {
+        let load = |id: SectionId| Ok::<_, gimli::Error>(EndianSlice::new(image.section(id), LittleEndian));
+        let dwarf = Dwarf::load(load).unwrap_or_default();
+        let mut headers = Vec::new();
+        let mut iter = dwarf.units();
+        while let Ok(Some(header)) = iter.next() {
+            headers.push(header);
+            if headers.len() == MAX_UNITS {
+                break;
+            }
+        }
+        let loaded = headers.iter().map(|_| OnceCell::new()).collect();
+        let mut units =
+            Self { dwarf: Rc::new(dwarf), headers, loaded, ranges: Vec::new(), indexed: Rc::default() };
+        units.ranges = units.address_ranges();
+        units
+    }
+
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.headers.len(), self.indexed.get())
+    }
+
+    /// The unit with that number.
+    pub(super) fn unit(&self, number: u32) -> Option<Rc<Unit<'a>>> {
+        let cell = self.loaded.get(number as usize)?;
+        cell.get_or_init(|| {
+            let header = *self.headers.get(number as usize)?;
+            let unit = self.dwarf.unit(header).ok()?;
+            Some(Rc::new(Unit {
+                dwarf: self.dwarf.clone(),
+                unit,
+                index: OnceCell::new(),
+                files: RefCell::default(),
+                indexed: self.indexed.clone(),
+            }))
+        })
+        .clone()
+    }
+
+    /// The units that claim `address`: one, or none.
+    pub(super) fn candidates(&self, address: u64) -> Vec<u32> {
+        let after = self.ranges.partition_point(|range| range.start <= address);
+        let near = self.ranges[..after].iter().rev().take(4);
+        near.filter(|range| address < range.end).map(|range| range.unit).collect()
+    }
+
+    /// What a reference in `unit` leads to.
+    pub(super) fn resolve(&self, unit: u32, value: &AttributeValue<Slice<'a>>) -> Option<TypeId> {
+        match value {
+            AttributeValue::UnitRef(offset) => Some(TypeId { unit, offset: u32::try_from(offset.0).ok()? }),
+            AttributeValue::DebugInfoRef(offset) => {
+                let start = |header: &UnitHeader<Slice<'a>>| header.debug_info_offset().map_or(0, |o| o.0);
+                let after = self.headers.partition_point(|header| start(header) <= offset.0);
+                let number = after.checked_sub(1)?;
+                let within = offset.0 - start(self.headers.get(number)?);
+                Some(TypeId { unit: u32::try_from(number).ok()?, offset: u32::try_from(within).ok()? })
+            }
+            _ => None,
+        }
+    }
+
+    /// The crates that lie in cargo's own directories. One that has only generic functions has no unit of its
+    /// own, so the directories of all line tables are looked at.
+    pub(super) fn dependencies(&self) -> HashSet<String> {
+        let mut crates = HashSet::new();
+        for header in &self.headers {
+            // Not kept: most of these units are of no further interest.
+            let Ok(unit) = self.dwarf.unit(*header) else { continue };
+            let Some(program) = unit.line_program.as_ref() else { continue };
+            for directory in program.header().include_directories() {
+                if let Ok(path) = self.dwarf.attr_string(&unit, *directory) {
+                    crates.extend(dependency(&String::from_utf8_lossy(path.slice())));
+                }
+            }
+        }
+        crates
+    }
+
+    /// From `.debug_aranges`; for units that it does not list, from the units' own ranges.
+    fn address_ranges(&self) -> Vec<Range> {
+        let mut ranges = Vec::new();
+        let mut listed = vec![false; self.headers.len()];
+        let aranges = self.dwarf.debug_aranges;
+        let mut headers = aranges.headers();
+        while let Ok(Some(header)) = headers.next() {
+            let at = AttributeValue::DebugInfoRef(header.debug_info_offset());
+            let Some(TypeId { unit, .. }) = self.resolve(0, &at) else { continue };
+            if let Some(seen) = listed.get_mut(unit as usize) {
+                *seen = true;
+            }
+            let mut entries = header.entries();
+            while let Ok(Some(entry)) = entries.next() {
+                let start = entry.address();
+                ranges.push(Range { start, end: start.saturating_add(entry.length()), unit });
+            }
+        }
+        for (number, _) in listed.iter().enumerate().filter(|(_, listed)| !**listed) {
+            let Some(unit) = self.unit(number as u32) else { continue };
+            let Ok(mut own) = unit.dwarf.unit_ranges(&unit.unit) else { continue };
+            while let Ok(Some(range)) = own.next() {
+                if range.begin != 0 && range.begin < range.end {
+                    ranges.push(Range { start: range.begin, end: range.end, unit: number as u32 });
+                }
+            }
+        }
+        ranges.sort_unstable_by_key(|range| (range.start, range.end));
+        ranges
+    }
+}
+
+impl<'a> Unit<'a> {
+    /// The index of this unit, made by one pass over it when first asked for.
+    pub(super) fn index(&self) -> &Index<'a> {
+        self.index.get_or_init(|| {
+            self.indexed.set(self.indexed.get() + 1);
+            Index::new(self)
+        })
+    }
+
+    /// The entry at `offset`.
+    pub(super) fn entry(&self, offset: u32) -> Option<Entry<'a>> {
+        self.unit.entry(UnitOffset(offset as usize)).ok()
+    }
+
+    /// The bytes of a string attribute.
+    pub(super) fn string(&self, value: AttributeValue<Slice<'a>>) -> Option<&'a [u8]> {
+        Some(self.dwarf.attr_string(&self.unit, value).ok()?.slice())
+    }
+
+    /// The path of a file number, absolute where the unit tells its directory.
+    pub(super) fn file(&self, number: u64) -> Option<Rc<str>> {
+        self.files.borrow_mut().entry(number).or_insert_with(|| self.file_path(number)).clone()
+    }
+
+    fn file_path(&self, number: u64) -> Option<Rc<str>> {
+        let program = self.unit.line_program.as_ref()?;
+        let header = program.header();
+        let file = header.file(number)?;
+        let mut path = String::new();
+        if let Some(dir) = self.unit.comp_dir {
+            append(&mut path, dir.slice());
+        }
+        if let Some(dir) = file.directory(header).filter(|_| file.directory_index() != 0) {
+            append(&mut path, self.string(dir)?);
+        }
+        append(&mut path, self.string(file.path_name())?);
+        Some(path.into())
+    }
+}
+
+/// The crate that a path of cargo's belongs to: `…/registry/src/INDEX/NAME-VERSION/…` or
+/// `…/git/checkouts/NAME-HASH/…`.
+fn dependency(path: &str) -> Option<String> {
+    let registry = path.split_once("/registry/src/").and_then(|(_, rest)| rest.split('/').nth(1));
+    let git = path.split_once("/git/checkouts/").and_then(|(_, rest)| rest.split('/').next());
+    let (package, _) = registry.or(git)?.rsplit_once('-')?;
+    Some(package.replace('-', "_"))
+}
+
+/// Appends a path as a shell would `cd`: an absolute one replaces what stands before.
+fn append(path: &mut String, part: &[u8]) {
+    if part.starts_with(b"/") {
+        path.clear();
+    } else if !path.is_empty() && !path.ends_with('/') {
+        path.push('/');
+    }
+    path.push_str(&String::from_utf8_lossy(part));
+}

@@ -1,0 +1,89 @@
+//! The tasks of a program that is not this one: of a core file from yesterday, or of another process.
+
+use std::fmt;
+use std::path::Path;
+
+use crate::debuginfo::image::{Image, ImageError};
+use crate::debuginfo::types::Types;
+use crate::report::task_text::{self, TextOptions};
+use crate::snapshot::Snapshot;
+use crate::snapshot::core_file::{CoreError, CoreFile};
+use crate::snapshot::other_process::OtherProcess;
+use crate::tasks::{Listing, Options, list};
+
+/// Memory that is scanned for tasks at most, in bytes.
+const SCAN: u64 = 4 << 30;
+
+/// Why there is no list of tasks.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum OfflineError {
+    /// The process or a file cannot be read.
+    Io(std::io::Error),
+    /// The core file cannot be read.
+    Core(String),
+    /// The executable cannot be read.
+    Executable(String),
+    /// The executable is not mapped in the core file: it is another program's, or another build.
+    OtherProgram,
+}
+
+impl fmt::Display for OfflineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(error) => write!(f, "cannot read the process: {error}"),
+            Self::Core(error) => write!(f, "cannot read the core file: {error}"),
+            Self::Executable(error) => write!(f, "cannot read the executable: {error}"),
+            Self::OtherProgram => f.write_str("the executable is not the one that the process ran"),
+        }
+    }
+}
+
+impl std::error::Error for OfflineError {}
+
+impl From<std::io::Error> for OfflineError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<CoreError> for OfflineError {
+    fn from(error: CoreError) -> Self {
+        Self::Core(error.to_string())
+    }
+}
+
+impl From<ImageError> for OfflineError {
+    fn from(error: ImageError) -> Self {
+        Self::Executable(error.to_string())
+    }
+}
+
+/// Every task of the program whose core file is `core`.
+///
+/// # Errors
+/// Where one of the files cannot be read, or they do not belong together.
+pub fn tasks_of_core(executable: &Path, core: &Path) -> Result<Listing, OfflineError> {
+    tasks(&CoreFile::open(core)?, executable, None)
+}
+
+/// Every task of a running process that we may trace: a child of ours, as a rule. It is not stopped.
+///
+/// # Errors
+/// Where the process cannot be read, or its executable is gone.
+pub fn tasks_of_process(pid: u32) -> Result<Listing, OfflineError> {
+    let process = OtherProcess::open(pid)?;
+    tasks(&process, process.executable(), None)
+}
+
+/// A listing as text for people; `full` shows every frame of every library.
+pub fn text(listing: &Listing, full: bool) -> String {
+    task_text::text(&listing.tasks, &listing.notes, &TextOptions { full })
+}
+
+fn tasks(snapshot: &dyn Snapshot, executable: &Path, now: Option<u64>) -> Result<Listing, OfflineError> {
+    let image = Image::open(executable)?;
+    let bias = image.bias(executable, snapshot.mappings()).ok_or(OfflineError::OtherProgram)?;
+    let types = Types::open(&image);
+    Ok(list(snapshot, &types, &[], &Options { bias, scan: SCAN, now }))
+}

@@ -1,0 +1,267 @@
+//! Tasks as text, for a person who is in a hurry.
+//!
+//! What is alike is shown once, with a count. The program's own functions stand in full; a run of library
+//! functions is folded to the one that the program called, and below it stands what it all waits for.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
+use crate::debuginfo::symbols::shorten;
+use crate::tasks::{Frame, Origin, ResourceKind, Task, TaskKind, TaskState, WaitsOn};
+
+/// Task ids shown of one group.
+const MAX_IDS: usize = 8;
+/// Waits shown of one group.
+const MAX_WAITS: usize = 8;
+
+/// How much to show.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TextOptions {
+    /// Every frame of every library, and every wait.
+    pub(crate) full: bool,
+}
+
+/// Tasks with the same stack, in the same state.
+struct Group<'t> {
+    first: &'t Task,
+    tasks: Vec<&'t Task>,
+}
+
+struct Page<'o> {
+    out: String,
+    options: &'o TextOptions,
+    current_dir: String,
+}
+
+/// All tasks: those that run or wait for a worker first, then the largest groups.
+pub(crate) fn text(tasks: &[Task], notes: &[String], options: &TextOptions) -> String {
+    let groups = groups(tasks);
+    let current_dir = std::env::current_dir().unwrap_or_default().to_string_lossy().into_owned();
+    let mut page = Page { out: String::new(), options, current_dir };
+    let alike = count(groups.len(), "distinct stack");
+    page.line(0, &format!("{}, {alike}{}", count(tasks.len(), "task"), states(tasks)));
+    for group in &groups {
+        page.out.push('\n');
+        page.group(group);
+    }
+    for note in notes {
+        page.line(0, &format!("\nnote: {note}"));
+    }
+    page.out
+}
+
+fn groups(tasks: &[Task]) -> Vec<Group<'_>> {
+    let mut groups: Vec<Group<'_>> = Vec::new();
+    let mut known = HashMap::new();
+    for task in tasks {
+        let likeness = (task.kind, &task.runtime, task.state, &task.stack);
+        let at = *known.entry(likeness).or_insert(groups.len());
+        match groups.get_mut(at) {
+            Some(group) => group.tasks.push(task),
+            None => groups.push(Group { first: task, tasks: vec![task] }),
+        }
+    }
+    groups.sort_by_key(|group| (urgency(group.first), Reverse(group.tasks.len())));
+    groups
+}
+
+/// What runs may be what blocks a worker; the main future is where most readers begin.
+fn urgency(task: &Task) -> u8 {
+    match (task.state, task.kind) {
+        (Some(TaskState::Running), TaskKind::Task | TaskKind::Local) => 0,
+        (_, TaskKind::Main) => 1,
+        (Some(TaskState::Scheduled), _) => 2,
+        (Some(TaskState::Complete), _) => 5,
+        (_, TaskKind::Blocking) => 4,
+        _ => 3,
+    }
+}
+
+/// `: 2 running, 81 idle`.
+fn states(tasks: &[Task]) -> String {
+    let of = |state| tasks.iter().filter(|task| task.state == Some(state)).count();
+    let counted = [
+        (TaskState::Running, "running"),
+        (TaskState::Scheduled, "scheduled"),
+        (TaskState::Idle, "idle"),
+        (TaskState::Complete, "complete"),
+    ];
+    let counted = counted.into_iter().map(|(state, name)| (of(state), name)).filter(|(n, _)| *n > 0);
+    let counted: Vec<String> = counted.map(|(n, name)| format!("{n} {name}")).collect();
+    if counted.is_empty() { String::new() } else { format!(": {}", counted.join(", ")) }
+}
+
+impl Page<'_> {
+    fn line(&mut self, depth: usize, text: &str) {
+        let _infallible = writeln!(self.out, "{:1$}{text}", "", depth * 2);
+    }
+
+    fn group(&mut self, group: &Group<'_>) {
+        let first = group.first;
+        self.line(0, &heading(group));
+        if let Some(place) = &first.spawned_at
+            && group.tasks.iter().all(|task| task.spawned_at.as_ref() == Some(place))
+        {
+            self.line(1, &format!("spawned at {}", shorten(place, Some(&self.current_dir)).0));
+        }
+        if first.stack.is_empty() && first.state != Some(TaskState::Complete) {
+            self.line(1, "(no stack: nothing could be told about its future)");
+        }
+        self.frames(&first.stack, 1);
+        self.waits(&group.tasks);
+    }
+
+    fn frames(&mut self, level: &[Frame], depth: usize) {
+        let mut rest = level;
+        while let Some(frame) = rest.first() {
+            let same = rest.iter().take_while(|other| *other == frame).count();
+            rest = rest.get(same..).unwrap_or_default();
+            let times = if same > 1 { format!("{same} × ") } else { String::new() };
+            let place = match (&frame.file, frame.line) {
+                (Some(file), Some(line)) => {
+                    format!(" at {}:{line}", shorten(file, Some(&self.current_dir)).0)
+                }
+                _ => String::new(),
+            };
+            self.line(depth, &format!("{times}{}{place}", frame.function));
+            let below = if self.options.full || frame.origin == Origin::User {
+                frame.children.iter().collect()
+            } else {
+                beyond_libraries(frame)
+            };
+            let below: Vec<Frame> = below.into_iter().cloned().collect();
+            self.frames(&below, depth + 1);
+        }
+    }
+
+    /// What a group waits for: each resource once, and how many tasks wait for it where it is not all.
+    fn waits(&mut self, tasks: &[&Task]) {
+        let mut resources: Vec<(&WaitsOn, usize)> = Vec::new();
+        let mut known = HashMap::new();
+        for waits in tasks.iter().flat_map(|task| &task.waits_on) {
+            let at = *known.entry((waits.kind, &waits.address)).or_insert(resources.len());
+            match resources.get_mut(at) {
+                Some((_, times)) => *times += 1,
+                None => resources.push((waits, 1)),
+            }
+        }
+        resources.sort_by_key(|(_, times)| Reverse(*times));
+        let shown = if self.options.full { resources.len() } else { MAX_WAITS.min(resources.len()) };
+        for (waits, times) in resources.iter().take(shown) {
+            let all = tasks.len() == 1 || *times == 1;
+            let times = if all { String::new() } else { format!("{times} × ") };
+            self.line(1, &format!("→ {times}{}", resource(waits)));
+        }
+        if resources.len() > shown {
+            self.line(1, &format!("→ and {} more", resources.len() - shown));
+        }
+    }
+}
+
+fn heading(group: &Group<'_>) -> String {
+    let first = group.first;
+    let what = match first.kind {
+        TaskKind::Main => "the main future".to_owned(),
+        kind => {
+            let noun = match kind {
+                TaskKind::Blocking => "blocking task",
+                TaskKind::Local => "local task",
+                _ => "task",
+            };
+            match group.tasks.as_slice() {
+                [one] => format!("{noun} {}", one.id),
+                tasks => count(tasks.len(), noun),
+            }
+        }
+    };
+    let runtime = first.runtime.as_ref().map(|runtime| format!(", runtime {runtime}")).unwrap_or_default();
+    let state = match first.state {
+        Some(TaskState::Running) if first.kind == TaskKind::Blocking => ", running",
+        Some(TaskState::Running) => ", running: the stack is where it was suspended last",
+        Some(TaskState::Scheduled) => ", woken, waits for a worker",
+        Some(TaskState::Complete) => ", complete, kept by its JoinHandle",
+        Some(TaskState::Idle) | None => "",
+    };
+    let ids = if group.tasks.len() > 1 { format!(": {}", ids(&group.tasks)) } else { String::new() };
+    format!("{what}{runtime}{state}{ids}")
+}
+
+/// The user's frames nearest below a library's.
+fn beyond_libraries(frame: &Frame) -> Vec<&Frame> {
+    let mut found = Vec::new();
+    let mut open: Vec<&Frame> = frame.children.iter().rev().collect();
+    while let Some(frame) = open.pop() {
+        if frame.origin == Origin::User {
+            found.push(frame);
+        } else {
+            open.extend(frame.children.iter().rev());
+        }
+    }
+    found
+}
+
+fn resource(waits: &WaitsOn) -> String {
+    let what = match waits.kind {
+        ResourceKind::Timer => "a timer",
+        ResourceKind::Mutex => "mutex",
+        ResourceKind::Rwlock => "rwlock",
+        ResourceKind::Semaphore => "semaphore",
+        ResourceKind::ChannelRecv => "a message on channel",
+        ResourceKind::ChannelSend => "room in channel",
+        ResourceKind::Oneshot => "oneshot",
+        ResourceKind::Watch => "a change of watch",
+        ResourceKind::Broadcast => "a message on broadcast",
+        ResourceKind::Notify => "notify",
+        ResourceKind::Join => "the end of",
+        ResourceKind::Io => "I/O",
+        ResourceKind::Unknown => "something that delouse does not know",
+    };
+    let mut text = what.to_owned();
+    match (waits.kind, waits.task, &waits.address) {
+        (ResourceKind::Join, Some(task), _) => {
+            let _infallible = write!(text, " task {task}");
+        }
+        (ResourceKind::Timer, ..) | (_, _, None) => {}
+        (_, _, Some(address)) => {
+            let _infallible = write!(text, " {address}");
+        }
+    }
+    let mut details = Vec::new();
+    details.extend(waits.fd.map(|fd| format!("fd {fd}")));
+    details.extend(waits.senders.map(|senders| count(senders as usize, "sender")));
+    if let (ResourceKind::Semaphore, Some(wanted), Some(available)) =
+        (waits.kind, waits.wanted, waits.available)
+    {
+        details.push(format!("wants {wanted}, {available} available"));
+    }
+    details.extend(waits.in_ms.map(in_time));
+    if !details.is_empty() {
+        let _infallible = write!(text, " ({})", details.join(", "));
+    }
+    text
+}
+
+/// `in 23 h 59 min`, `in 1.5 s`, `due 3.0 s ago`.
+fn in_time(ms: i64) -> String {
+    let (s, tenths) = (ms.unsigned_abs() / 1000, ms.unsigned_abs() % 1000 / 100);
+    let span = match s {
+        0..60 => format!("{s}.{tenths} s"),
+        60..3600 => format!("{} min {} s", s / 60, s % 60),
+        _ => format!("{} h {} min", s / 3600, s % 3600 / 60),
+    };
+    if ms < 0 { format!("due {span} ago") } else { format!("in {span}") }
+}
+
+/// The first few, and how many more.
+fn ids(group: &[&Task]) -> String {
+    let mut text = group.iter().take(MAX_IDS).map(|task| task.id.to_string()).collect::<Vec<_>>().join(", ");
+    if group.len() > MAX_IDS {
+        let _infallible = write!(text, ", and {} more", group.len() - MAX_IDS);
+    }
+    text
+}
+
+fn count(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}

@@ -1,0 +1,66 @@
+//! What we rely on inside tokio and rustc, in one place.
+//!
+//! Each fact is looked up by name in the type information of the program at hand. Where one does not hold,
+//! the answer is shorter and says so with the words that stand here.
+
+use std::collections::BTreeSet;
+
+/// One thing that has to be as it was when this was written.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Fact {
+    /// What we look for.
+    pub(super) name: &'static str,
+    /// What is missing from the answer without it.
+    pub(super) without: &'static str,
+}
+
+/// `runtime/task/core.rs`: a task begins with its header.
+pub(super) const HEADER: Fact =
+    Fact { name: "tokio's task header (state, vtable, owner_id)", without: "no tasks can be listed" };
+/// `runtime/task/raw.rs`: the vtable has the offsets of a task's parts.
+pub(super) const VTABLE: Fact =
+    Fact { name: "tokio's task vtable (…_offset)", without: "no tasks can be listed" };
+/// `runtime/task/core.rs`: the links of the list of all tasks are in the trailer.
+pub(super) const TRAILER: Fact =
+    Fact { name: "tokio's task trailer (owned)", without: "the links are assumed to come first in it" };
+/// `runtime/task/list.rs`, `util/sharded_list.rs`: every scheduler owns a list of its tasks.
+pub(super) const OWNED: Fact = Fact {
+    name: "tokio's list of owned tasks (owned, lists, head)",
+    without: "tasks are found by scanning memory only",
+};
+/// `runtime/context.rs`: every thread knows its runtime.
+pub(super) const CONTEXT: Fact = Fact {
+    name: "tokio's thread local CONTEXT (current, handle)",
+    without: "runtimes are found by their tasks only",
+};
+/// `runtime/context.rs`: a thread knows the task that it polls.
+pub(super) const CURRENT_TASK: Fact = Fact {
+    name: "tokio's thread local CONTEXT (current_task_id)",
+    without: "which thread runs a task is not known",
+};
+/// The functions that task vtables point to, by their symbols.
+pub(super) const POLL: Fact = Fact {
+    name: "tokio's function runtime::task::raw::poll with its types",
+    without: "no tasks can be listed: build with `debug = \"full\"` in the profile, or nothing was spawned",
+};
+
+/// What a capture has to say about itself. Each thing is said once.
+#[derive(Debug, Default)]
+pub(super) struct Notes(BTreeSet<String>);
+
+impl Notes {
+    pub(super) fn missing(&mut self, fact: &Fact) {
+        self.add(format!("{} not found: {}", fact.name, fact.without));
+    }
+
+    pub(super) fn add(&mut self, note: String) {
+        // More notes than that help nobody.
+        if self.0.len() < 64 {
+            self.0.insert(note);
+        }
+    }
+
+    pub(super) fn into_vec(self) -> Vec<String> {
+        self.0.into_iter().collect()
+    }
+}

@@ -1,0 +1,266 @@
+//! A task's header: its state, its id, and where its future is.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use super::TaskState;
+use super::facts::{self, Fact, Notes};
+use super::process::Process;
+use super::route::Route;
+use crate::debuginfo::types::{Shape, TypeId};
+
+/// Where the parts of a header and of its vtable lie: tokio's `Header`, `Vtable` and `Trailer`
+/// (`runtime/task/{core,raw}.rs`).
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Layout {
+    pub(super) state: u64,
+    pub(super) vtable: u64,
+    pub(super) owner_id: u64,
+    trailer_offset: u64,
+    scheduler_offset: u64,
+    pub(super) id_offset: u64,
+    spawn_location_offset: Option<u64>,
+    /// From the trailer on.
+    prev: u64,
+    next: u64,
+}
+
+/// What all tasks of one vtable have in common.
+#[derive(Debug)]
+pub(super) struct Kind {
+    pub(super) future: TypeId,
+    pub(super) scheduler: Scheduler,
+    /// From the header on.
+    pub(super) scheduler_at: u64,
+    pub(super) id_at: u64,
+    pub(super) spawned_at: Option<u64>,
+    stage_tag: u64,
+    pub(super) future_at: u64,
+    trailer_at: u64,
+}
+
+/// Who runs a task: the second parameter of its `poll`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scheduler {
+    /// `Arc<scheduler::…::Handle>` or `Arc<local::Shared>`, of that type.
+    Shared(TypeId, Flavor),
+    /// The blocking pool.
+    Blocking,
+    /// None that we know.
+    Other,
+}
+
+/// The kinds of scheduler that own lists of tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Flavor {
+    MultiThread,
+    CurrentThread,
+    LocalSet,
+}
+
+/// A task's future, or what became of it (`Stage`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    Future,
+    Output,
+    Consumed,
+}
+
+/// `runtime/task/state.rs`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct State(pub(super) u64);
+
+impl State {
+    const RUNNING: u64 = 1;
+    const COMPLETE: u64 = 1 << 1;
+    const NOTIFIED: u64 = 1 << 2;
+    const REFERENCE: u64 = 1 << 6;
+    /// More references than that are no count but garbage.
+    const MAX_REFERENCES: u64 = 1 << 32;
+
+    pub(super) fn is_plausible(self) -> bool {
+        let references = self.0 / Self::REFERENCE;
+        // RUNNING and COMPLETE never stand together.
+        references > 0 && references < Self::MAX_REFERENCES && self.0 & 0b11 != 0b11
+    }
+
+    pub(super) fn meaning(self) -> TaskState {
+        if self.0 & Self::COMPLETE != 0 {
+            TaskState::Complete
+        } else if self.0 & Self::RUNNING != 0 {
+            TaskState::Running
+        } else if self.0 & Self::NOTIFIED != 0 {
+            TaskState::Scheduled
+        } else {
+            TaskState::Idle
+        }
+    }
+}
+
+/// Reads headers.
+pub(super) struct Headers<'a, 'p, 'i> {
+    process: &'a Process<'p, 'i>,
+    pub(super) layout: Layout,
+    kinds: RefCell<HashMap<u64, Option<Rc<Kind>>>>,
+}
+
+impl<'a, 'p, 'i> Headers<'a, 'p, 'i> {
+    /// Learns the layout from the first function of `polls` (tokio's `poll::<T, S>`) whose types are
+    /// there; `None` without any.
+    pub(super) fn learn(process: &'a Process<'p, 'i>, polls: &[u64], notes: &mut Notes) -> Option<Self> {
+        let layout = polls.iter().take(64).find_map(|poll| {
+            let function = process.function(poll.wrapping_add(process.bias));
+            Layout::learn(process, function?.first_argument?, notes)
+        })?;
+        Some(Self { process, layout, kinds: RefCell::default() })
+    }
+
+    /// What `vtable`, an address in the process, says of its tasks.
+    pub(super) fn kind(&self, vtable: u64) -> Option<Rc<Kind>> {
+        if let Some(known) = self.kinds.borrow().get(&vtable) {
+            return known.clone();
+        }
+        let kind = self.learn_kind(vtable).map(Rc::new);
+        self.kinds.borrow_mut().insert(vtable, kind.clone());
+        kind
+    }
+
+    /// The vtable of the task at `header`.
+    pub(super) fn vtable(&self, header: u64) -> Option<u64> {
+        self.process.memory.word(header.checked_add(self.layout.vtable)?)
+    }
+
+    pub(super) fn kind_of(&self, header: u64) -> Option<Rc<Kind>> {
+        self.kind(self.vtable(header)?)
+    }
+
+    pub(super) fn state(&self, header: u64) -> Option<State> {
+        self.process.memory.word(header.checked_add(self.layout.state)?).map(State)
+    }
+
+    pub(super) fn owner(&self, header: u64) -> Option<u64> {
+        self.process.memory.word(header.checked_add(self.layout.owner_id)?)
+    }
+
+    /// The task's id, which needs no types but the vtable's layout.
+    pub(super) fn id(&self, header: u64) -> Option<u64> {
+        let vtable = self.vtable(header)?;
+        let offset = self.process.memory.word(vtable.checked_add(self.layout.id_offset)?)?;
+        self.process.memory.word(header.checked_add(small(offset)?)?).filter(|id| *id != 0)
+    }
+
+    pub(super) fn stage(&self, header: u64, kind: &Kind) -> Option<Stage> {
+        match self.process.memory.half(header.checked_add(kind.stage_tag)?)? {
+            0 => Some(Stage::Future),
+            1 => Some(Stage::Output),
+            2 => Some(Stage::Consumed),
+            _ => None,
+        }
+    }
+
+    /// `file:line:column` of the spawning call.
+    pub(super) fn spawned_at(&self, header: u64, kind: &Kind) -> Option<String> {
+        let memory = &self.process.memory;
+        let location = memory.word(header.checked_add(kind.spawned_at?)?)?;
+        // `core::panic::Location { filename: NonNull<str>, line: u32, column: u32 }`: all that is `&'static`
+        // and 24 bytes long is laid out like this since Rust 1.0.
+        let file = memory.text(memory.word(location)?, memory.word(location.checked_add(8)?)?)?;
+        let line = memory.half(location.checked_add(16)?)?;
+        let column = memory.half(location.checked_add(20)?)?;
+        Some(format!("{file}:{line}:{column}"))
+    }
+
+    /// The neighbours in the list of all tasks of a scheduler, 0 at its ends.
+    pub(super) fn links(&self, header: u64, kind: &Kind) -> Option<(u64, u64)> {
+        let trailer = header.checked_add(kind.trailer_at)?;
+        let memory = &self.process.memory;
+        let prev = memory.word(trailer.checked_add(self.layout.prev)?)?;
+        Some((prev, memory.word(trailer.checked_add(self.layout.next)?)?))
+    }
+
+    fn learn_kind(&self, vtable: u64) -> Option<Kind> {
+        let process = self.process;
+        let at = |offset: u64| process.memory.word(vtable.checked_add(offset)?).and_then(small);
+        let function = process.function(process.memory.word(vtable)?)?;
+        let [(_, future), (_, scheduler)] = function.parameters.as_slice() else { return None };
+        let id_at = at(self.layout.id_offset)?;
+        let spawned_at = match self.layout.spawn_location_offset {
+            Some(offset) => Some(at(offset)?),
+            None => None,
+        };
+        // `Core` is repr(C): scheduler, id, spawn location, stage. `Stage` is repr(C) too: a u32 tag, then
+        // the payload at the largest alignment of its variants, which is never below that of the
+        // `JoinError` in `Finished`.
+        let align = process.ty(*future)?.align.max(8);
+        let stage_tag = spawned_at.unwrap_or(id_at).checked_add(8)?.checked_next_multiple_of(align)?;
+        Some(Kind {
+            future: *future,
+            scheduler: scheduler_of(process, *scheduler),
+            scheduler_at: at(self.layout.scheduler_offset)?,
+            id_at,
+            spawned_at,
+            stage_tag,
+            future_at: stage_tag.checked_add(align)?,
+            trailer_at: at(self.layout.trailer_offset)?,
+        })
+    }
+}
+
+impl Layout {
+    fn learn(process: &Process<'_, '_>, header_pointer: TypeId, notes: &mut Notes) -> Option<Self> {
+        let to_header = Route::compile(process, header_pointer, "*")?;
+        let header = to_header.end;
+        let vtable = Route::compile(process, header, "vtable *")?.end;
+        let offset = |from: TypeId, way: &str| Route::compile(process, from, way)?.offset();
+        let trailer = process.types.named(header, "Trailer");
+        let links = trailer.and_then(|of| Some((offset(of, "owned prev")?, offset(of, "owned next")?)));
+        let (prev, next) = links.unwrap_or_else(|| {
+            notes.missing(&facts::TRAILER);
+            (0, 8)
+        });
+        let mut need = |from: TypeId, way: &str, fact: &'static Fact| {
+            let found = offset(from, way);
+            if found.is_none() {
+                notes.missing(fact);
+            }
+            found
+        };
+        Some(Self {
+            state: need(header, "state", &facts::HEADER)?,
+            vtable: need(header, "vtable", &facts::HEADER)?,
+            owner_id: need(header, "owner_id", &facts::HEADER)?,
+            trailer_offset: need(vtable, "trailer_offset", &facts::VTABLE)?,
+            scheduler_offset: need(vtable, "scheduler_offset", &facts::VTABLE)?,
+            id_offset: need(vtable, "id_offset", &facts::VTABLE)?,
+            spawn_location_offset: offset(vtable, "spawn_location_offset"),
+            prev,
+            next,
+        })
+    }
+}
+
+fn scheduler_of(process: &Process<'_, '_>, id: TypeId) -> Scheduler {
+    let Some(ty) = process.ty(id) else { return Scheduler::Other };
+    let name = ty.name.as_str();
+    if name.contains("::blocking::schedule::") {
+        return Scheduler::Blocking;
+    }
+    if !name.starts_with("alloc::sync::Arc<") || matches!(ty.shape, Shape::Scalar) {
+        return Scheduler::Other;
+    }
+    if name.contains("tokio::task::local::Shared") {
+        Scheduler::Shared(id, Flavor::LocalSet)
+    } else if name.contains("::scheduler::multi_thread::") {
+        Scheduler::Shared(id, Flavor::MultiThread)
+    } else if name.contains("::scheduler::current_thread::") {
+        Scheduler::Shared(id, Flavor::CurrentThread)
+    } else {
+        Scheduler::Other
+    }
+}
+
+/// An offset inside a task: futures of more than a gigabyte are garbage.
+fn small(offset: u64) -> Option<u64> {
+    (offset < 1 << 30).then_some(offset)
+}

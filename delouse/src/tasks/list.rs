@@ -1,0 +1,262 @@
+//! The list of all tasks.
+
+use std::collections::HashSet;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::contexts::{self, ThreadContext};
+use super::facts::{self, Notes};
+use super::header::{Flavor, Headers, Kind, Scheduler, Stage};
+use super::plan::Plans;
+use super::process::Process;
+use super::roots::Root;
+use super::runtimes::Runtimes;
+use super::stack::Stacks;
+use super::walk::{Walked, walk};
+use super::{Task, TaskKind, TaskState, WaitsOn, scan};
+use crate::debuginfo::types::{TypeId, Types};
+use crate::snapshot::Snapshot;
+
+/// How to look.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    /// What was added to the addresses in the executable when it was loaded.
+    pub(crate) bias: u64,
+    /// How many bytes of memory may be scanned for tasks that are on no list: 0 for none. A gigabyte costs
+    /// about half a second.
+    pub(crate) scan: u64,
+    /// The monotonic clock at the moment of capture, in nanoseconds, where it is known.
+    pub(crate) now: Option<u64>,
+}
+
+/// Every task that was found, and what is missing.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Listing {
+    /// Ordered by id.
+    pub tasks: Vec<Task>,
+    /// Which thread polls which task: thread id, task id.
+    pub running: Vec<(i32, u64)>,
+    /// What is missing or doubtful.
+    pub notes: Vec<String>,
+    /// Nothing could be listed, for the debug information has no types.
+    pub without_types: bool,
+}
+
+/// Lists every task of every runtime in `snapshot`, with its stack and what it waits for.
+///
+/// Polls nothing and runs nothing. Costs about a microsecond a task and some milliseconds for each unit of
+/// debug information that is touched for the first time by `types`.
+pub(crate) fn list(snapshot: &dyn Snapshot, types: &Types<'_>, roots: &[Root], options: &Options) -> Listing {
+    let mut notes = Notes::default();
+    let process = Process::new(snapshot, types, options.bias);
+    let polls = scan::polls(types);
+    let Some(headers) = Headers::learn(&process, &polls, &mut notes) else {
+        notes.missing(&facts::POLL);
+        return Listing { notes: notes.into_vec(), without_types: true, ..Listing::default() };
+    };
+    let plans = Plans::new(&process);
+    let mut lister = Lister {
+        process: &process,
+        headers: &headers,
+        stacks: Stacks::new(&plans),
+        plans: &plans,
+        options,
+        ids: HashSet::new(),
+        tasks: Vec::new(),
+        notes,
+    };
+    let mut runtimes = Runtimes::new(&process, &headers);
+    let contexts = lister.find(&mut runtimes, &polls, roots);
+    let running = contexts.iter().filter_map(|context| Some((context.tid, context.task?))).collect();
+    lister.futures(roots);
+    lister.tasks.sort_by_key(|task| task.id);
+    Listing { tasks: lister.tasks, running, notes: lister.notes.into_vec(), without_types: false }
+}
+
+/// Blocking closures that say nothing about the program: tokio's workers run as such, and so do we.
+const NOT_THE_PROGRAMS: [&str; 2] = ["tokio::runtime::scheduler::", "delouse::"];
+
+struct Lister<'l, 'a, 'p, 'i> {
+    process: &'a Process<'p, 'i>,
+    headers: &'l Headers<'a, 'p, 'i>,
+    plans: &'l Plans<'a, 'p, 'i>,
+    stacks: Stacks<'l, 'a, 'p, 'i>,
+    options: &'l Options,
+    ids: HashSet<u64>,
+    tasks: Vec<Task>,
+    notes: Notes,
+}
+
+impl<'a, 'p, 'i> Lister<'_, 'a, 'p, 'i> {
+    /// Finds runtimes and tasks by every way there is, and adds the tasks.
+    fn find(
+        &mut self,
+        runtimes: &mut Runtimes<'_, 'a, 'p, 'i>,
+        polls: &[u64],
+        roots: &[Root],
+    ) -> Vec<ThreadContext> {
+        let vtables = scan::vtables(self.process, polls);
+        // The vtables of a few tasks tell the types of all schedulers.
+        for vtable in vtables.iter().take(64) {
+            if let Some(kind) = self.headers.kind(*vtable) {
+                runtimes.learn(&kind);
+            }
+        }
+        let mut own = None;
+        for root in roots {
+            match root {
+                Root::Handle { address } => runtimes.add_handle(*address, &mut self.notes),
+                // A handle: which scheduler, and the `Arc` of it.
+                Root::Own { address } => own = self.process.memory.word(address.wrapping_add(8)),
+                Root::Future { .. } => {}
+            }
+        }
+        let contexts = contexts::thread_contexts(self.process, &mut self.notes);
+        for handle in contexts.iter().filter_map(|context| context.handle) {
+            runtimes.add_handle(handle, &mut self.notes);
+        }
+        let scanned = scan::headers(self.process, self.headers, &vtables, self.options.scan, &mut self.notes);
+        let mut unlisted = Vec::new();
+        for header in scanned {
+            let Some(kind) = self.headers.kind_of(header) else { continue };
+            if let Scheduler::Shared(_, flavor) = kind.scheduler
+                && self.is_sound(header, &kind)
+                && let Some(place) = header.checked_add(kind.scheduler_at)
+            {
+                runtimes.learn(&kind);
+                runtimes.add(flavor, place, &mut self.notes);
+            }
+            unlisted.push((header, kind));
+        }
+        let mut listed: Vec<(u64, u64)> = runtimes.listed.iter().map(|(h, s)| (*h, *s)).collect();
+        listed.sort_unstable();
+        for (header, shared) in listed {
+            if Some(shared) != own
+                && let Some(kind) = self.headers.kind_of(header)
+            {
+                self.task(header, &kind, runtimes.found.get(&shared).map(|r| (r.flavor, r.number)));
+            }
+        }
+        for (header, kind) in unlisted {
+            if !runtimes.listed.contains_key(&header) && self.belongs(header, &kind) {
+                let shared = self.process.memory.word(header.wrapping_add(kind.scheduler_at));
+                if shared.is_some() && shared == own {
+                    continue;
+                }
+                let runtime = shared.and_then(|shared| runtimes.found.get(&shared));
+                self.task(header, &kind, runtime.map(|r| (r.flavor, r.number)));
+            }
+        }
+        contexts
+    }
+
+    /// Whether what a scan found is a task at all.
+    fn is_sound(&self, header: u64, kind: &Kind) -> bool {
+        self.headers.stage(header, kind).is_some() && self.headers.id(header).is_some()
+    }
+
+    /// Whether a task that is on no list is none of the remains that freed memory is full of.
+    fn belongs(&self, header: u64, kind: &Kind) -> bool {
+        let Some(state) = self.headers.state(header) else { return false };
+        let complete = state.meaning() == TaskState::Complete;
+        self.is_sound(header, kind)
+            && match kind.scheduler {
+                Scheduler::Blocking => !complete,
+                Scheduler::Shared(..) => {
+                    complete && self.headers.owner(header).is_some_and(|owner| owner != 0)
+                }
+                Scheduler::Other => false,
+            }
+    }
+
+    fn task(&mut self, header: u64, kind: &Kind, runtime: Option<(Flavor, u64)>) {
+        let (Some(id), Some(state)) = (self.headers.id(header), self.headers.state(header)) else { return };
+        if !self.ids.insert(id) {
+            return;
+        }
+        let future = self.headers.stage(header, kind) == Some(Stage::Future);
+        let at = header.checked_add(kind.future_at).filter(|_| future);
+        let (stack, waits_on) = if kind.scheduler == Scheduler::Blocking {
+            let plan = self.plans.plan(kind.future);
+            let Some(frame) = plan.and_then(|plan| self.stacks.blocking(&plan)) else { return };
+            if NOT_THE_PROGRAMS.iter().any(|path| frame.function.starts_with(path)) {
+                return;
+            }
+            // A closure waits for nothing that we can see.
+            (vec![frame], Vec::new())
+        } else {
+            at.map(|at| self.future(kind.future, at)).unwrap_or_default()
+        };
+        self.tasks.push(Task {
+            id,
+            kind: match kind.scheduler {
+                Scheduler::Blocking => TaskKind::Blocking,
+                Scheduler::Shared(_, Flavor::LocalSet) => TaskKind::Local,
+                _ => TaskKind::Task,
+            },
+            runtime: runtime.map(|(flavor, number)| runtime_name(flavor, number)),
+            state: Some(state.meaning()),
+            spawned_at: self.headers.spawned_at(header, kind),
+            stack,
+            waits_on,
+            trace: None,
+        });
+    }
+
+    /// The futures that were registered as roots of their own.
+    fn futures(&mut self, roots: &[Root]) {
+        for root in roots {
+            let Root::Future { address, poll } = root else { continue };
+            let Some(of) = self.process.polled(*poll) else {
+                self.notes.add("the type of a main future is not known".to_owned());
+                continue;
+            };
+            let (stack, waits_on) = self.future(of, *address);
+            self.tasks.push(Task {
+                id: 0,
+                kind: TaskKind::Main,
+                runtime: None,
+                state: None,
+                spawned_at: None,
+                stack,
+                waits_on,
+                trace: None,
+            });
+        }
+    }
+
+    /// The stack of the future of type `of` at `address`.
+    fn future(&mut self, of: TypeId, address: u64) -> (Vec<super::Frame>, Vec<WaitsOn>) {
+        let Some(plan) = self.plans.plan(of) else { return Default::default() };
+        let mut walked: Walked = walk(self.plans, &plan, address);
+        if let Some(cut) = walked.cut {
+            self.notes.add(format!("a stack is not shown to its end: {cut}"));
+        }
+        for (index, header) in std::mem::take(&mut walked.joins) {
+            if let Some(waits) = walked.waits.get_mut(index) {
+                waits.task = self.headers.id(header);
+            }
+        }
+        if let Some(now) = self.options.now {
+            for waits in &mut walked.waits {
+                waits.in_ms =
+                    waits.deadline.map(|deadline| (deadline as i64).wrapping_sub(now as i64) / 1_000_000);
+            }
+        }
+        if walked.nodes.is_empty() {
+            let stack = vec![self.stacks.opaque(&plan)];
+            return (stack, if walked.waits.is_empty() { vec![WaitsOn::default()] } else { walked.waits });
+        }
+        (self.stacks.stack(&walked), walked.waits)
+    }
+}
+
+fn runtime_name(flavor: Flavor, number: u64) -> String {
+    let flavor = match flavor {
+        Flavor::MultiThread => "multi_thread",
+        Flavor::CurrentThread => "current_thread",
+        Flavor::LocalSet => "LocalSet",
+    };
+    format!("{flavor} {number}")
+}

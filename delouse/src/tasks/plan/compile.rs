@@ -1,0 +1,191 @@
+//! From a type to its plan.
+
+use std::cell::{OnceCell, RefCell};
+use std::rc::Rc;
+
+use super::wrappers::{is_opaque, is_shown};
+use super::{Body, Case, Coroutine, Plan, Plans, State, Step, Suspended, Via};
+use crate::debuginfo::types::{Member, Shape, Source, Type, TypeId, Variant, Variants, names};
+use crate::tasks::leaves;
+use crate::tasks::route::Route;
+
+impl Plans<'_, '_, '_> {
+    pub(super) fn compile(&self, id: TypeId) -> Plan {
+        let mut plan = Plan { id: self.next_id(), of: id, frame: None, body: Body::Nothing };
+        let Some(ty) = self.process.ty(id) else { return plan };
+        let path = ty.path();
+        if let Some(leaf) = leaves::leaf(self.process, id, path) {
+            plan.frame = Some(names::ty(&ty.name).into());
+            plan.body = Body::Leaf(leaf);
+            return plan;
+        }
+        if is_opaque(path) {
+            return plan;
+        }
+        plan.body = match &ty.shape {
+            Shape::Variants(variants) if variants.coroutine => {
+                self.coroutine(id, &ty, variants, &mut plan.frame)
+            }
+            _ => self.combinator(id, &ty),
+        };
+        if plan.frame.is_none() && !plan.is_nothing() && is_shown(path) {
+            plan.frame = Some(names::ty(&ty.name).into());
+        }
+        plan
+    }
+
+    /// Anything that is no coroutine and no leaf: whatever in it may be a future.
+    fn combinator(&self, id: TypeId, ty: &Type) -> Body {
+        if let Some(container) = self.container(id, ty) {
+            return Body::Steps([Step { offset: 0, via: Via::Container(container) }].into());
+        }
+        match &ty.shape {
+            Shape::Struct if is_wide(ty) => match is_owned(&ty.name) && is_dyn_future(&ty.name) {
+                true => Body::Steps([Step { offset: 0, via: Via::Dyn }].into()),
+                false => Body::Nothing,
+            },
+            Shape::Struct => steps_or_nothing(self.steps(&ty.members)),
+            Shape::Variants(variants) => self.variants(variants),
+            Shape::Pointer(Some(target)) if is_owned(&ty.name) && self.leads_on(*target) => {
+                Body::Steps([Step { offset: 0, via: Via::Pointer(*target) }].into())
+            }
+            _ => Body::Nothing,
+        }
+    }
+
+    fn variants(&self, variants: &Variants) -> Body {
+        let case = |variant: &Variant| Case { value: variant.value, steps: self.inside(&variant.member) };
+        let cases: Box<[Case]> = variants.list.iter().map(case).collect();
+        if cases.iter().all(|case| case.steps.is_empty()) {
+            return Body::Nothing;
+        }
+        Body::Variants { at: variants.discriminant, cases }
+    }
+
+    fn steps(&self, members: &[Member]) -> Box<[Step]> {
+        let step = |member: &Member| {
+            let plan = self.plan(member.of).filter(|plan| !plan.is_nothing())?;
+            Some(Step { offset: member.offset, via: Via::Inline(plan) })
+        };
+        members.iter().filter_map(step).collect()
+    }
+
+    /// The steps into a member's own members: into the struct that a variant's fields are in.
+    fn inside(&self, member: &Member) -> Box<[Step]> {
+        let mut steps = self.process.ty(member.of).map(|ty| self.steps(&ty.members)).unwrap_or_default();
+        for step in &mut steps {
+            step.offset = step.offset.saturating_add(member.offset);
+        }
+        steps
+    }
+
+    /// Whether a pointer's target may contain a future. A type that is being compiled right now contains
+    /// itself through this pointer, as a boxed recursion does.
+    fn leads_on(&self, target: TypeId) -> bool {
+        self.plan(target).is_none_or(|plan| !plan.is_nothing())
+    }
+
+    fn coroutine(&self, id: TypeId, ty: &Type, variants: &Variants, frame: &mut Option<Rc<str>>) -> Body {
+        let Some(at) = variants.discriminant else { return Body::Nothing };
+        let path = ty.path();
+        // Only a method needs its function for its name.
+        let linkage_name = path.contains("{impl#").then(|| self.process.types.body(id, path)).flatten();
+        let linkage_name = linkage_name.as_ref().and_then(|body| body.linkage_name.as_deref());
+        *frame = Some(names::coroutine(path, linkage_name).into());
+        let state = |variant: &Variant| {
+            Some(State {
+                value: variant.value?,
+                offset: variant.member.offset,
+                variables: variant.member.of,
+                written: variant.source.clone(),
+                suspended: self
+                    .process
+                    .ty(variant.member.of)
+                    .is_some_and(|ty| names::last_segment(&ty.name).starts_with("Suspend")),
+                details: OnceCell::new(),
+                owners: RefCell::default(),
+            })
+        };
+        let states = variants.list.iter().filter_map(state).collect();
+        Body::Coroutine(Coroutine { at, path: path.into(), states })
+    }
+
+    /// What a state waits for, compiled at the first task in that state.
+    pub(in crate::tasks) fn suspended<'s>(
+        &self,
+        id: TypeId,
+        coroutine: &'s Coroutine,
+        state: &'s State,
+    ) -> &'s Suspended {
+        state.details.get_or_init(|| {
+            let variables = self.process.ty(state.variables);
+            let awaitee =
+                variables.as_ref().filter(|_| state.suspended).and_then(|ty| ty.member("__awaitee"));
+            let Some(awaitee) = awaitee else {
+                return Suspended { source: state.written.clone(), steps: Box::new([]), awaitee: None };
+            };
+            let name = self.process.ty(awaitee.of).map(|ty| ty.name.clone()).unwrap_or_default();
+            let mut steps = self.steps(std::slice::from_ref(awaitee));
+            for step in &mut steps {
+                step.offset = step.offset.saturating_add(state.offset);
+            }
+            let source = self.call_site(id, coroutine, state, &name).or_else(|| state.written.clone());
+            Suspended { source, steps, awaitee: Some(names::ty(&name).into()) }
+        })
+    }
+
+    /// The line where the user called the macro that has the `.await` in it.
+    fn call_site(&self, id: TypeId, coroutine: &Coroutine, state: &State, awaitee: &str) -> Option<Source> {
+        let head = coroutine.states.iter().find(|state| state.value == 0)?.written.as_ref()?;
+        if state.written.as_ref()?.file == head.file {
+            return None;
+        }
+        let body = self.process.types.body(id, &coroutine.path)?;
+        let mut sites = body.awaits.iter().filter(|(_, source)| source.file == head.file);
+        let exact = sites.clone().find(|(name, _)| name == awaitee);
+        exact
+            .or_else(|| {
+                let without = names::without_parameters(awaitee);
+                sites.find(|(name, _)| names::without_parameters(name) == without)
+            })
+            .map(|(_, source)| source.clone())
+    }
+
+    /// The way from a coroutine's state to something of the type at `path`, which one of its variables is,
+    /// has or points to.
+    pub(in crate::tasks) fn owner(&self, state: &State, path: &'static str) -> Option<Route> {
+        if let Some((_, known)) = state.owners.borrow().iter().find(|(known, _)| *known == path) {
+            return known.clone();
+        }
+        let find = || {
+            let ty = self.process.ty(state.variables)?;
+            ["", "* ", "* * "].iter().find_map(|deref| {
+                ty.members.iter().find_map(|member| {
+                    let route = Route::compile(self.process, member.of, &format!("{deref}~{path}"))?;
+                    Some(route.behind(state.offset.checked_add(member.offset)?))
+                })
+            })
+        };
+        let found = find();
+        state.owners.borrow_mut().push((path, found.clone()));
+        found
+    }
+}
+
+fn steps_or_nothing(steps: Box<[Step]>) -> Body {
+    if steps.is_empty() { Body::Nothing } else { Body::Steps(steps) }
+}
+
+/// A pointer that may be followed: nobody else polls what it leads to.
+fn is_owned(name: &str) -> bool {
+    name.starts_with("alloc::boxed::Box<") || name.starts_with("&mut ")
+}
+
+/// A pointer with a vtable or a length.
+fn is_wide(ty: &Type) -> bool {
+    ty.members.len() == 2 && (ty.member("vtable").is_some() || ty.member("length").is_some())
+}
+
+fn is_dyn_future(name: &str) -> bool {
+    name.contains("dyn ") && (name.contains("Future") || name.contains("Stream"))
+}

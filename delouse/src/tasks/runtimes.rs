@@ -1,0 +1,176 @@
+//! The schedulers of a process, and the tasks on their lists.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::facts::{self, Notes};
+use super::header::{Flavor, Headers, Kind, Scheduler};
+use super::process::Process;
+use super::route::Route;
+use crate::debuginfo::types::{Shape, TypeId};
+
+/// More shards and more tasks than any runtime has.
+const MAX_SHARDS: u64 = 1 << 16;
+const MAX_TASKS: usize = 1 << 24;
+
+/// One scheduler that owns tasks: a runtime, or a `LocalSet`.
+#[derive(Debug, Clone)]
+pub(super) struct Runtime {
+    pub(super) flavor: Flavor,
+    /// tokio's number of the list of its tasks: counted up from 1 in a process.
+    pub(super) number: u64,
+}
+
+/// Everything that is known of the schedulers of one flavor.
+struct Lists {
+    shards: Option<Route>,
+    head_in_shard: u64,
+    shard_size: u64,
+    head: Option<Route>,
+    count: Option<Route>,
+    number: Option<Route>,
+}
+
+/// Finds schedulers and walks their lists.
+pub(super) struct Runtimes<'h, 'a, 'p, 'i> {
+    process: &'a Process<'p, 'i>,
+    headers: &'h Headers<'a, 'p, 'i>,
+    shapes: BTreeMap<Flavor, Option<Lists>>,
+    types: BTreeMap<Flavor, TypeId>,
+    /// By the address that the `Arc` points to.
+    pub(super) found: BTreeMap<u64, Runtime>,
+    /// Headers that are on a list, with the scheduler's address.
+    pub(super) listed: HashMap<u64, u64>,
+}
+
+impl<'h, 'a, 'p, 'i> Runtimes<'h, 'a, 'p, 'i> {
+    pub(super) fn new(process: &'a Process<'p, 'i>, headers: &'h Headers<'a, 'p, 'i>) -> Self {
+        Self {
+            process,
+            headers,
+            shapes: BTreeMap::new(),
+            types: BTreeMap::new(),
+            found: BTreeMap::new(),
+            listed: HashMap::new(),
+        }
+    }
+
+    /// Learns the types of schedulers from tasks of that kind.
+    pub(super) fn learn(&mut self, kind: &Kind) {
+        if let Scheduler::Shared(of, flavor) = kind.scheduler {
+            self.types.entry(flavor).or_insert(of);
+        }
+    }
+
+    /// Adds the runtime of the `Handle` at `address`: `{ 0 CurrentThread | 1 MultiThread, Arc }`.
+    pub(super) fn add_handle(&mut self, address: u64, notes: &mut Notes) {
+        let flavor = match self.process.memory.word(address) {
+            Some(0) => Flavor::CurrentThread,
+            Some(1) => Flavor::MultiThread,
+            _ => return,
+        };
+        if let Some(place) = address.checked_add(8) {
+            self.add(flavor, place, notes);
+        }
+    }
+
+    /// Adds the scheduler whose `Arc` lies at `place`, with all tasks on its list.
+    pub(super) fn add(&mut self, flavor: Flavor, place: u64, notes: &mut Notes) {
+        let Some(shared) = self.process.memory.word(place).filter(|shared| *shared != 0) else { return };
+        if self.found.contains_key(&shared) || !self.is_alive(shared) {
+            return;
+        }
+        let Some(of) = self.types.get(&flavor).copied() else { return };
+        let process = self.process;
+        let Some(shape) = self.shapes.entry(flavor).or_insert_with(|| Lists::learn(process, of)) else {
+            notes.missing(&facts::OWNED);
+            return;
+        };
+        let number = |route: &Option<Route>| process.memory.word(route.as_ref()?.follow(process, place)?);
+        let listed = shape.tasks(process, self.headers, place, notes);
+        if let Some(count) = number(&shape.count)
+            && count != listed.len() as u64
+        {
+            notes.add(format!("a list of {count} tasks had {} when it was read", listed.len()));
+        }
+        let number = number(&shape.number).unwrap_or(0);
+        self.found.insert(shared, Runtime { flavor, number });
+        self.listed.extend(listed.into_iter().map(|header| (header, shared)));
+    }
+
+    /// Whether the counters of an `Arc` look like those of one that is in use.
+    fn is_alive(&self, shared: u64) -> bool {
+        let count = |offset: u64| self.process.memory.word(shared.checked_add(offset)?);
+        let plausible = |count: u64| (1..1 << 32).contains(&count);
+        shared.is_multiple_of(8) && count(0).is_some_and(plausible) && count(8).is_some_and(plausible)
+    }
+}
+
+impl Lists {
+    fn learn(process: &Process<'_, '_>, of: TypeId) -> Option<Self> {
+        let route = |way: &str| Route::compile(process, of, way);
+        let mut shape = Self {
+            shards: None,
+            head_in_shard: 0,
+            shard_size: 0,
+            head: None,
+            count: route("* owned count"),
+            number: route("* owned id"),
+        };
+        if let Some(shards) = route("* owned lists") {
+            let ty = process.ty(shards.end)?;
+            let Shape::Pointer(Some(shard)) = process.ty(ty.member("data_ptr")?.of)?.shape else {
+                return None;
+            };
+            shape.head_in_shard = Route::compile(process, shard, "head")?.offset()?;
+            shape.shard_size = process.ty(shard)?.size;
+            shape.shards = Some(shards);
+        } else {
+            // `LocalOwnedTasks` has one list.
+            shape.head = Some(route("* owned head")?);
+        }
+        Some(shape)
+    }
+
+    /// The headers on the lists of the scheduler whose `Arc` lies at `place`.
+    fn tasks(
+        &self,
+        process: &Process<'_, '_>,
+        headers: &Headers<'_, '_, '_>,
+        place: u64,
+        notes: &mut Notes,
+    ) -> Vec<u64> {
+        let mut heads = Vec::new();
+        if let Some(shards) = self.shards.as_ref().and_then(|shards| shards.follow(process, place)) {
+            // A boxed slice: pointer, length.
+            let first = process.memory.word(shards);
+            let count = shards.checked_add(8).and_then(|at| process.memory.word(at)).unwrap_or(0);
+            for index in 0..count.min(MAX_SHARDS) {
+                let shard = first.and_then(|first| first.checked_add(index.checked_mul(self.shard_size)?));
+                heads.extend(shard.and_then(|shard| shard.checked_add(self.head_in_shard)));
+            }
+        }
+        heads.extend(self.head.as_ref().and_then(|head| head.follow(process, place)));
+        let mut found = Vec::new();
+        let mut seen = HashSet::new();
+        for head in heads {
+            let mut header = process.memory.word(head).unwrap_or(0);
+            let mut before = 0;
+            while header != 0 && found.len() < MAX_TASKS {
+                let Some((prev, next)) =
+                    headers.kind_of(header).and_then(|kind| headers.links(header, &kind))
+                else {
+                    notes.add("a list of tasks could not be read to its end".to_owned());
+                    break;
+                };
+                if prev != before || !seen.insert(header) {
+                    notes.add("a list of tasks was being changed while it was read".to_owned());
+                    break;
+                }
+                found.push(header);
+                before = header;
+                header = next;
+            }
+        }
+        found
+    }
+}

@@ -1,0 +1,110 @@
+//! Tasks found by looking at all of memory: the only way to those of a `LocalSet`, to `spawn_blocking`
+//! bodies, and to completed tasks that a `JoinHandle` keeps.
+
+use std::collections::HashSet;
+
+use super::facts::Notes;
+use super::header::Headers;
+use super::process::Process;
+use crate::debuginfo::types::Types;
+use crate::snapshot::Mapping;
+
+const BLOCK: usize = 1 << 20;
+/// `.data.rel.ro` is at most some megabytes.
+const MAX_CONSTANTS: u64 = 256 << 20;
+
+/// The addresses in the file of all `tokio::runtime::task::raw::poll::<T, S>`: word 0 of task vtables.
+pub(super) fn polls(types: &Types<'_>) -> Vec<u64> {
+    const NAME: &[u8] = b"7runtime4task3raw4poll";
+    let is_poll = |name: &[u8]| name.windows(NAME.len()).any(|window| window == NAME);
+    let mut polls: Vec<u64> =
+        types.symbols().iter().filter(|symbol| is_poll(symbol.name)).map(|symbol| symbol.address).collect();
+    polls.sort_unstable();
+    polls.dedup();
+    polls
+}
+
+/// The task vtables among the program's constants: addresses in the process.
+pub(super) fn vtables(process: &Process<'_, '_>, polls: &[u64]) -> HashSet<u64> {
+    let mut found = HashSet::new();
+    for name in [".data.rel.ro", ".rodata"] {
+        let Some(range) = process.types.image().section_range(name) else { continue };
+        let start = range.start.wrapping_add(process.bias).next_multiple_of(8);
+        let length = (range.end - range.start).min(MAX_CONSTANTS);
+        let polls = |word: u64| polls.binary_search(&word.wrapping_sub(process.bias)).is_ok();
+        each_word(process, start, start.saturating_add(length), |address, word| {
+            // The offsets of a task's parts stand in words 7 to 9.
+            let offset = |n: u64| process.memory.word(address.checked_add(n * 8)?);
+            if polls(word) && (7..=9).all(|n| offset(n).is_some_and(|offset| offset < 1 << 30)) {
+                found.insert(address);
+            }
+        });
+    }
+    found
+}
+
+/// Everything in writable memory that looks like the header of a task with one of those vtables, up to
+/// `budget` bytes of memory.
+pub(super) fn headers(
+    process: &Process<'_, '_>,
+    headers: &Headers<'_, '_, '_>,
+    vtables: &HashSet<u64>,
+    budget: u64,
+    notes: &mut Notes,
+) -> Vec<u64> {
+    let (Some(lowest), Some(highest)) = (vtables.iter().min().copied(), vtables.iter().max().copied()) else {
+        return Vec::new();
+    };
+    let snapshot = process.memory.snapshot();
+    let mut left = budget;
+    let mut found = Vec::new();
+    for mapping in snapshot.mappings().iter().filter(|mapping| may_hold_tasks(mapping)) {
+        let stack = snapshot
+            .threads()
+            .iter()
+            .any(|thread| thread.registers.is_ok_and(|registers| mapping.range.contains(&registers.sp)));
+        if stack {
+            continue;
+        }
+        let end = mapping.range.end.min(mapping.range.start.saturating_add(left));
+        if end < mapping.range.end {
+            notes.add("memory was too large to be scanned: tasks of LocalSets and of the blocking pool may be missing".to_owned());
+        }
+        left -= end - mapping.range.start;
+        each_word(process, mapping.range.start, end, |address, word| {
+            if word >= lowest && word <= highest && vtables.contains(&word) {
+                let header = address.checked_sub(headers.layout.vtable);
+                found.extend(header.filter(|header| {
+                    header.is_multiple_of(8)
+                        && headers.state(*header).is_some_and(|state| state.is_plausible())
+                }));
+            }
+        });
+    }
+    found
+}
+
+fn may_hold_tasks(mapping: &Mapping) -> bool {
+    let named = mapping.path.as_ref().map(|path| path.to_string_lossy());
+    let kernels = |path: &str| path.starts_with("[stack") || path.starts_with("[v");
+    mapping.read && mapping.write && !mapping.shared && !named.is_some_and(|path| kernels(&path))
+}
+
+/// Calls `visit` with every aligned word that is not zero, skipping what cannot be read.
+fn each_word(process: &Process<'_, '_>, start: u64, end: u64, mut visit: impl FnMut(u64, u64)) {
+    let mut block = vec![0; BLOCK];
+    let mut at = start;
+    while at < end {
+        let length = usize::try_from(end - at).map_or(BLOCK, |left| left.min(BLOCK));
+        let Some(buffer) = block.get_mut(..length) else { return };
+        let read = process.memory.snapshot().read(at, buffer);
+        let (words, _) = buffer[..read].as_chunks::<8>();
+        for (address, word) in (at..).step_by(8).zip(words) {
+            if *word != [0; 8] {
+                visit(address, u64::from_le_bytes(*word));
+            }
+        }
+        // Behind a gap, go on at the next page.
+        at = if read == length { at + length as u64 } else { (at + read as u64 + 1).next_multiple_of(4096) };
+    }
+}

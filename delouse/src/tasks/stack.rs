@@ -1,0 +1,132 @@
+//! From what a walk found to the frames that people read.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use super::plan::{Body, Plan, Plans};
+use super::walk::{Node, Part, Walked};
+use super::{Frame, Origin};
+use crate::debuginfo::types::names;
+
+type Shape = Vec<(u16, u32, Part)>;
+
+/// Makes stacks, each distinct one once.
+pub(super) struct Stacks<'s, 'a, 'p, 'i> {
+    plans: &'s Plans<'a, 'p, 'i>,
+    known: RefCell<HashMap<Shape, Rc<Vec<Frame>>>>,
+}
+
+impl<'s, 'a, 'p, 'i> Stacks<'s, 'a, 'p, 'i> {
+    pub(super) fn new(plans: &'s Plans<'a, 'p, 'i>) -> Self {
+        Self { plans, known: RefCell::default() }
+    }
+
+    /// The frames of a future.
+    pub(super) fn stack(&self, walked: &Walked) -> Vec<Frame> {
+        let shape: Shape = walked.nodes.iter().map(|node| (node.depth, node.plan.id, node.part)).collect();
+        if let Some(known) = self.known.borrow().get(&shape) {
+            return known.as_ref().clone();
+        }
+        let mut nodes = walked.nodes.iter().peekable();
+        let stack = Rc::new(self.siblings(&mut nodes, 0));
+        self.known.borrow_mut().insert(shape, stack.clone());
+        stack.as_ref().clone()
+    }
+
+    /// The closure that runs on the blocking pool: `F` of `BlockingTask<F>`. `None` for the workers of a
+    /// runtime, which run there too.
+    pub(super) fn blocking(&self, plan: &Plan) -> Option<Frame> {
+        let process = self.plans.process;
+        let closure = process.ty(process.ty(plan.of)?.parameter("T")?)?;
+        if closure.name.starts_with("tokio::runtime::scheduler::multi_thread::worker::launch::") {
+            return None;
+        }
+        let function = names::ty(&closure.name);
+        let origin = self.origin_of_crate(&function);
+        Some(Frame { function, file: None, line: None, origin, children: Vec::new() })
+    }
+
+    /// The one frame of a future in which nothing was recognised.
+    pub(super) fn opaque(&self, plan: &Plan) -> Frame {
+        let name = self.plans.process.ty(plan.of).map(|ty| names::ty(&ty.name));
+        let function = name.unwrap_or_else(|| "?".to_owned());
+        let origin = self.origin_of_crate(&function);
+        Frame { function, file: None, line: None, origin, children: Vec::new() }
+    }
+
+    /// All frames at `depth` that follow, each with those below it. The depth is bounded by the walk's.
+    fn siblings<'n>(
+        &self,
+        nodes: &mut std::iter::Peekable<impl Iterator<Item = &'n Node>>,
+        depth: u16,
+    ) -> Vec<Frame> {
+        let mut frames = Vec::new();
+        while let Some(node) = nodes.next_if(|node| node.depth >= depth) {
+            let mut frame = self.frame(node);
+            if nodes.peek().is_some_and(|next| next.depth > node.depth) {
+                frame.children = self.siblings(nodes, node.depth + 1);
+                drop_echo(&mut frame);
+            }
+            frames.push(frame);
+        }
+        frames
+    }
+
+    fn frame(&self, node: &Node) -> Frame {
+        let plan = &node.plan;
+        let name = plan.frame.as_deref().unwrap_or("?");
+        let of_type = |name: &str| Frame {
+            function: name.to_owned(),
+            file: None,
+            line: None,
+            origin: self.origin_of_crate(name),
+            children: Vec::new(),
+        };
+        let Body::Coroutine(coroutine) = &plan.body else { return of_type(name) };
+        match node.part {
+            Part::Type => of_type(name),
+            Part::State(index) | Part::Awaitee(index) => {
+                let Some(state) = coroutine.states.get(index) else { return of_type(name) };
+                let details = self.plans.suspended(plan.of, coroutine, state);
+                if matches!(node.part, Part::Awaitee(_)) {
+                    return of_type(details.awaitee.as_deref().unwrap_or("?"));
+                }
+                let source = details.source.as_ref();
+                Frame {
+                    function: name.to_owned(),
+                    file: source.map(|source| source.file.to_string()),
+                    line: source.map(|source| source.line),
+                    origin: source
+                        .map_or_else(|| self.origin_of_crate(name), |source| Origin::of_file(&source.file)),
+                    children: Vec::new(),
+                }
+            }
+        }
+    }
+
+    fn origin_of_crate(&self, name: &str) -> Origin {
+        match name.split("::").next().unwrap_or_default() {
+            "core" | "alloc" | "std" => Origin::Std,
+            name if self.plans.process.types.is_dependency(name) => Origin::Dependency,
+            _ => Origin::User,
+        }
+    }
+}
+
+/// A public type around a private one of the same name, as `future::Map` is around `future::map::Map`,
+/// is shown once.
+fn drop_echo(frame: &mut Frame) {
+    let name = |frame: &Frame| {
+        let path = names::without_parameters(&frame.function);
+        (path.split("::").next().map(str::to_owned), names::last_segment(path).to_owned())
+    };
+    let own = name(frame);
+    if frame.line.is_none()
+        && let [only] = frame.children.as_mut_slice()
+        && only.line.is_none()
+        && name(only) == own
+    {
+        frame.children = std::mem::take(&mut only.children);
+    }
+}

@@ -1,0 +1,21 @@
+//! One task for every kind of waiting, each of which says at which line of its own source it waits, and
+//! for what. Prints that as JSON when all have got there, then stays until its stdin closes.
+
+mod keeper;
+mod locals;
+mod shapes;
+mod tokio_kinds;
+
+use keeper::Keeper;
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() {
+    let keeper = Keeper::default();
+    tokio_kinds::spawn(&keeper);
+    shapes::spawn(&keeper);
+    locals::spawn(&keeper);
+    keeper.settled().await;
+    println!("{}", keeper.report());
+    keeper.closing_time().await;
+    std::process::exit(0);
+}

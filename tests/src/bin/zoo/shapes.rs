@@ -1,0 +1,313 @@
+//! Shapes of futures: combinators, macros, boxes, generics, futures written by hand.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::future::{BoxFuture, FutureExt, TryFutureExt};
+use futures::stream::{FuturesOrdered, FuturesUnordered, StreamExt};
+use tokio::sync::{Mutex, Notify, mpsc, oneshot};
+
+use crate::keeper::Keeper;
+
+/// One task of every shape.
+pub(crate) fn spawn(keeper: &Keeper) {
+    keeper.spawn(select);
+    keeper.spawn(select_biased_by_hand);
+    keeper.spawn(join);
+    keeper.spawn(try_join);
+    keeper.spawn(join_all);
+    keeper.spawn(join_all_many);
+    keeper.spawn(futures_unordered);
+    keeper.spawn(futures_ordered);
+    keeper.spawn(futures_select);
+    keeper.spawn(futures_join);
+    keeper.spawn(map_then);
+    keeper.spawn(shared);
+    keeper.spawn(boxed);
+    keeper.spawn(recursive);
+    keeper.spawn(generic::<u64>);
+    keeper.spawn(methods);
+    keeper.spawn(by_trait);
+    keeper.spawn(closure);
+    keeper.spawn(async_closure);
+    keeper.spawn(|zoo| async move {
+        zoo.waits("block", "notify");
+        Notify::new().notified().await;
+    });
+    keeper.spawn(hand_written);
+    keeper.spawn(pinned_sleep);
+    keeper.spawn(large);
+    keeper.spawn(stream_next);
+    keeper.spawn(stream_collect);
+    keeper.spawn(buffer_unordered);
+    keeper.spawn(futures_channel);
+    keeper.spawn(futures_oneshot);
+    keeper.spawn(async_channel_recv);
+    keeper.spawn(flume_recv);
+    keeper.spawn(poll_fn);
+    keeper.spawn(pending);
+    keeper.spawn(wrapped_in_timeout);
+}
+
+async fn leaf() {
+    Notify::new().notified().await;
+}
+
+async fn number() -> u32 {
+    Notify::new().notified().await;
+    1
+}
+
+async fn select(zoo: Keeper) {
+    let (_tx, mut rx) = mpsc::channel::<u8>(1);
+    zoo.waits("select", "channel_recv");
+    tokio::select! {
+        _ = rx.recv() => {}
+        _ = leaf() => {}
+        _ = tokio::time::sleep(Duration::from_secs(86_400)) => {}
+    }
+}
+
+async fn select_biased_by_hand(zoo: Keeper) {
+    let mutex = Arc::new(Mutex::new(()));
+    let _held = mutex.clone().lock_owned().await;
+    let mut first = std::pin::pin!(leaf());
+    zoo.waits("select_biased_by_hand", "mutex");
+    tokio::select! {
+        biased;
+        _ = &mut first => {}
+        _ = mutex.lock() => {}
+    }
+}
+
+async fn join(zoo: Keeper) {
+    zoo.waits("join", "notify");
+    tokio::join!(leaf(), number());
+}
+
+async fn try_join(zoo: Keeper) {
+    zoo.waits("try_join", "notify");
+    let _ = tokio::try_join!(leaf().map(Ok::<(), ()>), number().map(Ok));
+}
+
+async fn join_all(zoo: Keeper) {
+    zoo.waits("join_all", "notify");
+    futures::future::join_all([leaf(), leaf(), leaf()]).await;
+}
+
+async fn join_all_many(zoo: Keeper) {
+    zoo.waits("join_all_many", "notify");
+    futures::future::join_all((0..40).map(|_| leaf())).await;
+}
+
+async fn futures_unordered(zoo: Keeper) {
+    let mut all: FuturesUnordered<_> = (0..3).map(|_| leaf()).collect();
+    zoo.waits("futures_unordered", "notify");
+    all.next().await;
+}
+
+async fn futures_ordered(zoo: Keeper) {
+    let mut all: FuturesOrdered<_> = (0..3).map(|_| number()).collect();
+    zoo.waits("futures_ordered", "notify");
+    all.next().await;
+}
+
+async fn futures_select(zoo: Keeper) {
+    let mut one = Box::pin(leaf().fuse());
+    let mut two = Box::pin(number().fuse());
+    zoo.waits("futures_select", "notify");
+    futures::select! {
+        _ = one => {}
+        _ = two => {}
+    }
+}
+
+async fn futures_join(zoo: Keeper) {
+    zoo.waits("futures_join", "notify");
+    futures::join!(leaf(), number());
+}
+
+async fn map_then(zoo: Keeper) {
+    zoo.waits("map_then", "notify");
+    number().map(|n| n + 1).then(|n| async move { n }).map(Ok::<u32, ()>).map_err(|()| "no").await.ok();
+}
+
+async fn shared(zoo: Keeper) {
+    let shared = number().boxed().shared();
+    zoo.waits("shared", "notify");
+    shared.clone().await;
+}
+
+async fn boxed(zoo: Keeper) {
+    let boxed: Pin<Box<dyn Future<Output = u32> + Send>> = Box::pin(number());
+    zoo.waits("boxed", "notify");
+    boxed.await;
+}
+
+async fn recursive(zoo: Keeper) {
+    fn deeper(zoo: Keeper, depth: u32) -> BoxFuture<'static, ()> {
+        async move {
+            if depth > 0 {
+                deeper(zoo, depth - 1).await;
+            } else {
+                zoo.waits("recursive", "notify");
+                Notify::new().notified().await;
+            }
+        }
+        .boxed()
+    }
+    deeper(zoo, 12).await;
+}
+
+async fn generic<T: Default + Send + 'static>(zoo: Keeper) {
+    let value = T::default();
+    zoo.waits("generic", "oneshot");
+    let _ = oneshot::channel::<T>().1.map(|_| drop(value)).await;
+}
+
+struct Server {
+    requests: Mutex<mpsc::Receiver<u8>>,
+}
+
+impl Server {
+    async fn handle(&self, zoo: &Keeper) {
+        let mut requests = self.requests.lock().await;
+        zoo.waits("methods", "channel_recv");
+        requests.recv().await;
+    }
+}
+
+async fn methods(zoo: Keeper) {
+    let (_tx, rx) = mpsc::channel(1);
+    Server { requests: Mutex::new(rx) }.handle(&zoo).await;
+}
+
+#[async_trait::async_trait]
+trait Handler {
+    async fn call(&self, zoo: Keeper);
+}
+
+#[async_trait::async_trait]
+impl Handler for Server {
+    async fn call(&self, zoo: Keeper) {
+        zoo.waits("by_trait", "notify");
+        leaf().await;
+    }
+}
+
+async fn by_trait(zoo: Keeper) {
+    let (_tx, rx) = mpsc::channel(1);
+    let handler: Arc<dyn Handler + Send + Sync> = Arc::new(Server { requests: Mutex::new(rx) });
+    handler.call(zoo).await;
+}
+
+async fn closure(zoo: Keeper) {
+    let run = |zoo: Keeper| async move {
+        zoo.waits("closure", "notify");
+        leaf().await;
+    };
+    run(zoo).await;
+}
+
+async fn async_closure(zoo: Keeper) {
+    let run = async |zoo: Keeper| {
+        zoo.waits("async_closure", "notify");
+        leaf().await;
+    };
+    run(zoo).await;
+}
+
+struct HandWritten {
+    name: &'static str,
+    inner: Pin<Box<tokio::sync::futures::OwnedNotified>>,
+}
+
+impl Future for HandWritten {
+    type Output = usize;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<usize> {
+        self.inner.as_mut().poll(cx).map(|()| self.name.len())
+    }
+}
+
+async fn hand_written(zoo: Keeper) {
+    let inner = Box::pin(Arc::new(Notify::new()).notified_owned());
+    zoo.waits("hand_written", "notify");
+    HandWritten { name: "hand", inner }.await;
+}
+
+async fn pinned_sleep(zoo: Keeper) {
+    let sleep = tokio::time::sleep(Duration::from_secs(86_400));
+    tokio::pin!(sleep);
+    zoo.waits("pinned_sleep", "timer");
+    sleep.as_mut().await;
+}
+
+async fn large(zoo: Keeper) {
+    let block = [1_u8; 100 << 10];
+    zoo.waits("large", "notify");
+    leaf().await;
+    std::hint::black_box(block);
+}
+
+async fn stream_next(zoo: Keeper) {
+    let mut stream = std::pin::pin!(futures::stream::once(number()).map(|n| n + 1));
+    zoo.waits("stream_next", "notify");
+    stream.next().await;
+}
+
+async fn stream_collect(zoo: Keeper) {
+    let stream = futures::stream::once(number()).boxed();
+    zoo.waits("stream_collect", "notify");
+    stream.collect::<Vec<_>>().await;
+}
+
+async fn buffer_unordered(zoo: Keeper) {
+    let mut stream = futures::stream::iter(0..8).map(|_| number()).buffer_unordered(4);
+    zoo.waits("buffer_unordered", "notify");
+    stream.next().await;
+}
+
+async fn futures_channel(zoo: Keeper) {
+    let (_tx, mut rx) = futures::channel::mpsc::channel::<u8>(1);
+    zoo.waits("futures_channel", "channel_recv");
+    rx.next().await;
+}
+
+async fn futures_oneshot(zoo: Keeper) {
+    let (_tx, rx) = futures::channel::oneshot::channel::<u8>();
+    zoo.waits("futures_oneshot", "oneshot");
+    let _ = rx.await;
+}
+
+async fn async_channel_recv(zoo: Keeper) {
+    let (_tx, rx) = async_channel::bounded::<u8>(1);
+    zoo.waits("async_channel_recv", "channel_recv");
+    let _ = rx.recv().await;
+}
+
+async fn flume_recv(zoo: Keeper) {
+    let (_tx, rx) = flume::bounded::<u8>(1);
+    zoo.waits("flume_recv", "channel_recv");
+    let _ = rx.recv_async().await;
+}
+
+async fn poll_fn(zoo: Keeper) {
+    let mut notified = Box::pin(Arc::new(Notify::new()).notified_owned());
+    zoo.waits("poll_fn", "notify");
+    std::future::poll_fn(|cx| notified.as_mut().poll(cx)).await;
+}
+
+async fn pending(zoo: Keeper) {
+    zoo.waits("pending", "unknown");
+    std::future::pending::<()>().await;
+}
+
+async fn wrapped_in_timeout(zoo: Keeper) {
+    let waiting = tokio::time::timeout(Duration::from_secs(86_400), Box::pin(leaf()));
+    zoo.waits("wrapped_in_timeout", "notify");
+    let _ = waiting.await;
+}

@@ -1,0 +1,119 @@
+//! Every animal of the zoo is found, at the line where it waits, waiting for what it says.
+#![cfg(all(feature = "debug", target_os = "linux", target_arch = "x86_64"))]
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use delouse::{Frame, Listing, Origin, Task, TaskState};
+use serde_json::Value;
+
+/// The zoo, open until dropped.
+struct Zoo {
+    process: Child,
+    _stdin: ChildStdin,
+    animals: Vec<Animal>,
+}
+
+struct Animal {
+    name: String,
+    id: u64,
+    file: String,
+    line: u32,
+    resource: String,
+}
+
+impl Zoo {
+    fn open() -> Self {
+        let program = std::env::var("ZOO").unwrap_or_else(|_| env!("CARGO_BIN_EXE_zoo").to_owned());
+        let mut process = Command::new(program)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the zoo starts");
+        let stdin = process.stdin.take().expect("piped");
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
+        let book: Value = serde_json::from_str(&line).expect("JSON");
+        let animals = book["animals"].as_array().expect("animals").iter().map(|animal| {
+            let text = |key: &str| animal[key].as_str().expect(key).to_owned();
+            Animal {
+                name: text("name"),
+                id: text("id").parse().expect("a number"),
+                file: text("file"),
+                line: animal["line"].as_u64().expect("line") as u32,
+                resource: text("resource"),
+            }
+        });
+        Self { animals: animals.collect(), process, _stdin: stdin }
+    }
+
+    /// The tasks, once nobody moves any more.
+    fn tasks(&self) -> Listing {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let list = delouse::offline::tasks_of_process(self.process.id()).expect("a list of tasks");
+            let moves = |task: &Task| matches!(task.state, Some(TaskState::Scheduled | TaskState::Running));
+            let async_task = |task: &Task| task.kind != delouse::TaskKind::Blocking;
+            if !list.tasks.iter().any(|task| moves(task) && async_task(task)) || Instant::now() > deadline {
+                return list;
+            }
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Zoo {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Whether one of the user's frames stands at that line.
+fn stands_at(frames: &[Frame], file: &str, line: u32) -> bool {
+    frames.iter().any(|frame| {
+        let here = frame.origin == Origin::User
+            && frame.line == Some(line)
+            && frame.file.as_ref().is_some_and(|path| path.ends_with(file));
+        here || stands_at(&frame.children, file, line)
+    })
+}
+
+fn complaints(zoo: &Zoo, list: &Listing) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for Animal { name, id, file, line, resource } in &zoo.animals {
+        let Some(task) = list.tasks.iter().find(|task| task.id == *id) else {
+            complaints.push(format!("{name} (task {id}) is missing"));
+            continue;
+        };
+        if !stands_at(&task.stack, file, *line) {
+            complaints.push(format!("{name} is not at {file}:{line} but at {:#?}", task.stack));
+        }
+        let kind = |waits: &delouse::WaitsOn| serde_json::to_value(waits.kind).expect("a name");
+        if !task.waits_on.iter().any(|waits| kind(waits) == resource.as_str()) {
+            complaints.push(format!("{name} waits not for {resource} but for {:?}", task.waits_on));
+        }
+        let frames = serde_json::to_string(&task.stack).expect("JSON");
+        if ["_env#", "{async_", "$", "{impl"].iter().any(|raw| frames.contains(raw)) {
+            complaints.push(format!("{name} has names that nobody wrote: {frames}"));
+        }
+    }
+    complaints
+}
+
+#[test]
+fn every_animal_is_where_it_says() {
+    let zoo = Zoo::open();
+    let list = zoo.tasks();
+    let complaints = complaints(&zoo, &list);
+    assert!(
+        complaints.is_empty(),
+        "{}\n{} of {}",
+        complaints.join("\n"),
+        complaints.len(),
+        zoo.animals.len()
+    );
+    assert_eq!(list.notes, Vec::<String>::new());
+    assert!(zoo.animals.len() >= 70, "{} animals", zoo.animals.len());
+}
