@@ -58,6 +58,8 @@ pub(super) struct Control {
     pub(super) pipe: [AtomicI32; 2],
     /// The child's pidfd, which the kernel writes.
     pub(super) pidfd: AtomicI32,
+    /// When the child ends by itself.
+    pub(super) deadline: AtomicU64,
     /// How long the fork took.
     pub(super) fork_nanos: AtomicU64,
     /// The process that the image is of.
@@ -69,7 +71,6 @@ pub(super) struct Control {
 
 /// What the child does from its first to its last moment.
 pub(super) fn hold_still(control: &Control) -> ! {
-    let deadline = sys::now().wrapping_add(LIFETIME);
     sys::set_name(c"delouse-image");
     // If memory runs out, this process is the one to be killed.
     if let Ok(fd) = sys::open(c"/proc/self/oom_score_adj", libc::O_WRONLY) {
@@ -105,7 +106,7 @@ pub(super) fn hold_still(control: &Control) -> ! {
         if sys::getppid() != control.parent.load(Ordering::Relaxed) {
             end(control, Ended::ParentGone);
         }
-        if sys::now() >= deadline {
+        if sys::now() >= control.deadline.load(Ordering::Relaxed) {
             end(control, Ended::Lifetime);
         }
         if anonymous_bytes(control.cgroup.load(Ordering::Relaxed))

@@ -17,7 +17,9 @@ pub(crate) const DELOUSE: &[u8] = b"delouse";
 /// One record of 24 bytes for each thread, also for those without registers: tid (4 bytes, little-endian),
 /// state letter (1), 3 zeroes, name (16, padded with zeroes). No standard note has names of threads, and
 /// gdb shows none for a Linux core.
-pub(crate) const NT_DELOUSE_THREADS: u32 = 1;
+///
+/// A number that no standard note has: some readers look at the number alone.
+pub(crate) const NT_DELOUSE_THREADS: u32 = 0x444c_0001;
 
 /// Everything that the notes tell.
 pub(super) struct Notes<'s> {
@@ -112,12 +114,17 @@ impl Notes<'_> {
     }
 }
 
+/// Shared anonymous memory, `memfd_create`, System V segments.
+const NO_FILES: [&[u8]; 3] = [b"/dev/zero", b"/memfd:", b"/SYSV"];
+
 /// `NT_FILE`: count, page size, then start, end and offset (in pages) of each file mapping, then the names.
 fn files(mappings: &[Mapping]) -> Vec<u8> {
     let mapped = || {
         mappings.iter().filter_map(|mapping| {
             let path = mapping.path.as_ref()?.as_os_str().as_bytes();
-            path.starts_with(b"/").then_some((mapping, path))
+            // Memory that only looks like a file: gdb would complain that it cannot open it.
+            let file = path.starts_with(b"/") && !NO_FILES.iter().any(|prefix| path.starts_with(prefix));
+            file.then_some((mapping, path))
         })
     };
     let page = page_size() as u64;

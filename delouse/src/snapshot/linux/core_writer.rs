@@ -7,7 +7,7 @@ use std::io::{self, BufWriter, Write};
 use super::core_notes::Notes;
 use super::core_plan::{Plan, Segment};
 use super::image::Image;
-use super::{arch, engine, headroom, maps, page_size, sys};
+use super::{arch, examine, headroom, maps, page_size, sys};
 use crate::snapshot::{Prediction, Snapshot, SnapshotError};
 
 /// What was written.
@@ -81,7 +81,7 @@ const NOTE_BYTES_PER_THREAD: u64 = 4 << 10;
 ///
 /// Costs a look at the page tables: about 10 ms for a gigabyte.
 pub(crate) fn estimate() -> Result<Estimate, SnapshotError> {
-    let threads = engine::list()?.len();
+    let threads = examine::list()?.len();
     let prediction = headroom::predict(threads)?;
     let pagemap = File::open("/proc/self/pagemap").ok();
     let plan = Plan::new(&maps::own()?, pagemap.as_ref(), pagemap.as_ref());

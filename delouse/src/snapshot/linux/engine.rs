@@ -8,9 +8,10 @@ use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::arch::{Context, RT_SIGTIMEDWAIT};
+use super::arch::Context;
+use super::examine::{can_be_asked, thread, why_silent};
 use super::memory::OwnMemory;
-use super::proc::{self, Stat, mask_has};
+use super::proc::{self, Stat};
 use super::slots::{Content, Slot, State, TABLE, Table};
 use super::{signal, sys};
 use crate::snapshot::{SnapshotError, StackCopy, Thread, Unavailable};
@@ -21,9 +22,12 @@ pub(super) const STACK_LIMIT: usize = 1 << 20;
 const ROLLING_DEADLINE: u64 = 1_000_000_000;
 /// How long the whole program may stand still for one thread that does not come.
 const FREEZE_DEADLINE: u64 = 300_000_000;
-/// A thread that is found in uninterruptible sleep so many times in a row is given up: page faults and
-/// waits for the memory map pass, `vfork` does not.
-const UNINTERRUPTIBLE_PROBES: u8 = 20;
+/// How long a thread may be in uninterruptible sleep, at every look, until it is given up. Page faults and
+/// waits for the memory map pass, a `vfork` and a dead network file system do not. On busy processors
+/// they have been seen to take more than 10 ms.
+const ROLLING_PATIENCE: u64 = 100_000_000;
+/// The same while the whole program stands still.
+const FREEZE_PATIENCE: u64 = 30_000_000;
 /// How often silent threads are probed: those that exit never answer.
 const PROBE_INTERVAL: u64 = 500_000;
 /// How long to wait until the last handler has left.
@@ -101,8 +105,8 @@ pub(super) struct Captured {
 struct Entry {
     tid: i32,
     stat: Option<Stat>,
-    /// How many probes in a row found it in uninterruptible sleep.
-    uninterruptible: u8,
+    /// When the first of the looks that found it in uninterruptible sleep was; 0: it was not, last time.
+    uninterruptible_since: u64,
     /// `Err`: not asked, or given up.
     slot: Result<&'static Slot, Unavailable>,
 }
@@ -132,8 +136,17 @@ pub(super) fn capture(hold: Hold<'_>, stack_limit: usize) -> Result<Captured, Sn
     let Engine { known, listing, .. } = &mut *engine;
     let tid = sys::gettid();
     let generation = table.begin(tid, memory.raw(), stack_limit);
-    let mut round =
-        Round { table, generation, signal, pid: sys::getpid(), tid, known, started: 0, deadline: 0 };
+    let mut round = Round {
+        table,
+        generation,
+        signal,
+        pid: sys::getpid(),
+        tid,
+        known,
+        started: 0,
+        deadline: 0,
+        patience: 0,
+    };
 
     round.look_for_threads(listing)?;
     let pause = round.run(hold, listing);
@@ -185,6 +198,7 @@ struct Round<'e> {
     known: &'e mut Vec<Entry>,
     started: u64,
     deadline: u64,
+    patience: u64,
 }
 
 /// Opens the gate on every path.
@@ -216,7 +230,7 @@ impl Round<'_> {
                     slot
                 }),
             };
-            known.push(Entry { tid, stat, uninterruptible: 0, slot });
+            known.push(Entry { tid, stat, uninterruptible_since: 0, slot });
         });
         result.map_err(|errno| SnapshotError::Proc("/proc/self/task", errno))?;
         Ok(self.known.len().saturating_sub(before))
@@ -226,7 +240,9 @@ impl Round<'_> {
     fn run(&mut self, hold: Hold<'_>, listing: &mut [u8]) -> u64 {
         let holds = matches!(hold, Hold::Everybody(_));
         self.started = sys::now();
-        self.deadline = self.started.wrapping_add(if holds { FREEZE_DEADLINE } else { ROLLING_DEADLINE });
+        let (longest, patience) =
+            if holds { (FREEZE_DEADLINE, FREEZE_PATIENCE) } else { (ROLLING_DEADLINE, ROLLING_PATIENCE) };
+        (self.deadline, self.patience) = (self.started.wrapping_add(longest), patience);
         let gate = Gate(self.table);
         if holds {
             self.table.gate.store(self.generation, Ordering::Release);
@@ -296,10 +312,7 @@ impl Round<'_> {
                 Ok(()) => {
                     slot.announce(self.generation);
                     entry.slot = Ok(slot);
-                    if sys::tgkill(self.pid, entry.tid, self.signal).is_err() && slot.revoke(self.generation)
-                    {
-                        entry.slot = Err(Unavailable::Exited);
-                    }
+                    entry.ask(self.pid, self.signal, self.generation);
                 }
                 Err(reason) => {
                     blocked |= reason == Unavailable::SignalBlocked;
@@ -353,6 +366,7 @@ impl Round<'_> {
 
     /// Takes the slots back of those silent threads that will not answer, or of `all` of them.
     fn give_up(&mut self, all: bool) {
+        let now = sys::now();
         for entry in self.known.iter_mut() {
             let Ok(slot) = entry.slot else { continue };
             if !slot.is(self.generation, State::Sent) || (entry.tid == self.tid && !all) {
@@ -362,11 +376,13 @@ impl Round<'_> {
             let hopeless = match reason {
                 Unavailable::Exited | Unavailable::Stopped => true,
                 Unavailable::Uninterruptible => {
-                    entry.uninterruptible = entry.uninterruptible.saturating_add(1);
-                    entry.uninterruptible >= UNINTERRUPTIBLE_PROBES
+                    if entry.uninterruptible_since == 0 {
+                        entry.uninterruptible_since = now;
+                    }
+                    now.saturating_sub(entry.uninterruptible_since) >= self.patience
                 }
                 _ => {
-                    entry.uninterruptible = 0;
+                    entry.uninterruptible_since = 0;
                     false
                 }
             };
@@ -392,8 +408,6 @@ impl Round<'_> {
 
     /// Makes threads of the entries. After the window.
     fn collect(&self, pause: u64) -> Captured {
-        // SAFETY: only asks.
-        let ticks = u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).unwrap_or(100);
         let mut threads = Vec::with_capacity(self.known.len());
         let mut contexts = Vec::with_capacity(self.known.len());
         let mut notes = Vec::new();
@@ -421,14 +435,8 @@ impl Round<'_> {
                     }
                 }
             }
-            threads.push(Thread {
-                tid: entry.tid,
-                name: entry.stat.map(|stat| stat.name()).unwrap_or_default(),
-                state: entry.stat.map(|stat| char::from(stat.state)),
-                cpu: entry.stat.map(|stat| stat.cpu(ticks)),
-                registers: content.map(|content| content.context.registers()),
-                stack,
-            });
+            let registers = content.map(|content| content.context.registers());
+            threads.push(Thread { registers, stack, ..thread(entry.tid, entry.stat) });
         }
         threads.sort_by_key(|thread| thread.tid);
         contexts.sort_by_key(|&(tid, _)| tid);
@@ -450,68 +458,4 @@ impl Round<'_> {
                 .sum(),
         }
     }
-}
-
-/// Whether a signal would reach the thread's handler, as far as `/proc` tells.
-fn can_be_asked(tid: i32, stat: Option<&Stat>, signal: i32) -> Result<(), Unavailable> {
-    let Some(stat) = stat else { return Err(Unavailable::Exited) };
-    match stat.state {
-        b'Z' | b'X' => return Err(Unavailable::Exited),
-        b'T' | b't' => return Err(Unavailable::Stopped),
-        _ => {}
-    }
-    if stat.blocks(tid, signal) != Some(false) {
-        return Err(Unavailable::SignalBlocked);
-    }
-    // While it waits, the signals that it waits for are not blocked.
-    if stat.state == b'S' && waits_for_signal(tid, signal) {
-        return Err(Unavailable::SigWait);
-    }
-    Ok(())
-}
-
-/// Whether the thread is in `sigwait` or its kin for `signal`.
-fn waits_for_signal(tid: i32, signal: i32) -> bool {
-    let mut buf = [0; 256];
-    let Ok(text) = proc::read_of_thread(tid, c"syscall", &mut buf) else { return false };
-    let Some((RT_SIGTIMEDWAIT, set)) = proc::parse_syscall(text) else { return false };
-    let mut mask = [0; 8];
-    let read = OwnMemory::open().map_or(0, |memory| memory.read(set, &mut mask));
-    // Its set cannot be read: better one stack less than a signal that it takes for its own.
-    read < mask.len() || mask_has(u64::from_le_bytes(mask), signal)
-}
-
-/// Why a thread has not answered yet.
-fn why_silent(pid: i32, tid: i32) -> Unavailable {
-    if sys::tgkill(pid, tid, 0).is_err() {
-        return Unavailable::Exited;
-    }
-    match Stat::read(tid).map(|stat| stat.state) {
-        None | Some(b'Z' | b'X') => Unavailable::Exited,
-        Some(b'T' | b't') => Unavailable::Stopped,
-        Some(b'D') => Unavailable::Uninterruptible,
-        Some(_) => Unavailable::NoAnswer,
-    }
-}
-
-/// Names and states of all threads, without asking any of them.
-pub(super) fn list() -> Result<Vec<Thread>, SnapshotError> {
-    // SAFETY: only asks.
-    let ticks = u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).unwrap_or(100);
-    let mut threads = Vec::new();
-    let mut listing = vec![0; 32 << 10];
-    proc::for_each_thread(&mut listing, |tid| {
-        let stat = Stat::read(tid);
-        threads.push(Thread {
-            tid,
-            name: stat.map(|stat| stat.name()).unwrap_or_default(),
-            state: stat.map(|stat| char::from(stat.state)),
-            cpu: stat.map(|stat| stat.cpu(ticks)),
-            registers: Err(Unavailable::NotCaptured),
-            stack: None,
-        });
-    })
-    .map_err(|errno| SnapshotError::Proc("/proc/self/task", errno))?;
-    threads.sort_by_key(|thread| thread.tid);
-    Ok(threads)
 }

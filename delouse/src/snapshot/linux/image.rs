@@ -12,7 +12,7 @@ use super::child::{self, Control, Ended};
 use super::engine::{self, Captured, Hold, Myself, STACK_LIMIT};
 use super::headroom::{self, Watch};
 use super::live::micros;
-use super::{maps, memory, page_size, sys};
+use super::{examine, maps, memory, page_size, sys};
 use crate::snapshot::{Capture, Limits, Mapping, Snapshot, SnapshotError, Thread};
 
 /// How long the child may take to open its files.
@@ -40,7 +40,7 @@ pub(crate) struct Image {
 pub(crate) fn fork(limits: Limits) -> Result<Image, SnapshotError> {
     let anonymous = check(limits, 0)?;
     let started = Instant::now();
-    let threads = engine::list()?;
+    let threads = examine::list()?;
     fork_now(started, anonymous, Captured { threads, ..Captured::default() })
 }
 
@@ -56,7 +56,7 @@ pub(crate) fn fork_with_threads(limits: Limits) -> Result<Image, SnapshotError> 
 /// Registers of all threads and memory of the same moment: every thread stands still while the fork is
 /// made. Stacks are in the image's memory, not in [`Thread::stack`].
 pub(crate) fn freeze_fork_thaw(limits: Limits) -> Result<Image, SnapshotError> {
-    let anonymous = check(limits, engine::list()?.len())?;
+    let anonymous = check(limits, examine::list()?.len())?;
     let started = Instant::now();
     let control = ControlPage::new()?;
     let watch = Watch::new();
@@ -100,6 +100,7 @@ fn fork_here(control: &Control, watch: &Watch, myself: Myself) -> Result<i32, sy
     control.cgroup.store(watch.raw(), Ordering::Relaxed);
     control.cgroup_ceiling.store(watch.ceiling, Ordering::Relaxed);
     let before = sys::now();
+    control.deadline.store(before.wrapping_add(child::LIFETIME), Ordering::Relaxed);
     myself.capture();
     // The child must not run the program's handlers: it blocks every signal from its first moment on.
     let blocked = sys::set_blocked_signals(u64::MAX);
@@ -150,6 +151,12 @@ impl Image {
     #[cfg(test)]
     pub(super) fn pid(&self) -> i32 {
         self.child.pid
+    }
+
+    /// Lets the child's time be over, and its memory be short.
+    #[cfg(test)]
+    pub(super) fn control(&self) -> &Control {
+        &self.child.control
     }
 
     #[cfg(test)]

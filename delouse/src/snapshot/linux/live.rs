@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use super::engine::{self, Captured, Hold, STACK_LIMIT};
-use super::maps;
 use super::memory::OwnMemory;
+use super::{examine, maps};
 use crate::snapshot::{Capture, Mapping, Snapshot, SnapshotError, Thread};
 
 /// This process, read while it runs.
@@ -23,7 +23,7 @@ impl Live {
     pub(crate) fn now() -> Result<Self, SnapshotError> {
         let started = Instant::now();
         let (memory, mappings) = (OwnMemory::open()?, maps::own()?);
-        let threads = engine::list()?;
+        let threads = examine::list()?;
         let capture = Capture { total_us: micros(started), ..Capture::default() };
         Ok(Self { memory, mappings, threads, capture })
     }

@@ -6,6 +6,7 @@ mod core_notes;
 mod core_plan;
 pub(crate) mod core_writer;
 mod engine;
+mod examine;
 mod handler;
 mod headroom;
 mod image;

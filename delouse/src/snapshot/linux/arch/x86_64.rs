@@ -1,6 +1,7 @@
 //! x86_64.
 
 use std::arch::asm;
+use std::arch::x86_64::__cpuid_count;
 use std::ffi::c_void;
 
 use libc::{
@@ -128,7 +129,36 @@ pub(in super::super) fn extended_registers(mut extended: Vec<u8>) -> Option<(u32
     let features: [u8; 8] = extended.get(472..480)?.try_into().ok()?;
     extended.get_mut(464..512)?.fill(0);
     extended.get_mut(464..472)?.copy_from_slice(&features);
-    Some((NT_X86_XSTATE, extended))
+    let moved = intel_layout(&extended, u64::from_le_bytes(features));
+    Some((NT_X86_XSTATE, moved.unwrap_or(extended)))
+}
+
+/// Parts of the xsave area: feature, offset on Intel's processors, size (Intel SDM volume 1, 13.5). On
+/// AMD's the offsets of the AVX-512 parts are others. A core file does not say which: gdb before 14 knows
+/// Intel's only, and later ones guess by the size.
+const PARTS: [(u32, usize, usize); 5] =
+    [(2, 576, 256), (5, 1088, 64), (6, 1152, 512), (7, 1664, 1024), (9, 2688, 8)];
+const AVX_512: u64 = 0xe0;
+const PKRU: u64 = 1 << 9;
+/// x87, SSE, AVX, AVX-512, PKRU: what is in [`PARTS`] or the legacy area.
+const MOVABLE: u64 = 0x2e7;
+
+/// The area in Intel's layout, if this processor has another and every part of it is known.
+fn intel_layout(area: &[u8], features: u64) -> Option<Vec<u8>> {
+    if features & AVX_512 == 0 || features & !MOVABLE != 0 {
+        return None;
+    }
+    let len = if features & PKRU != 0 { 2696 } else { 2688 };
+    let mut moved = vec![0; len];
+    // Legacy area and header.
+    moved.get_mut(..576)?.copy_from_slice(area.get(..576)?);
+    for (feature, to, size) in PARTS {
+        if features & (1 << feature) != 0 {
+            let from = __cpuid_count(13, feature).ebx as usize;
+            moved.get_mut(to..to + size)?.copy_from_slice(area.get(from..from + size)?);
+        }
+    }
+    Some(moved)
 }
 
 const NT_X86_XSTATE: u32 = 0x202;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use super::{Parked, thread_of};
 use crate::snapshot::linux::sys;
 use crate::snapshot::{
-    Limits, Snapshot, SnapshotError, Unavailable, fork, fork_with_threads, freeze_fork_thaw,
+    Image, Limits, Snapshot, SnapshotError, Unavailable, fork, fork_with_threads, freeze_fork_thaw,
 };
 
 /// Tests run side by side in one process, whose memory is not what is tested.
@@ -44,6 +44,32 @@ fn a_killed_child_is_an_error_and_no_hang() {
     };
     assert_eq!(lost, SnapshotError::ImageLost("something killed it"));
     assert_eq!(image.read_u64(address), None);
+}
+
+#[test]
+fn a_forgotten_child_ends_by_itself() {
+    let why = |image: &Image| loop {
+        match image.intact() {
+            Ok(()) => std::thread::yield_now(),
+            Err(SnapshotError::ImageLost(why)) => break why,
+            Err(other) => panic!("{other}"),
+        }
+    };
+    let image = fork(FORCED).unwrap();
+    image.control().deadline.store(0, Ordering::Relaxed);
+    assert_eq!(why(&image), "it took longer than 30 s to read");
+
+    // A cgroup whose memory.stat tells of more than the ceiling.
+    let stat = tempfile::tempfile().unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&stat, b"anon 8192\nfile 0\n", 0).unwrap();
+    let image = fork(FORCED).unwrap();
+    image.control().cgroup_ceiling.store(8191, Ordering::Relaxed);
+    image.control().cgroup.store(std::os::fd::AsRawFd::as_raw_fd(&stat), Ordering::Relaxed);
+    assert_eq!(why(&image), "memory ran short while it was read");
+
+    let image = fork(FORCED).unwrap();
+    image.control().parent.store(1, Ordering::Relaxed);
+    assert_eq!(why(&image), "its program ended");
 }
 
 #[test]

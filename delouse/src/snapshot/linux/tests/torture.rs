@@ -4,8 +4,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::forked::FORCED;
-use super::{Parked, isolated, test_name};
-use crate::snapshot::{Snapshot, core_writer, fork_with_threads, freeze, freeze_fork_thaw, rolling};
+use super::{Parked, isolated, test_name, thread_of};
+use crate::snapshot::{
+    Snapshot, Unavailable, core_writer, fork_with_threads, freeze, freeze_fork_thaw, rolling,
+};
 
 static STOP: AtomicBool = AtomicBool::new(false);
 static DONE: [AtomicU64; 5] = [const { AtomicU64::new(0) }; 5];
@@ -74,7 +76,7 @@ fn nothing_breaks_whatever_the_threads_do() {
             }),
         ];
         threads.push(again_and_again(0, panic_and_catch));
-        let mut worst = 0;
+        let (mut worst, mut missed) = (0, 0);
         for round in 0..rounds {
             let live;
             let image;
@@ -92,13 +94,26 @@ fn nothing_breaks_whatever_the_threads_do() {
                     &image
                 }
             };
-            parked.iter().for_each(|thread| thread.assert_captured(snapshot));
+            for thread in &parked {
+                // A page fault may have to wait for `mmap` calls of the others, and a frozen program does
+                // not wait for it for ever: then the thread is listed, and the capture says so.
+                if round % 2 == 1
+                    && thread_of(snapshot, thread.tid).registers == Err(Unavailable::Uninterruptible)
+                {
+                    assert!(!snapshot.capture().consistent);
+                    missed += 1;
+                } else {
+                    thread.assert_captured(snapshot);
+                }
+            }
             worst = worst.max(snapshot.capture().pause_us);
         }
         STOP.store(true, Ordering::Relaxed);
         threads.into_iter().for_each(|thread| thread.join().unwrap());
         let done = DONE.each_ref().map(|count| count.load(Ordering::Relaxed));
-        println!("{rounds} captures, worst pause {worst} us, meanwhile {done:?}");
+        println!("{rounds} captures, worst pause {worst} us, {missed} stacks missed, meanwhile {done:?}");
+        // One in ten at most, on processors that others keep busy: none as a rule.
+        assert!(missed <= rounds * parked.len() / 10, "{missed} stacks of {rounds} captures");
         assert!(done.iter().all(|&count| count > 0), "everybody went on: {done:?}");
         assert!(Duration::from_micros(worst) < Duration::from_secs(1));
     });

@@ -1,0 +1,78 @@
+//! What can be known of a thread without asking it.
+//!
+//! Rules: but for [`thread`] and [`list`], all of this runs in the window in which threads stand still
+//! (`engine.rs`): **no allocation, no lock, no panic**.
+
+use super::arch::RT_SIGTIMEDWAIT;
+use super::memory::OwnMemory;
+use super::proc::{self, Stat, mask_has};
+use super::sys;
+use crate::snapshot::{SnapshotError, Thread, Unavailable};
+
+/// Whether a signal would reach the thread's handler, as far as `/proc` tells.
+pub(super) fn can_be_asked(tid: i32, stat: Option<&Stat>, signal: i32) -> Result<(), Unavailable> {
+    let Some(stat) = stat else { return Err(Unavailable::Exited) };
+    match stat.state {
+        b'Z' | b'X' => return Err(Unavailable::Exited),
+        b'T' | b't' => return Err(Unavailable::Stopped),
+        _ => {}
+    }
+    if stat.blocks(tid, signal) != Some(false) {
+        return Err(Unavailable::SignalBlocked);
+    }
+    // While it waits, the signals that it waits for are not blocked.
+    if stat.state == b'S' && waits_for_signal(tid, signal) {
+        return Err(Unavailable::SigWait);
+    }
+    Ok(())
+}
+
+/// Whether the thread is in `sigwait` or its kin for `signal`.
+fn waits_for_signal(tid: i32, signal: i32) -> bool {
+    let mut buf = [0; 256];
+    let Ok(text) = proc::read_of_thread(tid, c"syscall", &mut buf) else { return false };
+    let Some((RT_SIGTIMEDWAIT, set)) = proc::parse_syscall(text) else { return false };
+    let mut mask = [0; 8];
+    let read = OwnMemory::open().map_or(0, |memory| memory.read(set, &mut mask));
+    // Its set cannot be read: better one stack less than a signal that it takes for its own.
+    read < mask.len() || mask_has(u64::from_le_bytes(mask), signal)
+}
+
+/// Why a thread has not answered yet.
+pub(super) fn why_silent(pid: i32, tid: i32) -> Unavailable {
+    if sys::tgkill(pid, tid, 0).is_err() {
+        return Unavailable::Exited;
+    }
+    match Stat::read(tid).map(|stat| stat.state) {
+        None | Some(b'Z' | b'X') => Unavailable::Exited,
+        Some(b'T' | b't') => Unavailable::Stopped,
+        Some(b'D') => Unavailable::Uninterruptible,
+        Some(_) => Unavailable::NoAnswer,
+    }
+}
+
+/// A thread as `/proc` tells of it.
+pub(super) fn thread(tid: i32, stat: Option<Stat>) -> Thread {
+    // SAFETY: only asks.
+    let ticks = u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).unwrap_or(100);
+    Thread {
+        tid,
+        name: stat.map(|stat| stat.name()).unwrap_or_default(),
+        state: stat.map(|stat| char::from(stat.state)),
+        cpu: stat.map(|stat| stat.cpu(ticks)),
+        registers: Err(Unavailable::NotCaptured),
+        stack: None,
+    }
+}
+
+/// Names and states of all threads, without asking any of them.
+pub(super) fn list() -> Result<Vec<Thread>, SnapshotError> {
+    let mut threads = Vec::new();
+    let mut listing = vec![0; 32 << 10];
+    proc::for_each_thread(&mut listing, |tid| {
+        threads.push(thread(tid, Stat::read(tid)));
+    })
+    .map_err(|errno| SnapshotError::Proc("/proc/self/task", errno))?;
+    threads.sort_by_key(|thread| thread.tid);
+    Ok(threads)
+}
