@@ -20,7 +20,7 @@ pub struct CoreDump {
 }
 
 /// Records of 24 bytes: thread id, state, name.
-const NT_DELOUSE_THREADS: NoteType = NoteType(1);
+const NT_DELOUSE_THREADS: NoteType = NoteType(0x444c_0001);
 /// Where `pr_pid` lies in `struct elf_prstatus`, and rsp (x86_64) (Linux `include/linux/elfcore.h`).
 const PR_PID: usize = 32;
 const PR_REG_SP: usize = 112 + 19 * 8;

@@ -171,6 +171,8 @@ impl Torture {
                 Ok(()) => drop(self.served.fetch_add(1, SeqCst)),
                 Err(error) => self.failed.lock().unwrap().push(error),
             }
+            // Some load, not all that the machine can bear: four of these run.
+            thread::sleep(Duration::from_millis(4));
         }
     }
 

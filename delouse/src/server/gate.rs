@@ -85,16 +85,31 @@ impl Gate {
             drop(permit);
             done.send_replace(Some(result.map(Arc::new)));
         };
-        thread::Builder::new()
-            .name("delouse-capture".to_owned())
-            .spawn(body)
-            .map_err(|e| ApiError::Failed(format!("no thread for the capture: {e}")))?;
         *running = Some(Running { key, outcome: Box::new(outcome.clone()) });
+        drop(running);
+        spawn_or_run(body);
         Ok(outcome)
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Running>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Runs `body` on a thread of its own, or right here where no thread can be had: a program that has used
+/// up its threads or its memory is one that somebody wants to look into, and our own thread can wait.
+fn spawn_or_run(body: impl FnOnce() + Send + 'static) {
+    let body = Arc::new(Mutex::new(Some(body)));
+    let run = |body: &Mutex<Option<_>>| {
+        let body = body.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(body) = body {
+            body();
+        }
+    };
+    let theirs = Arc::clone(&body);
+    let spawned = thread::Builder::new().name("delouse-capture".to_owned()).spawn(move || run(&theirs));
+    if spawned.is_err() {
+        run(&body);
     }
 }
 
