@@ -21,6 +21,7 @@ pub(crate) enum ApiError {
     UnknownEngine(String),
     Engine(EngineError),
     Snapshot(SnapshotError),
+    NoRoom { wanted: usize },
     Failed(String),
 }
 
@@ -34,7 +35,9 @@ impl ApiError {
             Self::UnknownFormat(_) | Self::UnknownEngine(_) => ErrorStatusCode::BAD_REQUEST,
             Self::Engine(EngineError::NotBuilt(_)) => ErrorStatusCode::NOT_IMPLEMENTED,
             Self::Snapshot(SnapshotError::Unsupported) => ErrorStatusCode::NOT_IMPLEMENTED,
-            Self::Engine(EngineError::Refused(_)) | Self::Snapshot(_) => ErrorStatusCode::SERVICE_UNAVAILABLE,
+            Self::Engine(EngineError::Refused(_)) | Self::Snapshot(_) | Self::NoRoom { .. } => {
+                ErrorStatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Failed(_) => ErrorStatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -55,6 +58,7 @@ impl ApiError {
             Self::Snapshot(SnapshotError::OverBudget { .. }) => "OverBudget",
             Self::Snapshot(SnapshotError::NoHeadroom { .. }) => "NoHeadroom",
             Self::Snapshot(_) => "NoSnapshot",
+            Self::NoRoom { .. } => "NoRoom",
             Self::Failed(_) => "Failed",
         }
     }
@@ -100,6 +104,12 @@ impl fmt::Display for ApiError {
                 write!(f, "{error}. To do it all the same, add ?force=true")
             }
             Self::Snapshot(error) => write!(f, "{error}"),
+            Self::NoRoom { wanted } => write!(
+                f,
+                "not {} MB of address space are left to this program: raise its RLIMIT_AS (prlimit --as) or \
+                 the system's commit limit; nothing was captured",
+                wanted >> 20
+            ),
             Self::Failed(what) => write!(f, "delouse failed: {what}. The program is not affected"),
         }
     }
