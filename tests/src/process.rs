@@ -17,8 +17,9 @@ pub struct Entry {
 /// The threads of process `pid`, by id; none where it is gone.
 pub fn threads(pid: u32) -> Vec<Entry> {
     let directory = format!("/proc/{pid}/task");
-    let mut threads: Vec<_> =
-        numbers(&directory).filter_map(|tid| Some(stat(&format!("{directory}/{tid}/stat"), tid)?.0)).collect();
+    let mut threads: Vec<_> = numbers(&directory)
+        .filter_map(|tid| Some(stat(&format!("{directory}/{tid}/stat"), tid)?.0))
+        .collect();
     threads.sort();
     threads
 }

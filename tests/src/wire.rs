@@ -61,7 +61,11 @@ impl Wire {
         let mut body = Vec::new();
         if let Some(length) = head.header("content-length").and_then(|length| length.parse::<u64>().ok()) {
             (&mut self.stream).take(length).read_to_end(&mut body)?;
-            return if body.len() as u64 == length { Ok(body) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+            return if body.len() as u64 == length {
+                Ok(body)
+            } else {
+                Err(io::ErrorKind::UnexpectedEof.into())
+            };
         }
         loop {
             let line = self.line()?;

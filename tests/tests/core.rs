@@ -123,7 +123,9 @@ fn gdb_shows_what_it_shows_of_the_living_program() {
 /// All backtraces that gdb shows, and its warnings.
 fn gdb(of: &[&Path]) -> (Stacks, Vec<String>) {
     let mut command = Command::new("gdb");
-    command.args(["-nx", "-batch", "-ex", "set debuginfod enabled off", "-ex", "thread apply all bt"]).args(of);
+    command
+        .args(["-nx", "-batch", "-ex", "set debuginfod enabled off", "-ex", "thread apply all bt"])
+        .args(of);
     let output = command.output().unwrap();
     let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     let mut stacks = Stacks::new();
@@ -137,7 +139,8 @@ fn gdb(of: &[&Path]) -> (Stacks, Vec<String>) {
         {
             // "#1  0x0000 in function (arguments) at file:line", "#0  function (…".
             let rest = line.split_once(' ').map(|(_, rest)| rest.trim_start()).unwrap_or_default();
-            let function = rest.split_once(" in ").filter(|(a, _)| a.starts_with("0x")).map_or(rest, |(_, f)| f);
+            let function =
+                rest.split_once(" in ").filter(|(a, _)| a.starts_with("0x")).map_or(rest, |(_, f)| f);
             stack.push(function.split(" (").next().unwrap_or(function).to_owned());
         }
     }

@@ -215,7 +215,7 @@ fn starts_children(by_fork: bool) {
         }
         let good = command.status().is_ok_and(|status| status.success());
         if good { &CHILDREN } else { &CHILDREN_FAILED }.fetch_add(1, Relaxed);
-        thread::sleep(4 * BREATH);
+        thread::sleep(12 * BREATH);
     }
 }
 
