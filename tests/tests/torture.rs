@@ -72,7 +72,7 @@ struct Torture {
 
 #[test]
 fn nothing_is_lost_and_nothing_breaks() {
-    let wanted = std::env::var("DELOUSE_TORTURE").ok().and_then(|n| n.parse().ok()).unwrap_or(90);
+    let wanted = std::env::var("DELOUSE_TORTURE").ok().and_then(|n| n.parse().ok()).unwrap_or(60);
     let torture = Torture::start();
     let pid = torture.program.pid();
     let over = AtomicBool::new(false);
@@ -220,8 +220,8 @@ impl Torture {
                 assert_eq!(response.status, 429, "{}", response.body);
             }
             self.tally().busy += 1;
-            // The other client's capture is on: what it takes is a few milliseconds.
-            thread::sleep(Duration::from_millis(2));
+            // The other client's capture is on.
+            thread::sleep(Duration::from_millis(10));
         }
     }
 

@@ -22,6 +22,7 @@ pub(crate) enum ApiError {
     Engine(EngineError),
     Snapshot(SnapshotError),
     NoRoom { wanted: usize },
+    NoThread,
     Failed(String),
 }
 
@@ -35,7 +36,7 @@ impl ApiError {
             Self::UnknownFormat(_) | Self::UnknownEngine(_) => ErrorStatusCode::BAD_REQUEST,
             Self::Engine(EngineError::NotBuilt(_)) => ErrorStatusCode::NOT_IMPLEMENTED,
             Self::Snapshot(SnapshotError::Unsupported) => ErrorStatusCode::NOT_IMPLEMENTED,
-            Self::Engine(EngineError::Refused(_)) | Self::Snapshot(_) | Self::NoRoom { .. } => {
+            Self::Engine(EngineError::Refused(_)) | Self::Snapshot(_) | Self::NoRoom { .. } | Self::NoThread => {
                 ErrorStatusCode::SERVICE_UNAVAILABLE
             }
             Self::Failed(_) => ErrorStatusCode::INTERNAL_SERVER_ERROR,
@@ -59,6 +60,7 @@ impl ApiError {
             Self::Snapshot(SnapshotError::NoHeadroom { .. }) => "NoHeadroom",
             Self::Snapshot(_) => "NoSnapshot",
             Self::NoRoom { .. } => "NoRoom",
+            Self::NoThread => "NoThread",
             Self::Failed(_) => "Failed",
         }
     }
@@ -103,7 +105,14 @@ impl fmt::Display for ApiError {
             Self::Snapshot(error @ (SnapshotError::OverBudget { .. } | SnapshotError::NoHeadroom { .. })) => {
                 write!(f, "{error}. To do it all the same, add ?force=true")
             }
+            Self::Snapshot(error @ SnapshotError::Fork(_)) => {
+                write!(f, "{error}. /stacktrace/rust needs no fork")
+            }
             Self::Snapshot(error) => write!(f, "{error}"),
+            Self::NoThread => f.write_str(
+                "no thread for the capture: raise the limit (pids.max of the cgroup, or RLIMIT_NPROC). \
+                 /stacktrace/rust needs none",
+            ),
             Self::NoRoom { wanted } => write!(
                 f,
                 "not {} MB of address space are left to this program: raise its RLIMIT_AS (prlimit --as) or \

@@ -68,6 +68,10 @@ impl fmt::Display for SnapshotError {
                 needed >> 20,
                 available >> 20
             ),
+            Self::Fork(libc::EAGAIN) => f.write_str(
+                "cannot fork: no more processes are allowed; raise the limit (pids.max of the cgroup, or \
+                 RLIMIT_NPROC)",
+            ),
             Self::Fork(errno) => write!(f, "cannot fork: {}", error_text(*errno)),
             Self::ImageLost(why) => write!(f, "the forked image is gone: {why}"),
         }

@@ -79,7 +79,7 @@ pub(super) async fn core(
     thread::Builder::new()
         .name("delouse-capture".to_owned())
         .spawn(capture)
-        .map_err(|e| ApiError::Failed(format!("no thread for the capture: {e}")))?;
+        .map_err(|_| ApiError::NoThread)?;
     let pause_us = told.await.map_err(|_| ApiError::Failed("the capture panicked".to_owned()))??;
 
     let mut response = Response::new(body);
