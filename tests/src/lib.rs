@@ -1,6 +1,11 @@
 //! What the end-to-end tests share: a program that runs, and its debug server.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails where something goes wrong")]
 
+pub mod ballast;
+pub mod core_dump;
+pub mod process;
+pub mod wire;
+
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};

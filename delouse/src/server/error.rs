@@ -21,6 +21,8 @@ pub(crate) enum ApiError {
     UnknownEngine(String),
     Engine(EngineError),
     Snapshot(SnapshotError),
+    NoRoom { wanted: usize },
+    NoThread,
     Failed(String),
 }
 
@@ -34,7 +36,10 @@ impl ApiError {
             Self::UnknownFormat(_) | Self::UnknownEngine(_) => ErrorStatusCode::BAD_REQUEST,
             Self::Engine(EngineError::NotBuilt(_)) => ErrorStatusCode::NOT_IMPLEMENTED,
             Self::Snapshot(SnapshotError::Unsupported) => ErrorStatusCode::NOT_IMPLEMENTED,
-            Self::Engine(EngineError::Refused(_)) | Self::Snapshot(_) => ErrorStatusCode::SERVICE_UNAVAILABLE,
+            Self::Engine(EngineError::Refused(_))
+            | Self::Snapshot(_)
+            | Self::NoRoom { .. }
+            | Self::NoThread => ErrorStatusCode::SERVICE_UNAVAILABLE,
             Self::Failed(_) => ErrorStatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -55,6 +60,8 @@ impl ApiError {
             Self::Snapshot(SnapshotError::OverBudget { .. }) => "OverBudget",
             Self::Snapshot(SnapshotError::NoHeadroom { .. }) => "NoHeadroom",
             Self::Snapshot(_) => "NoSnapshot",
+            Self::NoRoom { .. } => "NoRoom",
+            Self::NoThread => "NoThread",
             Self::Failed(_) => "Failed",
         }
     }
@@ -99,7 +106,20 @@ impl fmt::Display for ApiError {
             Self::Snapshot(error @ (SnapshotError::OverBudget { .. } | SnapshotError::NoHeadroom { .. })) => {
                 write!(f, "{error}. To do it all the same, add ?force=true")
             }
+            Self::Snapshot(error @ SnapshotError::Fork(_)) => {
+                write!(f, "{error}. /stacktrace/rust needs no fork")
+            }
             Self::Snapshot(error) => write!(f, "{error}"),
+            Self::NoThread => f.write_str(
+                "no thread for the capture: raise the limit (pids.max of the cgroup, or RLIMIT_NPROC). \
+                 /stacktrace/rust needs none",
+            ),
+            Self::NoRoom { wanted } => write!(
+                f,
+                "not {} MB of address space are left to this program: raise its RLIMIT_AS (prlimit --as) or \
+                 the system's commit limit; nothing was captured",
+                wanted >> 20
+            ),
             Self::Failed(what) => write!(f, "delouse failed: {what}. The program is not affected"),
         }
     }

@@ -9,6 +9,9 @@ use tokio::sync::watch;
 use super::error::ApiError;
 use super::thread;
 
+/// Address space that a capture may want, in bytes: the debug information of a large program takes most.
+const ROOM: usize = 128 << 20;
+
 /// The one place for captures.
 #[derive(Default, Clone)]
 pub(crate) struct Gate {
@@ -57,6 +60,7 @@ impl Gate {
 
     /// Keeps all captures out for as long as the permit lives: for one that is not shared.
     pub(crate) fn hold(&self, key: &str) -> Result<Permit, ApiError> {
+        room()?;
         let mut running = self.lock();
         if let Some(current) = running.as_ref() {
             return Err(ApiError::Busy { running: current.key.clone() });
@@ -75,6 +79,7 @@ impl Gate {
             let same = if current.key == key { current.outcome.downcast_ref() } else { None };
             return same.cloned().ok_or_else(|| ApiError::Busy { running: current.key.clone() });
         }
+        room()?;
         let (done, outcome) = watch::channel(None);
         let gate = self.clone();
         let body = move || {
@@ -85,14 +90,39 @@ impl Gate {
             drop(permit);
             done.send_replace(Some(result.map(Arc::new)));
         };
-        thread::spawn("delouse-capture", body)?;
         *running = Some(Running { key, outcome: Box::new(outcome.clone()) });
+        drop(running);
+        spawn_or_run(body);
         Ok(outcome)
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Running>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Runs `body` on a thread of its own, or right here where no thread can be had: a program that has used
+/// up its threads is one that somebody wants to look into, and our own thread can wait.
+fn spawn_or_run(body: impl FnOnce() + Send + 'static) {
+    fn run(body: &Mutex<Option<impl FnOnce()>>) {
+        let body = body.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(body) = body {
+            body();
+        }
+    }
+    let body = Arc::new(Mutex::new(Some(body)));
+    let theirs = Arc::clone(&body);
+    if thread::spawn("delouse-capture", move || run(&theirs)).is_err() {
+        run(&body);
+    }
+}
+
+/// Whether there is address space for a capture, its answer and debug information. Most allocations end
+/// the process where they fail (`RLIMIT_AS`, strict overcommit), and it must not be ours that does.
+fn room() -> Result<(), ApiError> {
+    // Reserved and given back at once: no page of it is touched.
+    let mut reserved = Vec::<u8>::new();
+    reserved.try_reserve_exact(ROOM).map_err(|_| ApiError::NoRoom { wanted: ROOM })
 }
 
 #[cfg(test)]

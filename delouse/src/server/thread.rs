@@ -13,7 +13,7 @@ const STACK: usize = 16 << 20;
 /// Starts a thread. That there is none to be had is an answer: unlike `spawn_blocking`, this does not panic.
 pub(crate) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), ApiError> {
     let spawned = thread::Builder::new().name(name.to_owned()).stack_size(STACK).spawn(body);
-    spawned.map(drop).map_err(|error| ApiError::Failed(format!("no thread to be had: {error}")))
+    spawned.map(drop).map_err(|_| ApiError::NoThread)
 }
 
 /// Runs `work` on a thread of that name and waits for its result.

@@ -7,6 +7,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum SnapshotError {
     /// Not Linux on x86_64 or aarch64.
+    #[allow(dead_code, reason = "made on other systems only")]
     Unsupported,
     /// Something of `/proc` cannot be read: the file and the error number.
     Proc(&'static str, i32),
@@ -67,6 +68,10 @@ impl fmt::Display for SnapshotError {
                 "a forked image may need {} MB, {limit} leaves {} MB: force it, or give the program more memory",
                 needed >> 20,
                 available >> 20
+            ),
+            Self::Fork(libc::EAGAIN) => f.write_str(
+                "cannot fork: no more processes are allowed; raise the limit (pids.max of the cgroup, or \
+                 RLIMIT_NPROC)",
             ),
             Self::Fork(errno) => write!(f, "cannot fork: {}", error_text(*errno)),
             Self::ImageLost(why) => write!(f, "the forked image is gone: {why}"),

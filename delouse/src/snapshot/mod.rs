@@ -9,23 +9,33 @@ pub(crate) mod core_file;
 pub(crate) mod core_pattern;
 mod error;
 pub(crate) mod limits;
-#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"), not(delouse_portable)))]
 mod linux;
 pub(crate) mod mapped_file;
 pub(crate) mod other_process;
 pub(crate) mod shared_bytes;
-#[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
+#[cfg(not(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    not(delouse_portable)
+)))]
 mod unsupported;
 
 pub(crate) use budget::{Limits, Prediction};
 pub(crate) use error::SnapshotError;
-#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
-#[allow(unused_imports, reason = "the layers above are being wired")]
+#[cfg(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    not(delouse_portable)
+))]
 pub(crate) use linux::{
-    Image, Live, core_writer, fork, fork_with_threads, freeze, freeze_fork_thaw, monotonic_nanos, predict,
-    rolling,
+    Image, Live, core_writer, fork, fork_with_threads, freeze, freeze_fork_thaw, monotonic_nanos, rolling,
 };
-#[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
+#[cfg(not(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    not(delouse_portable)
+)))]
 pub(crate) use unsupported::*;
 
 use std::ops::Range;

@@ -1,6 +1,6 @@
 //! Where there is no engine: other systems, other processors. The same names, and an error for an answer.
 
-use super::{Capture, Limits, Mapping, Prediction, Snapshot, SnapshotError, Thread};
+use super::{Capture, Limits, Mapping, Snapshot, SnapshotError, Thread};
 
 /// A snapshot that does not exist here.
 #[derive(Debug)]
@@ -64,9 +64,41 @@ pub(crate) fn freeze_fork_thaw(_: Limits) -> Result<Image, SnapshotError> {
     Err(SnapshotError::Unsupported)
 }
 
-/// Always [`SnapshotError::Unsupported`].
-pub(crate) fn predict(_: usize) -> Result<Prediction, SnapshotError> {
-    Err(SnapshotError::Unsupported)
+/// Core files need an image.
+pub(crate) mod core_writer {
+    use std::fmt;
+    use std::io::Write;
+
+    use super::Image;
+    use crate::snapshot::{Prediction, SnapshotError};
+
+    /// What a core file of now would cost.
+    pub(crate) struct Estimate {
+        /// About its size in bytes, uncompressed.
+        pub(crate) bytes: u64,
+        /// The stop, and the memory that it takes.
+        pub(crate) prediction: Prediction,
+    }
+
+    /// There is none without an image.
+    #[derive(Debug)]
+    pub(crate) enum CoreError {}
+
+    impl fmt::Display for CoreError {
+        fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+            match *self {}
+        }
+    }
+
+    /// Always [`SnapshotError::Unsupported`].
+    pub(crate) fn estimate() -> Result<Estimate, SnapshotError> {
+        Err(SnapshotError::Unsupported)
+    }
+
+    /// Never called.
+    pub(crate) fn write(image: &Image, _: &mut dyn Write) -> Result<(), CoreError> {
+        match *image {}
+    }
 }
 
 /// Not known here.

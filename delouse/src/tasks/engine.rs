@@ -65,6 +65,7 @@ impl FromStr for EngineName {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum EngineError {
     /// This build does not have it. The message says which setting to add, word for word.
+    #[allow(dead_code, reason = "made in builds without the task dump only")]
     NotBuilt(&'static str),
     /// It will not ask now, for this reason; asking again later may help.
     Refused(String),

@@ -15,7 +15,7 @@ use super::roots::Roots;
 use super::{Options, list};
 use crate::debuginfo::image::Image;
 use crate::debuginfo::types::Types;
-use crate::snapshot::{self, Limits, Snapshot};
+use crate::snapshot::{self, Limits, Live, Snapshot};
 
 /// How long types are kept for the next request: they take tens of megabytes.
 const UNUSED: Duration = Duration::from_secs(60);
@@ -100,20 +100,27 @@ fn capture(job: &Job, image: &Image, types: &Types<'_>) -> Result<TaskList, Engi
     let begun = Instant::now();
     let roots = job.roots.addresses();
     let now = snapshot::monotonic_nanos();
-    let mut list = match snapshot::fork_with_threads(job.limits) {
-        Ok(frozen) => {
-            let list = list_in(&frozen, image, types, &roots, now)?;
+    // Threads tell of runtimes that nobody registered, and which task each of them polls; the tasks
+    // themselves are in memory.
+    let forked = snapshot::fork_with_threads(job.limits).map(|image| (image, None)).or_else(|error| {
+        let note = format!("threads could not be asked, so what they poll is not known: {error}");
+        snapshot::fork(job.limits).map(|image| (image, Some(note)))
+    });
+    let mut list = match forked {
+        Ok((frozen, note)) => {
+            let mut list = list_in(&frozen, image, types, &roots, now)?;
             // What "is not mapped" may be an image that was killed meanwhile.
             frozen.intact().map_err(|error| EngineError::Refused(error.to_string()))?;
+            list.capture.notes.extend(note);
             list
         }
         Err(no_image) => {
-            let live = snapshot::rolling().map_err(|error| EngineError::Refused(error.to_string()))?;
+            let live = snapshot::rolling().or_else(|_| Live::now());
+            let live = live.map_err(|error| EngineError::Refused(error.to_string()))?;
             let mut list = list_in(&live, image, types, &roots, now)?;
             list.capture.consistent = false;
-            list.capture
-                .notes
-                .insert(0, format!("read while the program went on, so parts may not agree: {no_image}"));
+            let note = format!("read while the program went on, so parts may not agree: {no_image}");
+            list.capture.notes.insert(0, note);
             list
         }
     };

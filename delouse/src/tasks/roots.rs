@@ -119,6 +119,7 @@ impl Roots {
         self.own.iter().map(own).chain(runtimes).chain(self.mains.iter().map(main)).collect()
     }
 
+    #[allow(dead_code, reason = "asked for by the task dump, which not every build has")]
     pub(crate) fn mains(&self) -> &[MainFuture] {
         &self.mains
     }

@@ -39,6 +39,7 @@ const MAX_COMMENTS: u64 = 64 << 10;
 ///
 /// # Errors
 /// Where the file cannot be read or is not ELF.
+#[cfg(test)]
 pub(crate) fn inspect(path: &Path) -> Result<ElfInfo, ElfError> {
     Ok(read(Image::open(path)?, path))
 }

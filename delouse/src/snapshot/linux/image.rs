@@ -186,6 +186,7 @@ impl Snapshot for Image {
 /// The forked child, seen from the parent. Killed and reaped when dropped.
 #[derive(Debug)]
 struct Child {
+    #[cfg_attr(not(test), expect(dead_code, reason = "tests kill the child by it"))]
     pid: i32,
     pidfd: RawFd,
     control: ControlPage,

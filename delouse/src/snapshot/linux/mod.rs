@@ -21,7 +21,6 @@ mod sys;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use headroom::predict;
 pub(crate) use image::{Image, fork, fork_with_threads, freeze_fork_thaw};
 pub(crate) use live::{Live, freeze, rolling};
 

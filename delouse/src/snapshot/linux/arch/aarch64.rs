@@ -34,10 +34,6 @@ pub(in super::super) struct Context {
 }
 
 impl Context {
-    /// Nothing captured.
-    pub(in super::super) const EMPTY: Self =
-        Self { general: [0; GENERAL], extended: 0, extended_len: 0, tls: 0 };
-
     /// Reads the context that the kernel passes to a signal handler. Async-signal-safe.
     ///
     /// # Safety

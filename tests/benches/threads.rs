@@ -1,0 +1,214 @@
+//! What captures cost the program, side by side with gdb and gcore:
+//!
+//! ```text
+//! cargo bench -p delouse-tests --bench threads             # everything: about five minutes
+//! cargo bench -p delouse-tests --bench threads -- quick    # 10 and 200 threads, 50 MB
+//! ```
+//!
+//! The program is `src/bin/ballast.rs`: threads that rest, memory in 4K pages that were all written, and a
+//! ticker that sleeps for a millisecond and notes the longest time between two ticks. That gap is what the
+//! program notices; it is taken over each single capture, beside the gap of an equally long time in which
+//! nothing is asked ("nothing"). `stop` is what delouse itself says: for rolling captures, the longest that
+//! any one thread was away, and for others, how long all stood still. `per thread` is the stop through the
+//! number of threads for those that stop all.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark fails by it")]
+
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use delouse_tests::ballast::Ballast;
+use delouse_tests::program;
+use delouse_tests::wire::Wire;
+
+/// What is compared.
+#[derive(Clone, Copy, PartialEq)]
+enum Way {
+    Nothing,
+    Rolling,
+    Freeze,
+    FreezeForkThaw,
+    Gdb,
+    Gcore,
+}
+
+const WAYS: [Way; 6] = [Way::Nothing, Way::Rolling, Way::Freeze, Way::FreezeForkThaw, Way::Gdb, Way::Gcore];
+
+impl Way {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::Rolling => "rolling",
+            Self::Freeze => "freeze",
+            Self::FreezeForkThaw => "freeze, fork, thaw",
+            Self::Gdb => "gdb -p, all backtraces",
+            Self::Gcore => "gcore",
+        }
+    }
+
+    /// Debuggers are slow: medians of few.
+    fn rounds(self) -> usize {
+        match self {
+            Self::Gdb | Self::Gcore => 3,
+            Self::FreezeForkThaw => 7,
+            Self::Nothing | Self::Rolling | Self::Freeze => 15,
+        }
+    }
+}
+
+/// One capture.
+struct Sample {
+    gap: Duration,
+    stop: Option<Duration>,
+    took: Duration,
+}
+
+/// The medians of some.
+struct Medians {
+    gap: Duration,
+    worst_gap: Duration,
+    stop: Option<Duration>,
+    took: Duration,
+}
+
+fn main() {
+    // cargo passes `--bench`.
+    let quick = std::env::args().any(|argument| argument == "quick");
+    if cfg!(debug_assertions) {
+        println!("(a debug build: figures mean little)");
+    }
+    let sizes: &[(usize, usize)] = if quick {
+        &[(10, 50), (200, 50)]
+    } else {
+        &[(10, 50), (200, 50), (1000, 50), (10, 1024), (200, 1024), (1000, 1024)]
+    };
+    println!(
+        "| threads | MB | capture | stop | per thread | longest gap, median | worst | took | gap of gcore / gap |"
+    );
+    println!("| ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |");
+    for &(threads, megabytes) in sizes {
+        compare(threads, megabytes);
+    }
+    println!();
+    cold_and_warm();
+}
+
+fn compare(threads: usize, megabytes: usize) {
+    let mut ballast = Ballast::start(program!("ballast"), threads, megabytes);
+    // Debug information is opened once.
+    let _cold = ballast.program.get("/stacktrace/rust");
+    let medians: Vec<_> = WAYS
+        .into_iter()
+        .filter_map(|way| {
+            let samples: Option<Vec<_>> = (0..way.rounds()).map(|_| sample(&mut ballast, way)).collect();
+            Some((way, medians(samples?)))
+        })
+        .collect();
+    let gcore = medians.iter().find(|(way, _)| *way == Way::Gcore).map(|(_, medians)| medians.gap);
+    for (way, Medians { gap, worst_gap, stop, took }) in medians {
+        let each = stop.filter(|_| way != Way::Rolling).map(|stop| stop / threads as u32);
+        println!(
+            "| {threads} | {megabytes} | {} | {} | {} | {} | {} | {} | {} |",
+            way.name(),
+            stop.map(show).unwrap_or_default(),
+            each.map(show).unwrap_or_default(),
+            show(gap),
+            show(worst_gap),
+            show(took),
+            gcore.map(|gcore| format!("{:.1}", gcore.as_secs_f64() / gap.as_secs_f64())).unwrap_or_default(),
+        );
+    }
+}
+
+/// `None` where the tool is missing.
+fn sample(ballast: &mut Ballast, way: Way) -> Option<Sample> {
+    ballast.longest_gap();
+    let begun = Instant::now();
+    let stop = match way {
+        Way::Nothing => {
+            thread::sleep(Duration::from_millis(50));
+            None
+        }
+        Way::Rolling => Some(stacks(ballast, "/stacktrace/rust")),
+        Way::Freeze => Some(stacks(ballast, "/stacktrace/rust?consistent=true")),
+        Way::FreezeForkThaw => {
+            let mut wire = Wire::connect(ballast.program.address()).unwrap();
+            let head = wire.ask("GET", "/core?force=true", &[]).unwrap();
+            let stop = head.header("x-delouse-pause-us").unwrap().parse().unwrap();
+            drop(wire.body(&head).unwrap());
+            Some(Duration::from_micros(stop))
+        }
+        Way::Gdb => {
+            let pid = ballast.program.pid().to_string();
+            let words = [
+                "-nx",
+                "-batch",
+                "-ex",
+                "set debuginfod enabled off",
+                "-ex",
+                "thread apply all bt",
+                "-p",
+                &pid,
+            ];
+            run(Command::new("gdb").args(words))?;
+            None
+        }
+        Way::Gcore => {
+            let directory = tempfile::tempdir().unwrap();
+            let words = ["-o", "core", &ballast.program.pid().to_string()];
+            run(Command::new("gcore").args(words).current_dir(directory.path()))?;
+            None
+        }
+    };
+    let took = begun.elapsed();
+    Some(Sample { gap: ballast.longest_gap(), stop, took })
+}
+
+fn run(command: &mut Command) -> Option<()> {
+    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    status.is_ok_and(|status| status.success()).then_some(())
+}
+
+/// Asks for stacks and returns the stop.
+fn stacks(ballast: &Ballast, path: &str) -> Duration {
+    let response = ballast.program.get(path);
+    assert_eq!(response.status, 200, "{}", response.body);
+    Duration::from_micros(response.json()["capture"]["pause_us"].as_u64().unwrap())
+}
+
+fn medians(samples: Vec<Sample>) -> Medians {
+    let of = |mut times: Vec<Duration>| {
+        times.sort();
+        (times[times.len() / 2], times[times.len() - 1])
+    };
+    let (gap, worst_gap) = of(samples.iter().map(|sample| sample.gap).collect());
+    let stops: Option<Vec<_>> = samples.iter().map(|sample| sample.stop).collect();
+    let (took, _) = of(samples.iter().map(|sample| sample.took).collect());
+    Medians { gap, worst_gap, stop: stops.map(|stops| of(stops).0), took }
+}
+
+/// `/stacktrace/rust` of 200 threads: the first one, and later ones.
+fn cold_and_warm() {
+    println!("| `/stacktrace/rust` of 200 threads | median | worst |");
+    println!("| --- | ---: | ---: |");
+    let mut cold: Vec<Duration> = Vec::new();
+    let mut warm: Vec<Duration> = Vec::new();
+    for _ in 0..3 {
+        let ballast = Ballast::start(program!("ballast"), 200, 50);
+        cold.push(ballast.program.get("/stacktrace/rust").took);
+        warm.extend((0..20).map(|_| ballast.program.get("/stacktrace/rust").took));
+    }
+    for (what, mut times) in [("cold", cold), ("warm", warm)] {
+        times.sort();
+        println!("| {what} | {} | {} |", show(times[times.len() / 2]), show(times[times.len() - 1]));
+    }
+}
+
+/// Milliseconds or microseconds.
+fn show(time: Duration) -> String {
+    match time.as_micros() {
+        micros @ 0..=9_999 => format!("{micros} µs"),
+        _ => format!("{:.1} ms", time.as_secs_f64() * 1e3),
+    }
+}

@@ -1,0 +1,50 @@
+//! The program `ballast` (`src/bin/ballast.rs`): so many threads, so much memory, at our command.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::{PATIENCE, Program};
+
+/// The running program and the connection by which it is told what to do.
+pub struct Ballast {
+    /// The program.
+    pub program: Program,
+    control: BufReader<TcpStream>,
+}
+
+impl Ballast {
+    /// Starts `command` with so many resting threads and so much memory, and waits until all rest.
+    ///
+    /// # Panics
+    /// Where it cannot be started.
+    pub fn start(mut command: Command, threads: usize, megabytes: usize) -> Self {
+        command.args([threads.to_string(), megabytes.to_string()]);
+        let program = Program::start(command);
+        let address = program.printed("control ").split(' ').nth(1).expect("an address").to_owned();
+        let control = TcpStream::connect(address).expect("it listens");
+        control.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        Self { program, control: BufReader::new(control) }
+    }
+
+    /// One command and its answer.
+    ///
+    /// # Panics
+    /// Where the program does not answer.
+    pub fn tell(&mut self, command: &str) -> String {
+        self.control.get_mut().write_all(format!("{command}\n").as_bytes()).expect("it reads");
+        let mut answer = String::new();
+        self.control.read_line(&mut answer).expect("it answers");
+        answer.trim_end().to_owned()
+    }
+
+    /// The longest time between two ticks of a thread that sleeps for a millisecond, since the last time
+    /// that this was asked.
+    ///
+    /// # Panics
+    /// Where the program does not answer.
+    pub fn longest_gap(&mut self) -> Duration {
+        Duration::from_micros(self.tell("gap").parse().expect("a number"))
+    }
+}

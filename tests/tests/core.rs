@@ -1,0 +1,179 @@
+//! `/core`: the same file however it is compressed, the same stacks as in the living program, and a program
+//! that goes on, sockets and all, while its image is read.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by it")]
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use delouse_tests::ballast::Ballast;
+use delouse_tests::core_dump::CoreDump;
+use delouse_tests::wire::Wire;
+use delouse_tests::{PATIENCE, process, program};
+
+/// The functions of each thread's stack, by thread id.
+type Stacks = BTreeMap<u32, Vec<String>>;
+
+fn core(ballast: &Ballast, encoding: Option<&str>) -> Vec<u8> {
+    let mut wire = Wire::connect(ballast.program.address()).unwrap();
+    let accept: Vec<_> = encoding.map(|name| ("accept-encoding", name)).into_iter().collect();
+    let head = wire.ask("GET", "/core", &accept).unwrap();
+    let body = wire.body(&head).unwrap();
+    assert_eq!(head.status, 200, "{}", String::from_utf8_lossy(&body));
+    assert_eq!(head.header("content-encoding"), encoding);
+    body
+}
+
+#[test]
+fn the_same_core_however_it_is_compressed() {
+    let ballast = Ballast::start(program!("ballast"), 20, 30);
+    let plain = core(&ballast, None);
+    let expected = CoreDump::parse(&plain).unwrap();
+    assert_eq!(expected.bytes, plain.len() as u64);
+    assert!(expected.bytes > 30 << 20);
+    for tool in ["zstd", "gzip"] {
+        let packed = core(&ballast, Some(tool));
+        assert!(packed.len() * 4 < plain.len(), "{tool}: {} of {}", packed.len(), plain.len());
+        let Some(unpacked) = unpack(tool, packed) else {
+            println!("skipped: no {tool}");
+            continue;
+        };
+        let got = CoreDump::parse(&unpacked).unwrap();
+        assert_eq!(got.bytes, unpacked.len() as u64, "{tool}: cut");
+        // Those who rest have not moved from one capture to the next.
+        let resting = |core: &CoreDump| {
+            let is_resting = |tid: &u32| core.names.get(tid).is_some_and(|name| name.starts_with("rest-"));
+            core.stack_pointers.clone().into_iter().filter(|(tid, _)| is_resting(tid)).collect::<Vec<_>>()
+        };
+        assert_eq!(resting(&got).len(), 20);
+        assert_eq!(resting(&got), resting(&expected), "{tool}");
+        println!("{tool}: {} MB become {} KB", unpacked.len() >> 20, plain.len() >> 10);
+    }
+}
+
+fn unpack(tool: &str, packed: Vec<u8>) -> Option<Vec<u8>> {
+    let mut command = Command::new(tool);
+    command.args(["-d", "-c"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().ok()?;
+    let mut stdin = child.stdin.take().unwrap();
+    let feeding = std::thread::spawn(move || stdin.write_all(&packed));
+    let output = child.wait_with_output().unwrap();
+    feeding.join().unwrap().unwrap();
+    assert!(output.status.success(), "{tool} does not take it");
+    Some(output.stdout)
+}
+
+#[test]
+fn what_it_would_cost_is_told_first() {
+    let ballast = Ballast::start(program!("ballast"), 20, 30);
+    let actual = core(&ballast, None).len() as u64;
+    let mut wire = Wire::connect(ballast.program.address()).unwrap();
+    let head = wire.ask("HEAD", "/core", &[]).unwrap();
+    assert_eq!(head.status, 200);
+    let number = |name: &str| head.header(name).unwrap().parse::<u64>().unwrap();
+    let told = number("x-delouse-bytes");
+    assert!(told.abs_diff(actual) < actual / 5, "{told} told, {actual} come");
+    assert_eq!(number("x-delouse-budget-us"), 50_000);
+    assert!(number("x-delouse-pause-us") < 50_000);
+    let json = ballast.program.get("/core?estimate=true").json();
+    assert!(json["bytes"].as_u64().unwrap().abs_diff(actual) < actual / 5, "{json}");
+    assert!(json["refused"].is_null());
+    let text = ballast.program.get("/core?estimate=true&format=text").body;
+    assert!(text.contains("a core file of about"), "{text}");
+    assert_eq!(process::children(ballast.program.pid()), []);
+}
+
+#[test]
+fn gdb_shows_what_it_shows_of_the_living_program() {
+    if Command::new("gdb").arg("--version").output().is_err() {
+        println!("skipped: no gdb");
+        return;
+    }
+    let ballast = Ballast::start(program!("ballast"), 20, 10);
+    let pid = ballast.program.pid();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("core");
+    let bytes = core(&ballast, None);
+    std::fs::write(&path, &bytes).unwrap();
+    let executable = program!("ballast").get_program().to_owned();
+
+    let (dead, complaints) = gdb(&[executable.as_ref(), &path]);
+    let (live, complaints_live) = gdb(&["-p".as_ref(), pid.to_string().as_ref()]);
+    let tids: Vec<u32> =
+        process::threads(pid).iter().filter(|t| t.name.starts_with("rest-")).map(|t| t.id).collect();
+    assert_eq!(tids.len(), 20);
+    for tid in &tids {
+        assert!(live[tid].iter().any(|function| function.contains("ballast::rests_in")), "{:?}", live[tid]);
+        assert_eq!(dead.get(tid), Some(&live[tid]), "thread {tid}");
+    }
+    let names = CoreDump::parse(&bytes).unwrap().names;
+    for thread in process::threads(pid).iter().filter(|thread| names.contains_key(&thread.id)) {
+        assert_eq!(names[&thread.id], thread.name);
+    }
+    assert!(names.len() >= 20 + 3);
+    println!("{} threads, complaints of gdb: {complaints:#?}; live: {complaints_live:#?}", dead.len());
+    assert!(!complaints.iter().any(|line| line.contains("too small")), "{complaints:#?}");
+}
+
+/// All backtraces that gdb shows, and its warnings.
+fn gdb(of: &[&Path]) -> (Stacks, Vec<String>) {
+    let mut command = Command::new("gdb");
+    command
+        .args(["-nx", "-batch", "-ex", "set debuginfod enabled off", "-ex", "thread apply all bt"])
+        .args(of);
+    let output = command.output().unwrap();
+    let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let mut stacks = Stacks::new();
+    let mut current = None;
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("Thread ") {
+            let tid = rest.split("LWP ").nth(1).and_then(|rest| rest.split(')').next()?.parse().ok());
+            current = tid.map(|tid| stacks.entry(tid).or_default());
+        } else if line.starts_with('#')
+            && let Some(stack) = &mut current
+        {
+            // "#1  0x0000 in function (arguments) at file:line", "#0  function (…".
+            let rest = line.split_once(' ').map(|(_, rest)| rest.trim_start()).unwrap_or_default();
+            let function =
+                rest.split_once(" in ").filter(|(a, _)| a.starts_with("0x")).map_or(rest, |(_, f)| f);
+            stack.push(function.split(" (").next().unwrap_or(function).to_owned());
+        }
+    }
+    assert!(!stacks.is_empty(), "{text} {errors}");
+    (stacks, errors.lines().filter(|line| line.contains("warning")).map(str::to_owned).collect())
+}
+
+#[test]
+fn sockets_behave_while_the_image_is_read() {
+    let mut ballast = Ballast::start(program!("ballast"), 10, 60);
+    let port = ballast.tell("listen");
+    let mut peer = TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
+    peer.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(ballast.tell("accept"), "accepted");
+
+    // A client that reads little keeps the image.
+    let mut wire = Wire::connect(ballast.program.address()).unwrap();
+    assert_eq!(wire.ask("GET", "/core", &[]).unwrap().status, 200);
+    let pid = ballast.program.pid();
+    assert_eq!(process::images(pid).len(), 1);
+    peer.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    assert_eq!(peer.read(&mut [0; 1]).unwrap_err().kind(), ErrorKind::WouldBlock, "still open");
+
+    assert_eq!(ballast.tell("close"), "closed");
+    peer.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(peer.read(&mut [0; 1]).unwrap(), 0, "its end is told to the peer");
+    assert_eq!(ballast.tell(&format!("bind {port}")), "bound");
+    assert_eq!(process::images(pid).len(), 1, "all of that while the image lived");
+    drop(wire);
+    let begun = std::time::Instant::now();
+    while !process::children(pid).is_empty() {
+        assert!(begun.elapsed() < PATIENCE);
+        std::thread::yield_now();
+    }
+    assert!(File::open(format!("/proc/{pid}/status")).is_ok());
+}

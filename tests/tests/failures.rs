@@ -1,0 +1,280 @@
+//! What may go wrong with `/core`, made to go wrong: the program does not notice, the answer says what
+//! happened, and nothing is left behind.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by it")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use delouse_tests::ballast::Ballast;
+use delouse_tests::process::{self, Entry};
+use delouse_tests::wire::{Head, Wire};
+use delouse_tests::{PATIENCE, program};
+
+/// A small program.
+fn ballast() -> Ballast {
+    Ballast::start(program!("ballast"), 20, 30)
+}
+
+/// `GET path`, whatever comes.
+fn ask(ballast: &Ballast, path: &str) -> (Head, std::io::Result<Vec<u8>>) {
+    let mut wire = Wire::connect(ballast.program.address()).unwrap();
+    let head = wire.ask("GET", path, &[]).unwrap();
+    let body = wire.body(&head);
+    (head, body)
+}
+
+/// The message of an error.
+fn message(body: std::io::Result<Vec<u8>>) -> String {
+    let json: serde_json::Value = serde_json::from_slice(&body.unwrap()).unwrap();
+    json["message"].as_str().unwrap().to_owned()
+}
+
+/// Waits until `condition` holds.
+fn until(what: &str, condition: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !condition() {
+        assert!(begun.elapsed() < PATIENCE, "never: {what}");
+        std::thread::yield_now();
+    }
+}
+
+/// The one image of the program, once there is one.
+fn image(ballast: &Ballast) -> Entry {
+    let pid = ballast.program.pid();
+    until("an image", || !process::images(pid).is_empty());
+    process::images(pid).remove(0)
+}
+
+/// Runs on, heart beating, with no child, dead or alive; and a core can be had.
+fn unharmed(ballast: &mut Ballast, what: &str) {
+    let pid = ballast.program.pid();
+    until("no child", || process::children(pid).is_empty());
+    println!("{what}: the heart stopped for {:?} at most", ballast.longest_gap());
+    assert!(ballast.program.is_running());
+    let begun = Instant::now();
+    loop {
+        let (head, body) = ask(ballast, "/core?force=true");
+        if head.status == 200 {
+            assert!(!body.unwrap().is_empty());
+            break;
+        }
+        assert!(head.status == 429 && begun.elapsed() < PATIENCE, "{:?}", message(body));
+    }
+    until("no child", || process::children(pid).is_empty());
+    assert_eq!(process::zombies(pid), []);
+}
+
+/// No process and no thread more than there are: first the fork fails, then the thread for the capture.
+fn no_more_processes(ballast: &mut Ballast, what: &str, limit: impl Fn(Option<usize>)) {
+    // Tokio's threads of delouse's own server come when first needed: before we count.
+    let _warm = ask(ballast, "/stacktrace/rust");
+    let threads = process::threads(ballast.program.pid()).len();
+    limit(Some(threads + 1));
+    ballast.longest_gap();
+    let (head, body) = ask(ballast, "/core");
+    let said = message(body);
+    println!("{what}: {} {said}", head.status);
+    assert_eq!(head.status, 503, "{said}");
+    assert!(said.contains("cannot fork") && said.contains("pids.max"), "{said}");
+    assert!(ballast.longest_gap() < Duration::from_secs(1));
+    limit(Some(threads));
+    let (head, body) = ask(ballast, "/core");
+    let said = message(body);
+    println!("{what}: {} {said}", head.status);
+    assert!(head.status == 503 && said.contains("no thread") && said.contains("pids.max"), "{said}");
+    // Stacks need no new process; where there is no thread either, the server's own does it.
+    let (head, body) = ask(ballast, "/stacktrace/rust");
+    let body = String::from_utf8(body.unwrap()).unwrap();
+    assert!(head.status == 200 && body.contains("rests_in_park"), "{} {body}", head.status);
+    limit(None);
+    unharmed(ballast, what);
+}
+
+#[test]
+fn no_more_processes_in_the_cgroup() {
+    let mut ballast = ballast();
+    let Some(group) = PidsGroup::with(ballast.program.pid()) else {
+        println!("skipped: no cgroup with a pids controller may be made here");
+        return;
+    };
+    no_more_processes(&mut ballast, "pids.max", |most| {
+        fs::write(group.0.join("pids.max"), most.map_or("max".to_owned(), |n| n.to_string())).unwrap();
+    });
+    drop(ballast);
+}
+
+/// A cgroup of our own, of either version.
+struct PidsGroup(PathBuf);
+
+impl PidsGroup {
+    /// One that holds process `pid` alone.
+    fn with(pid: u32) -> Option<Self> {
+        let hierarchies = ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"];
+        let group = hierarchies.iter().find_map(|hierarchy| {
+            let path = Path::new(hierarchy).join(format!("delouse-test-{pid}"));
+            fs::create_dir(&path).ok()?;
+            let group = Self(path);
+            group.0.join("pids.max").exists().then_some(group)
+        })?;
+        fs::write(group.0.join("cgroup.procs"), pid.to_string()).ok()?;
+        Some(group)
+    }
+}
+
+impl Drop for PidsGroup {
+    fn drop(&mut self) {
+        // The program has gone, or goes to the group above.
+        let parent = self.0.parent().map(|parent| parent.join("cgroup.procs"));
+        for pid in fs::read_to_string(self.0.join("cgroup.procs")).unwrap_or_default().lines() {
+            let _gone = parent.as_ref().map(|procs| fs::write(procs, pid));
+        }
+        let _left = fs::remove_dir(&self.0);
+    }
+}
+
+/// Sets the soft limit of a running process; `None` is what it was. Asked as `user`, whose process it is.
+fn prlimit(user: &[&str], pid: u32, what: &str, most: Option<u64>) {
+    let mut words = user.to_vec();
+    words.extend(["prlimit", "--pid"]);
+    let (pid, soft) = (pid.to_string(), most.map_or("unlimited".to_owned(), |most| most.to_string()));
+    let limit = format!("--{what}={soft}:");
+    words.extend([pid.as_str(), limit.as_str()]);
+    let set = Command::new(words[0]).args(&words[1..]).status().unwrap();
+    assert!(set.success(), "{words:?}");
+}
+
+/// A user who has nothing else: the limit counts all processes of a user.
+const NOBODY_ELSE: [&str; 4] = ["setpriv", "--reuid=61432", "--regid=61432", "--clear-groups"];
+
+/// `program` where anybody may run it, as [`NOBODY_ELSE`].
+fn as_another_user(program: &Command) -> Option<(tempfile::TempDir, Command)> {
+    let have = |tool: &str| Command::new(tool).arg("--version").output().is_ok_and(|o| o.status.success());
+    let root = fs::read_to_string("/proc/self/status").unwrap().contains("Uid:\t0\t0");
+    if !root || !have("setpriv") || !have("prlimit") {
+        println!("skipped: needs root, setpriv and prlimit");
+        return None;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let copy = directory.path().join("ballast");
+    fs::copy(program.get_program(), &copy).unwrap();
+    let mut command = Command::new("setpriv");
+    command.args(&NOBODY_ELSE[1..]).arg(copy);
+    Some((directory, command))
+}
+
+#[test]
+fn no_more_processes_for_the_user() {
+    let Some((_directory, command)) = as_another_user(&program!("ballast")) else { return };
+    let mut ballast = Ballast::start(command, 20, 30);
+    let pid = ballast.program.pid();
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let before = limits.lines().find_map(|line| line.strip_prefix("Max processes")).unwrap();
+    let before = before.split_whitespace().next().unwrap().parse().ok();
+    no_more_processes(&mut ballast, "RLIMIT_NPROC", |most| {
+        prlimit(&NOBODY_ELSE, pid, "nproc", most.map_or(before, |most| Some(most as u64)));
+    });
+}
+
+#[test]
+fn no_more_address_space() {
+    let mut ballast = ballast();
+    if Command::new("prlimit").arg("--version").output().is_err() {
+        println!("skipped: no prlimit");
+        return;
+    }
+    let pid = ballast.program.pid();
+    ballast.longest_gap();
+    prlimit(&[], pid, "as", Some(process::bytes(pid, "VmSize")));
+    for path in ["/core", "/stacktrace/rust", "/stacktrace/rust?consistent=true"] {
+        let (head, body) = ask(&ballast, path);
+        let said = message(body);
+        println!("RLIMIT_AS {path}: {} {said}", head.status);
+        assert!(head.status == 503 && said.contains("prlimit --as"), "{said}");
+    }
+    prlimit(&[], pid, "as", None);
+    unharmed(&mut ballast, "RLIMIT_AS");
+}
+
+#[test]
+fn the_image_is_killed_in_the_middle() {
+    let mut ballast = ballast();
+    let mut wire = Wire::connect(ballast.program.address()).unwrap();
+    let head = wire.ask("GET", "/core", &[]).unwrap();
+    assert_eq!(head.status, 200);
+    let image = image(&ballast);
+    // By its number: it is a child of a child of ours.
+    assert!(Command::new("kill").args(["-KILL", &image.id.to_string()]).status().unwrap().success());
+    let cut = wire.body(&head);
+    assert!(cut.is_err(), "a core that is cut must not look complete: {} bytes", cut.unwrap().len());
+    let logged = ballast.program.complained("the core file was not sent to its end");
+    assert!(logged.contains("the forked image is gone: something killed it"), "{logged}");
+    unharmed(&mut ballast, "the image killed");
+}
+
+#[test]
+fn the_client_goes_away_in_the_middle() {
+    // A gigabyte by hand: DELOUSE_TORTURE=1.
+    let megabytes = if std::env::var_os("DELOUSE_TORTURE").is_some() { 1024 } else { 256 };
+    let mut ballast = Ballast::start(program!("ballast"), 20, megabytes);
+    ballast.longest_gap();
+    let mut wire = Wire::connect(ballast.program.address()).unwrap();
+    let head = wire.ask("GET", "/core?force=true", &[]).unwrap();
+    assert_eq!(head.status, 200);
+    let pause = head.header("x-delouse-pause-us").unwrap().to_owned();
+    wire.sip((megabytes as u64) << 19).unwrap();
+    assert_eq!(process::images(ballast.program.pid()).len(), 1);
+    drop(wire);
+    let begun = Instant::now();
+    until("the image is given up", || process::images(ballast.program.pid()).is_empty());
+    println!("{megabytes} MB: pause {pause} µs, image gone {:?} after its client", begun.elapsed());
+    unharmed(&mut ballast, "the client gone");
+}
+
+/// As when the disk is full on its side and it waits for its user: the image ends by itself.
+#[test]
+fn the_client_stops_reading() {
+    let mut ballast = Ballast::start(program!("ballast"), 20, 100);
+    let mut wire = Wire::connect(ballast.program.address()).unwrap();
+    let head = wire.ask("GET", "/core", &[]).unwrap();
+    let image = image(&ballast);
+    // Meanwhile another capture is refused, with what to do.
+    let (busy, body) = ask(&ballast, "/core");
+    assert_eq!((busy.status, busy.header("retry-after")), (429, Some("1")));
+    assert!(message(body).contains("Ask again in a second"));
+    let pid = ballast.program.pid();
+    if std::env::var_os("DELOUSE_TORTURE").is_some() {
+        let begun = Instant::now();
+        until("its life is over", || !process::images(pid).iter().any(|i| *i == image && i.state != 'Z'));
+        println!("the image ended {:?} after its client stopped", begun.elapsed());
+        assert!(wire.body(&head).is_err(), "a core that is cut must not look complete");
+        let logged = ballast.program.complained("the core file was not sent to its end");
+        assert!(logged.contains("it took longer than 30 s to read"), "{logged}");
+    }
+    drop(wire);
+    unharmed(&mut ballast, "the client stopped");
+}
+
+#[test]
+fn over_the_budget() {
+    let mut command = program!("ballast");
+    command.env("DELOUSE_PAUSE_BUDGET_MS", "0");
+    let mut ballast = Ballast::start(command, 20, 30);
+    let (head, body) = ask(&ballast, "/core");
+    let said = message(body);
+    assert_eq!(head.status, 503, "{said}");
+    for part in ["more than the 0 ms allowed", "DELOUSE_PAUSE_BUDGET_MS", "?force=true"] {
+        assert!(said.contains(part), "{said}");
+    }
+    let (head, body) = ask(&ballast, "/core?estimate=true");
+    let estimate: serde_json::Value = serde_json::from_slice(&body.unwrap()).unwrap();
+    assert_eq!(head.status, 200);
+    assert_eq!(estimate["budget_us"], 0);
+    assert!(estimate["refused"].as_str().unwrap().contains("0 ms allowed"), "{estimate}");
+    assert!(process::children(ballast.program.pid()).is_empty());
+    unharmed(&mut ballast, "over the budget, forced");
+}
