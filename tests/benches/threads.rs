@@ -12,7 +12,6 @@
 //! any one thread was away, and for others, how long all stood still. `per thread` is the stop through the
 //! number of threads for those that stop all.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark fails by it")]
 
 use std::process::{Command, Stdio};
 use std::thread;

@@ -1,5 +1,4 @@
 //! What the end-to-end tests share: a program that runs, and its debug server.
-#![allow(clippy::expect_used, clippy::panic, reason = "a test fails where something goes wrong")]
 
 pub mod ballast;
 pub mod core_dump;

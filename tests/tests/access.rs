@@ -1,5 +1,4 @@
 //! Hostile clients: each refused or served, the program undisturbed.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by it")]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

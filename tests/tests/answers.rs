@@ -1,5 +1,4 @@
 //! What a user reads: the endpoints of healthy programs.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by it")]
 
 use std::process::Command;
 use std::time::Instant;

@@ -1,7 +1,5 @@
 //! What the arguments of `#[delouse::main]` do to the runtime that the function runs on, debug on or off.
 
-#![allow(clippy::panic, reason = "a test fails by it")]
-
 use tokio::runtime::Handle;
 
 #[delouse::main(flavor = "multi_thread", name = "orders", bind = "127.0.0.1:0")]

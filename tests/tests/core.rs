@@ -1,7 +1,6 @@
 //! `/core`: the same file however it is compressed, the same stacks as in the living program, and a program
 //! that goes on, sockets and all, while its image is read.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by it")]
 
 use std::collections::BTreeMap;
 use std::fs::File;

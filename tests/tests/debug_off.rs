@@ -4,8 +4,6 @@
 //! The programs here are built outside of the workspace, as a user would, each in a directory of its own. They share
 //! one target directory, so that tokio is built once.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by it")]
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

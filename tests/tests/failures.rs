@@ -1,7 +1,6 @@
 //! What may go wrong with `/core`, made to go wrong: the program does not notice, the answer says what
 //! happened, and nothing is left behind.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by it")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

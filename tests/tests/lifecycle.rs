@@ -1,5 +1,4 @@
 //! How functions under `#[delouse::main]` begin and end: with the server, and as they would under `#[tokio::main]`.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by it")]
 
 use std::net::TcpStream;
 use std::process::Command;

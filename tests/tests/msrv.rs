@@ -2,7 +2,6 @@
 //!
 //! That our own code keeps to it is checked by clippy (`incompatible_msrv`), and by building with that very
 //! toolchain where it is installed: see `.ci/run`.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by it")]
 
 use std::process::Command;
 

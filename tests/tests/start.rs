@@ -1,5 +1,4 @@
 //! How the server comes up, and how it does not: nothing of it ends or delays the program.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by it")]
 
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;

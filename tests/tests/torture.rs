@@ -4,7 +4,6 @@
 //! load on the program's own web server. The short form takes half a minute; the long one is
 //! `DELOUSE_TORTURE=2000 cargo test --release -p delouse-tests --test torture -- --nocapture`.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by it")]
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -8,8 +8,6 @@
 //! - `ui/fail/rustc`: refused, at least in part, in rustc's words. These change from one release to the next, and so
 //!   are looked at with one release only.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by it")]
-
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -164,7 +164,7 @@ fn bias(mapping: &Mapping, object: &ObjectFile) -> Option<u64> {
             && mapping.offset < end
             && l.offset < mapping.offset.saturating_add(mapping.range.end - mapping.range.start)
     };
-    let load = object.loads().iter().filter(from_page).next_back()?;
+    let load = object.loads().iter().rfind(from_page)?;
     // address = bias + p_vaddr + (offset - p_offset)
     Some(
         mapping.range.start.wrapping_sub(mapping.offset).wrapping_add(load.offset).wrapping_sub(load.address),

@@ -1,5 +1,4 @@
 //! Both debug servers answer, of one program.
-#![allow(clippy::unwrap_used, reason = "a test fails by it")]
 #![cfg(all(tokio_unstable, feature = "debug"))]
 
 use std::io::{Read, Write};

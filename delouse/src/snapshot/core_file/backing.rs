@@ -101,14 +101,13 @@ impl Files {
         let loads = header.program_headers(LittleEndian, data).ok()?.iter();
         let flags = loads
             .filter(|p| p.p_type(LittleEndian) == PT_LOAD)
-            .filter(|p| {
+            .rfind(|p| {
                 // The kernel maps whole pages: a segment begins on the page that holds its first byte, which
                 // may hold the last bytes of the one before.
                 let start = p.p_offset(LittleEndian) & !(p.p_align(LittleEndian).max(1) - 1);
                 let end = p.p_offset(LittleEndian).saturating_add(p.p_filesz(LittleEndian));
                 (start..end).contains(&offset)
-            })
-            .next_back()?
+            })?
             .p_flags(LittleEndian);
         Some((flags.0 & PF_W.0 != 0, flags.0 & PF_X.0 != 0))
     }

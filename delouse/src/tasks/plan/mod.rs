@@ -74,7 +74,7 @@ pub(super) struct State {
     pub(super) suspended: bool,
     details: OnceCell<Suspended>,
     /// Ways to what its variables own, by the type's path.
-    owners: RefCell<Vec<(&'static str, Option<Rc<Owner>>)>>,
+    owners: RefCell<Vec<KnownOwner>>,
 }
 
 /// Something that a variable of a function is, has or points to, and that a resource is part of.
@@ -117,6 +117,9 @@ pub(super) enum Via {
     /// Several lie there, or are led to from there.
     Container(Container),
 }
+
+/// By the way that leads to it; `None` where it leads nowhere.
+type KnownOwner = (&'static str, Option<Rc<Owner>>);
 
 /// All plans of one capture.
 pub(super) struct Plans<'a, 'p, 'i> {
