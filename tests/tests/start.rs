@@ -224,3 +224,24 @@ fn the_server_ends_with_main() {
     assert!(TcpStream::connect(address).is_err(), "the port is free again");
     assert!(program.wait().success());
 }
+
+#[test]
+fn signals_for_the_program_never_go_to_our_threads() {
+    let program = heartbeat(&[]);
+    assert_eq!(program.get("/stacktrace/rust").status, 200);
+    let mut ours = 0;
+    for thread in std::fs::read_dir(format!("/proc/{}/task", program.pid())).unwrap() {
+        let thread = thread.unwrap().path();
+        // A thread may end while it is looked at.
+        let Ok(status) = std::fs::read_to_string(thread.join("status")) else { continue };
+        let field = |name: &str| status.lines().find_map(|l| l.strip_prefix(name)).map(str::trim).unwrap();
+        let blocked = u64::from_str_radix(field("SigBlk:"), 16).unwrap();
+        let is_ours = field("Name:").starts_with("delouse");
+        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGUSR1, libc::SIGCHLD] {
+            assert_eq!(blocked >> (signal - 1) & 1 == 1, is_ours, "{status}");
+        }
+        assert_eq!(blocked >> (libc::SIGURG - 1) & 1, 0, "captures are answered: {status}");
+        ours += u32::from(is_ours);
+    }
+    assert!(ours >= 2, "the server and the log");
+}

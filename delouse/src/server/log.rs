@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use slog::{Drain, FilterLevel, Key, Level, Logger, Never, OwnedKVList, Record, Serializer, info, o};
 
+use crate::snapshot;
+
 /// Lines that wait for stderr.
 const QUEUED: usize = 256;
 
@@ -44,7 +46,7 @@ impl Log {
                 }
             }
         };
-        thread::Builder::new().name("delouse-log".to_owned()).spawn(body)?;
+        snapshot::shielded(|| thread::Builder::new().name("delouse-log".to_owned()).spawn(body))?;
         let queue = Queue(queue);
         let ours = Logger::root(queue.clone(), o!());
         let filtered = queue.clone().filter(move |record| level.accepts(record.level())).fuse();

@@ -22,6 +22,7 @@ use tokio::sync::oneshot;
 
 use crate::debuginfo::symbols::Symbols;
 use crate::settings::Settings;
+use crate::snapshot;
 use crate::tasks::engine::Engines;
 
 /// What every endpoint works with.
@@ -86,7 +87,7 @@ pub(crate) fn start(settings: Settings) -> Result<Server, StartError> {
         let _nobody_waits = done.send(());
     };
     let thread = std::thread::Builder::new().name("delouse-server".to_owned());
-    thread.spawn(body).map_err(StartError::NoThread)?;
+    snapshot::shielded(|| thread.spawn(body)).map_err(StartError::NoThread)?;
     let address = match started.recv_timeout(START) {
         Ok(address) => address?,
         Err(mpsc::RecvTimeoutError::Timeout) => return Err(StartError::Slow),

@@ -30,6 +30,7 @@ pub(crate) use error::SnapshotError;
 ))]
 pub(crate) use linux::{
     Image, Live, core_writer, fork, fork_with_threads, freeze, freeze_fork_thaw, monotonic_nanos, rolling,
+    shielded,
 };
 #[cfg(not(all(
     target_os = "linux",

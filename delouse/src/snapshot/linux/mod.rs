@@ -23,6 +23,7 @@ mod tests;
 
 pub(crate) use image::{Image, fork, fork_with_threads, freeze_fork_thaw};
 pub(crate) use live::{Live, freeze, rolling};
+pub(crate) use signal::shielded;
 
 /// The monotonic clock, in nanoseconds: what `std::time::Instant` counts on Linux.
 pub(crate) fn monotonic_nanos() -> Option<u64> {

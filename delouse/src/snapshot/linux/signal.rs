@@ -4,6 +4,7 @@ use std::mem::MaybeUninit;
 use std::ptr::null_mut;
 
 use super::handler::on_signal;
+use super::sys;
 use crate::snapshot::SnapshotError;
 
 /// The signal to use now: `current` while its handler is still ours, else the best that is free.
@@ -24,6 +25,38 @@ pub(super) fn ready(current: Option<i32>) -> Result<i32, SnapshotError> {
             handler => handler == Some(ours()),
         })
         .ok_or(SnapshotError::NoSignal)
+}
+
+/// Runs `start` with signals blocked; threads that are started in it inherit that.
+///
+/// A signal for the whole process goes to any thread that does not block it. A program that blocks SIGTERM
+/// in `main` and waits for it in `sigwait` would be killed through a thread of ours. So ours take none but
+/// the signals of captures and those of their own faults.
+pub(crate) fn shielded<T>(start: impl FnOnce() -> T) -> T {
+    /// Lifts the shield on every way out.
+    struct Restore(u64);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            sys::set_blocked_signals(self.0);
+        }
+    }
+    let bit = |signal: i32| 1_u64 << (signal - 1);
+    let taken = [
+        libc::SIGURG,
+        libc::SIGSEGV,
+        libc::SIGBUS,
+        libc::SIGFPE,
+        libc::SIGILL,
+        libc::SIGTRAP,
+        libc::SIGABRT,
+        libc::SIGSYS,
+    ];
+    let taken = taken.into_iter().map(bit).fold(0, |set, signal| set | signal);
+    let before = sys::set_blocked_signals(u64::MAX);
+    let _restore = Restore(before);
+    // What the starting thread blocks itself stays blocked.
+    sys::set_blocked_signals(!taken | before);
+    start()
 }
 
 fn ours() -> libc::sighandler_t {
