@@ -36,9 +36,10 @@ impl ApiError {
             Self::UnknownFormat(_) | Self::UnknownEngine(_) => ErrorStatusCode::BAD_REQUEST,
             Self::Engine(EngineError::NotBuilt(_)) => ErrorStatusCode::NOT_IMPLEMENTED,
             Self::Snapshot(SnapshotError::Unsupported) => ErrorStatusCode::NOT_IMPLEMENTED,
-            Self::Engine(EngineError::Refused(_)) | Self::Snapshot(_) | Self::NoRoom { .. } | Self::NoThread => {
-                ErrorStatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Engine(EngineError::Refused(_))
+            | Self::Snapshot(_)
+            | Self::NoRoom { .. }
+            | Self::NoThread => ErrorStatusCode::SERVICE_UNAVAILABLE,
             Self::Failed(_) => ErrorStatusCode::INTERNAL_SERVER_ERROR,
         }
     }
