@@ -169,7 +169,7 @@ impl Torture {
                     return Err(format!("{head:?} {}", String::from_utf8_lossy(&body)));
                 }
                 // Now and then a new connection.
-                wire = (requests % 50 != 0).then_some(connection);
+                wire = (!requests.is_multiple_of(50)).then_some(connection);
                 Ok(())
             };
             match work() {

@@ -43,7 +43,8 @@ async fn main() -> std::io::Result<()> {
         }
     }));
     let lock: &'static Mutex<()> = Box::leak(Box::new(Mutex::new(())));
-    let held = lock.lock().unwrap_or_else(PoisonError::into_inner);
+    // Held for good.
+    std::mem::forget(lock.lock().unwrap_or_else(PoisonError::into_inner));
     let mut writers = Vec::new();
     named("ticker", ticks);
     for number in 0..15 {
@@ -76,7 +77,7 @@ async fn main() -> std::io::Result<()> {
         .route("/figures", get(async || figures()))
         .route("/sigurg", get(async || takes_sigurg()));
     let served = axum::serve(listener, app).await;
-    drop((held, writers));
+    drop(writers);
     served
 }
 
