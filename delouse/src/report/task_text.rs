@@ -108,7 +108,10 @@ impl Page<'_> {
         if first.stack.is_empty() && first.state != Some(TaskState::Complete) {
             self.line(1, "(no stack: nothing could be told about its future)");
         }
-        self.frames(&first.stack, 1);
+        match first.stack.as_slice() {
+            [root] if !self.options.full && is_wrapper(root) => self.frames(&root.children, 1),
+            stack => self.frames(stack, 1),
+        }
         self.waits(&group.tasks);
     }
 
@@ -185,6 +188,11 @@ fn heading(group: &Group<'_>) -> String {
     };
     let ids = if group.tasks.len() > 1 { format!(": {}", ids(&group.tasks)) } else { String::new() };
     format!("{what}{runtime}{state}{ids}")
+}
+
+/// What tokio puts around every task in a build with its task dump.
+fn is_wrapper(frame: &Frame) -> bool {
+    frame.function.starts_with("tokio::runtime::task::trace::Root<") && !frame.children.is_empty()
 }
 
 /// The user's frames nearest below a library's.

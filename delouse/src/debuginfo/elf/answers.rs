@@ -43,16 +43,6 @@ pub(crate) fn answers(debug: &DebugInformation, stripped: bool) -> Vec<Answer> {
         DebugLevel::None => Some((Missing, "no tasks: their layout is not known")),
     };
     let tokio = types.unwrap_or((Good, "every task's async stack, and what it waits for"));
-    let waits = match debug.level {
-        DebugLevel::Full => types.unwrap_or((Good, "who waits for whom, and who holds it")),
-        _ => (Missing, "no edges: finding a holder needs types"),
-    };
-    let diagnosis = match debug.level {
-        DebugLevel::Full => {
-            types.unwrap_or((Good, "deadlocks, leaks, blocked workers, tasks nothing can wake"))
-        }
-        _ => (Degraded, "blocked workers only: deadlocks and leaks need types"),
-    };
     let core = match debug.level {
         DebugLevel::Full if lost_units(debug) => (Degraded, "gdb shows what the split units found tell"),
         DebugLevel::Full => (Good, "gdb shows stacks, lines and variables"),
@@ -61,17 +51,10 @@ pub(crate) fn answers(debug: &DebugInformation, stripped: bool) -> Vec<Answer> {
         }
         DebugLevel::None => (Degraded, "a core is written, but gdb shows little"),
     };
-    [
-        ("/stacktrace/tokio", tokio),
-        ("/stacktrace/rust", threads),
-        ("/waits", waits),
-        ("/diagnosis", diagnosis),
-        ("/core", core),
-        ("/coredump", core),
-    ]
-    .into_iter()
-    .map(|(endpoint, (quality, shows))| answer(endpoint, quality, shows))
-    .collect()
+    [("/stacktrace/tokio", tokio), ("/stacktrace/rust", threads), ("/core", core), ("/coredump", core)]
+        .into_iter()
+        .map(|(endpoint, (quality, shows))| answer(endpoint, quality, shows))
+        .collect()
 }
 
 /// Whether split units are somewhere else than where they were looked for.

@@ -25,12 +25,18 @@ fn summary(openapi: &serde_json::Value, address: &str) -> String {
     let mut text = String::from("delouse: what every task and every thread of this program is doing\n\n");
     let paths = openapi.get("paths").and_then(serde_json::Value::as_object);
     for (path, methods) in paths.into_iter().flatten() {
-        for (method, operation) in methods.as_object().into_iter().flatten() {
-            let flags = if method == "get" { "" } else { "-X POST " };
-            let summary = operation.get("summary").and_then(serde_json::Value::as_str).unwrap_or_default();
-            let command = format!("curl {flags}'{address}{path}?format=text'");
-            text.push_str(&format!("{command:<58} {summary}\n"));
-        }
+        // What ends the program is asked for by POST, whatever else would do.
+        let (flags, method) = match (methods.get("post"), methods.get("get")) {
+            (Some(post), _) => ("-X POST ", post),
+            (None, Some(get)) => ("", get),
+            (None, None) => continue,
+        };
+        let summary = method.get("summary").and_then(serde_json::Value::as_str).unwrap_or_default();
+        let command = match path.as_str() {
+            "/core" => format!("curl -OJ '{address}{path}'"),
+            _ => format!("curl {flags}'{address}{path}?format=text'"),
+        };
+        text.push_str(&format!("{command:<58} {summary}\n"));
     }
     text
 }
