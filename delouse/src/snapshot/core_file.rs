@@ -6,6 +6,13 @@
 mod backing;
 mod notes;
 
+#[cfg(all(
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    not(delouse_portable)
+))]
+pub(super) use notes::{DELOUSE, NT_DELOUSE_THREADS};
+
 use std::fmt;
 use std::io;
 use std::ops::{Deref, Range};

@@ -28,7 +28,15 @@ fn zoo(build: Build) -> PathBuf {
     // Apart from the directory that this test was built in: another cargo may be waiting for its lock.
     let target = workspace.join("target").join("zoo");
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.current_dir(workspace).args(["build", "--quiet", "-p", "delouse-tests", "--bin", "threads_zoo"]);
+    cargo.current_dir(workspace).args([
+        "build",
+        "--quiet",
+        "-p",
+        "delouse-tests",
+        "--no-default-features",
+        "--bin",
+        "threads_zoo",
+    ]);
     cargo.arg("--target-dir").arg(&target);
     if build == Build::Lines {
         cargo.args(["--release", "--config", "profile.release.debug='line-tables-only'"]);

@@ -146,6 +146,9 @@ fn short(name: &str, depth: usize) -> String {
     if name.starts_with(['(', '[']) {
         return format!("{prefix}{}", if name.len() <= 16 { name } else { "(…)" });
     }
+    if name.starts_with("fn(") {
+        return format!("{prefix}{}", if name.len() <= 24 { name } else { "fn(…)" });
+    }
     let path = without_parameters(name);
     let segments = segments(path);
     let from = segments.iter().rposition(|segment| !segment.starts_with('{')).unwrap_or(0);
@@ -232,7 +235,7 @@ mod tests {
                 "alloc::boxed::Box<dyn core::future::future::Future<Output=()>, alloc::alloc::Global>",
                 "alloc::boxed::Box<dyn Future<Output=()>>",
             ),
-            ("a::A<b::B<c::C<d::D>>>", "a::A<B<…>>"),
+            ("a::A<b::B<c::C<d::D>>>", "a::A<B<C<…>>>"),
         ] {
             assert_eq!(ty(name), expected);
         }

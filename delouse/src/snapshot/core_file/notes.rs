@@ -17,7 +17,14 @@ const NT_PRSTATUS: u32 = 1;
 const NT_PRPSINFO: u32 = 3;
 const NT_AUXV: u32 = 6;
 const NT_FILE: u32 = 0x4649_4c45;
-const NT_DELOUSE_THREADS: u32 = 1;
+/// The name of our own notes.
+pub(in crate::snapshot) const DELOUSE: &[u8] = b"delouse";
+/// One record of 24 bytes for each thread, also for those without registers: tid (4 bytes, little-endian),
+/// state letter (1), 3 zeroes, name (16, padded with zeroes). No standard note has names of threads, and
+/// gdb shows none for a Linux core.
+///
+/// A number that no standard note has: some readers look at the number alone.
+pub(in crate::snapshot) const NT_DELOUSE_THREADS: u32 = 0x444c_0001;
 const NT_ARM_TLS: u32 = 0x401;
 
 /// A stretch of memory that NT_FILE says is mapped from a file.
@@ -60,7 +67,7 @@ impl Notes {
             (b"CORE", NT_AUXV) => self.auxv = auxv(desc),
             (b"CORE", NT_FILE) => self.files = files(desc).unwrap_or_default(),
             // Of delouse's own writer (see `snapshot/linux/core_notes.rs`): all threads, named.
-            (b"delouse", NT_DELOUSE_THREADS) => {
+            (DELOUSE, NT_DELOUSE_THREADS) => {
                 self.listed = desc.chunks_exact(24).take(MAX_THREADS).filter_map(listed).collect();
             }
             // Follows the PRSTATUS of its thread; x86_64 has the same in PRSTATUS.

@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use super::arch::{self, Context};
 use super::page_size;
+use crate::snapshot::core_file::{DELOUSE, NT_DELOUSE_THREADS};
 use crate::snapshot::{Mapping, Snapshot, Thread};
 
 const NT_PRSTATUS: u32 = 1;
@@ -12,15 +13,6 @@ const NT_FPREGSET: u32 = 2;
 const NT_PRPSINFO: u32 = 3;
 const NT_AUXV: u32 = 6;
 const NT_FILE: u32 = 0x4649_4c45;
-/// The name of our own notes.
-pub(crate) const DELOUSE: &[u8] = b"delouse";
-/// One record of 24 bytes for each thread, also for those without registers: tid (4 bytes, little-endian),
-/// state letter (1), 3 zeroes, name (16, padded with zeroes). No standard note has names of threads, and
-/// gdb shows none for a Linux core.
-///
-/// A number that no standard note has: some readers look at the number alone.
-pub(crate) const NT_DELOUSE_THREADS: u32 = 0x444c_0001;
-
 /// Everything that the notes tell.
 pub(super) struct Notes<'s> {
     pub(super) image: &'s dyn Snapshot,
