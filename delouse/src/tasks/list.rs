@@ -74,9 +74,6 @@ pub(crate) fn list(snapshot: &dyn Snapshot, types: &Types<'_>, roots: &[Root], o
     Listing { tasks: lister.tasks, running, notes: lister.notes.into_vec(), without_types: false }
 }
 
-/// Blocking closures that say nothing about the program: tokio's workers run as such, and so do we.
-const NOT_THE_PROGRAMS: [&str; 2] = ["tokio::runtime::scheduler::", "delouse::"];
-
 struct Lister<'l, 'a, 'p, 'i> {
     process: &'a Process<'p, 'i>,
     headers: &'l Headers<'a, 'p, 'i>,
@@ -180,9 +177,6 @@ impl<'a, 'p, 'i> Lister<'_, 'a, 'p, 'i> {
         let (stack, waits_on) = if kind.scheduler == Scheduler::Blocking {
             let plan = self.plans.plan(kind.future);
             let Some(frame) = plan.and_then(|plan| self.stacks.blocking(&plan)) else { return };
-            if NOT_THE_PROGRAMS.iter().any(|path| frame.function.starts_with(path)) {
-                return;
-            }
             // A closure waits for nothing that we can see.
             (vec![frame], Vec::new())
         } else {

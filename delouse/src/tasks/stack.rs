@@ -38,7 +38,11 @@ impl<'s, 'a, 'p, 'i> Stacks<'s, 'a, 'p, 'i> {
     /// runtime, which run there too.
     pub(super) fn blocking(&self, plan: &Plan) -> Option<Frame> {
         let process = self.plans.process;
-        let closure = process.ty(process.ty(plan.of)?.parameter("T")?)?;
+        let mut closure = process.ty(process.ty(plan.of)?.parameter("T")?)?;
+        if names::without_parameters(&closure.name).ends_with("::BlockingTask") {
+            // `Instrumented<BlockingTask<T>>`: builds with tokio's feature `tracing`.
+            closure = process.ty(closure.parameter("T")?)?;
+        }
         let worker = "tokio::runtime::scheduler::multi_thread::worker::";
         if closure.name.starts_with(worker) && closure.name.contains("::launch::") {
             return None;

@@ -212,8 +212,9 @@ impl Drop for Gate {
 }
 
 impl Round<'_> {
-    /// Adds the threads that are not known yet, each examined by `/proc`, and returns how many they are.
-    fn look_for_threads(&mut self, listing: &mut [u8]) -> Result<usize, SnapshotError> {
+    /// Adds the threads that are not known yet, each examined by `/proc`, and returns whether these may not be
+    /// all: some were new, or fewer were seen than there are.
+    fn look_for_threads(&mut self, listing: &mut [u8]) -> Result<bool, SnapshotError> {
         let before = self.known.len();
         let Self { table, generation, signal, known, .. } = self;
         let result = proc::for_each_thread(listing, |tid| {
@@ -232,8 +233,8 @@ impl Round<'_> {
             };
             known.push(Entry { tid, stat, uninterruptible_since: 0, slot });
         });
-        result.map_err(|errno| SnapshotError::Proc("/proc/self/task", errno))?;
-        Ok(self.known.len().saturating_sub(before))
+        let all = result.map_err(|errno| SnapshotError::Proc("/proc/self/task", errno))?;
+        Ok(self.known.len() > before || !all)
     }
 
     /// The window. Returns the pause, in nanoseconds (see [`Captured::pause`]).
@@ -251,14 +252,14 @@ impl Round<'_> {
         self.wait();
         for _ in 0..MOST_SCANS {
             let first_new = self.known.len();
-            let found = self.look_for_threads(listing).unwrap_or(0);
+            let more = self.look_for_threads(listing).unwrap_or(false);
             self.send(first_new);
             let blocked = self.ask_again();
             self.wait();
             if blocked {
                 // A moment of their own is what those who block signals for a moment need.
                 sys::futex_wait(&self.table.gate, self.table.gate.load(Ordering::Relaxed), RETRY_INTERVAL);
-            } else if found == 0 {
+            } else if !more {
                 break;
             }
         }

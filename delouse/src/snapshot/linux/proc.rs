@@ -161,19 +161,25 @@ pub(super) fn read_file<'b>(path: &CStr, buf: &'b mut [u8]) -> Result<&'b [u8], 
 
 /// Calls `each` with every thread id of this process. `buf` should hold a few kilobytes.
 ///
-/// One pass may miss a thread when another ends meanwhile (the kernel finds its place by counting): who
-/// needs all of them goes on until a pass finds nothing new.
-pub(super) fn for_each_thread(buf: &mut [u8], mut each: impl FnMut(i32)) -> Result<(), Errno> {
+/// One pass may miss a thread when another ends meanwhile (the kernel finds its place by counting). Returns
+/// whether as many were seen as there are in the end: who needs all of them goes on until then.
+pub(super) fn for_each_thread(buf: &mut [u8], mut each: impl FnMut(i32)) -> Result<bool, Errno> {
     let fd = sys::open(c"/proc/self/task", libc::O_RDONLY | libc::O_DIRECTORY)?;
+    let mut seen = 0_u64;
+    let mut count = |tid| {
+        seen = seen.wrapping_add(1);
+        each(tid);
+    };
     let result = loop {
         match sys::getdents(fd, buf) {
             Ok(0) => break Ok(()),
-            Ok(n) => entries(buf.get(..n).unwrap_or_default(), &mut each),
+            Ok(n) => entries(buf.get(..n).unwrap_or_default(), &mut count),
             Err(errno) => break Err(errno),
         }
     };
+    let there = sys::links(fd).map_or(0, |links| links.saturating_sub(2));
     sys::close(fd);
-    result
+    result.map(|()| seen >= there)
 }
 
 /// Walks `linux_dirent64` records: inode, offset (8 bytes each), length (2), type (1), name, NUL.
@@ -224,7 +230,10 @@ mod tests {
     #[test]
     fn the_thread_list_holds_ourselves() {
         let mut found = Vec::new();
-        for_each_thread(&mut [0; 4096], |tid| found.push(tid)).unwrap();
+        // Other tests' threads come and go meanwhile.
+        while !for_each_thread(&mut [0; 4096], |tid| found.push(tid)).unwrap() {
+            found.clear();
+        }
         assert!(found.contains(&sys::gettid()));
         assert!(found.contains(&sys::getpid()));
     }

@@ -123,6 +123,17 @@ pub(super) fn getdents(fd: i32, buf: &mut [u8]) -> Result<usize, Errno> {
     })
 }
 
+/// The number of links of an open file; of `/proc/self/task`, two more than there are threads
+/// (`proc_task_getattr` in the kernel's fs/proc/base.c).
+pub(super) fn links(fd: i32) -> Result<u64, Errno> {
+    let mut stat = std::mem::MaybeUninit::<libc::stat>::zeroed();
+    // SAFETY: writes one `stat`, for which zeroes are valid before.
+    unsafe {
+        check(syscall(libc::SYS_fstat, [fd as usize, stat.as_mut_ptr() as usize, 0, 0, 0, 0]))?;
+        Ok(stat.assume_init().st_nlink.into())
+    }
+}
+
 /// Copies this process's own memory without faulting.
 ///
 /// # Safety
