@@ -51,7 +51,10 @@ impl Context {
         // SAFETY: by the contract above, `uc_mcontext` was written by the kernel, 24 words at least.
         let words = unsafe { std::ptr::addr_of!((*ucontext).uc_mcontext).cast::<[u64; 24]>().read() };
         // cs, gs, fs and ss share a word (`REG_CSGSFS`, Linux asm/sigcontext.h).
-        let [cs, gs, fs, ss] = [0, 16, 32, 48].map(|shift| (words[REG_CSGSFS as usize] >> shift) & 0xffff);
+        // Written out: a closure costs kilobytes of a small stack in builds without optimisations.
+        let segments = words[REG_CSGSFS as usize];
+        let (cs, gs) = (segments & 0xffff, (segments >> 16) & 0xffff);
+        let (fs, ss) = ((segments >> 32) & 0xffff, segments >> 48);
         // No system call was interrupted as far as a debugger need know: its return is in rax already.
         let orig_rax = u64::MAX;
         let fs_base = segment_base(ARCH_GET_FS);
