@@ -125,6 +125,7 @@ pub(super) fn getdents(fd: i32, buf: &mut [u8]) -> Result<usize, Errno> {
 
 /// The number of links of an open file; of `/proc/self/task`, two more than there are threads
 /// (`proc_task_getattr` in the kernel's fs/proc/base.c).
+#[allow(clippy::useless_conversion, reason = "32 bits on aarch64")]
 pub(super) fn links(fd: i32) -> Result<u64, Errno> {
     let mut stat = std::mem::MaybeUninit::<libc::stat>::zeroed();
     // SAFETY: writes one `stat`, for which zeroes are valid before.
