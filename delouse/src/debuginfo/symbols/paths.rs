@@ -71,15 +71,50 @@ mod tests {
     fn paths_are_shortened_to_what_people_know() {
         let cases = [
             (format!("{HASH}/library/std/src/thread/mod.rs"), None, "std/src/thread/mod.rs", Origin::Std),
-            (format!("{HASH}/library/core/src/ops/function.rs"), Some("/home/me/app"), "core/src/ops/function.rs", Origin::Std),
-            ("/rust/deps/hashbrown-0.15.2/src/raw.rs".into(), Some(HASH), "hashbrown-0.15.2/src/raw.rs", Origin::Std),
-            ("/home/me/.rustup/toolchains/stable/lib/rustlib/src/rust/library/alloc/src/vec/mod.rs".into(), None, "alloc/src/vec/mod.rs", Origin::Std),
-            ("/home/me/.cargo/registry/src/index.crates.io-1949cf8c6b5b557f/tokio-1.54.1/src/time/sleep.rs".into(), None, "tokio-1.54.1/src/time/sleep.rs", Origin::Dependency),
-            ("/home/me/.cargo/git/checkouts/hyper-0123456789abcdef/89ab012/src/lib.rs".into(), None, "hyper/89ab012/src/lib.rs", Origin::Dependency),
+            (
+                format!("{HASH}/library/core/src/ops/function.rs"),
+                Some("/home/me/app"),
+                "core/src/ops/function.rs",
+                Origin::Std,
+            ),
+            (
+                "/rust/deps/hashbrown-0.15.2/src/raw.rs".into(),
+                Some(HASH),
+                "hashbrown-0.15.2/src/raw.rs",
+                Origin::Std,
+            ),
+            (
+                "/home/me/.rustup/toolchains/stable/lib/rustlib/src/rust/library/alloc/src/vec/mod.rs".into(),
+                None,
+                "alloc/src/vec/mod.rs",
+                Origin::Std,
+            ),
+            (
+                "/home/me/.cargo/registry/src/index-1949cf8c6b5b557f/tokio-1.54.1/src/time/sleep.rs".into(),
+                None,
+                "tokio-1.54.1/src/time/sleep.rs",
+                Origin::Dependency,
+            ),
+            (
+                "/home/me/.cargo/git/checkouts/hyper-0123456789abcdef/89ab012/src/lib.rs".into(),
+                None,
+                "hyper/89ab012/src/lib.rs",
+                Origin::Dependency,
+            ),
             ("/home/me/app/src/main.rs".into(), Some("/home/me/app"), "src/main.rs", Origin::Own),
-            ("/home/me/app2/src/main.rs".into(), Some("/home/me/app"), "/home/me/app2/src/main.rs", Origin::Own),
+            (
+                "/home/me/app2/src/main.rs".into(),
+                Some("/home/me/app"),
+                "/home/me/app2/src/main.rs",
+                Origin::Own,
+            ),
             ("src/main.rs".into(), None, "src/main.rs", Origin::Own),
-            ("/home/me/app/vendor/tokio/src/lib.rs".into(), Some("/home/me/app"), "tokio/src/lib.rs", Origin::Dependency),
+            (
+                "/home/me/app/vendor/tokio/src/lib.rs".into(),
+                Some("/home/me/app"),
+                "tokio/src/lib.rs",
+                Origin::Dependency,
+            ),
             ("/home/me/library/src/lib.rs".into(), Some("/home/me/library"), "src/lib.rs", Origin::Own),
             ("".into(), None, "", Origin::Own),
         ];
