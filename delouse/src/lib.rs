@@ -84,6 +84,8 @@ mod snapshot;
 mod tasks;
 #[cfg(feature = "debug")]
 mod threads;
+#[cfg(feature = "debug")]
+mod waits;
 
 #[cfg(not(feature = "debug"))]
 mod disabled;
@@ -104,6 +106,8 @@ pub use tasks::engine::EngineName;
 pub use tasks::{Frame, Listing, Origin, ResourceKind, Task, TaskKind, TaskState, WaitsOn};
 #[cfg(feature = "debug")]
 pub use threads::{Activity, StackFrame, ThreadRole, ThreadStack};
+#[cfg(feature = "debug")]
+pub use waits::{Edge, Finding, FindingKind, Holder, Resource, Severity, WaitGraph};
 
 /// [`Config::init`] with the defaults.
 pub fn init() -> Option<std::net::SocketAddr> {

@@ -1,0 +1,112 @@
+//! Who waits for whom, who holds it, and what is wrong.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::tasks::ResourceKind;
+
+/// Who waits for what, and who can let go of it, at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WaitGraph {
+    /// How many tasks were looked at.
+    pub tasks: usize,
+    /// One for each wait: every branch of a `select!` has its own.
+    pub edges: Vec<Edge>,
+}
+
+/// One task or thread that waits for one resource.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Edge {
+    /// Id of the task that waits; 0 for a `main` future, `None` for a thread that no task runs on.
+    pub waiter: Option<u64>,
+    /// The OS thread that waits, where it is blocked itself (in a lock of `std`, say).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thread: Option<i32>,
+    /// `function at file:line` of the user's frame that waits.
+    pub place: Option<String>,
+    /// What it waits for.
+    pub resource: Resource,
+    /// Who can let go of it, or wake the waiter: those that were found.
+    pub holders: Vec<Holder>,
+    /// More holders than those exist, outside of all tasks: in statics, on threads, elsewhere on the heap.
+    pub held_elsewhere: bool,
+}
+
+/// A thing that can be waited for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub struct Resource {
+    /// `mutex-1`, `channel-3`: its name within this capture, by kind, counted in the order of addresses.
+    pub id: String,
+    /// Its kind; the end of the channel that is waited for tells receivers from senders.
+    pub kind: ResourceKind,
+    /// Its address, hexadecimal: the same as in `waits_on` of a task.
+    pub address: Option<String>,
+}
+
+/// One that holds a resource, or a handle that can signal it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Holder {
+    /// Id of the task that holds it; 0 for a `main` future, `None` where no task does.
+    pub task: Option<u64>,
+    /// The OS thread that holds it, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thread: Option<i32>,
+    /// The variable that it is in, with the way from there: `guard`, `hub.senders[…]`.
+    pub variable: String,
+    /// `function at file:line`: the function that has the variable, where it is suspended.
+    pub place: Option<String>,
+    /// What it is: `MutexGuard`, `Sender`, `JoinHandle`, ….
+    pub handle: String,
+    /// Counters confirm it; else it is one of several that may be.
+    pub certain: bool,
+}
+
+/// Something that is wrong, or looks so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Finding {
+    /// What kind of trouble.
+    pub kind: FindingKind,
+    /// How bad, and how sure.
+    pub severity: Severity,
+    /// One sentence: what, which tasks, where in the user's code.
+    pub summary: String,
+    /// Ids of the tasks that it is about.
+    pub tasks: Vec<u64>,
+    /// What it is concluded from, each a sentence that can be checked.
+    pub evidence: Vec<String>,
+    /// What would release it, or where to look next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+}
+
+/// Kinds of trouble, worst first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FindingKind {
+    /// Tasks or threads that wait for one another in a circle.
+    Deadlock,
+    /// A worker that has been inside one poll for too long.
+    BlockedWorker,
+    /// A future that owns what others wait for, and that the task that owns it does not poll.
+    Futurelock,
+    /// Tasks that keep one another alive and that nothing outside of them can wake.
+    LeakedTasks,
+    /// A task that nothing can wake: nobody has a waker for it.
+    UnwakeableTask,
+    /// Tasks that were woken and that no worker takes.
+    StarvedTasks,
+    /// The limit of open files is near.
+    FileDescriptors,
+    /// A group of identical stacks that only grows.
+    GrowingGroup,
+}
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// It will not end by itself: the evidence is complete.
+    Certain,
+    /// It looks like it; the evidence has a gap, which is named.
+    Suspected,
+}
