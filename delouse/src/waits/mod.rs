@@ -3,7 +3,23 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::tasks::ResourceKind;
+use crate::tasks::{Examination, ResourceKind};
+
+/// What one capture tells of waiting.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Analysis {
+    pub(crate) graph: WaitGraph,
+    /// Worst first.
+    pub(crate) findings: Vec<Finding>,
+    /// What is missing or doubtful.
+    pub(crate) notes: Vec<String>,
+}
+
+/// Finds out who waits for whom, and what will never end.
+pub(crate) fn analyse(examination: &Examination<'_, '_, '_>) -> Analysis {
+    let graph = WaitGraph { tasks: examination.listing.tasks.len(), edges: Vec::new() };
+    Analysis { graph, ..Analysis::default() }
+}
 
 /// Who waits for what, and who can let go of it, at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
