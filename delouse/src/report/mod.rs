@@ -1,9 +1,13 @@
 //! Answers: one model each, for JSON as it is, for people as text.
 
+mod diagnosis;
 pub(crate) mod elf;
 pub(crate) mod task_text;
 mod tasks;
 pub(crate) mod threads;
+pub(crate) mod waits;
 
+pub use diagnosis::DiagnosisAnswer;
 pub use tasks::TasksAnswer;
 pub use threads::ThreadsAnswer;
+pub use waits::WaitsAnswer;

@@ -1,5 +1,17 @@
 //! Who waits for whom, who holds it, and what is wrong.
 
+pub(crate) mod blocked_worker;
+pub(crate) mod diagnosis;
+pub(crate) mod files;
+pub(crate) mod growing;
+pub(crate) mod look;
+#[cfg(test)]
+pub(crate) mod made_up;
+pub(crate) mod starved;
+pub(crate) mod words;
+
+pub use diagnosis::LookedAt;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

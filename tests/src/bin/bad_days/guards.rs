@@ -274,8 +274,7 @@ async fn join_of_two_that_share_a_lock() {
 async fn unordered_futures_that_share_a_lock() {
     tokio::spawn(async {
         let lock = Lock::default();
-        let mut futures: FuturesUnordered<_> =
-            (0..5).map(|_| keeps_until_a_timer(lock.clone())).collect();
+        let mut futures: FuturesUnordered<_> = (0..5).map(|_| keeps_until_a_timer(lock.clone())).collect();
         while let Some(()) = futures.next().await {}
     });
     stage::stands(1).await;
