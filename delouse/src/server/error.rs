@@ -19,6 +19,8 @@ pub(crate) enum ApiError {
     Busy { running: String },
     UnknownFormat(String),
     UnknownEngine(String),
+    UnknownCapture(String),
+    BadGrowth(&'static str),
     Engine(EngineError),
     Snapshot(SnapshotError),
     NoRoom { wanted: usize },
@@ -33,7 +35,10 @@ impl ApiError {
             Self::WrongToken => ErrorStatusCode::UNAUTHORIZED,
             Self::BrowserMayNot => ErrorStatusCode::METHOD_NOT_ALLOWED,
             Self::Busy { .. } => ErrorStatusCode::TOO_MANY_REQUESTS,
-            Self::UnknownFormat(_) | Self::UnknownEngine(_) => ErrorStatusCode::BAD_REQUEST,
+            Self::UnknownFormat(_) | Self::UnknownEngine(_) | Self::BadGrowth(_) => {
+                ErrorStatusCode::BAD_REQUEST
+            }
+            Self::UnknownCapture(_) => ErrorStatusCode::NOT_FOUND,
             Self::Engine(EngineError::NotBuilt(_)) => ErrorStatusCode::NOT_IMPLEMENTED,
             Self::Snapshot(SnapshotError::Unsupported) => ErrorStatusCode::NOT_IMPLEMENTED,
             Self::Engine(EngineError::Refused(_))
@@ -54,6 +59,8 @@ impl ApiError {
             Self::Busy { .. } => "Busy",
             Self::UnknownFormat(_) => "UnknownFormat",
             Self::UnknownEngine(_) => "UnknownEngine",
+            Self::UnknownCapture(_) => "UnknownCapture",
+            Self::BadGrowth(_) => "BadGrowth",
             Self::Engine(EngineError::NotBuilt(_)) => "NotBuilt",
             Self::Engine(EngineError::Refused(_)) => "Refused",
             Self::Snapshot(SnapshotError::Unsupported) => "Unsupported",
@@ -98,10 +105,19 @@ impl fmt::Display for ApiError {
                     "{running} is being captured; only one capture runs at a time. Ask again in a second"
                 )
             }
-            Self::UnknownFormat(format) => write!(f, "there is no format `{format}`: use json or text"),
+            Self::UnknownFormat(format) => {
+                write!(f, "there is no format `{format}`: use json or text (/waits also has dot)")
+            }
             Self::UnknownEngine(engine) => {
                 write!(f, "there is no engine `{engine}`: leave it out, or use memory or taskdump")
             }
+            Self::UnknownCapture(id) => {
+                write!(
+                    f,
+                    "there is no capture `{id}` (any more): use the `id` of one of the last diagnoses, or seconds=10"
+                )
+            }
+            Self::BadGrowth(why) => f.write_str(why),
             Self::Engine(error) => write!(f, "{error}"),
             Self::Snapshot(error @ (SnapshotError::OverBudget { .. } | SnapshotError::NoHeadroom { .. })) => {
                 write!(f, "{error}. To do it all the same, add ?force=true")

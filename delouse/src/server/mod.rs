@@ -9,6 +9,7 @@ mod endpoints;
 mod error;
 mod gate;
 pub(crate) mod log;
+mod looks;
 mod stream;
 mod thread;
 
@@ -35,6 +36,8 @@ pub(crate) struct Context {
     openapi: serde_json::Value,
     log: log::Log,
     symbols: Symbols,
+    /// For diagnoses of what has grown.
+    marks: looks::Marks,
     /// The runtime that all of this runs on: no answer lists its tasks.
     runtime: tokio::runtime::Handle,
 }
@@ -210,6 +213,7 @@ fn build(
         openapi,
         log: log.clone(),
         symbols: Symbols::new(),
+        marks: looks::Marks::default(),
         runtime: tokio::runtime::Handle::current(),
         settings,
     };

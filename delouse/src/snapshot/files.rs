@@ -68,7 +68,7 @@ mod tests {
         assert!(files.open >= 103 && files.limit.is_none_or(|limit| limit >= files.open as u64), "{files:?}");
         drop(held);
         // Other tests open files too, but no such number of pipes.
-        let pipes: Vec<_> = (0..50).map(|_| std::io::pipe().unwrap()).collect();
+        let pipes: Vec<_> = (0..50).map(|_| io::pipe().unwrap()).collect();
         assert!(of("pipes") >= 100);
         drop(pipes);
     }

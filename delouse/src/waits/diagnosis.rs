@@ -187,10 +187,11 @@ mod tests {
 
     #[test]
     fn a_proven_leak_is_not_told_as_growth_too() {
-        let tasks =
-            |ids: std::ops::RangeInclusive<u64>| ids.map(|id| made_up::task(id, "app::one", 1)).collect();
+        let tasks = |ids: std::ops::RangeInclusive<u64>| {
+            ids.map(|id| made_up::task(id, "app::one", 1)).collect::<Vec<_>>()
+        };
         let earlier = Counts::new(std::time::Duration::ZERO, &tasks(1..=10));
-        let mut look = Look { ..made_up::look(2000, tasks(1..=30), Vec::new()) };
+        let mut look = made_up::look(2000, tasks(1..=30), Vec::new());
         let growth = diagnose(&[look.clone()], None, Some(&earlier)).findings;
         assert_eq!(growth[0].kind, FindingKind::GrowingGroup);
         let all: Vec<u64> = (1..=30).collect();
