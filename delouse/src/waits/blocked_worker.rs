@@ -122,6 +122,7 @@ fn finding(first: &Look, last: &Look, polls: &[Poll<'_>]) -> Option<Finding> {
     if let Some((place, Some(called))) = &place {
         evidence.push(format!("{place} called {called}"));
     }
+    evidence.extend(words::own_path(thread));
     if let Some(reason) = &thread.unavailable {
         evidence.push(format!("the stack of thread {} could not be had: {reason}", thread.tid));
     }
