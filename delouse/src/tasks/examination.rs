@@ -1,7 +1,7 @@
 //! What one capture shows to those who want more than a list: the tasks, and where each of them lies.
 
-use super::Listing;
 use super::process::Process;
+use super::{Frame, Listing};
 use crate::debuginfo::types::TypeId;
 
 /// The tasks of one capture, with the memory and the types that they were read with.
@@ -10,6 +10,14 @@ pub(crate) struct Examination<'e, 'p, 'i> {
     pub(crate) listing: Listing,
     /// Where the tasks of the listing lie, in the same order.
     pub(crate) places: Vec<Place>,
+    pub(super) frame: &'e dyn Fn(TypeId, u64) -> Option<Frame>,
+}
+
+impl Examination<'_, '_, '_> {
+    /// A coroutine of type `of` in a state, as a frame without children.
+    pub(crate) fn frame(&self, of: TypeId, state: u64) -> Option<Frame> {
+        (self.frame)(of, state)
+    }
 }
 
 /// Where a task lies in memory.

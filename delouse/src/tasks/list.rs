@@ -65,7 +65,7 @@ pub(crate) fn examine<R>(
     let Some(headers) = Headers::learn(&process, &polls, &mut notes) else {
         notes.missing(&facts::POLL);
         let listing = Listing { notes: notes.into_vec(), without_types: true, ..Listing::default() };
-        return look(Examination { process: &process, listing, places: Vec::new() });
+        return look(Examination { process: &process, listing, places: Vec::new(), frame: &|_, _| None });
     };
     let plans = Plans::new(&process);
     let mut lister = Lister {
@@ -86,7 +86,9 @@ pub(crate) fn examine<R>(
     lister.tasks.sort_by_key(|(task, _)| task.id);
     let (tasks, places) = lister.tasks.into_iter().unzip();
     let listing = Listing { tasks, running, rounds, notes: lister.notes.into_vec(), without_types: false };
-    look(Examination { process: &process, listing, places })
+    let stacks = Stacks::new(&plans);
+    let frame = |of, state| stacks.coroutine(of, state);
+    look(Examination { process: &process, listing, places, frame: &frame })
 }
 
 /// The list alone.
