@@ -70,7 +70,9 @@ fn context_type(process: &Process<'_, '_>) -> Option<(u64, TypeId)> {
     let size = tls.size.checked_next_multiple_of(tls.align.max(1))?;
     let offset = size.checked_sub(variable.address)?;
     let near = types.symbols_with("7runtime7context");
-    let of = near.iter().take(256).find_map(|symbol| types.variable(variable.name, symbol.address))?;
+    // The thread local's own initialiser is of the same unit; others of the module may be, or may not.
+    let mut near = context.iter().chain(near.iter().take(256));
+    let of = near.find_map(|symbol| types.variable(variable.name, symbol.address))?;
     Some((offset, of))
 }
 

@@ -129,13 +129,6 @@ fn finding(first: &Look, last: &Look, polls: &[Poll<'_>]) -> Option<Finding> {
     if let (Activity::Running, Some(used)) = (thread.activity, example.used) {
         evidence.push(format!("the thread used {} of processor time meanwhile", words::span(used)));
     }
-    if let Some(spawned) = &example.task.spawned_at {
-        evidence.push(format!(
-            "{} was spawned at {}",
-            words::ids(&[example.task.id]),
-            words::place(spawned, None)
-        ));
-    }
     if example.in_place {
         evidence.push(
             "it is in block_in_place: other tasks go on, but nothing else of this task does".to_owned(),

@@ -71,7 +71,8 @@ pub(crate) fn own_path(thread: &ThreadStack) -> Option<String> {
 }
 
 fn stack_frame_at(frame: &StackFrame) -> String {
-    let function = frame.function.as_deref().unwrap_or(&frame.address);
+    // The body of an `async fn` is a closure to the symbol table: its author knows it by the function's name.
+    let function = frame.function.as_deref().unwrap_or(&frame.address).trim_end_matches("::{{closure}}");
     match &frame.file {
         Some(file) => format!("{function} at {}", place(file, frame.line)),
         None => function.to_owned(),
