@@ -4,9 +4,11 @@ pub(crate) mod blocked_worker;
 pub(crate) mod diagnosis;
 mod edges;
 pub(crate) mod files;
+mod findings;
 pub(crate) mod growing;
 mod handles;
 mod holders;
+mod islands;
 mod liveness;
 pub(crate) mod look;
 #[cfg(test)]
@@ -40,12 +42,13 @@ pub(crate) fn analyse(examination: &Examination<'_, '_, '_>) -> Analysis {
     let waits = resources::Waits::of(examination);
     let holders = holders::Holders::of(examination, &waits);
     let liveness = liveness::Liveness::of(examination, &waits, &holders);
+    let stuck = islands::Graph::of(&waits, &holders, &liveness);
     let mut teller = edges::Teller::new(examination, &waits, &holders);
-    let _ = liveness;
     let edges = teller.edges();
+    let findings = findings::findings(&stuck, &liveness, &mut teller);
     let graph = WaitGraph { tasks: examination.listing.tasks.len(), edges };
     let notes = holders.ownership.notes.clone();
-    Analysis { graph, findings: Vec::new(), notes }
+    Analysis { graph, findings, notes }
 }
 
 /// Who waits for what, and who can let go of it, at one moment.

@@ -194,7 +194,7 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
                     self.slots.push(read.map_or(at, |(resource, _)| resource));
                 }
                 if let Some((resource, permits)) = read
-                    && (self.wanted.contains(&resource) || handle.is_abort())
+                    && (self.wanted.contains(&resource) || handle.is_of_task())
                 {
                     let unpolled = standing.unpolled || handle.waits_in_queue() && standing.aside;
                     self.found.holdings.push(Holding {

@@ -1,7 +1,10 @@
 //! The analysis of a program that the tests know best: themselves, forked.
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
+mod channels;
+mod healthy;
 mod locks;
+mod unpolled;
 
 use std::future::Future;
 
@@ -38,6 +41,10 @@ fn analysis(runtime: &Runtime) -> Analysis {
     settle(runtime);
     let mut roots = Roots::new();
     roots.add_runtime(runtime.handle());
+    analysis_of(&roots)
+}
+
+fn analysis_of(roots: &Roots) -> Analysis {
     let image = snapshot::fork(Limits { force: true, ..Limits::default() }).unwrap();
     let executable = std::env::current_exe().unwrap();
     let file = Image::open(&executable).unwrap();
@@ -50,4 +57,19 @@ fn analysis(runtime: &Runtime) -> Analysis {
 /// The edges of one task.
 fn edges(analysis: &Analysis, task: u64) -> Vec<&Edge> {
     analysis.graph.edges.iter().filter(|edge| edge.waiter == Some(task)).collect()
+}
+
+/// The kind, severity and tasks of each finding.
+fn told(analysis: &Analysis) -> Vec<(FindingKind, Severity, Vec<u64>)> {
+    let sorted = |tasks: &[u64]| {
+        let mut tasks = tasks.to_vec();
+        tasks.sort_unstable();
+        tasks
+    };
+    analysis.findings.iter().map(|finding| (finding.kind, finding.severity, sorted(&finding.tasks))).collect()
+}
+
+/// All that a finding says, for when a test fails and for looking at.
+fn text(analysis: &Analysis) -> String {
+    format!("{:#?}\n{:#?}\n{:?}", analysis.findings, analysis.graph.edges, analysis.notes)
 }
