@@ -10,6 +10,7 @@ mod examine;
 mod handler;
 mod headroom;
 mod image;
+mod kernel_wait;
 mod live;
 mod maps;
 mod memory;
