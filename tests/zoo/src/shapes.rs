@@ -235,7 +235,7 @@ async fn async_closure(zoo: Keeper) {
 
 struct HandWritten {
     name: &'static str,
-    inner: Pin<Box<tokio::sync::futures::OwnedNotified>>,
+    inner: BoxFuture<'static, ()>,
 }
 
 impl Future for HandWritten {
@@ -247,7 +247,7 @@ impl Future for HandWritten {
 }
 
 async fn hand_written(zoo: Keeper) {
-    let inner = Box::pin(Arc::new(Notify::new()).notified_owned());
+    let inner = leaf().boxed();
     zoo.waits("hand_written", "notify");
     HandWritten { name: "hand", inner }.await;
 }
@@ -309,7 +309,7 @@ async fn flume_recv(zoo: Keeper) {
 }
 
 async fn poll_fn(zoo: Keeper) {
-    let mut notified = Box::pin(Arc::new(Notify::new()).notified_owned());
+    let mut notified = leaf().boxed();
     zoo.waits("poll_fn", "notify");
     std::future::poll_fn(|cx| notified.as_mut().poll(cx)).await;
 }
