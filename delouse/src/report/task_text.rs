@@ -20,6 +20,8 @@ const MAX_WAITS: usize = 8;
 pub(crate) struct TextOptions {
     /// Every frame of every library, and every wait.
     pub(crate) full: bool,
+    /// Which tasks these are, where they are not all.
+    pub(crate) selection: Option<String>,
 }
 
 /// Tasks with the same stack, in the same state.
@@ -39,6 +41,9 @@ pub(crate) fn text(tasks: &[Task], notes: &[String], options: &TextOptions) -> S
     let groups = groups(tasks);
     let current_dir = std::env::current_dir().unwrap_or_default().to_string_lossy().into_owned();
     let mut page = Page { out: String::new(), options, current_dir };
+    if let Some(selection) = &options.selection {
+        page.line(0, selection);
+    }
     let alike = count(groups.len(), "distinct stack");
     page.line(0, &format!("{}, {alike}{}", count(tasks.len(), "task"), states(tasks)));
     for group in &groups {
