@@ -29,8 +29,8 @@ pub(crate) use error::SnapshotError;
     not(delouse_portable)
 ))]
 pub(crate) use linux::{
-    Image, Live, core_writer, fork, fork_with_threads, freeze, freeze_fork_thaw, monotonic_nanos, rolling,
-    shielded,
+    Image, Live, Quits, core_writer, fork, fork_with_threads, freeze, freeze_fork_thaw, monotonic_nanos,
+    quits, rolling, shielded,
 };
 #[cfg(not(all(
     target_os = "linux",

@@ -110,3 +110,18 @@ pub(crate) fn monotonic_nanos() -> Option<u64> {
 pub(crate) fn shielded<T>(start: impl FnOnce() -> T) -> T {
     start()
 }
+
+/// Does not exist here.
+pub(crate) enum Quits {}
+
+/// SIGQUIT is left alone here.
+pub(crate) fn quits() -> Option<Quits> {
+    None
+}
+
+impl Quits {
+    /// Never called.
+    pub(crate) fn reader(&self) -> std::io::Result<std::os::fd::OwnedFd> {
+        match *self {}
+    }
+}

@@ -14,6 +14,7 @@ mod live;
 mod maps;
 mod memory;
 mod proc;
+mod quit;
 mod signal;
 mod slots;
 mod sys;
@@ -23,6 +24,7 @@ mod tests;
 
 pub(crate) use image::{Image, fork, fork_with_threads, freeze_fork_thaw};
 pub(crate) use live::{Live, freeze, rolling};
+pub(crate) use quit::{Quits, quits};
 pub(crate) use signal::shielded;
 
 /// The monotonic clock, in nanoseconds: what `std::time::Instant` counts on Linux.
