@@ -294,3 +294,34 @@ fn filters_leave_the_tasks_that_were_asked_for() {
         assert!(error.json()["message"].as_str().unwrap().contains(allowed), "{}", error.body);
     }
 }
+
+#[test]
+fn sockets_are_told_by_their_addresses() {
+    let program = Program::start(program!("sockets"));
+    let addresses = program.printed("server ");
+    let [_, server, _, client, _, udp] = addresses.split(' ').collect::<Vec<_>>()[..] else { panic!() };
+    program.printed("ready");
+    let answer = program.get("/stacktrace/tokio");
+    let json = answer.json();
+    let waits = |function: &str| {
+        let tasks = json["tasks"].as_array().unwrap();
+        let task = tasks.iter().find(|task| task["stack"].to_string().contains(function)).unwrap();
+        task["waits_on"][0].clone()
+    };
+    for (function, file, local, peer) in [
+        ("sockets::accepts", "tcp listener", Some(server), None),
+        ("sockets::serves", "tcp", Some(server), Some(client)),
+        ("sockets::listens", "udp", Some(udp), None),
+        ("sockets::talks", "unix", None, None),
+        ("sockets::pipes", "pipe", None, None),
+    ] {
+        let waits = waits(function);
+        assert_eq!((waits["kind"].as_str(), waits["file"].as_str()), (Some("io"), Some(file)), "{waits}");
+        assert_eq!((waits["local"].as_str(), waits["peer"].as_str()), (local, peer), "{waits}");
+    }
+    let fd = &waits("sockets::serves")["fd"];
+    let line = format!("→ I/O fd {fd} (tcp {server} ← {client})");
+    assert!(answer.stacktrace().contains(&line), "{line} is not in: {}", answer.stacktrace());
+    let found = program.get(&format!("/stacktrace/tokio?match={client}")).json();
+    assert_eq!(found["tasks"].as_array().unwrap().len(), 1, "{found}");
+}

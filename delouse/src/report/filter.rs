@@ -157,7 +157,10 @@ fn any_frame(frame: &Frame, contains: &mut impl FnMut(fmt::Arguments<'_>) -> boo
 
 fn any_wait(waits: &WaitsOn, contains: &mut impl FnMut(fmt::Arguments<'_>) -> bool) -> bool {
     contains(format_args!("{}", kind_name(waits.kind)))
-        || waits.address.as_ref().is_some_and(|address| contains(format_args!("{address}")))
+        || [&waits.address, &waits.local, &waits.peer]
+            .into_iter()
+            .flatten()
+            .any(|address| contains(format_args!("{address}")))
 }
 
 /// As in JSON.

@@ -236,12 +236,16 @@ fn resource(waits: &WaitsOn) -> String {
             let _infallible = write!(text, " task {task}");
         }
         (ResourceKind::Timer, ..) | (_, _, None) => {}
+        (ResourceKind::Io, ..) if waits.fd.is_some() => {}
         (_, _, Some(address)) => {
             let _infallible = write!(text, " {address}");
         }
     }
+    if let Some(fd) = waits.fd {
+        let _infallible = write!(text, " fd {fd}");
+    }
     let mut details = Vec::new();
-    details.extend(waits.fd.map(|fd| format!("fd {fd}")));
+    details.extend(file(waits));
     details.extend(waits.senders.map(|senders| count(senders as usize, "sender")));
     if let (ResourceKind::Semaphore, Some(wanted), Some(available)) =
         (waits.kind, waits.wanted, waits.available)
@@ -253,6 +257,18 @@ fn resource(waits: &WaitsOn) -> String {
         let _infallible = write!(text, " ({})", details.join(", "));
     }
     text
+}
+
+/// `tcp 127.0.0.1:8080 ← 127.0.0.1:51234`: what the descriptor is, its own end, the other end.
+fn file(waits: &WaitsOn) -> Option<String> {
+    let mut text = waits.file.clone()?;
+    if let Some(local) = &waits.local {
+        let _infallible = write!(text, " {local}");
+    }
+    if let Some(peer) = &waits.peer {
+        let _infallible = write!(text, " ← {peer}");
+    }
+    Some(text)
 }
 
 /// `in 23 h 59 min`, `in 1.5 s`, `due 3.0 s ago`.

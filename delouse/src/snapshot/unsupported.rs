@@ -1,6 +1,6 @@
 //! Where there is no engine: other systems, other processors. The same names, and an error for an answer.
 
-use super::{Capture, Limits, Mapping, Snapshot, SnapshotError, Thread};
+use super::{Capture, Limits, Mapping, OpenFile, Snapshot, SnapshotError, Thread};
 
 /// A snapshot that does not exist here.
 #[derive(Debug)]
@@ -124,4 +124,9 @@ impl Quits {
     pub(crate) fn reader(&self) -> std::io::Result<std::os::fd::OwnedFd> {
         match *self {}
     }
+}
+
+/// Not known here.
+pub(crate) fn open_file(_: i32) -> Option<OpenFile> {
+    None
 }

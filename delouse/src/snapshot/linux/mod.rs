@@ -7,6 +7,7 @@ mod core_plan;
 pub(crate) mod core_writer;
 mod engine;
 mod examine;
+mod files;
 mod handler;
 mod headroom;
 mod image;
@@ -22,6 +23,7 @@ mod sys;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use files::open_file;
 pub(crate) use image::{Image, fork, fork_with_threads, freeze_fork_thaw};
 pub(crate) use live::{Live, freeze, rolling};
 pub(crate) use quit::{Quits, quits};
