@@ -5,6 +5,7 @@ use std::fmt;
 use dropshot::{ErrorStatusCode, HttpError};
 
 use super::answer;
+use crate::report::FilterError;
 use crate::snapshot::SnapshotError;
 use crate::tasks::engine::EngineError;
 
@@ -19,6 +20,7 @@ pub(crate) enum ApiError {
     Busy { running: String },
     UnknownFormat(String),
     UnknownEngine(String),
+    Filter(FilterError),
     Engine(EngineError),
     Snapshot(SnapshotError),
     NoRoom { wanted: usize },
@@ -33,7 +35,7 @@ impl ApiError {
             Self::WrongToken => ErrorStatusCode::UNAUTHORIZED,
             Self::BrowserMayNot => ErrorStatusCode::METHOD_NOT_ALLOWED,
             Self::Busy { .. } => ErrorStatusCode::TOO_MANY_REQUESTS,
-            Self::UnknownFormat(_) | Self::UnknownEngine(_) => ErrorStatusCode::BAD_REQUEST,
+            Self::UnknownFormat(_) | Self::UnknownEngine(_) | Self::Filter(_) => ErrorStatusCode::BAD_REQUEST,
             Self::Engine(EngineError::NotBuilt(_)) => ErrorStatusCode::NOT_IMPLEMENTED,
             Self::Snapshot(SnapshotError::Unsupported) => ErrorStatusCode::NOT_IMPLEMENTED,
             Self::Engine(EngineError::Refused(_))
@@ -54,6 +56,7 @@ impl ApiError {
             Self::Busy { .. } => "Busy",
             Self::UnknownFormat(_) => "UnknownFormat",
             Self::UnknownEngine(_) => "UnknownEngine",
+            Self::Filter(_) => "BadFilter",
             Self::Engine(EngineError::NotBuilt(_)) => "NotBuilt",
             Self::Engine(EngineError::Refused(_)) => "Refused",
             Self::Snapshot(SnapshotError::Unsupported) => "Unsupported",
@@ -103,6 +106,7 @@ impl fmt::Display for ApiError {
                 write!(f, "there is no engine `{engine}`: leave it out, or use memory or taskdump")
             }
             Self::Engine(error) => write!(f, "{error}"),
+            Self::Filter(error) => write!(f, "{error}"),
             Self::Snapshot(error @ (SnapshotError::OverBudget { .. } | SnapshotError::NoHeadroom { .. })) => {
                 write!(f, "{error}. To do it all the same, add ?force=true")
             }
@@ -122,6 +126,12 @@ impl fmt::Display for ApiError {
             ),
             Self::Failed(what) => write!(f, "delouse failed: {what}. The program is not affected"),
         }
+    }
+}
+
+impl From<FilterError> for ApiError {
+    fn from(error: FilterError) -> Self {
+        Self::Filter(error)
     }
 }
 

@@ -29,8 +29,8 @@ pub(crate) use error::SnapshotError;
     not(delouse_portable)
 ))]
 pub(crate) use linux::{
-    Image, Live, core_writer, fork, fork_with_threads, freeze, freeze_fork_thaw, monotonic_nanos, rolling,
-    shielded,
+    Image, Live, Quits, core_writer, fork, fork_with_threads, freeze, freeze_fork_thaw, monotonic_nanos,
+    open_file, quits, rolling, shielded,
 };
 #[cfg(not(all(
     target_os = "linux",
@@ -145,6 +145,17 @@ pub(crate) struct StackCopy {
     pub(crate) base: u64,
     /// The bytes, which may stop before the stack's end where the slot was full.
     pub(crate) bytes: Vec<u8>,
+}
+
+/// What a file descriptor is open on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OpenFile {
+    /// `tcp`, `tcp listener`, `udp`, `unix`, `pipe`, `eventfd`, `terminal`, `file`, …
+    pub(crate) what: String,
+    /// A socket's own address: `127.0.0.1:8080`, `[::1]:8080`, a path, or `@name`.
+    pub(crate) local: Option<String>,
+    /// The other end's, where it is connected.
+    pub(crate) peer: Option<String>,
 }
 
 /// Why a thread gave no registers.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::engine::{Engine, EngineError, EngineName, TaskList};
 use super::roots::Roots;
-use super::{Options, list};
+use super::{Options, files, list};
 use crate::debuginfo::image::Image;
 use crate::debuginfo::types::Types;
 use crate::snapshot::{self, Limits, Live, Snapshot};
@@ -139,7 +139,8 @@ fn list_in(
     let bias = image.bias(&executable, snapshot.mappings()).ok_or_else(|| {
         EngineError::Refused(format!("our own executable {} is not among the mappings", executable.display()))
     })?;
-    let listing = list(snapshot, types, roots, &Options { bias, scan: SCAN, now });
+    let mut listing = list(snapshot, types, roots, &Options { bias, scan: SCAN, now });
+    listing.notes.extend(files::describe(&mut listing.tasks));
     let mut capture = snapshot.capture().clone();
     capture.notes.extend(listing.notes);
     Ok(TaskList { tasks: listing.tasks, capture, without_types: listing.without_types })

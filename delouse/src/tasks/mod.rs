@@ -3,6 +3,7 @@
 mod contexts;
 pub(crate) mod engine;
 mod facts;
+mod files;
 mod header;
 mod leaves;
 mod list;
@@ -138,6 +139,16 @@ pub struct WaitsOn {
     /// File descriptor of the socket, pipe or process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fd: Option<i32>,
+    /// What that descriptor is open on: `tcp`, `tcp listener`, `udp`, `unix`, `pipe`, `pidfd`, `terminal`, …
+    /// Of the running program only, and of the moment after the capture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// The socket's own address: `127.0.0.1:8080`, or the path of a Unix socket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local: Option<String>,
+    /// The address of the other end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
     /// The task that is joined.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<u64>,
