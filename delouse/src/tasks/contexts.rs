@@ -3,6 +3,7 @@
 use super::facts::{self, Notes};
 use super::process::Process;
 use super::route::Route;
+use crate::debuginfo::types::{Discriminant, Shape, TypeId, Variant};
 
 /// What a thread local of tokio's says: `runtime/context.rs`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +13,8 @@ pub(super) struct ThreadContext {
     pub(super) handle: Option<u64>,
     /// The id of the task that it polls.
     pub(super) task: Option<u64>,
+    /// How many rounds its scheduler has made: see [`Rounds`].
+    pub(super) rounds: Option<u64>,
 }
 
 /// The contexts of all threads whose thread pointer is known.
@@ -25,12 +28,21 @@ pub(super) fn thread_contexts(process: &Process<'_, '_>, notes: &mut Notes) -> V
     if pointers.is_empty() || !cfg!(target_arch = "x86_64") {
         return Vec::new();
     }
-    let Some((offset, handle, task)) = context_routes(process) else {
+    let Some((offset, of)) = context_type(process) else {
         notes.missing(&facts::CONTEXT);
         return Vec::new();
     };
+    let Some(handle) = Route::compile(process, of, "current handle") else {
+        notes.missing(&facts::CONTEXT);
+        return Vec::new();
+    };
+    let task = Route::compile(process, of, "current_task_id");
     if task.is_none() {
         notes.missing(&facts::CURRENT_TASK);
+    }
+    let rounds = Rounds::compile(process, of);
+    if rounds.is_none() {
+        notes.missing(&facts::ROUNDS);
     }
     let context = |(tid, tls): (i32, u64)| {
         let at = tls.checked_sub(offset)?;
@@ -42,13 +54,14 @@ pub(super) fn thread_contexts(process: &Process<'_, '_>, notes: &mut Notes) -> V
             // `Option<scheduler::Handle>`: the tags of `Handle`, or one more for `None`.
             handle: word(&handle).filter(|(_, tag)| *tag <= 1).map(|(at, _)| at),
             task: task.as_ref().and_then(word).map(|(_, id)| id).filter(|id| *id != 0),
+            rounds: rounds.as_ref().and_then(|rounds| rounds.of(process, at)),
         })
     };
     pointers.into_iter().filter_map(context).collect()
 }
 
-/// How far below the thread pointer the context lies, and the ways into it.
-fn context_routes(process: &Process<'_, '_>) -> Option<(u64, Route, Option<Route>)> {
+/// How far below the thread pointer the context lies, and its type.
+fn context_type(process: &Process<'_, '_>) -> Option<(u64, TypeId)> {
     let types = process.types;
     let context = types.symbols_with("7runtime7context7CONTEXT");
     let value = memchr::memmem::Finder::new("RUST_STD_INTERNAL_VAL");
@@ -58,6 +71,43 @@ fn context_routes(process: &Process<'_, '_>) -> Option<(u64, Route, Option<Route
     let offset = size.checked_sub(variable.address)?;
     let near = types.symbols_with("7runtime7context");
     let of = near.iter().take(256).find_map(|symbol| types.variable(variable.name, symbol.address))?;
-    let handle = Route::compile(process, of, "current handle")?;
-    Some((offset, handle, Route::compile(process, of, "current_task_id")))
+    Some((offset, of))
+}
+
+/// The way to the `tick` of the scheduler's core that a thread works with.
+///
+/// `multi_thread/worker.rs` and `current_thread/mod.rs`: it goes up by one before each task that is taken from a
+/// queue; of the slot for the task woken last, at most three are run within one. While a thread polls, the core
+/// is in the scheduler's context; `block_in_place` has given it away.
+struct Rounds {
+    /// To the `scheduler::Context`.
+    context: Route,
+    discriminant: Option<Discriminant>,
+    /// By the discriminant: from there to the tick.
+    flavors: Vec<(Option<u64>, Route)>,
+}
+
+impl Rounds {
+    fn compile(process: &Process<'_, '_>, of: TypeId) -> Option<Self> {
+        let context = Route::compile(process, of, "scheduler inner *")?;
+        let scheduler = process.ty(context.end)?;
+        let Shape::Variants(variants) = &scheduler.shape else { return None };
+        let flavor = |variant: &Variant| {
+            let way = Route::compile(process, variant.member.of, "core * tick")?;
+            Some((variant.value, way.behind(variant.member.offset)))
+        };
+        let flavors: Vec<_> = variants.list.iter().filter_map(flavor).collect();
+        let known = !flavors.is_empty();
+        known.then_some(Self { context, discriminant: variants.discriminant, flavors })
+    }
+
+    fn of(&self, process: &Process<'_, '_>, at: u64) -> Option<u64> {
+        let context = self.context.follow(process, at)?;
+        let value = match self.discriminant {
+            Some(at) => Some(process.memory.number(context.checked_add(at.offset)?, at.size)?),
+            None => None,
+        };
+        let (_, way) = self.flavors.iter().find(|(of, _)| of.is_none() || *of == value)?;
+        process.memory.half(way.follow(process, context)?).map(u64::from)
+    }
 }

@@ -37,6 +37,10 @@ pub struct Listing {
     pub tasks: Vec<Task>,
     /// Which thread polls which task: thread id, task id.
     pub running: Vec<(i32, u64)>,
+    /// How many tasks each thread's scheduler has taken from its queues: thread id, count. While it stays the
+    /// same, the thread is inside one poll, or it is idle.
+    #[serde(default)]
+    pub rounds: Vec<(i32, u64)>,
     /// What is missing or doubtful.
     pub notes: Vec<String>,
     /// Nothing could be listed, for the debug information has no types.
@@ -77,10 +81,11 @@ pub(crate) fn examine<R>(
     let mut runtimes = Runtimes::new(&process, &headers);
     let contexts = lister.find(&mut runtimes, &polls, roots);
     let running = contexts.iter().filter_map(|context| Some((context.tid, context.task?))).collect();
+    let rounds = contexts.iter().filter_map(|context| Some((context.tid, context.rounds?))).collect();
     lister.futures(roots);
     lister.tasks.sort_by_key(|(task, _)| task.id);
     let (tasks, places) = lister.tasks.into_iter().unzip();
-    let listing = Listing { tasks, running, notes: lister.notes.into_vec(), without_types: false };
+    let listing = Listing { tasks, running, rounds, notes: lister.notes.into_vec(), without_types: false };
     let stacks = Stacks::new(&plans);
     let frame = |of, state| stacks.coroutine(of, state);
     look(Examination { process: &process, listing, places, frame: &frame })
