@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::engine::{Engine, EngineError, EngineName, TaskList};
 use super::roots::Roots;
-use super::{Options, list};
+use super::{Knowledge, Options, list_with};
 use crate::debuginfo::image::Image;
 use crate::debuginfo::types::Types;
 use crate::snapshot::{self, Limits, Live, Snapshot};
@@ -87,60 +87,81 @@ fn read(jobs: &mpsc::Receiver<Job>) {
         }
     };
     let types = Types::open(&image);
+    let mut reader = Reader { image: &image, types: &types, knowledge: None };
     let mut next = Ok(first);
     while let Ok(job) = next {
-        let listed = capture(&job, &image, &types);
+        let listed = reader.capture(&job);
+        if listed.is_err() {
+            // It may have been learned from an image that was killed meanwhile.
+            reader.knowledge = None;
+        }
         // Whoever asked may have gone.
         let _gone = job.reply.send(listed);
         next = jobs.recv_timeout(UNUSED);
     }
 }
 
-fn capture(job: &Job, image: &Image, types: &Types<'_>) -> Result<TaskList, EngineError> {
-    let begun = Instant::now();
-    let roots = job.roots.addresses();
-    let now = snapshot::monotonic_nanos();
-    // Threads tell of runtimes that nobody registered, and which task each of them polls; the tasks
-    // themselves are in memory.
-    let forked = snapshot::fork_with_threads(job.limits).map(|image| (image, None)).or_else(|error| {
-        let note = format!("threads could not be asked, so what they poll is not known: {error}");
-        snapshot::fork(job.limits).map(|image| (image, Some(note)))
-    });
-    let mut list = match forked {
-        Ok((frozen, note)) => {
-            let mut list = list_in(&frozen, image, types, &roots, now)?;
-            // What "is not mapped" may be an image that was killed meanwhile.
-            frozen.intact().map_err(|error| EngineError::Refused(error.to_string()))?;
-            list.capture.notes.extend(note);
-            list
-        }
-        Err(no_image) => {
-            let live = snapshot::rolling().or_else(|_| Live::now());
-            let live = live.map_err(|error| EngineError::Refused(error.to_string()))?;
-            let mut list = list_in(&live, image, types, &roots, now)?;
-            list.capture.consistent = false;
-            let note = format!("read while the program went on, so parts may not agree: {no_image}");
-            list.capture.notes.insert(0, note);
-            list
-        }
-    };
-    list.capture.total_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
-    Ok(list)
+/// Our own executable, and what was learned of it so far.
+struct Reader<'p, 'i> {
+    image: &'i Image,
+    types: &'p Types<'i>,
+    knowledge: Option<Knowledge<'p, 'i>>,
 }
 
-fn list_in(
-    snapshot: &dyn Snapshot,
-    image: &Image,
-    types: &Types<'_>,
-    roots: &[super::Root],
-    now: Option<u64>,
-) -> Result<TaskList, EngineError> {
-    let executable = std::fs::read_link("/proc/self/exe").unwrap_or_else(|_| PathBuf::new());
-    let bias = image.bias(&executable, snapshot.mappings()).ok_or_else(|| {
-        EngineError::Refused(format!("our own executable {} is not among the mappings", executable.display()))
-    })?;
-    let listing = list(snapshot, types, roots, &Options { bias, scan: SCAN, now });
-    let mut capture = snapshot.capture().clone();
-    capture.notes.extend(listing.notes);
-    Ok(TaskList { tasks: listing.tasks, capture, without_types: listing.without_types })
+impl Reader<'_, '_> {
+    fn capture(&mut self, job: &Job) -> Result<TaskList, EngineError> {
+        let begun = Instant::now();
+        let roots = job.roots.addresses();
+        let now = snapshot::monotonic_nanos();
+        // Threads tell of runtimes that nobody registered, and which task each of them polls; the tasks
+        // themselves are in memory.
+        let forked = snapshot::fork_with_threads(job.limits).map(|image| (image, None)).or_else(|error| {
+            let note = format!("threads could not be asked, so what they poll is not known: {error}");
+            snapshot::fork(job.limits).map(|image| (image, Some(note)))
+        });
+        let mut list = match forked {
+            Ok((frozen, note)) => {
+                let mut list = self.list_in(&frozen, &roots, now)?;
+                // What "is not mapped" may be an image that was killed meanwhile.
+                frozen.intact().map_err(|error| EngineError::Refused(error.to_string()))?;
+                list.capture.notes.extend(note);
+                list
+            }
+            Err(no_image) => {
+                let live = snapshot::rolling().or_else(|_| Live::now());
+                let live = live.map_err(|error| EngineError::Refused(error.to_string()))?;
+                let mut list = self.list_in(&live, &roots, now)?;
+                list.capture.consistent = false;
+                let note = format!("read while the program went on, so parts may not agree: {no_image}");
+                list.capture.notes.insert(0, note);
+                list
+            }
+        };
+        list.capture.total_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        Ok(list)
+    }
+
+    fn list_in(
+        &mut self,
+        snapshot: &dyn Snapshot,
+        roots: &[super::Root],
+        now: Option<u64>,
+    ) -> Result<TaskList, EngineError> {
+        let executable = std::fs::read_link("/proc/self/exe").unwrap_or_else(|_| PathBuf::new());
+        let bias = self.image.bias(&executable, snapshot.mappings()).ok_or_else(|| {
+            EngineError::Refused(format!(
+                "our own executable {} is not among the mappings",
+                executable.display()
+            ))
+        })?;
+        let knowledge = match self.knowledge.take() {
+            Some(known) if known.bias() == bias => known,
+            _ => Knowledge::new(self.types, bias),
+        };
+        let knowledge = self.knowledge.insert(knowledge);
+        let listing = list_with(snapshot, knowledge, roots, &Options { bias, scan: SCAN, now });
+        let mut capture = snapshot.capture().clone();
+        capture.notes.extend(listing.notes);
+        Ok(TaskList { tasks: listing.tasks, capture, without_types: listing.without_types })
+    }
 }
