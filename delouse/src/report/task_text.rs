@@ -59,8 +59,9 @@ pub(crate) fn text(tasks: &[Task], notes: &[String], options: &TextOptions) -> S
 fn groups(tasks: &[Task]) -> Vec<Group<'_>> {
     let mut groups: Vec<Group<'_>> = Vec::new();
     let mut known = HashMap::new();
+    let mut stacks = Stacks::default();
     for task in tasks {
-        let likeness = (task.kind, &task.runtime, task.state, &task.stack);
+        let likeness = (task.kind, &task.runtime, task.state, stacks.number(&task.stack));
         let at = *known.entry(likeness).or_insert(groups.len());
         match groups.get_mut(at) {
             Some(group) => group.tasks.push(task),
@@ -69,6 +70,25 @@ fn groups(tasks: &[Task]) -> Vec<Group<'_>> {
     }
     groups.sort_by_key(|group| (urgency(group.first), Reverse(group.tasks.len())));
     groups
+}
+
+/// Numbers for stacks, the same for equal ones. A stack that tasks share is looked at once.
+#[derive(Default)]
+struct Stacks<'t> {
+    by_place: HashMap<*const Frame, usize>,
+    by_value: HashMap<&'t [Frame], usize>,
+}
+
+impl<'t> Stacks<'t> {
+    fn number(&mut self, stack: &'t [Frame]) -> usize {
+        if stack.is_empty() {
+            return usize::MAX;
+        }
+        *self.by_place.entry(stack.as_ptr()).or_insert_with(|| {
+            let next = self.by_value.len();
+            *self.by_value.entry(stack).or_insert(next)
+        })
+    }
 }
 
 /// What runs may be what blocks a worker; the main future is where most readers begin.
@@ -113,7 +133,7 @@ impl Page<'_> {
         if first.stack.is_empty() && first.state != Some(TaskState::Complete) {
             self.line(1, "(no stack: nothing could be told about its future)");
         }
-        match first.stack.as_slice() {
+        match first.stack.as_ref() {
             [root] if !self.options.full && is_wrapper(root) => self.frames(&root.children, 1),
             stack => self.frames(stack, 1),
         }
@@ -148,7 +168,7 @@ impl Page<'_> {
         let mut resources: Vec<(&WaitsOn, usize)> = Vec::new();
         let mut known = HashMap::new();
         for waits in tasks.iter().flat_map(|task| &task.waits_on) {
-            let at = *known.entry((waits.kind, &waits.address)).or_insert(resources.len());
+            let at = *known.entry((waits.kind, waits.address)).or_insert(resources.len());
             match resources.get_mut(at) {
                 Some((_, times)) => *times += 1,
                 None => resources.push((waits, 1)),

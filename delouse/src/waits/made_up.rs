@@ -18,10 +18,10 @@ pub(crate) fn task(id: u64, function: &str, line: u32) -> Task {
     Task {
         id,
         kind: TaskKind::Task,
-        runtime: Some("multi_thread 1".to_owned()),
+        runtime: Some("multi_thread 1".into()),
         state: Some(TaskState::Idle),
         spawned_at: None,
-        stack: vec![frame],
+        stack: [frame].into(),
         waits_on: Vec::new(),
         trace: None,
     }
