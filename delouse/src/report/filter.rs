@@ -157,10 +157,8 @@ fn any_frame(frame: &Frame, contains: &mut impl FnMut(fmt::Arguments<'_>) -> boo
 
 fn any_wait(waits: &WaitsOn, contains: &mut impl FnMut(fmt::Arguments<'_>) -> bool) -> bool {
     contains(format_args!("{}", kind_name(waits.kind)))
-        || [&waits.address, &waits.local, &waits.peer]
-            .into_iter()
-            .flatten()
-            .any(|address| contains(format_args!("{address}")))
+        || waits.address.as_ref().is_some_and(|address| contains(format_args!("{address}")))
+        || [&waits.local, &waits.peer].into_iter().flatten().any(|end| contains(format_args!("{end}")))
 }
 
 /// As in JSON.

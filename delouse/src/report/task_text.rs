@@ -282,9 +282,14 @@ fn in_time(ms: i64) -> String {
     if ms < 0 { format!("due {span} ago") } else { format!("in {span}") }
 }
 
-/// The first few, and how many more.
+/// The first few, and how many more. tokio counts ids up: the smallest is the oldest task's. When a task was
+/// spawned, nothing in memory tells.
 fn ids(group: &[&Task]) -> String {
-    let mut text = group.iter().take(MAX_IDS).map(|task| task.id.to_string()).collect::<Vec<_>>().join(", ");
+    let mut ids: Vec<u64> = group.iter().map(|task| task.id).collect();
+    ids.sort_unstable();
+    let shown = ids.iter().take(MAX_IDS).enumerate();
+    let shown = shown.map(|(at, id)| if at == 0 { format!("{id} (oldest)") } else { id.to_string() });
+    let mut text = shown.collect::<Vec<_>>().join(", ");
     if group.len() > MAX_IDS {
         let _infallible = write!(text, ", and {} more", group.len() - MAX_IDS);
     }
