@@ -113,6 +113,8 @@ pub(crate) struct Thread {
     pub(crate) state: Option<char>,
     /// Processor time used so far, user and system.
     pub(crate) cpu: Option<Duration>,
+    /// Where in the kernel it sleeps, in words; told of those without registers only.
+    pub(crate) kernel: Option<String>,
     /// The registers at the moment of capture, or why there are none.
     pub(crate) registers: Result<Registers, Unavailable>,
     /// The thread's live stack, from its stack pointer upwards, where the capture copied it: such a copy

@@ -14,7 +14,7 @@ use super::roots::Root;
 use super::runtimes::Runtimes;
 use super::stack::Stacks;
 use super::walk::{Walked, walk};
-use super::{Task, TaskKind, TaskState, WaitsOn, scan};
+use super::{Examination, LeafPlace, Place, Task, TaskKind, TaskState, WaitsOn, scan};
 use crate::debuginfo::types::{TypeId, Types};
 use crate::snapshot::Snapshot;
 
@@ -43,17 +43,25 @@ pub struct Listing {
     pub without_types: bool,
 }
 
-/// Lists every task of every runtime in `snapshot`, with its stack and what it waits for.
+/// Lists every task of every runtime in `snapshot`, with its stack and what it waits for, and shows them to
+/// `look` together with what they were read with.
 ///
 /// Polls nothing and runs nothing. Costs about a microsecond a task and some milliseconds for each unit of
 /// debug information that is touched for the first time by `types`.
-pub(crate) fn list(snapshot: &dyn Snapshot, types: &Types<'_>, roots: &[Root], options: &Options) -> Listing {
+pub(crate) fn examine<R>(
+    snapshot: &dyn Snapshot,
+    types: &Types<'_>,
+    roots: &[Root],
+    options: &Options,
+    look: impl FnOnce(Examination<'_, '_, '_>) -> R,
+) -> R {
     let mut notes = Notes::default();
     let process = Process::new(snapshot, types, options.bias);
     let polls = scan::polls(types);
     let Some(headers) = Headers::learn(&process, &polls, &mut notes) else {
         notes.missing(&facts::POLL);
-        return Listing { notes: notes.into_vec(), without_types: true, ..Listing::default() };
+        let listing = Listing { notes: notes.into_vec(), without_types: true, ..Listing::default() };
+        return look(Examination { process: &process, listing, places: Vec::new(), frame: &|_, _| None });
     };
     let plans = Plans::new(&process);
     let mut lister = Lister {
@@ -70,8 +78,18 @@ pub(crate) fn list(snapshot: &dyn Snapshot, types: &Types<'_>, roots: &[Root], o
     let contexts = lister.find(&mut runtimes, &polls, roots);
     let running = contexts.iter().filter_map(|context| Some((context.tid, context.task?))).collect();
     lister.futures(roots);
-    lister.tasks.sort_by_key(|task| task.id);
-    Listing { tasks: lister.tasks, running, notes: lister.notes.into_vec(), without_types: false }
+    lister.tasks.sort_by_key(|(task, _)| task.id);
+    let (tasks, places) = lister.tasks.into_iter().unzip();
+    let listing = Listing { tasks, running, notes: lister.notes.into_vec(), without_types: false };
+    let stacks = Stacks::new(&plans);
+    let frame = |of, state| stacks.coroutine(of, state);
+    look(Examination { process: &process, listing, places, frame: &frame })
+}
+
+/// The list alone.
+#[cfg(test)]
+pub(crate) fn list(snapshot: &dyn Snapshot, types: &Types<'_>, roots: &[Root], options: &Options) -> Listing {
+    examine(snapshot, types, roots, options, |examination| examination.listing)
 }
 
 struct Lister<'l, 'a, 'p, 'i> {
@@ -81,7 +99,7 @@ struct Lister<'l, 'a, 'p, 'i> {
     stacks: Stacks<'l, 'a, 'p, 'i>,
     options: &'l Options,
     ids: HashSet<u64>,
-    tasks: Vec<Task>,
+    tasks: Vec<(Task, Place)>,
     notes: Notes,
 }
 
@@ -174,15 +192,15 @@ impl<'a, 'p, 'i> Lister<'_, 'a, 'p, 'i> {
         }
         let future = self.headers.stage(header, kind) == Some(Stage::Future);
         let at = header.checked_add(kind.future_at).filter(|_| future);
-        let (stack, waits_on) = if kind.scheduler == Scheduler::Blocking {
+        let (stack, waits_on, leaves) = if kind.scheduler == Scheduler::Blocking {
             let plan = self.plans.plan(kind.future);
             let Some(frame) = plan.and_then(|plan| self.stacks.blocking(&plan)) else { return };
             // A closure waits for nothing that we can see.
-            (vec![frame], Vec::new())
+            (vec![frame], Vec::new(), Vec::new())
         } else {
             at.map(|at| self.future(kind.future, at)).unwrap_or_default()
         };
-        self.tasks.push(Task {
+        let task = Task {
             id,
             kind: match kind.scheduler {
                 Scheduler::Blocking => TaskKind::Blocking,
@@ -195,7 +213,9 @@ impl<'a, 'p, 'i> Lister<'_, 'a, 'p, 'i> {
             stack,
             waits_on,
             trace: None,
-        });
+        };
+        let future = at.map(|at| (kind.future, at));
+        self.tasks.push((task, Place { header: Some(header), state: Some(state.0), future, leaves }));
     }
 
     /// The futures that were registered as roots of their own.
@@ -206,8 +226,8 @@ impl<'a, 'p, 'i> Lister<'_, 'a, 'p, 'i> {
                 self.notes.add("the type of a main future is not known".to_owned());
                 continue;
             };
-            let (stack, waits_on) = self.future(of, *address);
-            self.tasks.push(Task {
+            let (stack, waits_on, leaves) = self.future(of, *address);
+            let task = Task {
                 id: 0,
                 kind: TaskKind::Main,
                 runtime: None,
@@ -216,12 +236,14 @@ impl<'a, 'p, 'i> Lister<'_, 'a, 'p, 'i> {
                 stack,
                 waits_on,
                 trace: None,
-            });
+            };
+            let future = Some((of, *address));
+            self.tasks.push((task, Place { future, leaves, ..Place::default() }));
         }
     }
 
     /// The stack of the future of type `of` at `address`.
-    fn future(&mut self, of: TypeId, address: u64) -> (Vec<super::Frame>, Vec<WaitsOn>) {
+    fn future(&mut self, of: TypeId, address: u64) -> (Vec<super::Frame>, Vec<WaitsOn>, Vec<LeafPlace>) {
         let Some(plan) = self.plans.plan(of) else { return Default::default() };
         let mut walked: Walked = walk(self.plans, &plan, address);
         if let Some(cut) = walked.cut {
@@ -240,9 +262,12 @@ impl<'a, 'p, 'i> Lister<'_, 'a, 'p, 'i> {
         }
         if walked.nodes.is_empty() {
             let stack = vec![self.stacks.opaque(&plan)];
-            return (stack, if walked.waits.is_empty() { vec![WaitsOn::default()] } else { walked.waits });
+            if walked.waits.is_empty() {
+                return (stack, vec![WaitsOn::default()], vec![LeafPlace::default()]);
+            }
+            return (stack, walked.waits, walked.leaves);
         }
-        (self.stacks.stack(&walked), walked.waits)
+        (self.stacks.stack(&walked), walked.waits, walked.leaves)
     }
 }
 

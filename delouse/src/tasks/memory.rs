@@ -10,7 +10,7 @@ const BLOCK: u64 = 16 << 10;
 const MAX_BLOCKS: usize = 2048;
 
 /// A snapshot's memory, read word by word at small cost.
-pub(super) struct Memory<'s> {
+pub(crate) struct Memory<'s> {
     snapshot: &'s dyn Snapshot,
     cache: RefCell<Cache>,
 }
@@ -28,16 +28,16 @@ struct Cache {
 struct Block(std::rc::Rc<[u8]>);
 
 impl<'s> Memory<'s> {
-    pub(super) fn new(snapshot: &'s dyn Snapshot) -> Self {
+    pub(crate) fn new(snapshot: &'s dyn Snapshot) -> Self {
         Self { snapshot, cache: RefCell::new(Cache { last: u64::MAX, ..Cache::default() }) }
     }
 
-    pub(super) fn snapshot(&self) -> &'s dyn Snapshot {
+    pub(crate) fn snapshot(&self) -> &'s dyn Snapshot {
         self.snapshot
     }
 
     /// Fills `into`, or says that it cannot.
-    pub(super) fn read(&self, address: u64, into: &mut [u8]) -> Option<()> {
+    pub(crate) fn read(&self, address: u64, into: &mut [u8]) -> Option<()> {
         let within = (address % BLOCK) as usize;
         let number = address / BLOCK;
         let end = within.checked_add(into.len())?;
@@ -55,22 +55,22 @@ impl<'s> Memory<'s> {
     }
 
     /// The little-endian unsigned number of `size` bytes, at most 8.
-    pub(super) fn number(&self, address: u64, size: u64) -> Option<u64> {
+    pub(crate) fn number(&self, address: u64, size: u64) -> Option<u64> {
         let mut word = [0; 8];
         self.read(address, word.get_mut(..size as usize)?)?;
         Some(u64::from_le_bytes(word))
     }
 
-    pub(super) fn word(&self, address: u64) -> Option<u64> {
+    pub(crate) fn word(&self, address: u64) -> Option<u64> {
         self.number(address, 8)
     }
 
-    pub(super) fn half(&self, address: u64) -> Option<u32> {
+    pub(crate) fn half(&self, address: u64) -> Option<u32> {
         self.number(address, 4).map(|half| half as u32)
     }
 
     /// A string of at most 4096 bytes.
-    pub(super) fn text(&self, address: u64, length: u64) -> Option<String> {
+    pub(crate) fn text(&self, address: u64, length: u64) -> Option<String> {
         let mut bytes = vec![0; usize::try_from(length).ok().filter(|length| *length <= 4096)?];
         self.read(address, &mut bytes)?;
         String::from_utf8(bytes).ok()

@@ -2,17 +2,18 @@
 
 mod contexts;
 pub(crate) mod engine;
+mod examination;
 mod facts;
 mod files;
 mod header;
 mod leaves;
 mod list;
-mod memory;
+pub(crate) mod memory;
 mod memory_engine;
 mod plan;
-mod process;
+pub(crate) mod process;
 pub(crate) mod roots;
-mod route;
+pub(crate) mod route;
 mod runtimes;
 mod scan;
 mod stack;
@@ -21,8 +22,11 @@ mod taskdump;
 mod tests;
 mod walk;
 
+pub(crate) use examination::{Examination, LeafPlace, Place};
 pub use list::Listing;
-pub(crate) use list::{Options, list};
+#[cfg(test)]
+pub(crate) use list::list;
+pub(crate) use list::{Options, examine};
 pub(crate) use roots::Root;
 
 use schemars::JsonSchema;

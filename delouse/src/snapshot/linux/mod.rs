@@ -11,6 +11,7 @@ mod files;
 mod handler;
 mod headroom;
 mod image;
+mod kernel_wait;
 mod live;
 mod maps;
 mod memory;
