@@ -2,6 +2,7 @@
 
 pub(crate) mod elf;
 mod filter;
+mod now;
 pub(crate) mod task_text;
 mod tasks;
 pub(crate) mod threads;

@@ -47,6 +47,12 @@ pub(super) fn thread_contexts(process: &Process<'_, '_>, notes: &mut Notes) -> V
     pointers.into_iter().filter_map(context).collect()
 }
 
+/// How far below its thread pointer a thread keeps the id of the task that it polls.
+pub(super) fn task_id_below(process: &Process<'_, '_>) -> Option<u64> {
+    let (offset, _, task) = context_routes(process).filter(|_| cfg!(target_arch = "x86_64"))?;
+    offset.checked_sub(task?.offset()?)
+}
+
 /// How far below the thread pointer the context lies, and the ways into it.
 fn context_routes(process: &Process<'_, '_>) -> Option<(u64, Route, Option<Route>)> {
     let types = process.types;

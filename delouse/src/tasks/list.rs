@@ -14,7 +14,7 @@ use super::roots::Root;
 use super::runtimes::Runtimes;
 use super::stack::Stacks;
 use super::walk::{Walked, walk};
-use super::{Examination, LeafPlace, Place, Task, TaskKind, TaskState, WaitsOn, scan};
+use super::{Examination, LeafPlace, Place, Task, TaskKind, TaskState, WaitsOn, running, scan};
 use crate::debuginfo::types::{TypeId, Types};
 use crate::snapshot::Snapshot;
 
@@ -80,7 +80,8 @@ pub(crate) fn examine<R>(
     lister.futures(roots);
     lister.tasks.sort_by_key(|(task, _)| task.id);
     let (tasks, places) = lister.tasks.into_iter().unzip();
-    let listing = Listing { tasks, running, notes: lister.notes.into_vec(), without_types: false };
+    let mut listing = Listing { tasks, running, notes: lister.notes.into_vec(), without_types: false };
+    running::join(&mut listing);
     let stacks = Stacks::new(&plans);
     let frame = |of, state| stacks.coroutine(of, state);
     look(Examination { process: &process, listing, places, frame: &frame })
@@ -209,6 +210,7 @@ impl<'a, 'p, 'i> Lister<'_, 'a, 'p, 'i> {
             },
             runtime: runtime.map(|(flavor, number)| runtime_name(flavor, number)),
             state: Some(state.meaning()),
+            thread: None,
             spawned_at: self.headers.spawned_at(header, kind),
             stack,
             waits_on,
@@ -232,6 +234,7 @@ impl<'a, 'p, 'i> Lister<'_, 'a, 'p, 'i> {
                 kind: TaskKind::Main,
                 runtime: None,
                 state: None,
+                thread: None,
                 spawned_at: None,
                 stack,
                 waits_on,

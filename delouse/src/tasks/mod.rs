@@ -14,6 +14,7 @@ mod plan;
 pub(crate) mod process;
 pub(crate) mod roots;
 pub(crate) mod route;
+mod running;
 mod runtimes;
 mod scan;
 mod stack;
@@ -28,6 +29,7 @@ pub use list::Listing;
 pub(crate) use list::list;
 pub(crate) use list::{Options, examine};
 pub(crate) use roots::Root;
+pub(crate) use running::learn;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -45,6 +47,9 @@ pub struct Task {
     pub runtime: Option<String>,
     /// What the scheduler thinks of it; `None` where the engine cannot tell.
     pub state: Option<TaskState>,
+    /// The thread that polls it right now (the kernel's id), where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thread: Option<i32>,
     /// `file:line:column` of the spawning call, where tokio recorded it (`tokio_unstable`).
     pub spawned_at: Option<String>,
     /// The async stack, outermost future first.
