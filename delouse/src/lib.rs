@@ -103,7 +103,7 @@ pub use disabled::{dump, register};
 pub use dump::dump;
 pub use dump_error::DumpError;
 #[cfg(feature = "debug")]
-pub use report::{TasksAnswer, ThreadsAnswer};
+pub use report::{DiagnosisAnswer, TasksAnswer, ThreadsAnswer, WaitsAnswer};
 #[cfg(feature = "debug")]
 pub use runtime::register;
 #[cfg(feature = "debug")]
@@ -111,11 +111,11 @@ pub use snapshot::Capture;
 #[cfg(feature = "debug")]
 pub use tasks::engine::EngineName;
 #[cfg(feature = "debug")]
-pub use tasks::{Frame, Listing, Origin, ResourceKind, Task, TaskKind, TaskState, WaitsOn};
+pub use tasks::{Address, Frame, Listing, Origin, ResourceKind, Task, TaskKind, TaskState, WaitsOn};
 #[cfg(feature = "debug")]
 pub use threads::{Activity, StackFrame, ThreadRole, ThreadStack};
 #[cfg(feature = "debug")]
-pub use waits::{Edge, Finding, FindingKind, Holder, Resource, Severity, WaitGraph};
+pub use waits::{Edge, Finding, FindingKind, Holder, LookedAt, Resource, Severity, WaitGraph};
 
 /// [`Config::init`] with the defaults.
 pub fn init() -> Option<std::net::SocketAddr> {

@@ -157,7 +157,7 @@ fn any_frame(frame: &Frame, contains: &mut impl FnMut(fmt::Arguments<'_>) -> boo
 
 fn any_wait(waits: &WaitsOn, contains: &mut impl FnMut(fmt::Arguments<'_>) -> bool) -> bool {
     contains(format_args!("{}", kind_name(waits.kind)))
-        || waits.address.as_ref().is_some_and(|address| contains(format_args!("{address}")))
+        || waits.address.is_some_and(|address| contains(format_args!("{address}")))
         || [&waits.local, &waits.peer].into_iter().flatten().any(|end| contains(format_args!("{end}")))
 }
 
@@ -215,11 +215,11 @@ mod tests {
             runtime: None,
             state: Some(state),
             thread: None,
-            spawned_at: Some(format!("src/spawn.rs:{id}:9")),
-            stack: vec![frame("app::outer", 10, vec![frame(function, 20, Vec::new())])],
+            spawned_at: Some(format!("src/spawn.rs:{id}:9").into()),
+            stack: vec![frame("app::outer", 10, vec![frame(function, 20, Vec::new())])].into(),
             waits_on: vec![WaitsOn {
                 kind: ResourceKind::ChannelRecv,
-                address: Some(format!("{:#x}", 0xabc00 + id)),
+                address: Some(crate::Address(0xabc00 + id)),
                 ..WaitsOn::default()
             }],
             trace: None,

@@ -65,10 +65,11 @@ pub(crate) fn text(tasks: &[Task], notes: &[String], options: &TextOptions) -> S
 fn groups<'t>(tasks: &'t [Task], options: &TextOptions) -> Vec<Group<'t>> {
     let mut groups: Vec<Group<'_>> = Vec::new();
     let mut known = HashMap::new();
+    let mut stacks = Stacks::default();
     for task in tasks {
         let thread = task.thread.and_then(|tid| thread(options, tid));
         let now = thread.map(|thread| now::lines(thread, options.full)).unwrap_or_default();
-        let likeness = (task.kind, &task.runtime, task.state, &task.stack, now.clone());
+        let likeness = (task.kind, &task.runtime, task.state, stacks.number(&task.stack), now.clone());
         let at = *known.entry(likeness).or_insert(groups.len());
         match groups.get_mut(at) {
             Some(group) => group.tasks.push(task),
@@ -81,6 +82,25 @@ fn groups<'t>(tasks: &'t [Task], options: &TextOptions) -> Vec<Group<'t>> {
 
 fn thread(options: &TextOptions, tid: i32) -> Option<&ThreadStack> {
     options.threads.iter().find(|thread| thread.tid == tid)
+}
+
+/// Numbers for stacks, the same for equal ones. A stack that tasks share is looked at once.
+#[derive(Default)]
+struct Stacks<'t> {
+    by_place: HashMap<*const Frame, usize>,
+    by_value: HashMap<&'t [Frame], usize>,
+}
+
+impl<'t> Stacks<'t> {
+    fn number(&mut self, stack: &'t [Frame]) -> usize {
+        if stack.is_empty() {
+            return usize::MAX;
+        }
+        *self.by_place.entry(stack.as_ptr()).or_insert_with(|| {
+            let next = self.by_value.len();
+            *self.by_value.entry(stack).or_insert(next)
+        })
+    }
 }
 
 /// What runs may be what blocks a worker; the main future is where most readers begin.
@@ -135,7 +155,7 @@ impl Page<'_> {
             self.line(1, "begun or suspended last:");
         }
         let depth = if begun { 2 } else { 1 };
-        match first.stack.as_slice() {
+        match first.stack.as_ref() {
             [root] if !self.options.full && is_wrapper(root) => self.frames(&root.children, depth),
             stack => self.frames(stack, depth),
         }
@@ -173,7 +193,7 @@ impl Page<'_> {
         let mut resources: Vec<(&WaitsOn, usize)> = Vec::new();
         let mut known = HashMap::new();
         for waits in tasks.iter().flat_map(|task| &task.waits_on) {
-            let at = *known.entry((waits.kind, &waits.address)).or_insert(resources.len());
+            let at = *known.entry((waits.kind, waits.address)).or_insert(resources.len());
             match resources.get_mut(at) {
                 Some((_, times)) => *times += 1,
                 None => resources.push((waits, 1)),

@@ -21,6 +21,8 @@ pub(crate) enum ApiError {
     UnknownFormat(String),
     UnknownEngine(String),
     Filter(FilterError),
+    UnknownCapture(String),
+    BadGrowth(&'static str),
     Engine(EngineError),
     Snapshot(SnapshotError),
     NoRoom { wanted: usize },
@@ -35,7 +37,10 @@ impl ApiError {
             Self::WrongToken => ErrorStatusCode::UNAUTHORIZED,
             Self::BrowserMayNot => ErrorStatusCode::METHOD_NOT_ALLOWED,
             Self::Busy { .. } => ErrorStatusCode::TOO_MANY_REQUESTS,
-            Self::UnknownFormat(_) | Self::UnknownEngine(_) | Self::Filter(_) => ErrorStatusCode::BAD_REQUEST,
+            Self::UnknownFormat(_) | Self::UnknownEngine(_) | Self::Filter(_) | Self::BadGrowth(_) => {
+                ErrorStatusCode::BAD_REQUEST
+            }
+            Self::UnknownCapture(_) => ErrorStatusCode::NOT_FOUND,
             Self::Engine(EngineError::NotBuilt(_)) => ErrorStatusCode::NOT_IMPLEMENTED,
             Self::Snapshot(SnapshotError::Unsupported) => ErrorStatusCode::NOT_IMPLEMENTED,
             Self::Engine(EngineError::Refused(_))
@@ -57,6 +62,8 @@ impl ApiError {
             Self::UnknownFormat(_) => "UnknownFormat",
             Self::UnknownEngine(_) => "UnknownEngine",
             Self::Filter(_) => "BadFilter",
+            Self::UnknownCapture(_) => "UnknownCapture",
+            Self::BadGrowth(_) => "BadGrowth",
             Self::Engine(EngineError::NotBuilt(_)) => "NotBuilt",
             Self::Engine(EngineError::Refused(_)) => "Refused",
             Self::Snapshot(SnapshotError::Unsupported) => "Unsupported",
@@ -101,10 +108,19 @@ impl fmt::Display for ApiError {
                     "{running} is being captured; only one capture runs at a time. Ask again in a second"
                 )
             }
-            Self::UnknownFormat(format) => write!(f, "there is no format `{format}`: use json or text"),
+            Self::UnknownFormat(format) => {
+                write!(f, "there is no format `{format}`: use json or text (/waits also has dot)")
+            }
             Self::UnknownEngine(engine) => {
                 write!(f, "there is no engine `{engine}`: leave it out, or use memory or taskdump")
             }
+            Self::UnknownCapture(id) => {
+                write!(
+                    f,
+                    "there is no capture `{id}` (any more): use the `id` of one of the last diagnoses, or seconds=10"
+                )
+            }
+            Self::BadGrowth(why) => f.write_str(why),
             Self::Engine(error) => write!(f, "{error}"),
             Self::Filter(error) => write!(f, "{error}"),
             Self::Snapshot(error @ (SnapshotError::OverBudget { .. } | SnapshotError::NoHeadroom { .. })) => {

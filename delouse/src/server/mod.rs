@@ -9,6 +9,7 @@ mod endpoints;
 mod error;
 mod gate;
 pub(crate) mod log;
+mod looks;
 mod stream;
 mod thread;
 
@@ -40,6 +41,8 @@ pub(crate) struct Context {
     openapi: serde_json::Value,
     log: log::Log,
     symbols: Arc<Symbols>,
+    /// For diagnoses of what has grown.
+    marks: looks::Marks,
     /// The runtime that all of this runs on: no answer lists its tasks.
     runtime: tokio::runtime::Handle,
 }
@@ -252,6 +255,7 @@ fn build(
         openapi,
         log: log.clone(),
         symbols: Arc::new(Symbols::new()),
+        marks: looks::Marks::default(),
         runtime: tokio::runtime::Handle::current(),
         settings,
     };

@@ -1,26 +1,22 @@
 //! Tasks that are being polled, and the threads that do it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Once;
 use std::thread;
 
-use super::process::Process;
+use super::process::Program;
 use super::{Examination, Listing, TaskState, contexts};
 use crate::debuginfo::image::Image;
 use crate::debuginfo::types::Types;
-use crate::snapshot::{self, Live, Thread};
+use crate::snapshot::{self, Thread};
 use crate::threads::polled;
 
-/// Tells every running task its thread. What threads poll that is no task of the list, a worker itself, is
-/// left out.
+/// Tells every running task its thread.
 pub(super) fn join(listing: &mut Listing) {
     let threads: HashMap<u64, i32> = listing.running.iter().map(|(tid, id)| (*id, *tid)).collect();
     for task in listing.tasks.iter_mut().filter(|task| task.state == Some(TaskState::Running)) {
         task.thread = threads.get(&task.id).copied();
     }
-    let run: HashSet<u64> =
-        listing.tasks.iter().filter(|task| task.thread.is_some()).map(|task| task.id).collect();
-    listing.running.retain(|(_, id)| run.contains(id));
 }
 
 /// The threads that run tasks, in a capture of our own process. A thread's stack is copied some milliseconds
@@ -28,7 +24,7 @@ pub(super) fn join(listing: &mut Listing) {
 pub(super) fn threads(examination: &Examination<'_, '_, '_>) -> Vec<Thread> {
     let Examination { process, listing, .. } = examination;
     if !polled::is_learned() {
-        polled::learned(contexts::task_id_below(process));
+        polled::learned(contexts::Routes::learn(process).and_then(|routes| routes.task_id_below()));
     }
     let ids: HashMap<i32, u64> =
         listing.tasks.iter().filter_map(|task| Some((task.thread?, task.id))).collect();
@@ -45,10 +41,9 @@ pub(super) fn threads(examination: &Examination<'_, '_, '_>) -> Vec<Thread> {
 pub(crate) fn learn() {
     static BEGUN: Once = Once::new();
     let body = || {
-        // Types and symbols are enough: no memory is read.
-        if let (Ok(image), Ok(live)) = (Image::open("/proc/self/exe".as_ref()), Live::of(Vec::new())) {
-            let types = Types::open(&image);
-            polled::learned(contexts::task_id_below(&Process::new(&live, &types, 0)));
+        if let Ok(image) = Image::open("/proc/self/exe".as_ref()) {
+            let program = Program { types: &Types::open(&image), bias: 0 };
+            polled::learned(contexts::Routes::learn(&program).and_then(|routes| routes.task_id_below()));
         }
     };
     if !polled::is_learned() {
