@@ -291,6 +291,7 @@ mod engine {
             kind,
             runtime: None,
             state: None,
+            thread: None,
             spawned_at: None,
             stack: Arc::from([]),
             waits_on: Vec::new(),
