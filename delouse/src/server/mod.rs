@@ -9,6 +9,7 @@ mod endpoints;
 mod error;
 mod gate;
 pub(crate) mod log;
+mod pieces;
 mod stream;
 mod thread;
 

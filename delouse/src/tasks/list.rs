@@ -124,6 +124,9 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
         let scanned = scan::headers(self.process, self.headers, vtables, self.options.scan, &mut self.notes);
         let mut unlisted = Vec::new();
         for header in scanned {
+            if runtimes.listed.contains_key(&header) {
+                continue;
+            }
             let Some(kind) = self.headers.kind_of(header) else { continue };
             if let Scheduler::Shared(_, flavor) = kind.scheduler
                 && self.is_sound(header, &kind)

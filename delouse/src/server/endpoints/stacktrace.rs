@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::{admit, parse};
 use crate::report::{TasksAnswer, ThreadsAnswer};
 use crate::server::Context;
-use crate::server::answer::{Answer, Rendered};
+use crate::server::answer::{Answer, Format, Rendered};
 use crate::server::error::ApiError;
 use crate::tasks::engine::EngineName;
 use crate::{runtime, threads};
@@ -39,8 +39,12 @@ pub(super) async fn stacktrace_tokio(
     let server = request.server.clone();
     let capture = move || {
         let roots = runtime::roots().without(&server.private.runtime);
-        let answer = TasksAnswer::new(server.private.engines.list(name, &roots)?, full);
-        Rendered::new(format, &answer, || answer.stacktrace.clone())
+        let mut answer = TasksAnswer::new(server.private.engines.list(name, &roots)?, full);
+        let tasks = std::mem::take(&mut answer.tasks);
+        match format {
+            Format::Json => Rendered::long(&answer, tasks),
+            Format::Text => Rendered::new(format, &answer, || answer.stacktrace.clone()),
+        }
     };
     Ok(request.context().gate.run(key, capture).await?.as_ref().clone().into())
 }
