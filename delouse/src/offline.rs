@@ -9,7 +9,7 @@ use crate::report::task_text::{self, TextOptions};
 use crate::snapshot::Snapshot;
 use crate::snapshot::core_file::{CoreError, CoreFile};
 use crate::snapshot::other_process::OtherProcess;
-use crate::tasks::{Listing, Options, list};
+use crate::tasks::{Examination, Listing, Options, examine};
 
 /// Memory that is scanned for tasks at most, in bytes.
 const SCAN: u64 = 4 << 30;
@@ -78,12 +78,21 @@ pub fn tasks_of_process(pid: u32) -> Result<Listing, OfflineError> {
 
 /// A listing as text for people; `full` shows every frame of every library.
 pub fn text(listing: &Listing, full: bool) -> String {
-    task_text::text(&listing.tasks, &listing.notes, &TextOptions { full })
+    task_text::text(&listing.tasks, &listing.notes, &TextOptions { full, ..TextOptions::default() })
 }
 
 fn tasks(snapshot: &dyn Snapshot, executable: &Path, now: Option<u64>) -> Result<Listing, OfflineError> {
+    look_at(snapshot, executable, now, |examination| examination.listing)
+}
+
+fn look_at<R>(
+    snapshot: &dyn Snapshot,
+    executable: &Path,
+    now: Option<u64>,
+    look: impl FnOnce(Examination<'_, '_, '_>) -> R,
+) -> Result<R, OfflineError> {
     let image = Image::open(executable)?;
     let bias = image.bias(executable, snapshot.mappings()).ok_or(OfflineError::OtherProgram)?;
     let types = Types::open(&image);
-    Ok(list(snapshot, &types, &[], &Options { bias, scan: SCAN, now }))
+    Ok(examine(snapshot, &types, &[], &Options { bias, scan: SCAN, now }, look))
 }

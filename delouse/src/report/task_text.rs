@@ -20,6 +20,8 @@ const MAX_WAITS: usize = 8;
 pub(crate) struct TextOptions {
     /// Every frame of every library, and every wait.
     pub(crate) full: bool,
+    /// Which tasks these are, where they are not all.
+    pub(crate) selection: Option<String>,
 }
 
 /// Tasks with the same stack, in the same state.
@@ -39,6 +41,9 @@ pub(crate) fn text(tasks: &[Task], notes: &[String], options: &TextOptions) -> S
     let groups = groups(tasks);
     let current_dir = std::env::current_dir().unwrap_or_default().to_string_lossy().into_owned();
     let mut page = Page { out: String::new(), options, current_dir };
+    if let Some(selection) = &options.selection {
+        page.line(0, selection);
+    }
     let alike = count(groups.len(), "distinct stack");
     page.line(0, &format!("{}, {alike}{}", count(tasks.len(), "task"), states(tasks)));
     for group in &groups {
@@ -251,12 +256,16 @@ fn resource(waits: &WaitsOn) -> String {
             let _infallible = write!(text, " task {task}");
         }
         (ResourceKind::Timer, ..) | (_, _, None) => {}
+        (ResourceKind::Io, ..) if waits.fd.is_some() => {}
         (_, _, Some(address)) => {
             let _infallible = write!(text, " {address}");
         }
     }
+    if let Some(fd) = waits.fd {
+        let _infallible = write!(text, " fd {fd}");
+    }
     let mut details = Vec::new();
-    details.extend(waits.fd.map(|fd| format!("fd {fd}")));
+    details.extend(file(waits));
     details.extend(waits.senders.map(|senders| count(senders as usize, "sender")));
     if let (ResourceKind::Semaphore, Some(wanted), Some(available)) =
         (waits.kind, waits.wanted, waits.available)
@@ -268,6 +277,18 @@ fn resource(waits: &WaitsOn) -> String {
         let _infallible = write!(text, " ({})", details.join(", "));
     }
     text
+}
+
+/// `tcp 127.0.0.1:8080 ← 127.0.0.1:51234`: what the descriptor is, its own end, the other end.
+fn file(waits: &WaitsOn) -> Option<String> {
+    let mut text = waits.file.clone()?;
+    if let Some(local) = &waits.local {
+        let _infallible = write!(text, " {local}");
+    }
+    if let Some(peer) = &waits.peer {
+        let _infallible = write!(text, " ← {peer}");
+    }
+    Some(text)
 }
 
 /// `in 23 h 59 min`, `in 1.5 s`, `due 3.0 s ago`.

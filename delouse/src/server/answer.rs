@@ -20,6 +20,8 @@ use super::pieces::Pieces;
 pub(crate) enum Format {
     Json,
     Text,
+    /// Graphs only: an endpoint that has one asks for it itself.
+    Dot,
 }
 
 impl Format {
@@ -78,10 +80,10 @@ impl<T> Clone for Rendered<T> {
 }
 
 impl<T: Serialize> Rendered<T> {
-    /// `text` is called only where text is wanted.
+    /// `text` is called only where text of some kind is wanted.
     pub(crate) fn new(format: Format, value: &T, text: impl FnOnce() -> String) -> Result<Self, ApiError> {
         let body = match format {
-            Format::Text => text().into_bytes(),
+            Format::Text | Format::Dot => text().into_bytes(),
             Format::Json => serde_json::to_vec(value).map_err(|e| ApiError::Failed(e.to_string()))?,
         };
         Ok(Self { format, content: Content::Whole(body.into()), schema: PhantomData })
@@ -108,6 +110,7 @@ impl<T> From<Rendered<T>> for Answer<T> {
     fn from(rendered: Rendered<T>) -> Self {
         let kind = match rendered.format {
             Format::Text => "text/plain; charset=utf-8",
+            Format::Dot => "text/vnd.graphviz; charset=utf-8",
             Format::Json => "application/json",
         };
         let mut response = Response::new(match rendered.content {

@@ -3,6 +3,7 @@
 use super::facts::{self, Notes};
 use super::process::{Process, Program};
 use super::route::Route;
+use crate::debuginfo::types::{Discriminant, Shape, TypeId, Variant};
 
 /// What a thread local of tokio's says: `runtime/context.rs`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +13,8 @@ pub(super) struct ThreadContext {
     pub(super) handle: Option<u64>,
     /// The id of the task that it polls.
     pub(super) task: Option<u64>,
+    /// How many rounds its scheduler has made: see [`Rounds`].
+    pub(super) rounds: Option<u64>,
 }
 
 /// The contexts of all threads whose thread pointer is known.
@@ -29,12 +32,15 @@ pub(super) fn thread_contexts(
     if pointers.is_empty() || !cfg!(target_arch = "x86_64") {
         return Vec::new();
     }
-    let Some(Routes { offset, handle, task }) = routes else {
+    let Some(Routes { offset, handle, task, rounds }) = routes else {
         notes.missing(&facts::CONTEXT);
         return Vec::new();
     };
     if task.is_none() {
         notes.missing(&facts::CURRENT_TASK);
+    }
+    if rounds.is_none() {
+        notes.missing(&facts::ROUNDS);
     }
     let context = |(tid, tls): (i32, u64)| {
         let at = tls.checked_sub(*offset)?;
@@ -46,6 +52,7 @@ pub(super) fn thread_contexts(
             // `Option<scheduler::Handle>`: the tags of `Handle`, or one more for `None`.
             handle: word(handle).filter(|(_, tag)| *tag <= 1).map(|(at, _)| at),
             task: task.as_ref().and_then(word).map(|(_, id)| id).filter(|id| *id != 0),
+            rounds: rounds.as_ref().and_then(|rounds| rounds.of(process, at)),
         })
     };
     pointers.into_iter().filter_map(context).collect()
@@ -57,6 +64,7 @@ pub(super) struct Routes {
     offset: u64,
     handle: Route,
     task: Option<Route>,
+    rounds: Option<Rounds>,
 }
 
 impl Routes {
@@ -71,7 +79,49 @@ impl Routes {
         let offset = size.checked_sub(variable.address)?;
         let near = types.symbols_with("7runtime7context");
         let of = near.iter().take(256).find_map(|symbol| types.variable(variable.name, symbol.address))?;
-        let handle = Route::compile(program, of, "current handle")?;
-        Some(Self { offset, handle, task: Route::compile(program, of, "current_task_id") })
+        Some(Self {
+            offset,
+            handle: Route::compile(program, of, "current handle")?,
+            task: Route::compile(program, of, "current_task_id"),
+            rounds: Rounds::compile(program, of),
+        })
+    }
+}
+
+/// The way to the `tick` of the scheduler's core that a thread works with.
+///
+/// `multi_thread/worker.rs` and `current_thread/mod.rs`: it goes up by one before each task that is taken from a
+/// queue; of the slot for the task woken last, at most three are run within one. While a thread polls, the core
+/// is in the scheduler's context; `block_in_place` has given it away.
+struct Rounds {
+    /// To the `scheduler::Context`.
+    context: Route,
+    discriminant: Option<Discriminant>,
+    /// By the discriminant: from there to the tick.
+    flavors: Vec<(Option<u64>, Route)>,
+}
+
+impl Rounds {
+    fn compile(program: &Program<'_, '_>, of: TypeId) -> Option<Self> {
+        let context = Route::compile(program, of, "scheduler inner *")?;
+        let scheduler = program.ty(context.end)?;
+        let Shape::Variants(variants) = &scheduler.shape else { return None };
+        let flavor = |variant: &Variant| {
+            let way = Route::compile(program, variant.member.of, "core * tick")?;
+            Some((variant.value, way.behind(variant.member.offset)))
+        };
+        let flavors: Vec<_> = variants.list.iter().filter_map(flavor).collect();
+        let known = !flavors.is_empty();
+        known.then_some(Self { context, discriminant: variants.discriminant, flavors })
+    }
+
+    fn of(&self, process: &Process<'_, '_>, at: u64) -> Option<u64> {
+        let context = self.context.follow(process, at)?;
+        let value = match self.discriminant {
+            Some(at) => Some(process.memory.number(context.checked_add(at.offset)?, at.size)?),
+            None => None,
+        };
+        let (_, way) = self.flavors.iter().find(|(of, _)| of.is_none() || *of == value)?;
+        process.memory.half(way.follow(process, context)?).map(u64::from)
     }
 }

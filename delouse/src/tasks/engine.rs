@@ -6,10 +6,10 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Task;
 use super::memory_engine::MemoryEngine;
 use super::roots::Roots;
 use super::taskdump::Taskdump;
+use super::{Examination, Task};
 use crate::snapshot::{Capture, Limits};
 
 /// One way to list tasks.
@@ -89,6 +89,16 @@ pub(crate) struct Engines {
 impl Engines {
     pub(crate) fn new(limits: Limits) -> Self {
         Self { memory: MemoryEngine::new(limits), taskdump: Taskdump::default() }
+    }
+
+    /// Captures the tasks by the memory engine and lets `look` see them together with what they were read
+    /// with. Nothing else sees as much.
+    pub(crate) fn examine<R, F>(&self, roots: &Roots, look: F) -> Result<(R, Capture), EngineError>
+    where
+        F: FnOnce(Examination<'_, '_, '_>) -> R + Send + 'static,
+        R: Send + 'static,
+    {
+        self.memory.examine(roots, look)
     }
 
     /// The tasks by the engine that was asked for; by memory where none was, and by the task dump where

@@ -129,6 +129,18 @@ const LEAVES: &[LeafFact] = &[
         details: &[],
     },
     LeafFact {
+        path: "futures_util::lock::mutex::MutexLockFuture",
+        kind: ResourceKind::Mutex,
+        resource: Some("mutex *"),
+        details: &[],
+    },
+    LeafFact {
+        path: "futures_util::lock::mutex::OwnedMutexLockFuture",
+        kind: ResourceKind::Mutex,
+        resource: Some("mutex *"),
+        details: &[],
+    },
+    LeafFact {
         path: "async_channel::RecvInner",
         kind: ResourceKind::ChannelRecv,
         resource: Some("receiver * channel *"),

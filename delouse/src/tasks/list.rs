@@ -15,7 +15,7 @@ use super::roots::Root;
 use super::runtimes::{Runtime, Runtimes};
 use super::stack::Stacks;
 use super::walk::Walker;
-use super::{Frame, Task, TaskKind, TaskState, WaitsOn, scan};
+use super::{Examination, Frame, LeafPlace, Place, Task, TaskKind, TaskState, WaitsOn, scan};
 use crate::debuginfo::types::{TypeId, Types};
 use crate::snapshot::Snapshot;
 
@@ -38,32 +38,45 @@ pub struct Listing {
     pub tasks: Vec<Task>,
     /// Which thread polls which task: thread id, task id.
     pub running: Vec<(i32, u64)>,
+    /// How many tasks each thread's scheduler has taken from its queues: thread id, count. While it stays the
+    /// same, the thread is inside one poll, or it is idle.
+    #[serde(default)]
+    pub rounds: Vec<(i32, u64)>,
     /// What is missing or doubtful.
     pub notes: Vec<String>,
     /// Nothing could be listed, for the debug information has no types.
     pub without_types: bool,
 }
 
-/// Lists every task of every runtime in `snapshot`, with its stack and what it waits for.
+/// Lists every task of every runtime in `snapshot`, with its stack and what it waits for, and shows them to
+/// `look` together with what they were read with.
 ///
 /// Polls nothing and runs nothing. Costs about a microsecond a task and some milliseconds for each unit of
 /// debug information that is touched for the first time by `types`.
-pub(crate) fn list(snapshot: &dyn Snapshot, types: &Types<'_>, roots: &[Root], options: &Options) -> Listing {
-    list_with(snapshot, &Knowledge::new(types, options.bias), roots, options)
+pub(crate) fn examine<R>(
+    snapshot: &dyn Snapshot,
+    types: &Types<'_>,
+    roots: &[Root],
+    options: &Options,
+    look: impl FnOnce(Examination<'_, '_, '_>) -> R,
+) -> R {
+    examine_with(snapshot, &Knowledge::new(types, options.bias), roots, options, look)
 }
 
-/// The same for who lists one program again and again.
-pub(crate) fn list_with(
+/// The same for who looks at one program again and again.
+pub(crate) fn examine_with<R>(
     snapshot: &dyn Snapshot,
     knowledge: &Knowledge<'_, '_>,
     roots: &[Root],
     options: &Options,
-) -> Listing {
+    look: impl FnOnce(Examination<'_, '_, '_>) -> R,
+) -> R {
     let notes = knowledge.notes.clone();
-    let Some(kinds) = &knowledge.kinds else {
-        return Listing { notes: notes.into_vec(), without_types: true, ..Listing::default() };
-    };
     let process = Process::new(snapshot, knowledge.program);
+    let Some(kinds) = &knowledge.kinds else {
+        let listing = Listing { notes: notes.into_vec(), without_types: true, ..Listing::default() };
+        return look(Examination { process: &process, listing, places: Vec::new(), frame: &|_, _| None });
+    };
     let headers = Headers::new(&process, kinds);
     let mut lister = Lister {
         process: &process,
@@ -79,9 +92,20 @@ pub(crate) fn list_with(
     let mut runtimes = Runtimes::new(&process, &headers);
     let contexts = lister.find(&mut runtimes, roots);
     let running = contexts.iter().filter_map(|context| Some((context.tid, context.task?))).collect();
+    let rounds = contexts.iter().filter_map(|context| Some((context.tid, context.rounds?))).collect();
     lister.futures(roots);
-    lister.tasks.sort_by_key(|task| task.id);
-    Listing { tasks: lister.tasks, running, notes: lister.notes.into_vec(), without_types: false }
+    lister.tasks.sort_by_key(|(task, _)| task.id);
+    let (tasks, places) = lister.tasks.into_iter().unzip();
+    let listing = Listing { tasks, running, rounds, notes: lister.notes.into_vec(), without_types: false };
+    let stacks = lister.stacks;
+    let frame = |of, state| stacks.coroutine(of, state);
+    look(Examination { process: &process, listing, places, frame: &frame })
+}
+
+/// The list alone.
+#[cfg(test)]
+pub(crate) fn list(snapshot: &dyn Snapshot, types: &Types<'_>, roots: &[Root], options: &Options) -> Listing {
+    examine(snapshot, types, roots, options, |examination| examination.listing)
 }
 
 struct Lister<'l, 'p, 'i> {
@@ -92,7 +116,7 @@ struct Lister<'l, 'p, 'i> {
     stacks: Stacks<'l, 'p, 'i>,
     options: &'l Options,
     ids: HashSet<u64>,
-    tasks: Vec<Task>,
+    tasks: Vec<(Task, Place)>,
     notes: Notes,
 }
 
@@ -185,15 +209,15 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
         }
         let future = self.headers.stage(header, kind) == Some(Stage::Future);
         let at = header.checked_add(kind.future_at).filter(|_| future);
-        let (stack, waits_on) = if kind.scheduler == Scheduler::Blocking {
+        let (stack, waits_on, leaves) = if kind.scheduler == Scheduler::Blocking {
             let plan = self.knowledge.plans.plan(kind.future);
             let Some(frame) = plan.and_then(|plan| self.stacks.blocking(&plan)) else { return };
             // A closure waits for nothing that we can see.
-            (Arc::from([frame]), Vec::new())
+            (Arc::from([frame]), Vec::new(), Vec::new())
         } else {
-            at.and_then(|at| self.future(kind.future, at)).unwrap_or_else(|| (Arc::from([]), Vec::new()))
+            at.and_then(|at| self.future(kind.future, at)).unwrap_or_default()
         };
-        self.tasks.push(Task {
+        let task = Task {
             id,
             kind: match kind.scheduler {
                 Scheduler::Blocking => TaskKind::Blocking,
@@ -206,7 +230,9 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
             stack,
             waits_on,
             trace: None,
-        });
+        };
+        let future = at.map(|at| (kind.future, at));
+        self.tasks.push((task, Place { header: Some(header), state: Some(state.0), future, leaves }));
     }
 
     /// The futures that were registered as roots of their own.
@@ -217,8 +243,8 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
                 self.notes.add("the type of a main future is not known".to_owned());
                 continue;
             };
-            let (stack, waits_on) = self.future(of, *address).unwrap_or_else(|| (Arc::from([]), Vec::new()));
-            self.tasks.push(Task {
+            let (stack, waits_on, leaves) = self.future(of, *address).unwrap_or_default();
+            let task = Task {
                 id: 0,
                 kind: TaskKind::Main,
                 runtime: None,
@@ -227,12 +253,14 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
                 stack,
                 waits_on,
                 trace: None,
-            });
+            };
+            let future = Some((of, *address));
+            self.tasks.push((task, Place { future, leaves, ..Place::default() }));
         }
     }
 
     /// The stack of the future of type `of` at `address`.
-    fn future(&mut self, of: TypeId, address: u64) -> Option<(Arc<[Frame]>, Vec<WaitsOn>)> {
+    fn future(&mut self, of: TypeId, address: u64) -> Option<(Arc<[Frame]>, Vec<WaitsOn>, Vec<LeafPlace>)> {
         let plan = self.knowledge.plans.plan(of)?;
         let walked = self.walker.walk(&plan, address);
         if let Some(cut) = walked.cut {
@@ -251,12 +279,13 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
         }
         if walked.nodes.is_empty() && walked.waits.is_empty() {
             walked.waits.push(WaitsOn::default());
+            walked.leaves.push(LeafPlace::default());
         }
         let stack = match walked.nodes.as_slice() {
             [] => Arc::from([self.stacks.opaque(&plan)]),
             _ => self.stacks.stack(walked),
         };
         // What is taken is exactly as large as it has to be; the room stays for the next walk.
-        Some((stack, walked.waits.as_slice().into()))
+        Some((stack, walked.waits.as_slice().into(), walked.leaves.as_slice().into()))
     }
 }

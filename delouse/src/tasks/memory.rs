@@ -5,12 +5,12 @@ use std::cell::RefCell;
 use crate::snapshot::Snapshot;
 
 /// In bytes, as is everything here. Larger blocks cost more where what is read lies far apart.
-pub(super) const BLOCK: u64 = 16 << 10;
+pub(crate) const BLOCK: u64 = 16 << 10;
 /// Blocks kept at a time: 32 MiB, of which only what was read into is touched.
 const SLOTS: u64 = 2048;
 
 /// A snapshot's memory, read word by word at small cost.
-pub(super) struct Memory<'s> {
+pub(crate) struct Memory<'s> {
     snapshot: &'s dyn Snapshot,
     cache: RefCell<Cache>,
 }
@@ -30,7 +30,7 @@ struct Slot {
 }
 
 impl<'s> Memory<'s> {
-    pub(super) fn new(snapshot: &'s dyn Snapshot) -> Self {
+    pub(crate) fn new(snapshot: &'s dyn Snapshot) -> Self {
         let nothing = Slot { block: u64::MAX, length: 0 };
         let slots = vec![nothing; SLOTS as usize].into();
         // Zeroed by the kernel, page by page, when it is read into.
@@ -38,12 +38,12 @@ impl<'s> Memory<'s> {
         Self { snapshot, cache: RefCell::new(Cache { slots, bytes }) }
     }
 
-    pub(super) fn snapshot(&self) -> &'s dyn Snapshot {
+    pub(crate) fn snapshot(&self) -> &'s dyn Snapshot {
         self.snapshot
     }
 
     /// Fills `into`, or says that it cannot.
-    pub(super) fn read(&self, address: u64, into: &mut [u8]) -> Option<()> {
+    pub(crate) fn read(&self, address: u64, into: &mut [u8]) -> Option<()> {
         let within = (address % BLOCK) as usize;
         let end = within.checked_add(into.len())?;
         let mut cache = self.cache.borrow_mut();
@@ -56,7 +56,7 @@ impl<'s> Memory<'s> {
     }
 
     /// The little-endian unsigned number of `size` bytes, at most 8.
-    pub(super) fn number(&self, address: u64, size: u64) -> Option<u64> {
+    pub(crate) fn number(&self, address: u64, size: u64) -> Option<u64> {
         match size {
             8 => self.array(address).map(u64::from_le_bytes),
             4 => self.array(address).map(|bytes| u32::from_le_bytes(bytes).into()),
@@ -69,16 +69,16 @@ impl<'s> Memory<'s> {
         }
     }
 
-    pub(super) fn word(&self, address: u64) -> Option<u64> {
+    pub(crate) fn word(&self, address: u64) -> Option<u64> {
         self.array(address).map(u64::from_le_bytes)
     }
 
-    pub(super) fn half(&self, address: u64) -> Option<u32> {
+    pub(crate) fn half(&self, address: u64) -> Option<u32> {
         self.array(address).map(u32::from_le_bytes)
     }
 
     /// A string of at most 4096 bytes.
-    pub(super) fn text(&self, address: u64, length: u64) -> Option<String> {
+    pub(crate) fn text(&self, address: u64, length: u64) -> Option<String> {
         let mut bytes = vec![0; usize::try_from(length).ok().filter(|length| *length <= 4096)?];
         self.read(address, &mut bytes)?;
         String::from_utf8(bytes).ok()
@@ -86,7 +86,7 @@ impl<'s> Memory<'s> {
 
     /// Shows the readable bytes of a block, from its start up to the first gap. They stay in the cache for what
     /// is read next; `look` reads nothing itself.
-    pub(super) fn look<T>(&self, block: u64, look: impl FnOnce(&[u8]) -> T) -> T {
+    pub(crate) fn look<T>(&self, block: u64, look: impl FnOnce(&[u8]) -> T) -> T {
         look(self.cache.borrow_mut().block(self.snapshot, block))
     }
 

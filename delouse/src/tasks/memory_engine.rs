@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 
 use super::engine::{Engine, EngineError, EngineName, TaskList};
 use super::roots::Roots;
-use super::{Knowledge, Options, list_with};
+use super::{Examination, Knowledge, Options, examine_with, files};
 use crate::debuginfo::image::Image;
 use crate::debuginfo::types::Types;
-use crate::snapshot::{self, Limits, Live, Snapshot};
+use crate::snapshot::{self, Capture, Limits, Live, Snapshot};
 
 /// How long types are kept for the next request: they take tens of megabytes.
 const UNUSED: Duration = Duration::from_secs(60);
@@ -32,12 +32,60 @@ pub(crate) struct MemoryEngine {
 struct Job {
     roots: Roots,
     limits: Limits,
-    reply: mpsc::SyncSender<Result<TaskList, EngineError>>,
+    look: Box<dyn Look>,
+}
+
+/// What somebody wants to know of a capture.
+trait Look: Send {
+    /// Looks. Nothing of the examination may be kept.
+    fn look(&mut self, examination: Examination<'_, '_, '_>);
+
+    /// Hands over what was seen, or why nothing was.
+    fn reply(self: Box<Self>, capture: Result<Capture, EngineError>);
+}
+
+type Answer<R> = Result<(R, Capture), EngineError>;
+
+/// A function that looks, and who waits for what it says.
+struct Asked<F, R> {
+    look: Option<F>,
+    seen: Option<R>,
+    reply: mpsc::SyncSender<Answer<R>>,
+}
+
+impl<F, R> Look for Asked<F, R>
+where
+    F: FnOnce(Examination<'_, '_, '_>) -> R + Send,
+    R: Send,
+{
+    fn look(&mut self, examination: Examination<'_, '_, '_>) {
+        self.seen = self.look.take().map(|look| look(examination));
+    }
+
+    fn reply(mut self: Box<Self>, capture: Result<Capture, EngineError>) {
+        let seen = self.seen.take().ok_or_else(|| EngineError::Refused("nothing was captured".to_owned()));
+        // Whoever asked may have gone.
+        let _gone = self.reply.send(capture.and_then(|capture| Ok((seen?, capture))));
+    }
 }
 
 impl MemoryEngine {
     pub(crate) fn new(limits: Limits) -> Self {
         Self { limits, reader: Mutex::new(None) }
+    }
+
+    /// Captures the tasks and lets `look` see them, on the thread that keeps the types. May take seconds.
+    pub(super) fn examine<R, F>(&self, roots: &Roots, look: F) -> Answer<R>
+    where
+        F: FnOnce(Examination<'_, '_, '_>) -> R + Send + 'static,
+        R: Send + 'static,
+    {
+        let (reply, answer) = mpsc::sync_channel(1);
+        let look = Box::new(Asked { look: Some(look), seen: None, reply });
+        self.send(Job { roots: roots.clone(), limits: self.limits, look })?;
+        answer.recv().unwrap_or_else(|_| {
+            Err(EngineError::Refused("reading tasks panicked; the program is not affected".to_owned()))
+        })
     }
 
     /// Hands the job to the thread that keeps the types; starts one where none is left.
@@ -67,11 +115,10 @@ impl Engine for MemoryEngine {
     }
 
     fn list(&self, roots: &Roots) -> Result<TaskList, EngineError> {
-        let (reply, answer) = mpsc::sync_channel(1);
-        self.send(Job { roots: roots.clone(), limits: self.limits, reply })?;
-        answer.recv().unwrap_or_else(|_| {
-            Err(EngineError::Refused("reading tasks panicked; the program is not affected".to_owned()))
-        })
+        let (mut listing, mut capture) = self.examine(roots, |examination| examination.listing)?;
+        listing.notes.extend(files::describe(&mut listing.tasks));
+        capture.notes.extend(listing.notes);
+        Ok(TaskList { tasks: listing.tasks, capture, without_types: listing.without_types })
     }
 }
 
@@ -83,20 +130,19 @@ fn read(jobs: &mpsc::Receiver<Job>) {
         Ok(image) => image,
         Err(error) => {
             let reason = format!("our own executable: {error}");
-            return drop(first.reply.send(Err(EngineError::Refused(reason))));
+            return first.look.reply(Err(EngineError::Refused(reason)));
         }
     };
     let types = Types::open(&image);
     let mut reader = Reader { image: &image, types: &types, knowledge: None };
     let mut next = Ok(first);
-    while let Ok(job) = next {
-        let listed = reader.capture(&job);
-        if listed.is_err() {
+    while let Ok(mut job) = next {
+        let captured = reader.capture(&mut job);
+        if captured.is_err() {
             // It may have been learned from an image that was killed meanwhile.
             reader.knowledge = None;
         }
-        // Whoever asked may have gone.
-        let _gone = job.reply.send(listed);
+        job.look.reply(captured);
         next = jobs.recv_timeout(UNUSED);
     }
 }
@@ -109,7 +155,7 @@ struct Reader<'p, 'i> {
 }
 
 impl Reader<'_, '_> {
-    fn capture(&mut self, job: &Job) -> Result<TaskList, EngineError> {
+    fn capture(&mut self, job: &mut Job) -> Result<Capture, EngineError> {
         let begun = Instant::now();
         let roots = job.roots.addresses();
         let now = snapshot::monotonic_nanos();
@@ -119,34 +165,36 @@ impl Reader<'_, '_> {
             let note = format!("threads could not be asked, so what they poll is not known: {error}");
             snapshot::fork(job.limits).map(|image| (image, Some(note)))
         });
-        let mut list = match forked {
+        let look = job.look.as_mut();
+        let mut capture = match forked {
             Ok((frozen, note)) => {
-                let mut list = self.list_in(&frozen, &roots, now)?;
+                let mut capture = self.look_at(&frozen, &roots, now, look)?;
                 // What "is not mapped" may be an image that was killed meanwhile.
                 frozen.intact().map_err(|error| EngineError::Refused(error.to_string()))?;
-                list.capture.notes.extend(note);
-                list
+                capture.notes.extend(note);
+                capture
             }
             Err(no_image) => {
                 let live = snapshot::rolling().or_else(|_| Live::now());
                 let live = live.map_err(|error| EngineError::Refused(error.to_string()))?;
-                let mut list = self.list_in(&live, &roots, now)?;
-                list.capture.consistent = false;
+                let mut capture = self.look_at(&live, &roots, now, look)?;
+                capture.consistent = false;
                 let note = format!("read while the program went on, so parts may not agree: {no_image}");
-                list.capture.notes.insert(0, note);
-                list
+                capture.notes.insert(0, note);
+                capture
             }
         };
-        list.capture.total_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
-        Ok(list)
+        capture.total_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        Ok(capture)
     }
 
-    fn list_in(
+    fn look_at(
         &mut self,
         snapshot: &dyn Snapshot,
         roots: &[super::Root],
         now: Option<u64>,
-    ) -> Result<TaskList, EngineError> {
+        look: &mut dyn Look,
+    ) -> Result<Capture, EngineError> {
         let executable = std::fs::read_link("/proc/self/exe").unwrap_or_else(|_| PathBuf::new());
         let bias = self.image.bias(&executable, snapshot.mappings()).ok_or_else(|| {
             EngineError::Refused(format!(
@@ -159,9 +207,8 @@ impl Reader<'_, '_> {
             _ => Knowledge::new(self.types, bias),
         };
         let knowledge = self.knowledge.insert(knowledge);
-        let listing = list_with(snapshot, knowledge, roots, &Options { bias, scan: SCAN, now });
-        let mut capture = snapshot.capture().clone();
-        capture.notes.extend(listing.notes);
-        Ok(TaskList { tasks: listing.tasks, capture, without_types: listing.without_types })
+        let options = Options { bias, scan: SCAN, now };
+        examine_with(snapshot, knowledge, roots, &options, |seen| look.look(seen));
+        Ok(snapshot.capture().clone())
     }
 }

@@ -3,17 +3,19 @@
 mod address;
 mod contexts;
 pub(crate) mod engine;
+mod examination;
 mod facts;
+mod files;
 mod header;
 mod knowledge;
 mod leaves;
 mod list;
-mod memory;
+pub(crate) mod memory;
 mod memory_engine;
 mod plan;
-mod process;
+pub(crate) mod process;
 pub(crate) mod roots;
-mod route;
+pub(crate) mod route;
 mod runtimes;
 mod scan;
 mod stack;
@@ -23,9 +25,12 @@ mod tests;
 mod walk;
 
 pub use address::Address;
+pub(crate) use examination::{Examination, LeafPlace, Place};
 pub(crate) use knowledge::Knowledge;
 pub use list::Listing;
-pub(crate) use list::{Options, list, list_with};
+#[cfg(test)]
+pub(crate) use list::list;
+pub(crate) use list::{Options, examine, examine_with};
 pub(crate) use roots::Root;
 
 use std::sync::Arc;
@@ -144,6 +149,16 @@ pub struct WaitsOn {
     /// File descriptor of the socket, pipe or process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fd: Option<i32>,
+    /// What that descriptor is open on: `tcp`, `tcp listener`, `udp`, `unix`, `pipe`, `pidfd`, `terminal`, …
+    /// Of the running program only, and of the moment after the capture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// The socket's own address: `127.0.0.1:8080`, or the path of a Unix socket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local: Option<String>,
+    /// The address of the other end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
     /// The task that is joined.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<u64>,

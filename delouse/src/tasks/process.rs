@@ -9,15 +9,15 @@ use crate::snapshot::Snapshot;
 
 /// The executable's types at the place where it was loaded: the same in every snapshot of a process.
 #[derive(Clone, Copy)]
-pub(super) struct Program<'p, 'i> {
-    pub(super) types: &'p Types<'i>,
+pub(crate) struct Program<'p, 'i> {
+    pub(crate) types: &'p Types<'i>,
     /// What was added to the file's addresses when it was loaded.
-    pub(super) bias: u64,
+    pub(crate) bias: u64,
 }
 
 /// What everything in `tasks` reads from.
-pub(super) struct Process<'p, 'i> {
-    pub(super) memory: Memory<'p>,
+pub(crate) struct Process<'p, 'i> {
+    pub(crate) memory: Memory<'p>,
     program: Program<'p, 'i>,
 }
 
@@ -32,16 +32,16 @@ impl<'p, 'i> Deref for Process<'p, 'i> {
 
 impl Program<'_, '_> {
     /// The function at an address of the process.
-    pub(super) fn function(&self, address: u64) -> Option<Function> {
+    pub(crate) fn function(&self, address: u64) -> Option<Function> {
         self.types.function(address.wrapping_sub(self.bias))
     }
 
-    pub(super) fn ty(&self, id: TypeId) -> Option<Rc<Type>> {
+    pub(crate) fn ty(&self, id: TypeId) -> Option<Rc<Type>> {
         self.types.get(id)
     }
 
     /// `F`, of the address of `<F as Future>::poll`.
-    pub(super) fn polled(&self, poll: u64) -> Option<TypeId> {
+    pub(crate) fn polled(&self, poll: u64) -> Option<TypeId> {
         self.pinned(self.function(poll)?.first_argument?)
     }
 
@@ -61,7 +61,7 @@ impl Program<'_, '_> {
 }
 
 impl<'p, 'i> Process<'p, 'i> {
-    pub(super) fn new(snapshot: &'p dyn Snapshot, program: Program<'p, 'i>) -> Self {
+    pub(crate) fn new(snapshot: &'p dyn Snapshot, program: Program<'p, 'i>) -> Self {
         Self { memory: Memory::new(snapshot), program }
     }
 
@@ -71,7 +71,7 @@ impl<'p, 'i> Process<'p, 'i> {
     /// `<T as Trait>::{vtable}`; the trait's first method is `poll` or `poll_next` for all that interests
     /// us, which takes `Pin<&mut T>`; and drop is `drop_in_place::<T>`. Identical functions may be folded,
     /// so the vtable's own description comes first.
-    pub(super) fn dyn_type(&self, vtable: u64) -> Option<TypeId> {
+    pub(crate) fn dyn_type(&self, vtable: u64) -> Option<TypeId> {
         let drop = self.memory.word(vtable)?;
         let size = self.memory.word(vtable.wrapping_add(8))?;
         let poll = self.memory.word(vtable.wrapping_add(24)).unwrap_or(0);

@@ -15,10 +15,10 @@ const MAX_TYPES: usize = 400;
 
 /// A compiled way: run with [`Route::follow`].
 #[derive(Debug, Clone)]
-pub(super) struct Route {
+pub(crate) struct Route {
     hops: Box<[Hop]>,
     /// The type at its end.
-    pub(super) end: TypeId,
+    pub(crate) end: TypeId,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -30,7 +30,7 @@ enum Hop {
 impl Route {
     /// Compiles `way` from `start`: names of fields, and `*` for following a pointer, reference, `Box` or
     /// `Arc`, `~path` for a field by its type. `None` where a field is not there.
-    pub(super) fn compile(program: &Program<'_, '_>, start: TypeId, way: &str) -> Option<Self> {
+    pub(crate) fn compile(program: &Program<'_, '_>, start: TypeId, way: &str) -> Option<Self> {
         let mut at = start;
         let mut hops = Vec::new();
         for part in way.split_whitespace() {
@@ -58,7 +58,7 @@ impl Route {
     }
 
     /// The address at the end of the way from `start`; `None` at a null or unreadable pointer.
-    pub(super) fn follow(&self, process: &Process<'_, '_>, start: u64) -> Option<u64> {
+    pub(crate) fn follow(&self, process: &Process<'_, '_>, start: u64) -> Option<u64> {
         let mut at = start;
         for hop in &self.hops {
             match hop {
@@ -70,13 +70,13 @@ impl Route {
     }
 
     /// The same way from `offset` bytes before its start.
-    pub(super) fn behind(self, offset: u64) -> Self {
+    pub(crate) fn behind(self, offset: u64) -> Self {
         let hops = std::iter::once(Hop::Add(offset)).chain(self.hops.iter().copied()).collect();
         Self { hops, end: self.end }
     }
 
     /// The offset from the start, where the way follows no pointer.
-    pub(super) fn offset(&self) -> Option<u64> {
+    pub(crate) fn offset(&self) -> Option<u64> {
         self.hops.iter().try_fold(0_u64, |sum, hop| match hop {
             Hop::Add(offset) => sum.checked_add(*offset),
             Hop::Deref => None,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::plan::{Body, Plan, Plans};
 use super::walk::{Node, Part, Walked};
 use super::{Frame, Origin};
-use crate::debuginfo::types::names;
+use crate::debuginfo::types::{TypeId, names};
 
 /// A frame's depth, plan and part.
 type ShapeNode = (u16, u32, Part);
@@ -67,6 +67,14 @@ impl<'s, 'p, 'i> Stacks<'s, 'p, 'i> {
         let function = names::ty(&closure.name);
         let origin = self.origin_of_crate(&function);
         Some(Frame { function, file: None, line: None, origin, children: Vec::new() })
+    }
+
+    /// The frame of a coroutine of that type in that state.
+    pub(super) fn coroutine(&self, of: TypeId, state: u64) -> Option<Frame> {
+        let plan = self.plans.plan(of)?;
+        let Body::Coroutine(coroutine) = &plan.body else { return None };
+        let index = coroutine.states.iter().position(|known| known.value == state)?;
+        Some(self.frame(&Node { depth: 0, plan: plan.clone(), part: Part::State(index) }))
     }
 
     /// The one frame of a future in which nothing was recognised.

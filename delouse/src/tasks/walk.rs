@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::leaves;
 use super::plan::{Body, Container, Coroutine, Plan, Plans, Step, Via};
 use super::process::Process;
-use super::{Address, ResourceKind, WaitsOn};
+use super::{Address, LeafPlace, ResourceKind, WaitsOn};
 use crate::debuginfo::types::Discriminant;
 
 /// Frames from a task's root to a leaf: what reads the answer recurses, on stacks of two megabytes.
@@ -27,6 +27,8 @@ const MAX_CONTEXTS: usize = 8;
 pub(super) struct Walked {
     pub(super) nodes: Vec<Node>,
     pub(super) waits: Vec<WaitsOn>,
+    /// Where the leaves lie, in the same order.
+    pub(super) leaves: Vec<LeafPlace>,
     /// Headers of the tasks that are joined, by index into `waits`.
     pub(super) joins: Vec<(usize, u64)>,
     /// Why this is not all.
@@ -37,6 +39,7 @@ impl Walked {
     fn clear(&mut self) {
         self.nodes.clear();
         self.waits.clear();
+        self.leaves.clear();
         self.joins.clear();
         self.cut = None;
     }
@@ -192,6 +195,7 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
                 self.found.nodes.push(Node { depth: frames, plan, part: Part::Awaitee(index) });
             }
             self.found.waits.push(WaitsOn::default());
+            self.found.leaves.push(LeafPlace::default());
         }
     }
 
@@ -210,21 +214,25 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
         let context = leaves::context(leaf.kind, path);
         let mut waits = leaf.waits_on(process, address, context);
         let resource = leaf.resource(process, address);
+        let mut place = LeafPlace { at: address, resource, address: resource, path: leaf.path };
         if let Some(of) = context.and_then(|context| context.owner)
             && waits.fd.is_none()
             && let Some(resource) = resource
+            && let Some(whole) = self.owner(of, resource, &mut waits)
         {
-            self.owner(of, resource, &mut waits);
+            waits.address = Some(Address(whole));
+            place.address = Some(whole);
         }
         if let (ResourceKind::Join, Some(header)) = (waits.kind, resource) {
             self.found.joins.push((self.found.waits.len(), header));
         }
         self.found.waits.push(waits);
+        self.found.leaves.push(place);
     }
 
     /// Looks for the owner of `resource` among the variables of the functions on the way here: the channel
-    /// of a semaphore, the socket of a readiness.
-    fn owner(&self, of: (&'static str, &'static str), resource: u64, waits: &mut WaitsOn) {
+    /// of a semaphore, the socket of a readiness. Gives the address of the whole that `resource` is part of.
+    fn owner(&self, of: (&'static str, &'static str), resource: u64, waits: &mut WaitsOn) -> Option<u64> {
         let process = self.process;
         for context in self.contexts.iter().rev().take(MAX_CONTEXTS) {
             let Body::Coroutine(coroutine) = &context.plan.body else { continue };
@@ -234,16 +242,16 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
             if let Some(Body::Leaf(leaf)) = owner.leaf.as_ref().map(|plan| &plan.body) {
                 if leaf.resource(process, at) == Some(resource) {
                     waits.fd = leaf.waits_on(process, at, None).fd;
-                    return;
+                    return None;
                 }
             } else if let Some((whole, size)) = &owner.whole
                 && let Some(whole) = whole.follow(process, at)
                 && resource.checked_sub(whole).is_some_and(|offset| offset < *size)
             {
-                waits.address = Some(Address(whole));
-                return;
+                return Some(whole);
             }
         }
+        None
     }
 
     /// Puts the steps in front of all other work, in their order.

@@ -1,16 +1,60 @@
 //! Who waits for whom, who holds it, and what is wrong.
 
+pub(crate) mod blocked_worker;
+pub(crate) mod diagnosis;
+mod edges;
+pub(crate) mod files;
+pub(crate) mod growing;
+mod handles;
+mod holders;
+mod liveness;
+pub(crate) mod look;
+#[cfg(test)]
+pub(crate) mod made_up;
+mod ownership;
+mod resources;
+pub(crate) mod starved;
+#[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
+mod tests;
+pub(crate) mod words;
+
+pub use diagnosis::LookedAt;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::tasks::ResourceKind;
+use crate::tasks::{Examination, ResourceKind};
+
+/// What one capture tells of waiting.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Analysis {
+    pub(crate) graph: WaitGraph,
+    /// Worst first.
+    pub(crate) findings: Vec<Finding>,
+    /// What is missing or doubtful.
+    pub(crate) notes: Vec<String>,
+}
+
+/// Finds out who waits for whom, and what will never end.
+pub(crate) fn analyse(examination: &Examination<'_, '_, '_>) -> Analysis {
+    let waits = resources::Waits::of(examination);
+    let holders = holders::Holders::of(examination, &waits);
+    let liveness = liveness::Liveness::of(examination, &waits, &holders);
+    let mut teller = edges::Teller::new(examination, &waits, &holders);
+    let _ = liveness;
+    let edges = teller.edges();
+    let graph = WaitGraph { tasks: examination.listing.tasks.len(), edges };
+    let notes = holders.ownership.notes.clone();
+    Analysis { graph, findings: Vec::new(), notes }
+}
 
 /// Who waits for what, and who can let go of it, at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WaitGraph {
     /// How many tasks were looked at.
     pub tasks: usize,
-    /// One for each wait: every branch of a `select!` has its own.
+    /// One for each wait for something that the program itself gives: not for timers, and not for the
+    /// kernel. Every branch of a `select!` has its own.
     pub edges: Vec<Edge>,
 }
 

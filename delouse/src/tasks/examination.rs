@@ -1,0 +1,47 @@
+//! What one capture shows to those who want more than a list: the tasks, and where each of them lies.
+
+use super::process::Process;
+use super::{Frame, Listing};
+use crate::debuginfo::types::TypeId;
+
+/// The tasks of one capture, with the memory and the types that they were read with.
+pub(crate) struct Examination<'e, 'p, 'i> {
+    pub(crate) process: &'e Process<'p, 'i>,
+    pub(crate) listing: Listing,
+    /// Where the tasks of the listing lie, in the same order.
+    pub(crate) places: Vec<Place>,
+    pub(super) frame: &'e dyn Fn(TypeId, u64) -> Option<Frame>,
+}
+
+impl Examination<'_, '_, '_> {
+    /// A coroutine of type `of` in a state, as a frame without children.
+    pub(crate) fn frame(&self, of: TypeId, state: u64) -> Option<Frame> {
+        (self.frame)(of, state)
+    }
+}
+
+/// Where a task lies in memory.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Place {
+    /// Its header; `None` for a `main` future.
+    pub(crate) header: Option<u64>,
+    /// The word of its state, with the count of references to it.
+    pub(crate) state: Option<u64>,
+    /// The type and address of its future, where it still has one: of `spawn_blocking`, the closure.
+    pub(crate) future: Option<(TypeId, u64)>,
+    /// Where the leaves lie that it waits for, in the order of `waits_on`.
+    pub(crate) leaves: Vec<LeafPlace>,
+}
+
+/// Where a leaf lies, and what it waits for.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct LeafPlace {
+    /// The leaf itself; 0 where a future was not recognised.
+    pub(crate) at: u64,
+    /// What it waits for by its own type: of a mutex, the semaphore in it; of a task, its header.
+    pub(crate) resource: Option<u64>,
+    /// The same as its user knows it, as in `waits_on`.
+    pub(crate) address: Option<u64>,
+    /// The path of its type; empty where a future was not recognised.
+    pub(crate) path: &'static str,
+}

@@ -1,0 +1,218 @@
+//! The wait-for graph as it is told.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::rc::Rc;
+
+use super::handles;
+use super::holders::{Account, Holders};
+use super::ownership::{Holding, Node, PathId};
+use super::resources::{Wait, Waits, Waker};
+use super::{Edge, Holder, Resource};
+use crate::debuginfo::types::TypeId;
+use crate::tasks::{Examination, Frame, Origin, TaskState};
+
+/// Holders that are told of one resource.
+const MAX_HOLDERS: usize = 8;
+/// Shared objects between a task and a handle.
+const MAX_WAY: usize = 64;
+
+/// Tells who waits for whom.
+pub(super) struct Teller<'t, 'e, 'p, 'i> {
+    pub(super) examination: &'t Examination<'e, 'p, 'i>,
+    pub(super) waits: &'t Waits,
+    pub(super) holders: &'t Holders,
+    frames: HashMap<(TypeId, u64), Option<Rc<Told>>>,
+    told: HashMap<(u64, u16), Rc<Group>>,
+}
+
+/// A frame as it is told.
+struct Told {
+    place: String,
+    own: bool,
+}
+
+/// Those who can end a wait.
+struct Group {
+    holders: Vec<Holder>,
+    /// There are more, outside of all tasks.
+    elsewhere: bool,
+}
+
+impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
+    pub(super) fn new(
+        examination: &'t Examination<'e, 'p, 'i>,
+        waits: &'t Waits,
+        holders: &'t Holders,
+    ) -> Self {
+        Self { examination, waits, holders, frames: HashMap::new(), told: HashMap::new() }
+    }
+
+    /// One edge for each wait for something that the program itself gives.
+    pub(super) fn edges(&mut self) -> Vec<Edge> {
+        let waits = self.waits;
+        waits.list.iter().filter(|wait| wait.by != Waker::Outside).map(|wait| self.edge(wait)).collect()
+    }
+
+    pub(super) fn edge(&mut self, wait: &Wait) -> Edge {
+        let group = self.group(wait);
+        Edge {
+            waiter: Some(self.id(wait.task)),
+            thread: None,
+            place: self.place(wait),
+            resource: self.resource(wait),
+            holders: group.holders.clone(),
+            held_elsewhere: group.elsewhere,
+        }
+    }
+
+    pub(super) fn resource(&self, wait: &Wait) -> Resource {
+        self.waits.resource(wait)
+    }
+
+    /// The id of a task, by its place in the listing.
+    pub(super) fn id(&self, task: u32) -> u64 {
+        self.examination.listing.tasks.get(task as usize).map_or(0, |task| task.id)
+    }
+
+    /// `function at file:line` of the innermost function of the user's that waits.
+    pub(super) fn place(&self, wait: &Wait) -> Option<String> {
+        let task = self.examination.listing.tasks.get(wait.task as usize)?;
+        let mut ways = Vec::new();
+        leaves(&task.stack, None, &mut ways);
+        // Every wait has a leaf of its own in the stack, unless leaves were folded.
+        let same = ways.len() == task.waits_on.len();
+        let way = if same { ways.get(wait.leaf) } else { ways.first() };
+        way.copied().flatten().map(tell)
+    }
+
+    fn group(&mut self, wait: &Wait) -> Rc<Group> {
+        let key = (wait.resource, self.holders.roles_of(wait).bits());
+        if let Some(known) = self.told.get(&key) {
+            return known.clone();
+        }
+        let group = Rc::new(self.make_group(wait));
+        self.told.insert(key, group.clone());
+        group
+    }
+
+    fn make_group(&mut self, wait: &Wait) -> Group {
+        if let Waker::Task(of) = wait.by {
+            let holder = of.map(|of| Holder {
+                task: Some(self.id(of)),
+                handle: "task".to_owned(),
+                certain: true,
+                ..Holder::default()
+            });
+            return Group { elsewhere: holder.is_none(), holders: holder.into_iter().collect() };
+        }
+        let account = self.account(wait);
+        let mut elsewhere = account == Account::Missing;
+        let holders = self.holders;
+        let found: Vec<&Holding> = holders.of_wait(wait).take(4 * MAX_HOLDERS).collect();
+        let mut told = Vec::new();
+        for holding in found {
+            if told.len() >= MAX_HOLDERS {
+                break;
+            }
+            self.holder(holding, account, &mut told, &mut elsewhere);
+        }
+        Group { holders: told, elsewhere }
+    }
+
+    /// Whether the handles that were found are those that there are.
+    pub(super) fn account(&self, wait: &Wait) -> Account {
+        let task = self.examination.listing.tasks.get(wait.task as usize);
+        let on = task.and_then(|task| task.waits_on.get(wait.leaf));
+        on.map_or(Account::Unknown, |on| self.holders.account(wait, on))
+    }
+
+    /// The tasks that own a handle, directly or through shared objects, nearest first.
+    fn holder(&mut self, holding: &Holding, account: Account, told: &mut Vec<Holder>, elsewhere: &mut bool) {
+        let certain = account == Account::Exact && !holding.uncertain;
+        let mut seen = HashSet::from([holding.owner]);
+        let mut queue = VecDeque::from([(holding.owner, self.step(holding.path).1, certain, holding.path)]);
+        while let Some((node, rest, certain, path)) = queue.pop_front() {
+            match node {
+                Node::Task(task) => {
+                    let (place, _) = self.step(path);
+                    let running = self.examination.listing.tasks.get(task as usize).and_then(|t| t.state)
+                        == Some(TaskState::Running);
+                    told.push(Holder {
+                        task: Some(self.id(task)),
+                        thread: None,
+                        variable: rest,
+                        place,
+                        handle: handles::at(holding.handle).map_or("", |fact| fact.name()).to_owned(),
+                        certain: certain && !running,
+                    });
+                    if told.len() >= MAX_HOLDERS {
+                        return;
+                    }
+                }
+                Node::Object(object) => {
+                    *elsewhere |= self.holders.account_of_object(object) == Account::Missing;
+                    if seen.len() > MAX_WAY {
+                        continue;
+                    }
+                    let holders = self.holders;
+                    for reference in holders.references_to(object).take(4 * MAX_HOLDERS) {
+                        if seen.insert(reference.owner) {
+                            let (_, variable) = self.step(reference.path);
+                            let way = join(&variable, &rest);
+                            let certain = certain && !reference.uncertain;
+                            queue.push_back((reference.owner, way, certain, reference.path));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Where a way begins, and what follows from there.
+    fn step(&mut self, path: PathId) -> (Option<String>, String) {
+        let examination = self.examination;
+        let frames = &mut self.frames;
+        let mut told = |of: TypeId, state: u64| {
+            let frame = frames.entry((of, state)).or_insert_with(|| {
+                let frame = examination.frame(of, state)?;
+                Some(Rc::new(Told { own: frame.origin == Origin::User, place: tell(&frame) }))
+            });
+            frame.clone()
+        };
+        let (frame, variable) = self
+            .holders
+            .ownership
+            .labels
+            .tell(path, |of, state| told(of, state).is_some_and(|told| told.own));
+        (frame.and_then(|(of, state)| told(of, state)).map(|told| told.place.clone()), variable)
+    }
+}
+
+fn join(first: &str, second: &str) -> String {
+    match (first, second) {
+        ("", way) | (way, "") => way.to_owned(),
+        (first, second) if second.starts_with('[') => format!("{first}{second}"),
+        (first, second) => format!("{first}.{second}"),
+    }
+}
+
+/// The innermost function of the user's above each leaf, in order. The depth is bounded by the walk's.
+fn leaves<'f>(frames: &'f [Frame], above: Option<&'f Frame>, found: &mut Vec<Option<&'f Frame>>) {
+    for frame in frames {
+        let own = frame.origin == Origin::User && frame.line.is_some();
+        let above = if own || above.is_none() { Some(frame) } else { above };
+        if frame.children.is_empty() {
+            found.push(above);
+        } else {
+            leaves(&frame.children, above, found);
+        }
+    }
+}
+
+/// `function at file:line`.
+fn tell(frame: &Frame) -> String {
+    match (&frame.file, frame.line) {
+        (Some(file), Some(line)) => format!("{} at {}:{line}", frame.function, file),
+        _ => frame.function.clone(),
+    }
+}

@@ -1,0 +1,227 @@
+//! Handles: values that can let go of a resource, or wake those who wait for it.
+
+use crate::debuginfo::types::TypeId;
+use crate::tasks::process::Process;
+use crate::tasks::route::Route;
+
+/// What a handle can do for those who wait, as a set of bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(super) struct Roles(u16);
+
+impl Roles {
+    pub(super) const NONE: Self = Self(0);
+    /// Holds a lock or permits until it is dropped.
+    pub(super) const GUARD: Self = Self(1);
+    /// Can send; the receiver wakes when the last one is dropped, too.
+    pub(super) const SENDER: Self = Self(1 << 1);
+    /// Can make a sender, as long as there is one.
+    pub(super) const WEAK_SENDER: Self = Self(1 << 2);
+    /// Takes messages; senders wake when it is dropped, too.
+    pub(super) const RECEIVER: Self = Self(1 << 3);
+    /// Holds a place in a bounded channel until it is used or dropped.
+    pub(super) const SLOT: Self = Self(1 << 4);
+    /// Waits for a task.
+    pub(super) const JOIN: Self = Self(1 << 5);
+    /// Can end a task.
+    pub(super) const ABORT: Self = Self(1 << 6);
+    /// The resource itself: whoever gets at it can notify, close, or add permits.
+    pub(super) const ACCESS: Self = Self(1 << 7);
+    /// A place in a queue that was given permits already.
+    pub(super) const QUEUE: Self = Self(1 << 8);
+    /// A lock of the standard library or of parking_lot, for which threads wait.
+    pub(super) const THREAD_GUARD: Self = Self(1 << 9);
+
+    /// Keeps a waker of the task that polls it.
+    pub(super) const POLLED: Self = Self(1 << 10);
+
+    pub(super) const fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// The set as a number.
+    pub(super) const fn bits(self) -> u16 {
+        self.0
+    }
+
+    pub(super) const fn has(self, any: Self) -> bool {
+        self.0 & any.0 != 0
+    }
+}
+
+/// A handle, as it stands in the table.
+#[derive(Debug)]
+pub(super) struct HandleFact {
+    /// The type's path.
+    path: &'static str,
+    pub(super) roles: Roles,
+    /// The way from the handle to its resource: to the address that leaves give for it.
+    resource: &'static str,
+    /// The way to the count of permits that it holds; 1 where there is none.
+    permits: &'static str,
+}
+
+impl HandleFact {
+    /// `MutexGuard` of `tokio::sync::mutex::MutexGuard`.
+    pub(super) fn name(&self) -> &'static str {
+        self.path.rsplit("::").next().unwrap_or(self.path)
+    }
+
+    /// Whether it is the place in a queue of a future that acquires permits.
+    pub(super) fn is_queue_place(&self) -> bool {
+        self.roles == Roles::QUEUE
+    }
+}
+
+const fn fact(path: &'static str, roles: Roles, resource: &'static str) -> HandleFact {
+    HandleFact { path, roles, resource, permits: "" }
+}
+
+const fn permits(path: &'static str, resource: &'static str, permits: &'static str) -> HandleFact {
+    HandleFact { path, roles: Roles::GUARD, resource, permits }
+}
+
+/// The table. Paths and fields are those of tokio 1.40 to 1.54, tokio-util 0.7, futures 0.3, async-channel
+/// 2, lock_api 0.4 and the standard library of Rust 1.88 to 1.95; a handle whose fields are not there is
+/// treated as the struct that it is.
+static HANDLES: &[HandleFact] = &[
+    fact("tokio::sync::mutex::MutexGuard", Roles::GUARD, "lock * s"),
+    fact("tokio::sync::mutex::OwnedMutexGuard", Roles::GUARD, "lock * s"),
+    fact("tokio::sync::mutex::MappedMutexGuard", Roles::GUARD, "s *"),
+    fact("tokio::sync::mutex::OwnedMappedMutexGuard", Roles::GUARD, "lock * s"),
+    fact("tokio::sync::rwlock::read_guard::RwLockReadGuard", Roles::GUARD, "s *"),
+    fact("tokio::sync::rwlock::owned_read_guard::OwnedRwLockReadGuard", Roles::GUARD, "lock * s"),
+    permits("tokio::sync::rwlock::write_guard::RwLockWriteGuard", "s *", "permits_acquired"),
+    permits("tokio::sync::rwlock::write_guard_mapped::RwLockMappedWriteGuard", "s *", "permits_acquired"),
+    permits("tokio::sync::rwlock::owned_write_guard::OwnedRwLockWriteGuard", "lock * s", "permits_acquired"),
+    permits(
+        "tokio::sync::rwlock::owned_write_guard_mapped::OwnedRwLockMappedWriteGuard",
+        "lock * s",
+        "permits_acquired",
+    ),
+    permits("tokio::sync::semaphore::SemaphorePermit", "sem * ll_sem", "permits"),
+    permits("tokio::sync::semaphore::OwnedSemaphorePermit", "sem * ll_sem", "permits"),
+    fact("tokio::sync::batch_semaphore::Acquire", Roles::QUEUE, "semaphore *"),
+    fact("tokio::sync::semaphore::Semaphore", Roles::ACCESS, "ll_sem"),
+    fact("tokio::sync::mutex::Mutex", Roles::ACCESS, "s"),
+    fact("tokio::sync::rwlock::RwLock", Roles::ACCESS, "s"),
+    fact("tokio::sync::notify::Notify", Roles::ACCESS, ""),
+    fact("tokio::sync::mpsc::chan::Tx", Roles::SENDER, "inner *"),
+    fact("tokio::sync::mpsc::chan::Rx", Roles::RECEIVER, "inner *"),
+    fact("tokio::sync::mpsc::bounded::WeakSender", Roles::WEAK_SENDER, "chan *"),
+    fact("tokio::sync::mpsc::unbounded::WeakUnboundedSender", Roles::WEAK_SENDER, "chan *"),
+    fact("tokio::sync::mpsc::bounded::Permit", Roles::SENDER.or(Roles::SLOT), "chan * inner *"),
+    fact("tokio::sync::mpsc::bounded::OwnedPermit", Roles::SLOT, "chan inner *"),
+    fact("tokio::sync::oneshot::Sender", Roles::SENDER, "inner *"),
+    fact("tokio::sync::oneshot::Receiver", Roles::RECEIVER, "inner *"),
+    fact("tokio::sync::watch::Sender", Roles::SENDER, "shared *"),
+    fact("tokio::sync::watch::Receiver", Roles::RECEIVER, "shared *"),
+    fact("tokio::sync::broadcast::Sender", Roles::SENDER, "shared *"),
+    fact("tokio::sync::broadcast::WeakSender", Roles::WEAK_SENDER, "shared *"),
+    fact("tokio::sync::broadcast::Receiver", Roles::RECEIVER, "shared *"),
+    fact("tokio::runtime::task::join::JoinHandle", Roles::JOIN, "raw *"),
+    fact("tokio::runtime::task::abort::AbortHandle", Roles::ABORT, "raw *"),
+    fact("futures_channel::mpsc::BoundedSenderInner", Roles::SENDER, "inner *"),
+    fact("futures_channel::mpsc::UnboundedSenderInner", Roles::SENDER, "inner *"),
+    fact("futures_channel::mpsc::Receiver", Roles::RECEIVER, "inner *"),
+    fact("futures_channel::mpsc::UnboundedReceiver", Roles::RECEIVER, "inner *"),
+    fact("futures_channel::oneshot::Sender", Roles::SENDER, "inner *"),
+    fact("futures_channel::oneshot::Receiver", Roles::RECEIVER, "inner *"),
+    fact("async_channel::Sender", Roles::SENDER, "channel *"),
+    fact("async_channel::Receiver", Roles::RECEIVER, "channel *"),
+    fact("tokio::sync::notify::Notified", Roles::POLLED, "notify *"),
+    fact("tokio::time::sleep::Sleep", Roles::POLLED, ""),
+    fact("tokio::io::poll_evented::PollEvented", Roles::POLLED, "registration shared *"),
+    fact("std::sync::poison::mutex::MutexGuard", Roles::THREAD_GUARD, "lock * inner futex"),
+    fact("std::sync::poison::rwlock::RwLockReadGuard", Roles::THREAD_GUARD, "inner_lock * state"),
+    fact("std::sync::poison::rwlock::RwLockWriteGuard", Roles::THREAD_GUARD, "lock * inner state"),
+    fact("lock_api::mutex::MutexGuard", Roles::THREAD_GUARD, "mutex * raw"),
+    fact("lock_api::mutex::ArcMutexGuard", Roles::THREAD_GUARD, "mutex * raw"),
+    fact("lock_api::rwlock::RwLockReadGuard", Roles::THREAD_GUARD, "rwlock * raw"),
+    fact("lock_api::rwlock::RwLockWriteGuard", Roles::THREAD_GUARD, "rwlock * raw"),
+];
+
+/// A handle's type, compiled.
+#[derive(Debug)]
+pub(super) struct Handle {
+    /// Its place in the table.
+    fact: u16,
+    resource: Route,
+    permits: Option<Permits>,
+}
+
+#[derive(Debug)]
+enum Permits {
+    /// A field says how many.
+    Field(Route, u64),
+    /// `batch_semaphore::Acquire`: those that it wants, less those that its place in the queue still needs.
+    Queue { queued: Route, wanted: Route, missing: Route },
+}
+
+/// The handle that the type at `path` is, if it is one whose fields are where we look for them.
+pub(super) fn handle(process: &Process<'_, '_>, id: TypeId, path: &str) -> Option<Handle> {
+    let (index, fact) = HANDLES.iter().enumerate().find(|(_, fact)| fact.path == path)?;
+    let route = |way: &str| Route::compile(process, id, way);
+    let permits = match fact {
+        fact if fact.is_queue_place() => Some(Permits::Queue {
+            queued: route("queued")?,
+            wanted: route("num_permits")?,
+            missing: route("node state")?,
+        }),
+        HandleFact { permits: "", .. } => None,
+        fact => route(fact.permits).and_then(|way| {
+            let size = process.ty(way.end)?.size;
+            Some(Permits::Field(way, size))
+        }),
+    };
+    Some(Handle { fact: index as u16, resource: route(fact.resource)?, permits })
+}
+
+/// What the table says at `index`.
+pub(super) fn at(index: u16) -> Option<&'static HandleFact> {
+    HANDLES.get(usize::from(index))
+}
+
+impl Handle {
+    pub(super) fn index(&self) -> u16 {
+        self.fact
+    }
+
+    /// Whether a waker of its task may lie there even when the task waits for something else.
+    pub(super) fn keeps_waker(&self) -> bool {
+        let keeps = Roles::RECEIVER.or(Roles::JOIN).or(Roles::POLLED).or(Roles::QUEUE);
+        at(self.fact).is_some_and(|fact| fact.roles.has(keeps))
+    }
+
+    /// Whether it can end a task, and counts as a reference to it.
+    pub(super) fn is_abort(&self) -> bool {
+        at(self.fact).is_some_and(|fact| fact.roles.has(Roles::ABORT))
+    }
+
+    /// Whether it is a future that waits in a queue: what a task has of those beside what it awaits is not
+    /// polled.
+    pub(super) fn waits_in_queue(&self) -> bool {
+        matches!(self.permits, Some(Permits::Queue { .. }))
+    }
+
+    /// The resource of the handle at `address`, and how many permits of it the handle holds. `None` for a
+    /// handle that was used up, and for a queue place that was given nothing.
+    pub(super) fn read(&self, process: &Process<'_, '_>, address: u64) -> Option<(u64, u64)> {
+        let resource = self.resource.follow(process, address)?;
+        let permits = match &self.permits {
+            None => 1,
+            Some(Permits::Field(route, size)) => {
+                process.memory.number(route.follow(process, address)?, *size)?
+            }
+            Some(Permits::Queue { queued, wanted, missing }) => {
+                let word = |route: &Route| process.memory.word(route.follow(process, address)?);
+                let is_queued = process.memory.number(queued.follow(process, address)?, 1)? == 1;
+                let given = word(wanted)?.checked_sub(word(missing)?)?;
+                if !is_queued || given == 0 {
+                    return None;
+                }
+                given
+            }
+        };
+        Some((resource, permits))
+    }
+}

@@ -1,0 +1,158 @@
+//! What was found to own what, indexed for questions.
+
+use std::collections::HashMap;
+
+use super::handles::{self, Roles};
+use super::ownership::{Holding, Node, Ownership, Reference};
+use super::resources::{Wait, Waits, Waker};
+use crate::tasks::{Examination, ResourceKind, WaitsOn};
+
+/// Permits of a `tokio::sync::RwLock`, unless it was made by `with_max_readers`: `MAX_READS` of `rwlock.rs`.
+const MAX_READS: u64 = (u32::MAX >> 3) as u64;
+
+/// Handles by resource and by owner.
+pub(super) struct Holders {
+    pub(super) ownership: Ownership,
+    by_resource: HashMap<u64, Vec<u32>>,
+    holdings_of: HashMap<Node, Vec<u32>>,
+    references_of: HashMap<Node, Vec<u32>>,
+    /// Of each object, its references.
+    references_to: Vec<Vec<u32>>,
+    /// Objects by the address of the value in them.
+    by_value: HashMap<u64, u32>,
+}
+
+/// How well the counters agree with what was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Account {
+    /// There are as many as were found.
+    Exact,
+    /// Fewer than were found: some of those are what is left of handles that were moved or dropped.
+    TooMany,
+    /// More than were found.
+    Missing,
+    /// No counter tells.
+    Unknown,
+}
+
+impl Account {
+    fn compare(counted: u64, found: u64) -> Self {
+        match counted.cmp(&found) {
+            std::cmp::Ordering::Equal => Self::Exact,
+            std::cmp::Ordering::Less => Self::TooMany,
+            std::cmp::Ordering::Greater => Self::Missing,
+        }
+    }
+}
+
+impl Holders {
+    /// Walks what all tasks own, as far as somebody waits for it.
+    pub(super) fn of(examination: &Examination<'_, '_, '_>, waits: &Waits) -> Self {
+        let mut ownership = Ownership::of(examination, &waits.wanted());
+        let mut by_resource: HashMap<u64, Vec<u32>> = HashMap::new();
+        let mut holdings_of: HashMap<Node, Vec<u32>> = HashMap::new();
+        for (number, holding) in (0..).zip(&mut ownership.holdings) {
+            holding.resource = waits.whole(holding.resource);
+            by_resource.entry(holding.resource).or_default().push(number);
+            holdings_of.entry(holding.owner).or_default().push(number);
+        }
+        let mut references_of: HashMap<Node, Vec<u32>> = HashMap::new();
+        let mut references_to = vec![Vec::new(); ownership.objects.len()];
+        for (number, reference) in (0..).zip(&ownership.references) {
+            references_of.entry(reference.owner).or_default().push(number);
+            if let Some(to) = references_to.get_mut(reference.object as usize) {
+                to.push(number);
+            }
+        }
+        let by_value = (0..).zip(&ownership.objects).map(|(number, object)| (object.value, number)).collect();
+        Self { ownership, by_resource, holdings_of, references_of, references_to, by_value }
+    }
+
+    /// The handles that can end a wait.
+    pub(super) fn of_wait<'h>(&'h self, wait: &Wait) -> impl Iterator<Item = &'h Holding> {
+        self.of_resource(wait.resource, self.roles_of(wait))
+    }
+
+    /// What a handle must be able to do to end a wait. A semaphore of which nobody has a permit is used as a
+    /// counter of events: whoever gets at it may add some.
+    pub(super) fn roles_of(&self, wait: &Wait) -> Roles {
+        let Waker::Handles(roles) = wait.by else { return Roles::NONE };
+        let free = || self.of_resource(wait.resource, roles).next().is_none();
+        if wait.kind == ResourceKind::Semaphore && free() { Roles::ACCESS } else { roles }
+    }
+
+    /// All handles of a resource with one of `roles`.
+    pub(super) fn of_resource(&self, resource: u64, roles: Roles) -> impl Iterator<Item = &Holding> {
+        let all = self.by_resource.get(&resource).map(Vec::as_slice).unwrap_or_default();
+        all.iter().filter_map(|number| self.holding(*number)).filter(move |h| role(h).has(roles))
+    }
+
+    /// What one owner has.
+    pub(super) fn holdings_of(&self, owner: Node) -> impl Iterator<Item = &Holding> {
+        let all = self.holdings_of.get(&owner).map(Vec::as_slice).unwrap_or_default();
+        all.iter().filter_map(|number| self.holding(*number))
+    }
+
+    /// The shared objects that one owner refers to.
+    pub(super) fn references_of(&self, owner: Node) -> impl Iterator<Item = &Reference> {
+        let all = self.references_of.get(&owner).map(Vec::as_slice).unwrap_or_default();
+        all.iter().filter_map(|number| self.ownership.references.get(*number as usize))
+    }
+
+    /// Who refers to a shared object.
+    pub(super) fn references_to(&self, object: u32) -> impl Iterator<Item = &Reference> {
+        let all = self.references_to.get(object as usize).map(Vec::as_slice).unwrap_or_default();
+        all.iter().filter_map(|number| self.ownership.references.get(*number as usize))
+    }
+
+    /// The shared object that a resource is the value of: a channel.
+    pub(super) fn object_of(&self, resource: u64) -> Option<u32> {
+        self.by_value.get(&resource).copied()
+    }
+
+    /// Whether all who refer to a shared object were found.
+    pub(super) fn account_of_object(&self, object: u32) -> Account {
+        let Some(of) = self.ownership.objects.get(object as usize) else { return Account::Unknown };
+        let count = |weak: bool| self.references_to(object).filter(|r| r.weak == weak).count() as u64;
+        let strong = Account::compare(of.strong, count(false));
+        let weak = Account::compare(of.weak, count(true));
+        // Something missing counts more than something left over.
+        if strong == Account::Missing || weak == Account::Missing {
+            Account::Missing
+        } else {
+            strong.max(weak)
+        }
+    }
+
+    /// Whether the handles that can end a wait are as many as there are.
+    pub(super) fn account(&self, wait: &Wait, on: &WaitsOn) -> Account {
+        let found = || self.of_wait(wait);
+        let permits = || found().fold(0_u64, |sum, holding| sum.saturating_add(holding.permits));
+        let available = on.available.unwrap_or(0);
+        match wait.kind {
+            ResourceKind::Mutex => Account::compare(1_u64.saturating_sub(available), permits()),
+            ResourceKind::Rwlock => Account::compare(MAX_READS.saturating_sub(available), permits()),
+            ResourceKind::Semaphore => match found().next() {
+                Some(_) => Account::Unknown,
+                None => Account::Missing,
+            },
+            ResourceKind::Join => Account::Exact,
+            ResourceKind::Notify if self.object_of(wait.resource).is_none() => match found().next() {
+                Some(_) => Account::Exact,
+                None => Account::Missing,
+            },
+            _ => self
+                .object_of(wait.resource)
+                .map_or(Account::Missing, |object| self.account_of_object(object)),
+        }
+    }
+
+    fn holding(&self, number: u32) -> Option<&Holding> {
+        self.ownership.holdings.get(number as usize)
+    }
+}
+
+/// What a handle can do.
+pub(super) fn role(holding: &Holding) -> Roles {
+    handles::at(holding.handle).map_or(Roles::NONE, |fact| fact.roles)
+}

@@ -1,0 +1,198 @@
+//! Which tasks can go on, and which never will.
+//!
+//! A task is alive if it is not idle, or waits for something outside of the program, or for something that a
+//! living one can give: the least set that these rules make. All others are stuck: everyone who could wake
+//! them is stuck too. Where something was not found, its owner counts as alive, so that a gap in what we know
+//! hides a stuck task rather than making one up.
+
+use super::handles::Roles;
+use super::holders::{Account, Holders, role};
+use super::ownership::Node;
+use super::resources::{Wait, Waits, Waker};
+use crate::tasks::{Examination, Place, ResourceKind, Task, TaskKind, TaskState};
+
+/// Bits of a task's state word: `runtime/task/state.rs`.
+const NOTIFIED: u64 = 1 << 2;
+const JOIN_INTEREST: u64 = 1 << 3;
+const REFERENCE: u64 = 1 << 6;
+
+/// Who is alive.
+pub(super) struct Liveness {
+    tasks: Vec<bool>,
+    objects: Vec<bool>,
+    /// Tasks that nothing has a waker of.
+    pub(super) unwakeable: Vec<u32>,
+}
+
+struct Search<'s> {
+    holders: &'s Holders,
+    waiters: std::collections::HashMap<u64, Vec<&'s Wait>>,
+    joiners: std::collections::HashMap<u32, Vec<u32>>,
+    liveness: Liveness,
+    unwakeable: Vec<bool>,
+    work: Vec<Node>,
+}
+
+impl Liveness {
+    pub(super) fn of(examination: &Examination<'_, '_, '_>, waits: &Waits, holders: &Holders) -> Self {
+        let tasks = &examination.listing.tasks;
+        let mut search = Search {
+            holders,
+            waiters: Default::default(),
+            joiners: Default::default(),
+            liveness: Self {
+                tasks: vec![false; tasks.len()],
+                objects: vec![false; holders.ownership.objects.len()],
+                unwakeable: Vec::new(),
+            },
+            unwakeable: vec![false; tasks.len()],
+            work: Vec::new(),
+        };
+        for wait in &waits.list {
+            match wait.by {
+                Waker::Handles(_) => search.waiters.entry(wait.resource).or_default().push(wait),
+                Waker::Task(Some(of)) => search.joiners.entry(of).or_default().push(wait.task),
+                _ => {}
+            }
+        }
+        let numbered = || (0..).zip(tasks.iter().zip(&examination.places));
+        for (number, (task, place)) in numbered() {
+            if task.state == Some(TaskState::Idle) && wakers(holders, place) == Some(0) {
+                search.liveness.unwakeable.push(number);
+                if let Some(of) = search.unwakeable.get_mut(number as usize) {
+                    *of = true;
+                }
+            }
+        }
+        for (number, (task, place)) in numbered() {
+            if search.is_alive_itself(number, task, place, waits.of_task(number)) {
+                search.live(Node::Task(number));
+            }
+        }
+        for object in 0..holders.ownership.objects.len() as u32 {
+            if holders.account_of_object(object) == Account::Missing {
+                search.live(Node::Object(object));
+            }
+        }
+        search.spread();
+        search.liveness
+    }
+
+    /// Whether a task or object can still do something.
+    pub(super) fn is_alive(&self, node: Node) -> bool {
+        match node {
+            Node::Task(task) => self.tasks.get(task as usize).copied().unwrap_or(true),
+            Node::Object(object) => self.objects.get(object as usize).copied().unwrap_or(true),
+        }
+    }
+
+    /// The tasks that nothing will wake, in their order.
+    pub(super) fn stuck(&self) -> impl Iterator<Item = u32> {
+        (0..).zip(&self.tasks).filter(|(_, alive)| !**alive).map(|(task, _)| task)
+    }
+}
+
+impl Search<'_> {
+    /// Whether a task can go on without any other.
+    fn is_alive_itself(&self, number: u32, task: &Task, place: &Place, waits: &[Wait]) -> bool {
+        if self.unwakeable.get(number as usize) == Some(&true) {
+            return false;
+        }
+        let complete = self.holders.ownership.complete.get(number as usize) == Some(&true);
+        let idle = match task.kind {
+            TaskKind::Blocking => false,
+            // Nobody knows whether a main future is being polled right now, in which case it is past what
+            // it seems to wait for; but it cannot be past these while the others are as they are.
+            TaskKind::Main => waits.iter().all(|wait| {
+                matches!(
+                    wait.kind,
+                    ResourceKind::Join | ResourceKind::Mutex | ResourceKind::Rwlock | ResourceKind::Semaphore
+                )
+            }),
+            _ => task.state == Some(TaskState::Idle),
+        };
+        if !idle || !complete || waits.is_empty() {
+            return true;
+        }
+        // More wakers than what it waits for accounts for: something else that we do not see may wake it.
+        let slots = self.holders.ownership.slots.get(number as usize).copied().unwrap_or(0);
+        let explained = waits.len() as u64 + slots;
+        if wakers(self.holders, place).is_some_and(|wakers| wakers > explained) {
+            return true;
+        }
+        waits.iter().zip(&task.waits_on).any(|(wait, on)| match wait.by {
+            Waker::Outside | Waker::Task(None) => true,
+            Waker::Task(Some(_)) => false,
+            Waker::Handles(_) => match wait.kind {
+                // Whoever holds a lock that nobody seems to hold was not found.
+                ResourceKind::Mutex | ResourceKind::Rwlock | ResourceKind::Semaphore => {
+                    self.holders.account(wait, on) == Account::Missing
+                }
+                _ => {
+                    self.holders.account(wait, on) == Account::Missing
+                        || self.holders.of_wait(wait).next().is_none()
+                }
+            },
+        })
+    }
+
+    fn live(&mut self, node: Node) {
+        let alive = match node {
+            Node::Task(task) if self.unwakeable.get(task as usize) == Some(&true) => return,
+            Node::Task(task) => self.liveness.tasks.get_mut(task as usize),
+            Node::Object(object) => self.liveness.objects.get_mut(object as usize),
+        };
+        if let Some(alive) = alive
+            && !*alive
+        {
+            *alive = true;
+            self.work.push(node);
+        }
+    }
+
+    /// What the living can reach is alive, and those whom they can wake.
+    fn spread(&mut self) {
+        let holders = self.holders;
+        while let Some(node) = self.work.pop() {
+            for reference in holders.references_of(node) {
+                self.live(Node::Object(reference.object));
+            }
+            for holding in holders.holdings_of(node) {
+                let roles = role(holding);
+                let waiters = self.waiters.get(&holding.resource).map(Vec::as_slice).unwrap_or_default();
+                let woken: Vec<u32> = waiters
+                    .iter()
+                    .filter(|wait| {
+                        // Roles that count depend on who else has a handle.
+                        holders.roles_of(wait).has(roles)
+                    })
+                    .map(|wait| wait.task)
+                    .collect();
+                for task in woken {
+                    self.live(Node::Task(task));
+                }
+            }
+            if let Node::Task(task) = node {
+                for joiner in self.joiners.get(&task).cloned().unwrap_or_default() {
+                    self.live(Node::Task(joiner));
+                }
+            }
+        }
+    }
+}
+
+/// How many wakers of a task there are: references that neither the list of all tasks nor a handle has.
+///
+/// An idle task has one reference for its place in the list, one for a `JoinHandle`, and one for each waker
+/// and each `AbortHandle` (`runtime/task/state.rs`).
+pub(super) fn wakers(holders: &Holders, place: &Place) -> Option<u64> {
+    let (state, header) = (place.state?, place.header?);
+    let aborts = holders.of_resource(header, Roles::ABORT).count() as u64;
+    let known = 1 + u64::from(state & JOIN_INTEREST != 0) + u64::from(state & NOTIFIED != 0) + aborts;
+    (state / REFERENCE).checked_sub(known)
+}
+
+/// Whether somebody can still ask for a task's output, and end it.
+pub(super) fn has_join_handle(place: &Place) -> bool {
+    place.state.is_some_and(|state| state & JOIN_INTEREST != 0)
+}

@@ -1,0 +1,119 @@
+//! Who owns what: the handles and shared objects that tasks own, directly or through one another.
+//!
+//! The walk follows what is owned: fields, enum variants, `Box`, `&mut`, collections, `dyn` and the values
+//! behind `Arc` and `Rc`. A shared object is walked once; its counters tell whether all who refer to it were
+//! found. Plain references are not followed: what they lead to has an owner of its own.
+
+mod collections;
+mod labels;
+mod plan;
+mod walk;
+
+use std::collections::HashSet;
+
+pub(super) use labels::{Labels, PathId};
+
+use crate::tasks::{Examination, TaskState};
+
+/// One that can own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Node {
+    /// A task, by its place in the listing.
+    Task(u32),
+    /// A shared object, by its number.
+    Object(u32),
+}
+
+/// A handle of a resource that somebody waits for.
+#[derive(Debug, Clone)]
+pub(super) struct Holding {
+    pub(super) owner: Node,
+    /// Where the handle lies.
+    pub(super) at: u64,
+    pub(super) resource: u64,
+    /// Permits that it holds; 1 where that means nothing.
+    pub(super) permits: u64,
+    /// Its place in the table of handles.
+    pub(super) handle: u16,
+    /// The way to it from its owner.
+    pub(super) path: PathId,
+    /// It belongs to a future that its task does not poll at the moment.
+    pub(super) unpolled: bool,
+    /// It may have been moved away or dropped.
+    pub(super) uncertain: bool,
+}
+
+/// A counted pointer to a shared object.
+#[derive(Debug, Clone)]
+pub(super) struct Reference {
+    pub(super) owner: Node,
+    pub(super) object: u32,
+    pub(super) weak: bool,
+    pub(super) path: PathId,
+    pub(super) uncertain: bool,
+    pub(super) unpolled: bool,
+}
+
+/// A shared object: the value of an `Arc` or `Rc`.
+#[derive(Debug, Clone)]
+pub(super) struct Object {
+    /// Where its counters lie, with the value behind them.
+    pub(super) counters: u64,
+    pub(super) strong: u64,
+    /// Weak pointers, without the one that stands for all strong ones.
+    pub(super) weak: u64,
+    /// Where its value lies.
+    pub(super) value: u64,
+    /// Not all of it could be walked.
+    pub(super) cut: bool,
+}
+
+/// What all tasks own.
+#[derive(Default)]
+pub(super) struct Ownership {
+    pub(super) holdings: Vec<Holding>,
+    pub(super) references: Vec<Reference>,
+    pub(super) objects: Vec<Object>,
+    pub(super) labels: Labels,
+    /// Of each task, whether all that it owns was seen.
+    pub(super) complete: Vec<bool>,
+    /// Of each task, places where wakers of it may lie that it does not wait at now: receivers, timers and
+    /// sockets that it polled before.
+    pub(super) slots: Vec<u64>,
+    pub(super) notes: Vec<String>,
+}
+
+impl Ownership {
+    /// Walks every task. Handles of resources that are not `wanted` are left out.
+    pub(super) fn of(examination: &Examination<'_, '_, '_>, wanted: &HashSet<u64>) -> Self {
+        let plans = plan::Plans::new(examination.process);
+        let mut walker = walk::Walker::new(&plans, wanted);
+        let mut complete = Vec::with_capacity(examination.places.len());
+        let mut slots = Vec::with_capacity(examination.places.len());
+        let tasks = examination.listing.tasks.iter().zip(&examination.places);
+        for (number, (task, place)) in (0..).zip(tasks) {
+            let running = task.state == Some(TaskState::Running);
+            let all = place.future.is_none_or(|(of, at)| walker.task(number, of, at, running));
+            complete.push(all);
+            let waits: Vec<u64> = place
+                .leaves
+                .iter()
+                .flat_map(|leaf| [Some(leaf.at), leaf.resource, leaf.address])
+                .flatten()
+                .collect();
+            let idle = |resource: &&u64| !waits.contains(resource);
+            slots.push(walker.slots.iter().filter(idle).count() as u64);
+        }
+        walker.objects();
+        let found = walker.found;
+        Self {
+            holdings: found.holdings,
+            references: found.references,
+            objects: found.objects,
+            labels: plans.labels.into_inner(),
+            complete,
+            slots,
+            notes: found.notes,
+        }
+    }
+}

@@ -1,0 +1,384 @@
+//! Walks what tasks and shared objects own, and writes down the handles.
+
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::labels::{Label, PathId};
+use super::plan::{Body, Content, Coroutine, Field, Plan, Plans, Shared, StateKind};
+use super::{Holding, Node, Object, Reference};
+use crate::debuginfo::types::{Discriminant, TypeId};
+
+/// Steps from one root.
+const MAX_STEPS: usize = 1 << 22;
+/// Steps in a way.
+const MAX_DEPTH: u32 = 4096;
+/// Shared objects of one capture.
+const MAX_OBJECTS: usize = 1 << 22;
+/// All walks together may take this long.
+const MAX_TIME: Duration = Duration::from_secs(5);
+/// More references than that are no count but garbage.
+const MAX_COUNT: u64 = 1 << 32;
+
+/// What walks found.
+#[derive(Default)]
+pub(super) struct Found {
+    pub(super) holdings: Vec<Holding>,
+    pub(super) references: Vec<Reference>,
+    pub(super) objects: Vec<Object>,
+    pub(super) notes: Vec<String>,
+}
+
+/// A step of the way to where we are; the first is the root's.
+struct Trail {
+    parent: u32,
+    depth: u32,
+    label: Label,
+}
+
+/// What is known of the place that a walk is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Standing {
+    /// Among the variables of a function, not in what it awaits.
+    aside: bool,
+    /// Inside of a future that its task does not poll at the moment.
+    unpolled: bool,
+    /// A drop flag says that something beside it was moved away.
+    maybe_moved: bool,
+}
+
+struct Work {
+    plan: Rc<Plan>,
+    at: u64,
+    trail: u32,
+    standing: Standing,
+}
+
+/// Walks roots, one after the other.
+pub(super) struct Walker<'w, 'a, 'p, 'i> {
+    plans: &'w Plans<'a, 'p, 'i>,
+    /// The resources that somebody waits for: other handles are not written down.
+    wanted: &'w HashSet<u64>,
+    pub(super) found: Found,
+    /// What the last root has that keeps wakers.
+    pub(super) slots: Vec<u64>,
+    numbers: HashMap<u64, u32>,
+    /// Objects that are still to be walked, with the plan of their value.
+    queue: Vec<(u32, Rc<Plan>, u64)>,
+    /// Objects and plans that were queued.
+    queued: HashSet<(u64, u32)>,
+    owner: Node,
+    /// The task runs: its last state may not be what it has now.
+    running: bool,
+    work: Vec<Work>,
+    trails: Vec<Trail>,
+    /// Places of this root that were walked.
+    seen: HashSet<(u64, u32)>,
+    began: Instant,
+    cut: bool,
+}
+
+impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
+    pub(super) fn new(plans: &'w Plans<'a, 'p, 'i>, wanted: &'w HashSet<u64>) -> Self {
+        Self {
+            plans,
+            wanted,
+            found: Found::default(),
+            slots: Vec::new(),
+            numbers: HashMap::new(),
+            queue: Vec::new(),
+            queued: HashSet::new(),
+            owner: Node::Task(0),
+            running: false,
+            work: Vec::new(),
+            trails: Vec::new(),
+            seen: HashSet::new(),
+            began: Instant::now(),
+            cut: false,
+        }
+    }
+
+    /// Walks the future of a task; says whether all of it was seen.
+    pub(super) fn task(&mut self, number: u32, of: TypeId, at: u64, running: bool) -> bool {
+        let Some(plan) = self.plans.plan(of) else { return false };
+        self.running = running;
+        let all = self.root(Node::Task(number), plan, at);
+        self.running = false;
+        all
+    }
+
+    /// Walks all shared objects that were met, each once.
+    pub(super) fn objects(&mut self) {
+        while let Some((number, plan, at)) = self.queue.pop() {
+            if !self.root(Node::Object(number), plan, at)
+                && let Some(object) = self.found.objects.get_mut(number as usize)
+            {
+                object.cut = true;
+            }
+        }
+        if self.cut {
+            self.found
+                .notes
+                .push("too much memory to see who holds what in time: holders may be missing".to_owned());
+        }
+    }
+
+    fn root(&mut self, owner: Node, plan: Rc<Plan>, at: u64) -> bool {
+        self.owner = owner;
+        self.work.clear();
+        self.seen.clear();
+        self.slots.clear();
+        self.trails.clear();
+        self.trails.push(Trail { parent: 0, depth: 0, label: Label::NONE });
+        self.work.push(Work { plan, at, trail: 0, standing: Standing::default() });
+        let mut all = true;
+        for step in 0.. {
+            let Some(work) = self.work.pop() else { break };
+            let late = step % 256 == 0 && self.began.elapsed() > MAX_TIME;
+            if self.cut || late || step >= MAX_STEPS {
+                self.cut = true;
+                return false;
+            }
+            all &= self.visit(work);
+        }
+        all
+    }
+
+    /// Looks at one place; says whether all of it could be seen.
+    fn visit(&mut self, work: Work) -> bool {
+        let Work { plan, at, trail, standing } = work;
+        match &plan.body {
+            Body::Nothing => {}
+            Body::Fields(fields) => self.fields(fields, at, trail, standing),
+            Body::Variants { at: discriminant, cases } => {
+                let value = discriminant.and_then(|place| self.discriminant(place, at));
+                let exact = cases.iter().find(|case| value.is_some() && case.value == value);
+                let case = exact.or_else(|| cases.iter().find(|case| case.value.is_none()));
+                if let Some(case) = case {
+                    self.fields(&case.fields, at, trail, standing);
+                }
+            }
+            Body::Coroutine(coroutine) => return self.coroutine(&plan, coroutine, at, trail, standing),
+            Body::Pointer(target) => {
+                if let Some(at) = self.pointer(at)
+                    && let Some(plan) = self.plans.plan(*target)
+                {
+                    self.push_once(plan, at, trail, standing);
+                }
+            }
+            Body::Dyn => {
+                let vtable = at.checked_add(8).and_then(|at| self.pointer(at));
+                let (Some(at), Some(vtable)) = (self.pointer(at), vtable) else { return true };
+                match self.plans.plan_of_vtable(vtable) {
+                    Some(plan) => self.push_once(plan, at, trail, standing),
+                    None => return false,
+                }
+            }
+            Body::Shared(shared) => self.shared(shared, at, trail, standing),
+            Body::Many(many) => {
+                let trail = self.trail(trail, Label::ELEMENT);
+                let mut elements = Vec::new();
+                let all = many.each(self.plans.process, at, |at| elements.push(at));
+                for at in elements {
+                    self.work.push(Work { plan: many.plan.clone(), at, trail, standing });
+                }
+                return all;
+            }
+            Body::Handle { handle, fields } => {
+                if !self.seen.insert((at, plan.id)) {
+                    return true;
+                }
+                let read = handle.read(self.plans.process, at);
+                if handle.keeps_waker() {
+                    // A queue place that was given nothing keeps one, too.
+                    self.slots.push(read.map_or(at, |(resource, _)| resource));
+                }
+                if let Some((resource, permits)) = read
+                    && (self.wanted.contains(&resource) || handle.is_abort())
+                {
+                    let unpolled = standing.unpolled || handle.waits_in_queue() && standing.aside;
+                    self.found.holdings.push(Holding {
+                        owner: self.owner,
+                        at,
+                        resource,
+                        permits,
+                        handle: handle.index(),
+                        path: self.path(trail),
+                        unpolled,
+                        uncertain: self.running || standing.maybe_moved,
+                    });
+                }
+                self.fields(fields, at, trail, standing);
+            }
+        }
+        true
+    }
+
+    fn coroutine(
+        &mut self,
+        plan: &Rc<Plan>,
+        coroutine: &Coroutine,
+        at: u64,
+        trail: u32,
+        standing: Standing,
+    ) -> bool {
+        if !self.seen.insert((at, plan.id)) {
+            return true;
+        }
+        let value = self.discriminant(coroutine.at, at);
+        let Some(state) = coroutine.states.iter().find(|state| Some(state.value) == value) else {
+            return false;
+        };
+        if state.kind == StateKind::Over {
+            return true;
+        }
+        let variables = self.plans.variables(plan.of, coroutine, state);
+        let trail = self.trail(trail, variables.frame);
+        let flag = |offset: &u64| self.plans.process.memory.number(at.checked_add(*offset)?, 1);
+        let moved = variables.flags.iter().any(|offset| flag(offset) == Some(0));
+        let suspended = state.kind == StateKind::Suspended;
+        let unpolled = standing.unpolled || standing.aside && suspended;
+        let inside = Standing { aside: false, unpolled, maybe_moved: false };
+        // What is pushed last is walked first: a future that is polled by reference is met by the way that
+        // polls it.
+        let aside = Standing { aside: suspended, maybe_moved: moved, ..inside };
+        self.fields(&variables.fields, at, trail, aside);
+        if let Some(awaitee) = &variables.awaitee {
+            self.fields(std::slice::from_ref(awaitee), at, trail, inside);
+        }
+        true
+    }
+
+    fn shared(&mut self, shared: &Shared, at: u64, trail: u32, standing: Standing) {
+        // The counters: strong, weak, one more weak for all strong together (`sync.rs`, `rc.rs`).
+        let Some(counters) = at.checked_add(shared.pointer).and_then(|at| self.pointer(at)) else { return };
+        let memory = &self.plans.process.memory;
+        let count =
+            |offset: u64| memory.word(counters.checked_add(offset)?).filter(|count| *count < MAX_COUNT);
+        let (Some(strong), Some(weak)) = (count(0), count(8)) else { return };
+        if !counters.is_multiple_of(8) || strong == 0 || weak == 0 || !self.seen.insert((at, u32::MAX)) {
+            return;
+        }
+        let new = self.found.objects.len();
+        let number = *self.numbers.entry(counters).or_insert(new as u32);
+        if number as usize == new {
+            if new >= MAX_OBJECTS {
+                self.cut = true;
+                return;
+            }
+            self.found.objects.push(Object { counters, strong, weak: weak - 1, value: 0, cut: false });
+        }
+        let path = self.path(trail);
+        self.found.references.push(Reference {
+            owner: self.owner,
+            object: number,
+            weak: shared.weak,
+            path,
+            uncertain: self.running || standing.maybe_moved,
+            unpolled: standing.unpolled,
+        });
+        let place = at.checked_add(shared.pointer).and_then(|at| at.checked_add(8));
+        self.content(shared, number, counters, place);
+    }
+
+    /// Queues the value of a shared object, unless it was queued with that type already.
+    fn content(&mut self, shared: &Shared, number: u32, counters: u64, behind: Option<u64>) {
+        let process = self.plans.process;
+        match &shared.content {
+            Content::Value { of, offset } => {
+                if let (Some(plan), Some(at)) = (self.plans.plan(*of), counters.checked_add(*offset)) {
+                    self.enqueue(number, plan, at);
+                }
+            }
+            Content::Dyn => {
+                let vtable = behind.and_then(|at| self.pointer(at));
+                // Words of a vtable: drop, size, align.
+                let align = vtable.and_then(|vtable| process.memory.word(vtable.checked_add(16)?));
+                let Some(align) = align.filter(|align| align.is_power_of_two() && *align <= 1 << 20) else {
+                    return;
+                };
+                let at = counters.checked_add(16_u64.next_multiple_of(align));
+                match (vtable.and_then(|vtable| self.plans.plan_of_vtable(vtable)), at) {
+                    (Some(plan), Some(at)) => self.enqueue(number, plan, at),
+                    _ => {
+                        if let Some(object) = self.found.objects.get_mut(number as usize) {
+                            object.cut = true;
+                        }
+                    }
+                }
+            }
+            Content::Slice { of, offset, stride } => {
+                let length = behind.and_then(|at| process.memory.word(at)).unwrap_or(0).min(1 << 20);
+                let (Some(plan), Some(first)) = (self.plans.plan(*of), counters.checked_add(*offset)) else {
+                    return;
+                };
+                for index in 0..length {
+                    if let Some(at) = index.checked_mul(*stride).and_then(|offset| first.checked_add(offset))
+                    {
+                        self.enqueue(number, plan.clone(), at);
+                    }
+                }
+            }
+        }
+    }
+
+    fn enqueue(&mut self, number: u32, plan: Rc<Plan>, at: u64) {
+        if let Some(object) = self.found.objects.get_mut(number as usize)
+            && object.value == 0
+        {
+            object.value = at;
+        }
+        if self.queued.insert((at, plan.id)) {
+            self.queue.push((number, plan, at));
+        }
+    }
+
+    fn fields(&mut self, fields: &[Field], base: u64, trail: u32, standing: Standing) {
+        for field in fields.iter().rev() {
+            let Some(at) = base.checked_add(field.offset) else { continue };
+            let trail = self.trail(trail, field.label);
+            self.work.push(Work { plan: field.plan.clone(), at, trail, standing });
+        }
+    }
+
+    /// What a pointer leads to; the same place is met by several ways only if somebody borrows it.
+    fn push_once(&mut self, plan: Rc<Plan>, at: u64, trail: u32, standing: Standing) {
+        // Coroutines and handles mind that themselves.
+        let minds = matches!(plan.body, Body::Coroutine(_) | Body::Handle { .. });
+        if minds || self.seen.insert((at, plan.id)) {
+            self.work.push(Work { plan, at, trail, standing });
+        }
+    }
+
+    fn trail(&mut self, parent: u32, label: Label) -> u32 {
+        if label == Label::NONE {
+            return parent;
+        }
+        let depth = self.trails.get(parent as usize).map_or(0, |trail| trail.depth) + 1;
+        if depth >= MAX_DEPTH {
+            return parent;
+        }
+        self.trails.push(Trail { parent, depth, label });
+        (self.trails.len() - 1) as u32
+    }
+
+    fn path(&self, trail: u32) -> PathId {
+        let mut steps = Vec::new();
+        let mut at = trail;
+        while let Some(trail) = self.trails.get(at as usize).filter(|trail| trail.depth > 0) {
+            steps.push(trail.label);
+            at = trail.parent;
+        }
+        steps.reverse();
+        self.plans.labels.borrow_mut().path(&steps)
+    }
+
+    fn discriminant(&self, place: Discriminant, base: u64) -> Option<u64> {
+        self.plans.process.memory.number(base.checked_add(place.offset)?, place.size)
+    }
+
+    /// A pointer that is not null.
+    fn pointer(&self, at: u64) -> Option<u64> {
+        self.plans.process.memory.word(at).filter(|word| *word != 0)
+    }
+}

@@ -1,0 +1,177 @@
+//! What each task waits for, and what kinds of handle could end that.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::Resource;
+use super::handles::Roles;
+use crate::tasks::{Examination, Frame, LeafPlace, ResourceKind, Task, WaitsOn};
+
+/// One wait of one task: a branch of a `select!` has its own.
+#[derive(Debug, Clone)]
+pub(super) struct Wait {
+    /// The task, by its place in the listing.
+    pub(super) task: u32,
+    /// Which of its waits.
+    pub(super) leaf: usize,
+    pub(super) kind: ResourceKind,
+    /// The resource, as its user knows it.
+    pub(super) resource: u64,
+    pub(super) by: Waker,
+}
+
+/// Who can end a wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Waker {
+    /// Handles of the resource with one of these roles.
+    Handles(Roles),
+    /// The end of that task; `None` for one that is not in the listing.
+    Task(Option<u32>),
+    /// Something that is no part of the program: a timer, the kernel; or nobody knows.
+    Outside,
+}
+
+/// All waits of a capture, ordered by task.
+#[derive(Debug, Default)]
+pub(super) struct Waits {
+    pub(super) list: Vec<Wait>,
+    /// Of each task, the first of its waits; one more than there are tasks.
+    first: Vec<usize>,
+    /// Parts of resources, by the address that handles of those parts give: the semaphore of a channel.
+    wholes: HashMap<u64, u64>,
+    names: HashMap<(&'static str, u64), String>,
+}
+
+impl Waits {
+    pub(super) fn of(examination: &Examination<'_, '_, '_>) -> Self {
+        let tasks = &examination.listing.tasks;
+        let places = &examination.places;
+        let headers: HashMap<u64, u32> =
+            (0..).zip(places).filter_map(|(number, place)| Some((place.header?, number))).collect();
+        let mut waits = Self::default();
+        for (number, (task, place)) in (0..).zip(tasks.iter().zip(places)) {
+            waits.first.push(waits.list.len());
+            let leaves = task.waits_on.iter().zip(&place.leaves).enumerate();
+            for (leaf, (on, leaf_place)) in leaves {
+                let wait = Wait {
+                    task: number,
+                    leaf,
+                    kind: on.kind,
+                    resource: leaf_place.address.unwrap_or(0),
+                    by: waker(task, on, leaf_place, &headers),
+                };
+                if let (Some(part), Some(whole)) = (leaf_place.resource, leaf_place.address)
+                    && part != whole
+                {
+                    waits.wholes.insert(part, whole);
+                }
+                waits.list.push(wait);
+            }
+        }
+        waits.first.push(waits.list.len());
+        waits.name(tasks);
+        waits
+    }
+
+    /// The waits of one task.
+    pub(super) fn of_task(&self, task: u32) -> &[Wait] {
+        let at = task as usize;
+        let range = self.first.get(at).copied().zip(self.first.get(at + 1).copied());
+        range.and_then(|(from, to)| self.list.get(from..to)).unwrap_or_default()
+    }
+
+    /// The addresses that handles may give for a resource that somebody waits for.
+    pub(super) fn wanted(&self) -> HashSet<u64> {
+        let handles = |wait: &&Wait| matches!(wait.by, Waker::Handles(_) | Waker::Task(_));
+        self.list
+            .iter()
+            .filter(handles)
+            .map(|wait| wait.resource)
+            .chain(self.wholes.keys().copied())
+            .collect()
+    }
+
+    /// The resource that what lies at `address` is, or is part of.
+    pub(super) fn whole(&self, address: u64) -> u64 {
+        self.wholes.get(&address).copied().unwrap_or(address)
+    }
+
+    /// The resource of a wait, as it is told.
+    pub(super) fn resource(&self, wait: &Wait) -> Resource {
+        let known = self.names.get(&(noun(wait.kind), wait.resource)).cloned();
+        Resource {
+            id: known.unwrap_or_else(|| noun(wait.kind).to_owned()),
+            kind: wait.kind,
+            address: (wait.resource != 0).then(|| format!("{:#x}", wait.resource)),
+        }
+    }
+
+    /// Numbers by kind, in the order of addresses; a task has its id.
+    fn name(&mut self, tasks: &[Task]) {
+        let mut kinds: BTreeMap<&'static str, Vec<u64>> = BTreeMap::new();
+        for wait in &self.list {
+            match wait.by {
+                Waker::Task(Some(of)) => {
+                    let id = tasks.get(of as usize).map_or(0, |task| task.id);
+                    self.names.insert((noun(wait.kind), wait.resource), format!("task-{id}"));
+                }
+                _ => kinds.entry(noun(wait.kind)).or_default().push(wait.resource),
+            }
+        }
+        for (noun, mut addresses) in kinds {
+            addresses.sort_unstable();
+            addresses.dedup();
+            for (number, address) in (1..).zip(addresses) {
+                self.names.insert((noun, address), format!("{noun}-{number}"));
+            }
+        }
+    }
+}
+
+/// What a resource of that kind is called.
+fn noun(kind: ResourceKind) -> &'static str {
+    match kind {
+        ResourceKind::Timer => "timer",
+        ResourceKind::Mutex => "mutex",
+        ResourceKind::Rwlock => "rwlock",
+        ResourceKind::Semaphore => "semaphore",
+        ResourceKind::ChannelRecv | ResourceKind::ChannelSend => "channel",
+        ResourceKind::Oneshot => "oneshot",
+        ResourceKind::Watch => "watch",
+        ResourceKind::Broadcast => "broadcast",
+        ResourceKind::Notify => "notify",
+        ResourceKind::Join => "task",
+        ResourceKind::Io => "io",
+        ResourceKind::Unknown => "unknown",
+    }
+}
+
+fn waker(task: &Task, on: &WaitsOn, place: &LeafPlace, headers: &HashMap<u64, u32>) -> Waker {
+    let Some(resource) = place.address else { return Waker::Outside };
+    Waker::Handles(match on.kind {
+        ResourceKind::Mutex | ResourceKind::Rwlock | ResourceKind::Semaphore => Roles::GUARD.or(Roles::QUEUE),
+        ResourceKind::ChannelSend => Roles::RECEIVER.or(Roles::SLOT).or(Roles::QUEUE),
+        ResourceKind::ChannelRecv => Roles::SENDER.or(Roles::SLOT).or(Roles::WEAK_SENDER),
+        ResourceKind::Oneshot if place.path == "tokio::sync::oneshot::Sender" => Roles::RECEIVER,
+        ResourceKind::Oneshot => Roles::SENDER,
+        // `Sender::closed` waits for its receivers.
+        ResourceKind::Watch if is_in(&task.stack, "tokio::sync::watch::Sender") => {
+            Roles::SENDER.or(Roles::RECEIVER)
+        }
+        ResourceKind::Watch => Roles::SENDER.or(Roles::WEAK_SENDER),
+        ResourceKind::Broadcast if place.path == "tokio::sync::broadcast::Recv" => {
+            Roles::SENDER.or(Roles::WEAK_SENDER)
+        }
+        ResourceKind::Broadcast => Roles::RECEIVER,
+        ResourceKind::Notify if place.path.starts_with("event_listener::") => return Waker::Outside,
+        // `mpsc::Sender::closed` waits at a `Notify` inside of the channel.
+        ResourceKind::Notify if place.resource != Some(resource) => Roles::RECEIVER,
+        ResourceKind::Notify => Roles::ACCESS,
+        ResourceKind::Join => return Waker::Task(headers.get(&resource).copied()),
+        ResourceKind::Timer | ResourceKind::Io | ResourceKind::Unknown => return Waker::Outside,
+    })
+}
+
+/// Whether a function with that beginning is in the stack. Its depth is bounded by the walk's.
+fn is_in(frames: &[Frame], function: &str) -> bool {
+    frames.iter().any(|frame| frame.function.starts_with(function) || is_in(&frame.children, function))
+}

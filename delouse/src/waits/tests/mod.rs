@@ -1,0 +1,53 @@
+//! The analysis of a program that the tests know best: themselves, forked.
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
+mod locks;
+
+use std::future::Future;
+
+use tokio::runtime::{Builder, Runtime};
+
+use super::*;
+use crate::debuginfo::image::Image;
+use crate::debuginfo::types::Types;
+use crate::snapshot::{self, Limits, Snapshot};
+use crate::tasks::roots::Roots;
+use crate::tasks::{Options, examine};
+
+/// A runtime of one thread that only runs when told to.
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// Lets the tasks of a runtime run until nothing happens any more.
+fn settle(runtime: &Runtime) {
+    runtime.block_on(async {
+        for _ in 0..256 {
+            tokio::task::yield_now().await;
+        }
+    });
+}
+
+/// Spawns a task that nobody joins, and gives its id.
+fn spawn(runtime: &Runtime, future: impl Future<Output = ()> + Send + 'static) -> u64 {
+    runtime.spawn(future).id().to_string().parse().unwrap()
+}
+
+/// What there is to say about the tasks of `runtime`, after they did what they could.
+fn analysis(runtime: &Runtime) -> Analysis {
+    settle(runtime);
+    let mut roots = Roots::new();
+    roots.add_runtime(runtime.handle());
+    let image = snapshot::fork(Limits { force: true, ..Limits::default() }).unwrap();
+    let executable = std::env::current_exe().unwrap();
+    let file = Image::open(&executable).unwrap();
+    let bias = file.bias(&executable, image.mappings()).unwrap();
+    let types = Types::open(&file);
+    let options = Options { bias, scan: 0, now: None };
+    examine(&image, &types, &roots.addresses(), &options, |examination| analyse(&examination))
+}
+
+/// The edges of one task.
+fn edges(analysis: &Analysis, task: u64) -> Vec<&Edge> {
+    analysis.graph.edges.iter().filter(|edge| edge.waiter == Some(task)).collect()
+}
