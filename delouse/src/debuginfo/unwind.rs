@@ -41,6 +41,10 @@ pub(crate) enum StackEnd {
     MemoryEnds,
     /// Where nothing tells how to go on: code without unwind tables, or a stack that has been overwritten.
     NoUnwindInfo,
+    /// At the instruction that was being executed: its tables lead to no caller. So it is for a few
+    /// instructions at the end of `_Unwind_Resume`, where registers are those of the landing pad already
+    /// and the stack pointer is not.
+    Between,
 }
 
 /// The unwind tables of all modules.
@@ -112,7 +116,10 @@ impl Unwinder {
                     None => break StackEnd::Complete,
                 },
                 Ok(None) => break StackEnd::Complete,
-                Err(framehop::Error::ReturnAddressIsNull) => break StackEnd::Complete,
+                Err(framehop::Error::ReturnAddressIsNull) if at.is_return_address() => {
+                    break StackEnd::Complete;
+                }
+                Err(framehop::Error::ReturnAddressIsNull) => break StackEnd::Between,
                 Err(_) if missing => break StackEnd::MemoryEnds,
                 Err(_) => break StackEnd::NoUnwindInfo,
             }
@@ -129,13 +136,8 @@ struct Memory<'a> {
 
 impl Memory<'_> {
     fn read_u64(&self, address: u64) -> Option<u64> {
-        if let Some(copy) = self.stack
-            && let Some(within) = address.checked_sub(copy.base).and_then(|o| usize::try_from(o).ok())
-            && let Some(word) = within.checked_add(8).and_then(|end| copy.bytes.get(within..end))
-        {
-            return Some(u64::from_le_bytes(word.try_into().ok()?));
-        }
-        self.snapshot.read_u64(address)
+        let copied = self.stack.and_then(|copy| copy.word(address));
+        copied.or_else(|| self.snapshot.read_u64(address))
     }
 
     /// Whether a handler that returns to `pc` returns to the code the kernel or libc put there to end a

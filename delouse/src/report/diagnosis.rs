@@ -174,7 +174,7 @@ mod tests {
     fn answer(findings: Vec<Finding>) -> DiagnosisAnswer {
         let mut tasks = vec![made_up::task(1, "app::debit", 31), made_up::task(2, "app::credit", 40)];
         if let Some(task) = tasks.first_mut() {
-            task.spawned_at = Some("src/main.rs:12:5".to_owned());
+            task.spawned_at = Some("src/main.rs:12:5".into());
         }
         let look = made_up::look(0, tasks, Vec::new());
         let looked_at = LookedAt { tasks: 2, threads: 3, looks: 1, ..LookedAt::default() };

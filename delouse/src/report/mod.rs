@@ -2,12 +2,15 @@
 
 mod diagnosis;
 pub(crate) mod elf;
+mod filter;
+mod now;
 pub(crate) mod task_text;
 mod tasks;
 pub(crate) mod threads;
 pub(crate) mod waits;
 
 pub use diagnosis::DiagnosisAnswer;
+pub(crate) use filter::{Filter, FilterError};
 pub use tasks::TasksAnswer;
 pub use threads::ThreadsAnswer;
 pub use waits::WaitsAnswer;

@@ -7,8 +7,10 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
+use super::now;
 use crate::debuginfo::symbols::shorten;
 use crate::tasks::{Frame, Origin, ResourceKind, Task, TaskKind, TaskState, WaitsOn};
+use crate::threads::ThreadStack;
 
 /// Task ids shown of one group.
 const MAX_IDS: usize = 8;
@@ -20,12 +22,18 @@ const MAX_WAITS: usize = 8;
 pub(crate) struct TextOptions {
     /// Every frame of every library, and every wait.
     pub(crate) full: bool,
+    /// Which tasks these are, where they are not all.
+    pub(crate) selection: Option<String>,
+    /// The stacks of threads that run tasks.
+    pub(crate) threads: Vec<ThreadStack>,
 }
 
 /// Tasks with the same stack, in the same state.
 struct Group<'t> {
     first: &'t Task,
     tasks: Vec<&'t Task>,
+    /// What they are doing, where they run and that is known.
+    now: Vec<String>,
 }
 
 struct Page<'o> {
@@ -36,9 +44,12 @@ struct Page<'o> {
 
 /// All tasks: those that run or wait for a worker first, then the largest groups.
 pub(crate) fn text(tasks: &[Task], notes: &[String], options: &TextOptions) -> String {
-    let groups = groups(tasks);
+    let groups = groups(tasks, options);
     let current_dir = std::env::current_dir().unwrap_or_default().to_string_lossy().into_owned();
     let mut page = Page { out: String::new(), options, current_dir };
+    if let Some(selection) = &options.selection {
+        page.line(0, selection);
+    }
     let alike = count(groups.len(), "distinct stack");
     page.line(0, &format!("{}, {alike}{}", count(tasks.len(), "task"), states(tasks)));
     for group in &groups {
@@ -51,19 +62,45 @@ pub(crate) fn text(tasks: &[Task], notes: &[String], options: &TextOptions) -> S
     page.out
 }
 
-fn groups(tasks: &[Task]) -> Vec<Group<'_>> {
+fn groups<'t>(tasks: &'t [Task], options: &TextOptions) -> Vec<Group<'t>> {
     let mut groups: Vec<Group<'_>> = Vec::new();
     let mut known = HashMap::new();
+    let mut stacks = Stacks::default();
     for task in tasks {
-        let likeness = (task.kind, &task.runtime, task.state, &task.stack);
+        let thread = task.thread.and_then(|tid| thread(options, tid));
+        let now = thread.map(|thread| now::lines(thread, options.full)).unwrap_or_default();
+        let likeness = (task.kind, &task.runtime, task.state, stacks.number(&task.stack), now.clone());
         let at = *known.entry(likeness).or_insert(groups.len());
         match groups.get_mut(at) {
             Some(group) => group.tasks.push(task),
-            None => groups.push(Group { first: task, tasks: vec![task] }),
+            None => groups.push(Group { first: task, tasks: vec![task], now }),
         }
     }
     groups.sort_by_key(|group| (urgency(group.first), Reverse(group.tasks.len())));
     groups
+}
+
+fn thread(options: &TextOptions, tid: i32) -> Option<&ThreadStack> {
+    options.threads.iter().find(|thread| thread.tid == tid)
+}
+
+/// Numbers for stacks, the same for equal ones. A stack that tasks share is looked at once.
+#[derive(Default)]
+struct Stacks<'t> {
+    by_place: HashMap<*const Frame, usize>,
+    by_value: HashMap<&'t [Frame], usize>,
+}
+
+impl<'t> Stacks<'t> {
+    fn number(&mut self, stack: &'t [Frame]) -> usize {
+        if stack.is_empty() {
+            return usize::MAX;
+        }
+        *self.by_place.entry(stack.as_ptr()).or_insert_with(|| {
+            let next = self.by_value.len();
+            *self.by_value.entry(stack).or_insert(next)
+        })
+    }
 }
 
 /// What runs may be what blocks a worker; the main future is where most readers begin.
@@ -99,7 +136,8 @@ impl Page<'_> {
 
     fn group(&mut self, group: &Group<'_>) {
         let first = group.first;
-        self.line(0, &heading(group));
+        let heading = heading(group, self.options);
+        self.line(0, &heading);
         if let Some(place) = &first.spawned_at
             && group.tasks.iter().all(|task| task.spawned_at.as_ref() == Some(place))
         {
@@ -108,11 +146,23 @@ impl Page<'_> {
         if first.stack.is_empty() && first.state != Some(TaskState::Complete) {
             self.line(1, "(no stack: nothing could be told about its future)");
         }
-        match first.stack.as_slice() {
-            [root] if !self.options.full && is_wrapper(root) => self.frames(&root.children, 1),
-            stack => self.frames(stack, 1),
+        if !group.now.is_empty() {
+            self.line(1, "now, innermost first:");
+            group.now.iter().for_each(|line| self.line(2, line));
         }
-        self.waits(&group.tasks);
+        let begun = first.state == Some(TaskState::Running) && first.kind != TaskKind::Blocking;
+        if begun {
+            self.line(1, "begun or suspended last:");
+        }
+        let depth = if begun { 2 } else { 1 };
+        match first.stack.as_ref() {
+            [root] if !self.options.full && is_wrapper(root) => self.frames(&root.children, depth),
+            stack => self.frames(stack, depth),
+        }
+        // What runs waits for nothing.
+        if !begun {
+            self.waits(&group.tasks);
+        }
     }
 
     fn frames(&mut self, level: &[Frame], depth: usize) {
@@ -143,7 +193,7 @@ impl Page<'_> {
         let mut resources: Vec<(&WaitsOn, usize)> = Vec::new();
         let mut known = HashMap::new();
         for waits in tasks.iter().flat_map(|task| &task.waits_on) {
-            let at = *known.entry((waits.kind, &waits.address)).or_insert(resources.len());
+            let at = *known.entry((waits.kind, waits.address)).or_insert(resources.len());
             match resources.get_mut(at) {
                 Some((_, times)) => *times += 1,
                 None => resources.push((waits, 1)),
@@ -162,7 +212,7 @@ impl Page<'_> {
     }
 }
 
-fn heading(group: &Group<'_>) -> String {
+fn heading(group: &Group<'_>, options: &TextOptions) -> String {
     let first = group.first;
     let what = match first.kind {
         TaskKind::Main => "the main future".to_owned(),
@@ -180,14 +230,31 @@ fn heading(group: &Group<'_>) -> String {
     };
     let runtime = first.runtime.as_ref().map(|runtime| format!(", runtime {runtime}")).unwrap_or_default();
     let state = match first.state {
-        Some(TaskState::Running) if first.kind == TaskKind::Blocking => ", running",
-        Some(TaskState::Running) => ", running: the stack is where it was suspended last",
-        Some(TaskState::Scheduled) => ", woken, waits for a worker",
-        Some(TaskState::Complete) => ", complete, kept by its JoinHandle",
-        Some(TaskState::Idle) | None => "",
+        Some(TaskState::Running) => format!(", running{}", on_threads(&group.tasks, options)),
+        Some(TaskState::Scheduled) => ", woken, waits for a worker".to_owned(),
+        Some(TaskState::Complete) => ", complete, kept by its JoinHandle".to_owned(),
+        Some(TaskState::Idle) | None => String::new(),
     };
     let ids = if group.tasks.len() > 1 { format!(": {}", ids(&group.tasks)) } else { String::new() };
     format!("{what}{runtime}{state}{ids}")
+}
+
+/// ` on thread 25639 (tokio-rt-0)`.
+fn on_threads(tasks: &[&Task], options: &TextOptions) -> String {
+    let tids: Vec<i32> = tasks.iter().filter_map(|task| task.thread).collect();
+    let name = |tid: &i32| match thread(options, *tid).filter(|thread| !thread.name.is_empty()) {
+        Some(thread) => format!("{tid} ({})", thread.name),
+        None => tid.to_string(),
+    };
+    let mut names: Vec<String> = tids.iter().take(MAX_IDS).map(name).collect();
+    if tids.len() > MAX_IDS {
+        names.push(format!("and {} more", tids.len() - MAX_IDS));
+    }
+    match tids.len() {
+        0 => String::new(),
+        1 => format!(" on thread {}", names.join(", ")),
+        _ => format!(" on threads {}", names.join(", ")),
+    }
 }
 
 /// What tokio puts around every task in a build with its task dump.
@@ -231,12 +298,16 @@ fn resource(waits: &WaitsOn) -> String {
             let _infallible = write!(text, " task {task}");
         }
         (ResourceKind::Timer, ..) | (_, _, None) => {}
+        (ResourceKind::Io, ..) if waits.fd.is_some() => {}
         (_, _, Some(address)) => {
             let _infallible = write!(text, " {address}");
         }
     }
+    if let Some(fd) = waits.fd {
+        let _infallible = write!(text, " fd {fd}");
+    }
     let mut details = Vec::new();
-    details.extend(waits.fd.map(|fd| format!("fd {fd}")));
+    details.extend(file(waits));
     details.extend(waits.senders.map(|senders| count(senders as usize, "sender")));
     if let (ResourceKind::Semaphore, Some(wanted), Some(available)) =
         (waits.kind, waits.wanted, waits.available)
@@ -250,6 +321,18 @@ fn resource(waits: &WaitsOn) -> String {
     text
 }
 
+/// `tcp 127.0.0.1:8080 ← 127.0.0.1:51234`: what the descriptor is, its own end, the other end.
+fn file(waits: &WaitsOn) -> Option<String> {
+    let mut text = waits.file.clone()?;
+    if let Some(local) = &waits.local {
+        let _infallible = write!(text, " {local}");
+    }
+    if let Some(peer) = &waits.peer {
+        let _infallible = write!(text, " ← {peer}");
+    }
+    Some(text)
+}
+
 /// `in 23 h 59 min`, `in 1.5 s`, `due 3.0 s ago`.
 fn in_time(ms: i64) -> String {
     let (s, tenths) = (ms.unsigned_abs() / 1000, ms.unsigned_abs() % 1000 / 100);
@@ -261,9 +344,14 @@ fn in_time(ms: i64) -> String {
     if ms < 0 { format!("due {span} ago") } else { format!("in {span}") }
 }
 
-/// The first few, and how many more.
+/// The first few, and how many more. tokio counts ids up: the smallest is the oldest task's. When a task was
+/// spawned, nothing in memory tells.
 fn ids(group: &[&Task]) -> String {
-    let mut text = group.iter().take(MAX_IDS).map(|task| task.id.to_string()).collect::<Vec<_>>().join(", ");
+    let mut ids: Vec<u64> = group.iter().map(|task| task.id).collect();
+    ids.sort_unstable();
+    let shown = ids.iter().take(MAX_IDS).enumerate();
+    let shown = shown.map(|(at, id)| if at == 0 { format!("{id} (oldest)") } else { id.to_string() });
+    let mut text = shown.collect::<Vec<_>>().join(", ");
     if group.len() > MAX_IDS {
         let _infallible = write!(text, ", and {} more", group.len() - MAX_IDS);
     }

@@ -5,6 +5,7 @@ use std::fmt;
 use dropshot::{ErrorStatusCode, HttpError};
 
 use super::answer;
+use crate::report::FilterError;
 use crate::snapshot::SnapshotError;
 use crate::tasks::engine::EngineError;
 
@@ -19,6 +20,7 @@ pub(crate) enum ApiError {
     Busy { running: String },
     UnknownFormat(String),
     UnknownEngine(String),
+    Filter(FilterError),
     UnknownCapture(String),
     BadGrowth(&'static str),
     Engine(EngineError),
@@ -35,7 +37,7 @@ impl ApiError {
             Self::WrongToken => ErrorStatusCode::UNAUTHORIZED,
             Self::BrowserMayNot => ErrorStatusCode::METHOD_NOT_ALLOWED,
             Self::Busy { .. } => ErrorStatusCode::TOO_MANY_REQUESTS,
-            Self::UnknownFormat(_) | Self::UnknownEngine(_) | Self::BadGrowth(_) => {
+            Self::UnknownFormat(_) | Self::UnknownEngine(_) | Self::Filter(_) | Self::BadGrowth(_) => {
                 ErrorStatusCode::BAD_REQUEST
             }
             Self::UnknownCapture(_) => ErrorStatusCode::NOT_FOUND,
@@ -59,6 +61,7 @@ impl ApiError {
             Self::Busy { .. } => "Busy",
             Self::UnknownFormat(_) => "UnknownFormat",
             Self::UnknownEngine(_) => "UnknownEngine",
+            Self::Filter(_) => "BadFilter",
             Self::UnknownCapture(_) => "UnknownCapture",
             Self::BadGrowth(_) => "BadGrowth",
             Self::Engine(EngineError::NotBuilt(_)) => "NotBuilt",
@@ -119,6 +122,7 @@ impl fmt::Display for ApiError {
             }
             Self::BadGrowth(why) => f.write_str(why),
             Self::Engine(error) => write!(f, "{error}"),
+            Self::Filter(error) => write!(f, "{error}"),
             Self::Snapshot(error @ (SnapshotError::OverBudget { .. } | SnapshotError::NoHeadroom { .. })) => {
                 write!(f, "{error}. To do it all the same, add ?force=true")
             }
@@ -138,6 +142,12 @@ impl fmt::Display for ApiError {
             ),
             Self::Failed(what) => write!(f, "delouse failed: {what}. The program is not affected"),
         }
+    }
+}
+
+impl From<FilterError> for ApiError {
+    fn from(error: FilterError) -> Self {
+        Self::Filter(error)
     }
 }
 

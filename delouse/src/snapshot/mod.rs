@@ -30,8 +30,8 @@ pub(crate) use error::SnapshotError;
     not(delouse_portable)
 ))]
 pub(crate) use linux::{
-    Image, Live, core_writer, fork, fork_with_threads, freeze, freeze_fork_thaw, monotonic_nanos, rolling,
-    shielded,
+    Image, Live, Quits, core_writer, fork, fork_with_threads, freeze, freeze_fork_thaw, monotonic_nanos,
+    open_file, quits, rolling, shielded,
 };
 #[cfg(not(all(
     target_os = "linux",
@@ -114,6 +114,8 @@ pub(crate) struct Thread {
     pub(crate) state: Option<char>,
     /// Processor time used so far, user and system.
     pub(crate) cpu: Option<Duration>,
+    /// Where in the kernel it sleeps, in words; told of those without registers only.
+    pub(crate) kernel: Option<String>,
     /// The registers at the moment of capture, or why there are none.
     pub(crate) registers: Result<Registers, Unavailable>,
     /// The thread's live stack, from its stack pointer upwards, where the capture copied it: such a copy
@@ -144,6 +146,26 @@ pub(crate) struct StackCopy {
     pub(crate) base: u64,
     /// The bytes, which may stop before the stack's end where the slot was full.
     pub(crate) bytes: Vec<u8>,
+}
+
+impl StackCopy {
+    /// The little-endian word at `address`, where it was copied.
+    pub(crate) fn word(&self, address: u64) -> Option<u64> {
+        let within = usize::try_from(address.checked_sub(self.base)?).ok()?;
+        let word = self.bytes.get(within..within.checked_add(8)?)?;
+        Some(u64::from_le_bytes(word.try_into().ok()?))
+    }
+}
+
+/// What a file descriptor is open on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OpenFile {
+    /// `tcp`, `tcp listener`, `udp`, `unix`, `pipe`, `eventfd`, `terminal`, `file`, …
+    pub(crate) what: String,
+    /// A socket's own address: `127.0.0.1:8080`, `[::1]:8080`, a path, or `@name`.
+    pub(crate) local: Option<String>,
+    /// The other end's, where it is connected.
+    pub(crate) peer: Option<String>,
 }
 
 /// Why a thread gave no registers.

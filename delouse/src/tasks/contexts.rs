@@ -1,7 +1,7 @@
 //! What tokio's thread locals know: a thread's runtime, and the task that it polls.
 
 use super::facts::{self, Notes};
-use super::process::Process;
+use super::process::{Process, Program};
 use super::route::Route;
 use crate::debuginfo::types::{Discriminant, Shape, TypeId, Variant};
 
@@ -21,38 +21,36 @@ pub(super) struct ThreadContext {
 ///
 /// A thread local of the executable lies below the thread pointer (variant II of the TLS ABI, x86_64),
 /// at its symbol's value in the TLS segment.
-pub(super) fn thread_contexts(process: &Process<'_, '_>, notes: &mut Notes) -> Vec<ThreadContext> {
+pub(super) fn thread_contexts(
+    process: &Process<'_, '_>,
+    routes: Option<&Routes>,
+    notes: &mut Notes,
+) -> Vec<ThreadContext> {
     let threads = process.memory.snapshot().threads();
     let pointers = threads.iter().filter_map(|t| Some((t.tid, t.registers.ok()?.tls)));
     let pointers: Vec<(i32, u64)> = pointers.filter(|(_, tls)| *tls != 0).collect();
     if pointers.is_empty() || !cfg!(target_arch = "x86_64") {
         return Vec::new();
     }
-    let Some((offset, of)) = context_type(process) else {
+    let Some(Routes { offset, handle, task, rounds }) = routes else {
         notes.missing(&facts::CONTEXT);
         return Vec::new();
     };
-    let Some(handle) = Route::compile(process, of, "current handle") else {
-        notes.missing(&facts::CONTEXT);
-        return Vec::new();
-    };
-    let task = Route::compile(process, of, "current_task_id");
     if task.is_none() {
         notes.missing(&facts::CURRENT_TASK);
     }
-    let rounds = Rounds::compile(process, of);
     if rounds.is_none() {
         notes.missing(&facts::ROUNDS);
     }
     let context = |(tid, tls): (i32, u64)| {
-        let at = tls.checked_sub(offset)?;
+        let at = tls.checked_sub(*offset)?;
         let word = |route: &Route| {
             Some((route.follow(process, at)?, process.memory.word(route.follow(process, at)?)?))
         };
         Some(ThreadContext {
             tid,
             // `Option<scheduler::Handle>`: the tags of `Handle`, or one more for `None`.
-            handle: word(&handle).filter(|(_, tag)| *tag <= 1).map(|(at, _)| at),
+            handle: word(handle).filter(|(_, tag)| *tag <= 1).map(|(at, _)| at),
             task: task.as_ref().and_then(word).map(|(_, id)| id).filter(|id| *id != 0),
             rounds: rounds.as_ref().and_then(|rounds| rounds.of(process, at)),
         })
@@ -60,20 +58,38 @@ pub(super) fn thread_contexts(process: &Process<'_, '_>, notes: &mut Notes) -> V
     pointers.into_iter().filter_map(context).collect()
 }
 
-/// How far below the thread pointer the context lies, and its type.
-fn context_type(process: &Process<'_, '_>) -> Option<(u64, TypeId)> {
-    let types = process.types;
-    let context = types.symbols_with("7runtime7context7CONTEXT");
-    let value = memchr::memmem::Finder::new("RUST_STD_INTERNAL_VAL");
-    let variable = context.iter().find(|symbol| value.find(symbol.name).is_some())?;
-    let tls = types.image().tls()?;
-    let size = tls.size.checked_next_multiple_of(tls.align.max(1))?;
-    let offset = size.checked_sub(variable.address)?;
-    let near = types.symbols_with("7runtime7context");
-    // The thread local's own initialiser is of the same unit; others of the module may be, or may not.
-    let mut near = context.iter().chain(near.iter().take(256));
-    let of = near.find_map(|symbol| types.variable(variable.name, symbol.address))?;
-    Some((offset, of))
+/// The ways to what a thread's context says.
+pub(super) struct Routes {
+    /// How far below the thread pointer it lies.
+    offset: u64,
+    handle: Route,
+    task: Option<Route>,
+    rounds: Option<Rounds>,
+}
+
+impl Routes {
+    /// `None` where the thread local is not there.
+    pub(super) fn learn(program: &Program<'_, '_>) -> Option<Self> {
+        let types = program.types;
+        let context = types.symbols_with("7runtime7context7CONTEXT");
+        let value = memchr::memmem::Finder::new("RUST_STD_INTERNAL_VAL");
+        let variable = context.iter().find(|symbol| value.find(symbol.name).is_some())?;
+        let tls = types.image().tls()?;
+        let size = tls.size.checked_next_multiple_of(tls.align.max(1))?;
+        let offset = size.checked_sub(variable.address)?;
+        let near = types.symbols_with("7runtime7context");
+        // The thread local's own initialiser is of the same unit; others of the module may be, or may not.
+        let mut near = context.iter().chain(near.iter().take(256));
+        let of = near.find_map(|symbol| types.variable(variable.name, symbol.address))?;
+        let handle = Route::compile(program, of, "current handle")?;
+        let task = Route::compile(program, of, "current_task_id");
+        Some(Self { offset, handle, task, rounds: Rounds::compile(program, of) })
+    }
+
+    /// How far below its thread pointer a thread keeps the id of the task that it polls.
+    pub(super) fn task_id_below(&self) -> Option<u64> {
+        self.offset.checked_sub(self.task.as_ref()?.offset()?).filter(|_| cfg!(target_arch = "x86_64"))
+    }
 }
 
 /// The way to the `tick` of the scheduler's core that a thread works with.
@@ -90,12 +106,12 @@ struct Rounds {
 }
 
 impl Rounds {
-    fn compile(process: &Process<'_, '_>, of: TypeId) -> Option<Self> {
-        let context = Route::compile(process, of, "scheduler inner *")?;
-        let scheduler = process.ty(context.end)?;
+    fn compile(program: &Program<'_, '_>, of: TypeId) -> Option<Self> {
+        let context = Route::compile(program, of, "scheduler inner *")?;
+        let scheduler = program.ty(context.end)?;
         let Shape::Variants(variants) = &scheduler.shape else { return None };
         let flavor = |variant: &Variant| {
-            let way = Route::compile(process, variant.member.of, "core * tick")?;
+            let way = Route::compile(program, variant.member.of, "core * tick")?;
             Some((variant.value, way.behind(variant.member.offset)))
         };
         let flavors: Vec<_> = variants.list.iter().filter_map(flavor).collect();

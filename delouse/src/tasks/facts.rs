@@ -50,7 +50,7 @@ pub(super) const POLL: Fact = Fact {
 };
 
 /// What a capture has to say about itself. Each thing is said once.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Notes(BTreeSet<String>);
 
 impl Notes {

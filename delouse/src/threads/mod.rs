@@ -2,6 +2,7 @@
 
 pub(crate) mod capture;
 pub(crate) mod classify;
+pub(crate) mod polled;
 mod portable;
 pub(crate) mod stacks;
 
@@ -27,6 +28,8 @@ pub struct ThreadStack {
     pub runs_task: Option<u64>,
     /// Why there are no frames, where there are none.
     pub unavailable: Option<String>,
+    /// Where in the kernel it sleeps, for those without frames: `system call vfork, in the kernel's …`.
+    pub kernel: Option<String>,
     /// Why outer frames are missing, where they are.
     pub truncated: Option<String>,
     /// The stack, innermost frame first.

@@ -16,12 +16,13 @@ pub(crate) fn task(id: u64, function: &str, line: u32) -> Task {
         children: Vec::new(),
     };
     Task {
+        thread: None,
         id,
         kind: TaskKind::Task,
-        runtime: Some("multi_thread 1".to_owned()),
+        runtime: Some("multi_thread 1".into()),
         state: Some(TaskState::Idle),
         spawned_at: None,
-        stack: vec![frame],
+        stack: [frame].into(),
         waits_on: Vec::new(),
         trace: None,
     }
@@ -52,6 +53,7 @@ pub(crate) fn thread(tid: i32, role: ThreadRole, activity: Activity, called: &st
         cpu_us: Some(0),
         runs_task: None,
         unavailable: None,
+        kernel: None,
         truncated: None,
         frames: vec![frame(called, false), frame("app::work", true)],
     }

@@ -4,7 +4,7 @@ use crate::waits::made_up;
 fn woken(id: u64, runtime: &str) -> Task {
     Task {
         state: Some(TaskState::Scheduled),
-        runtime: Some(runtime.to_owned()),
+        runtime: Some(runtime.into()),
         ..made_up::task(id, "app::waits", 3)
     }
 }

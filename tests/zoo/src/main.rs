@@ -1,10 +1,15 @@
 //! One task for every kind of waiting, each of which says at which line of its own source it waits, and
-//! for what. Prints that as JSON when all have got there, then stays until its stdin closes.
+//! for what. Prints that as JSON when all have got there, then stays until its stdin closes. With `ZOO_DUMP` in the
+//! environment, a second line holds what tokio's own dump sees.
 
+#[cfg(all(tokio_unstable, feature = "taskdump"))]
+mod dump;
 mod keeper;
 mod locals;
 mod shapes;
 mod tokio_kinds;
+#[cfg(not(feature = "old-tokio"))]
+mod web;
 
 use keeper::Keeper;
 
@@ -14,8 +19,14 @@ async fn main() {
     tokio_kinds::spawn(&keeper);
     shapes::spawn(&keeper);
     locals::spawn(&keeper);
+    #[cfg(not(feature = "old-tokio"))]
+    web::spawn(&keeper);
     keeper.settled().await;
     println!("{}", keeper.report());
+    #[cfg(all(tokio_unstable, feature = "taskdump"))]
+    if std::env::var_os("ZOO_DUMP").is_some() {
+        println!("{}", dump::traces().await);
+    }
     keeper.closing_time().await;
     std::process::exit(0);
 }
