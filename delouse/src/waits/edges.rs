@@ -130,7 +130,8 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
     fn holder(&mut self, holding: &Holding, account: Account, told: &mut Vec<Holder>, elsewhere: &mut bool) {
         let certain = account == Account::Exact && !holding.uncertain;
         let mut seen = HashSet::from([holding.owner]);
-        let mut queue = VecDeque::from([(holding.owner, self.step(holding.path).1, certain, holding.path)]);
+        let way = self.way(holding.path, holding.unpolled);
+        let mut queue = VecDeque::from([(holding.owner, way, certain, holding.path)]);
         while let Some((node, rest, certain, path)) = queue.pop_front() {
             match node {
                 Node::Task(task) => {
@@ -157,7 +158,7 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
                     let holders = self.holders;
                     for reference in holders.references_to(object).take(4 * MAX_HOLDERS) {
                         if seen.insert(reference.owner) {
-                            let (_, variable) = self.step(reference.path);
+                            let variable = self.way(reference.path, reference.unpolled);
                             let way = join(&variable, &rest);
                             let certain = certain && !reference.uncertain;
                             queue.push_back((reference.owner, way, certain, reference.path));
@@ -166,6 +167,14 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
                 }
             }
         }
+    }
+
+    /// A way, with the variable in front that has the future that is not polled.
+    fn way(&mut self, path: PathId, unpolled: Option<PathId>) -> String {
+        let (_, inner) = self.step(path);
+        let Some(outer) = unpolled else { return inner };
+        let rest = inner.strip_prefix("(awaited)").unwrap_or(&inner);
+        join(&self.step(outer).1, rest.strip_prefix('.').unwrap_or(rest))
     }
 
     /// Where a way begins, and what follows from there.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use super::edges::Teller;
 use super::handles::Roles;
 use super::holders::Account;
-use super::islands::{Graph, Island, Vertex};
+use super::islands::{Graph, Island};
 use super::liveness::{self, Liveness};
 use super::ownership::Node;
 use super::resources::{Wait, Waker};
@@ -23,6 +23,7 @@ const MAX_ASKED: usize = 256;
 /// All findings, worst first.
 pub(super) fn findings(
     graph: &Graph<'_>,
+    islands: Vec<Island>,
     liveness: &Liveness,
     teller: &mut Teller<'_, '_, '_, '_>,
 ) -> Vec<Finding> {
@@ -30,7 +31,7 @@ pub(super) fn findings(
     let mut findings = Vec::new();
     let mut leaks: BTreeMap<Vec<String>, Vec<Island>> = BTreeMap::new();
     let mut ends: BTreeMap<String, Vec<Island>> = BTreeMap::new();
-    for island in graph.islands() {
+    for island in islands {
         let kinds: BTreeSet<ResourceKind> =
             island.vertices.iter().filter_map(|vertex| graph.wait(*vertex)).map(|wait| wait.kind).collect();
         if let [only] = island.vertices.as_slice()
@@ -367,16 +368,7 @@ impl Judge<'_, '_, '_, '_, '_> {
                 ids(&held)
             ));
         }
-        let objects = islands.iter().flat_map(|island| &island.vertices).filter_map(|vertex| {
-            match self.graph.vertex(*vertex) {
-                Some(Vertex::Owner(Node::Object(object))) => Some(object),
-                Some(Vertex::Resource(_)) => {
-                    self.graph.wait(*vertex).and_then(|wait| self.graph.holders.object_of(wait.resource))
-                }
-                _ => None,
-            }
-        });
-        let objects: BTreeSet<u32> = objects.collect();
+        let objects = self.graph.objects(islands);
         if objects.iter().any(|object| self.graph.holders.account_of_object(*object) != Account::Exact) {
             gaps.push("not certain: more references lie in variables than there are; one that was dropped or moved may still be listed".to_owned());
         }

@@ -105,9 +105,17 @@ impl Holders {
         all.iter().filter_map(|number| self.ownership.references.get(*number as usize))
     }
 
-    /// The shared object that a resource is the value of: a channel.
-    pub(super) fn object_of(&self, resource: u64) -> Option<u32> {
-        self.by_value.get(&resource).copied()
+    /// The shared object that a channel is the value of: whoever refers to it has a handle of the channel.
+    pub(super) fn channel_of(&self, wait: &Wait) -> Option<u32> {
+        let is_channel = matches!(
+            wait.kind,
+            ResourceKind::ChannelRecv
+                | ResourceKind::ChannelSend
+                | ResourceKind::Oneshot
+                | ResourceKind::Watch
+                | ResourceKind::Broadcast
+        );
+        self.by_value.get(&wait.resource).copied().filter(|_| is_channel)
     }
 
     /// Whether all who refer to a shared object were found.
@@ -137,13 +145,11 @@ impl Holders {
                 None => Account::Missing,
             },
             ResourceKind::Join => Account::Exact,
-            ResourceKind::Notify if self.object_of(wait.resource).is_none() => match found().next() {
+            ResourceKind::Notify => match found().next() {
                 Some(_) => Account::Exact,
                 None => Account::Missing,
             },
-            _ => self
-                .object_of(wait.resource)
-                .map_or(Account::Missing, |object| self.account_of_object(object)),
+            _ => self.channel_of(wait).map_or(Account::Missing, |object| self.account_of_object(object)),
         }
     }
 

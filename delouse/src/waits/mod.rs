@@ -7,6 +7,7 @@ mod holders;
 mod islands;
 mod liveness;
 mod ownership;
+mod remains;
 mod resources;
 #[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
 mod tests;
@@ -28,15 +29,22 @@ pub(crate) struct Analysis {
 
 /// Finds out who waits for whom, and what will never end.
 pub(crate) fn analyse(examination: &Examination<'_, '_, '_>) -> Analysis {
-    let waits = resources::Waits::of(examination);
-    let holders = holders::Holders::of(examination, &waits);
-    let liveness = liveness::Liveness::of(examination, &waits, &holders);
-    let stuck = islands::Graph::of(&waits, &holders, &liveness);
+    let t=std::time::Instant::now(); let waits = resources::Waits::of(examination);eprintln!("waits {:?}",t.elapsed());
+    let holders = holders::Holders::of(examination, &waits);eprintln!("own {:?}",t.elapsed());
+    let mut liveness = liveness::Liveness::of(examination, &waits, &holders, &[]);
+eprintln!("live {:?}",t.elapsed());    let mut stuck = islands::Graph::of(&waits, &holders, &liveness);
+    let mut islands = stuck.islands();
+eprintln!("isl {:?}",t.elapsed());    let remains = remains::look(examination, &holders, &stuck.objects(&islands));
+eprintln!("rem {:?}",t.elapsed());    if !remains.doubtful.is_empty() {
+        liveness = liveness::Liveness::of(examination, &waits, &holders, &remains.doubtful);
+        stuck = islands::Graph::of(&waits, &holders, &liveness);
+        islands = stuck.islands();
+    }
     let mut teller = edges::Teller::new(examination, &waits, &holders);
     let edges = teller.edges();
-    let findings = findings::findings(&stuck, &liveness, &mut teller);
+eprintln!("edges {:?}",t.elapsed());    let findings = findings::findings(&stuck, islands, &liveness, &mut teller);
     let graph = WaitGraph { tasks: examination.listing.tasks.len(), edges };
-    let notes = holders.ownership.notes.clone();
+eprintln!("findings {:?}",t.elapsed());    let notes = holders.ownership.notes.clone();
     Analysis { graph, findings, notes }
 }
 

@@ -45,7 +45,7 @@ fn analysis(runtime: &Runtime) -> Analysis {
 }
 
 fn analysis_of(roots: &Roots) -> Analysis {
-    let image = snapshot::fork(Limits { force: true, ..Limits::default() }).unwrap();
+    let image = snapshot::fork_with_threads(Limits { force: true, ..Limits::default() }).unwrap();
     let executable = std::env::current_exe().unwrap();
     let file = Image::open(&executable).unwrap();
     let bias = file.bias(&executable, image.mappings()).unwrap();
@@ -72,4 +72,9 @@ fn told(analysis: &Analysis) -> Vec<(FindingKind, Severity, Vec<u64>)> {
 /// All that a finding says, for when a test fails and for looking at.
 fn text(analysis: &Analysis) -> String {
     format!("{:#?}\n{:#?}\n{:?}", analysis.findings, analysis.graph.edges, analysis.notes)
+}
+
+/// The first sentences.
+fn short(analysis: &Analysis) -> Vec<&String> {
+    analysis.findings.iter().flat_map(|finding| std::iter::once(&finding.summary).chain(&finding.evidence)).collect()
 }

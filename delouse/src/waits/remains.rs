@@ -1,0 +1,80 @@
+//! Tells handles that are alive from what is left of handles.
+//!
+//! A variable that was moved or dropped before an `.await` may still be listed among those of the function,
+//! with its bytes in place, and nothing in the debug information tells. Counted as alive, it makes up for a
+//! handle that was not found: a sender that was moved into a static looks as if the task still had it. But a
+//! handle that was not found lies somewhere, and has the same address in it. So all of memory is asked, once,
+//! and only when something looks stuck.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use super::holders::Holders;
+use super::ownership::PathId;
+use crate::tasks::Examination;
+
+/// Memory that is looked at; two seconds.
+const MAX_MEMORY: u64 = 4 << 30;
+
+/// What memory says of the objects that were asked about.
+#[derive(Debug, Default)]
+pub(super) struct Remains {
+    /// Objects to which there may be more references than were found.
+    pub(super) doubtful: Vec<u32>,
+}
+
+/// Looks through memory for references to `objects` that were not found.
+pub(super) fn look(
+    examination: &Examination<'_, '_, '_>,
+    holders: &Holders,
+    objects: &BTreeSet<u32>,
+) -> Remains {
+    let asked: Vec<u32> = objects.iter().copied().filter(|object| !is_solid(holders, *object)).collect();
+    if asked.is_empty() {
+        return Remains::default();
+    }
+    let hidden = |object: &u32| holders.ownership.objects.get(*object as usize).map(|of| of.hidden);
+    let numbers: HashMap<u64, u32> =
+        asked.iter().filter_map(|object| Some((hidden(object)?, *object))).collect();
+    let places: HashSet<u64> = asked
+        .iter()
+        .flat_map(|object| holders.references_to(*object))
+        .map(|reference| reference.place)
+        .collect();
+    let (lowest, highest) = (numbers.keys().min().copied(), numbers.keys().max().copied());
+    let range = lowest.unwrap_or(0)..=highest.unwrap_or(0);
+    let mut elsewhere: HashMap<u32, u64> = HashMap::new();
+    let all = examination.words_in_use(MAX_MEMORY, |address, word| {
+        if range.contains(&!word)
+            && let Some(object) = numbers.get(&!word)
+            && !places.contains(&address)
+            && !holders.ownership.was_walked(address)
+        {
+            eprintln!("hit {object} at {address:#x} in {:?}", examination.process.memory.snapshot().mapping(address).map(|m| (format!("{:x?}",m.range), m.path.clone(), examination.process.memory.snapshot().threads().iter().filter(|t| t.registers.is_ok_and(|r| m.range.contains(&r.sp))).map(|t| (t.tid,t.name.clone(),format!("{:x}",t.registers.unwrap().sp))).collect::<Vec<_>>())));
+            *elsewhere.entry(*object).or_default() += 1;
+        }
+    });
+    if !all {
+        return Remains { doubtful: asked };
+    }
+    // Whether a variable is alive at an `.await` is the same for all tasks that stand there, unless a flag
+    // says otherwise. What is proven for one is true for all of them.
+    let mut proven: HashSet<(PathId, bool)> = HashSet::new();
+    for object in asked.iter().filter(|object| !elsewhere.contains_key(object)) {
+        proven.extend(holders.references_to(*object).map(|reference| (reference.path, reference.uncertain)));
+    }
+    let doubtful = asked.into_iter().filter(|object| {
+        elsewhere.contains_key(object)
+            && holders
+                .references_to(*object)
+                .any(|reference| !reference.solid && !proven.contains(&(reference.path, reference.uncertain)))
+    });
+    Remains { doubtful: doubtful.collect() }
+}
+
+/// Whether the references to an object that are alive beyond doubt are all that there are.
+fn is_solid(holders: &Holders, object: u32) -> bool {
+    let Some(of) = holders.ownership.objects.get(object as usize) else { return false };
+    let solid = holders.references_to(object).filter(|reference| reference.solid && !reference.uncertain);
+    let (weak, strong): (Vec<_>, Vec<_>) = solid.partition(|reference| reference.weak);
+    strong.len() as u64 == of.strong && weak.len() as u64 == of.weak
+}
