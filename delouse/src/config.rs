@@ -14,6 +14,7 @@
 /// | `DELOUSE_BIND` | address to listen on: `127.0.0.1:7132`, `[::1]:7132`, `localhost:7132`, or a port alone | `127.0.0.1:7132` |
 /// | `DELOUSE_TOKEN` | clients must send `Authorization: Bearer …`; needed for any address that is not loopback | none |
 /// | `DELOUSE_PAUSE_BUDGET_MS` | the longest that the program may be stopped for a capture, in milliseconds | 50 |
+/// | `DELOUSE_SIGQUIT` | `off`: SIGQUIT (Ctrl-\\) ends the program at once; else the first prints a [`dump`](crate::dump()) | on |
 /// | `DELOUSE_LOG` | what reaches stderr: `off`, `error`, `warning`, `info`, `debug` | `warning` |
 ///
 /// ```
@@ -30,6 +31,8 @@ pub struct Config {
     pub(crate) bind: Option<String>,
     #[cfg(feature = "debug")]
     pub(crate) token: Option<String>,
+    #[cfg(feature = "debug")]
+    pub(crate) sigquit: Option<bool>,
     #[cfg(feature = "debug")]
     pub(crate) runtimes: Vec<tokio::runtime::Handle>,
 }
@@ -57,6 +60,17 @@ impl Config {
         #[cfg(feature = "debug")]
         {
             self.token = Some(token.into());
+        }
+        self
+    }
+
+    /// Whether SIGQUIT (Ctrl-\ at the terminal, `kill -QUIT`) prints a [`dump`](crate::dump()) to stderr,
+    /// which it does unless told otherwise. A second one within two seconds ends the program, as SIGQUIT
+    /// always did. A program that handles or ignores the signal itself, whenever it says so, is left alone.
+    pub fn sigquit(mut self, dumps: bool) -> Self {
+        #[cfg(feature = "debug")]
+        {
+            self.sigquit = Some(dumps);
         }
         self
     }

@@ -29,6 +29,8 @@
 //!   copies.
 //! - `/core` streams a core file of the program, which goes on; `/coredump` ends it with one.
 //! - `/elf/info` tells how the binary was built, and so how good the other answers are.
+//! - [`dump`](dump()) prints tasks and threads to stderr from inside, and so does SIGQUIT (Ctrl-\\), the first time:
+//!   for the days when no `curl` reaches the program.
 //! - `offline` (with the feature `debug`) reads the tasks of a core file, or of another process.
 //!
 //! All of it lives on threads and on a runtime of its own, and answers while every worker of the program is
@@ -64,9 +66,12 @@
 
 mod config;
 mod dispatch;
+mod dump_error;
 
 #[cfg(feature = "debug")]
 mod debuginfo;
+#[cfg(feature = "debug")]
+mod dump;
 #[cfg(feature = "debug")]
 pub mod offline;
 #[cfg(feature = "debug")]
@@ -93,9 +98,12 @@ mod disabled;
 pub use config::Config;
 pub use delouse_macros::main;
 #[cfg(not(feature = "debug"))]
-pub use disabled::register;
+pub use disabled::{dump, register};
 #[cfg(feature = "debug")]
-pub use report::{TasksAnswer, ThreadsAnswer};
+pub use dump::dump;
+pub use dump_error::DumpError;
+#[cfg(feature = "debug")]
+pub use report::{DiagnosisAnswer, TasksAnswer, ThreadsAnswer, WaitsAnswer};
 #[cfg(feature = "debug")]
 pub use runtime::register;
 #[cfg(feature = "debug")]
@@ -103,11 +111,11 @@ pub use snapshot::Capture;
 #[cfg(feature = "debug")]
 pub use tasks::engine::EngineName;
 #[cfg(feature = "debug")]
-pub use tasks::{Frame, Listing, Origin, ResourceKind, Task, TaskKind, TaskState, WaitsOn};
+pub use tasks::{Address, Frame, Listing, Origin, ResourceKind, Task, TaskKind, TaskState, WaitsOn};
 #[cfg(feature = "debug")]
 pub use threads::{Activity, StackFrame, ThreadRole, ThreadStack};
 #[cfg(feature = "debug")]
-pub use waits::{Edge, Finding, FindingKind, Holder, Resource, Severity, WaitGraph};
+pub use waits::{Edge, Finding, FindingKind, Holder, LookedAt, Resource, Severity, WaitGraph};
 
 /// [`Config::init`] with the defaults.
 pub fn init() -> Option<std::net::SocketAddr> {

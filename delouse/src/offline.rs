@@ -78,7 +78,7 @@ pub fn tasks_of_process(pid: u32) -> Result<Listing, OfflineError> {
 
 /// A listing as text for people; `full` shows every frame of every library.
 pub fn text(listing: &Listing, full: bool) -> String {
-    task_text::text(&listing.tasks, &listing.notes, &TextOptions { full })
+    task_text::text(&listing.tasks, &listing.notes, &TextOptions { full, ..TextOptions::default() })
 }
 
 fn tasks(snapshot: &dyn Snapshot, executable: &Path, now: Option<u64>) -> Result<Listing, OfflineError> {

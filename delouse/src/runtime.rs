@@ -9,8 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::runtime::{Builder, Handle};
 
 use crate::Config;
+use crate::debuginfo::symbols::Symbols;
+use crate::dump::Sources;
 use crate::server::{self, Server, log};
 use crate::settings::{Settings, SettingsError};
+use crate::snapshot::Limits;
+use crate::tasks::engine::Engines;
 use crate::tasks::roots::{MainFuture, Roots};
 
 /// What the program told us about itself. Held for a push, a removal or a clone, never longer.
@@ -30,6 +34,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Where captures start from.
 pub(crate) fn roots() -> Roots {
     lock(&ROOTS).clone()
+}
+
+/// What a dump is read by; `None` where `DELOUSE=off`.
+pub(crate) fn sources() -> Option<Sources> {
+    // The server may go while we hold it: then it goes under the lock, as ever.
+    let running = lock(&SERVER);
+    if let Some(server) = running.upgrade() {
+        return Some(server.sources().clone());
+    }
+    drop(running);
+    let off = matches!(Settings::resolve(&Config::new()), Err(SettingsError::Off));
+    let engines = || Arc::new(Engines::new(Limits::from_env()));
+    (!off).then(|| Sources { engines: engines(), symbols: Arc::new(Symbols::new()), own: None })
 }
 
 /// Starts the debug server with the defaults and the environment: [`Config::init`].

@@ -14,6 +14,8 @@ pub(crate) struct Settings {
     pub(crate) bind: SocketAddr,
     pub(crate) token: Option<String>,
     pub(crate) log: slog::FilterLevel,
+    /// Whether SIGQUIT prints a dump.
+    pub(crate) sigquit: bool,
     pub(crate) limits: Limits,
 }
 
@@ -60,7 +62,8 @@ impl Settings {
         environment: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, SettingsError> {
         let off = ["off", "0", "false", "no"];
-        if environment("DELOUSE").is_some_and(|v| off.contains(&v.to_ascii_lowercase().as_str())) {
+        let is_off = |value: String| off.contains(&value.to_ascii_lowercase().as_str());
+        if environment("DELOUSE").is_some_and(is_off) {
             return Err(SettingsError::Off);
         }
         let bind = match (environment("DELOUSE_BIND"), &config.bind) {
@@ -82,7 +85,8 @@ impl Settings {
             "debug" => slog::FilterLevel::Debug,
             _ => slog::FilterLevel::Warning,
         };
-        Ok(Self { bind, token, log, limits: Limits::from_env() })
+        let sigquit = environment("DELOUSE_SIGQUIT").map_or(config.sigquit.unwrap_or(true), |v| !is_off(v));
+        Ok(Self { bind, token, log, sigquit, limits: Limits::from_env() })
     }
 }
 
@@ -169,5 +173,14 @@ mod tests {
             assert_eq!(resolve(Config::new(), &[("DELOUSE", off)]).unwrap_err(), SettingsError::Off);
         }
         assert!(resolve(Config::new(), &[("DELOUSE", "on")]).is_ok());
+    }
+
+    #[test]
+    fn sigquit_can_be_left_alone() {
+        let sigquit = |config, environment: &[_]| resolve(config, environment).unwrap().sigquit;
+        assert!(sigquit(Config::new(), &[]));
+        assert!(!sigquit(Config::new().sigquit(false), &[]));
+        assert!(!sigquit(Config::new(), &[("DELOUSE_SIGQUIT", "Off")]));
+        assert!(sigquit(Config::new().sigquit(false), &[("DELOUSE_SIGQUIT", "on")]), "the last word");
     }
 }

@@ -251,3 +251,77 @@ fn core_dump_opens_in_gdb() {
     assert!(text.contains("Program terminated with signal SIGABRT"), "{text}");
     assert!(text.lines().filter(|l| l.contains("Thread ") || l.contains("LWP ")).count() >= 4, "{text}");
 }
+
+#[test]
+fn filters_leave_the_tasks_that_were_asked_for() {
+    let (program, _) = example!("leak");
+    program.printed("connection 2");
+    let all = program.get("/stacktrace/tokio").json();
+    let there = all["tasks"].as_array().unwrap();
+    assert_eq!(all["total"], there.len());
+    let reader = there.iter().find(|task| task["stack"].to_string().contains("read_half")).unwrap();
+    let (id, address) = (&reader["id"], reader["waits_on"][0]["address"].as_str().unwrap());
+
+    let ids = |query: &str| -> Vec<u64> {
+        let tasks = program.get(&format!("/stacktrace/tokio?{query}")).json()["tasks"].clone();
+        tasks.as_array().unwrap().iter().map(|task| task["id"].as_u64().unwrap()).collect()
+    };
+    let id = id.as_u64().unwrap();
+    assert_eq!(ids(&format!("task={id}")), [id]);
+    assert_eq!(ids(&format!("task=0,{id}")), [0, id]);
+    assert_eq!(ids("kind=main"), [0]);
+    assert_eq!(ids(&format!("match={}", address.to_uppercase())), [id], "{address}");
+    assert_eq!(ids(&format!("match=read_half&state=idle&kind=task&task={id}")), [id]);
+    assert!(ids("match=Leak::Read_Half").contains(&id));
+    assert!(ids("state=complete").is_empty());
+
+    let text = program.get(&format!("/stacktrace/tokio?format=text&match=read_half&task={id}")).body;
+    let first = text.lines().next().unwrap();
+    assert!(
+        first.starts_with("1 of ") && first.ends_with(&format!("match task={id} match=read_half")),
+        "{text}"
+    );
+    assert!(text.contains("leak::read_half") && !text.contains("leak::write_half"), "{text}");
+
+    for (query, allowed) in [
+        ("state=asleep", "use idle, scheduled, running or complete"),
+        ("kind=os", "use task, main, local or blocking"),
+        ("task=four", "write a number"),
+        ("match=", "write a part of a function's name"),
+    ] {
+        let error = program.get(&format!("/stacktrace/tokio?{query}"));
+        assert_eq!((error.status, error.json()["error_code"].as_str()), (400, Some("BadFilter")), "{query}");
+        assert!(error.json()["message"].as_str().unwrap().contains(allowed), "{}", error.body);
+    }
+}
+
+#[test]
+fn sockets_are_told_by_their_addresses() {
+    let program = Program::start(program!("sockets"));
+    let addresses = program.printed("server ");
+    let [_, server, _, client, _, udp] = addresses.split(' ').collect::<Vec<_>>()[..] else { panic!() };
+    program.printed("ready");
+    let answer = program.get("/stacktrace/tokio");
+    let json = answer.json();
+    let waits = |function: &str| {
+        let tasks = json["tasks"].as_array().unwrap();
+        let task = tasks.iter().find(|task| task["stack"].to_string().contains(function)).unwrap();
+        task["waits_on"][0].clone()
+    };
+    for (function, file, local, peer) in [
+        ("sockets::accepts", "tcp listener", Some(server), None),
+        ("sockets::serves", "tcp", Some(server), Some(client)),
+        ("sockets::listens", "udp", Some(udp), None),
+        ("sockets::talks", "unix", None, None),
+        ("sockets::pipes", "pipe", None, None),
+    ] {
+        let waits = waits(function);
+        assert_eq!((waits["kind"].as_str(), waits["file"].as_str()), (Some("io"), Some(file)), "{waits}");
+        assert_eq!((waits["local"].as_str(), waits["peer"].as_str()), (local, peer), "{waits}");
+    }
+    let fd = &waits("sockets::serves")["fd"];
+    let line = format!("→ I/O fd {fd} (tcp {server} ← {client})");
+    assert!(answer.stacktrace().contains(&line), "{line} is not in: {}", answer.stacktrace());
+    let found = program.get(&format!("/stacktrace/tokio?match={client}")).json();
+    assert_eq!(found["tasks"].as_array().unwrap().len(), 1, "{found}");
+}

@@ -191,7 +191,7 @@ fn text(program: &Path) -> Vec<u8> {
     object.section_by_name(".text").unwrap().data().unwrap().to_vec()
 }
 
-/// `init`, `Config` and `register` are there, take what they take with debug on, and do nothing, whatever the
+/// `init`, `Config`, `register` and `dump` are there, take what they take with debug on, and do nothing, whatever the
 /// environment says.
 #[test]
 fn the_face_without_effect() {
@@ -206,10 +206,11 @@ fn the_face_without_effect() {
 fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     delouse::register(runtime.handle());
-    let config = delouse::Config::new().bind("nonsense").token("with blanks").runtime(runtime.handle());
+    let config = delouse::Config::new().bind("nonsense").token("with blanks").sigquit(true).runtime(runtime.handle());
     assert_eq!(std::mem::size_of_val(&config), 0);
     assert_eq!(config.clone().init(), None);
     assert_eq!(runtime.block_on(async { delouse::init() }), None);
+    assert_eq!(delouse::dump(), Ok(()));
     let threads = std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
     println!("{config:?}, {threads} thread");
 }

@@ -248,7 +248,9 @@ fn the_client_stops_reading() {
     let pid = ballast.program.pid();
     if std::env::var_os("DELOUSE_TORTURE").is_some() {
         let begun = Instant::now();
-        until("its life is over", || !process::images(pid).iter().any(|i| *i == image && i.state != 'Z'));
+        until("its life is over", || {
+            !process::images(pid).iter().any(|i| i.id == image.id && i.state != 'Z')
+        });
         println!("the image ended {:?} after its client stopped", begun.elapsed());
         assert!(wire.body(&head).is_err(), "a core that is cut must not look complete");
         let logged = ballast.program.complained("the core file was not sent to its end");

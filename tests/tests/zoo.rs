@@ -115,5 +115,6 @@ fn every_animal_is_where_it_says() {
         zoo.animals.len()
     );
     assert_eq!(list.notes, Vec::<String>::new());
+    println!("{} animals", zoo.animals.len());
     assert!(zoo.animals.len() >= 70, "{} animals", zoo.animals.len());
 }

@@ -83,6 +83,7 @@ impl Process {
             state: Some('R'),
             cpu: None,
             registers: Ok(Registers { pc, sp: 0x7fff_0000, fp: 0x7fff_0100, lr: pc, tls: 0 }),
+            kernel: None,
             stack: Some(StackCopy { base: 0x7fff_0000, bytes: stack }),
         };
         Self {

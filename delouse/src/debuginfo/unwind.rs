@@ -41,6 +41,10 @@ pub(crate) enum StackEnd {
     MemoryEnds,
     /// Where nothing tells how to go on: code without unwind tables, or a stack that has been overwritten.
     NoUnwindInfo,
+    /// At the instruction that was being executed: its tables lead to no caller. So it is for a few
+    /// instructions at the end of `_Unwind_Resume`, where registers are those of the landing pad already
+    /// and the stack pointer is not.
+    Between,
 }
 
 /// The unwind tables of all modules.
@@ -112,7 +116,10 @@ impl Unwinder {
                     None => break StackEnd::Complete,
                 },
                 Ok(None) => break StackEnd::Complete,
-                Err(framehop::Error::ReturnAddressIsNull) => break StackEnd::Complete,
+                Err(framehop::Error::ReturnAddressIsNull) if at.is_return_address() => {
+                    break StackEnd::Complete;
+                }
+                Err(framehop::Error::ReturnAddressIsNull) => break StackEnd::Between,
                 Err(_) if missing => break StackEnd::MemoryEnds,
                 Err(_) => break StackEnd::NoUnwindInfo,
             }

@@ -1,9 +1,15 @@
 //! Answers: one model each, for JSON as it is, for people as text.
 
+mod diagnosis;
 pub(crate) mod elf;
+mod filter;
 pub(crate) mod task_text;
 mod tasks;
 pub(crate) mod threads;
+pub(crate) mod waits;
 
+pub use diagnosis::DiagnosisAnswer;
+pub(crate) use filter::{Filter, FilterError};
 pub use tasks::TasksAnswer;
 pub use threads::ThreadsAnswer;
+pub use waits::WaitsAnswer;

@@ -20,6 +20,8 @@ const MAX_WAITS: usize = 8;
 pub(crate) struct TextOptions {
     /// Every frame of every library, and every wait.
     pub(crate) full: bool,
+    /// Which tasks these are, where they are not all.
+    pub(crate) selection: Option<String>,
 }
 
 /// Tasks with the same stack, in the same state.
@@ -39,6 +41,9 @@ pub(crate) fn text(tasks: &[Task], notes: &[String], options: &TextOptions) -> S
     let groups = groups(tasks);
     let current_dir = std::env::current_dir().unwrap_or_default().to_string_lossy().into_owned();
     let mut page = Page { out: String::new(), options, current_dir };
+    if let Some(selection) = &options.selection {
+        page.line(0, selection);
+    }
     let alike = count(groups.len(), "distinct stack");
     page.line(0, &format!("{}, {alike}{}", count(tasks.len(), "task"), states(tasks)));
     for group in &groups {
@@ -54,8 +59,9 @@ pub(crate) fn text(tasks: &[Task], notes: &[String], options: &TextOptions) -> S
 fn groups(tasks: &[Task]) -> Vec<Group<'_>> {
     let mut groups: Vec<Group<'_>> = Vec::new();
     let mut known = HashMap::new();
+    let mut stacks = Stacks::default();
     for task in tasks {
-        let likeness = (task.kind, &task.runtime, task.state, &task.stack);
+        let likeness = (task.kind, &task.runtime, task.state, stacks.number(&task.stack));
         let at = *known.entry(likeness).or_insert(groups.len());
         match groups.get_mut(at) {
             Some(group) => group.tasks.push(task),
@@ -64,6 +70,25 @@ fn groups(tasks: &[Task]) -> Vec<Group<'_>> {
     }
     groups.sort_by_key(|group| (urgency(group.first), Reverse(group.tasks.len())));
     groups
+}
+
+/// Numbers for stacks, the same for equal ones. A stack that tasks share is looked at once.
+#[derive(Default)]
+struct Stacks<'t> {
+    by_place: HashMap<*const Frame, usize>,
+    by_value: HashMap<&'t [Frame], usize>,
+}
+
+impl<'t> Stacks<'t> {
+    fn number(&mut self, stack: &'t [Frame]) -> usize {
+        if stack.is_empty() {
+            return usize::MAX;
+        }
+        *self.by_place.entry(stack.as_ptr()).or_insert_with(|| {
+            let next = self.by_value.len();
+            *self.by_value.entry(stack).or_insert(next)
+        })
+    }
 }
 
 /// What runs may be what blocks a worker; the main future is where most readers begin.
@@ -108,7 +133,7 @@ impl Page<'_> {
         if first.stack.is_empty() && first.state != Some(TaskState::Complete) {
             self.line(1, "(no stack: nothing could be told about its future)");
         }
-        match first.stack.as_slice() {
+        match first.stack.as_ref() {
             [root] if !self.options.full && is_wrapper(root) => self.frames(&root.children, 1),
             stack => self.frames(stack, 1),
         }
@@ -143,7 +168,7 @@ impl Page<'_> {
         let mut resources: Vec<(&WaitsOn, usize)> = Vec::new();
         let mut known = HashMap::new();
         for waits in tasks.iter().flat_map(|task| &task.waits_on) {
-            let at = *known.entry((waits.kind, &waits.address)).or_insert(resources.len());
+            let at = *known.entry((waits.kind, waits.address)).or_insert(resources.len());
             match resources.get_mut(at) {
                 Some((_, times)) => *times += 1,
                 None => resources.push((waits, 1)),
@@ -231,12 +256,16 @@ fn resource(waits: &WaitsOn) -> String {
             let _infallible = write!(text, " task {task}");
         }
         (ResourceKind::Timer, ..) | (_, _, None) => {}
+        (ResourceKind::Io, ..) if waits.fd.is_some() => {}
         (_, _, Some(address)) => {
             let _infallible = write!(text, " {address}");
         }
     }
+    if let Some(fd) = waits.fd {
+        let _infallible = write!(text, " fd {fd}");
+    }
     let mut details = Vec::new();
-    details.extend(waits.fd.map(|fd| format!("fd {fd}")));
+    details.extend(file(waits));
     details.extend(waits.senders.map(|senders| count(senders as usize, "sender")));
     if let (ResourceKind::Semaphore, Some(wanted), Some(available)) =
         (waits.kind, waits.wanted, waits.available)
@@ -248,6 +277,18 @@ fn resource(waits: &WaitsOn) -> String {
         let _infallible = write!(text, " ({})", details.join(", "));
     }
     text
+}
+
+/// `tcp 127.0.0.1:8080 ← 127.0.0.1:51234`: what the descriptor is, its own end, the other end.
+fn file(waits: &WaitsOn) -> Option<String> {
+    let mut text = waits.file.clone()?;
+    if let Some(local) = &waits.local {
+        let _infallible = write!(text, " {local}");
+    }
+    if let Some(peer) = &waits.peer {
+        let _infallible = write!(text, " ← {peer}");
+    }
+    Some(text)
 }
 
 /// `in 23 h 59 min`, `in 1.5 s`, `due 3.0 s ago`.

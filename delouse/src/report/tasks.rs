@@ -7,6 +7,7 @@ use crate::snapshot::Capture;
 use crate::tasks::Task;
 use crate::tasks::engine::{EngineName, TaskList};
 
+use super::Filter;
 use super::task_text::{TextOptions, text};
 
 /// Every task of every runtime.
@@ -18,15 +19,19 @@ pub struct TasksAnswer {
     pub engine: EngineName,
     /// How the capture went.
     pub capture: Capture,
+    /// How many tasks there are, of which those that fit the request are listed.
+    pub total: usize,
     /// The tasks, ordered by id.
     pub tasks: Vec<Task>,
 }
 
 impl TasksAnswer {
     /// `full` for text that leaves out nothing.
-    pub(crate) fn new((engine, list): (EngineName, TaskList), full: bool) -> Self {
-        let TaskList { tasks, capture, .. } = list;
-        let stacktrace = text(&tasks, &capture.notes, &TextOptions { full });
-        Self { stacktrace, engine, capture, tasks }
+    pub(crate) fn new((engine, list): (EngineName, TaskList), filter: &Filter, full: bool) -> Self {
+        let TaskList { mut tasks, capture, .. } = list;
+        let total = tasks.len();
+        let selection = filter.apply(&mut tasks);
+        let stacktrace = text(&tasks, &capture.notes, &TextOptions { full, selection });
+        Self { stacktrace, engine, capture, total, tasks }
     }
 }

@@ -82,7 +82,7 @@ struct Group<'a> {
 }
 
 /// What makes two stacks the same: everything that is shown of them.
-type Key<'a> = (ThreadRole, Activity, Option<&'a str>, Vec<Place<'a>>);
+type Key<'a> = (ThreadRole, Activity, [Option<&'a str>; 2], Vec<Place<'a>>);
 
 /// Function, or address where it has no name; file; line.
 type Place<'a> = (&'a str, Option<&'a str>, Option<u32>);
@@ -98,7 +98,7 @@ fn groups(threads: &[ThreadStack]) -> Vec<Group<'_>> {
         let key = (
             thread.role,
             thread.activity,
-            thread.unavailable.as_deref(),
+            [thread.unavailable.as_deref(), thread.kernel.as_deref()],
             thread.frames.iter().map(place).collect(),
         );
         let at = *by_key.entry(key).or_insert_with(|| {
@@ -169,6 +169,9 @@ fn group_text(out: &mut String, group: &Group<'_>, full: bool) {
     }
     if let Some(reason) = &thread.unavailable {
         let _ = writeln!(out, "    no stack: {reason}");
+        if let Some(kernel) = &thread.kernel {
+            let _ = writeln!(out, "    it sleeps in {kernel}");
+        }
     }
     if full {
         let mut repeats = Repeats::default();

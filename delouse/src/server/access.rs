@@ -98,6 +98,7 @@ mod tests {
             bind: bind.parse().unwrap(),
             token: token.map(str::to_owned),
             log: slog::FilterLevel::Off,
+            sigquit: true,
             limits: Default::default(),
         };
         let mut headers = HeaderMap::new();

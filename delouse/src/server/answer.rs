@@ -18,6 +18,8 @@ use super::error::ApiError;
 pub(crate) enum Format {
     Json,
     Text,
+    /// Graphs only: an endpoint that has one asks for it itself.
+    Dot,
 }
 
 impl Format {
@@ -69,10 +71,10 @@ impl<T> Clone for Rendered<T> {
 }
 
 impl<T: Serialize> Rendered<T> {
-    /// `text` is called only where text is wanted.
+    /// `text` is called only where text of some kind is wanted.
     pub(crate) fn new(format: Format, value: &T, text: impl FnOnce() -> String) -> Result<Self, ApiError> {
         let body = match format {
-            Format::Text => text().into_bytes(),
+            Format::Text | Format::Dot => text().into_bytes(),
             Format::Json => serde_json::to_vec(value).map_err(|e| ApiError::Failed(e.to_string()))?,
         };
         Ok(Self { format, body: body.into(), schema: PhantomData })
@@ -89,6 +91,7 @@ impl<T> From<Rendered<T>> for Answer<T> {
     fn from(rendered: Rendered<T>) -> Self {
         let kind = match rendered.format {
             Format::Text => "text/plain; charset=utf-8",
+            Format::Dot => "text/vnd.graphviz; charset=utf-8",
             Format::Json => "application/json",
         };
         let mut response = Response::new(Body::from(rendered.body));

@@ -5,6 +5,7 @@ use std::fmt;
 use dropshot::{ErrorStatusCode, HttpError};
 
 use super::answer;
+use crate::report::FilterError;
 use crate::snapshot::SnapshotError;
 use crate::tasks::engine::EngineError;
 
@@ -19,6 +20,9 @@ pub(crate) enum ApiError {
     Busy { running: String },
     UnknownFormat(String),
     UnknownEngine(String),
+    Filter(FilterError),
+    UnknownCapture(String),
+    BadGrowth(&'static str),
     Engine(EngineError),
     Snapshot(SnapshotError),
     NoRoom { wanted: usize },
@@ -33,7 +37,10 @@ impl ApiError {
             Self::WrongToken => ErrorStatusCode::UNAUTHORIZED,
             Self::BrowserMayNot => ErrorStatusCode::METHOD_NOT_ALLOWED,
             Self::Busy { .. } => ErrorStatusCode::TOO_MANY_REQUESTS,
-            Self::UnknownFormat(_) | Self::UnknownEngine(_) => ErrorStatusCode::BAD_REQUEST,
+            Self::UnknownFormat(_) | Self::UnknownEngine(_) | Self::Filter(_) | Self::BadGrowth(_) => {
+                ErrorStatusCode::BAD_REQUEST
+            }
+            Self::UnknownCapture(_) => ErrorStatusCode::NOT_FOUND,
             Self::Engine(EngineError::NotBuilt(_)) => ErrorStatusCode::NOT_IMPLEMENTED,
             Self::Snapshot(SnapshotError::Unsupported) => ErrorStatusCode::NOT_IMPLEMENTED,
             Self::Engine(EngineError::Refused(_))
@@ -54,6 +61,9 @@ impl ApiError {
             Self::Busy { .. } => "Busy",
             Self::UnknownFormat(_) => "UnknownFormat",
             Self::UnknownEngine(_) => "UnknownEngine",
+            Self::Filter(_) => "BadFilter",
+            Self::UnknownCapture(_) => "UnknownCapture",
+            Self::BadGrowth(_) => "BadGrowth",
             Self::Engine(EngineError::NotBuilt(_)) => "NotBuilt",
             Self::Engine(EngineError::Refused(_)) => "Refused",
             Self::Snapshot(SnapshotError::Unsupported) => "Unsupported",
@@ -98,11 +108,21 @@ impl fmt::Display for ApiError {
                     "{running} is being captured; only one capture runs at a time. Ask again in a second"
                 )
             }
-            Self::UnknownFormat(format) => write!(f, "there is no format `{format}`: use json or text"),
+            Self::UnknownFormat(format) => {
+                write!(f, "there is no format `{format}`: use json or text (/waits also has dot)")
+            }
             Self::UnknownEngine(engine) => {
                 write!(f, "there is no engine `{engine}`: leave it out, or use memory or taskdump")
             }
+            Self::UnknownCapture(id) => {
+                write!(
+                    f,
+                    "there is no capture `{id}` (any more): use the `id` of one of the last diagnoses, or seconds=10"
+                )
+            }
+            Self::BadGrowth(why) => f.write_str(why),
             Self::Engine(error) => write!(f, "{error}"),
+            Self::Filter(error) => write!(f, "{error}"),
             Self::Snapshot(error @ (SnapshotError::OverBudget { .. } | SnapshotError::NoHeadroom { .. })) => {
                 write!(f, "{error}. To do it all the same, add ?force=true")
             }
@@ -122,6 +142,12 @@ impl fmt::Display for ApiError {
             ),
             Self::Failed(what) => write!(f, "delouse failed: {what}. The program is not affected"),
         }
+    }
+}
+
+impl From<FilterError> for ApiError {
+    fn from(error: FilterError) -> Self {
+        Self::Filter(error)
     }
 }
 

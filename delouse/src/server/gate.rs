@@ -119,7 +119,7 @@ fn spawn_or_run(body: impl FnOnce() + Send + 'static) {
 
 /// Whether there is address space for a capture, its answer and debug information. Most allocations end
 /// the process where they fail (`RLIMIT_AS`, strict overcommit), and it must not be ours that does.
-fn room() -> Result<(), ApiError> {
+pub(crate) fn room() -> Result<(), ApiError> {
     // Reserved and given back at once: no page of it is touched.
     let mut reserved = Vec::<u8>::new();
     reserved.try_reserve_exact(ROOM).map_err(|_| ApiError::NoRoom { wanted: ROOM })

@@ -9,20 +9,26 @@ mod endpoints;
 mod error;
 mod gate;
 pub(crate) mod log;
+mod looks;
 mod stream;
 mod thread;
 
+pub(crate) use gate::room;
+pub(crate) use thread::spawn;
+
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Mutex, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 use std::{fmt, io};
 
 use dropshot::{BuildError, ConfigDropshot, HandlerTaskMode, HttpServer, ServerBuilder};
+use tokio::net::unix::pipe::Receiver;
 use tokio::sync::oneshot;
 
 use crate::debuginfo::symbols::Symbols;
+use crate::dump::{self, Sources};
 use crate::settings::Settings;
-use crate::snapshot;
+use crate::snapshot::{self, Quits};
 use crate::tasks::engine::Engines;
 
 /// What every endpoint works with.
@@ -31,12 +37,21 @@ pub(crate) struct Context {
     /// Of captures.
     gate: gate::Gate,
     elf_gate: gate::Gate,
-    engines: Engines,
+    engines: Arc<Engines>,
     openapi: serde_json::Value,
     log: log::Log,
-    symbols: Symbols,
+    symbols: Arc<Symbols>,
+    /// For diagnoses of what has grown.
+    marks: looks::Marks,
     /// The runtime that all of this runs on: no answer lists its tasks.
     runtime: tokio::runtime::Handle,
+}
+
+impl Context {
+    fn sources(&self) -> Sources {
+        let (engines, symbols) = (self.engines.clone(), self.symbols.clone());
+        Sources { engines, symbols, own: Some(self.runtime.clone()) }
+    }
 }
 
 /// How long the program waits for the server, to come and to go.
@@ -49,6 +64,7 @@ const SYMBOLS_UNUSED: Duration = Duration::from_secs(60);
 /// A server that runs; dropped, it stops.
 pub(crate) struct Server {
     address: SocketAddr,
+    sources: Sources,
     stop: Option<oneshot::Sender<()>>,
     stopped: Mutex<mpsc::Receiver<()>>,
 }
@@ -88,19 +104,24 @@ pub(crate) fn start(settings: Settings) -> Result<Server, StartError> {
     };
     let thread = std::thread::Builder::new().name("delouse-server".to_owned());
     snapshot::shielded(|| thread.spawn(body)).map_err(StartError::NoThread)?;
-    let address = match started.recv_timeout(START) {
-        Ok(address) => address?,
+    let (address, sources) = match started.recv_timeout(START) {
+        Ok(listening) => listening?,
         Err(mpsc::RecvTimeoutError::Timeout) => return Err(StartError::Slow),
         Err(mpsc::RecvTimeoutError::Disconnected) => {
             return Err(StartError::Build("its thread panicked".to_owned()));
         }
     };
-    Ok(Server { address, stop: Some(stop), stopped: Mutex::new(stopped) })
+    Ok(Server { address, sources, stop: Some(stop), stopped: Mutex::new(stopped) })
 }
 
 impl Server {
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What it reads by.
+    pub(crate) fn sources(&self) -> &Sources {
+        &self.sources
     }
 }
 
@@ -119,7 +140,7 @@ impl Drop for Server {
 /// The server thread's body.
 fn serve(
     settings: Settings,
-    ready: &mpsc::SyncSender<Result<SocketAddr, StartError>>,
+    ready: &mpsc::SyncSender<Result<(SocketAddr, Sources), StartError>>,
     stop: oneshot::Receiver<()>,
 ) {
     let log = match log::Log::new(settings.log) {
@@ -137,14 +158,18 @@ fn serve(
         }
     };
     runtime.block_on(async {
+        let sigquit = settings.sigquit;
         let result = listen(settings, &log).await;
         match result {
             Ok(server) => {
+                let sources = server.app_private().sources();
+                let quits = if sigquit { snapshot::quits() } else { None };
                 // Nobody waits for us if we were too slow: then nobody could stop us either.
-                if ready.send(Ok(server.local_addr())).is_ok() {
+                if ready.send(Ok((server.local_addr(), sources.clone()))).is_ok() {
                     tokio::select! {
                         _asked = stop => {}
                         () = give_memory_back(&server) => {}
+                        () = dump_at_quit(quits, &sources, &log) => {}
                     }
                 }
             }
@@ -163,6 +188,26 @@ async fn give_memory_back(server: &HttpServer<Context>) {
         tokio::time::sleep(SYMBOLS_UNUSED / 2).await;
         server.app_private().symbols.trim(SYMBOLS_UNUSED);
     }
+}
+
+/// Prints a dump for each SIGQUIT.
+async fn dump_at_quit(quits: Option<Quits>, sources: &Sources, log: &log::Log) {
+    let reader = quits.as_ref().and_then(|quits| Receiver::from_owned_fd(quits.reader().ok()?).ok());
+    if let Some(quits) = reader {
+        while quits.readable().await.is_ok() {
+            if quits.try_read(&mut [0; 64]).is_ok_and(|read| read > 0) {
+                let failed = |error| format!("no dump at SIGQUIT: {error}");
+                let voice = log.clone();
+                let done = move |result: Result<(), _>| {
+                    let _written = result.map_err(|error| voice.say(&failed(error)));
+                };
+                if let Err(error) = dump::start(sources.clone(), done) {
+                    log.say(&failed(error));
+                }
+            }
+        }
+    }
+    std::future::pending().await
 }
 
 async fn listen(settings: Settings, log: &log::Log) -> Result<HttpServer<Context>, StartError> {
@@ -206,10 +251,11 @@ fn build(
     let context = Context {
         gate: gate::Gate::default(),
         elf_gate: gate::Gate::default(),
-        engines: Engines::new(settings.limits),
+        engines: Arc::new(Engines::new(settings.limits)),
         openapi,
         log: log.clone(),
-        symbols: Symbols::new(),
+        symbols: Arc::new(Symbols::new()),
+        marks: looks::Marks::default(),
         runtime: tokio::runtime::Handle::current(),
         settings,
     };

@@ -8,6 +8,7 @@ mod budget;
 pub(crate) mod core_file;
 pub(crate) mod core_pattern;
 mod error;
+pub(crate) mod files;
 pub(crate) mod limits;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"), not(delouse_portable)))]
 mod linux;
@@ -29,8 +30,8 @@ pub(crate) use error::SnapshotError;
     not(delouse_portable)
 ))]
 pub(crate) use linux::{
-    Image, Live, core_writer, fork, fork_with_threads, freeze, freeze_fork_thaw, monotonic_nanos, rolling,
-    shielded,
+    Image, Live, Quits, core_writer, fork, fork_with_threads, freeze, freeze_fork_thaw, monotonic_nanos,
+    open_file, quits, rolling, shielded,
 };
 #[cfg(not(all(
     target_os = "linux",
@@ -113,6 +114,8 @@ pub(crate) struct Thread {
     pub(crate) state: Option<char>,
     /// Processor time used so far, user and system.
     pub(crate) cpu: Option<Duration>,
+    /// Where in the kernel it sleeps, in words; told of those without registers only.
+    pub(crate) kernel: Option<String>,
     /// The registers at the moment of capture, or why there are none.
     pub(crate) registers: Result<Registers, Unavailable>,
     /// The thread's live stack, from its stack pointer upwards, where the capture copied it: such a copy
@@ -143,6 +146,17 @@ pub(crate) struct StackCopy {
     pub(crate) base: u64,
     /// The bytes, which may stop before the stack's end where the slot was full.
     pub(crate) bytes: Vec<u8>,
+}
+
+/// What a file descriptor is open on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OpenFile {
+    /// `tcp`, `tcp listener`, `udp`, `unix`, `pipe`, `eventfd`, `terminal`, `file`, …
+    pub(crate) what: String,
+    /// A socket's own address: `127.0.0.1:8080`, `[::1]:8080`, a path, or `@name`.
+    pub(crate) local: Option<String>,
+    /// The other end's, where it is connected.
+    pub(crate) peer: Option<String>,
 }
 
 /// Why a thread gave no registers.

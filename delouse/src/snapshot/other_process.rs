@@ -35,6 +35,7 @@ impl OtherProcess {
                 state: None,
                 cpu: None,
                 registers: Err(Unavailable::NotCaptured),
+                kernel: None,
                 stack: None,
             });
         }

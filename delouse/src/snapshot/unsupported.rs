@@ -1,6 +1,6 @@
 //! Where there is no engine: other systems, other processors. The same names, and an error for an answer.
 
-use super::{Capture, Limits, Mapping, Snapshot, SnapshotError, Thread};
+use super::{Capture, Limits, Mapping, OpenFile, Snapshot, SnapshotError, Thread};
 
 /// A snapshot that does not exist here.
 #[derive(Debug)]
@@ -109,4 +109,24 @@ pub(crate) fn monotonic_nanos() -> Option<u64> {
 /// Runs `start`, with nothing around it.
 pub(crate) fn shielded<T>(start: impl FnOnce() -> T) -> T {
     start()
+}
+
+/// Does not exist here.
+pub(crate) enum Quits {}
+
+/// SIGQUIT is left alone here.
+pub(crate) fn quits() -> Option<Quits> {
+    None
+}
+
+impl Quits {
+    /// Never called.
+    pub(crate) fn reader(&self) -> std::io::Result<std::os::fd::OwnedFd> {
+        match *self {}
+    }
+}
+
+/// Not known here.
+pub(crate) fn open_file(_: i32) -> Option<OpenFile> {
+    None
 }

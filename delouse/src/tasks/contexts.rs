@@ -1,8 +1,9 @@
 //! What tokio's thread locals know: a thread's runtime, and the task that it polls.
 
 use super::facts::{self, Notes};
-use super::process::Process;
+use super::process::{Process, Program};
 use super::route::Route;
+use crate::debuginfo::types::{Discriminant, Shape, TypeId, Variant};
 
 /// What a thread local of tokio's says: `runtime/context.rs`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,52 +13,112 @@ pub(super) struct ThreadContext {
     pub(super) handle: Option<u64>,
     /// The id of the task that it polls.
     pub(super) task: Option<u64>,
+    /// How many rounds its scheduler has made: see [`Rounds`].
+    pub(super) rounds: Option<u64>,
 }
 
 /// The contexts of all threads whose thread pointer is known.
 ///
 /// A thread local of the executable lies below the thread pointer (variant II of the TLS ABI, x86_64),
 /// at its symbol's value in the TLS segment.
-pub(super) fn thread_contexts(process: &Process<'_, '_>, notes: &mut Notes) -> Vec<ThreadContext> {
+pub(super) fn thread_contexts(
+    process: &Process<'_, '_>,
+    routes: Option<&Routes>,
+    notes: &mut Notes,
+) -> Vec<ThreadContext> {
     let threads = process.memory.snapshot().threads();
     let pointers = threads.iter().filter_map(|t| Some((t.tid, t.registers.ok()?.tls)));
     let pointers: Vec<(i32, u64)> = pointers.filter(|(_, tls)| *tls != 0).collect();
     if pointers.is_empty() || !cfg!(target_arch = "x86_64") {
         return Vec::new();
     }
-    let Some((offset, handle, task)) = context_routes(process) else {
+    let Some(Routes { offset, handle, task, rounds }) = routes else {
         notes.missing(&facts::CONTEXT);
         return Vec::new();
     };
     if task.is_none() {
         notes.missing(&facts::CURRENT_TASK);
     }
+    if rounds.is_none() {
+        notes.missing(&facts::ROUNDS);
+    }
     let context = |(tid, tls): (i32, u64)| {
-        let at = tls.checked_sub(offset)?;
+        let at = tls.checked_sub(*offset)?;
         let word = |route: &Route| {
             Some((route.follow(process, at)?, process.memory.word(route.follow(process, at)?)?))
         };
         Some(ThreadContext {
             tid,
             // `Option<scheduler::Handle>`: the tags of `Handle`, or one more for `None`.
-            handle: word(&handle).filter(|(_, tag)| *tag <= 1).map(|(at, _)| at),
+            handle: word(handle).filter(|(_, tag)| *tag <= 1).map(|(at, _)| at),
             task: task.as_ref().and_then(word).map(|(_, id)| id).filter(|id| *id != 0),
+            rounds: rounds.as_ref().and_then(|rounds| rounds.of(process, at)),
         })
     };
     pointers.into_iter().filter_map(context).collect()
 }
 
-/// How far below the thread pointer the context lies, and the ways into it.
-fn context_routes(process: &Process<'_, '_>) -> Option<(u64, Route, Option<Route>)> {
-    let types = process.types;
-    let context = types.symbols_with("7runtime7context7CONTEXT");
-    let value = memchr::memmem::Finder::new("RUST_STD_INTERNAL_VAL");
-    let variable = context.iter().find(|symbol| value.find(symbol.name).is_some())?;
-    let tls = types.image().tls()?;
-    let size = tls.size.checked_next_multiple_of(tls.align.max(1))?;
-    let offset = size.checked_sub(variable.address)?;
-    let near = types.symbols_with("7runtime7context");
-    let of = near.iter().take(256).find_map(|symbol| types.variable(variable.name, symbol.address))?;
-    let handle = Route::compile(process, of, "current handle")?;
-    Some((offset, handle, Route::compile(process, of, "current_task_id")))
+/// The ways to what a thread's context says.
+pub(super) struct Routes {
+    /// How far below the thread pointer it lies.
+    offset: u64,
+    handle: Route,
+    task: Option<Route>,
+    rounds: Option<Rounds>,
+}
+
+impl Routes {
+    /// `None` where the thread local is not there.
+    pub(super) fn learn(program: &Program<'_, '_>) -> Option<Self> {
+        let types = program.types;
+        let context = types.symbols_with("7runtime7context7CONTEXT");
+        let value = memchr::memmem::Finder::new("RUST_STD_INTERNAL_VAL");
+        let variable = context.iter().find(|symbol| value.find(symbol.name).is_some())?;
+        let tls = types.image().tls()?;
+        let size = tls.size.checked_next_multiple_of(tls.align.max(1))?;
+        let offset = size.checked_sub(variable.address)?;
+        let near = types.symbols_with("7runtime7context");
+        let of = near.iter().take(256).find_map(|symbol| types.variable(variable.name, symbol.address))?;
+        let handle = Route::compile(program, of, "current handle")?;
+        let task = Route::compile(program, of, "current_task_id");
+        Some(Self { offset, handle, task, rounds: Rounds::compile(program, of) })
+    }
+}
+
+/// The way to the `tick` of the scheduler's core that a thread works with.
+///
+/// `multi_thread/worker.rs` and `current_thread/mod.rs`: it goes up by one before each task that is taken from a
+/// queue; of the slot for the task woken last, at most three are run within one. While a thread polls, the core
+/// is in the scheduler's context; `block_in_place` has given it away.
+struct Rounds {
+    /// To the `scheduler::Context`.
+    context: Route,
+    discriminant: Option<Discriminant>,
+    /// By the discriminant: from there to the tick.
+    flavors: Vec<(Option<u64>, Route)>,
+}
+
+impl Rounds {
+    fn compile(program: &Program<'_, '_>, of: TypeId) -> Option<Self> {
+        let context = Route::compile(program, of, "scheduler inner *")?;
+        let scheduler = program.ty(context.end)?;
+        let Shape::Variants(variants) = &scheduler.shape else { return None };
+        let flavor = |variant: &Variant| {
+            let way = Route::compile(program, variant.member.of, "core * tick")?;
+            Some((variant.value, way.behind(variant.member.offset)))
+        };
+        let flavors: Vec<_> = variants.list.iter().filter_map(flavor).collect();
+        let known = !flavors.is_empty();
+        known.then_some(Self { context, discriminant: variants.discriminant, flavors })
+    }
+
+    fn of(&self, process: &Process<'_, '_>, at: u64) -> Option<u64> {
+        let context = self.context.follow(process, at)?;
+        let value = match self.discriminant {
+            Some(at) => Some(process.memory.number(context.checked_add(at.offset)?, at.size)?),
+            None => None,
+        };
+        let (_, way) = self.flavors.iter().find(|(of, _)| of.is_none() || *of == value)?;
+        process.memory.half(way.follow(process, context)?).map(u64::from)
+    }
 }

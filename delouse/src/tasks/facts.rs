@@ -38,6 +38,11 @@ pub(super) const CURRENT_TASK: Fact = Fact {
     name: "tokio's thread local CONTEXT (current_task_id)",
     without: "which thread runs a task is not known",
 };
+/// `runtime/scheduler/`: a scheduler counts the tasks that it takes.
+pub(super) const ROUNDS: Fact = Fact {
+    name: "the tick of tokio's scheduler (scheduler, inner, core, tick)",
+    without: "a poll that lasts cannot be told from several in a row",
+};
 /// The functions that task vtables point to, by their symbols.
 pub(super) const POLL: Fact = Fact {
     name: "tokio's function runtime::task::raw::poll with its types",
@@ -45,7 +50,7 @@ pub(super) const POLL: Fact = Fact {
 };
 
 /// What a capture has to say about itself. Each thing is said once.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Notes(BTreeSet<String>);
 
 impl Notes {

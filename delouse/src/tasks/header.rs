@@ -3,10 +3,11 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::TaskState;
 use super::facts::{self, Fact, Notes};
-use super::process::Process;
+use super::process::{Process, Program};
 use super::route::Route;
 use crate::debuginfo::types::{Shape, TypeId};
 
@@ -58,6 +59,17 @@ pub(super) enum Flavor {
     LocalSet,
 }
 
+impl Flavor {
+    /// As its builder calls it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::MultiThread => "multi_thread",
+            Self::CurrentThread => "current_thread",
+            Self::LocalSet => "LocalSet",
+        }
+    }
+}
+
 /// A task's future, or what became of it (`Stage`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
@@ -97,33 +109,45 @@ impl State {
     }
 }
 
+/// All kinds of task that a program has: constants, which hold for every capture of it.
+pub(super) struct Kinds {
+    layout: Layout,
+    by_vtable: RefCell<HashMap<u64, Option<Rc<Kind>>>>,
+    /// Spawn locations by their address.
+    locations: RefCell<HashMap<u64, Arc<str>>>,
+}
+
+impl Kinds {
+    /// Learns the layout from the first function of `polls` (tokio's `poll::<T, S>`) whose types are
+    /// there; `None` without any.
+    pub(super) fn learn(program: &Program<'_, '_>, polls: &[u64], notes: &mut Notes) -> Option<Self> {
+        let layout = polls.iter().take(64).find_map(|poll| {
+            let function = program.function(poll.wrapping_add(program.bias));
+            Layout::learn(program, function?.first_argument?, notes)
+        })?;
+        Some(Self { layout, by_vtable: RefCell::default(), locations: RefCell::default() })
+    }
+}
+
 /// Reads headers.
 pub(super) struct Headers<'a, 'p, 'i> {
     process: &'a Process<'p, 'i>,
     pub(super) layout: Layout,
-    kinds: RefCell<HashMap<u64, Option<Rc<Kind>>>>,
-    /// Spawn locations by their address.
-    locations: RefCell<HashMap<u64, String>>,
+    kinds: &'a Kinds,
 }
 
 impl<'a, 'p, 'i> Headers<'a, 'p, 'i> {
-    /// Learns the layout from the first function of `polls` (tokio's `poll::<T, S>`) whose types are
-    /// there; `None` without any.
-    pub(super) fn learn(process: &'a Process<'p, 'i>, polls: &[u64], notes: &mut Notes) -> Option<Self> {
-        let layout = polls.iter().take(64).find_map(|poll| {
-            let function = process.function(poll.wrapping_add(process.bias));
-            Layout::learn(process, function?.first_argument?, notes)
-        })?;
-        Some(Self { process, layout, kinds: RefCell::default(), locations: RefCell::default() })
+    pub(super) fn new(process: &'a Process<'p, 'i>, kinds: &'a Kinds) -> Self {
+        Self { process, layout: kinds.layout, kinds }
     }
 
     /// What `vtable`, an address in the process, says of its tasks.
     pub(super) fn kind(&self, vtable: u64) -> Option<Rc<Kind>> {
-        if let Some(known) = self.kinds.borrow().get(&vtable) {
+        if let Some(known) = self.kinds.by_vtable.borrow().get(&vtable) {
             return known.clone();
         }
         let kind = self.learn_kind(vtable).map(Rc::new);
-        self.kinds.borrow_mut().insert(vtable, kind.clone());
+        self.kinds.by_vtable.borrow_mut().insert(vtable, kind.clone());
         kind
     }
 
@@ -161,10 +185,10 @@ impl<'a, 'p, 'i> Headers<'a, 'p, 'i> {
     }
 
     /// `file:line:column` of the spawning call.
-    pub(super) fn spawned_at(&self, header: u64, kind: &Kind) -> Option<String> {
+    pub(super) fn spawned_at(&self, header: u64, kind: &Kind) -> Option<Arc<str>> {
         let memory = &self.process.memory;
         let location = memory.word(header.checked_add(kind.spawned_at?)?)?;
-        if let Some(known) = self.locations.borrow().get(&location) {
+        if let Some(known) = self.kinds.locations.borrow().get(&location) {
             return Some(known.clone());
         }
         // `core::panic::Location { filename: NonNull<str>, line: u32, column: u32 }`: all that is `&'static`
@@ -172,8 +196,8 @@ impl<'a, 'p, 'i> Headers<'a, 'p, 'i> {
         let file = memory.text(memory.word(location)?, memory.word(location.checked_add(8)?)?)?;
         let line = memory.half(location.checked_add(16)?)?;
         let column = memory.half(location.checked_add(20)?)?;
-        let place = format!("{file}:{line}:{column}");
-        self.locations.borrow_mut().insert(location, place.clone());
+        let place: Arc<str> = format!("{file}:{line}:{column}").into();
+        self.kinds.locations.borrow_mut().insert(location, place.clone());
         Some(place)
     }
 
@@ -213,12 +237,12 @@ impl<'a, 'p, 'i> Headers<'a, 'p, 'i> {
 }
 
 impl Layout {
-    fn learn(process: &Process<'_, '_>, header_pointer: TypeId, notes: &mut Notes) -> Option<Self> {
-        let to_header = Route::compile(process, header_pointer, "*")?;
+    fn learn(program: &Program<'_, '_>, header_pointer: TypeId, notes: &mut Notes) -> Option<Self> {
+        let to_header = Route::compile(program, header_pointer, "*")?;
         let header = to_header.end;
-        let vtable = Route::compile(process, header, "vtable *")?.end;
-        let offset = |from: TypeId, way: &str| Route::compile(process, from, way)?.offset();
-        let trailer = process.types.at_path("tokio::runtime::task::core::Trailer", "7runtime4task");
+        let vtable = Route::compile(program, header, "vtable *")?.end;
+        let offset = |from: TypeId, way: &str| Route::compile(program, from, way)?.offset();
+        let trailer = program.types.at_path("tokio::runtime::task::core::Trailer", "7runtime4task");
         let links = trailer.and_then(|of| Some((offset(of, "owned prev")?, offset(of, "owned next")?)));
         let (prev, next) = links.unwrap_or_else(|| {
             notes.missing(&facts::TRAILER);

@@ -1,8 +1,8 @@
 //! Futures that wait for a resource themselves: what for, and what can be told about it.
 
-use super::process::Process;
+use super::process::{Process, Program};
 use super::route::Route;
-use super::{ResourceKind, WaitsOn};
+use super::{Address, ResourceKind, WaitsOn};
 use crate::debuginfo::types::TypeId;
 
 pub(super) const POLL_EVENTED: &str = "tokio::io::poll_evented::PollEvented";
@@ -129,6 +129,18 @@ const LEAVES: &[LeafFact] = &[
         details: &[],
     },
     LeafFact {
+        path: "futures_util::lock::mutex::MutexLockFuture",
+        kind: ResourceKind::Mutex,
+        resource: Some("mutex *"),
+        details: &[],
+    },
+    LeafFact {
+        path: "futures_util::lock::mutex::OwnedMutexLockFuture",
+        kind: ResourceKind::Mutex,
+        resource: Some("mutex *"),
+        details: &[],
+    },
+    LeafFact {
         path: "async_channel::RecvInner",
         kind: ResourceKind::ChannelRecv,
         resource: Some("receiver * channel *"),
@@ -224,14 +236,14 @@ pub(super) struct Leaf {
 }
 
 /// The leaf that the type at `path` is, if it is one.
-pub(super) fn leaf(process: &Process<'_, '_>, id: TypeId, path: &str) -> Option<Leaf> {
+pub(super) fn leaf(program: &Program<'_, '_>, id: TypeId, path: &str) -> Option<Leaf> {
     let fact = LEAVES.iter().find(|fact| fact.path == path)?;
     let details = fact.details.iter();
     Some(Leaf {
         kind: fact.kind,
         path: fact.path,
-        resource: fact.resource.and_then(|way| Route::compile(process, id, way)),
-        details: details.filter_map(|(d, way)| Some((*d, Route::compile(process, id, way)?))).collect(),
+        resource: fact.resource.and_then(|way| Route::compile(program, id, way)),
+        details: details.filter_map(|(d, way)| Some((*d, Route::compile(program, id, way)?))).collect(),
     })
 }
 
@@ -250,7 +262,7 @@ impl Leaf {
     ) -> WaitsOn {
         let kind = context.map_or(self.kind, |context| context.meaning);
         let resource = self.resource.as_ref().and_then(|route| route.follow(process, address));
-        let mut waits = WaitsOn { kind, address: resource.map(hexadecimal), ..WaitsOn::default() };
+        let mut waits = WaitsOn { kind, address: resource.map(Address), ..WaitsOn::default() };
         for (detail, route) in &self.details {
             let Some(at) = route.follow(process, address) else { continue };
             let memory = &process.memory;
@@ -276,8 +288,4 @@ impl Leaf {
     pub(super) fn resource(&self, process: &Process<'_, '_>, address: u64) -> Option<u64> {
         self.resource.as_ref()?.follow(process, address)
     }
-}
-
-pub(super) fn hexadecimal(address: u64) -> String {
-    format!("{address:#x}")
 }

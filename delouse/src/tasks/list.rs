@@ -1,20 +1,21 @@
 //! The list of all tasks.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::contexts::{self, ThreadContext};
-use super::facts::{self, Notes};
+use super::facts::Notes;
 use super::header::{Flavor, Headers, Kind, Scheduler, Stage};
-use super::plan::Plans;
+use super::knowledge::Knowledge;
 use super::process::Process;
 use super::roots::Root;
-use super::runtimes::Runtimes;
+use super::runtimes::{Runtime, Runtimes};
 use super::stack::Stacks;
-use super::walk::{Walked, walk};
-use super::{Examination, LeafPlace, Place, Task, TaskKind, TaskState, WaitsOn, scan};
+use super::walk::Walker;
+use super::{Examination, Frame, LeafPlace, Place, Task, TaskKind, TaskState, WaitsOn, scan};
 use crate::debuginfo::types::{TypeId, Types};
 use crate::snapshot::Snapshot;
 
@@ -37,6 +38,10 @@ pub struct Listing {
     pub tasks: Vec<Task>,
     /// Which thread polls which task: thread id, task id.
     pub running: Vec<(i32, u64)>,
+    /// How many tasks each thread's scheduler has taken from its queues: thread id, count. While it stays the
+    /// same, the thread is inside one poll, or it is idle.
+    #[serde(default)]
+    pub rounds: Vec<(i32, u64)>,
     /// What is missing or doubtful.
     pub notes: Vec<String>,
     /// Nothing could be listed, for the debug information has no types.
@@ -55,34 +60,44 @@ pub(crate) fn examine<R>(
     options: &Options,
     look: impl FnOnce(Examination<'_, '_, '_>) -> R,
 ) -> R {
-    let mut notes = Notes::default();
-    let process = Process::new(snapshot, types, options.bias);
-    let polls = scan::polls(types);
-    let Some(headers) = Headers::learn(&process, &polls, &mut notes) else {
-        notes.missing(&facts::POLL);
+    examine_with(snapshot, &Knowledge::new(types, options.bias), roots, options, look)
+}
+
+/// The same for who looks at one program again and again.
+pub(crate) fn examine_with<R>(
+    snapshot: &dyn Snapshot,
+    knowledge: &Knowledge<'_, '_>,
+    roots: &[Root],
+    options: &Options,
+    look: impl FnOnce(Examination<'_, '_, '_>) -> R,
+) -> R {
+    let process = Process::new(snapshot, knowledge.program);
+    let notes = knowledge.notes.clone();
+    let Some(kinds) = &knowledge.kinds else {
         let listing = Listing { notes: notes.into_vec(), without_types: true, ..Listing::default() };
         return look(Examination { process: &process, listing, places: Vec::new(), frame: &|_, _| None });
     };
-    let plans = Plans::new(&process);
+    let headers = Headers::new(&process, kinds);
     let mut lister = Lister {
         process: &process,
         headers: &headers,
-        stacks: Stacks::new(&plans),
-        plans: &plans,
+        knowledge,
+        walker: Walker::new(&process, &knowledge.plans),
+        stacks: Stacks::new(&knowledge.plans, &knowledge.stacks),
         options,
         ids: HashSet::new(),
         tasks: Vec::new(),
         notes,
     };
     let mut runtimes = Runtimes::new(&process, &headers);
-    let contexts = lister.find(&mut runtimes, &polls, roots);
+    let contexts = lister.find(&mut runtimes, roots);
     let running = contexts.iter().filter_map(|context| Some((context.tid, context.task?))).collect();
+    let rounds = contexts.iter().filter_map(|context| Some((context.tid, context.rounds?))).collect();
     lister.futures(roots);
     lister.tasks.sort_by_key(|(task, _)| task.id);
     let (tasks, places) = lister.tasks.into_iter().unzip();
-    let listing = Listing { tasks, running, notes: lister.notes.into_vec(), without_types: false };
-    let stacks = Stacks::new(&plans);
-    let frame = |of, state| stacks.coroutine(of, state);
+    let listing = Listing { tasks, running, rounds, notes: lister.notes.into_vec(), without_types: false };
+    let frame = |of, state| lister.stacks.coroutine(of, state);
     look(Examination { process: &process, listing, places, frame: &frame })
 }
 
@@ -92,26 +107,22 @@ pub(crate) fn list(snapshot: &dyn Snapshot, types: &Types<'_>, roots: &[Root], o
     examine(snapshot, types, roots, options, |examination| examination.listing)
 }
 
-struct Lister<'l, 'a, 'p, 'i> {
-    process: &'a Process<'p, 'i>,
-    headers: &'l Headers<'a, 'p, 'i>,
-    plans: &'l Plans<'a, 'p, 'i>,
-    stacks: Stacks<'l, 'a, 'p, 'i>,
+struct Lister<'l, 'p, 'i> {
+    process: &'l Process<'p, 'i>,
+    headers: &'l Headers<'l, 'p, 'i>,
+    knowledge: &'l Knowledge<'p, 'i>,
+    walker: Walker<'l, 'p, 'i>,
+    stacks: Stacks<'l, 'p, 'i>,
     options: &'l Options,
     ids: HashSet<u64>,
     tasks: Vec<(Task, Place)>,
     notes: Notes,
 }
 
-impl<'a, 'p, 'i> Lister<'_, 'a, 'p, 'i> {
+impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
     /// Finds runtimes and tasks by every way there is, and adds the tasks.
-    fn find(
-        &mut self,
-        runtimes: &mut Runtimes<'_, 'a, 'p, 'i>,
-        polls: &[u64],
-        roots: &[Root],
-    ) -> Vec<ThreadContext> {
-        let vtables = scan::vtables(self.process, polls);
+    fn find(&mut self, runtimes: &mut Runtimes<'_, 'l, 'p, 'i>, roots: &[Root]) -> Vec<ThreadContext> {
+        let vtables = self.knowledge.vtables(self.process);
         // The vtables of a few tasks tell the types of all schedulers.
         for vtable in vtables.iter().take(64) {
             if let Some(kind) = self.headers.kind(*vtable) {
@@ -127,11 +138,13 @@ impl<'a, 'p, 'i> Lister<'_, 'a, 'p, 'i> {
                 Root::Future { .. } => {}
             }
         }
-        let contexts = contexts::thread_contexts(self.process, &mut self.notes);
+        let learn = || contexts::Routes::learn(self.process);
+        let routes = self.knowledge.contexts.get_or_init(learn).as_ref();
+        let contexts = contexts::thread_contexts(self.process, routes, &mut self.notes);
         for handle in contexts.iter().filter_map(|context| context.handle) {
             runtimes.add_handle(handle, &mut self.notes);
         }
-        let scanned = scan::headers(self.process, self.headers, &vtables, self.options.scan, &mut self.notes);
+        let scanned = scan::headers(self.process, self.headers, vtables, self.options.scan, &mut self.notes);
         let mut unlisted = Vec::new();
         for header in scanned {
             let Some(kind) = self.headers.kind_of(header) else { continue };
@@ -150,7 +163,7 @@ impl<'a, 'p, 'i> Lister<'_, 'a, 'p, 'i> {
             if Some(shared) != own
                 && let Some(kind) = self.headers.kind_of(header)
             {
-                self.task(header, &kind, runtimes.found.get(&shared).map(|r| (r.flavor, r.number)));
+                self.task(header, &kind, runtimes.found.get(&shared));
             }
         }
         for (header, kind) in unlisted {
@@ -160,7 +173,7 @@ impl<'a, 'p, 'i> Lister<'_, 'a, 'p, 'i> {
                     continue;
                 }
                 let runtime = shared.and_then(|shared| runtimes.found.get(&shared));
-                self.task(header, &kind, runtime.map(|r| (r.flavor, r.number)));
+                self.task(header, &kind, runtime);
             }
         }
         contexts
@@ -185,7 +198,7 @@ impl<'a, 'p, 'i> Lister<'_, 'a, 'p, 'i> {
             }
     }
 
-    fn task(&mut self, header: u64, kind: &Kind, runtime: Option<(Flavor, u64)>) {
+    fn task(&mut self, header: u64, kind: &Kind, runtime: Option<&Runtime>) {
         let (Some(id), Some(state)) = (self.headers.id(header), self.headers.state(header)) else { return };
         if !self.ids.insert(id) {
             return;
@@ -193,12 +206,12 @@ impl<'a, 'p, 'i> Lister<'_, 'a, 'p, 'i> {
         let future = self.headers.stage(header, kind) == Some(Stage::Future);
         let at = header.checked_add(kind.future_at).filter(|_| future);
         let (stack, waits_on, leaves) = if kind.scheduler == Scheduler::Blocking {
-            let plan = self.plans.plan(kind.future);
+            let plan = self.knowledge.plans.plan(kind.future);
             let Some(frame) = plan.and_then(|plan| self.stacks.blocking(&plan)) else { return };
             // A closure waits for nothing that we can see.
-            (vec![frame], Vec::new(), Vec::new())
+            (Arc::from([frame]), Vec::new(), Vec::new())
         } else {
-            at.map(|at| self.future(kind.future, at)).unwrap_or_default()
+            at.and_then(|at| self.future(kind.future, at)).unwrap_or_else(nothing)
         };
         let task = Task {
             id,
@@ -207,7 +220,7 @@ impl<'a, 'p, 'i> Lister<'_, 'a, 'p, 'i> {
                 Scheduler::Shared(_, Flavor::LocalSet) => TaskKind::Local,
                 _ => TaskKind::Task,
             },
-            runtime: runtime.map(|(flavor, number)| runtime_name(flavor, number)),
+            runtime: runtime.map(|runtime| runtime.name.clone()),
             state: Some(state.meaning()),
             spawned_at: self.headers.spawned_at(header, kind),
             stack,
@@ -226,7 +239,7 @@ impl<'a, 'p, 'i> Lister<'_, 'a, 'p, 'i> {
                 self.notes.add("the type of a main future is not known".to_owned());
                 continue;
             };
-            let (stack, waits_on, leaves) = self.future(of, *address);
+            let (stack, waits_on, leaves) = self.future(of, *address).unwrap_or_else(nothing);
             let task = Task {
                 id: 0,
                 kind: TaskKind::Main,
@@ -243,15 +256,15 @@ impl<'a, 'p, 'i> Lister<'_, 'a, 'p, 'i> {
     }
 
     /// The stack of the future of type `of` at `address`.
-    fn future(&mut self, of: TypeId, address: u64) -> (Vec<super::Frame>, Vec<WaitsOn>, Vec<LeafPlace>) {
-        let Some(plan) = self.plans.plan(of) else { return Default::default() };
-        let mut walked: Walked = walk(self.plans, &plan, address);
+    fn future(&mut self, of: TypeId, address: u64) -> Option<(Arc<[Frame]>, Vec<WaitsOn>, Vec<LeafPlace>)> {
+        let plan = self.knowledge.plans.plan(of)?;
+        let walked = self.walker.walk(&plan, address);
         if let Some(cut) = walked.cut {
             self.notes.add(format!("a stack is not shown to its end: {cut}"));
         }
-        for (index, header) in std::mem::take(&mut walked.joins) {
-            if let Some(waits) = walked.waits.get_mut(index) {
-                waits.task = self.headers.id(header);
+        for (index, header) in &walked.joins {
+            if let Some(waits) = walked.waits.get_mut(*index) {
+                waits.task = self.headers.id(*header);
             }
         }
         if let Some(now) = self.options.now {
@@ -260,22 +273,20 @@ impl<'a, 'p, 'i> Lister<'_, 'a, 'p, 'i> {
                     waits.deadline.map(|deadline| (deadline as i64).wrapping_sub(now as i64) / 1_000_000);
             }
         }
-        if walked.nodes.is_empty() {
-            let stack = vec![self.stacks.opaque(&plan)];
-            if walked.waits.is_empty() {
-                return (stack, vec![WaitsOn::default()], vec![LeafPlace::default()]);
-            }
-            return (stack, walked.waits, walked.leaves);
+        if walked.nodes.is_empty() && walked.waits.is_empty() {
+            walked.waits.push(WaitsOn::default());
+            walked.leaves.push(LeafPlace::default());
         }
-        (self.stacks.stack(&walked), walked.waits, walked.leaves)
+        let stack = match walked.nodes.as_slice() {
+            [] => Arc::from([self.stacks.opaque(&plan)]),
+            _ => self.stacks.stack(walked),
+        };
+        // What is taken is exactly as large as it has to be; the room stays for the next walk.
+        Some((stack, walked.waits.as_slice().into(), walked.leaves.as_slice().into()))
     }
 }
 
-fn runtime_name(flavor: Flavor, number: u64) -> String {
-    let flavor = match flavor {
-        Flavor::MultiThread => "multi_thread",
-        Flavor::CurrentThread => "current_thread",
-        Flavor::LocalSet => "LocalSet",
-    };
-    format!("{flavor} {number}")
+/// Of a task of which nothing is known.
+fn nothing() -> (Arc<[Frame]>, Vec<WaitsOn>, Vec<LeafPlace>) {
+    (Arc::from([]), Vec::new(), Vec::new())
 }

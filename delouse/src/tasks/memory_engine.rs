@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::engine::{Engine, EngineError, EngineName, TaskList};
 use super::roots::Roots;
-use super::{Examination, Options, examine};
+use super::{Examination, Knowledge, Options, examine_with, files};
 use crate::debuginfo::image::Image;
 use crate::debuginfo::types::Types;
 use crate::snapshot::{self, Capture, Limits, Live, Snapshot};
@@ -115,7 +115,8 @@ impl Engine for MemoryEngine {
     }
 
     fn list(&self, roots: &Roots) -> Result<TaskList, EngineError> {
-        let (listing, mut capture) = self.examine(roots, |examination| examination.listing)?;
+        let (mut listing, mut capture) = self.examine(roots, |examination| examination.listing)?;
+        listing.notes.extend(files::describe(&mut listing.tasks));
         capture.notes.extend(listing.notes);
         Ok(TaskList { tasks: listing.tasks, capture, without_types: listing.without_types })
     }
@@ -133,59 +134,81 @@ fn read(jobs: &mpsc::Receiver<Job>) {
         }
     };
     let types = Types::open(&image);
+    let mut reader = Reader { image: &image, types: &types, knowledge: None };
     let mut next = Ok(first);
     while let Ok(mut job) = next {
-        let captured = capture(&mut job, &image, &types);
+        let captured = reader.capture(&mut job);
+        if captured.is_err() {
+            // It may have been learned from an image that was killed meanwhile.
+            reader.knowledge = None;
+        }
         job.look.reply(captured);
         next = jobs.recv_timeout(UNUSED);
     }
 }
 
-fn capture(job: &mut Job, image: &Image, types: &Types<'_>) -> Result<Capture, EngineError> {
-    let begun = Instant::now();
-    let roots = job.roots.addresses();
-    let now = snapshot::monotonic_nanos();
-    // Threads tell of runtimes that nobody registered, and which task each of them polls; the tasks
-    // themselves are in memory.
-    let forked = snapshot::fork_with_threads(job.limits).map(|image| (image, None)).or_else(|error| {
-        let note = format!("threads could not be asked, so what they poll is not known: {error}");
-        snapshot::fork(job.limits).map(|image| (image, Some(note)))
-    });
-    let look = job.look.as_mut();
-    let mut capture = match forked {
-        Ok((frozen, note)) => {
-            let mut capture = look_at(&frozen, image, types, &roots, now, look)?;
-            // What "is not mapped" may be an image that was killed meanwhile.
-            frozen.intact().map_err(|error| EngineError::Refused(error.to_string()))?;
-            capture.notes.extend(note);
-            capture
-        }
-        Err(no_image) => {
-            let live = snapshot::rolling().or_else(|_| Live::now());
-            let live = live.map_err(|error| EngineError::Refused(error.to_string()))?;
-            let mut capture = look_at(&live, image, types, &roots, now, look)?;
-            capture.consistent = false;
-            let note = format!("read while the program went on, so parts may not agree: {no_image}");
-            capture.notes.insert(0, note);
-            capture
-        }
-    };
-    capture.total_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
-    Ok(capture)
+/// Our own executable, and what was learned of it so far.
+struct Reader<'p, 'i> {
+    image: &'i Image,
+    types: &'p Types<'i>,
+    knowledge: Option<Knowledge<'p, 'i>>,
 }
 
-fn look_at(
-    snapshot: &dyn Snapshot,
-    image: &Image,
-    types: &Types<'_>,
-    roots: &[super::Root],
-    now: Option<u64>,
-    look: &mut dyn Look,
-) -> Result<Capture, EngineError> {
-    let executable = std::fs::read_link("/proc/self/exe").unwrap_or_else(|_| PathBuf::new());
-    let bias = image.bias(&executable, snapshot.mappings()).ok_or_else(|| {
-        EngineError::Refused(format!("our own executable {} is not among the mappings", executable.display()))
-    })?;
-    examine(snapshot, types, roots, &Options { bias, scan: SCAN, now }, |seen| look.look(seen));
-    Ok(snapshot.capture().clone())
+impl Reader<'_, '_> {
+    fn capture(&mut self, job: &mut Job) -> Result<Capture, EngineError> {
+        let begun = Instant::now();
+        let roots = job.roots.addresses();
+        let now = snapshot::monotonic_nanos();
+        // Threads tell of runtimes that nobody registered, and which task each of them polls; the tasks
+        // themselves are in memory.
+        let forked = snapshot::fork_with_threads(job.limits).map(|image| (image, None)).or_else(|error| {
+            let note = format!("threads could not be asked, so what they poll is not known: {error}");
+            snapshot::fork(job.limits).map(|image| (image, Some(note)))
+        });
+        let look = job.look.as_mut();
+        let mut capture = match forked {
+            Ok((frozen, note)) => {
+                let mut capture = self.look_at(&frozen, &roots, now, look)?;
+                // What "is not mapped" may be an image that was killed meanwhile.
+                frozen.intact().map_err(|error| EngineError::Refused(error.to_string()))?;
+                capture.notes.extend(note);
+                capture
+            }
+            Err(no_image) => {
+                let live = snapshot::rolling().or_else(|_| Live::now());
+                let live = live.map_err(|error| EngineError::Refused(error.to_string()))?;
+                let mut capture = self.look_at(&live, &roots, now, look)?;
+                capture.consistent = false;
+                let note = format!("read while the program went on, so parts may not agree: {no_image}");
+                capture.notes.insert(0, note);
+                capture
+            }
+        };
+        capture.total_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        Ok(capture)
+    }
+
+    fn look_at(
+        &mut self,
+        snapshot: &dyn Snapshot,
+        roots: &[super::Root],
+        now: Option<u64>,
+        look: &mut dyn Look,
+    ) -> Result<Capture, EngineError> {
+        let executable = std::fs::read_link("/proc/self/exe").unwrap_or_else(|_| PathBuf::new());
+        let bias = self.image.bias(&executable, snapshot.mappings()).ok_or_else(|| {
+            EngineError::Refused(format!(
+                "our own executable {} is not among the mappings",
+                executable.display()
+            ))
+        })?;
+        let knowledge = match self.knowledge.take() {
+            Some(known) if known.bias() == bias => known,
+            _ => Knowledge::new(self.types, bias),
+        };
+        let knowledge = self.knowledge.insert(knowledge);
+        let options = Options { bias, scan: SCAN, now };
+        examine_with(snapshot, knowledge, roots, &options, |seen| look.look(seen));
+        Ok(snapshot.capture().clone())
+    }
 }

@@ -1,10 +1,13 @@
 //! Every task of every runtime: state, async stack as a tree, what each leaf waits for.
 
+mod address;
 mod contexts;
 pub(crate) mod engine;
 mod examination;
 mod facts;
+mod files;
 mod header;
+mod knowledge;
 mod leaves;
 mod list;
 pub(crate) mod memory;
@@ -21,12 +24,16 @@ mod taskdump;
 mod tests;
 mod walk;
 
+pub use address::Address;
 pub(crate) use examination::{Examination, LeafPlace, Place};
+pub(crate) use knowledge::Knowledge;
 pub use list::Listing;
 #[cfg(test)]
 pub(crate) use list::list;
-pub(crate) use list::{Options, examine};
+pub(crate) use list::{Options, examine, examine_with};
 pub(crate) use roots::Root;
+
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -41,13 +48,13 @@ pub struct Task {
     /// What kind of root it is.
     pub kind: TaskKind,
     /// Name or number of its runtime.
-    pub runtime: Option<String>,
+    pub runtime: Option<Arc<str>>,
     /// What the scheduler thinks of it; `None` where the engine cannot tell.
     pub state: Option<TaskState>,
     /// `file:line:column` of the spawning call, where tokio recorded it (`tokio_unstable`).
-    pub spawned_at: Option<String>,
-    /// The async stack, outermost future first.
-    pub stack: Vec<Frame>,
+    pub spawned_at: Option<Arc<str>>,
+    /// The async stack, outermost future first. Tasks that stand at the same place share one.
+    pub stack: Arc<[Frame]>,
     /// What its leaves wait for.
     pub waits_on: Vec<WaitsOn>,
     /// The engine's own text, where it has one that says more than `stack`.
@@ -128,8 +135,8 @@ impl Origin {
 pub struct WaitsOn {
     /// The kind of resource.
     pub kind: ResourceKind,
-    /// Its address, hexadecimal: the same resource has the same address in every task.
-    pub address: Option<String>,
+    /// Its address: the same resource has the same address in every task.
+    pub address: Option<Address>,
     /// Permits that it wants of a semaphore: 1 for a mutex.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wanted: Option<u64>,
@@ -142,6 +149,16 @@ pub struct WaitsOn {
     /// File descriptor of the socket, pipe or process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fd: Option<i32>,
+    /// What that descriptor is open on: `tcp`, `tcp listener`, `udp`, `unix`, `pipe`, `pidfd`, `terminal`, …
+    /// Of the running program only, and of the moment after the capture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// The socket's own address: `127.0.0.1:8080`, or the path of a Unix socket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local: Option<String>,
+    /// The address of the other end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
     /// The task that is joined.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<u64>,

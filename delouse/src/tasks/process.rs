@@ -1,24 +1,36 @@
 //! A snapshot with the types of its executable: addresses of the one, offsets of the other.
 
+use std::ops::Deref;
 use std::rc::Rc;
 
 use super::memory::Memory;
 use crate::debuginfo::types::{Function, Shape, Type, TypeId, Types};
 use crate::snapshot::Snapshot;
 
-/// What everything in `tasks` reads from.
-pub(crate) struct Process<'p, 'i> {
-    pub(crate) memory: Memory<'p>,
+/// The executable's types at the place where it was loaded: the same in every snapshot of a process.
+#[derive(Clone, Copy)]
+pub(crate) struct Program<'p, 'i> {
     pub(crate) types: &'p Types<'i>,
     /// What was added to the file's addresses when it was loaded.
     pub(crate) bias: u64,
 }
 
-impl<'p, 'i> Process<'p, 'i> {
-    pub(crate) fn new(snapshot: &'p dyn Snapshot, types: &'p Types<'i>, bias: u64) -> Self {
-        Self { memory: Memory::new(snapshot), types, bias }
-    }
+/// What everything in `tasks` reads from.
+pub(crate) struct Process<'p, 'i> {
+    pub(crate) memory: Memory<'p>,
+    program: Program<'p, 'i>,
+}
 
+/// What needs types only takes a [`Program`]; a process has one.
+impl<'p, 'i> Deref for Process<'p, 'i> {
+    type Target = Program<'p, 'i>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.program
+    }
+}
+
+impl Program<'_, '_> {
     /// The function at an address of the process.
     pub(crate) fn function(&self, address: u64) -> Option<Function> {
         self.types.function(address.wrapping_sub(self.bias))
@@ -26,24 +38,6 @@ impl<'p, 'i> Process<'p, 'i> {
 
     pub(crate) fn ty(&self, id: TypeId) -> Option<Rc<Type>> {
         self.types.get(id)
-    }
-
-    /// The concrete type behind a `dyn` pointer, by its vtable.
-    ///
-    /// rustc lays a vtable out as drop, size, align, then the methods, and describes it in a variable
-    /// `<T as Trait>::{vtable}`; the trait's first method is `poll` or `poll_next` for all that interests
-    /// us, which takes `Pin<&mut T>`; and drop is `drop_in_place::<T>`. Identical functions may be folded,
-    /// so the vtable's own description comes first.
-    pub(crate) fn dyn_type(&self, vtable: u64) -> Option<TypeId> {
-        let drop = self.memory.word(vtable)?;
-        let size = self.memory.word(vtable.wrapping_add(8))?;
-        let poll = self.memory.word(vtable.wrapping_add(24)).unwrap_or(0);
-        let file = |address: u64| address.wrapping_sub(self.bias);
-        let described = self.types.vtable_owner(file(vtable), &[file(poll), file(drop)]);
-        let polled = || self.polled(poll);
-        let dropped = || self.function(drop)?.parameters.first().map(|(_, id)| *id);
-        let fits = |id: &TypeId| self.ty(*id).is_some_and(|ty| ty.size == size);
-        described.filter(fits).or_else(|| polled().filter(fits)).or_else(|| dropped().filter(fits))
     }
 
     /// `F`, of the address of `<F as Future>::poll`.
@@ -63,5 +57,29 @@ impl<'p, 'i> Process<'p, 'i> {
             }
         }
         None
+    }
+}
+
+impl<'p, 'i> Process<'p, 'i> {
+    pub(crate) fn new(snapshot: &'p dyn Snapshot, program: Program<'p, 'i>) -> Self {
+        Self { memory: Memory::new(snapshot), program }
+    }
+
+    /// The concrete type behind a `dyn` pointer, by its vtable.
+    ///
+    /// rustc lays a vtable out as drop, size, align, then the methods, and describes it in a variable
+    /// `<T as Trait>::{vtable}`; the trait's first method is `poll` or `poll_next` for all that interests
+    /// us, which takes `Pin<&mut T>`; and drop is `drop_in_place::<T>`. Identical functions may be folded,
+    /// so the vtable's own description comes first.
+    pub(crate) fn dyn_type(&self, vtable: u64) -> Option<TypeId> {
+        let drop = self.memory.word(vtable)?;
+        let size = self.memory.word(vtable.wrapping_add(8))?;
+        let poll = self.memory.word(vtable.wrapping_add(24)).unwrap_or(0);
+        let file = |address: u64| address.wrapping_sub(self.bias);
+        let described = self.types.vtable_owner(file(vtable), &[file(poll), file(drop)]);
+        let polled = || self.polled(poll);
+        let dropped = || self.function(drop)?.parameters.first().map(|(_, id)| *id);
+        let fits = |id: &TypeId| self.ty(*id).is_some_and(|ty| ty.size == size);
+        described.filter(fits).or_else(|| polled().filter(fits)).or_else(|| dropped().filter(fits))
     }
 }

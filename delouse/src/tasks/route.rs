@@ -5,7 +5,7 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use super::process::Process;
+use super::process::{Process, Program};
 use crate::debuginfo::types::{Member, Shape, Type, TypeId};
 
 /// How many wrappers deep a field is searched for.
@@ -30,16 +30,16 @@ enum Hop {
 impl Route {
     /// Compiles `way` from `start`: names of fields, and `*` for following a pointer, reference, `Box` or
     /// `Arc`, `~path` for a field by its type. `None` where a field is not there.
-    pub(crate) fn compile(process: &Process<'_, '_>, start: TypeId, way: &str) -> Option<Self> {
+    pub(crate) fn compile(program: &Program<'_, '_>, start: TypeId, way: &str) -> Option<Self> {
         let mut at = start;
         let mut hops = Vec::new();
         for part in way.split_whitespace() {
             if part == "*" {
-                let (offset, target) = pointer(process, at)?;
+                let (offset, target) = pointer(program, at)?;
                 hops.extend([Hop::Add(offset), Hop::Deref]);
                 at = target;
                 // The counters of an `Arc` or `Rc` stand before its value.
-                let ty = process.ty(at)?;
+                let ty = program.ty(at)?;
                 if matches!(ty.path(), "alloc::sync::ArcInner" | "alloc::rc::RcInner") {
                     let value = ty.member("data").or_else(|| ty.member("value"))?;
                     hops.push(Hop::Add(value.offset));
@@ -47,8 +47,8 @@ impl Route {
                 }
             } else {
                 let (offset, of) = match part.strip_prefix('~') {
-                    Some(path) => of_type(process, at, path)?,
-                    None => field(process, at, part)?,
+                    Some(path) => of_type(program, at, path)?,
+                    None => field(program, at, part)?,
                 };
                 hops.push(Hop::Add(offset));
                 at = of;
@@ -85,44 +85,44 @@ impl Route {
 }
 
 /// The nearest field called `name` in or below `start`.
-fn field(process: &Process<'_, '_>, start: TypeId, name: &str) -> Option<(u64, TypeId)> {
-    search(process, start, |member, _| (member.name == name).then_some(member.of))
+fn field(program: &Program<'_, '_>, start: TypeId, name: &str) -> Option<(u64, TypeId)> {
+    search(program, start, |member, _| (member.name == name).then_some(member.of))
 }
 
 /// The nearest field in or below `start` whose type has that path.
-fn of_type(process: &Process<'_, '_>, start: TypeId, path: &str) -> Option<(u64, TypeId)> {
-    if process.ty(start)?.path() == path {
+fn of_type(program: &Program<'_, '_>, start: TypeId, path: &str) -> Option<(u64, TypeId)> {
+    if program.ty(start)?.path() == path {
         return Some((0, start));
     }
-    search(process, start, |member, ty| (ty.path() == path).then_some(member.of))
+    search(program, start, |member, ty| (ty.path() == path).then_some(member.of))
 }
 
 /// The nearest thin pointer in or below `start`, with its target.
-fn pointer(process: &Process<'_, '_>, start: TypeId) -> Option<(u64, TypeId)> {
-    if let Shape::Pointer(target) = process.ty(start)?.shape {
+fn pointer(program: &Program<'_, '_>, start: TypeId) -> Option<(u64, TypeId)> {
+    if let Shape::Pointer(target) = program.ty(start)?.shape {
         return Some((0, target?));
     }
-    search(process, start, |_, ty| match ty.shape {
+    search(program, start, |_, ty| match ty.shape {
         Shape::Pointer(target) => target,
         _ => None,
     })
 }
 
 fn search(
-    process: &Process<'_, '_>,
+    program: &Program<'_, '_>,
     start: TypeId,
     wanted: impl Fn(&Member, &Type) -> Option<TypeId>,
 ) -> Option<(u64, TypeId)> {
     let mut seen = HashSet::from([start]);
     let mut queue = VecDeque::from([(start, 0_u64, 0)]);
     while let Some((id, base, depth)) = queue.pop_front() {
-        let Some(ty) = process.ty(id) else { continue };
+        let Some(ty) = program.ty(id) else { continue };
         let variants = match &ty.shape {
             Shape::Variants(variants) => variants.list.as_slice(),
             _ => &[],
         };
         for member in ty.members.iter().chain(variants.iter().map(|variant| &variant.member)) {
-            let Some(of) = process.ty(member.of) else { continue };
+            let Some(of) = program.ty(member.of) else { continue };
             let offset = base.checked_add(member.offset)?;
             if let Some(found) = wanted(member, &of) {
                 return Some((offset, found));

@@ -1,10 +1,11 @@
 //! The schedulers of a process, and the tasks on their lists.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use super::facts::{self, Notes};
 use super::header::{Flavor, Headers, Kind, Scheduler};
-use super::process::Process;
+use super::process::{Process, Program};
 use super::route::Route;
 use crate::debuginfo::types::{Shape, TypeId};
 
@@ -15,9 +16,8 @@ const MAX_TASKS: usize = 1 << 24;
 /// One scheduler that owns tasks: a runtime, or a `LocalSet`.
 #[derive(Debug, Clone)]
 pub(super) struct Runtime {
-    pub(super) flavor: Flavor,
-    /// tokio's number of the list of its tasks: counted up from 1 in a process.
-    pub(super) number: u64,
+    /// Its flavor, and tokio's number of the list of its tasks: counted up from 1 in a process.
+    pub(super) name: Arc<str>,
 }
 
 /// Everything that is known of the schedulers of one flavor.
@@ -93,7 +93,7 @@ impl<'h, 'a, 'p, 'i> Runtimes<'h, 'a, 'p, 'i> {
             notes.add(format!("a list of {count} tasks had {} when it was read", listed.len()));
         }
         let number = number(&shape.number).unwrap_or(0);
-        self.found.insert(shared, Runtime { flavor, number });
+        self.found.insert(shared, Runtime { name: format!("{} {number}", flavor.name()).into() });
         self.listed.extend(listed.into_iter().map(|header| (header, shared)));
     }
 
@@ -106,8 +106,8 @@ impl<'h, 'a, 'p, 'i> Runtimes<'h, 'a, 'p, 'i> {
 }
 
 impl Lists {
-    fn learn(process: &Process<'_, '_>, of: TypeId) -> Option<Self> {
-        let route = |way: &str| Route::compile(process, of, way);
+    fn learn(program: &Program<'_, '_>, of: TypeId) -> Option<Self> {
+        let route = |way: &str| Route::compile(program, of, way);
         let mut shape = Self {
             shards: None,
             head_in_shard: 0,
@@ -117,12 +117,12 @@ impl Lists {
             number: route("* owned id"),
         };
         if let Some(shards) = route("* owned lists") {
-            let ty = process.ty(shards.end)?;
-            let Shape::Pointer(Some(shard)) = process.ty(ty.member("data_ptr")?.of)?.shape else {
+            let ty = program.ty(shards.end)?;
+            let Shape::Pointer(Some(shard)) = program.ty(ty.member("data_ptr")?.of)?.shape else {
                 return None;
             };
-            shape.head_in_shard = Route::compile(process, shard, "head")?.offset()?;
-            shape.shard_size = process.ty(shard)?.size;
+            shape.head_in_shard = Route::compile(program, shard, "head")?.offset()?;
+            shape.shard_size = program.ty(shard)?.size;
             shape.shards = Some(shards);
         } else {
             // `LocalOwnedTasks` has one list.

@@ -82,6 +82,48 @@ pub(super) fn headers(
     found
 }
 
+/// Calls `visit` with every word that the program may still use, and its address, up to `budget` bytes of
+/// memory: not with the stacks of `threads`, and not with copies of stacks that the capture made. Says
+/// whether that was all.
+pub(super) fn words_in_use(
+    process: &Process<'_, '_>,
+    threads: &[i32],
+    budget: u64,
+    mut visit: impl FnMut(u64, u64),
+) -> bool {
+    let snapshot = process.memory.snapshot();
+    let copies: Vec<_> = snapshot
+        .threads()
+        .iter()
+        .filter_map(|thread| {
+            let copy = &thread.stack.as_ref()?.bytes;
+            let start = copy.as_ptr().addr() as u64;
+            Some(start..start.saturating_add(copy.len() as u64))
+        })
+        .collect();
+    let stacks: Vec<(i32, u64)> =
+        snapshot.threads().iter().filter_map(|t| Some((t.tid, t.registers.ok()?.sp))).collect();
+    let mut left = budget;
+    for mapping in snapshot.mappings().iter().filter(|mapping| mapping.read && mapping.write) {
+        let range = &mapping.range;
+        let stack = stacks.iter().find(|(_, sp)| range.contains(sp));
+        if stack.is_some_and(|(tid, _)| threads.contains(tid)) {
+            continue;
+        }
+        // Functions that call no other may use 128 bytes below their stack pointer (x86_64's ABI).
+        let start = stack.map_or(range.start, |(_, sp)| sp.saturating_sub(128));
+        let start = start.max(range.start).next_multiple_of(8);
+        let Some(rest) = left.checked_sub(range.end.saturating_sub(start)) else { return false };
+        left = rest;
+        each_word(process, start, range.end, |address, word| {
+            if !copies.iter().any(|copy| copy.contains(&address)) {
+                visit(address, word);
+            }
+        });
+    }
+    true
+}
+
 fn may_hold_tasks(mapping: &Mapping) -> bool {
     let named = mapping.path.as_ref().map(|path| path.to_string_lossy());
     let kernels = |path: &str| path.starts_with("[stack") || path.starts_with("[v");

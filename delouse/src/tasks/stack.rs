@@ -2,42 +2,59 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::plan::{Body, Plan, Plans};
 use super::walk::{Node, Part, Walked};
 use super::{Frame, Origin};
 use crate::debuginfo::types::{TypeId, names};
 
-type Shape = Vec<(u16, u32, Part)>;
+/// A frame's depth, plan and part.
+type ShapeNode = (u16, u32, Part);
 
-/// Makes stacks, each distinct one once.
-pub(super) struct Stacks<'s, 'a, 'p, 'i> {
-    plans: &'s Plans<'a, 'p, 'i>,
-    known: RefCell<HashMap<Shape, Rc<Vec<Frame>>>>,
+/// Distinct stacks that are kept.
+const MAX_KNOWN: usize = 1 << 14;
+
+/// Stacks that were made already: tasks that stand at the same place share one.
+#[derive(Default)]
+pub(super) struct KnownStacks {
+    by_shape: HashMap<Box<[ShapeNode]>, Arc<[Frame]>>,
+    /// Kept for its room.
+    shape: Vec<ShapeNode>,
 }
 
-impl<'s, 'a, 'p, 'i> Stacks<'s, 'a, 'p, 'i> {
-    pub(super) fn new(plans: &'s Plans<'a, 'p, 'i>) -> Self {
-        Self { plans, known: RefCell::default() }
+/// Makes stacks, each distinct one once.
+pub(super) struct Stacks<'s, 'p, 'i> {
+    plans: &'s Plans<'p, 'i>,
+    known: &'s RefCell<KnownStacks>,
+}
+
+impl<'s, 'p, 'i> Stacks<'s, 'p, 'i> {
+    pub(super) fn new(plans: &'s Plans<'p, 'i>, known: &'s RefCell<KnownStacks>) -> Self {
+        Self { plans, known }
     }
 
     /// The frames of a future.
-    pub(super) fn stack(&self, walked: &Walked) -> Vec<Frame> {
-        let shape: Shape = walked.nodes.iter().map(|node| (node.depth, node.plan.id, node.part)).collect();
-        if let Some(known) = self.known.borrow().get(&shape) {
-            return known.as_ref().clone();
+    pub(super) fn stack(&self, walked: &Walked) -> Arc<[Frame]> {
+        let mut known = self.known.borrow_mut();
+        let KnownStacks { by_shape, shape } = &mut *known;
+        shape.clear();
+        shape.extend(walked.nodes.iter().map(|node| (node.depth, node.plan.id, node.part)));
+        if let Some(stack) = by_shape.get(shape.as_slice()) {
+            return stack.clone();
         }
-        let mut nodes = walked.nodes.iter().peekable();
-        let stack = Rc::new(self.siblings(&mut nodes, 0));
-        self.known.borrow_mut().insert(shape, stack.clone());
-        stack.as_ref().clone()
+        let stack: Arc<[Frame]> = self.siblings(&mut walked.nodes.iter().peekable(), 0).into();
+        if by_shape.len() >= MAX_KNOWN {
+            by_shape.clear();
+        }
+        by_shape.insert(shape.as_slice().into(), stack.clone());
+        stack
     }
 
     /// The closure that runs on the blocking pool: `F` of `BlockingTask<F>`. `None` for the workers of a
     /// runtime, which run there too.
     pub(super) fn blocking(&self, plan: &Plan) -> Option<Frame> {
-        let process = self.plans.process;
+        let process = &self.plans.program;
         let mut closure = process.ty(process.ty(plan.of)?.parameter("T")?)?;
         if names::without_parameters(&closure.name).ends_with("::BlockingTask") {
             // `Instrumented<BlockingTask<T>>`: builds with tokio's feature `tracing`.
@@ -62,7 +79,7 @@ impl<'s, 'a, 'p, 'i> Stacks<'s, 'a, 'p, 'i> {
 
     /// The one frame of a future in which nothing was recognised.
     pub(super) fn opaque(&self, plan: &Plan) -> Frame {
-        let name = self.plans.process.ty(plan.of).map(|ty| names::ty(&ty.name));
+        let name = self.plans.program.ty(plan.of).map(|ty| names::ty(&ty.name));
         let function = name.unwrap_or_else(|| "?".to_owned());
         let origin = self.origin_of_crate(&function);
         Frame { function, file: None, line: None, origin, children: Vec::new() }
@@ -121,7 +138,7 @@ impl<'s, 'a, 'p, 'i> Stacks<'s, 'a, 'p, 'i> {
     fn origin_of_crate(&self, name: &str) -> Origin {
         match name.split("::").next().unwrap_or_default() {
             "core" | "alloc" | "std" => Origin::Std,
-            name if self.plans.process.types.is_dependency(name) => Origin::Dependency,
+            name if self.plans.program.types.is_dependency(name) => Origin::Dependency,
             _ => Origin::User,
         }
     }

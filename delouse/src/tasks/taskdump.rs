@@ -103,7 +103,7 @@ mod engine {
                 "no runtime is known: use #[delouse::main], or delouse::register(&handle)".to_owned(),
             ));
             for (number, handle) in roots.runtimes().enumerate() {
-                let runtime = handle.name().map_or_else(|| number.to_string(), str::to_owned);
+                let runtime: Arc<str> = handle.name().map_or_else(|| number.to_string().into(), Arc::from);
                 let dump = if begun.elapsed() < DEADLINE {
                     self.dump(handle, &mut list.capture)
                 } else {
@@ -128,13 +128,13 @@ mod engine {
                 return Err(refusal);
             }
             list.tasks.extend(roots.mains().iter().map(|main| Task {
-                stack: vec![Frame {
+                stack: Arc::from([Frame {
                     function: as_written(main.type_name),
                     file: None,
                     line: None,
                     origin: Origin::User,
                     children: Vec::new(),
-                }],
+                }]),
                 ..blank(0, TaskKind::Main)
             }));
             list.tasks.sort_by_key(|t| t.id);
@@ -292,7 +292,7 @@ mod engine {
             runtime: None,
             state: None,
             spawned_at: None,
-            stack: Vec::new(),
+            stack: Arc::from([]),
             waits_on: Vec::new(),
             trace: None,
         }
@@ -310,7 +310,7 @@ mod engine {
                     merge(&mut stack, bounded(symbols.map(frame).collect()));
                 }
                 let trace = Some(task.trace().to_string()).filter(|text| !text.is_empty());
-                Task { stack, trace, ..blank(id_number(task.id()), TaskKind::Task) }
+                Task { stack: stack.into(), trace, ..blank(id_number(task.id()), TaskKind::Task) }
             })
             .collect()
     }

@@ -133,13 +133,13 @@ fn a_completed_task_is_found_in_memory_only() {
     };
     assert_eq!(of_task(&capture(&roots.addresses(), 0)), None);
     let found = of_task(&capture(&roots.addresses(), 1 << 30)).unwrap();
-    assert_eq!((found.state, found.stack), (Some(TaskState::Complete), Vec::new()));
+    assert_eq!((found.state, found.stack.len()), (Some(TaskState::Complete), 0));
 }
 
 #[test]
 fn nothing_is_polled() {
     let runtime = Builder::new_current_thread().build().unwrap();
-    let polls = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let polls = Arc::new(std::sync::atomic::AtomicU32::new(0));
     let counted = polls.clone();
     runtime.block_on(async {
         tokio::spawn(std::future::poll_fn(move |_| {

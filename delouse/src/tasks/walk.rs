@@ -2,9 +2,10 @@
 
 use std::rc::Rc;
 
-use super::leaves::{self, hexadecimal};
+use super::leaves;
 use super::plan::{Body, Container, Coroutine, Plan, Plans, Step, Via};
-use super::{LeafPlace, ResourceKind, WaitsOn};
+use super::process::Process;
+use super::{Address, LeafPlace, ResourceKind, WaitsOn};
 use crate::debuginfo::types::Discriminant;
 
 /// Frames from a task's root to a leaf: what reads the answer recurses, on stacks of two megabytes.
@@ -32,6 +33,16 @@ pub(super) struct Walked {
     pub(super) joins: Vec<(usize, u64)>,
     /// Why this is not all.
     pub(super) cut: Option<&'static str>,
+}
+
+impl Walked {
+    fn clear(&mut self) {
+        self.nodes.clear();
+        self.waits.clear();
+        self.leaves.clear();
+        self.joins.clear();
+        self.cut = None;
+    }
 }
 
 /// One frame.
@@ -72,8 +83,10 @@ enum Work {
     Awaited { plan: Rc<Plan>, index: usize, frames: u16, found: (usize, usize) },
 }
 
-struct Walk<'w, 'a, 'p, 'i> {
-    plans: &'w Plans<'a, 'p, 'i>,
+/// Walks futures, one after the other.
+pub(super) struct Walker<'w, 'p, 'i> {
+    process: &'w Process<'p, 'i>,
+    plans: &'w Plans<'p, 'i>,
     found: Walked,
     contexts: Vec<Context>,
     /// Addresses that pointers on the way led to.
@@ -81,29 +94,37 @@ struct Walk<'w, 'a, 'p, 'i> {
     work: Vec<Work>,
 }
 
-/// Walks the future at `address`.
-pub(super) fn walk(plans: &Plans<'_, '_, '_>, plan: &Rc<Plan>, address: u64) -> Walked {
-    let first = Work::Visit { plan: plan.clone(), at: address, frames: 0 };
-    let mut walk = Walk {
-        plans,
-        found: Walked::default(),
-        contexts: Vec::new(),
-        followed: Vec::new(),
-        work: vec![first],
-    };
-    let mut steps = 0;
-    while let Some(work) = walk.work.pop() {
-        steps += 1;
-        if walk.found.nodes.len() >= MAX_NODES || steps >= MAX_STEPS || walk.work.len() >= MAX_STEPS {
-            walk.found.cut = Some(TOO_LARGE);
-            break;
+impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
+    pub(super) fn new(process: &'w Process<'p, 'i>, plans: &'w Plans<'p, 'i>) -> Self {
+        Self {
+            process,
+            plans,
+            found: Walked::default(),
+            contexts: Vec::new(),
+            followed: Vec::new(),
+            work: Vec::new(),
         }
-        walk.perform(work);
     }
-    walk.found
-}
 
-impl Walk<'_, '_, '_, '_> {
+    /// Walks the future at `address`. What is found stays until the next walk, which uses its room.
+    pub(super) fn walk(&mut self, plan: &Rc<Plan>, address: u64) -> &mut Walked {
+        self.found.clear();
+        self.contexts.clear();
+        self.followed.clear();
+        self.work.clear();
+        self.work.push(Work::Visit { plan: plan.clone(), at: address, frames: 0 });
+        let mut steps = 0;
+        while let Some(work) = self.work.pop() {
+            steps += 1;
+            if self.found.nodes.len() >= MAX_NODES || steps >= MAX_STEPS || self.work.len() >= MAX_STEPS {
+                self.found.cut = Some(TOO_LARGE);
+                break;
+            }
+            self.perform(work);
+        }
+        &mut self.found
+    }
+
     fn perform(&mut self, work: Work) {
         match work {
             Work::Visit { frames: MAX_DEPTH.., .. } => self.found.cut = Some(TOO_LARGE),
@@ -189,7 +210,7 @@ impl Walk<'_, '_, '_, '_> {
             return;
         }
         self.push(plan, Part::Type, frames);
-        let process = self.plans.process;
+        let process = self.process;
         let context = leaves::context(leaf.kind, path);
         let mut waits = leaf.waits_on(process, address, context);
         let resource = leaf.resource(process, address);
@@ -199,7 +220,7 @@ impl Walk<'_, '_, '_, '_> {
             && let Some(resource) = resource
             && let Some(whole) = self.owner(of, resource, &mut waits)
         {
-            waits.address = Some(hexadecimal(whole));
+            waits.address = Some(Address(whole));
             place.address = Some(whole);
         }
         if let (ResourceKind::Join, Some(header)) = (waits.kind, resource) {
@@ -212,7 +233,7 @@ impl Walk<'_, '_, '_, '_> {
     /// Looks for the owner of `resource` among the variables of the functions on the way here: the channel
     /// of a semaphore, the socket of a readiness. Gives the address of the whole that `resource` is part of.
     fn owner(&self, of: (&'static str, &'static str), resource: u64, waits: &mut WaitsOn) -> Option<u64> {
-        let process = self.plans.process;
+        let process = self.process;
         for context in self.contexts.iter().rev().take(MAX_CONTEXTS) {
             let Body::Coroutine(coroutine) = &context.plan.body else { continue };
             let owner = coroutine.states.get(context.state).and_then(|state| self.plans.owner(state, of));
@@ -259,7 +280,7 @@ impl Walk<'_, '_, '_, '_> {
     fn dynamic(&mut self, at: u64, frames: u16) {
         if let Some(vtable) = at.checked_add(8).and_then(|at| self.word(at))
             && let Some(at) = self.word(at)
-            && let Some(plan) = self.plans.plan_of_vtable(vtable)
+            && let Some(plan) = self.plans.plan_of_vtable(self.process, vtable)
         {
             self.work.push(Work::Follow { plan, at, frames });
         }
@@ -276,7 +297,7 @@ impl Walk<'_, '_, '_, '_> {
             }
             Container::Lists { plan, heads, next, value } => {
                 for head in heads {
-                    let head = head.follow(self.plans.process, at);
+                    let head = head.follow(self.process, at);
                     if let Some(first) = head.and_then(|head| self.word(head)) {
                         self.list(plan, first, (*next, *value), frames);
                     }
@@ -288,7 +309,7 @@ impl Walk<'_, '_, '_, '_> {
                 }
             }
             Container::Shared { plan, way } => {
-                if let Some(at) = way.follow(self.plans.process, at) {
+                if let Some(at) = way.follow(self.process, at) {
                     self.work.push(Work::Follow { plan: plan.clone(), at, frames });
                 }
             }
@@ -330,11 +351,11 @@ impl Walk<'_, '_, '_, '_> {
     }
 
     fn discriminant(&self, at: Discriminant, base: u64) -> Option<u64> {
-        self.plans.process.memory.number(base.checked_add(at.offset)?, at.size)
+        self.process.memory.number(base.checked_add(at.offset)?, at.size)
     }
 
     /// A pointer that is not null.
     fn word(&self, at: u64) -> Option<u64> {
-        self.plans.process.memory.word(at).filter(|word| *word != 0)
+        self.process.memory.word(at).filter(|word| *word != 0)
     }
 }

@@ -27,6 +27,8 @@ pub struct ThreadStack {
     pub runs_task: Option<u64>,
     /// Why there are no frames, where there are none.
     pub unavailable: Option<String>,
+    /// Where in the kernel it sleeps, for those without frames: `system call vfork, in the kernel's …`.
+    pub kernel: Option<String>,
     /// Why outer frames are missing, where they are.
     pub truncated: Option<String>,
     /// The stack, innermost frame first.

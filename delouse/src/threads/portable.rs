@@ -48,6 +48,7 @@ pub(crate) fn stacks(why: &str) -> (Vec<ThreadStack>, Capture) {
         cpu_us: None,
         runs_task: None,
         unavailable: None,
+        kernel: None,
         truncated: None,
         frames,
     };

@@ -44,6 +44,7 @@ fn describe(snapshot: &dyn Snapshot, thread: &Thread, frames: Vec<StackFrame>, e
         cpu_us: thread.cpu.map(|cpu| u64::try_from(cpu.as_micros()).unwrap_or(u64::MAX)),
         runs_task: None,
         unavailable: thread.registers.err().map(|reason| unavailable(reason).to_owned()),
+        kernel: thread.kernel.clone(),
         truncated: thread.registers.ok().and_then(|_| truncated(end)),
         frames,
     }
@@ -128,6 +129,9 @@ fn truncated(end: StackEnd) -> Option<String> {
             "the code of the last frame has no unwind tables (hand-written assembly, JIT), or the stack is damaged"
                 .to_owned(),
         ),
+        StackEnd::Between => {
+            Some("it was on its way from one frame to another (unwinding a panic): ask again".to_owned())
+        }
     }
 }
 
@@ -136,7 +140,7 @@ fn unavailable(reason: Unavailable) -> &'static str {
         Unavailable::SignalBlocked => "it blocks the signal that asks for the stack",
         Unavailable::SigWait => "it waits in sigwait for the signal that asks for the stack",
         Unavailable::Uninterruptible => {
-            "it is in uninterruptible sleep (state D): a disk or network file system that does not answer?"
+            "it is in uninterruptible sleep (state D): a disk or network file system that does not answer, a vfork, or a memory map that is locked for long"
         }
         Unavailable::Stopped => "it is stopped by a debugger or by SIGSTOP",
         Unavailable::Exited => "it ended while it was asked",

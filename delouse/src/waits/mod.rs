@@ -1,16 +1,27 @@
 //! Who waits for whom, who holds it, and what is wrong.
 
+pub(crate) mod blocked_worker;
+pub(crate) mod diagnosis;
 mod edges;
 mod findings;
+pub(crate) mod files;
+pub(crate) mod growing;
 mod handles;
 mod holders;
 mod islands;
 mod liveness;
+pub(crate) mod look;
+#[cfg(test)]
+pub(crate) mod made_up;
 mod ownership;
 mod remains;
 mod resources;
+pub(crate) mod starved;
 #[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
 mod tests;
+pub(crate) mod words;
+
+pub use diagnosis::LookedAt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

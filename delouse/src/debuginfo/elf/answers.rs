@@ -43,6 +43,16 @@ pub(crate) fn answers(debug: &DebugInformation, stripped: bool) -> Vec<Answer> {
         DebugLevel::None => Some((Missing, "no tasks: their layout is not known")),
     };
     let tokio = types.unwrap_or((Good, "every task's async stack, and what it waits for"));
+    // The same types tell who holds what.
+    let waits = match tokio.0 {
+        Good => (Good, "who waits for what, and who holds it"),
+        less => (less, "no more than /stacktrace/tokio tells"),
+    };
+    let diagnosis = match (types, threads.0) {
+        (None, Good) => (Good, "deadlocks, leaks, blocked workers, with the lines"),
+        (Some((Missing, _)), _) => (Missing, "no tasks, so nothing that could be wrong with them"),
+        _ => (Degraded, "what can be told without whole async stacks"),
+    };
     let core = match debug.level {
         DebugLevel::Full if lost_units(debug) => (Degraded, "gdb shows what the split units found tell"),
         DebugLevel::Full => (Good, "gdb shows stacks, lines and variables"),
@@ -51,10 +61,17 @@ pub(crate) fn answers(debug: &DebugInformation, stripped: bool) -> Vec<Answer> {
         }
         DebugLevel::None => (Degraded, "a core is written, but gdb shows little"),
     };
-    [("/stacktrace/tokio", tokio), ("/stacktrace/rust", threads), ("/core", core), ("/coredump", core)]
-        .into_iter()
-        .map(|(endpoint, (quality, shows))| answer(endpoint, quality, shows))
-        .collect()
+    [
+        ("/diagnosis", diagnosis),
+        ("/waits", waits),
+        ("/stacktrace/tokio", tokio),
+        ("/stacktrace/rust", threads),
+        ("/core", core),
+        ("/coredump", core),
+    ]
+    .into_iter()
+    .map(|(endpoint, (quality, shows))| answer(endpoint, quality, shows))
+    .collect()
 }
 
 /// Whether split units are somewhere else than where they were looked for.

@@ -22,6 +22,7 @@ fn thread(tid: i32, activity: Activity, frames: Vec<StackFrame>) -> ThreadStack 
         cpu_us: Some(1_500),
         runs_task: None,
         unavailable: None,
+        kernel: None,
         truncated: None,
         frames,
     }

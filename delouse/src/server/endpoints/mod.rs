@@ -5,6 +5,7 @@ mod coredump;
 mod elf;
 mod index;
 mod stacktrace;
+mod waits;
 
 use dropshot::{ApiDescription, HttpError, Query, RequestContext};
 use schemars::JsonSchema;
@@ -33,6 +34,8 @@ pub(crate) fn api() -> ApiDescription<Context> {
         api.register(index::index),
         api.register(stacktrace::stacktrace_tokio),
         api.register(stacktrace::stacktrace_rust),
+        api.register(waits::diagnosis),
+        api.register(waits::waits),
         api.register(elf::elf_info),
         api.register(core::core),
         api.register(core::core_estimate),

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{admit, parse};
-use crate::report::{TasksAnswer, ThreadsAnswer};
+use crate::report::{Filter, TasksAnswer, ThreadsAnswer};
 use crate::server::Context;
 use crate::server::answer::{Answer, Rendered};
 use crate::server::error::ApiError;
@@ -22,6 +22,16 @@ pub(super) struct TasksQuery {
     engine: Option<String>,
     /// `true`: text shows every frame; else those of libraries are folded.
     full: Option<bool>,
+    /// Only the tasks with these ids: `17`, or `17,18`; 0 is the main future.
+    task: Option<String>,
+    /// Only tasks in this state: `idle`, `scheduled`, `running` or `complete`.
+    state: Option<String>,
+    /// Only tasks of this kind: `task`, `main`, `local` or `blocking`.
+    kind: Option<String>,
+    /// Only tasks that have this text, in capitals or not, in a function's name or its `file:line`, in the
+    /// place where they were spawned, or in the kind or address of what they wait for.
+    #[serde(rename = "match")]
+    text: Option<String>,
 }
 
 /// Every task: its async stack, its state, what it waits for
@@ -33,13 +43,16 @@ pub(super) async fn stacktrace_tokio(
     let query = query.into_inner();
     let format = admit(&request, query.format.as_deref())?;
     let name: Option<EngineName> = parse(query.engine.as_deref(), ApiError::UnknownEngine)?;
+    let (task, state) = (query.task.as_deref(), query.state.as_deref());
+    let filter = Filter::parse(task, state, query.kind.as_deref(), query.text.as_deref());
+    let filter = filter.map_err(ApiError::from)?;
     let full = query.full.unwrap_or(false);
     let engine = query.engine.as_deref().unwrap_or_default();
-    let key = format!("/stacktrace/tokio engine={engine} full={full} {format:?}");
+    let key = format!("/stacktrace/tokio engine={engine} full={full} {filter} {format:?}");
     let server = request.server.clone();
     let capture = move || {
         let roots = runtime::roots().without(&server.private.runtime);
-        let answer = TasksAnswer::new(server.private.engines.list(name, &roots)?, full);
+        let answer = TasksAnswer::new(server.private.engines.list(name, &roots)?, &filter, full);
         Rendered::new(format, &answer, || answer.stacktrace.clone())
     };
     Ok(request.context().gate.run(key, capture).await?.as_ref().clone().into())

@@ -102,7 +102,7 @@ impl Notes {
             if captured.binary_search(&tid).is_err() {
                 let registers = Err(Unavailable::NotCaptured);
                 let state = Some(state).filter(char::is_ascii_alphabetic);
-                threads.push(Thread { tid, name, state, cpu: None, registers, stack: None });
+                threads.push(Thread { tid, name, state, cpu: None, kernel: None, registers, stack: None });
             }
         }
         threads.sort_by_key(|t| t.tid);
@@ -138,6 +138,7 @@ fn thread(desc: &[u8]) -> Option<Thread> {
             .map(|(user, system)| user + system)
             .filter(|cpu| !cpu.is_zero()),
         registers: Ok(registers(register)?),
+        kernel: None,
         stack: None,
     })
 }

@@ -13,7 +13,7 @@ use super::examine::{can_be_asked, thread, why_silent};
 use super::memory::OwnMemory;
 use super::proc::{self, Stat};
 use super::slots::{Content, Slot, State, TABLE, Table};
-use super::{signal, sys};
+use super::{kernel_wait, signal, sys};
 use crate::snapshot::{SnapshotError, StackCopy, Thread, Unavailable};
 
 /// Longest copy of one stack: a deeper one is cut, and the capture says so.
@@ -251,6 +251,9 @@ impl Round<'_> {
         self.send(0);
         self.wait();
         for _ in 0..MOST_SCANS {
+            if holds && self.is_everyone_held() {
+                break;
+            }
             let first_new = self.known.len();
             let more = self.look_for_threads(listing).unwrap_or(false);
             self.send(first_new);
@@ -280,6 +283,15 @@ impl Round<'_> {
             longest = longest.max(left.saturating_sub(entered));
         }
         if holds { last.saturating_sub(self.started) } else { longest }
+    }
+
+    /// Whether all threads that exist stand still: as many as there are, so that none can have been born
+    /// or have ended since. Cheaper than to look for new ones, while everybody waits.
+    fn is_everyone_held(&self) -> bool {
+        let others = self.known.iter().filter(|entry| entry.tid != self.tid);
+        let held = others.filter(|entry| entry.slot.is_ok_and(|slot| slot.is(self.generation, State::Done)));
+        let held = held.count().wrapping_add(1);
+        held == self.known.len() && proc::thread_count() == Ok(held as u64)
     }
 
     /// When each handler was entered and left.
@@ -437,7 +449,8 @@ impl Round<'_> {
                 }
             }
             let registers = content.map(|content| content.context.registers());
-            threads.push(Thread { registers, stack, ..thread(entry.tid, entry.stat) });
+            let kernel = registers.is_err().then(|| kernel_wait::describe(entry.tid)).flatten();
+            threads.push(Thread { registers, stack, kernel, ..thread(entry.tid, entry.stat) });
         }
         threads.sort_by_key(|thread| thread.tid);
         contexts.sort_by_key(|&(tid, _)| tid);

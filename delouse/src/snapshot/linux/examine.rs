@@ -61,6 +61,7 @@ pub(super) fn thread(tid: i32, stat: Option<Stat>) -> Thread {
         state: stat.map(|stat| char::from(stat.state)),
         cpu: stat.map(|stat| stat.cpu(ticks)),
         registers: Err(Unavailable::NotCaptured),
+        kernel: None,
         stack: None,
     }
 }

@@ -7,13 +7,16 @@ mod core_plan;
 pub(crate) mod core_writer;
 mod engine;
 mod examine;
+mod files;
 mod handler;
 mod headroom;
 mod image;
+mod kernel_wait;
 mod live;
 mod maps;
 mod memory;
 mod proc;
+mod quit;
 mod signal;
 mod slots;
 mod sys;
@@ -21,8 +24,10 @@ mod sys;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use files::open_file;
 pub(crate) use image::{Image, fork, fork_with_threads, freeze_fork_thaw};
 pub(crate) use live::{Live, freeze, rolling};
+pub(crate) use quit::{Quits, quits};
 pub(crate) use signal::shielded;
 
 /// The monotonic clock, in nanoseconds: what `std::time::Instant` counts on Linux.

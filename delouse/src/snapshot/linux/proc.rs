@@ -177,9 +177,22 @@ pub(super) fn for_each_thread(buf: &mut [u8], mut each: impl FnMut(i32)) -> Resu
             Err(errno) => break Err(errno),
         }
     };
-    let there = sys::links(fd).map_or(0, |links| links.saturating_sub(2));
+    let there = links_of_threads(fd);
     sys::close(fd);
     result.map(|()| seen >= there)
+}
+
+/// How many threads this process has.
+pub(super) fn thread_count() -> Result<u64, Errno> {
+    let fd = sys::open(c"/proc/self/task", libc::O_RDONLY | libc::O_DIRECTORY)?;
+    let count = links_of_threads(fd);
+    sys::close(fd);
+    Ok(count)
+}
+
+/// `/proc/self/task` has two links and one more for each thread.
+fn links_of_threads(fd: i32) -> u64 {
+    sys::links(fd).map_or(0, |links| links.saturating_sub(2))
 }
 
 /// Walks `linux_dirent64` records: inode, offset (8 bytes each), length (2), type (1), name, NUL.

@@ -21,10 +21,18 @@ pub(super) fn ready(current: Option<i32>) -> Result<i32, SnapshotError> {
         .chain(real_time)
         // Ours already: the signal of an earlier time, while another one was current.
         .find(|&signal| match disposition(signal) {
-            Some(libc::SIG_DFL) => install(signal),
+            Some(libc::SIG_DFL) => install(signal, ours()),
             handler => handler == Some(ours()),
         })
         .ok_or(SnapshotError::NoSignal)
+}
+
+/// Puts `handler` where the default action stands; whether it stands there now.
+pub(super) fn install_where_default(signal: i32, handler: libc::sighandler_t) -> bool {
+    match disposition(signal) {
+        Some(libc::SIG_DFL) => install(signal, handler),
+        current => current == Some(handler),
+    }
 }
 
 /// Runs `start` with signals blocked; threads that are started in it inherit that.
@@ -73,12 +81,13 @@ fn disposition(signal: i32) -> Option<libc::sighandler_t> {
     }
 }
 
-fn install(signal: i32) -> bool {
+/// `handler` is `on_signal`, or another that obeys the rules at the top of its file.
+fn install(signal: i32, handler: libc::sighandler_t) -> bool {
     // SAFETY: all fields are plain numbers or sets, for which zeroes are valid; the handler obeys the
     // rules at the top of its file.
     unsafe {
         let mut action: libc::sigaction = MaybeUninit::zeroed().assume_init();
-        action.sa_sigaction = ours();
+        action.sa_sigaction = handler;
         action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK;
         libc::sigfillset(&raw mut action.sa_mask);
         libc::sigaction(signal, &raw const action, null_mut()) == 0

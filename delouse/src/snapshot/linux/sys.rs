@@ -183,6 +183,25 @@ pub(super) unsafe fn fork_sharing_files(pidfd: &AtomicI32) -> Result<i32, Errno>
         .map(|pid| pid as i32)
 }
 
+/// The handler that stands for `signal`.
+pub(super) fn action(signal: i32) -> Result<libc::sighandler_t, Errno> {
+    // The kernel's `struct sigaction` (include/linux/signal_types.h): handler, flags, restorer, set.
+    let mut action = [0_usize; 4];
+    let place = (&raw mut action) as usize;
+    // SAFETY: only asks; four words are written.
+    check(unsafe { syscall(libc::SYS_rt_sigaction, [signal as usize, 0, place, 8, 0, 0]) })?;
+    let [handler, ..] = action;
+    Ok(handler)
+}
+
+/// Has `signal` do what it does by default.
+pub(super) fn reset_action(signal: i32) {
+    // As above; `SIG_DFL` is 0, and needs neither flags nor restorer.
+    let action = [libc::SIG_DFL, 0, 0, 0];
+    // SAFETY: four words are read; the default action runs no code of ours.
+    unsafe { syscall(libc::SYS_rt_sigaction, [signal as usize, (&raw const action) as usize, 0, 8, 0, 0]) };
+}
+
 pub(super) fn set_name(name: &CStr) {
     // SAFETY: `name` ends with a NUL.
     unsafe { syscall(libc::SYS_prctl, [libc::PR_SET_NAME as usize, name.as_ptr() as usize, 0, 0, 0, 0]) };

@@ -9,12 +9,12 @@ use crate::debuginfo::types::{Member, Shape, Source, Type, TypeId, Variant, Vari
 use crate::tasks::leaves;
 use crate::tasks::route::Route;
 
-impl Plans<'_, '_, '_> {
+impl Plans<'_, '_> {
     pub(super) fn compile(&self, id: TypeId) -> Plan {
         let mut plan = Plan { id: self.next_id(), of: id, frame: None, body: Body::Nothing };
-        let Some(ty) = self.process.ty(id) else { return plan };
+        let Some(ty) = self.program.ty(id) else { return plan };
         let path = ty.path();
-        if let Some(leaf) = leaves::leaf(self.process, id, path) {
+        if let Some(leaf) = leaves::leaf(&self.program, id, path) {
             plan.frame = Some(names::ty(&ty.name).into());
             plan.body = Body::Leaf(leaf);
             return plan;
@@ -72,7 +72,7 @@ impl Plans<'_, '_, '_> {
 
     /// The steps into a member's own members: into the struct that a variant's fields are in.
     fn inside(&self, member: &Member) -> Box<[Step]> {
-        let mut steps = self.process.ty(member.of).map(|ty| self.steps(&ty.members)).unwrap_or_default();
+        let mut steps = self.program.ty(member.of).map(|ty| self.steps(&ty.members)).unwrap_or_default();
         for step in &mut steps {
             step.offset = step.offset.saturating_add(member.offset);
         }
@@ -89,7 +89,7 @@ impl Plans<'_, '_, '_> {
         let Some(at) = variants.discriminant else { return Body::Nothing };
         let path = ty.path();
         // Only a method needs its function for its name.
-        let linkage_name = path.contains("{impl#").then(|| self.process.types.body(id, path)).flatten();
+        let linkage_name = path.contains("{impl#").then(|| self.program.types.body(id, path)).flatten();
         let linkage_name = linkage_name.as_ref().and_then(|body| body.linkage_name.as_deref());
         *frame = Some(names::coroutine(path, linkage_name).into());
         let state = |variant: &Variant| {
@@ -99,7 +99,7 @@ impl Plans<'_, '_, '_> {
                 variables: variant.member.of,
                 written: variant.source.clone(),
                 suspended: self
-                    .process
+                    .program
                     .ty(variant.member.of)
                     .is_some_and(|ty| names::last_segment(&ty.name).starts_with("Suspend")),
                 details: OnceCell::new(),
@@ -118,13 +118,13 @@ impl Plans<'_, '_, '_> {
         state: &'s State,
     ) -> &'s Suspended {
         state.details.get_or_init(|| {
-            let variables = self.process.ty(state.variables);
+            let variables = self.program.ty(state.variables);
             let awaitee =
                 variables.as_ref().filter(|_| state.suspended).and_then(|ty| ty.member("__awaitee"));
             let Some(awaitee) = awaitee else {
                 return Suspended { source: state.written.clone(), steps: Box::new([]), awaitee: None };
             };
-            let name = self.process.ty(awaitee.of).map(|ty| ty.name.clone()).unwrap_or_default();
+            let name = self.program.ty(awaitee.of).map(|ty| ty.name.clone()).unwrap_or_default();
             let mut steps = self.steps(std::slice::from_ref(awaitee));
             for step in &mut steps {
                 step.offset = step.offset.saturating_add(state.offset);
@@ -140,7 +140,7 @@ impl Plans<'_, '_, '_> {
         if state.written.as_ref()?.file == head.file {
             return None;
         }
-        let body = self.process.types.body(id, &coroutine.path)?;
+        let body = self.program.types.body(id, &coroutine.path)?;
         let mut sites = body.awaits.iter().filter(|(_, source)| source.file == head.file);
         let exact = sites.clone().find(|(name, _)| name == awaitee);
         exact
@@ -163,8 +163,8 @@ impl Plans<'_, '_, '_> {
         }
         let route = self.route_to(state, path);
         let owner = route.map(|route| {
-            let whole = Route::compile(self.process, route.end, way);
-            let whole = whole.and_then(|whole| Some((self.process.ty(whole.end)?.size, whole)));
+            let whole = Route::compile(&self.program, route.end, way);
+            let whole = whole.and_then(|whole| Some((self.program.ty(whole.end)?.size, whole)));
             let leaf = self.plan(route.end).filter(|plan| matches!(plan.body, Body::Leaf(_)));
             Rc::new(Owner { route, whole: whole.map(|(size, whole)| (whole, size)), leaf })
         });
@@ -173,10 +173,10 @@ impl Plans<'_, '_, '_> {
     }
 
     fn route_to(&self, state: &State, path: &str) -> Option<Route> {
-        let ty = self.process.ty(state.variables)?;
+        let ty = self.program.ty(state.variables)?;
         ["", "* ", "* * "].iter().find_map(|deref| {
             ty.members.iter().find_map(|member| {
-                let route = Route::compile(self.process, member.of, &format!("{deref}~{path}"))?;
+                let route = Route::compile(&self.program, member.of, &format!("{deref}~{path}"))?;
                 Some(route.behind(state.offset.checked_add(member.offset)?))
             })
         })

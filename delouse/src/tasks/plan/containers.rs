@@ -21,7 +21,7 @@ pub(in crate::tasks) enum Container {
     Dyn { offset: u64 },
 }
 
-impl Plans<'_, '_, '_> {
+impl Plans<'_, '_> {
     /// The collection that `ty` is; `None` for any other type, and for collections without futures.
     pub(super) fn container(&self, id: TypeId, ty: &Type) -> Option<Container> {
         match ty.path() {
@@ -29,11 +29,11 @@ impl Plans<'_, '_, '_> {
             "futures_util::stream::futures_unordered::FuturesUnordered" => self.futures_unordered(id),
             "tokio::util::idle_notified_set::IdleNotifiedSet" => self.idle_notified_set(id),
             "futures_util::future::future::shared::Shared" => {
-                let way = Route::compile(self.process, id, "inner * future_or_output")?;
+                let way = Route::compile(&self.program, id, "inner * future_or_output")?;
                 Some(Container::Shared { plan: self.some_plan(way.end)?, way })
             }
             path if path.ends_with("::reusable_box::ReusableBoxFuture") => {
-                let offset = Route::compile(self.process, id, "boxed")?.offset()?;
+                let offset = Route::compile(&self.program, id, "boxed")?.offset()?;
                 Some(Container::Dyn { offset })
             }
             _ => self.slice(ty).or_else(|| self.array(ty)),
@@ -50,44 +50,44 @@ impl Plans<'_, '_, '_> {
             return None;
         }
         let pointer = ty.member("data_ptr")?;
-        let Shape::Pointer(Some(element)) = self.process.ty(pointer.of)?.shape else { return None };
+        let Shape::Pointer(Some(element)) = self.program.ty(pointer.of)?.shape else { return None };
         let length = ty.member("length")?.offset;
-        let stride = self.process.ty(element)?.size;
+        let stride = self.program.ty(element)?.size;
         Some(Container::Slice { plan: self.some_plan(element)?, stride, pointer: pointer.offset, length })
     }
 
     fn array(&self, ty: &Type) -> Option<Container> {
         let Shape::Array { element, count } = ty.shape else { return None };
-        let stride = self.process.ty(element)?.size;
+        let stride = self.program.ty(element)?.size;
         Some(Container::Array { plan: self.some_plan(element)?, stride, count })
     }
 
     fn vec(&self, id: TypeId, ty: &Type) -> Option<Container> {
         let element = ty.parameter("T")?;
-        let stride = self.process.ty(element)?.size;
+        let stride = self.program.ty(element)?.size;
         let plan = self.some_plan(element)?;
-        let pointer = Route::compile(self.process, id, "buf ptr pointer")?.offset()?;
-        let length = Route::compile(self.process, id, "len")?.offset()?;
+        let pointer = Route::compile(&self.program, id, "buf ptr pointer")?.offset()?;
+        let length = Route::compile(&self.program, id, "len")?.offset()?;
         Some(Container::Slice { plan, stride, pointer, length })
     }
 
     /// `futures_unordered/{mod,task}.rs`: a list of `Task { future, next_all, … }` from `head_all` on.
     fn futures_unordered(&self, id: TypeId) -> Option<Container> {
-        let head = Route::compile(self.process, id, "head_all")?;
-        let task = Route::compile(self.process, head.end, "*")?.end;
-        let next = Route::compile(self.process, task, "next_all")?.offset()?;
-        let future = Route::compile(self.process, task, "future")?;
+        let head = Route::compile(&self.program, id, "head_all")?;
+        let task = Route::compile(&self.program, head.end, "*")?.end;
+        let next = Route::compile(&self.program, task, "next_all")?.offset()?;
+        let future = Route::compile(&self.program, task, "future")?;
         let plan = self.some_plan(future.end)?;
         Some(Container::Lists { plan, heads: [head].into(), next, value: future.offset()? })
     }
 
     /// `util/idle_notified_set.rs`: what a `JoinSet` is made of.
     fn idle_notified_set(&self, id: TypeId) -> Option<Container> {
-        let head = |list: &str| Route::compile(self.process, id, &format!("lists * {list} head"));
+        let head = |list: &str| Route::compile(&self.program, id, &format!("lists * {list} head"));
         let heads = [head("notified")?, head("idle")?];
-        let entry = Route::compile(self.process, heads[0].end, "*")?.end;
-        let next = Route::compile(self.process, entry, "pointers next")?.offset()?;
-        let value = Route::compile(self.process, entry, "value")?;
+        let entry = Route::compile(&self.program, heads[0].end, "*")?.end;
+        let next = Route::compile(&self.program, entry, "pointers next")?.offset()?;
+        let value = Route::compile(&self.program, entry, "value")?;
         let plan = self.some_plan(value.end)?;
         Some(Container::Lists { plan, heads: heads.into(), next, value: value.offset()? })
     }

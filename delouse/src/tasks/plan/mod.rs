@@ -12,7 +12,7 @@ use std::rc::Rc;
 pub(super) use containers::Container;
 
 use super::leaves::Leaf;
-use super::process::Process;
+use super::process::{Process, Program};
 use super::route::Route;
 use crate::debuginfo::types::{Discriminant, Source, TypeId};
 
@@ -121,9 +121,9 @@ pub(super) enum Via {
 /// By the way that leads to it; `None` where it leads nowhere.
 type KnownOwner = (&'static str, Option<Rc<Owner>>);
 
-/// All plans of one capture.
-pub(super) struct Plans<'a, 'p, 'i> {
-    pub(super) process: &'a Process<'p, 'i>,
+/// All plans of one program: they hold for every capture of it.
+pub(super) struct Plans<'p, 'i> {
+    pub(super) program: Program<'p, 'i>,
     /// `None` while a type is being compiled.
     known: RefCell<HashMap<TypeId, Option<Rc<Plan>>>>,
     dyns: RefCell<HashMap<u64, Option<Rc<Plan>>>>,
@@ -132,10 +132,10 @@ pub(super) struct Plans<'a, 'p, 'i> {
     depth: Cell<usize>,
 }
 
-impl<'a, 'p, 'i> Plans<'a, 'p, 'i> {
-    pub(super) fn new(process: &'a Process<'p, 'i>) -> Self {
+impl<'p, 'i> Plans<'p, 'i> {
+    pub(super) fn new(program: Program<'p, 'i>) -> Self {
         Self {
-            process,
+            program,
             known: RefCell::default(),
             dyns: RefCell::default(),
             next: Cell::default(),
@@ -160,11 +160,11 @@ impl<'a, 'p, 'i> Plans<'a, 'p, 'i> {
     }
 
     /// The plan for what the `dyn` pointer with that vtable points to.
-    pub(super) fn plan_of_vtable(&self, vtable: u64) -> Option<Rc<Plan>> {
+    pub(super) fn plan_of_vtable(&self, process: &Process<'_, '_>, vtable: u64) -> Option<Rc<Plan>> {
         if let Some(known) = self.dyns.borrow().get(&vtable) {
             return known.clone();
         }
-        let plan = self.process.dyn_type(vtable).and_then(|id| self.plan(id));
+        let plan = process.dyn_type(vtable).and_then(|id| self.plan(id));
         self.dyns.borrow_mut().insert(vtable, plan.clone());
         plan
     }

@@ -5,6 +5,8 @@ mod keeper;
 mod locals;
 mod shapes;
 mod tokio_kinds;
+#[cfg(not(feature = "old-tokio"))]
+mod web;
 
 use keeper::Keeper;
 
@@ -14,6 +16,8 @@ async fn main() {
     tokio_kinds::spawn(&keeper);
     shapes::spawn(&keeper);
     locals::spawn(&keeper);
+    #[cfg(not(feature = "old-tokio"))]
+    web::spawn(&keeper);
     keeper.settled().await;
     println!("{}", keeper.report());
     keeper.closing_time().await;

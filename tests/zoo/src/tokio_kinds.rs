@@ -39,6 +39,7 @@ fn sync(keeper: &Keeper) {
     keeper.spawn(watch_wait_for);
     keeper.spawn(broadcast_recv);
     keeper.spawn(notified);
+    #[cfg(not(feature = "old-tokio"))]
     keeper.spawn(notified_owned);
     keeper.spawn(barrier);
     keeper.spawn(once_cell);
@@ -153,6 +154,7 @@ async fn notified(zoo: Keeper) {
     notify.notified().await;
 }
 
+#[cfg(not(feature = "old-tokio"))]
 async fn notified_owned(zoo: Keeper) {
     let notify = Arc::new(Notify::new());
     zoo.waits("notified_owned", "notify");

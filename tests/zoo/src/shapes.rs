@@ -50,6 +50,19 @@ pub(crate) fn spawn(keeper: &Keeper) {
     keeper.spawn(poll_fn);
     keeper.spawn(pending);
     keeper.spawn(wrapped_in_timeout);
+    keeper.spawn(gat);
+    keeper.spawn(async_fn_in_trait);
+    keeper.spawn(instrumented);
+    keeper.spawn(tower_limit);
+    keeper.spawn(tower_timeout);
+    keeper.spawn(framed);
+    keeper.spawn(run_until_cancelled);
+    keeper.spawn(tracker);
+    keeper.spawn(abortable);
+    keeper.spawn(select_all);
+    keeper.spawn(stream_select_all);
+    keeper.spawn(for_each_concurrent);
+    keeper.spawn(futures_mutex);
 }
 
 async fn leaf() {
@@ -222,7 +235,7 @@ async fn async_closure(zoo: Keeper) {
 
 struct HandWritten {
     name: &'static str,
-    inner: Pin<Box<tokio::sync::futures::OwnedNotified>>,
+    inner: BoxFuture<'static, ()>,
 }
 
 impl Future for HandWritten {
@@ -234,7 +247,7 @@ impl Future for HandWritten {
 }
 
 async fn hand_written(zoo: Keeper) {
-    let inner = Box::pin(Arc::new(Notify::new()).notified_owned());
+    let inner = leaf().boxed();
     zoo.waits("hand_written", "notify");
     HandWritten { name: "hand", inner }.await;
 }
@@ -296,7 +309,7 @@ async fn flume_recv(zoo: Keeper) {
 }
 
 async fn poll_fn(zoo: Keeper) {
-    let mut notified = Box::pin(Arc::new(Notify::new()).notified_owned());
+    let mut notified = leaf().boxed();
     zoo.waits("poll_fn", "notify");
     std::future::poll_fn(|cx| notified.as_mut().poll(cx)).await;
 }
@@ -310,4 +323,119 @@ async fn wrapped_in_timeout(zoo: Keeper) {
     let waiting = tokio::time::timeout(Duration::from_secs(86_400), Box::pin(leaf()));
     zoo.waits("wrapped_in_timeout", "notify");
     let _ = waiting.await;
+}
+
+trait Fetch {
+    type Fetching<'f>: Future<Output = usize> + Send
+    where
+        Self: 'f;
+    fn fetch<'f>(&'f self, zoo: &'f Keeper) -> Self::Fetching<'f>;
+    fn fetch_later(&self, zoo: &Keeper) -> impl Future<Output = usize> + Send;
+}
+
+impl Fetch for String {
+    type Fetching<'f> = BoxFuture<'f, usize>;
+
+    fn fetch<'f>(&'f self, zoo: &'f Keeper) -> BoxFuture<'f, usize> {
+        async move {
+            zoo.waits("gat", "notify");
+            leaf().await;
+            self.len()
+        }
+        .boxed()
+    }
+
+    async fn fetch_later(&self, zoo: &Keeper) -> usize {
+        zoo.waits("async_fn_in_trait", "notify");
+        leaf().await;
+        self.len()
+    }
+}
+
+async fn fetch_by<F: Fetch + Sync>(fetcher: &F, zoo: &Keeper) -> usize {
+    fetcher.fetch(zoo).await
+}
+
+async fn gat(zoo: Keeper) {
+    fetch_by(&"text".to_owned(), &zoo).await;
+}
+
+async fn async_fn_in_trait(zoo: Keeper) {
+    "text".to_owned().fetch_later(&zoo).await;
+}
+
+async fn instrumented(zoo: Keeper) {
+    use tracing::Instrument as _;
+    zoo.waits("instrumented", "notify");
+    leaf().instrument(tracing::info_span!("span")).await;
+}
+
+async fn tower_limit(zoo: Keeper) {
+    use tower::{Service as _, ServiceExt as _};
+    let service = tower::service_fn(|()| async { Ok::<(), ()>(leaf().await) });
+    let mut first = tower::limit::ConcurrencyLimit::new(service, 1);
+    let mut second = first.clone();
+    let _busy = first.ready().await.expect("free").call(());
+    zoo.waits("tower_limit", "semaphore");
+    let _ = second.ready().await;
+}
+
+async fn tower_timeout(zoo: Keeper) {
+    use tower::ServiceExt as _;
+    let service = tower::service_fn(|()| async { Ok::<(), std::convert::Infallible>(leaf().await) });
+    let service = tower::timeout::Timeout::new(service, Duration::from_secs(86_400));
+    zoo.waits("tower_timeout", "notify");
+    let _ = service.oneshot(()).await;
+}
+
+async fn framed(zoo: Keeper) {
+    let (here, _there) = tokio::io::duplex(64);
+    let mut lines = tokio_util::codec::FramedRead::new(here, tokio_util::codec::LinesCodec::new());
+    zoo.waits("framed", "io");
+    lines.next().await;
+}
+
+async fn run_until_cancelled(zoo: Keeper) {
+    let token = tokio_util::sync::CancellationToken::new();
+    zoo.waits("run_until_cancelled", "oneshot");
+    token.run_until_cancelled(oneshot::channel::<u8>().1).await;
+}
+
+async fn tracker(zoo: Keeper) {
+    let tracker = tokio_util::task::TaskTracker::new();
+    tracker.spawn(leaf());
+    tracker.close();
+    zoo.waits("tracker", "notify");
+    tracker.wait().await;
+}
+
+async fn abortable(zoo: Keeper) {
+    let (abortable, _handle) = futures::future::abortable(leaf());
+    zoo.waits("abortable", "notify");
+    let _ = abortable.await;
+}
+
+async fn select_all(zoo: Keeper) {
+    zoo.waits("select_all", "notify");
+    futures::future::select_all([leaf().boxed(), leaf().boxed()]).await;
+}
+
+async fn stream_select_all(zoo: Keeper) {
+    let streams = (0..2).map(|_| futures::stream::once(number()).boxed());
+    let mut streams = futures::stream::select_all(streams);
+    zoo.waits("stream_select_all", "notify");
+    streams.next().await;
+}
+
+async fn for_each_concurrent(zoo: Keeper) {
+    let stream = futures::stream::iter(0..3);
+    zoo.waits("for_each_concurrent", "notify");
+    stream.for_each_concurrent(2, |_| leaf()).await;
+}
+
+async fn futures_mutex(zoo: Keeper) {
+    let mutex = futures::lock::Mutex::new(());
+    let _held = mutex.lock().await;
+    zoo.waits("futures_mutex", "mutex");
+    let _never = mutex.lock().await;
 }

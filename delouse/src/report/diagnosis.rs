@@ -1,0 +1,222 @@
+//! The answer of `/diagnosis`: what a colleague would write who has looked.
+
+use std::fmt::Write as _;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::snapshot::Capture;
+use crate::tasks::{Task, TaskState};
+use crate::waits::diagnosis::Diagnosis;
+use crate::waits::look::Look;
+use crate::waits::{Finding, LookedAt, Severity, words};
+
+/// Tasks of one finding that are told where they stand.
+const TASKS: usize = 6;
+/// Lines are broken here.
+const WIDTH: usize = 110;
+
+/// What is wrong, worst first.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct DiagnosisAnswer {
+    /// The worst cause in one sentence.
+    pub summary: String,
+    /// All of it as text for people.
+    pub diagnosis: String,
+    /// What is wrong, worst first; nothing, where nothing was found.
+    pub findings: Vec<Finding>,
+    /// What that rests on.
+    pub looked_at: LookedAt,
+    /// How the capture went. The pause is the longest of all looks.
+    pub capture: Capture,
+    /// The name of this capture, for `?since=`: kept for the next few.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+}
+
+impl DiagnosisAnswer {
+    /// `last`: the look that tells where the tasks stand.
+    pub(crate) fn new(
+        Diagnosis { findings, looked_at }: Diagnosis,
+        last: &Look,
+        capture: Capture,
+        id: Option<String>,
+    ) -> Self {
+        let summary = match findings.first() {
+            Some(worst) => headline(worst),
+            None => "nothing wrong found".to_owned(),
+        };
+        let mut out = String::new();
+        for (number, finding) in findings.iter().enumerate() {
+            if number > 0 {
+                out.push('\n');
+            }
+            finding_text(&mut out, finding, last);
+        }
+        if findings.is_empty() {
+            let _infallible = writeln!(out, "{summary}");
+        }
+        let _infallible = writeln!(out, "\nLooked at {}.", looked_at.words());
+        for note in &capture.notes {
+            wrapped(&mut out, "Note: ", note);
+        }
+        if let Some(id) = &id {
+            let _infallible = writeln!(out, "To see later what has grown since: /diagnosis?since={id}");
+        }
+        Self { summary, diagnosis: out, findings, looked_at, capture, id }
+    }
+}
+
+/// One line for one finding; a suspicion is called one.
+fn headline(finding: &Finding) -> String {
+    match finding.severity {
+        Severity::Certain => finding.summary.clone(),
+        Severity::Suspected => format!("Suspected: {}", lower(&finding.summary)),
+    }
+}
+
+/// The same sentence in the middle of another.
+fn lower(sentence: &str) -> String {
+    let mut letters = sentence.chars();
+    let first = letters.next().map(|first| first.to_lowercase().to_string()).unwrap_or_default();
+    first + letters.as_str()
+}
+
+fn finding_text(out: &mut String, finding: &Finding, last: &Look) {
+    let _infallible = writeln!(out, "{}", headline(finding));
+    let known: Vec<&Task> = finding.tasks.iter().filter_map(|id| last.task(*id)).collect();
+    if !known.is_empty() {
+        out.push_str("  who\n");
+        for task in known.iter().take(TASKS) {
+            wrapped(out, "    ", &whereabouts(task));
+        }
+        if known.len() > TASKS {
+            let _infallible = writeln!(out, "    and {} more", known.len() - TASKS);
+        }
+    }
+    if !finding.evidence.is_empty() {
+        out.push_str("  how that is known\n");
+        finding.evidence.iter().for_each(|line| wrapped(out, "    - ", line));
+    }
+    if let Some(remedy) = &finding.remedy {
+        out.push_str("  what would help\n");
+        wrapped(out, "    ", remedy);
+    }
+}
+
+/// `task 12, in app::transfer at src/main.rs:31, spawned at src/main.rs:12:5`.
+fn whereabouts(task: &Task) -> String {
+    let mut text = format!("task {}", task.id);
+    match words::user_frame(&task.stack) {
+        // Its frames are where it was suspended before.
+        _ if task.state == Some(TaskState::Running) => {
+            if let Some(outermost) = task.stack.iter().find_map(user_root) {
+                let _infallible = write!(text, ", {outermost}, running");
+            }
+        }
+        Some(frame) => {
+            let _infallible = write!(text, ", in {}", words::frame_at(frame));
+        }
+        None => {}
+    }
+    if let Some(spawned) = &task.spawned_at {
+        let _infallible = write!(text, ", spawned at {}", words::place(spawned, None));
+    }
+    text
+}
+
+/// The outermost function of the program's own.
+fn user_root(frame: &crate::tasks::Frame) -> Option<&str> {
+    if frame.origin == crate::tasks::Origin::User {
+        return Some(&frame.function);
+    }
+    frame.children.iter().find_map(user_root)
+}
+
+/// A paragraph, broken between words, its later lines indented as far as the text of the first.
+fn wrapped(out: &mut String, start: &str, text: &str) {
+    let indent = start.chars().count();
+    let mut column = indent;
+    out.push_str(start);
+    for (number, word) in text.split(' ').enumerate() {
+        let length = word.chars().count();
+        if number > 0 {
+            if column + 1 + length > WIDTH {
+                let _infallible = write!(out, "\n{:indent$}", "");
+                column = indent;
+            } else {
+                out.push(' ');
+                column += 1;
+            }
+        }
+        out.push_str(word);
+        column += length;
+    }
+    out.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::waits::{FindingKind, made_up};
+
+    fn deadlock(severity: Severity) -> Finding {
+        Finding {
+            kind: FindingKind::Deadlock,
+            severity,
+            summary: "Deadlock: task 1 and task 2 wait for each other's mutex".to_owned(),
+            tasks: vec![1, 2],
+            evidence: vec!["task 1 waits for mutex-2".to_owned(), "word ".repeat(40).trim_end().to_owned()],
+            remedy: Some("take both locks in the same order everywhere".to_owned()),
+        }
+    }
+
+    fn answer(findings: Vec<Finding>) -> DiagnosisAnswer {
+        let mut tasks = vec![made_up::task(1, "app::debit", 31), made_up::task(2, "app::credit", 40)];
+        if let Some(task) = tasks.first_mut() {
+            task.spawned_at = Some("src/main.rs:12:5".into());
+        }
+        let look = made_up::look(0, tasks, Vec::new());
+        let looked_at = LookedAt { tasks: 2, threads: 3, looks: 1, ..LookedAt::default() };
+        let capture = Capture { notes: vec!["something is missing".to_owned()], ..Capture::default() };
+        DiagnosisAnswer::new(Diagnosis { findings, looked_at }, &look, capture, Some("4".to_owned()))
+    }
+
+    #[test]
+    fn the_cause_comes_first() {
+        let answer = answer(vec![deadlock(Severity::Certain), deadlock(Severity::Suspected)]);
+        let lines: Vec<&str> = answer.diagnosis.lines().collect();
+        assert_eq!(
+            lines[..4],
+            [
+                "Deadlock: task 1 and task 2 wait for each other's mutex",
+                "  who",
+                "    task 1, in app::debit at src/main.rs:31, spawned at src/main.rs:12:5",
+                "    task 2, in app::credit at src/main.rs:40",
+            ]
+        );
+        assert!(answer.diagnosis.contains("\nSuspected: deadlock: task 1"), "{}", answer.diagnosis);
+        assert!(answer.diagnosis.contains("  what would help\n    take both locks"), "{}", answer.diagnosis);
+        assert!(lines.iter().all(|line| line.chars().count() <= WIDTH), "{}", answer.diagnosis);
+        assert!(lines.contains(&"Note: something is missing"));
+        assert_eq!(lines.last(), Some(&"To see later what has grown since: /diagnosis?since=4"));
+        let json = serde_json::to_string(&answer).unwrap();
+        assert!(json.starts_with("{\"summary\":\"Deadlock: task 1"), "{json}");
+    }
+
+    #[test]
+    fn nothing_wrong_and_what_was_looked_at() {
+        let answer = answer(Vec::new());
+        assert_eq!(answer.summary, "nothing wrong found");
+        let first: Vec<&str> = answer.diagnosis.lines().take(3).collect();
+        assert_eq!(
+            first,
+            [
+                "nothing wrong found",
+                "",
+                "Looked at 2 tasks, 3 threads, 0 resources that somebody waits for; one look; growth was not measured \
+             (?seconds=10)."
+            ]
+        );
+    }
+}

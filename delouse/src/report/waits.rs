@@ -1,0 +1,254 @@
+//! The answer of `/waits`: who waits for whom, as JSON and as a tree.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt::Write as _;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::snapshot::Capture;
+use crate::tasks::ResourceKind;
+use crate::waits::{Edge, Finding, Holder, WaitGraph, words};
+
+/// Trees, and lines of those that wait for nobody, that are shown.
+const SHOWN: usize = 60;
+/// Holders of one resource that are shown.
+const HOLDERS: usize = 8;
+/// How deep a tree goes.
+const DEPTH: usize = 40;
+
+/// Who waits for whom.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct WaitsAnswer {
+    /// Who waits for what, and who can let go of it.
+    #[serde(flatten)]
+    pub graph: WaitGraph,
+    /// What is wrong by this one look. `/diagnosis` looks twice, and for more.
+    pub findings: Vec<Finding>,
+    /// How the capture went.
+    pub capture: Capture,
+}
+
+impl WaitsAnswer {
+    /// The graph as trees: each waiter, what it waits for, who holds that, and what those wait for in turn.
+    pub(crate) fn text(&self) -> String {
+        let mut page = Page::new(&self.graph);
+        let resources: HashSet<&str> = self.graph.edges.iter().map(|e| e.resource.id.as_str()).collect();
+        page.line(
+            0,
+            &format!(
+                "{}, {} for {}",
+                words::count(self.graph.tasks, "task"),
+                words::count(self.graph.edges.len(), "wait"),
+                words::count(resources.len(), "resource")
+            ),
+        );
+        self.findings.iter().for_each(|finding| page.line(0, &format!("! {}", finding.summary)));
+        page.trees();
+        page.the_rest();
+        self.capture.notes.iter().for_each(|note| page.line(0, &format!("\nnote: {note}")));
+        page.out
+    }
+}
+
+/// One who waits: a task, or a thread on which none runs.
+type Waiter = (Option<u64>, Option<i32>);
+
+fn waiter(edge: &Edge) -> Waiter {
+    (edge.waiter, if edge.waiter.is_some() { None } else { edge.thread })
+}
+
+struct Page<'g> {
+    out: String,
+    graph: &'g WaitGraph,
+    /// What each waiter waits for.
+    waits: HashMap<Waiter, Vec<&'g Edge>>,
+    /// Waiters that have been shown with all that is below them.
+    shown: HashSet<Waiter>,
+}
+
+impl<'g> Page<'g> {
+    fn new(graph: &'g WaitGraph) -> Self {
+        let mut waits: HashMap<Waiter, Vec<&Edge>> = HashMap::new();
+        for edge in &graph.edges {
+            waits.entry(waiter(edge)).or_default().push(edge);
+        }
+        Self { out: String::new(), graph, waits, shown: HashSet::new() }
+    }
+
+    fn line(&mut self, depth: usize, text: &str) {
+        let _infallible = writeln!(self.out, "{:1$}{text}", "", depth * 2);
+    }
+
+    /// The waits that somebody can end: from those that nobody waits for inwards; then what is left, which are
+    /// circles.
+    fn trees(&mut self) {
+        let holders: HashSet<Waiter> = self
+            .graph
+            .edges
+            .iter()
+            .flat_map(|edge| &edge.holders)
+            .map(|h| (h.task, h.thread.filter(|_| h.task.is_none())))
+            .collect();
+        let held = |edge: &&Edge| !edge.holders.is_empty();
+        let graph = self.graph;
+        let mut trees = 0;
+        for inner in [false, true] {
+            for edge in graph.edges.iter().filter(held) {
+                let who = waiter(edge);
+                if holders.contains(&who) != inner || self.shown.contains(&who) {
+                    continue;
+                }
+                trees += 1;
+                if trees <= SHOWN {
+                    self.out.push('\n');
+                    self.waiter(0, who, &mut Vec::new());
+                } else {
+                    self.shown.insert(who);
+                }
+            }
+        }
+        if trees > SHOWN {
+            self.line(0, &format!("\nand {} more like these", trees - SHOWN));
+        }
+    }
+
+    /// One who waits, and all that it waits for.
+    fn waiter(&mut self, depth: usize, who: Waiter, path: &mut Vec<Waiter>) {
+        let edges = self.waits.get(&who).cloned().unwrap_or_default();
+        let place = edges.iter().find_map(|edge| edge.place.as_ref());
+        let place = place.map(|place| format!(" in {place}")).unwrap_or_default();
+        self.line(depth, &format!("{}{place}", name(who)));
+        self.below(depth + 1, who, &edges, path);
+    }
+
+    fn below(&mut self, depth: usize, who: Waiter, edges: &[&'g Edge], path: &mut Vec<Waiter>) {
+        self.shown.insert(who);
+        path.push(who);
+        for edge in edges {
+            let resource = &edge.resource;
+            let address = resource.address.as_ref().map(|a| format!(" ({a})")).unwrap_or_default();
+            let by = match edge.holders.as_slice() {
+                [] if edge.held_elsewhere => ", held by no task".to_owned(),
+                [] => String::new(),
+                [holder] if holder.certain => ", held by".to_owned(),
+                _ => ", which one of these may hold:".to_owned(),
+            };
+            self.line(
+                depth,
+                &format!("waits for {}{address}{by}", resource_name(&resource.id, resource.kind)),
+            );
+            for holder in edge.holders.iter().take(HOLDERS) {
+                self.holder(depth + 1, holder, path);
+            }
+            if edge.holders.len() > HOLDERS {
+                self.line(depth + 1, &format!("and {} more", edge.holders.len() - HOLDERS));
+            }
+            if edge.held_elsewhere && !edge.holders.is_empty() {
+                self.line(depth + 1, "and somebody outside of all tasks");
+            }
+        }
+        path.pop();
+    }
+
+    fn holder(&mut self, depth: usize, holder: &Holder, path: &mut Vec<Waiter>) {
+        let who = (holder.task, holder.thread.filter(|_| holder.task.is_none()));
+        let place = holder.place.as_ref().map(|place| format!(" in {place}")).unwrap_or_default();
+        let mut text = format!("{}: {} `{}`{place}", name(who), holder.handle, holder.variable);
+        let edges = self.waits.get(&who).cloned().unwrap_or_default();
+        if path.contains(&who) {
+            text.push_str("  <- the circle closes here");
+        } else if self.shown.contains(&who) && !edges.is_empty() {
+            text.push_str(", see above");
+        } else {
+            self.line(depth, &text);
+            if path.len() < DEPTH {
+                self.below(depth + 1, who, &edges, path);
+            }
+            return;
+        }
+        self.line(depth, &text);
+    }
+
+    /// Those that wait for what no task holds: timers, sockets, others outside.
+    fn the_rest(&mut self) {
+        let mut groups: Vec<(&Edge, Vec<u64>)> = Vec::new();
+        let mut known: HashMap<(Option<&str>, ResourceKind), usize> = HashMap::new();
+        for edge in self.graph.edges.iter().filter(|edge| edge.holders.is_empty()) {
+            if self.shown.contains(&waiter(edge)) {
+                continue;
+            }
+            let at = *known.entry((edge.place.as_deref(), edge.resource.kind)).or_insert(groups.len());
+            if at == groups.len() {
+                groups.push((edge, Vec::new()));
+            }
+            if let Some((_, ids)) = groups.get_mut(at) {
+                ids.extend(edge.waiter);
+            }
+        }
+        groups.sort_by_key(|(_, ids)| std::cmp::Reverse(ids.len()));
+        if !groups.is_empty() {
+            self.line(0, "\nfor what no task holds:");
+        }
+        for (edge, ids) in groups.iter().take(SHOWN) {
+            let place = edge.place.as_ref().map(|place| format!(" in {place}")).unwrap_or_default();
+            let who = match ids.as_slice() {
+                [] | [0] => name(waiter(edge)),
+                [_] => words::ids(ids),
+                ids => format!("{} ({})", words::count(ids.len(), "task"), words::ids(ids)),
+            };
+            let verb = if ids.len() > 1 { "wait" } else { "waits" };
+            let what = kind_name(edge.resource.kind);
+            self.line(1, &format!("{who}{place} {verb} for {what}"));
+        }
+        if groups.len() > SHOWN {
+            self.line(1, &format!("and {} more places", groups.len() - SHOWN));
+        }
+    }
+}
+
+fn name(who: Waiter) -> String {
+    match who {
+        (Some(0), _) => "the main future".to_owned(),
+        (Some(task), _) => format!("task {task}"),
+        (None, Some(thread)) => format!("thread {thread}"),
+        (None, None) => "somebody outside of all tasks".to_owned(),
+    }
+}
+
+/// `mutex-1`, with what is waited for where the name does not say it.
+fn resource_name(id: &str, kind: ResourceKind) -> String {
+    match kind {
+        ResourceKind::ChannelRecv => format!("a message of {id}"),
+        ResourceKind::ChannelSend => format!("room in {id}"),
+        ResourceKind::Oneshot => format!("the message of {id}"),
+        ResourceKind::Watch => format!("a change of {id}"),
+        ResourceKind::Broadcast => format!("a message of {id}"),
+        ResourceKind::Join => format!("the end of {id}"),
+        _ => id.to_owned(),
+    }
+}
+
+/// The same of several.
+fn kind_name(kind: ResourceKind) -> &'static str {
+    match kind {
+        ResourceKind::Timer => "a timer",
+        ResourceKind::Mutex => "a mutex",
+        ResourceKind::Rwlock => "a read-write lock",
+        ResourceKind::Semaphore => "a semaphore",
+        ResourceKind::ChannelRecv => "a message of a channel",
+        ResourceKind::ChannelSend => "room in a channel",
+        ResourceKind::Oneshot => "a oneshot",
+        ResourceKind::Watch => "a change of a watch",
+        ResourceKind::Broadcast => "a broadcast",
+        ResourceKind::Notify => "a notify",
+        ResourceKind::Join => "the end of a task",
+        ResourceKind::Io => "input or output",
+        ResourceKind::Unknown => "something that delouse does not know",
+    }
+}
+
+pub(crate) mod dot;
+
+#[cfg(test)]
+mod tests;

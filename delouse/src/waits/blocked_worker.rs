@@ -1,0 +1,244 @@
+//! A thread that is inside one poll for too long, by two looks or more.
+//!
+//! The scheduler counts the tasks that it takes: where that count stays the same between looks, and the thread
+//! polls the same task in each, it has been inside that poll all the time. Without the count it may have been
+//! several polls in a row, and the finding is a suspicion.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::look::Look;
+use super::{Finding, FindingKind, Severity, words};
+use crate::tasks::{Task, TaskKind, TaskState};
+use crate::threads::{Activity, ThreadRole, ThreadStack};
+
+/// A poll that takes longer keeps others waiting: tokio's own advice is 10 to 100 µs between awaits, and a
+/// hundred milliseconds is what a user of a service notices.
+pub(crate) const LONG: Duration = Duration::from_millis(100);
+
+/// One thread in one poll.
+struct Poll<'l> {
+    task: &'l Task,
+    thread: &'l ThreadStack,
+    /// From the first look that shows it to the last.
+    lasted: Duration,
+    /// Processor time that the thread has used meanwhile.
+    used: Option<Duration>,
+    /// The scheduler's count says that it is one poll.
+    counted: bool,
+    /// tokio has given the worker's other tasks to another thread.
+    in_place: bool,
+}
+
+impl Poll<'_> {
+    /// A thread that computes may have had no processor; one that waits needs none.
+    fn is_long(&self) -> bool {
+        match (self.thread.activity, self.used) {
+            (Activity::Running, Some(used)) => used >= LONG,
+            _ => self.lasted >= LONG,
+        }
+    }
+}
+
+/// Whether another look would tell whether a poll is long.
+pub(crate) fn is_undecided(looks: &[Look]) -> bool {
+    match looks {
+        [first] => first.listing.running.iter().any(|(tid, task)| polls(first, *tid, *task).is_some()),
+        looks => standing(looks).iter().any(|poll| !poll.is_long()),
+    }
+}
+
+/// The findings: one for each place in the program at which threads are stuck.
+pub(crate) fn check(looks: &[Look]) -> Vec<Finding> {
+    let (Some(first), Some(last)) = (looks.first(), looks.last()) else { return Vec::new() };
+    let mut places: BTreeMap<String, Vec<Poll<'_>>> = BTreeMap::new();
+    for poll in standing(looks).into_iter().filter(Poll::is_long) {
+        let place = words::own_line(poll.thread).map(|(place, _)| place).unwrap_or_default();
+        places.entry(format!("{place} {:?}", poll.thread.activity)).or_default().push(poll);
+    }
+    places.values().filter_map(|polls| finding(first, last, polls)).collect()
+}
+
+/// The polls that all looks since some earlier one agree on.
+fn standing(looks: &[Look]) -> Vec<Poll<'_>> {
+    let Some((last, before)) = looks.split_last() else { return Vec::new() };
+    let poll = |(tid, task): &(i32, u64)| {
+        let (task, thread) = polls(last, *tid, *task)?;
+        let rounds = last.rounds(*tid);
+        let same = |look: &&Look| look.rounds(*tid) == rounds && polls(look, *tid, task.id).is_some();
+        let since = before.iter().rev().take_while(same).last()?;
+        let used = |look: &Look| look.thread(*tid)?.cpu_us;
+        Some(Poll {
+            task,
+            thread,
+            lasted: last.at.saturating_sub(since.at),
+            used: used(last)
+                .zip(used(since))
+                .map(|(now, then)| Duration::from_micros(now.saturating_sub(then))),
+            counted: rounds.is_some(),
+            in_place: thread.frames.iter().any(|frame| {
+                frame
+                    .function
+                    .as_deref()
+                    .is_some_and(|f| f.starts_with("tokio::task::blocking::block_in_place"))
+            }),
+        })
+    };
+    last.listing.running.iter().filter_map(poll).collect()
+}
+
+/// The task and the thread, where the thread is busy with a poll of it.
+fn polls(look: &Look, tid: i32, task: u64) -> Option<(&Task, &ThreadStack)> {
+    look.listing.running.contains(&(tid, task)).then_some(())?;
+    let task = look.task(task)?;
+    let thread = look.thread(tid)?;
+    let polled = task.kind != TaskKind::Blocking && task.state == Some(TaskState::Running);
+    (polled && thread.activity != Activity::Idle && thread.role != ThreadRole::Delouse)
+        .then_some((task, thread))
+}
+
+fn finding(first: &Look, last: &Look, polls: &[Poll<'_>]) -> Option<Finding> {
+    let example = polls.first()?;
+    let thread = example.thread;
+    let mut tasks: Vec<u64> = polls.iter().map(|poll| poll.task.id).collect();
+    tasks.sort_unstable();
+    let lasted = words::span(polls.iter().map(|poll| poll.lasted).max()?);
+    let place = words::own_line(thread);
+    let at = place.as_ref().map(|(place, _)| format!(" in {place}")).unwrap_or_default();
+    let threads = match polls {
+        [_] => format!("its thread {} ({})", thread.tid, thread.name),
+        polls => format!("their {} threads", polls.len()),
+    };
+    let (has, verb) =
+        if polls.len() == 1 { ("has", doing(thread.activity)) } else { ("have", each(thread.activity)) };
+    let summary = format!(
+        "Blocked worker: {} {has} not given the thread back for {lasted} or more: {threads} {verb}{at}",
+        words::ids(&tasks)
+    );
+    let mut evidence = vec![format!(
+        "looked twice, {lasted} apart: the same thread inside the same poll both times{}",
+        if example.counted { ", and its scheduler took no other task meanwhile" } else { "" }
+    )];
+    if let Some((place, Some(called))) = &place {
+        evidence.push(format!("{place} called {called}"));
+    }
+    if let Some(reason) = &thread.unavailable {
+        evidence.push(format!("the stack of thread {} could not be had: {reason}", thread.tid));
+    }
+    if let (Activity::Running, Some(used)) = (thread.activity, example.used) {
+        evidence.push(format!("the thread used {} of processor time meanwhile", words::span(used)));
+    }
+    if let Some(spawned) = &example.task.spawned_at {
+        evidence.push(format!(
+            "{} was spawned at {}",
+            words::ids(&[example.task.id]),
+            words::place(spawned, None)
+        ));
+    }
+    if example.in_place {
+        evidence.push(
+            "it is in block_in_place: other tasks go on, but nothing else of this task does".to_owned(),
+        );
+    }
+    evidence.extend(behind(first, last, polls));
+    let certain = example.counted || first.rounds(thread.tid).is_some();
+    Some(Finding {
+        kind: FindingKind::BlockedWorker,
+        severity: if certain && !example.in_place { Severity::Certain } else { Severity::Suspected },
+        summary,
+        tasks,
+        evidence,
+        remedy: Some(remedy(thread.activity).to_owned()),
+    })
+}
+
+/// What cannot go on meanwhile: woken tasks of the same runtime, and whoever waits for what a blocked task holds.
+fn behind(first: &Look, last: &Look, polls: &[Poll<'_>]) -> Vec<String> {
+    let mut lines = Vec::new();
+    let runtimes: Vec<_> = polls.iter().map(|poll| &poll.task.runtime).collect();
+    let queued: Vec<u64> = super::starved::waiting(first, last)
+        .filter(|task| runtimes.contains(&&task.runtime))
+        .map(|task| task.id)
+        .collect();
+    if !queued.is_empty() {
+        let verb = if queued.len() == 1 { "was woken and waits" } else { "were woken and wait" };
+        lines.push(format!("{} {verb} for a worker since the first look", words::ids(&queued)));
+    }
+    for poll in polls {
+        for edge in &last.graph.edges {
+            let held = edge.holders.iter().find(|holder| holder.task == Some(poll.task.id));
+            if let (Some(holder), Some(waiter)) = (held, edge.waiter.filter(|id| *id != poll.task.id)) {
+                let sure = if holder.certain { "holds" } else { "may hold" };
+                lines.push(format!(
+                    "task {waiter} waits for {}, which task {} {sure}",
+                    edge.resource.id, poll.task.id
+                ));
+            }
+        }
+    }
+    let more = lines.len().saturating_sub(MAX_BEHIND);
+    lines.truncate(MAX_BEHIND);
+    if more > 0 {
+        lines.push(format!("and {more} more wait for what is held"));
+    }
+    lines
+}
+
+/// Lines about those who wait behind.
+const MAX_BEHIND: usize = 8;
+
+fn doing(activity: Activity) -> &'static str {
+    match activity {
+        Activity::Running => "computes",
+        Activity::Lock => "waits for a lock that blocks threads (std, parking_lot)",
+        Activity::Condvar => "waits for a condition variable",
+        Activity::Channel => "waits at a channel that blocks threads",
+        Activity::Sleep => "sleeps",
+        Activity::Join => "waits for another thread to end",
+        Activity::Child => "waits for a child process",
+        Activity::Park => "is parked",
+        Activity::Io => "waits for input or output",
+        Activity::Signal => "waits for a signal",
+        Activity::Futex | Activity::Syscall => "is in a system call",
+        Activity::Idle | Activity::Unknown => "does not come back",
+    }
+}
+
+/// The same of several.
+fn each(activity: Activity) -> &'static str {
+    match activity {
+        Activity::Running => "compute",
+        Activity::Lock => "wait for a lock that blocks threads (std, parking_lot)",
+        Activity::Condvar => "wait for a condition variable",
+        Activity::Channel => "wait at a channel that blocks threads",
+        Activity::Sleep => "sleep",
+        Activity::Join => "wait for another thread to end",
+        Activity::Child => "wait for a child process",
+        Activity::Park => "are parked",
+        Activity::Io => "wait for input or output",
+        Activity::Signal => "wait for a signal",
+        Activity::Futex | Activity::Syscall => "are in a system call",
+        Activity::Idle | Activity::Unknown => "do not come back",
+    }
+}
+
+fn remedy(activity: Activity) -> &'static str {
+    match activity {
+        Activity::Running => {
+            "move the computation to tokio::task::spawn_blocking or a thread pool, or let others in with \
+             tokio::task::yield_now().await"
+        }
+        Activity::Lock => {
+            "find who holds the lock in /stacktrace/rust; where it is held for long, use tokio::sync::Mutex"
+        }
+        Activity::Sleep => "use tokio::time::sleep(…).await",
+        Activity::Io => "use tokio's own I/O, or tokio::task::spawn_blocking",
+        Activity::Channel | Activity::Condvar | Activity::Park => {
+            "use a channel or tokio::sync::Notify whose wait is an .await, or tokio::task::spawn_blocking"
+        }
+        _ => "do what blocks in tokio::task::spawn_blocking",
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,174 @@
+//! Groups of identical stacks that only grow.
+//!
+//! Of an earlier capture only counts are kept. That nobody has left a group since shows all the same: tokio
+//! numbers tasks in the order of their spawning, so those of then are the ones with the lower ids.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::time::Duration;
+
+use super::{Finding, FindingKind, Severity, words};
+use crate::tasks::{Task, TaskKind, TaskState};
+
+/// Less time between two captures tells nothing.
+const APART: Duration = Duration::from_secs(1);
+/// A group has to grow by that many tasks at least.
+const GROWN: usize = 8;
+/// And by one in so many.
+const SHARE: usize = 10;
+/// Groups of a capture that are kept: a few kilobytes.
+const MAX_GROUPS: usize = 2048;
+
+/// The groups of one capture: how many tasks have which stack.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Counts {
+    /// When, on a clock that all captures of the process share.
+    at: Duration,
+    /// The highest id of a task so far.
+    newest: u64,
+    groups: HashMap<u64, usize>,
+}
+
+impl Counts {
+    pub(crate) fn new(at: Duration, tasks: &[Task]) -> Self {
+        let mut groups: HashMap<u64, usize> = HashMap::new();
+        for task in tasks.iter().filter(|task| counts(task)) {
+            *groups.entry(likeness(task)).or_default() += 1;
+        }
+        if groups.len() > MAX_GROUPS {
+            let mut largest: Vec<_> = groups.into_iter().collect();
+            largest.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
+            largest.truncate(MAX_GROUPS);
+            groups = largest.into_iter().collect();
+        }
+        Self { at, newest: tasks.iter().map(|task| task.id).max().unwrap_or(0), groups }
+    }
+
+    /// When they were counted.
+    pub(crate) fn at(&self) -> Duration {
+        self.at
+    }
+}
+
+/// Whether a task is one of a group: those that run stand at no certain place.
+fn counts(task: &Task) -> bool {
+    task.kind != TaskKind::Main && matches!(task.state, Some(TaskState::Idle | TaskState::Scheduled))
+}
+
+fn likeness(task: &Task) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (task.kind, &task.stack).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// The groups that have grown between `earlier` and the tasks of `at`, and that nobody has left; the largest
+/// growth first.
+pub(crate) fn check(earlier: &Counts, at: Duration, tasks: &[Task]) -> Vec<Finding> {
+    let apart = at.saturating_sub(earlier.at);
+    if apart < APART {
+        return Vec::new();
+    }
+    let mut groups: HashMap<u64, Vec<&Task>> = HashMap::new();
+    for task in tasks.iter().filter(|task| counts(task)) {
+        groups.entry(likeness(task)).or_default().push(task);
+    }
+    let grown = groups.into_iter().filter_map(|(likeness, group)| {
+        let before = *earlier.groups.get(&likeness)?;
+        let stayed = group.iter().filter(|task| task.id <= earlier.newest).count();
+        let grown = group.len().saturating_sub(before);
+        (stayed >= before && grown >= GROWN.max(before / SHARE)).then_some((grown, group))
+    });
+    let mut grown: Vec<_> = grown.collect();
+    grown.sort_by_key(|(grown, group)| (std::cmp::Reverse(*grown), group.first().map(|task| task.id)));
+    grown.iter().filter_map(|(grown, group)| finding(*grown, group, apart)).collect()
+}
+
+fn finding(grown: usize, group: &[&Task], apart: Duration) -> Option<Finding> {
+    let example = group.first()?;
+    let place = words::user_frame(&example.stack).map_or("(no stack)".to_owned(), words::frame_at);
+    let apart = words::span(apart);
+    let before = group.len().saturating_sub(grown);
+    let mut evidence =
+        vec![format!("{before} tasks then, {} now, and all of the {before} are still there", group.len())];
+    if let Some(spawned) = &example.spawned_at
+        && group.iter().all(|task| task.spawned_at.as_ref() == Some(spawned))
+    {
+        evidence.push(format!("all were spawned at {}", words::place(spawned, None)));
+    }
+    Some(Finding {
+        kind: FindingKind::GrowingGroup,
+        severity: Severity::Suspected,
+        summary: format!(
+            "Growing group: {} tasks wait in {place}, {grown} more than {apart} before, and none has ended",
+            group.len()
+        ),
+        tasks: group.iter().map(|task| task.id).collect(),
+        evidence,
+        remedy: Some(
+            "find out what should end them, and why it does not; bound how many may be spawned".to_owned(),
+        ),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::made_up;
+    use super::*;
+
+    fn tasks(ids: impl IntoIterator<Item = u64>, function: &str) -> Vec<Task> {
+        ids.into_iter().map(|id| made_up::task(id, function, 5)).collect()
+    }
+
+    fn found(before: &[Task], after: &[Task], seconds: u64) -> Vec<Finding> {
+        let earlier = Counts::new(Duration::from_secs(100), before);
+        check(&earlier, Duration::from_secs(100 + seconds), after)
+    }
+
+    #[test]
+    fn a_group_that_nobody_leaves() {
+        let found = found(&tasks(1..=20, "app::lingers"), &tasks(1..=50, "app::lingers"), 2);
+        assert_eq!(found.len(), 1);
+        assert_eq!(
+            found[0].summary,
+            "Growing group: 50 tasks wait in app::lingers at src/main.rs:5, 30 more than 2.0 s before, and none \
+             has ended"
+        );
+        assert_eq!(found[0].tasks.len(), 50);
+    }
+
+    #[test]
+    fn groups_that_come_and_go() {
+        let before = tasks(1..=20, "app::request");
+        // Twice as many, but others; as many; fewer; somewhat more; too soon; new altogether.
+        for (after, seconds) in [
+            (tasks(15..=55, "app::request"), 2),
+            (tasks(1..=20, "app::request"), 2),
+            (tasks(1..=10, "app::request"), 2),
+            (tasks(1..=25, "app::request"), 2),
+            (tasks(1..=50, "app::request"), 0),
+            (tasks(21..=90, "app::another"), 2),
+        ] {
+            assert_eq!(found(&before, &after, seconds), [], "{} tasks", after.len());
+        }
+        // A large group wants more than a few.
+        assert_eq!(found(&tasks(1..=1000, "app::request"), &tasks(1..=1050, "app::request"), 60), []);
+    }
+
+    #[test]
+    fn the_largest_growth_comes_first() {
+        let mut before = tasks(1..=10, "app::few");
+        before.extend(tasks(11..=20, "app::many"));
+        let mut after = before.clone();
+        after.extend(tasks(21..=30, "app::few"));
+        after.extend(tasks(31..=90, "app::many"));
+        let found = found(&before, &after, 1);
+        assert_eq!(found.len(), 2);
+        assert!(found[0].summary.contains("app::many"), "{found:?}");
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded() {
+        let many: Vec<Task> = (1..=5000).map(|id| made_up::task(id, &format!("app::f{id}"), 1)).collect();
+        assert_eq!(Counts::new(Duration::ZERO, &many).groups.len(), MAX_GROUPS);
+    }
+}

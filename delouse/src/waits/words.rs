@@ -1,0 +1,93 @@
+//! Tasks, places and numbers in the words that findings share.
+
+use std::time::Duration;
+
+use crate::debuginfo::symbols::shorten;
+use crate::tasks::{Frame, Origin, Task};
+use crate::threads::{StackFrame, ThreadStack};
+
+/// Ids that are listed before "and N more".
+const LISTED: usize = 8;
+
+/// `file:line` as people know it, relative to where the program runs.
+pub(crate) fn place(file: &str, line: Option<u32>) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    let short = shorten(file, here.to_str()).0;
+    line.map_or(short.clone(), |line| format!("{short}:{line}"))
+}
+
+/// `task 12 (app::transfer at src/main.rs:31)`.
+pub(crate) fn task(task: &Task) -> String {
+    let name = if task.id == 0 { "the main future".to_owned() } else { format!("task {}", task.id) };
+    match user_frame(&task.stack) {
+        Some(frame) => format!("{name} ({})", frame_at(frame)),
+        None => name,
+    }
+}
+
+/// `function at file:line`.
+pub(crate) fn frame_at(frame: &Frame) -> String {
+    match &frame.file {
+        Some(file) => format!("{} at {}", frame.function, place(file, frame.line)),
+        None => frame.function.clone(),
+    }
+}
+
+/// The innermost frame of the program's own that all branches of the stack have in common; the outermost one at
+/// all where there is none of its own.
+pub(crate) fn user_frame(stack: &[Frame]) -> Option<&Frame> {
+    let mut found = None;
+    let mut level = stack;
+    while let [frame] = level {
+        if frame.origin == Origin::User {
+            found = Some(frame);
+        }
+        level = &frame.children;
+    }
+    // A branch of its own below tells more than the `select!` above only where it is the only one.
+    let mut own = level.iter().filter_map(|branch| user_frame(std::slice::from_ref(branch)));
+    match (own.next().filter(|frame| frame.origin == Origin::User), own.next()) {
+        (Some(only), None) => Some(only),
+        _ => found.or_else(|| stack.first()),
+    }
+}
+
+/// The program's own line on a thread's stack, `function at file:line`, and the foreign function that it called.
+pub(crate) fn own_line(thread: &ThreadStack) -> Option<(String, Option<&str>)> {
+    let at = thread.frames.iter().position(|frame| frame.own)?;
+    let own = thread.frames.get(at)?;
+    let called = at.checked_sub(1).and_then(|inner| thread.frames.get(inner));
+    Some((stack_frame_at(own), called.and_then(|frame| frame.function.as_deref())))
+}
+
+fn stack_frame_at(frame: &StackFrame) -> String {
+    let function = frame.function.as_deref().unwrap_or(&frame.address);
+    match &frame.file {
+        Some(file) => format!("{function} at {}", place(file, frame.line)),
+        None => function.to_owned(),
+    }
+}
+
+/// `task 7`, `tasks 7, 9, 12 and 4 more`.
+pub(crate) fn ids(ids: &[u64]) -> String {
+    let listed: Vec<String> = ids.iter().take(LISTED).map(u64::to_string).collect();
+    match ids.len() {
+        1 => format!("task {}", listed.concat()),
+        n if n > LISTED => format!("tasks {} and {} more", listed.join(", "), n - LISTED),
+        _ => format!("tasks {}", listed.join(", ")),
+    }
+}
+
+/// `1 task`, `2 tasks`.
+pub(crate) fn count(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
+/// `150 ms`, `2.0 s`, `3 min 5 s`.
+pub(crate) fn span(time: Duration) -> String {
+    match time.as_millis() {
+        ms @ 0..1_000 => format!("{ms} ms"),
+        ms @ 1_000..60_000 => format!("{}.{} s", ms / 1_000, ms % 1_000 / 100),
+        ms => format!("{} min {} s", ms / 60_000, ms % 60_000 / 1_000),
+    }
+}

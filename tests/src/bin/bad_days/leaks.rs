@@ -1,0 +1,121 @@
+//! Tasks that keep one another alive.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::mpsc::{Receiver, Sender, UnboundedReceiver, UnboundedSender, channel, unbounded_channel};
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::stage::{self, Case, bad};
+
+pub(crate) const CASES: &[Case] = &[
+    bad!(one_websocket: "leaked_tasks"),
+    bad!(ten_websockets: "leaked_tasks"),
+    bad!(ten_thousand_websockets: "leaked_tasks"),
+    bad!(sender_in_a_hub: "leaked_tasks"),
+    bad!(reply_that_its_asker_holds: "leaked_tasks"),
+    bad!(permits_forgotten: "leaked_tasks"),
+];
+
+async fn one_websocket() {
+    websockets(1).await;
+}
+
+async fn ten_websockets() {
+    websockets(10).await;
+}
+
+async fn ten_thousand_websockets() {
+    websockets(10_000).await;
+}
+
+/// Connections that ended long ago: of the two tasks of each, each has the sender that the other one waits for.
+async fn websockets(connections: usize) {
+    for _ in 0..connections {
+        let (to_reader, from_writer) = channel(8);
+        let (to_writer, from_reader) = channel(8);
+        tokio::spawn(read_half(from_writer, to_writer));
+        tokio::spawn(write_half(from_reader, to_reader));
+    }
+    stage::stands(2 * connections).await;
+}
+
+async fn read_half(mut replies: Receiver<String>, requests: Sender<String>) {
+    stage::guilty("read_half");
+    while let Some(reply) = replies.recv().await {
+        if requests.send(reply).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn write_half(mut requests: Receiver<String>, replies: Sender<String>) {
+    stage::guilty("write_half");
+    while let Some(request) = requests.recv().await {
+        if replies.send(request).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Whom to tell what, by number.
+#[derive(Default)]
+struct Hub {
+    sessions: Mutex<HashMap<u32, UnboundedSender<String>>>,
+}
+
+async fn sender_in_a_hub() {
+    let hub = Arc::new(Hub::default());
+    for number in 0..5 {
+        let (sender, inbox) = unbounded_channel();
+        hub.sessions.lock().unwrap().insert(number, sender);
+        tokio::spawn(session(number, hub.clone(), inbox));
+    }
+    drop(hub);
+    stage::stands(5).await;
+}
+
+async fn session(number: u32, hub: Arc<Hub>, mut inbox: UnboundedReceiver<String>) {
+    stage::guilty("session");
+    while let Some(message) = inbox.recv().await {
+        for (other, sender) in &*hub.sessions.lock().unwrap() {
+            if *other != number {
+                let _ = sender.send(message.clone());
+            }
+        }
+    }
+}
+
+async fn reply_that_its_asker_holds() {
+    tokio::spawn(asks());
+    stage::stands(1).await;
+}
+
+/// Meant to give the sender away, and forgot to.
+async fn asks() {
+    let (reply, answer) = oneshot::channel::<u32>();
+    stage::guilty("asks");
+    let answer = answer.await;
+    drop(reply);
+    println!("{answer:?}");
+}
+
+async fn permits_forgotten() {
+    let permits = Arc::new(Semaphore::new(2));
+    for _ in 0..2 {
+        tokio::spawn(uses_up(permits.clone()));
+    }
+    drop(permits);
+    stage::stands(2).await;
+}
+
+/// Takes a permit for good each time round.
+async fn uses_up(permits: Arc<Semaphore>) {
+    while permits.available_permits() > 0 {
+        if let Ok(permit) = permits.try_acquire() {
+            permit.forget();
+        }
+    }
+    stage::guilty("uses_up");
+    let _permit = permits.acquire().await;
+}

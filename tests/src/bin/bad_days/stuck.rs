@@ -1,0 +1,93 @@
+//! Tasks that nothing will wake, that nobody polls, that are too many, or that use up what there is.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::net::UdpSocket;
+use tokio::sync::{Mutex, oneshot};
+
+use crate::stage::{self, AGES, Case, bad};
+
+pub(crate) const CASES: &[Case] = &[
+    bad!(future_that_is_not_polled: "futurelock"),
+    bad!(waker_dropped: "unwakeable_task"),
+    bad!(more_and_more_tasks: "growing_group", "?seconds=2"),
+    bad!(too_many_sockets: "file_descriptors"),
+];
+
+/// The story of Oxide's RFD 609.
+async fn future_that_is_not_polled() {
+    let lock = Arc::new(Mutex::new(0));
+    let guard = lock.clone().lock_owned().await;
+    let (queued, wait) = oneshot::channel();
+    tokio::spawn(does_one_or_the_other(lock, queued));
+    let _ = wait.await;
+    // The lock goes to the first in the queue: the future that is polled no more.
+    drop(guard);
+    stage::stands(1).await;
+}
+
+async fn does_one_or_the_other(lock: Arc<Mutex<i32>>, queued: oneshot::Sender<()>) {
+    let mut first = pin!(increments(lock.clone()));
+    tokio::select! {
+        biased;
+        () = &mut first => {}
+        () = std::future::ready(()) => {
+            let _ = queued.send(());
+            stage::guilty("does_one_or_the_other");
+            *lock.lock().await += 1;
+        }
+    }
+}
+
+async fn increments(lock: Arc<Mutex<i32>>) {
+    *lock.lock().await += 1;
+}
+
+async fn waker_dropped() {
+    tokio::spawn(waits_for_a_future_without_waker());
+    stage::stands(1).await;
+}
+
+async fn waits_for_a_future_without_waker() {
+    let forgetful = poll_fn(|_| Poll::<()>::Pending);
+    stage::guilty("waits_for_a_future_without_waker");
+    forgetful.await;
+}
+
+async fn more_and_more_tasks() {
+    tokio::spawn(accepts());
+    stage::stands(1).await;
+}
+
+async fn accepts() {
+    stage::waits();
+    loop {
+        tokio::spawn(lingers());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn lingers() {
+    tokio::time::sleep(AGES).await;
+}
+
+async fn too_many_sockets() {
+    const LIMIT: usize = 128;
+    crate::services::limit_files(LIMIT);
+    let sockets = LIMIT * 9 / 10;
+    for _ in 0..sockets {
+        tokio::spawn(listens());
+    }
+    stage::stands(sockets).await;
+}
+
+async fn listens() {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let mut datagram = [0; 16];
+    stage::waits();
+    let _ = socket.recv(&mut datagram).await;
+}

@@ -1,0 +1,84 @@
+//! A healthy service under load is diagnosed again and again: no finding, no failed request, no long pause.
+//!
+//! `DIAGNOSES=500` for more than a few; `SERVICE=path` for another build of it.
+#![cfg(all(feature = "debug", target_os = "linux", target_arch = "x86_64"))]
+
+use std::net::SocketAddr;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use delouse_tests::Program;
+use delouse_tests::wire::Wire;
+
+/// Connections that ask one thing after the other.
+const CLIENTS: usize = 8;
+/// The default of `DELOUSE_PAUSE_BUDGET_MS`.
+const BUDGET_US: u64 = 50_000;
+
+/// Asks until told to stop. How many answers came.
+fn client(number: usize, service: SocketAddr, stop: &AtomicBool, answered: &AtomicUsize) {
+    let mut wire = Wire::connect(service).expect("a connection");
+    let paths = [format!("/visit/{number}"), format!("/square/{number}"), "/visit/0".into(), "/slow".into()];
+    for path in paths.iter().cycle() {
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+        let head = wire.ask("GET", path, &[]).expect("an answer");
+        let body = wire.body(&head).expect("a body");
+        assert!(head.status == 200 && !body.is_empty(), "{path}: {} {body:?}", head.status);
+        answered.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn nothing_is_found_and_nobody_notices() {
+    let diagnoses: usize = std::env::var("DIAGNOSES").map_or(20, |n| n.parse().expect("a number"));
+    let path = std::env::var("SERVICE").unwrap_or_else(|_| env!("CARGO_BIN_EXE_service").to_owned());
+    let program = Program::start(Command::new(path));
+    let line = program.printed("serving on ");
+    let service: SocketAddr = line.trim_start_matches("serving on ").parse().expect("an address");
+    let (stop, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let mut pauses = Vec::new();
+    let mut took = Vec::new();
+    std::thread::scope(|scope| {
+        for number in 0..CLIENTS {
+            let (stop, answered) = (&stop, &answered);
+            scope.spawn(move || client(number, service, stop, answered));
+        }
+        // Whatever fails below, the clients end.
+        let _stop = Stop(&stop);
+        let mut before = 0;
+        for _ in 0..diagnoses {
+            let response = program.get("/diagnosis");
+            assert_eq!(response.status, 200, "{}", response.body);
+            let answer = response.json();
+            assert_eq!(answer["findings"].as_array().map(Vec::len), Some(0), "{}", answer["diagnosis"]);
+            assert!(answer["looked_at"]["tasks"].as_u64() >= Some(CLIENTS as u64), "{answer}");
+            pauses.push(answer["capture"]["pause_us"].as_u64().expect("a pause"));
+            took.push(response.took);
+            let now = answered.load(Ordering::Relaxed);
+            assert!(now > before, "the service stands still");
+            before = now;
+        }
+    });
+    pauses.sort_unstable();
+    took.sort_unstable();
+    let (median, longest) = (pauses[pauses.len() / 2], pauses[pauses.len() - 1]);
+    println!(
+        "{diagnoses} diagnoses, {} requests answered; pause {median} µs (longest {longest}); a diagnosis took {:?} \
+         (longest {:?})",
+        answered.load(Ordering::Relaxed),
+        took[took.len() / 2],
+        took[took.len() - 1],
+    );
+    assert!(median <= BUDGET_US, "paused for {median} µs");
+}
+
+/// Tells the clients to stop when it goes.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,182 @@
+//! What the program tells on stderr by itself: at SIGQUIT, and when its own code asks.
+#![cfg(all(target_os = "linux", target_arch = "x86_64"))]
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use delouse_tests::{PATIENCE, Program, program};
+
+const SIGQUIT: i32 = 3;
+const END: &str = "=== delouse: end ===";
+
+/// Sends SIGQUIT and waits until a thread has it.
+fn quit(program: &Program) {
+    let pid = program.pid().to_string();
+    assert!(Command::new("kill").args(["-QUIT", &pid]).status().unwrap().success());
+    let begun = Instant::now();
+    loop {
+        // Gone is delivered, too.
+        let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else { return };
+        let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:")).unwrap_or("0");
+        if u64::from_str_radix(pending.trim(), 16).unwrap() & (1 << (SIGQUIT - 1)) == 0 {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "never delivered");
+        std::thread::yield_now();
+    }
+}
+
+fn dumps(program: &Program) -> usize {
+    program.stderr().iter().filter(|line| *line == END).count()
+}
+
+/// All of stderr, when it holds `count` dumps.
+fn dumped(program: &Program, count: usize) -> String {
+    let begun = Instant::now();
+    while dumps(program) < count {
+        assert!(begun.elapsed() < PATIENCE, "{:#?}", program.stderr());
+        std::thread::yield_now();
+    }
+    program.stderr().join("\n")
+}
+
+fn heartbeat(environment: &[(&str, &str)]) -> Program {
+    let mut command = program!("example-heartbeat");
+    command.envs(environment.iter().copied());
+    let program = Program::start(command);
+    program.address();
+    program.printed("heartbeat 1");
+    program
+}
+
+fn beats(program: &Program) -> usize {
+    program.stdout().len()
+}
+
+#[test]
+fn the_first_prints_and_the_program_goes_on() {
+    let mut program = heartbeat(&[]);
+    quit(&program);
+    let text = dumped(&program, 1);
+    let tasks = text.find("every task of process").unwrap();
+    let threads = text.find("every thread of process").unwrap();
+    assert!(tasks < threads, "{text}");
+    assert!(text[tasks..threads].contains("heartbeat::beat at "), "{text}");
+    assert!(text[threads..].contains("tokio worker"), "{text}");
+    // More than two seconds later, by its own clock, it is a first one again.
+    let before = beats(&program);
+    let begun = Instant::now();
+    while beats(&program) < before + 4 {
+        assert!(program.is_running() && begun.elapsed() < PATIENCE);
+        std::thread::yield_now();
+    }
+    quit(&program);
+    dumped(&program, 2);
+    assert!(program.is_running());
+    assert_eq!(program.get("/").status, 200);
+}
+
+#[test]
+fn a_second_one_soon_after_ends_it() {
+    let mut program = heartbeat(&[]);
+    quit(&program);
+    quit(&program);
+    assert_eq!(program.wait().signal(), Some(SIGQUIT));
+}
+
+#[test]
+fn switched_off_it_is_as_ever() {
+    for environment in [("DELOUSE_SIGQUIT", "off"), ("DELOUSE", "off")] {
+        let mut command = program!("example-heartbeat");
+        command.env(environment.0, environment.1);
+        let mut program = Program::start(command);
+        program.printed("heartbeat 1");
+        quit(&program);
+        assert_eq!(program.wait().signal(), Some(SIGQUIT), "{environment:?}");
+        assert_eq!(dumps(&program), 0);
+    }
+}
+
+#[test]
+fn ignored_stays_ignored() {
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' QUIT; exec \"$0\"", env!("CARGO_BIN_EXE_example-heartbeat")]);
+    let mut program = Program::start(command);
+    program.address();
+    program.printed("heartbeat 1");
+    quit(&program);
+    quit(&program);
+    // What would have come is there after a request, which takes as long as a dump does.
+    assert_eq!(program.get("/stacktrace/tokio").status, 200);
+    assert!(program.is_running());
+    assert!(!program.stderr().iter().any(|line| line.contains("===")), "{:#?}", program.stderr());
+}
+
+#[test]
+fn a_program_that_takes_it_is_left_alone() {
+    for way in ["handles_it", "handled_it_before"] {
+        let mut command = program!("quits");
+        command.arg(way);
+        let mut program = Program::start(command);
+        program.address();
+        program.printed("ready");
+        for number in 1..=3 {
+            quit(&program);
+            program.printed(&format!("quit {number} is mine"));
+        }
+        assert_eq!(program.get("/stacktrace/tokio").status, 200);
+        assert!(program.is_running());
+        assert!(!program.stderr().iter().any(|line| line.contains("===")), "{way}: {:#?}", program.stderr());
+    }
+}
+
+#[test]
+fn wedged_programs_dump_too() {
+    for how in ["workers", "current_thread", "local"] {
+        let mut command = program!("wedged");
+        command.arg(how);
+        let mut program = Program::start(command);
+        program.address();
+        program.printed("wedged");
+        quit(&program);
+        let text = dumped(&program, 1);
+        assert!(text.contains("wedged::block at "), "{how}: {text}");
+        assert!(program.is_running());
+    }
+}
+
+#[test]
+fn from_inside() {
+    let mut command = program!("quits");
+    command.arg("dumps");
+    let mut program = Program::start(command);
+    program.printed("dumped Ok(())");
+    assert!(program.wait().success());
+    let text = dumped(&program, 1);
+    assert!(text.contains("quits::waits_for_ever at "), "{text}");
+    assert!(text.contains("delouse::dump") && text.contains("quits::asks"), "{text}");
+}
+
+#[test]
+fn from_inside_without_a_server() {
+    for (environment, count) in [("on", 1), ("off", 0)] {
+        let mut command = program!("quits");
+        command.arg("dumps_without_server").env("DELOUSE", environment);
+        let mut program = Program::start(command);
+        program.printed("dumped Ok(())");
+        assert!(program.wait().success());
+        dumped(&program, count);
+        assert_eq!(dumps(&program), count);
+    }
+}
+
+#[test]
+fn a_stderr_that_nobody_reads_is_an_error_not_an_end() {
+    let mut command = program!("quits");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = command.arg("dumps_without_server").stderr(Stdio::from(writer)).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "dumped Err(Stderr(BrokenPipe))\n");
+}
