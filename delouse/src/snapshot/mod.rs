@@ -148,6 +148,15 @@ pub(crate) struct StackCopy {
     pub(crate) bytes: Vec<u8>,
 }
 
+/// What a copy leaves in memory must not be taken for the program's by the next capture.
+impl Drop for StackCopy {
+    fn drop(&mut self) {
+        self.bytes.fill(0);
+        // Else the compiler sees that nobody reads the zeros.
+        std::hint::black_box(&self.bytes);
+    }
+}
+
 /// What a file descriptor is open on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OpenFile {

@@ -10,7 +10,7 @@ pub(crate) struct Examination<'e, 'p, 'i> {
     pub(crate) listing: Listing,
     /// Where the tasks of the listing lie, in the same order.
     pub(crate) places: Vec<Place>,
-    /// Threads that run tasks, or may.
+    /// Threads that belong to a runtime and run no task.
     pub(super) runtime_threads: Vec<i32>,
     pub(super) frame: &'e dyn Fn(TypeId, u64) -> Option<Frame>,
 }
@@ -24,11 +24,22 @@ impl Examination<'_, '_, '_> {
     /// Calls `visit` with every word that the program may still use, and its address, up to `budget` bytes of
     /// memory; says whether that was all. A gigabyte costs about half a second.
     ///
-    /// The stacks of threads that belong to a runtime are left out: what they work with lies in tasks, and
-    /// they are full of what is left of tasks.
-    pub(crate) fn words_in_use(&self, budget: u64, visit: impl FnMut(u64, u64)) -> bool {
+    /// The stacks of a runtime's threads that run no task are left out: they are full of what is left of
+    /// tasks.
+    pub(crate) fn words_in_use(&self, budget: u64, visit: impl FnMut(u64, u64, MemoryPlace)) -> bool {
         scan::words_in_use(self.process, &self.runtime_threads, budget, visit)
     }
+}
+
+/// What a piece of memory is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MemoryPlace {
+    /// A static of the executable's.
+    Static,
+    /// The stack of a thread.
+    Stack,
+    /// Anything else.
+    Heap,
 }
 
 /// Where a task lies in memory.

@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 
+use super::MemoryPlace;
 use super::facts::Notes;
 use super::header::Headers;
 use super::process::Process;
@@ -89,7 +90,7 @@ pub(super) fn words_in_use(
     process: &Process<'_, '_>,
     threads: &[i32],
     budget: u64,
-    mut visit: impl FnMut(u64, u64),
+    mut visit: impl FnMut(u64, u64, MemoryPlace),
 ) -> bool {
     let snapshot = process.memory.snapshot();
     let copies: Vec<_> = snapshot
@@ -101,24 +102,47 @@ pub(super) fn words_in_use(
             Some(start..start.saturating_add(copy.len() as u64))
         })
         .collect();
-    let stacks: Vec<(i32, u64)> =
-        snapshot.threads().iter().filter_map(|t| Some((t.tid, t.registers.ok()?.sp))).collect();
+    // A thread's control block lies at the upper end of its stack (glibc, musl); what follows there may be
+    // another mapping that the kernel joined to it.
+    let stacks = snapshot.threads().iter().filter_map(|thread| {
+        let registers = thread.registers.ok()?;
+        let mapping = snapshot.mapping(registers.sp)?;
+        let tls = Some(registers.tls).filter(|tls| *tls > registers.sp && mapping.range.contains(tls));
+        // Functions that call no other may use 128 bytes below their stack pointer (x86_64's ABI).
+        let used =
+            registers.sp.saturating_sub(128).max(mapping.range.start)..tls.unwrap_or(mapping.range.end);
+        Some((mapping.range.start, used, threads.contains(&thread.tid)))
+    });
+    let stacks: Vec<_> = stacks.collect();
+    let statics: Vec<_> = [".data", ".bss"]
+        .iter()
+        .filter_map(|name| process.types.image().section_range(name))
+        .map(|range| range.start.wrapping_add(process.bias)..range.end.wrapping_add(process.bias))
+        .collect();
     let mut left = budget;
     for mapping in snapshot.mappings().iter().filter(|mapping| mapping.read && mapping.write) {
         let range = &mapping.range;
-        let stack = stacks.iter().find(|(_, sp)| range.contains(sp));
-        if stack.is_some_and(|(tid, _)| threads.contains(tid)) {
-            continue;
-        }
-        // Functions that call no other may use 128 bytes below their stack pointer (x86_64's ABI).
-        let start = stack.map_or(range.start, |(_, sp)| sp.saturating_sub(128));
-        let start = start.max(range.start).next_multiple_of(8);
+        let stack = stacks.iter().find(|(start, ..)| *start == range.start);
+        let start = match stack {
+            Some((_, used, true)) => used.end,
+            Some((_, used, false)) => used.start,
+            None => range.start,
+        };
+        let start = start.next_multiple_of(8);
         let Some(rest) = left.checked_sub(range.end.saturating_sub(start)) else { return false };
         left = rest;
         each_word(process, start, range.end, |address, word| {
-            if !copies.iter().any(|copy| copy.contains(&address)) {
-                visit(address, word);
+            if copies.iter().any(|copy| copy.contains(&address)) {
+                return;
             }
+            let on_stack = stack.is_some_and(|(_, used, _)| used.contains(&address));
+            let is_static = || statics.iter().any(|range| range.contains(&address));
+            let place = match on_stack {
+                true => MemoryPlace::Stack,
+                false if is_static() => MemoryPlace::Static,
+                false => MemoryPlace::Heap,
+            };
+            visit(address, word, place);
         });
     }
     true

@@ -108,7 +108,10 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
         let account = self.account(wait);
         let mut elsewhere = account == Account::Missing;
         let holders = self.holders;
-        let found: Vec<&Holding> = holders.of_wait(wait).take(4 * MAX_HOLDERS).collect();
+        let mut found: Vec<&Holding> = holders.of_wait(wait).take(4 * MAX_HOLDERS).collect();
+        if found.iter().any(|holding| !holding.is_in_line()) {
+            found.retain(|holding| !holding.is_in_line());
+        }
         let mut told = Vec::new();
         for holding in found {
             if told.len() >= MAX_HOLDERS {
@@ -128,7 +131,8 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
 
     /// The tasks that own a handle, directly or through shared objects, nearest first.
     fn holder(&mut self, holding: &Holding, account: Account, told: &mut Vec<Holder>, elsewhere: &mut bool) {
-        let certain = account == Account::Exact && !holding.uncertain;
+        let certain =
+            account == Account::Exact && (!holding.uncertain || self.holders.is_closed(holding.resource));
         let mut seen = HashSet::from([holding.owner]);
         let way = self.way(holding.path, holding.unpolled);
         let mut queue = VecDeque::from([(holding.owner, way, certain, holding.path)]);

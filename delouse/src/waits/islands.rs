@@ -78,7 +78,7 @@ impl<'g> Graph<'g> {
                     if let Waker::Task(Some(of)) = wait.by {
                         leads.push(Arc { to: graph.number(Vertex::Owner(Node::Task(of))), unpolled: false });
                     }
-                    for holding in holders.of_wait(wait) {
+                    for holding in holders.of_wait(wait).filter(|holding| !holding.is_in_line()) {
                         let to = graph.number(Vertex::Owner(holding.owner));
                         leads.push(Arc { to, unpolled: holding.unpolled.is_some() });
                     }

@@ -33,12 +33,12 @@ struct Search<'s> {
 }
 
 impl Liveness {
-    /// Those of `doubtful` count as objects that somebody unknown refers to.
+    /// Objects of `held` are those that somebody unknown refers to.
     pub(super) fn of(
         examination: &Examination<'_, '_, '_>,
         waits: &Waits,
         holders: &Holders,
-        doubtful: &[u32],
+        held: &[u32],
     ) -> Self {
         let tasks = &examination.listing.tasks;
         let mut search = Search {
@@ -77,13 +77,13 @@ impl Liveness {
                 search.live(Node::Object(object));
             }
         }
-        for object in doubtful {
+        for object in held {
             search.live(Node::Object(*object));
         }
-        let doubtful: std::collections::HashSet<u32> = doubtful.iter().copied().collect();
+        let held: std::collections::HashSet<u32> = held.iter().copied().collect();
         for wait in &waits.list {
             if matches!(wait.by, Waker::Handles(_))
-                && holders.channel_of(wait).is_some_and(|object| doubtful.contains(&object))
+                && holders.channel_of(wait).is_some_and(|object| held.contains(&object))
             {
                 search.live(Node::Task(wait.task));
             }

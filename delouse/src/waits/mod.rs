@@ -3,8 +3,8 @@
 pub(crate) mod blocked_worker;
 pub(crate) mod diagnosis;
 mod edges;
-mod findings;
 pub(crate) mod files;
+mod findings;
 pub(crate) mod growing;
 mod handles;
 mod holders;
@@ -40,22 +40,22 @@ pub(crate) struct Analysis {
 
 /// Finds out who waits for whom, and what will never end.
 pub(crate) fn analyse(examination: &Examination<'_, '_, '_>) -> Analysis {
-    let t=std::time::Instant::now(); let waits = resources::Waits::of(examination);eprintln!("waits {:?}",t.elapsed());
-    let holders = holders::Holders::of(examination, &waits);eprintln!("own {:?}",t.elapsed());
+    let waits = resources::Waits::of(examination);
+    let holders = holders::Holders::of(examination, &waits);
     let mut liveness = liveness::Liveness::of(examination, &waits, &holders, &[]);
-eprintln!("live {:?}",t.elapsed());    let mut stuck = islands::Graph::of(&waits, &holders, &liveness);
+    let mut stuck = islands::Graph::of(&waits, &holders, &liveness);
     let mut islands = stuck.islands();
-eprintln!("isl {:?}",t.elapsed());    let remains = remains::look(examination, &holders, &stuck.objects(&islands));
-eprintln!("rem {:?}",t.elapsed());    if !remains.doubtful.is_empty() {
-        liveness = liveness::Liveness::of(examination, &waits, &holders, &remains.doubtful);
+    let remains = remains::look(examination, &holders, &stuck.objects(&islands));
+    if !remains.held.is_empty() {
+        liveness = liveness::Liveness::of(examination, &waits, &holders, &remains.held);
         stuck = islands::Graph::of(&waits, &holders, &liveness);
         islands = stuck.islands();
     }
     let mut teller = edges::Teller::new(examination, &waits, &holders);
     let edges = teller.edges();
-eprintln!("edges {:?}",t.elapsed());    let findings = findings::findings(&stuck, islands, &liveness, &mut teller);
+    let findings = findings::findings(&stuck, islands, &liveness, &remains, &mut teller);
     let graph = WaitGraph { tasks: examination.listing.tasks.len(), edges };
-eprintln!("findings {:?}",t.elapsed());    let notes = holders.ownership.notes.clone();
+    let notes = holders.ownership.notes.clone();
     Analysis { graph, findings, notes }
 }
 

@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::holders::Holders;
 use super::ownership::PathId;
-use crate::tasks::Examination;
+use crate::tasks::{Examination, MemoryPlace as Place};
 
 /// Memory that is looked at; two seconds.
 const MAX_MEMORY: u64 = 4 << 30;
@@ -18,8 +18,11 @@ const MAX_MEMORY: u64 = 4 << 30;
 /// What memory says of the objects that were asked about.
 #[derive(Debug, Default)]
 pub(super) struct Remains {
-    /// Objects to which there may be more references than were found.
-    pub(super) doubtful: Vec<u32>,
+    /// Objects that a static or a thread refers to.
+    pub(super) held: Vec<u32>,
+    /// Objects whose address stands elsewhere on the heap: in a handle that was not found, or in what is left
+    /// of one.
+    pub(super) doubtful: HashSet<u32>,
 }
 
 /// Looks through memory for references to `objects` that were not found.
@@ -35,40 +38,41 @@ pub(super) fn look(
     let hidden = |object: &u32| holders.ownership.objects.get(*object as usize).map(|of| of.hidden);
     let numbers: HashMap<u64, u32> =
         asked.iter().filter_map(|object| Some((hidden(object)?, *object))).collect();
-    let places: HashSet<u64> = asked
-        .iter()
-        .flat_map(|object| holders.references_to(*object))
-        .map(|reference| reference.place)
-        .collect();
+    let references = asked.iter().flat_map(|object| holders.references_to(*object));
+    let places: HashSet<u64> = references.map(|reference| reference.place).collect();
     let (lowest, highest) = (numbers.keys().min().copied(), numbers.keys().max().copied());
     let range = lowest.unwrap_or(0)..=highest.unwrap_or(0);
-    let mut elsewhere: HashMap<u32, u64> = HashMap::new();
-    let all = examination.words_in_use(MAX_MEMORY, |address, word| {
+    let (mut held, mut elsewhere) = (BTreeSet::new(), HashSet::new());
+    let all = examination.words_in_use(MAX_MEMORY, |address, word, place| {
         if range.contains(&!word)
             && let Some(object) = numbers.get(&!word)
             && !places.contains(&address)
             && !holders.ownership.was_walked(address)
         {
-            eprintln!("hit {object} at {address:#x} in {:?}", examination.process.memory.snapshot().mapping(address).map(|m| (format!("{:x?}",m.range), m.path.clone(), examination.process.memory.snapshot().threads().iter().filter(|t| t.registers.is_ok_and(|r| m.range.contains(&r.sp))).map(|t| (t.tid,t.name.clone(),format!("{:x}",t.registers.unwrap().sp))).collect::<Vec<_>>())));
-            *elsewhere.entry(*object).or_default() += 1;
+            match place {
+                Place::Static | Place::Stack => held.insert(*object),
+                Place::Heap => elsewhere.insert(*object),
+            };
         }
     });
     if !all {
-        return Remains { doubtful: asked };
+        elsewhere.extend(asked.iter().copied());
     }
     // Whether a variable is alive at an `.await` is the same for all tasks that stand there, unless a flag
     // says otherwise. What is proven for one is true for all of them.
-    let mut proven: HashSet<(PathId, bool)> = HashSet::new();
-    for object in asked.iter().filter(|object| !elsewhere.contains_key(object)) {
-        proven.extend(holders.references_to(*object).map(|reference| (reference.path, reference.uncertain)));
+    let free = |object: &&u32| !held.contains(*object) && !elsewhere.contains(*object);
+    let references = asked.iter().filter(free).flat_map(|object| holders.references_to(*object));
+    let proven: HashSet<(PathId, bool)> =
+        references.map(|reference| (reference.path, reference.uncertain)).collect();
+    let in_doubt = |object: &u32| {
+        holders
+            .references_to(*object)
+            .any(|reference| !reference.solid && !proven.contains(&(reference.path, reference.uncertain)))
+    };
+    Remains {
+        held: held.into_iter().filter(|object| in_doubt(object)).collect(),
+        doubtful: elsewhere.into_iter().filter(|object| in_doubt(object)).collect(),
     }
-    let doubtful = asked.into_iter().filter(|object| {
-        elsewhere.contains_key(object)
-            && holders
-                .references_to(*object)
-                .any(|reference| !reference.solid && !proven.contains(&(reference.path, reference.uncertain)))
-    });
-    Remains { doubtful: doubtful.collect() }
 }
 
 /// Whether the references to an object that are alive beyond doubt are all that there are.

@@ -13,6 +13,7 @@ use std::collections::HashSet;
 
 pub(super) use labels::{Labels, PathId};
 
+use super::handles::{self, HandleFact};
 use crate::tasks::{Examination, TaskState};
 
 /// One that can own.
@@ -41,6 +42,14 @@ pub(super) struct Holding {
     pub(super) unpolled: Option<PathId>,
     /// It may have been moved away or dropped.
     pub(super) uncertain: bool,
+}
+
+impl Holding {
+    /// A place in the queue that its task does poll: it has been given permits, and waits for more or is
+    /// about to be woken. What its task waits for is what keeps it.
+    pub(super) fn is_in_line(&self) -> bool {
+        self.unpolled.is_none() && handles::at(self.handle).is_some_and(HandleFact::is_queue_place)
+    }
 }
 
 /// A counted pointer to a shared object.
