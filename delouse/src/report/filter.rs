@@ -196,7 +196,7 @@ fn thousands(n: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tasks::Origin;
+    use crate::tasks::{Address, Origin};
 
     fn frame(function: &str, line: u32, children: Vec<Frame>) -> Frame {
         Frame {
@@ -214,6 +214,7 @@ mod tests {
             kind: if id == 0 { TaskKind::Main } else { TaskKind::Task },
             runtime: None,
             state: Some(state),
+            thread: None,
             spawned_at: Some(format!("src/spawn.rs:{id}:9").into()),
             stack: vec![frame("app::outer", 10, vec![frame(function, 20, Vec::new())])].into(),
             waits_on: vec![WaitsOn {

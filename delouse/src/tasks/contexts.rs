@@ -83,6 +83,11 @@ impl Routes {
         let task = Route::compile(program, of, "current_task_id");
         Some(Self { offset, handle, task, rounds: Rounds::compile(program, of) })
     }
+
+    /// How far below its thread pointer a thread keeps the id of the task that it polls.
+    pub(super) fn task_id_below(&self) -> Option<u64> {
+        self.offset.checked_sub(self.task.as_ref()?.offset()?).filter(|_| cfg!(target_arch = "x86_64"))
+    }
 }
 
 /// The way to the `tick` of the scheduler's core that a thread works with.

@@ -1,5 +1,7 @@
 //! What one capture shows to those who want more than a list: the tasks, and where each of them lies.
 
+use std::ops::RangeInclusive;
+
 use super::process::Process;
 use super::{Frame, Listing, scan};
 use crate::debuginfo::types::TypeId;
@@ -21,13 +23,18 @@ impl Examination<'_, '_, '_> {
         (self.frame)(of, state)
     }
 
-    /// Calls `visit` with every word that the program may still use, and its address, up to `budget` bytes of
+    /// Calls `visit` with every word in `wanted` that the program may still use, and its address, up to `budget` bytes of
     /// memory; says whether that was all. A gigabyte costs about half a second.
     ///
     /// The stacks of a runtime's threads that run no task are left out: they are full of what is left of
     /// tasks.
-    pub(crate) fn words_in_use(&self, budget: u64, visit: impl FnMut(u64, u64, MemoryPlace)) -> bool {
-        scan::words_in_use(self.process, &self.runtime_threads, budget, visit)
+    pub(crate) fn words_in_use(
+        &self,
+        wanted: RangeInclusive<u64>,
+        budget: u64,
+        visit: impl FnMut(u64, u64, MemoryPlace),
+    ) -> bool {
+        scan::words_in_use(self.process, &self.runtime_threads, wanted, budget, visit)
     }
 }
 

@@ -15,7 +15,7 @@ use super::roots::Root;
 use super::runtimes::{Runtime, Runtimes};
 use super::stack::Stacks;
 use super::walk::Walker;
-use super::{Examination, Frame, LeafPlace, Place, Task, TaskKind, TaskState, WaitsOn, scan};
+use super::{Examination, Frame, LeafPlace, Place, Task, TaskKind, TaskState, WaitsOn, running, scan};
 use crate::debuginfo::types::{TypeId, Types};
 use crate::snapshot::Snapshot;
 
@@ -71,8 +71,8 @@ pub(crate) fn examine_with<R>(
     options: &Options,
     look: impl FnOnce(Examination<'_, '_, '_>) -> R,
 ) -> R {
-    let process = Process::new(snapshot, knowledge.program);
     let notes = knowledge.notes.clone();
+    let process = Process::new(snapshot, knowledge.program);
     let Some(kinds) = &knowledge.kinds else {
         let listing = Listing { notes: notes.into_vec(), without_types: true, ..Listing::default() };
         let places = Vec::new();
@@ -104,8 +104,11 @@ pub(crate) fn examine_with<R>(
     lister.futures(roots);
     lister.tasks.sort_by_key(|(task, _)| task.id);
     let (tasks, places) = lister.tasks.into_iter().unzip();
-    let listing = Listing { tasks, running, rounds, notes: lister.notes.into_vec(), without_types: false };
-    let frame = |of, state| lister.stacks.coroutine(of, state);
+    let mut listing =
+        Listing { tasks, running, rounds, notes: lister.notes.into_vec(), without_types: false };
+    running::join(&mut listing);
+    let stacks = lister.stacks;
+    let frame = |of, state| stacks.coroutine(of, state);
     let idle = contexts.iter().filter(|context| context.handle.is_some() && context.task.is_none());
     let runtime_threads = idle.map(|context| context.tid).collect();
     look(Examination { process: &process, listing, places, runtime_threads, frame: &frame })
@@ -157,6 +160,9 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
         let scanned = scan::headers(self.process, self.headers, vtables, self.options.scan, &mut self.notes);
         let mut unlisted = Vec::new();
         for header in scanned {
+            if runtimes.listed.contains_key(&header) {
+                continue;
+            }
             let Some(kind) = self.headers.kind_of(header) else { continue };
             if let Scheduler::Shared(_, flavor) = kind.scheduler
                 && self.is_sound(header, &kind)
@@ -221,7 +227,7 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
             // A closure waits for nothing that we can see.
             (Arc::from([frame]), Vec::new(), Vec::new())
         } else {
-            at.and_then(|at| self.future(kind.future, at)).unwrap_or_else(nothing)
+            at.and_then(|at| self.future(kind.future, at)).unwrap_or_default()
         };
         let task = Task {
             id,
@@ -232,6 +238,7 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
             },
             runtime: runtime.map(|runtime| runtime.name.clone()),
             state: Some(state.meaning()),
+            thread: None,
             spawned_at: self.headers.spawned_at(header, kind),
             stack,
             waits_on,
@@ -249,12 +256,13 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
                 self.notes.add("the type of a main future is not known".to_owned());
                 continue;
             };
-            let (stack, waits_on, leaves) = self.future(of, *address).unwrap_or_else(nothing);
+            let (stack, waits_on, leaves) = self.future(of, *address).unwrap_or_default();
             let task = Task {
                 id: 0,
                 kind: TaskKind::Main,
                 runtime: None,
                 state: None,
+                thread: None,
                 spawned_at: None,
                 stack,
                 waits_on,
@@ -294,9 +302,4 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
         // What is taken is exactly as large as it has to be; the room stays for the next walk.
         Some((stack, walked.waits.as_slice().into(), walked.leaves.as_slice().into()))
     }
-}
-
-/// Of a task of which nothing is known.
-fn nothing() -> (Arc<[Frame]>, Vec<WaitsOn>, Vec<LeafPlace>) {
-    (Arc::from([]), Vec::new(), Vec::new())
 }

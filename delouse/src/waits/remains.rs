@@ -41,11 +41,10 @@ pub(super) fn look(
     let references = asked.iter().flat_map(|object| holders.references_to(*object));
     let places: HashSet<u64> = references.map(|reference| reference.place).collect();
     let (lowest, highest) = (numbers.keys().min().copied(), numbers.keys().max().copied());
-    let range = lowest.unwrap_or(0)..=highest.unwrap_or(0);
+    let wanted = !highest.unwrap_or(0)..=!lowest.unwrap_or(0);
     let (mut held, mut elsewhere) = (BTreeSet::new(), HashSet::new());
-    let all = examination.words_in_use(MAX_MEMORY, |address, word, place| {
-        if range.contains(&!word)
-            && let Some(object) = numbers.get(&!word)
+    let all = examination.words_in_use(wanted, MAX_MEMORY, |address, word, place| {
+        if let Some(object) = numbers.get(&!word)
             && !places.contains(&address)
             && !holders.ownership.was_walked(address)
         {

@@ -7,10 +7,10 @@ use serde::Deserialize;
 use super::{admit, parse};
 use crate::report::{Filter, TasksAnswer, ThreadsAnswer};
 use crate::server::Context;
-use crate::server::answer::{Answer, Rendered};
+use crate::server::answer::{Answer, Format, Rendered};
 use crate::server::error::ApiError;
 use crate::tasks::engine::EngineName;
-use crate::{runtime, threads};
+use crate::{runtime, tasks, threads};
 
 /// Parameters of `/stacktrace/tokio`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -52,7 +52,12 @@ pub(super) async fn stacktrace_tokio(
     let server = request.server.clone();
     let capture = move || {
         let roots = runtime::roots().without(&server.private.runtime);
-        let answer = TasksAnswer::new(server.private.engines.list(name, &roots)?, &filter, full);
+        let list = server.private.engines.list(name, &roots)?;
+        let mut answer = TasksAnswer::new(list, &server.private.symbols, &filter, full);
+        if format == Format::Json {
+            let tasks = std::mem::take(&mut answer.tasks);
+            return Rendered::long(&answer, tasks);
+        }
         Rendered::new(format, &answer, || answer.stacktrace.clone())
     };
     Ok(request.context().gate.run(key, capture).await?.as_ref().clone().into())
@@ -82,6 +87,7 @@ pub(super) async fn stacktrace_rust(
     let key = format!("/stacktrace/rust full={full} consistent={consistent} {format:?}");
     let server = request.server.clone();
     let capture = move || {
+        tasks::learn();
         let captured = threads::capture::capture(consistent, &server.private.symbols);
         let answer = ThreadsAnswer::new(captured, full);
         Rendered::new(format, &answer, || answer.stacktrace.clone())
