@@ -75,7 +75,15 @@ pub(crate) fn examine_with<R>(
     let process = Process::new(snapshot, knowledge.program);
     let Some(kinds) = &knowledge.kinds else {
         let listing = Listing { notes: notes.into_vec(), without_types: true, ..Listing::default() };
-        return look(Examination { process: &process, listing, places: Vec::new(), frame: &|_, _| None });
+        let places = Vec::new();
+        let runtime_threads = Vec::new();
+        return look(Examination {
+            process: &process,
+            listing,
+            places,
+            runtime_threads,
+            frame: &|_, _| None,
+        });
     };
     let headers = Headers::new(&process, kinds);
     let mut lister = Lister {
@@ -101,7 +109,9 @@ pub(crate) fn examine_with<R>(
     running::join(&mut listing);
     let stacks = lister.stacks;
     let frame = |of, state| stacks.coroutine(of, state);
-    look(Examination { process: &process, listing, places, frame: &frame })
+    let idle = contexts.iter().filter(|context| context.handle.is_some() && context.task.is_none());
+    let runtime_threads = idle.map(|context| context.tid).collect();
+    look(Examination { process: &process, listing, places, runtime_threads, frame: &frame })
 }
 
 /// The list alone.

@@ -26,7 +26,7 @@ mod tests;
 mod walk;
 
 pub use address::Address;
-pub(crate) use examination::{Examination, LeafPlace, Place};
+pub(crate) use examination::{Examination, LeafPlace, MemoryPlace, Place};
 pub(crate) use knowledge::Knowledge;
 pub use list::Listing;
 #[cfg(test)]

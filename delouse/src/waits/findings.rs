@@ -1,36 +1,37 @@
 //! What follows from the graph of stuck tasks: deadlocks, futurelocks, leaked tasks, tasks that nothing
 //! wakes.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::edges::Teller;
 use super::handles::Roles;
 use super::holders::Account;
-use super::islands::{Graph, Island, Vertex};
+use super::islands::{Graph, Island};
 use super::liveness::{self, Liveness};
 use super::ownership::Node;
+use super::remains::Remains;
 use super::resources::{Wait, Waker};
 use super::{Finding, FindingKind, Holder, Severity};
-use crate::tasks::{Frame, ResourceKind, Task, TaskState};
+use crate::tasks::{Frame, ResourceKind, Task};
 
 /// Tasks that are told by their ids in a sentence.
 const MAX_IDS: usize = 8;
 /// Sentences of one pattern.
 const MAX_LINES: usize = 12;
-/// Owners that are asked who gets at a lock.
-const MAX_ASKED: usize = 256;
 
 /// All findings, worst first.
 pub(super) fn findings(
     graph: &Graph<'_>,
+    islands: Vec<Island>,
     liveness: &Liveness,
+    remains: &Remains,
     teller: &mut Teller<'_, '_, '_, '_>,
 ) -> Vec<Finding> {
-    let mut judge = Judge { graph, liveness, teller };
+    let mut judge = Judge { graph, liveness, remains, teller };
     let mut findings = Vec::new();
     let mut leaks: BTreeMap<Vec<String>, Vec<Island>> = BTreeMap::new();
     let mut ends: BTreeMap<String, Vec<Island>> = BTreeMap::new();
-    for island in graph.islands() {
+    for island in islands {
         let kinds: BTreeSet<ResourceKind> =
             island.vertices.iter().filter_map(|vertex| graph.wait(*vertex)).map(|wait| wait.kind).collect();
         if let [only] = island.vertices.as_slice()
@@ -70,6 +71,7 @@ fn blocks(kind: ResourceKind) -> bool {
 struct Judge<'j, 't, 'e, 'p, 'i> {
     graph: &'j Graph<'j>,
     liveness: &'j Liveness,
+    remains: &'j Remains,
     teller: &'j mut Teller<'t, 'e, 'p, 'i>,
 }
 
@@ -194,7 +196,7 @@ impl Judge<'_, '_, '_, '_, '_> {
                 ));
             }
             if matches!(wait.kind, ResourceKind::Mutex | ResourceKind::Rwlock)
-                && let Some(id) = self.running(wait.resource)
+                && let Some(id) = self.graph.holders.running(wait.resource).map(|task| self.teller.id(task))
             {
                 gaps.push(format!("not certain: task {id} runs right now, and could hold {resource}"));
             }
@@ -212,33 +214,6 @@ impl Judge<'_, '_, '_, '_, '_> {
             Node::Task(task) => format!("task {}", self.teller.id(task)),
             Node::Object(_) => "somebody outside of these tasks".to_owned(),
         })
-    }
-
-    /// A task that runs right now and gets at a lock: what it holds lies on its thread's stack.
-    fn running(&self, resource: u64) -> Option<u64> {
-        let holders = self.graph.holders;
-        let mut seen = HashSet::new();
-        let mut queue: VecDeque<Node> =
-            holders.of_resource(resource, Roles::ACCESS).map(|holding| holding.owner).collect();
-        while let Some(node) = queue.pop_front() {
-            if seen.len() > MAX_ASKED || !seen.insert(node) {
-                continue;
-            }
-            match node {
-                Node::Task(number) => {
-                    let task = self.task(number)?;
-                    if task.state == Some(TaskState::Running) {
-                        return Some(task.id);
-                    }
-                }
-                Node::Object(object) => {
-                    queue.extend(
-                        holders.references_to(object).take(MAX_ASKED).map(|reference| reference.owner),
-                    );
-                }
-            }
-        }
-        None
     }
 
     fn behind(&self, island: &Island, evidence: &mut Vec<String>) {
@@ -367,16 +342,13 @@ impl Judge<'_, '_, '_, '_, '_> {
                 ids(&held)
             ));
         }
-        let objects = islands.iter().flat_map(|island| &island.vertices).filter_map(|vertex| {
-            match self.graph.vertex(*vertex) {
-                Some(Vertex::Owner(Node::Object(object))) => Some(object),
-                Some(Vertex::Resource(_)) => {
-                    self.graph.wait(*vertex).and_then(|wait| self.graph.holders.object_of(wait.resource))
-                }
-                _ => None,
-            }
-        });
-        let objects: BTreeSet<u32> = objects.collect();
+        let objects = self.graph.objects(islands);
+        if objects.iter().any(|object| self.remains.doubtful.contains(object)) {
+            gaps.push(
+                "not certain: the address of what they share stands elsewhere on the heap, too; that may be what is left of a handle, or one that was not found"
+                    .to_owned(),
+            );
+        }
         if objects.iter().any(|object| self.graph.holders.account_of_object(*object) != Account::Exact) {
             gaps.push("not certain: more references lie in variables than there are; one that was dropped or moved may still be listed".to_owned());
         }

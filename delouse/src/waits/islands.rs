@@ -1,6 +1,6 @@
 //! Stuck tasks, sorted by what keeps them: circles, those who wait behind a circle, and the ends of chains.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use super::holders::Holders;
 use super::liveness::Liveness;
@@ -70,7 +70,7 @@ impl<'g> Graph<'g> {
                 Vertex::Owner(Node::Object(object)) => {
                     for reference in holders.references_to(object) {
                         let to = graph.number(Vertex::Owner(reference.owner));
-                        leads.push(Arc { to, unpolled: reference.unpolled });
+                        leads.push(Arc { to, unpolled: reference.unpolled.is_some() });
                     }
                 }
                 Vertex::Resource(first) => {
@@ -78,9 +78,9 @@ impl<'g> Graph<'g> {
                     if let Waker::Task(Some(of)) = wait.by {
                         leads.push(Arc { to: graph.number(Vertex::Owner(Node::Task(of))), unpolled: false });
                     }
-                    for holding in holders.of_wait(wait) {
+                    for holding in holders.of_wait(wait).filter(|holding| !holding.is_in_line()) {
                         let to = graph.number(Vertex::Owner(holding.owner));
-                        leads.push(Arc { to, unpolled: holding.unpolled });
+                        leads.push(Arc { to, unpolled: holding.unpolled.is_some() });
                     }
                 }
             }
@@ -228,6 +228,17 @@ impl<'g> Graph<'g> {
             }
         }
         components
+    }
+
+    /// The shared objects that the islands hang together by: whoever else has one of these could wake them.
+    pub(super) fn objects(&self, islands: &[Island]) -> BTreeSet<u32> {
+        let vertices = islands.iter().flat_map(|island| &island.vertices);
+        let object = |vertex: &u32| match self.vertex(*vertex)? {
+            Vertex::Owner(Node::Object(object)) => Some(object),
+            Vertex::Owner(Node::Task(_)) => None,
+            Vertex::Resource(_) => self.holders.channel_of(self.wait(*vertex)?),
+        };
+        vertices.filter_map(object).collect()
     }
 
     /// A shortest circle through the vertices of an island, which begins with a task; the first vertex is

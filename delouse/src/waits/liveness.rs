@@ -33,7 +33,13 @@ struct Search<'s> {
 }
 
 impl Liveness {
-    pub(super) fn of(examination: &Examination<'_, '_, '_>, waits: &Waits, holders: &Holders) -> Self {
+    /// Objects of `held` are those that somebody unknown refers to.
+    pub(super) fn of(
+        examination: &Examination<'_, '_, '_>,
+        waits: &Waits,
+        holders: &Holders,
+        held: &[u32],
+    ) -> Self {
         let tasks = &examination.listing.tasks;
         let mut search = Search {
             holders,
@@ -69,6 +75,17 @@ impl Liveness {
         for object in 0..holders.ownership.objects.len() as u32 {
             if holders.account_of_object(object) == Account::Missing {
                 search.live(Node::Object(object));
+            }
+        }
+        for object in held {
+            search.live(Node::Object(*object));
+        }
+        let held: std::collections::HashSet<u32> = held.iter().copied().collect();
+        for wait in &waits.list {
+            if matches!(wait.by, Waker::Handles(_))
+                && holders.channel_of(wait).is_some_and(|object| held.contains(&object))
+            {
+                search.live(Node::Task(wait.task));
             }
         }
         search.spread();

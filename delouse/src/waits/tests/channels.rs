@@ -55,11 +55,12 @@ fn pairs_of_tasks_that_keep_each_other_alive() {
         let mut tasks: Vec<u64> = (0..pairs).flat_map(|_| websocket(&runtime)).collect();
         tasks.sort_unstable();
         let analysis = analysis(&runtime);
-        assert_eq!(
-            told(&analysis),
-            [(FindingKind::LeakedTasks, Severity::Certain, tasks)],
-            "{pairs} pairs: {:?}",
-            analysis.findings.first()
+        assert!(
+            kinds(&analysis) == [(FindingKind::LeakedTasks, tasks)],
+            "{pairs} pairs: {} tasks, {:?} {:?}",
+            analysis.graph.tasks,
+            analysis.notes,
+            short(&analysis)
         );
     }
 }
@@ -91,12 +92,7 @@ fn senders_that_are_left_in_a_hub() {
     let tasks = subscribers(&runtime, &hub);
     drop(hub);
     let analysis = analysis(&runtime);
-    assert_eq!(
-        told(&analysis),
-        [(FindingKind::LeakedTasks, Severity::Certain, tasks)],
-        "{}",
-        text(&analysis)
-    );
+    assert_eq!(kinds(&analysis), [(FindingKind::LeakedTasks, tasks)], "{}", text(&analysis));
     assert_eq!(analysis.graph.edges[0].holders[0].variable, "hub.senders[…]");
 }
 

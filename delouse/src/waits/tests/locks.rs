@@ -76,6 +76,7 @@ fn a_guard_of_any_kind_is_a_guard() {
             let guard =
                 tokio::sync::OwnedMutexGuard::map(lock.clone().lock_owned().await, |pair| &mut pair.0);
             let kept = [Some(Box::new(guard))];
+            yield_now().await;
             let _writer = other.write().await;
             drop(kept);
         }
