@@ -1,6 +1,7 @@
 //! One answer, in the format that the client asks for.
 
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use dropshot::{ApiEndpointResponse, Body, HttpError, HttpResponse, HttpResponseOk};
@@ -12,6 +13,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::error::ApiError;
+use super::pieces::Pieces;
 
 /// What a client can ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,16 +59,23 @@ pub(crate) fn accepted_quality(headers: &HeaderMap, list: &HeaderName, names: &[
     })
 }
 
-/// The bytes of an answer: made once, cheap to clone, so that all who wait for one capture share them.
+/// An answer that is written out: made once, cheap to clone, so that all who wait for one capture share it.
 pub(crate) struct Rendered<T> {
     format: Format,
-    body: Bytes,
+    content: Content,
     schema: PhantomData<fn() -> T>,
+}
+
+#[derive(Clone)]
+enum Content {
+    Whole(Bytes),
+    /// Written out for each client while it reads.
+    Pieces(Arc<dyn Fn() -> Body + Send + Sync>),
 }
 
 impl<T> Clone for Rendered<T> {
     fn clone(&self) -> Self {
-        Self { format: self.format, body: self.body.clone(), schema: PhantomData }
+        Self { format: self.format, content: self.content.clone(), schema: PhantomData }
     }
 }
 
@@ -77,7 +86,17 @@ impl<T: Serialize> Rendered<T> {
             Format::Text | Format::Dot => text().into_bytes(),
             Format::Json => serde_json::to_vec(value).map_err(|e| ApiError::Failed(e.to_string()))?,
         };
-        Ok(Self { format, body: body.into(), schema: PhantomData })
+        Ok(Self { format, content: Content::Whole(body.into()), schema: PhantomData })
+    }
+
+    /// The same as JSON, for an answer whose last field is a long list: `items`, empty in `value`.
+    pub(crate) fn long<I: Serialize + Send + Sync + 'static>(
+        value: &T,
+        items: Vec<I>,
+    ) -> Result<Self, ApiError> {
+        let pieces = Pieces::new(value, items).map_err(|e| ApiError::Failed(e.to_string()))?;
+        let content = Content::Pieces(Arc::new(move || Body::wrap(pieces.body())));
+        Ok(Self { format: Format::Json, content, schema: PhantomData })
     }
 }
 
@@ -94,7 +113,10 @@ impl<T> From<Rendered<T>> for Answer<T> {
             Format::Dot => "text/vnd.graphviz; charset=utf-8",
             Format::Json => "application/json",
         };
-        let mut response = Response::new(Body::from(rendered.body));
+        let mut response = Response::new(match rendered.content {
+            Content::Whole(bytes) => Body::from(bytes),
+            Content::Pieces(body) => body(),
+        });
         harden(response.headers_mut());
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));

@@ -10,6 +10,7 @@ mod error;
 mod gate;
 pub(crate) mod log;
 mod looks;
+mod pieces;
 mod stream;
 mod thread;
 

@@ -71,8 +71,8 @@ pub(crate) fn examine_with<R>(
     options: &Options,
     look: impl FnOnce(Examination<'_, '_, '_>) -> R,
 ) -> R {
-    let process = Process::new(snapshot, knowledge.program);
     let notes = knowledge.notes.clone();
+    let process = Process::new(snapshot, knowledge.program);
     let Some(kinds) = &knowledge.kinds else {
         let listing = Listing { notes: notes.into_vec(), without_types: true, ..Listing::default() };
         return look(Examination { process: &process, listing, places: Vec::new(), frame: &|_, _| None });
@@ -99,7 +99,8 @@ pub(crate) fn examine_with<R>(
     let mut listing =
         Listing { tasks, running, rounds, notes: lister.notes.into_vec(), without_types: false };
     running::join(&mut listing);
-    let frame = |of, state| lister.stacks.coroutine(of, state);
+    let stacks = lister.stacks;
+    let frame = |of, state| stacks.coroutine(of, state);
     look(Examination { process: &process, listing, places, frame: &frame })
 }
 
@@ -149,6 +150,9 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
         let scanned = scan::headers(self.process, self.headers, vtables, self.options.scan, &mut self.notes);
         let mut unlisted = Vec::new();
         for header in scanned {
+            if runtimes.listed.contains_key(&header) {
+                continue;
+            }
             let Some(kind) = self.headers.kind_of(header) else { continue };
             if let Scheduler::Shared(_, flavor) = kind.scheduler
                 && self.is_sound(header, &kind)
@@ -213,7 +217,7 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
             // A closure waits for nothing that we can see.
             (Arc::from([frame]), Vec::new(), Vec::new())
         } else {
-            at.and_then(|at| self.future(kind.future, at)).unwrap_or_else(nothing)
+            at.and_then(|at| self.future(kind.future, at)).unwrap_or_default()
         };
         let task = Task {
             id,
@@ -243,7 +247,7 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
                 self.notes.add("the type of a main future is not known".to_owned());
                 continue;
             };
-            let (stack, waits_on, leaves) = self.future(of, *address).unwrap_or_else(nothing);
+            let (stack, waits_on, leaves) = self.future(of, *address).unwrap_or_default();
             let task = Task {
                 id: 0,
                 kind: TaskKind::Main,
@@ -289,9 +293,4 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
         // What is taken is exactly as large as it has to be; the room stays for the next walk.
         Some((stack, walked.waits.as_slice().into(), walked.leaves.as_slice().into()))
     }
-}
-
-/// Of a task of which nothing is known.
-fn nothing() -> (Arc<[Frame]>, Vec<WaitsOn>, Vec<LeafPlace>) {
-    (Arc::from([]), Vec::new(), Vec::new())
 }

@@ -1,13 +1,13 @@
 //! Reads of words, through a cache of blocks: one read of 16 KiB costs less than three of 8 bytes.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 
 use crate::snapshot::Snapshot;
 
-const BLOCK: u64 = 16 << 10;
-/// Blocks kept at a time: 32 MiB.
-const MAX_BLOCKS: usize = 2048;
+/// In bytes, as is everything here. Larger blocks cost more where what is read lies far apart.
+pub(crate) const BLOCK: u64 = 16 << 10;
+/// Blocks kept at a time: 32 MiB, of which only what was read into is touched.
+const SLOTS: u64 = 2048;
 
 /// A snapshot's memory, read word by word at small cost.
 pub(crate) struct Memory<'s> {
@@ -15,21 +15,27 @@ pub(crate) struct Memory<'s> {
     cache: RefCell<Cache>,
 }
 
-#[derive(Default)]
+/// Each block has one slot that it can be in, by its number: finding it costs no search.
 struct Cache {
-    blocks: HashMap<u64, Block>,
-    /// The block of the last read: most reads hit it.
-    last: u64,
-    last_block: Block,
+    slots: Box<[Slot]>,
+    bytes: Vec<u8>,
 }
 
-/// A block's readable bytes: from its start, up to where the first gap is.
-#[derive(Default, Clone)]
-struct Block(std::rc::Rc<[u8]>);
+/// What is in a slot.
+#[derive(Clone, Copy)]
+struct Slot {
+    block: u64,
+    /// How much of it is readable: up to where the first gap is.
+    length: usize,
+}
 
 impl<'s> Memory<'s> {
     pub(crate) fn new(snapshot: &'s dyn Snapshot) -> Self {
-        Self { snapshot, cache: RefCell::new(Cache { last: u64::MAX, ..Cache::default() }) }
+        let nothing = Slot { block: u64::MAX, length: 0 };
+        let slots = vec![nothing; SLOTS as usize].into();
+        // Zeroed by the kernel, page by page, when it is read into.
+        let bytes = vec![0; (SLOTS * BLOCK) as usize];
+        Self { snapshot, cache: RefCell::new(Cache { slots, bytes }) }
     }
 
     pub(crate) fn snapshot(&self) -> &'s dyn Snapshot {
@@ -39,14 +45,9 @@ impl<'s> Memory<'s> {
     /// Fills `into`, or says that it cannot.
     pub(crate) fn read(&self, address: u64, into: &mut [u8]) -> Option<()> {
         let within = (address % BLOCK) as usize;
-        let number = address / BLOCK;
         let end = within.checked_add(into.len())?;
         let mut cache = self.cache.borrow_mut();
-        if cache.last != number {
-            cache.last_block = cache.block(self.snapshot, number);
-            cache.last = number;
-        }
-        if let Some(bytes) = cache.last_block.0.get(within..end) {
+        if let Some(bytes) = cache.block(self.snapshot, address / BLOCK).get(within..end) {
             into.copy_from_slice(bytes);
             return Some(());
         }
@@ -56,17 +57,24 @@ impl<'s> Memory<'s> {
 
     /// The little-endian unsigned number of `size` bytes, at most 8.
     pub(crate) fn number(&self, address: u64, size: u64) -> Option<u64> {
-        let mut word = [0; 8];
-        self.read(address, word.get_mut(..size as usize)?)?;
-        Some(u64::from_le_bytes(word))
+        match size {
+            8 => self.array(address).map(u64::from_le_bytes),
+            4 => self.array(address).map(|bytes| u32::from_le_bytes(bytes).into()),
+            1 => self.array(address).map(|[byte]| byte.into()),
+            _ => {
+                let mut word = [0; 8];
+                self.read(address, word.get_mut(..size as usize)?)?;
+                Some(u64::from_le_bytes(word))
+            }
+        }
     }
 
     pub(crate) fn word(&self, address: u64) -> Option<u64> {
-        self.number(address, 8)
+        self.array(address).map(u64::from_le_bytes)
     }
 
     pub(crate) fn half(&self, address: u64) -> Option<u32> {
-        self.number(address, 4).map(|half| half as u32)
+        self.array(address).map(u32::from_le_bytes)
     }
 
     /// A string of at most 4096 bytes.
@@ -75,21 +83,44 @@ impl<'s> Memory<'s> {
         self.read(address, &mut bytes)?;
         String::from_utf8(bytes).ok()
     }
+
+    /// Shows the readable bytes of a block, from its start up to the first gap. They stay in the cache for what
+    /// is read next; `look` reads nothing itself.
+    pub(crate) fn look<T>(&self, block: u64, look: impl FnOnce(&[u8]) -> T) -> T {
+        look(self.cache.borrow_mut().block(self.snapshot, block))
+    }
+
+    #[inline]
+    fn array<const N: usize>(&self, address: u64) -> Option<[u8; N]> {
+        let within = (address % BLOCK) as usize;
+        let mut cache = self.cache.borrow_mut();
+        if let Some(bytes) = cache.block(self.snapshot, address / BLOCK).get(within..within + N) {
+            return bytes.try_into().ok();
+        }
+        drop(cache);
+        self.array_across(address)
+    }
+
+    /// Across two blocks, or behind a gap.
+    #[cold]
+    fn array_across<const N: usize>(&self, address: u64) -> Option<[u8; N]> {
+        let mut bytes = [0; N];
+        (self.snapshot.read(address, &mut bytes) == N).then_some(bytes)
+    }
 }
 
 impl Cache {
-    fn block(&mut self, snapshot: &dyn Snapshot, number: u64) -> Block {
-        if let Some(block) = self.blocks.get(&number) {
-            return block.clone();
+    /// The readable bytes of a block.
+    #[inline]
+    fn block(&mut self, snapshot: &dyn Snapshot, block: u64) -> &[u8] {
+        let index = (block % SLOTS) as usize;
+        let start = index * BLOCK as usize;
+        let Some(slot) = self.slots.get_mut(index) else { return &[] };
+        if slot.block != block {
+            let Some(bytes) = self.bytes.get_mut(start..start + BLOCK as usize) else { return &[] };
+            *slot = Slot { block, length: snapshot.read(block.saturating_mul(BLOCK), bytes) };
         }
-        let mut bytes = vec![0; BLOCK as usize];
-        let read = snapshot.read(number.saturating_mul(BLOCK), &mut bytes);
-        bytes.truncate(read);
-        let block = Block(bytes.into());
-        if self.blocks.len() >= MAX_BLOCKS {
-            self.blocks.clear();
-        }
-        self.blocks.insert(number, block.clone());
-        block
+        let length = slot.length;
+        self.bytes.get(start..start + length).unwrap_or_default()
     }
 }

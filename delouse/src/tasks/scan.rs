@@ -2,14 +2,17 @@
 //! bodies, and to completed tasks that a `JoinHandle` keeps.
 
 use std::collections::HashSet;
+use std::ops::{Range, RangeInclusive};
 
 use super::facts::Notes;
 use super::header::Headers;
+use super::memory::BLOCK;
 use super::process::Process;
 use crate::debuginfo::types::Types;
 use crate::snapshot::Mapping;
 
-const BLOCK: usize = 1 << 20;
+/// The smallest unit of memory that a mapping begins or ends with.
+const PAGE: u64 = 4096;
 /// `.data.rel.ro` is at most some megabytes.
 const MAX_CONSTANTS: u64 = 256 << 20;
 
@@ -29,8 +32,10 @@ pub(super) fn vtables(process: &Process<'_, '_>, polls: &[u64]) -> HashSet<u64> 
         let Some(range) = process.types.image().section_range(name) else { continue };
         let start = range.start.wrapping_add(process.bias).next_multiple_of(8);
         let length = (range.end - range.start).min(MAX_CONSTANTS);
+        let (Some(first), Some(last)) = (polls.first(), polls.last()) else { continue };
+        let near = first.wrapping_add(process.bias)..=last.wrapping_add(process.bias);
         let polls = |word: u64| polls.binary_search(&word.wrapping_sub(process.bias)).is_ok();
-        each_word(process, start, start.saturating_add(length), |address, word| {
+        each_word(process, start..start.saturating_add(length), near, |address, word| {
             // The offsets of a task's parts stand in words 7 to 9.
             let offset = |n: u64| process.memory.word(address.checked_add(n * 8)?);
             if polls(word) && (7..=9).all(|n| offset(n).is_some_and(|offset| offset < 1 << 30)) {
@@ -69,8 +74,8 @@ pub(super) fn headers(
             notes.add("memory was too large to be scanned: tasks of LocalSets and of the blocking pool may be missing".to_owned());
         }
         left -= end - mapping.range.start;
-        each_word(process, mapping.range.start, end, |address, word| {
-            if word >= lowest && word <= highest && vtables.contains(&word) {
+        each_word(process, mapping.range.start..end, lowest..=highest, |address, word| {
+            if vtables.contains(&word) {
                 let header = address.checked_sub(headers.layout.vtable);
                 found.extend(header.filter(|header| {
                     header.is_multiple_of(8)
@@ -88,21 +93,46 @@ fn may_hold_tasks(mapping: &Mapping) -> bool {
     mapping.read && mapping.write && !mapping.shared && !named.is_some_and(|path| kernels(&path))
 }
 
-/// Calls `visit` with every aligned word that is not zero, skipping what cannot be read.
-fn each_word(process: &Process<'_, '_>, start: u64, end: u64, mut visit: impl FnMut(u64, u64)) {
-    let mut block = vec![0; BLOCK];
-    let mut at = start;
-    while at < end {
-        let length = usize::try_from(end - at).map_or(BLOCK, |left| left.min(BLOCK));
-        let Some(buffer) = block.get_mut(..length) else { return };
-        let read = process.memory.snapshot().read(at, buffer);
-        let (words, _) = buffer[..read].as_chunks::<8>();
-        for (address, word) in (at..).step_by(8).zip(words) {
-            if *word != [0; 8] {
-                visit(address, u64::from_le_bytes(*word));
-            }
+/// Calls `visit` with every aligned word that is in `wanted`, block by block: what is near it is in the cache
+/// then. Skips what cannot be read.
+fn each_word(
+    process: &Process<'_, '_>,
+    range: Range<u64>,
+    wanted: RangeInclusive<u64>,
+    mut visit: impl FnMut(u64, u64),
+) {
+    let mut found = Vec::new();
+    let mut rest = [0; BLOCK as usize];
+    let mut at = range.start;
+    while at < range.end {
+        let block = at / BLOCK;
+        let end = range.end.min((block + 1).saturating_mul(BLOCK));
+        let first = block * BLOCK;
+        let readable = process.memory.look(block, |bytes| {
+            words(bytes, first, &wanted, &mut found);
+            first + bytes.len() as u64
+        });
+        at = at.max(readable.min(end));
+        // Behind a gap, as at the start of a mapping that begins inside a block.
+        while at < end {
+            let Some(buffer) = rest.get_mut(..(end - at) as usize) else { return };
+            let read = process.memory.snapshot().read(at, buffer);
+            words(buffer.get(..read).unwrap_or_default(), at, &wanted, &mut found);
+            at = if read == buffer.len() { end } else { (at + read as u64 + 1).next_multiple_of(PAGE) };
         }
-        // Behind a gap, go on at the next page.
-        at = if read == length { at + length as u64 } else { (at + read as u64 + 1).next_multiple_of(4096) };
+        found.drain(..).filter(|(at, _)| range.contains(at)).for_each(|(at, word)| visit(at, word));
+    }
+}
+
+/// Adds the words of `bytes`, which lie at `start`, that are in `wanted`.
+fn words(bytes: &[u8], start: u64, wanted: &RangeInclusive<u64>, found: &mut Vec<(u64, u64)>) {
+    let (words, _) = bytes.as_chunks::<8>();
+    // One comparison: most words are far away.
+    let (lowest, span) = (*wanted.start(), wanted.end().saturating_sub(*wanted.start()));
+    for (index, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        if word.wrapping_sub(lowest) <= span {
+            found.push((start + index as u64 * 8, word));
+        }
     }
 }

@@ -1,45 +1,132 @@
-//! As many idle tasks as its first argument says, with three different stacks of eight functions.
+//! A crowd of idle tasks: `crowd COUNT STACKS`, with so many different stacks of eight functions.
+//!
+//! Every future is boxed, as in a service with a stack of middleware. A task of the crowd's own ticks every
+//! millisecond. Prints `control ADDRESS` when all tasks rest: there, each line is a command, answered by a
+//! line.
+//! - `gap`: the longest time between two ticks since the last `gap`, in microseconds;
+//! - `dump`: runs tokio's own `Handle::dump()`, and answers with the time that it took in microseconds and the
+//!   number of tasks, or why not.
 
 use std::future::Future;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
-async fn deep(depth: u32) {
-    match depth {
-        0 => Notify::new().notified().await,
-        _ => deeper(depth - 1).await,
+/// Functions around what a task waits for.
+const DEPTH: u32 = 7;
+const LONG: Duration = Duration::from_secs(86_400);
+
+static GAP_US: AtomicU64 = AtomicU64::new(0);
+static RESTING: AtomicUsize = AtomicUsize::new(0);
+
+type Boxed = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// The way down that the digits of `code` name, to one of three leaves.
+fn down(code: u32, left: u32) -> Boxed {
+    match (left, code % 3) {
+        (0, 0) => Box::pin(waits()),
+        (0, 1) => Box::pin(waits_for_long()),
+        (0, _) => Box::pin(waits_for_either()),
+        (_, 0) => Box::pin(handles(code / 3, left - 1)),
+        (_, 1) => Box::pin(retries(code / 3, left - 1)),
+        (_, _) => Box::pin(limits(code / 3, left - 1)),
     }
 }
 
-fn deeper(depth: u32) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-    Box::pin(deep(depth))
+async fn handles(code: u32, left: u32) {
+    down(code, left).await;
 }
 
-async fn timed() {
-    let wait = deep(5);
-    let _ = tokio::time::timeout(std::time::Duration::from_secs(86_400), wait).await;
+async fn retries(code: u32, left: u32) {
+    down(code, left).await;
 }
 
-async fn either() {
+async fn limits(code: u32, left: u32) {
+    down(code, left).await;
+}
+
+/// A resource that never comes.
+async fn never() {
+    RESTING.fetch_add(1, Relaxed);
+    Notify::new().notified().await;
+}
+
+async fn waits() {
+    never().await;
+}
+
+async fn waits_for_long() {
+    let _over = tokio::time::timeout(LONG, never()).await;
+}
+
+async fn waits_for_either() {
     tokio::select! {
-        () = deep(4) => {}
+        () = never() => {}
         () = std::future::pending() => {}
     }
 }
 
-#[tokio::main]
-async fn main() {
-    let count: u32 = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(100_000);
-    for n in 0..count {
-        match n % 3 {
-            0 => tokio::spawn(deep(7)),
-            1 => tokio::spawn(timed()),
-            _ => tokio::spawn(either()),
-        };
+async fn ticks() {
+    let mut last = Instant::now();
+    loop {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        GAP_US.fetch_max(u64::try_from(last.elapsed().as_micros()).unwrap_or(u64::MAX), Relaxed);
+        last = Instant::now();
     }
-    println!("{count} tasks");
-    let mut rest = String::new();
-    let _ = std::io::stdin().read_line(&mut rest);
-    std::process::exit(0);
+}
+
+#[delouse::main]
+async fn main() -> std::io::Result<()> {
+    let mut numbers = std::env::args().skip(1).filter_map(|number| number.parse::<u32>().ok());
+    let (count, stacks) = (numbers.next().unwrap_or(100_000), numbers.next().unwrap_or(3));
+    for number in 0..count {
+        // The last digit of a code's way is its leaf: neighbours differ there.
+        let code = number % stacks;
+        tokio::spawn(down(code / 3 + code % 3 * 3_u32.pow(DEPTH), DEPTH));
+    }
+    tokio::spawn(ticks());
+    while RESTING.load(Relaxed) < count as usize {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let control = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    println!("control {}", control.local_addr()?);
+    let runtime = Handle::current();
+    thread::spawn(move || control.incoming().flatten().for_each(|client| obey(&runtime, client)));
+    std::future::pending().await
+}
+
+/// Serves one controlling client.
+fn obey(runtime: &Handle, client: TcpStream) {
+    let Ok(mut answers) = client.try_clone() else { return };
+    for line in BufReader::new(client).lines().map_while(Result::ok) {
+        let answer = match line.as_str() {
+            "gap" => GAP_US.swap(0, Relaxed).to_string(),
+            "dump" => dump(runtime),
+            other => format!("no command: {other}"),
+        };
+        if answers.write_all(format!("{answer}\n").as_bytes()).is_err() {
+            return;
+        }
+    }
+}
+
+#[cfg(all(feature = "taskdump", tokio_unstable, target_os = "linux"))]
+fn dump(runtime: &Handle) -> String {
+    let asking = tokio::runtime::Builder::new_current_thread().build();
+    let Ok(asking) = asking else { return "no runtime to ask from".to_owned() };
+    let begun = Instant::now();
+    let dump = asking.block_on(runtime.dump());
+    let took = begun.elapsed().as_micros();
+    format!("{took} {}", dump.tasks().iter().count())
+}
+
+#[cfg(not(all(feature = "taskdump", tokio_unstable, target_os = "linux")))]
+fn dump(_: &Handle) -> String {
+    "built without tokio's task dump".to_owned()
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::{admit, parse};
 use crate::report::{Filter, TasksAnswer, ThreadsAnswer};
 use crate::server::Context;
-use crate::server::answer::{Answer, Rendered};
+use crate::server::answer::{Answer, Format, Rendered};
 use crate::server::error::ApiError;
 use crate::tasks::engine::EngineName;
 use crate::{runtime, tasks, threads};
@@ -53,7 +53,11 @@ pub(super) async fn stacktrace_tokio(
     let capture = move || {
         let roots = runtime::roots().without(&server.private.runtime);
         let list = server.private.engines.list(name, &roots)?;
-        let answer = TasksAnswer::new(list, &server.private.symbols, &filter, full);
+        let mut answer = TasksAnswer::new(list, &server.private.symbols, &filter, full);
+        if format == Format::Json {
+            let tasks = std::mem::take(&mut answer.tasks);
+            return Rendered::long(&answer, tasks);
+        }
         Rendered::new(format, &answer, || answer.stacktrace.clone())
     };
     Ok(request.context().gate.run(key, capture).await?.as_ref().clone().into())

@@ -1,0 +1,143 @@
+//! A body that is made while the client reads it: JSON that ends in one long list.
+//!
+//! A million tasks are gigabytes of JSON, of which never more than a piece exists at a time.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::Frame;
+use serde::Serialize;
+
+/// A piece is at least that long, in bytes, but for the last one: what a socket takes in one or two writes.
+const PIECE: usize = 128 << 10;
+
+/// What makes bodies: they share the list.
+pub(crate) struct Pieces<I> {
+    head: Bytes,
+    items: Arc<Vec<I>>,
+}
+
+impl<I> Clone for Pieces<I> {
+    fn clone(&self) -> Self {
+        Self { head: self.head.clone(), items: Arc::clone(&self.items) }
+    }
+}
+
+impl<I: Serialize> Pieces<I> {
+    /// `answer` with an empty list as its last field, and what belongs into it.
+    ///
+    /// # Errors
+    /// Where the answer cannot be written, or does not end in an empty list.
+    pub(crate) fn new(answer: &impl Serialize, items: Vec<I>) -> Result<Self, serde_json::Error> {
+        let mut head = serde_json::to_vec(answer)?;
+        if !head.ends_with(END_OF_EMPTY) {
+            return Err(serde::ser::Error::custom("the list must be the answer's last field"));
+        }
+        head.truncate(head.len() - END.len());
+        Ok(Self { head: head.into(), items: Arc::new(items) })
+    }
+
+    /// A body from the beginning.
+    pub(crate) fn body(&self) -> PiecesBody<I> {
+        PiecesBody { pieces: self.clone(), at: At::Head }
+    }
+}
+
+const END_OF_EMPTY: &[u8] = b"[]}";
+const END: &[u8] = b"]}";
+
+/// One client's reading of it.
+pub(crate) struct PiecesBody<I> {
+    pieces: Pieces<I>,
+    at: At,
+}
+
+/// What comes next.
+enum At {
+    Head,
+    Item(usize),
+    Nothing,
+}
+
+impl<I: Serialize> PiecesBody<I> {
+    fn next(&mut self) -> Option<io::Result<Bytes>> {
+        let from = match self.at {
+            At::Head => {
+                self.at = At::Item(0);
+                return Some(Ok(self.pieces.head.clone()));
+            }
+            At::Item(index) => index,
+            At::Nothing => return None,
+        };
+        let mut piece = Vec::with_capacity(PIECE + (PIECE >> 3));
+        for (index, item) in self.pieces.items.iter().enumerate().skip(from) {
+            if piece.len() >= PIECE {
+                self.at = At::Item(index);
+                return Some(Ok(piece.into()));
+            }
+            if index > 0 {
+                piece.push(b',');
+            }
+            if let Err(error) = serde_json::to_writer(&mut piece, item) {
+                self.at = At::Nothing;
+                return Some(Err(error.into()));
+            }
+        }
+        self.at = At::Nothing;
+        piece.extend_from_slice(END);
+        Some(Ok(piece.into()))
+    }
+}
+
+impl<I: Serialize + Send + Sync + 'static> http_body::Body for PiecesBody<I> {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        Poll::Ready(self.next().map(|piece| piece.map(Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self.at, At::Nothing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by it")]
+    use super::*;
+
+    #[derive(Serialize)]
+    struct Answer {
+        text: &'static str,
+        items: Vec<String>,
+    }
+
+    fn read(items: &[String]) -> (Vec<u8>, usize) {
+        let pieces = Pieces::new(&Answer { text: "[]}", items: Vec::new() }, items.to_vec()).unwrap();
+        let (mut body, mut all, mut count) = (pieces.body(), Vec::new(), 0);
+        while let Some(piece) = body.next() {
+            all.extend_from_slice(&piece.unwrap());
+            count += 1;
+        }
+        (all, count)
+    }
+
+    #[test]
+    fn the_pieces_are_the_whole() {
+        for count in [0, 1, 2, 10_000] {
+            let items: Vec<String> = (0..count).map(|n| format!("{n} {}", "x".repeat(100))).collect();
+            let (read, pieces) = read(&items);
+            assert_eq!(read, serde_json::to_vec(&Answer { text: "[]}", items }).unwrap());
+            assert!(pieces <= 2 + count * 120 / PIECE, "{pieces} pieces for {count}");
+        }
+    }
+
+    #[test]
+    fn a_list_that_is_not_last_is_refused() {
+        assert!(Pieces::new(&["no list"], Vec::<u8>::new()).is_err());
+    }
+}
