@@ -117,6 +117,17 @@ fn every_animal_is_where_it_says() {
         complaints.len(),
         zoo.animals.len()
     );
+    let task = |name: &str| {
+        let animal = zoo.animals.iter().find(|animal| animal.name == name).expect("lives here");
+        list.tasks.iter().find(|task| task.id == animal.id).expect("is listed")
+    };
+    // Branches whose `if` does not hold are neither shown nor waited for.
+    let select = task("select_disabled");
+    assert_eq!(select.waits_on.len(), 1, "{select:?}");
+    assert!(!format!("{:?}", select.stack).contains("leaf"), "{select:?}");
+    for name in ["flume_recv", "flume_send"] {
+        assert!(task(name).waits_on.iter().all(|waits| waits.address.is_some()), "{:?}", task(name));
+    }
     assert_eq!(list.notes, Vec::<String>::new());
     println!("{} animals", zoo.animals.len());
     assert!(zoo.animals.len() >= 70, "{} animals", zoo.animals.len());

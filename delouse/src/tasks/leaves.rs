@@ -3,7 +3,7 @@
 use super::process::{Process, Program};
 use super::route::Route;
 use super::{Address, ResourceKind, WaitsOn};
-use crate::debuginfo::types::TypeId;
+use crate::debuginfo::types::{Discriminant, Shape, TypeId, Variant};
 
 pub(super) const POLL_EVENTED: &str = "tokio::io::poll_evented::PollEvented";
 
@@ -152,6 +152,7 @@ const LEAVES: &[LeafFact] = &[
         resource: Some("sender * channel *"),
         details: &[],
     },
+    // flume's resource: see `HANDLES`.
     LeafFact { path: "flume::async::RecvFut", kind: ResourceKind::ChannelRecv, resource: None, details: &[] },
     LeafFact { path: "flume::async::SendFut", kind: ResourceKind::ChannelSend, resource: None, details: &[] },
     LeafFact {
@@ -161,6 +162,11 @@ const LEAVES: &[LeafFact] = &[
         details: &[],
     },
 ];
+
+/// Leaves that have a handle or borrow it, in an enum of `Owned` and `Ref`: the field, and the way from a
+/// handle to the resource.
+const HANDLES: &[(&str, &str, &str)] =
+    &[("flume::async::RecvFut", "receiver", "shared *"), ("flume::async::SendFut", "sender", "shared *")];
 
 /// What a leaf means when a function of these modules waits for it: a mutex waits for its semaphore, which
 /// is nothing that its user has heard of.
@@ -232,7 +238,16 @@ pub(super) struct Leaf {
     pub(super) kind: ResourceKind,
     pub(super) path: &'static str,
     resource: Option<Route>,
+    handle: Option<Handle>,
     details: Box<[(Detail, Route)]>,
+}
+
+/// A handle that is there, or elsewhere.
+#[derive(Debug)]
+struct Handle {
+    is_borrowed: Discriminant,
+    /// By the discriminant, the ways to the resource.
+    ways: Vec<(Option<u64>, Route)>,
 }
 
 /// The leaf that the type at `path` is, if it is one.
@@ -243,6 +258,7 @@ pub(super) fn leaf(program: &Program<'_, '_>, id: TypeId, path: &str) -> Option<
         kind: fact.kind,
         path: fact.path,
         resource: fact.resource.and_then(|way| Route::compile(program, id, way)),
+        handle: Handle::compile(program, id, path),
         details: details.filter_map(|(d, way)| Some((*d, Route::compile(program, id, way)?))).collect(),
     })
 }
@@ -261,7 +277,7 @@ impl Leaf {
         context: Option<&Context>,
     ) -> WaitsOn {
         let kind = context.map_or(self.kind, |context| context.meaning);
-        let resource = self.resource.as_ref().and_then(|route| route.follow(process, address));
+        let resource = self.resource(process, address);
         let mut waits = WaitsOn { kind, address: resource.map(Address), ..WaitsOn::default() };
         for (detail, route) in &self.details {
             let Some(at) = route.follow(process, address) else { continue };
@@ -286,6 +302,35 @@ impl Leaf {
 
     /// The address of what it waits for.
     pub(super) fn resource(&self, process: &Process<'_, '_>, address: u64) -> Option<u64> {
-        self.resource.as_ref()?.follow(process, address)
+        match (&self.resource, &self.handle) {
+            (Some(route), _) => route.follow(process, address),
+            (None, Some(handle)) => handle.resource(process, address),
+            (None, None) => None,
+        }
+    }
+}
+
+impl Handle {
+    fn compile(program: &Program<'_, '_>, leaf: TypeId, path: &str) -> Option<Self> {
+        let (_, field, way) = HANDLES.iter().find(|(of, ..)| *of == path)?;
+        let handle = Route::compile(program, leaf, field)?;
+        let at = handle.offset()?;
+        let ty = program.ty(handle.end)?;
+        let Shape::Variants(variants) = &ty.shape else { return None };
+        let Discriminant { offset, size } = variants.discriminant?;
+        let route = |variant: &Variant| {
+            let borrowed = if variant.member.name == "Ref" { "* " } else { "" };
+            let way = Route::compile(program, variant.member.of, &format!("{borrowed}{way}"))?;
+            Some((variant.value, way.behind(at.checked_add(variant.member.offset)?)))
+        };
+        let ways = variants.list.iter().filter_map(route).collect();
+        Some(Self { is_borrowed: Discriminant { offset: at.checked_add(offset)?, size }, ways })
+    }
+
+    fn resource(&self, process: &Process<'_, '_>, leaf: u64) -> Option<u64> {
+        let value =
+            process.memory.number(leaf.checked_add(self.is_borrowed.offset)?, self.is_borrowed.size)?;
+        let (_, way) = self.ways.iter().find(|(of, _)| of.is_none_or(|of| of == value))?;
+        way.follow(process, leaf)
     }
 }

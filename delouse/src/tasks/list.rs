@@ -234,6 +234,7 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
             kind: match kind.scheduler {
                 Scheduler::Blocking => TaskKind::Blocking,
                 Scheduler::Shared(_, Flavor::LocalSet) => TaskKind::Local,
+                Scheduler::Shared(..) if runtime.is_some_and(|runtime| runtime.is_local) => TaskKind::Local,
                 _ => TaskKind::Task,
             },
             runtime: runtime.map(|runtime| runtime.name.clone()),

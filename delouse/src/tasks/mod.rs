@@ -7,6 +7,7 @@ mod examination;
 mod facts;
 mod files;
 mod header;
+mod identity;
 mod knowledge;
 mod leaves;
 mod list;

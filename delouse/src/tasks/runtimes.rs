@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::facts::{self, Notes};
 use super::header::{Flavor, Headers, Kind, Scheduler};
+use super::identity::Identity;
 use super::process::{Process, Program};
 use super::route::Route;
 use crate::debuginfo::types::{Shape, TypeId};
@@ -16,8 +17,10 @@ const MAX_TASKS: usize = 1 << 24;
 /// One scheduler that owns tasks: a runtime, or a `LocalSet`.
 #[derive(Debug, Clone)]
 pub(super) struct Runtime {
-    /// Its flavor, and tokio's number of the list of its tasks: counted up from 1 in a process.
+    /// Its name where it has one, its flavor, and tokio's number of the list of its tasks: counted up from 1 in a process.
     pub(super) name: Arc<str>,
+    /// A `LocalRuntime`.
+    pub(super) is_local: bool,
 }
 
 /// Everything that is known of the schedulers of one flavor.
@@ -28,6 +31,7 @@ struct Lists {
     head: Option<Route>,
     count: Option<Route>,
     number: Option<Route>,
+    identity: Identity,
 }
 
 /// Finds schedulers and walks their lists.
@@ -93,7 +97,9 @@ impl<'h, 'a, 'p, 'i> Runtimes<'h, 'a, 'p, 'i> {
             notes.add(format!("a list of {count} tasks had {} when it was read", listed.len()));
         }
         let number = number(&shape.number).unwrap_or(0);
-        self.found.insert(shared, Runtime { name: format!("{} {number}", flavor.name()).into() });
+        let name = shape.identity.name(process, place, flavor, number).into();
+        let is_local = shape.identity.is_local(process, place);
+        self.found.insert(shared, Runtime { name, is_local });
         self.listed.extend(listed.into_iter().map(|header| (header, shared)));
     }
 
@@ -115,6 +121,7 @@ impl Lists {
             head: None,
             count: route("* owned count"),
             number: route("* owned id"),
+            identity: Identity::learn(program, of),
         };
         if let Some(shards) = route("* owned lists") {
             let ty = program.ty(shards.end)?;

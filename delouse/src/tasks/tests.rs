@@ -82,6 +82,30 @@ fn a_handle_leads_to_its_tasks() {
 }
 
 #[test]
+fn runtimes_go_by_their_names() {
+    let named = Builder::new_current_thread().name("mine").build().unwrap();
+    let local = Builder::new_current_thread().name("its own").build_local(Default::default()).unwrap();
+    let plain = Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    let there = named.spawn(std::future::pending::<()>()).id();
+    let here = local.spawn_local(std::future::pending::<()>()).id();
+    let elsewhere = plain.spawn(std::future::pending::<()>()).id();
+    let mut roots = Roots::new();
+    for handle in [named.handle(), local.handle(), plain.handle()] {
+        roots.add_runtime(handle);
+    }
+    let listing = capture(&roots.addresses(), 0);
+    for (id, kind, start, end) in [
+        (there, TaskKind::Task, "mine (current_thread ", ")"),
+        (here, TaskKind::Local, "its own (local ", ")"),
+        (elsewhere, TaskKind::Task, "multi_thread ", ""),
+    ] {
+        let task = listing.tasks.iter().find(|task| task.id.to_string() == id.to_string()).unwrap();
+        let runtime = task.runtime.as_deref().unwrap();
+        assert!(task.kind == kind && runtime.starts_with(start) && runtime.ends_with(end), "{task:?}");
+    }
+}
+
+#[test]
 fn a_main_future_is_known_by_its_poll() {
     let runtime = Builder::new_current_thread().build().unwrap();
     let mutex = Mutex::new(1);

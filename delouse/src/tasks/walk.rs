@@ -308,6 +308,17 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
                     self.dynamic(at, frames);
                 }
             }
+            Container::Select { disabled, size, tuple, branches } => {
+                let bits = disabled.follow(self.process, at);
+                let bits = bits.and_then(|at| self.process.memory.number(at, *size)).unwrap_or(0);
+                let Some(tuple) = tuple.follow(self.process, at) else { return };
+                for (number, offset, plan) in branches {
+                    let is_polled = bits.checked_shr(*number).is_none_or(|bits| bits & 1 == 0);
+                    if let Some(at) = tuple.checked_add(*offset).filter(|_| is_polled) {
+                        self.work.push(Work::Visit { plan: plan.clone(), at, frames });
+                    }
+                }
+            }
             Container::Shared { plan, way } => {
                 if let Some(at) = way.follow(self.process, at) {
                     self.work.push(Work::Follow { plan: plan.clone(), at, frames });

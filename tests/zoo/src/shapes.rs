@@ -16,6 +16,7 @@ use crate::keeper::Keeper;
 pub(crate) fn spawn(keeper: &Keeper) {
     keeper.spawn(select);
     keeper.spawn(select_biased_by_hand);
+    keeper.spawn(select_disabled);
     keeper.spawn(join);
     keeper.spawn(try_join);
     keeper.spawn(join_all);
@@ -47,6 +48,7 @@ pub(crate) fn spawn(keeper: &Keeper) {
     keeper.spawn(futures_oneshot);
     keeper.spawn(async_channel_recv);
     keeper.spawn(flume_recv);
+    keeper.spawn(flume_send);
     keeper.spawn(poll_fn);
     keeper.spawn(pending);
     keeper.spawn(wrapped_in_timeout);
@@ -93,6 +95,18 @@ async fn select_biased_by_hand(zoo: Keeper) {
         biased;
         _ = &mut first => {}
         _ = mutex.lock() => {}
+    }
+}
+
+async fn select_disabled(zoo: Keeper) {
+    let mutex = Arc::new(Mutex::new(()));
+    let _held = mutex.clone().lock_owned().await;
+    let never = std::hint::black_box(false);
+    zoo.waits("select_disabled", "mutex");
+    tokio::select! {
+        () = tokio::time::sleep(Duration::from_secs(86_400)), if never => {}
+        _ = mutex.lock() => {}
+        () = leaf(), if never => {}
     }
 }
 
@@ -300,6 +314,13 @@ async fn async_channel_recv(zoo: Keeper) {
     let (_tx, rx) = async_channel::bounded::<u8>(1);
     zoo.waits("async_channel_recv", "channel_recv");
     let _ = rx.recv().await;
+}
+
+async fn flume_send(zoo: Keeper) {
+    let (tx, _rx) = flume::bounded::<u8>(1);
+    let _ = tx.send(1);
+    zoo.waits("flume_send", "channel_send");
+    let _ = tx.into_send_async(2).await;
 }
 
 async fn flume_recv(zoo: Keeper) {

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::{Plan, Plans};
-use crate::debuginfo::types::{Shape, Type, TypeId};
+use crate::debuginfo::types::{Member, Shape, Type, TypeId};
 use crate::tasks::route::Route;
 
 /// Where the futures of a collection are.
@@ -19,6 +19,9 @@ pub(in crate::tasks) enum Container {
     Shared { plan: Rc<Plan>, way: Route },
     /// One, behind a raw pointer with a vtable.
     Dyn { offset: u64 },
+    /// The branches of a `tokio::select!`, each with its number and its offset in the tuple of them all, and
+    /// the bits of those that are not polled: their `if` did not hold, or they have ended.
+    Select { disabled: Route, size: u64, tuple: Route, branches: Box<[(u32, u64, Rc<Plan>)]> },
 }
 
 impl Plans<'_, '_> {
@@ -36,7 +39,7 @@ impl Plans<'_, '_> {
                 let offset = Route::compile(&self.program, id, "boxed")?.offset()?;
                 Some(Container::Dyn { offset })
             }
-            _ => self.slice(ty).or_else(|| self.array(ty)),
+            _ => self.slice(ty).or_else(|| self.array(ty)).or_else(|| self.select(id, ty)),
         }
     }
 
@@ -60,6 +63,25 @@ impl Plans<'_, '_> {
         let Shape::Array { element, count } = ty.shape else { return None };
         let stride = self.program.ty(element)?.size;
         Some(Container::Array { plan: self.some_plan(element)?, stride, count })
+    }
+
+    /// `macros/select.rs`: a closure that has references to the bits `disabled` and to the tuple `futures`;
+    /// before the edition 2021, to the reference to that.
+    fn select(&self, id: TypeId, ty: &Type) -> Option<Container> {
+        ty.member("_ref__disabled").and(ty.member("_ref__futures"))?;
+        let disabled = Route::compile(&self.program, id, "_ref__disabled *")?;
+        let size = self.program.ty(disabled.end)?.size;
+        let tuple = ["_ref__futures *", "_ref__futures * *"].iter().find_map(|way| {
+            let tuple = Route::compile(&self.program, id, way)?;
+            self.program.ty(tuple.end)?.name.starts_with('(').then_some(tuple)
+        })?;
+        let branch = |member: &Member| {
+            let number = member.name.strip_prefix("__")?.parse().ok()?;
+            Some((number, member.offset, self.some_plan(member.of)?))
+        };
+        let mut branches: Vec<_> = self.program.ty(tuple.end)?.members.iter().filter_map(branch).collect();
+        branches.sort_by_key(|(number, ..)| *number);
+        Some(Container::Select { disabled, size, tuple, branches: branches.into() })
     }
 
     fn vec(&self, id: TypeId, ty: &Type) -> Option<Container> {

@@ -1,0 +1,65 @@
+//! What a scheduler is called, and whether it is one of a `LocalRuntime`.
+
+use super::header::Flavor;
+use super::process::{Process, Program};
+use super::route::Route;
+use crate::debuginfo::types::TypeId;
+
+/// The ways from the `Arc<Handle>` of a scheduler to what tells it apart: `scheduler/*/handle.rs`.
+pub(super) struct Identity {
+    name: Option<Name>,
+    /// `Option<ThreadId>` of the thread that a `LocalRuntime` belongs to; its ids are never 0.
+    local: Option<Route>,
+}
+
+/// The parts of an `Option<String>`: the lengths that no string can have are `None`'s.
+struct Name {
+    capacity: Route,
+    pointer: Route,
+    length: Route,
+}
+
+impl Identity {
+    /// `of` is the type of the `Arc`.
+    pub(super) fn learn(program: &Program<'_, '_>, of: TypeId) -> Self {
+        let handle = Route::compile(program, of, "*").and_then(|way| program.ty(way.end));
+        let has = |member: &str| handle.as_ref().is_some_and(|handle| handle.member(member).is_some());
+        let way = |way: &str| Route::compile(program, of, way);
+        let name = || {
+            Some(Name {
+                capacity: way("* name cap")?,
+                pointer: way("* name pointer")?,
+                length: way("* name len")?,
+            })
+        };
+        Self {
+            // Older versions have neither, and other fields of that name further inside.
+            name: if has("name") { name() } else { None },
+            local: way("* local_tid").filter(|_| has("local_tid")),
+        }
+    }
+
+    /// Whether the scheduler whose `Arc` lies at `place` is a `LocalRuntime`'s.
+    pub(super) fn is_local(&self, process: &Process<'_, '_>, place: u64) -> bool {
+        let owner = self.local.as_ref().and_then(|way| process.memory.word(way.follow(process, place)?));
+        owner.is_some_and(|owner| owner != 0)
+    }
+
+    /// `second (multi_thread 2)`, or without a name of its own, `multi_thread 2`.
+    pub(super) fn name(&self, process: &Process<'_, '_>, place: u64, flavor: Flavor, number: u64) -> String {
+        let flavor = if self.is_local(process, place) { "local" } else { flavor.name() };
+        match self.name.as_ref().and_then(|name| name.read(process, place)) {
+            Some(name) => format!("{name} ({flavor} {number})"),
+            None => format!("{flavor} {number}"),
+        }
+    }
+}
+
+impl Name {
+    fn read(&self, process: &Process<'_, '_>, place: u64) -> Option<String> {
+        let word = |way: &Route| process.memory.word(way.follow(process, place)?);
+        word(&self.capacity).filter(|capacity| capacity >> 63 == 0)?;
+        let text = process.memory.text(word(&self.pointer)?, word(&self.length)?)?;
+        (!text.is_empty()).then(|| text.escape_debug().to_string())
+    }
+}
