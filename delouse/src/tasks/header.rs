@@ -1,9 +1,10 @@
 //! A task's header: its state, its id, and where its future is.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
 
 use super::TaskState;
 use super::facts::{self, Fact, Notes};
@@ -35,6 +36,7 @@ pub(super) struct Kind {
     /// From the header on.
     pub(super) scheduler_at: u64,
     pub(super) spawned_at: Option<u64>,
+    id_at: u64,
     stage_tag: u64,
     pub(super) future_at: u64,
     trailer_at: u64,
@@ -109,12 +111,15 @@ impl State {
     }
 }
 
+/// More vtables than any program has are garbage.
+const MAX_VTABLES: usize = 1 << 16;
+
 /// All kinds of task that a program has: constants, which hold for every capture of it.
 pub(super) struct Kinds {
     layout: Layout,
-    by_vtable: RefCell<HashMap<u64, Option<Rc<Kind>>>>,
+    by_vtable: RefCell<FxHashMap<u64, Option<Rc<Kind>>>>,
     /// Spawn locations by their address.
-    locations: RefCell<HashMap<u64, Arc<str>>>,
+    locations: RefCell<FxHashMap<u64, Arc<str>>>,
 }
 
 impl Kinds {
@@ -134,11 +139,19 @@ pub(super) struct Headers<'a, 'p, 'i> {
     process: &'a Process<'p, 'i>,
     pub(super) layout: Layout,
     kinds: &'a Kinds,
+    /// What a scan came by already. A list leads to and fro in memory, of which little fits into the cache.
+    seen: FxHashMap<u64, Seen>,
+}
+
+/// Of one header.
+struct Seen {
+    kind: Rc<Kind>,
+    links: (u64, u64),
 }
 
 impl<'a, 'p, 'i> Headers<'a, 'p, 'i> {
     pub(super) fn new(process: &'a Process<'p, 'i>, kinds: &'a Kinds) -> Self {
-        Self { process, layout: kinds.layout, kinds }
+        Self { process, layout: kinds.layout, kinds, seen: FxHashMap::default() }
     }
 
     /// What `vtable`, an address in the process, says of its tasks.
@@ -147,7 +160,11 @@ impl<'a, 'p, 'i> Headers<'a, 'p, 'i> {
             return known.clone();
         }
         let kind = self.learn_kind(vtable).map(Rc::new);
-        self.kinds.by_vtable.borrow_mut().insert(vtable, kind.clone());
+        let mut known = self.kinds.by_vtable.borrow_mut();
+        if known.len() >= MAX_VTABLES {
+            known.clear();
+        }
+        known.insert(vtable, kind.clone());
         kind
     }
 
@@ -157,7 +174,17 @@ impl<'a, 'p, 'i> Headers<'a, 'p, 'i> {
     }
 
     pub(super) fn kind_of(&self, header: u64) -> Option<Rc<Kind>> {
-        self.kind(self.vtable(header)?)
+        match self.seen.get(&header) {
+            Some(seen) => Some(seen.kind.clone()),
+            None => self.kind(self.vtable(header)?),
+        }
+    }
+
+    /// Reads and keeps what a list of tasks will be asked for.
+    pub(super) fn see(&mut self, header: u64, kind: &Rc<Kind>) {
+        if let Some(links) = self.links(header, kind) {
+            self.seen.insert(header, Seen { kind: kind.clone(), links });
+        }
     }
 
     pub(super) fn state(&self, header: u64) -> Option<State> {
@@ -173,6 +200,11 @@ impl<'a, 'p, 'i> Headers<'a, 'p, 'i> {
         let vtable = self.vtable(header)?;
         let offset = self.process.memory.word(vtable.checked_add(self.layout.id_offset)?)?;
         self.process.memory.word(header.checked_add(small(offset)?)?).filter(|id| *id != 0)
+    }
+
+    /// The same of a task whose kind is known.
+    pub(super) fn id_of(&self, header: u64, kind: &Kind) -> Option<u64> {
+        self.process.memory.word(header.checked_add(kind.id_at)?).filter(|id| *id != 0)
     }
 
     pub(super) fn stage(&self, header: u64, kind: &Kind) -> Option<Stage> {
@@ -203,6 +235,9 @@ impl<'a, 'p, 'i> Headers<'a, 'p, 'i> {
 
     /// The neighbours in the list of all tasks of a scheduler, 0 at its ends.
     pub(super) fn links(&self, header: u64, kind: &Kind) -> Option<(u64, u64)> {
+        if let Some(seen) = self.seen.get(&header) {
+            return Some(seen.links);
+        }
         let trailer = header.checked_add(kind.trailer_at)?;
         let memory = &self.process.memory;
         let prev = memory.word(trailer.checked_add(self.layout.prev)?)?;
@@ -229,6 +264,7 @@ impl<'a, 'p, 'i> Headers<'a, 'p, 'i> {
             scheduler: scheduler_of(process, *scheduler),
             scheduler_at: at(self.layout.scheduler_offset)?,
             spawned_at,
+            id_at,
             stage_tag,
             future_at: stage_tag.checked_add(align)?,
             trailer_at: at(self.layout.trailer_offset)?,

@@ -1,7 +1,9 @@
 //! The list of all tasks.
 
-use std::collections::HashSet;
+use std::rc::Rc;
 use std::sync::Arc;
+
+use rustc_hash::FxHashSet;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -77,7 +79,10 @@ pub(crate) fn examine_with<R>(
         let listing = Listing { notes: notes.into_vec(), without_types: true, ..Listing::default() };
         return look(Examination { process: &process, listing, places: Vec::new(), frame: &|_, _| None });
     };
-    let headers = Headers::new(&process, kinds);
+    let mut notes = notes;
+    let mut headers = Headers::new(&process, kinds);
+    let vtables = knowledge.vtables(&process);
+    let scanned = scan::headers(&process, &mut headers, vtables, options.scan, &mut notes);
     let mut lister = Lister {
         process: &process,
         headers: &headers,
@@ -85,12 +90,12 @@ pub(crate) fn examine_with<R>(
         walker: Walker::new(&process, &knowledge.plans),
         stacks: Stacks::new(&knowledge.plans, &knowledge.stacks),
         options,
-        ids: HashSet::new(),
+        ids: FxHashSet::default(),
         tasks: Vec::new(),
         notes,
     };
     let mut runtimes = Runtimes::new(&process, &headers);
-    let contexts = lister.find(&mut runtimes, roots);
+    let contexts = lister.find(&mut runtimes, roots, scanned);
     let running = contexts.iter().filter_map(|context| Some((context.tid, context.task?))).collect();
     let rounds = contexts.iter().filter_map(|context| Some((context.tid, context.rounds?))).collect();
     lister.futures(roots);
@@ -115,14 +120,19 @@ struct Lister<'l, 'p, 'i> {
     walker: Walker<'l, 'p, 'i>,
     stacks: Stacks<'l, 'p, 'i>,
     options: &'l Options,
-    ids: HashSet<u64>,
+    ids: FxHashSet<u64>,
     tasks: Vec<(Task, Place)>,
     notes: Notes,
 }
 
 impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
     /// Finds runtimes and tasks by every way there is, and adds the tasks.
-    fn find(&mut self, runtimes: &mut Runtimes<'_, 'l, 'p, 'i>, roots: &[Root]) -> Vec<ThreadContext> {
+    fn find(
+        &mut self,
+        runtimes: &mut Runtimes<'_, 'l, 'p, 'i>,
+        roots: &[Root],
+        scanned: Vec<(u64, Rc<Kind>)>,
+    ) -> Vec<ThreadContext> {
         let vtables = self.knowledge.vtables(self.process);
         // The vtables of a few tasks tell the types of all schedulers.
         for vtable in vtables.iter().take(64) {
@@ -145,13 +155,11 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
         for handle in contexts.iter().filter_map(|context| context.handle) {
             runtimes.add_handle(handle, &mut self.notes);
         }
-        let scanned = scan::headers(self.process, self.headers, vtables, self.options.scan, &mut self.notes);
         let mut unlisted = Vec::new();
-        for header in scanned {
+        for (header, kind) in scanned {
             if runtimes.listed.contains_key(&header) {
                 continue;
             }
-            let Some(kind) = self.headers.kind_of(header) else { continue };
             if let Scheduler::Shared(_, flavor) = kind.scheduler
                 && self.is_sound(header, &kind)
                 && let Some(place) = header.checked_add(kind.scheduler_at)
@@ -185,7 +193,7 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
 
     /// Whether what a scan found is a task at all.
     fn is_sound(&self, header: u64, kind: &Kind) -> bool {
-        self.headers.stage(header, kind).is_some() && self.headers.id(header).is_some()
+        self.headers.stage(header, kind).is_some() && self.headers.id_of(header, kind).is_some()
     }
 
     /// Whether a task that is on no list is none of the remains that freed memory is full of.
@@ -203,7 +211,8 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
     }
 
     fn task(&mut self, header: u64, kind: &Kind, runtime: Option<&Runtime>) {
-        let (Some(id), Some(state)) = (self.headers.id(header), self.headers.state(header)) else { return };
+        let id = self.headers.id_of(header, kind);
+        let (Some(id), Some(state)) = (id, self.headers.state(header)) else { return };
         if !self.ids.insert(id) {
             return;
         }

@@ -1,7 +1,9 @@
 //! The schedulers of a process, and the tasks on their lists.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::facts::{self, Notes};
 use super::header::{Flavor, Headers, Kind, Scheduler};
@@ -12,6 +14,8 @@ use crate::debuginfo::types::{Shape, TypeId};
 /// More shards and more tasks than any runtime has.
 const MAX_SHARDS: u64 = 1 << 16;
 const MAX_TASKS: usize = 1 << 24;
+/// More threads than those are rarely in the middle of adding or removing a task at one moment.
+const MAX_CHANGES: u64 = 16;
 
 /// One scheduler that owns tasks: a runtime, or a `LocalSet`.
 #[derive(Debug, Clone)]
@@ -39,7 +43,7 @@ pub(super) struct Runtimes<'h, 'a, 'p, 'i> {
     /// By the address that the `Arc` points to.
     pub(super) found: BTreeMap<u64, Runtime>,
     /// Headers that are on a list, with the scheduler's address.
-    pub(super) listed: HashMap<u64, u64>,
+    pub(super) listed: FxHashMap<u64, u64>,
 }
 
 impl<'h, 'a, 'p, 'i> Runtimes<'h, 'a, 'p, 'i> {
@@ -50,7 +54,7 @@ impl<'h, 'a, 'p, 'i> Runtimes<'h, 'a, 'p, 'i> {
             shapes: BTreeMap::new(),
             types: BTreeMap::new(),
             found: BTreeMap::new(),
-            listed: HashMap::new(),
+            listed: FxHashMap::default(),
         }
     }
 
@@ -86,9 +90,15 @@ impl<'h, 'a, 'p, 'i> Runtimes<'h, 'a, 'p, 'i> {
             return;
         };
         let number = |route: &Option<Route>| process.memory.word(route.as_ref()?.follow(process, place)?);
+        let count = number(&shape.count);
+        if count.is_some_and(|count| count > MAX_TASKS as u64) {
+            // Freed memory that a stale header led to.
+            return;
+        }
         let listed = shape.tasks(process, self.headers, place, notes);
-        if let Some(count) = number(&shape.count)
-            && count != listed.len() as u64
+        // Each shard may be in the middle of a change, of itself or of the count.
+        if let Some(count) = count
+            && count.abs_diff(listed.len() as u64) > MAX_CHANGES
         {
             notes.add(format!("a list of {count} tasks had {} when it was read", listed.len()));
         }
@@ -151,7 +161,7 @@ impl Lists {
         }
         heads.extend(self.head.as_ref().and_then(|head| head.follow(process, place)));
         let mut found = Vec::new();
-        let mut seen = HashSet::new();
+        let mut seen = FxHashSet::default();
         for head in heads {
             let mut header = process.memory.word(head).unwrap_or(0);
             let mut before = 0;
@@ -162,7 +172,14 @@ impl Lists {
                     notes.add("a list of tasks could not be read to its end".to_owned());
                     break;
                 };
-                if prev != before || !seen.insert(header) {
+                // In the middle of an insertion or a removal, `prev` is a task that is not on the list, or not
+                // any more, but whose `next` leads here.
+                let leads_here = |task: u64| {
+                    headers.kind_of(task).and_then(|kind| headers.links(task, &kind)).map(|(_, next)| next)
+                        == Some(header)
+                };
+                let sound = prev == before || (prev != 0 && leads_here(prev));
+                if !sound || !seen.insert(header) {
                     notes.add("a list of tasks was being changed while it was read".to_owned());
                     break;
                 }
