@@ -97,7 +97,7 @@ fn write(sources: &Sources) -> io::Result<()> {
         roots = roots.without(own);
     }
     let tasks = match sources.engines.list(None, &roots) {
-        Ok(list) => TasksAnswer::new(list, &Filter::default(), false).stacktrace,
+        Ok(list) => TasksAnswer::new(list, &sources.symbols, &Filter::default(), false).stacktrace,
         Err(error) => format!("no tasks: {error}\n"),
     };
     print(&format!("=== delouse: every task of process {pid} ===\n{tasks}"))?;

@@ -325,3 +325,44 @@ fn sockets_are_told_by_their_addresses() {
     let found = program.get(&format!("/stacktrace/tokio?match={client}")).json();
     assert_eq!(found["tasks"].as_array().unwrap().len(), 1, "{found}");
 }
+
+#[test]
+fn a_running_task_is_told_with_its_thread_and_what_it_does_there() {
+    let (program, source) = example!("blocked-worker");
+    program.printed("still serving");
+    let answer = program.get("/stacktrace/tokio");
+    let json = answer.json();
+    let running: Vec<_> =
+        json["tasks"].as_array().unwrap().iter().filter(|task| task["state"] == "running").collect();
+    let [task] = running[..] else { panic!("{}", answer.body) };
+    let tid = task["thread"].as_i64().unwrap();
+    let name = std::fs::read_to_string(format!("/proc/{}/task/{tid}/comm", program.pid())).unwrap();
+    let text = answer.stacktrace();
+    let heading = format!("running on thread {tid} ({})", name.trim());
+    assert!(text.contains(&heading), "{heading}: {text}");
+    let now = text.lines().skip_while(|line| !line.contains("now, innermost first")).take(3);
+    let now = now.collect::<Vec<_>>().join("\n");
+    let place = format!("examples/src/bin/blocked-worker.rs:{}", line_of(source, "ledger.lock()"));
+    assert!(now.contains("Mutex<T>::lock") && now.contains(&place), "{text}");
+    assert_eq!(json["threads"][0]["tid"], tid);
+    assert_eq!(json["threads"][0]["runs_task"], task["id"]);
+
+    // What is known by now is told of threads, too.
+    let threads = program.get("/stacktrace/rust");
+    let json = threads.json();
+    for thread in json["threads"].as_array().unwrap() {
+        let expected = if thread["tid"] == tid { &task["id"] } else { &serde_json::Value::Null };
+        assert_eq!(&thread["runs_task"], expected, "{thread}");
+    }
+    assert!(threads.stacktrace().contains(&format!("polls task {}", task["id"])), "{}", threads.body);
+}
+
+#[test]
+fn threads_tell_their_tasks_before_anybody_has_asked_for_tasks() {
+    let (program, _) = example!("blocked-worker");
+    program.printed("still serving");
+    let begun = Instant::now();
+    while !program.get("/stacktrace/rust").stacktrace().contains("polls task ") {
+        assert!(begun.elapsed() < PATIENCE);
+    }
+}

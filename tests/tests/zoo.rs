@@ -2,7 +2,7 @@
 #![cfg(all(feature = "debug", target_os = "linux", target_arch = "x86_64"))]
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use delouse::{Frame, Listing, Origin, Task, TaskState};
@@ -12,6 +12,7 @@ use serde_json::Value;
 struct Zoo {
     process: Child,
     _stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
     animals: Vec<Animal>,
 }
 
@@ -26,14 +27,16 @@ struct Animal {
 impl Zoo {
     fn open() -> Self {
         let program = std::env::var("ZOO").unwrap_or_else(|_| env!("CARGO_BIN_EXE_zoo").to_owned());
-        let mut process = Command::new(program)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the zoo starts");
+        Self::start(&mut Command::new(program))
+    }
+
+    fn start(command: &mut Command) -> Self {
+        let mut process =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the zoo starts");
         let stdin = process.stdin.take().expect("piped");
+        let mut stdout = BufReader::new(process.stdout.take().expect("piped"));
         let mut line = String::new();
-        BufReader::new(process.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
+        stdout.read_line(&mut line).expect("a line");
         let book: Value = serde_json::from_str(&line).expect("JSON");
         let animals = book["animals"].as_array().expect("animals").iter().map(|animal| {
             let text = |key: &str| animal[key].as_str().expect(key).to_owned();
@@ -45,7 +48,7 @@ impl Zoo {
                 resource: text("resource"),
             }
         });
-        Self { animals: animals.collect(), process, _stdin: stdin }
+        Self { animals: animals.collect(), process, _stdin: stdin, stdout }
     }
 
     /// The tasks, once nobody moves any more.
@@ -117,4 +120,52 @@ fn every_animal_is_where_it_says() {
     assert_eq!(list.notes, Vec::<String>::new());
     println!("{} animals", zoo.animals.len());
     assert!(zoo.animals.len() >= 70, "{} animals", zoo.animals.len());
+}
+
+/// Side by side with `Handle::dump()`, in one run: which sees the user's line of which animal.
+#[test]
+#[cfg(all(tokio_unstable, feature = "taskdump"))]
+fn beside_tokios_own_dump() {
+    let mut zoo = Zoo::start(Command::new(env!("CARGO_BIN_EXE_zoo")).env("ZOO_DUMP", "1"));
+    let list = zoo.tasks();
+    let mut line = String::new();
+    zoo.stdout.read_line(&mut line).expect("a second line");
+    let traces: Value = serde_json::from_str(&line).expect("JSON");
+    if let Some(why) = traces.as_str() {
+        println!("skipped: {why}");
+        return;
+    }
+    let (mut ours, mut theirs, mut empty) = (0, 0, 0);
+    println!("{:<28} {:<8} {:<8} delouse: waits for", "animal", "delouse", "dump");
+    for Animal { name, id, file, line, .. } in &zoo.animals {
+        let task = list.tasks.iter().find(|task| task.id == *id);
+        let here = task.is_some_and(|task| stands_at(&task.stack, file, *line));
+        let trace = traces[id.to_string()].as_str();
+        let there = trace.is_some_and(|trace| trace.contains(&format!("{file}:{line}")));
+        empty += usize::from(trace.is_some_and(|trace| trace.trim().is_empty()));
+        ours += usize::from(here);
+        theirs += usize::from(there);
+        let seen = |line: bool, listed: bool| match (line, listed) {
+            (true, _) => "line",
+            (false, true) => "no line",
+            (false, false) => "-",
+        };
+        let waits: Vec<String> = task
+            .iter()
+            .flat_map(|task| &task.waits_on)
+            .map(|waits| serde_json::to_value(waits.kind).expect("a name").as_str().unwrap_or("?").to_owned())
+            .collect();
+        println!(
+            "{name:<28} {:<8} {:<8} {}",
+            seen(here, task.is_some()),
+            seen(there, trace.is_some()),
+            waits.join(", ")
+        );
+    }
+    println!(
+        "lines seen: delouse {ours}, dump {theirs} of {}; empty traces of dump: {empty}",
+        zoo.animals.len()
+    );
+    assert_eq!(ours, zoo.animals.len());
+    assert!(ours >= theirs);
 }

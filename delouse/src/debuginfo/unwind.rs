@@ -136,13 +136,8 @@ struct Memory<'a> {
 
 impl Memory<'_> {
     fn read_u64(&self, address: u64) -> Option<u64> {
-        if let Some(copy) = self.stack
-            && let Some(within) = address.checked_sub(copy.base).and_then(|o| usize::try_from(o).ok())
-            && let Some(word) = within.checked_add(8).and_then(|end| copy.bytes.get(within..end))
-        {
-            return Some(u64::from_le_bytes(word.try_into().ok()?));
-        }
-        self.snapshot.read_u64(address)
+        let copied = self.stack.and_then(|copy| copy.word(address));
+        copied.or_else(|| self.snapshot.read_u64(address))
     }
 
     /// Whether a handler that returns to `pc` returns to the code the kernel or libc put there to end a

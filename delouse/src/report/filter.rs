@@ -158,10 +158,7 @@ fn any_frame(frame: &Frame, contains: &mut impl FnMut(fmt::Arguments<'_>) -> boo
 fn any_wait(waits: &WaitsOn, contains: &mut impl FnMut(fmt::Arguments<'_>) -> bool) -> bool {
     contains(format_args!("{}", kind_name(waits.kind)))
         || waits.address.is_some_and(|address| contains(format_args!("{address}")))
-        || [&waits.local, &waits.peer]
-            .into_iter()
-            .flatten()
-            .any(|address| contains(format_args!("{address}")))
+        || [&waits.local, &waits.peer].into_iter().flatten().any(|end| contains(format_args!("{end}")))
 }
 
 /// As in JSON.
@@ -217,11 +214,12 @@ mod tests {
             kind: if id == 0 { TaskKind::Main } else { TaskKind::Task },
             runtime: None,
             state: Some(state),
+            thread: None,
             spawned_at: Some(format!("src/spawn.rs:{id}:9").into()),
-            stack: [frame("app::outer", 10, vec![frame(function, 20, Vec::new())])].into(),
+            stack: vec![frame("app::outer", 10, vec![frame(function, 20, Vec::new())])].into(),
             waits_on: vec![WaitsOn {
                 kind: ResourceKind::ChannelRecv,
-                address: Some(Address(0xabc00 + id)),
+                address: Some(crate::Address(0xabc00 + id)),
                 ..WaitsOn::default()
             }],
             trace: None,

@@ -3,6 +3,7 @@
 mod diagnosis;
 pub(crate) mod elf;
 mod filter;
+mod now;
 pub(crate) mod task_text;
 mod tasks;
 pub(crate) mod threads;

@@ -8,8 +8,10 @@ use std::fmt::Write as _;
 
 use rustc_hash::FxHashMap;
 
+use super::now;
 use crate::debuginfo::symbols::shorten;
 use crate::tasks::{Frame, Origin, ResourceKind, Task, TaskKind, TaskState, WaitsOn};
+use crate::threads::ThreadStack;
 
 /// Task ids shown of one group.
 const MAX_IDS: usize = 8;
@@ -23,12 +25,16 @@ pub(crate) struct TextOptions {
     pub(crate) full: bool,
     /// Which tasks these are, where they are not all.
     pub(crate) selection: Option<String>,
+    /// The stacks of threads that run tasks.
+    pub(crate) threads: Vec<ThreadStack>,
 }
 
 /// Tasks with the same stack, in the same state.
 struct Group<'t> {
     first: &'t Task,
     tasks: Vec<&'t Task>,
+    /// What they are doing, where they run and that is known.
+    now: Vec<String>,
 }
 
 struct Page<'o> {
@@ -39,7 +45,7 @@ struct Page<'o> {
 
 /// All tasks: those that run or wait for a worker first, then the largest groups.
 pub(crate) fn text(tasks: &[Task], notes: &[String], options: &TextOptions) -> String {
-    let groups = groups(tasks);
+    let groups = groups(tasks, options);
     let current_dir = std::env::current_dir().unwrap_or_default().to_string_lossy().into_owned();
     let mut page = Page { out: String::new(), options, current_dir };
     if let Some(selection) = &options.selection {
@@ -57,20 +63,26 @@ pub(crate) fn text(tasks: &[Task], notes: &[String], options: &TextOptions) -> S
     page.out
 }
 
-fn groups(tasks: &[Task]) -> Vec<Group<'_>> {
+fn groups<'t>(tasks: &'t [Task], options: &TextOptions) -> Vec<Group<'t>> {
     let mut groups: Vec<Group<'_>> = Vec::new();
     let mut known = FxHashMap::default();
     let mut stacks = Stacks::default();
     for task in tasks {
-        let likeness = (task.kind, &task.runtime, task.state, stacks.number(&task.stack));
+        let thread = task.thread.and_then(|tid| thread(options, tid));
+        let now = thread.map(|thread| now::lines(thread, options.full)).unwrap_or_default();
+        let likeness = (task.kind, &task.runtime, task.state, stacks.number(&task.stack), now.clone());
         let at = *known.entry(likeness).or_insert(groups.len());
         match groups.get_mut(at) {
             Some(group) => group.tasks.push(task),
-            None => groups.push(Group { first: task, tasks: vec![task] }),
+            None => groups.push(Group { first: task, tasks: vec![task], now }),
         }
     }
     groups.sort_by_key(|group| (urgency(group.first), Reverse(group.tasks.len())));
     groups
+}
+
+fn thread(options: &TextOptions, tid: i32) -> Option<&ThreadStack> {
+    options.threads.iter().find(|thread| thread.tid == tid)
 }
 
 /// Numbers for stacks, the same for equal ones. A stack that tasks share is looked at once.
@@ -125,7 +137,8 @@ impl Page<'_> {
 
     fn group(&mut self, group: &Group<'_>) {
         let first = group.first;
-        self.line(0, &heading(group));
+        let heading = heading(group, self.options);
+        self.line(0, &heading);
         if let Some(place) = &first.spawned_at
             && group.tasks.iter().all(|task| task.spawned_at.as_ref() == Some(place))
         {
@@ -134,11 +147,23 @@ impl Page<'_> {
         if first.stack.is_empty() && first.state != Some(TaskState::Complete) {
             self.line(1, "(no stack: nothing could be told about its future)");
         }
-        match first.stack.as_ref() {
-            [root] if !self.options.full && is_wrapper(root) => self.frames(&root.children, 1),
-            stack => self.frames(stack, 1),
+        if !group.now.is_empty() {
+            self.line(1, "now, innermost first:");
+            group.now.iter().for_each(|line| self.line(2, line));
         }
-        self.waits(&group.tasks);
+        let begun = first.state == Some(TaskState::Running) && first.kind != TaskKind::Blocking;
+        if begun {
+            self.line(1, "begun or suspended last:");
+        }
+        let depth = if begun { 2 } else { 1 };
+        match first.stack.as_ref() {
+            [root] if !self.options.full && is_wrapper(root) => self.frames(&root.children, depth),
+            stack => self.frames(stack, depth),
+        }
+        // What runs waits for nothing.
+        if !begun {
+            self.waits(&group.tasks);
+        }
     }
 
     fn frames(&mut self, level: &[Frame], depth: usize) {
@@ -188,7 +213,7 @@ impl Page<'_> {
     }
 }
 
-fn heading(group: &Group<'_>) -> String {
+fn heading(group: &Group<'_>, options: &TextOptions) -> String {
     let first = group.first;
     let what = match first.kind {
         TaskKind::Main => "the main future".to_owned(),
@@ -206,14 +231,31 @@ fn heading(group: &Group<'_>) -> String {
     };
     let runtime = first.runtime.as_ref().map(|runtime| format!(", runtime {runtime}")).unwrap_or_default();
     let state = match first.state {
-        Some(TaskState::Running) if first.kind == TaskKind::Blocking => ", running",
-        Some(TaskState::Running) => ", running: the stack is where it was suspended last",
-        Some(TaskState::Scheduled) => ", woken, waits for a worker",
-        Some(TaskState::Complete) => ", complete, kept by its JoinHandle",
-        Some(TaskState::Idle) | None => "",
+        Some(TaskState::Running) => format!(", running{}", on_threads(&group.tasks, options)),
+        Some(TaskState::Scheduled) => ", woken, waits for a worker".to_owned(),
+        Some(TaskState::Complete) => ", complete, kept by its JoinHandle".to_owned(),
+        Some(TaskState::Idle) | None => String::new(),
     };
     let ids = if group.tasks.len() > 1 { format!(": {}", ids(&group.tasks)) } else { String::new() };
     format!("{what}{runtime}{state}{ids}")
+}
+
+/// ` on thread 25639 (tokio-rt-0)`.
+fn on_threads(tasks: &[&Task], options: &TextOptions) -> String {
+    let tids: Vec<i32> = tasks.iter().filter_map(|task| task.thread).collect();
+    let name = |tid: &i32| match thread(options, *tid).filter(|thread| !thread.name.is_empty()) {
+        Some(thread) => format!("{tid} ({})", thread.name),
+        None => tid.to_string(),
+    };
+    let mut names: Vec<String> = tids.iter().take(MAX_IDS).map(name).collect();
+    if tids.len() > MAX_IDS {
+        names.push(format!("and {} more", tids.len() - MAX_IDS));
+    }
+    match tids.len() {
+        0 => String::new(),
+        1 => format!(" on thread {}", names.join(", ")),
+        _ => format!(" on threads {}", names.join(", ")),
+    }
 }
 
 /// What tokio puts around every task in a build with its task dump.
@@ -303,9 +345,14 @@ fn in_time(ms: i64) -> String {
     if ms < 0 { format!("due {span} ago") } else { format!("in {span}") }
 }
 
-/// The first few, and how many more.
+/// The first few, and how many more. tokio counts ids up: the smallest is the oldest task's. When a task was
+/// spawned, nothing in memory tells.
 fn ids(group: &[&Task]) -> String {
-    let mut text = group.iter().take(MAX_IDS).map(|task| task.id.to_string()).collect::<Vec<_>>().join(", ");
+    let mut ids: Vec<u64> = group.iter().map(|task| task.id).collect();
+    ids.sort_unstable();
+    let shown = ids.iter().take(MAX_IDS).enumerate();
+    let shown = shown.map(|(at, id)| if at == 0 { format!("{id} (oldest)") } else { id.to_string() });
+    let mut text = shown.collect::<Vec<_>>().join(", ");
     if group.len() > MAX_IDS {
         let _infallible = write!(text, ", and {} more", group.len() - MAX_IDS);
     }

@@ -1,11 +1,16 @@
 //! The answer of `/stacktrace/tokio`.
 
+use std::collections::HashMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::debuginfo::symbols::Symbols;
 use crate::snapshot::Capture;
 use crate::tasks::Task;
 use crate::tasks::engine::{EngineName, TaskList};
+use crate::threads::ThreadStack;
+use crate::threads::capture::stacks_of;
 
 use super::Filter;
 use super::task_text::{TextOptions, text};
@@ -23,15 +28,30 @@ pub struct TasksAnswer {
     pub total: usize,
     /// The tasks, ordered by id.
     pub tasks: Vec<Task>,
+    /// The threads that run some of these tasks: what those do right now.
+    pub threads: Vec<ThreadStack>,
 }
 
 impl TasksAnswer {
     /// `full` for text that leaves out nothing.
-    pub(crate) fn new((engine, list): (EngineName, TaskList), filter: &Filter, full: bool) -> Self {
-        let TaskList { mut tasks, capture, .. } = list;
+    pub(crate) fn new(
+        (engine, list): (EngineName, TaskList),
+        symbols: &Symbols,
+        filter: &Filter,
+        full: bool,
+    ) -> Self {
+        let TaskList { mut tasks, capture, threads: mut running, .. } = list;
         let total = tasks.len();
         let selection = filter.apply(&mut tasks);
-        let stacktrace = text(&tasks, &capture.notes, &TextOptions { full, selection });
-        Self { stacktrace, engine, capture, total, tasks }
+        let task_of: HashMap<i32, u64> =
+            tasks.iter().filter_map(|task| Some((task.thread?, task.id))).collect();
+        running.retain(|thread| task_of.contains_key(&thread.tid));
+        let mut threads = stacks_of(running, symbols);
+        for thread in &mut threads {
+            thread.runs_task = task_of.get(&thread.tid).copied();
+        }
+        let options = TextOptions { full, selection, threads };
+        let stacktrace = text(&tasks, &capture.notes, &options);
+        Self { stacktrace, engine, capture, total, tasks, threads: options.threads }
     }
 }

@@ -148,6 +148,15 @@ pub(crate) struct StackCopy {
     pub(crate) bytes: Vec<u8>,
 }
 
+impl StackCopy {
+    /// The little-endian word at `address`, where it was copied.
+    pub(crate) fn word(&self, address: u64) -> Option<u64> {
+        let within = usize::try_from(address.checked_sub(self.base)?).ok()?;
+        let word = self.bytes.get(within..within.checked_add(8)?)?;
+        Some(u64::from_le_bytes(word.try_into().ok()?))
+    }
+}
+
 /// What a file descriptor is open on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OpenFile {

@@ -15,6 +15,11 @@ impl Live {
         Err(SnapshotError::Unsupported)
     }
 
+    /// Always [`SnapshotError::Unsupported`].
+    pub(crate) fn of(_: Vec<Thread>) -> Result<Self, SnapshotError> {
+        Err(SnapshotError::Unsupported)
+    }
+
     /// Never called.
     pub(crate) fn intact(&self) -> Result<(), SnapshotError> {
         match *self {}

@@ -79,12 +79,14 @@ impl Routes {
         let offset = size.checked_sub(variable.address)?;
         let near = types.symbols_with("7runtime7context");
         let of = near.iter().take(256).find_map(|symbol| types.variable(variable.name, symbol.address))?;
-        Some(Self {
-            offset,
-            handle: Route::compile(program, of, "current handle")?,
-            task: Route::compile(program, of, "current_task_id"),
-            rounds: Rounds::compile(program, of),
-        })
+        let handle = Route::compile(program, of, "current handle")?;
+        let task = Route::compile(program, of, "current_task_id");
+        Some(Self { offset, handle, task, rounds: Rounds::compile(program, of) })
+    }
+
+    /// How far below its thread pointer a thread keeps the id of the task that it polls.
+    pub(super) fn task_id_below(&self) -> Option<u64> {
+        self.offset.checked_sub(self.task.as_ref()?.offset()?).filter(|_| cfg!(target_arch = "x86_64"))
     }
 }
 

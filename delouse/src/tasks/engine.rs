@@ -10,7 +10,7 @@ use super::memory_engine::MemoryEngine;
 use super::roots::Roots;
 use super::taskdump::Taskdump;
 use super::{Examination, Task};
-use crate::snapshot::{Capture, Limits};
+use crate::snapshot::{Capture, Limits, Thread};
 
 /// One way to list tasks.
 pub(crate) trait Engine: Send + Sync {
@@ -27,6 +27,8 @@ pub(crate) trait Engine: Send + Sync {
 pub(crate) struct TaskList {
     pub(crate) tasks: Vec<Task>,
     pub(crate) capture: Capture,
+    /// The threads that run some of the tasks, with copies of their stacks.
+    pub(crate) threads: Vec<Thread>,
     /// The debug information has no types: another engine may see more.
     pub(crate) without_types: bool,
 }

@@ -17,7 +17,7 @@ use super::roots::Root;
 use super::runtimes::{Runtime, Runtimes};
 use super::stack::Stacks;
 use super::walk::Walker;
-use super::{Examination, Frame, LeafPlace, Place, Task, TaskKind, TaskState, WaitsOn, scan};
+use super::{Examination, Frame, LeafPlace, Place, Task, TaskKind, TaskState, WaitsOn, running, scan};
 use crate::debuginfo::types::{TypeId, Types};
 use crate::snapshot::Snapshot;
 
@@ -101,7 +101,9 @@ pub(crate) fn examine_with<R>(
     lister.futures(roots);
     lister.tasks.sort_by_key(|(task, _)| task.id);
     let (tasks, places) = lister.tasks.into_iter().unzip();
-    let listing = Listing { tasks, running, rounds, notes: lister.notes.into_vec(), without_types: false };
+    let mut listing =
+        Listing { tasks, running, rounds, notes: lister.notes.into_vec(), without_types: false };
+    running::join(&mut listing);
     let stacks = lister.stacks;
     let frame = |of, state| stacks.coroutine(of, state);
     look(Examination { process: &process, listing, places, frame: &frame })
@@ -235,6 +237,7 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
             },
             runtime: runtime.map(|runtime| runtime.name.clone()),
             state: Some(state.meaning()),
+            thread: None,
             spawned_at: self.headers.spawned_at(header, kind),
             stack,
             waits_on,
@@ -258,6 +261,7 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
                 kind: TaskKind::Main,
                 runtime: None,
                 state: None,
+                thread: None,
                 spawned_at: None,
                 stack,
                 waits_on,

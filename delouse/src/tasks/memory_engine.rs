@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::engine::{Engine, EngineError, EngineName, TaskList};
 use super::roots::Roots;
-use super::{Examination, Knowledge, Options, examine_with, files};
+use super::{Examination, Knowledge, Options, examine_with, files, running};
 use crate::debuginfo::image::Image;
 use crate::debuginfo::types::Types;
 use crate::snapshot::{self, Capture, Limits, Live, Snapshot};
@@ -115,10 +115,14 @@ impl Engine for MemoryEngine {
     }
 
     fn list(&self, roots: &Roots) -> Result<TaskList, EngineError> {
-        let (mut listing, mut capture) = self.examine(roots, |examination| examination.listing)?;
+        let look = |examination: Examination<'_, '_, '_>| {
+            let threads = running::threads(&examination);
+            (examination.listing, threads)
+        };
+        let ((mut listing, threads), mut capture) = self.examine(roots, look)?;
         listing.notes.extend(files::describe(&mut listing.tasks));
         capture.notes.extend(listing.notes);
-        Ok(TaskList { tasks: listing.tasks, capture, without_types: listing.without_types })
+        Ok(TaskList { tasks: listing.tasks, capture, threads, without_types: listing.without_types })
     }
 }
 

@@ -16,6 +16,7 @@ mod plan;
 pub(crate) mod process;
 pub(crate) mod roots;
 pub(crate) mod route;
+mod running;
 mod runtimes;
 mod scan;
 mod stack;
@@ -32,6 +33,7 @@ pub use list::Listing;
 pub(crate) use list::list;
 pub(crate) use list::{Options, examine, examine_with};
 pub(crate) use roots::Root;
+pub(crate) use running::learn;
 
 use std::sync::Arc;
 
@@ -51,6 +53,9 @@ pub struct Task {
     pub runtime: Option<Arc<str>>,
     /// What the scheduler thinks of it; `None` where the engine cannot tell.
     pub state: Option<TaskState>,
+    /// The thread that polls it right now (the kernel's id), where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thread: Option<i32>,
     /// `file:line:column` of the spawning call, where tokio recorded it (`tokio_unstable`).
     pub spawned_at: Option<Arc<str>>,
     /// The async stack, outermost future first. Tasks that stand at the same place share one.

@@ -22,7 +22,7 @@ mod engine {
 
     /// See the module.
     #[derive(Default)]
-    pub(crate) struct Taskdump;
+    pub(crate) struct Taskdump {}
 
     const SETTING: &str = "this build cannot list tasks. Add the feature to Cargo.toml:\n\n    \
         [dependencies]\n    delouse = { version = \"0.2\", features = [\"taskdump\"] }\n\n\
@@ -291,6 +291,7 @@ mod engine {
             kind,
             runtime: None,
             state: None,
+            thread: None,
             spawned_at: None,
             stack: Arc::from([]),
             waits_on: Vec::new(),

@@ -139,7 +139,7 @@ fn a_completed_task_is_found_in_memory_only() {
 #[test]
 fn nothing_is_polled() {
     let runtime = Builder::new_current_thread().build().unwrap();
-    let polls = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let polls = Arc::new(std::sync::atomic::AtomicU32::new(0));
     let counted = polls.clone();
     runtime.block_on(async {
         tokio::spawn(std::future::poll_fn(move |_| {

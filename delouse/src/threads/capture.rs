@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use super::{ThreadStack, portable, stacks};
+use super::{ThreadRole, ThreadStack, polled, portable, stacks};
 use crate::debuginfo::symbols::Symbols;
-use crate::snapshot::{self, Capture, Snapshot};
+use crate::snapshot::{self, Capture, Live, Snapshot, Thread};
 
 /// The stack of every thread of this process.
 ///
@@ -15,7 +15,12 @@ pub(crate) fn capture(consistent: bool, symbols: &Symbols) -> (Vec<ThreadStack>,
     let taken = if consistent { snapshot::freeze() } else { snapshot::rolling() };
     let (threads, mut capture) = match taken {
         Ok(live) => {
-            let (threads, notes) = stacks::stacks(&live, symbols);
+            let (mut threads, notes) = stacks::stacks(&live, symbols);
+            let others =
+                threads.iter_mut().zip(live.threads()).filter(|(t, _)| t.role != ThreadRole::Delouse);
+            for (stack, thread) in others {
+                stack.runs_task = polled::of_task(&stack.frames).and_then(|_| polled::task_of(thread, &live));
+            }
             let mut capture = live.capture().clone();
             capture.notes.extend(notes);
             (threads, capture)
@@ -24,4 +29,12 @@ pub(crate) fn capture(consistent: bool, symbols: &Symbols) -> (Vec<ThreadStack>,
     };
     capture.total_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
     (threads, capture)
+}
+
+/// The stacks of threads of ours that were captured with copies of theirs; none where that is not possible.
+pub(crate) fn stacks_of(threads: Vec<Thread>, symbols: &Symbols) -> Vec<ThreadStack> {
+    if threads.is_empty() {
+        return Vec::new();
+    }
+    Live::of(threads).map(|live| stacks::stacks(&live, symbols).0).unwrap_or_default()
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod capture;
 pub(crate) mod classify;
+pub(crate) mod polled;
 mod portable;
 pub(crate) mod stacks;
 

@@ -16,6 +16,7 @@ pub(crate) fn task(id: u64, function: &str, line: u32) -> Task {
         children: Vec::new(),
     };
     Task {
+        thread: None,
         id,
         kind: TaskKind::Task,
         runtime: Some("multi_thread 1".into()),

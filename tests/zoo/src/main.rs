@@ -1,6 +1,9 @@
 //! One task for every kind of waiting, each of which says at which line of its own source it waits, and
-//! for what. Prints that as JSON when all have got there, then stays until its stdin closes.
+//! for what. Prints that as JSON when all have got there, then stays until its stdin closes. With `ZOO_DUMP` in the
+//! environment, a second line holds what tokio's own dump sees.
 
+#[cfg(all(tokio_unstable, feature = "taskdump"))]
+mod dump;
 mod keeper;
 mod locals;
 mod shapes;
@@ -20,6 +23,10 @@ async fn main() {
     web::spawn(&keeper);
     keeper.settled().await;
     println!("{}", keeper.report());
+    #[cfg(all(tokio_unstable, feature = "taskdump"))]
+    if std::env::var_os("ZOO_DUMP").is_some() {
+        println!("{}", dump::traces().await);
+    }
     keeper.closing_time().await;
     std::process::exit(0);
 }

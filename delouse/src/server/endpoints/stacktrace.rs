@@ -10,7 +10,7 @@ use crate::server::Context;
 use crate::server::answer::{Answer, Format, Rendered};
 use crate::server::error::ApiError;
 use crate::tasks::engine::EngineName;
-use crate::{runtime, threads};
+use crate::{runtime, tasks, threads};
 
 /// Parameters of `/stacktrace/tokio`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -52,7 +52,8 @@ pub(super) async fn stacktrace_tokio(
     let server = request.server.clone();
     let capture = move || {
         let roots = runtime::roots().without(&server.private.runtime);
-        let mut answer = TasksAnswer::new(server.private.engines.list(name, &roots)?, &filter, full);
+        let list = server.private.engines.list(name, &roots)?;
+        let mut answer = TasksAnswer::new(list, &server.private.symbols, &filter, full);
         if format == Format::Json {
             let tasks = std::mem::take(&mut answer.tasks);
             return Rendered::long(&answer, tasks);
@@ -86,6 +87,7 @@ pub(super) async fn stacktrace_rust(
     let key = format!("/stacktrace/rust full={full} consistent={consistent} {format:?}");
     let server = request.server.clone();
     let capture = move || {
+        tasks::learn();
         let captured = threads::capture::capture(consistent, &server.private.symbols);
         let answer = ThreadsAnswer::new(captured, full);
         Rendered::new(format, &answer, || answer.stacktrace.clone())

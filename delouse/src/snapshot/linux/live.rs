@@ -28,6 +28,12 @@ impl Live {
         Ok(Self { memory, mappings, threads, capture })
     }
 
+    /// Our memory as it goes on, with threads that were captured before: what [`rolling`] gives, later.
+    pub(crate) fn of(threads: Vec<Thread>) -> Result<Self, SnapshotError> {
+        let (memory, mappings) = (OwnMemory::open()?, maps::own()?);
+        Ok(Self { memory, mappings, threads, capture: Capture::default() })
+    }
+
     fn with_threads(hold: Hold<'_>, stacks_agree: bool) -> Result<Self, SnapshotError> {
         let started = Instant::now();
         // Before any signal: where the program's memory map is locked up, only we wait for it.
