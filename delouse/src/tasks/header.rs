@@ -139,19 +139,11 @@ pub(super) struct Headers<'a, 'p, 'i> {
     process: &'a Process<'p, 'i>,
     pub(super) layout: Layout,
     kinds: &'a Kinds,
-    /// What a scan came by already. A list leads to and fro in memory, of which little fits into the cache.
-    seen: FxHashMap<u64, Seen>,
-}
-
-/// Of one header.
-struct Seen {
-    kind: Rc<Kind>,
-    links: (u64, u64),
 }
 
 impl<'a, 'p, 'i> Headers<'a, 'p, 'i> {
     pub(super) fn new(process: &'a Process<'p, 'i>, kinds: &'a Kinds) -> Self {
-        Self { process, layout: kinds.layout, kinds, seen: FxHashMap::default() }
+        Self { process, layout: kinds.layout, kinds }
     }
 
     /// What `vtable`, an address in the process, says of its tasks.
@@ -174,17 +166,7 @@ impl<'a, 'p, 'i> Headers<'a, 'p, 'i> {
     }
 
     pub(super) fn kind_of(&self, header: u64) -> Option<Rc<Kind>> {
-        match self.seen.get(&header) {
-            Some(seen) => Some(seen.kind.clone()),
-            None => self.kind(self.vtable(header)?),
-        }
-    }
-
-    /// Reads and keeps what a list of tasks will be asked for.
-    pub(super) fn see(&mut self, header: u64, kind: &Rc<Kind>) {
-        if let Some(links) = self.links(header, kind) {
-            self.seen.insert(header, Seen { kind: kind.clone(), links });
-        }
+        self.kind(self.vtable(header)?)
     }
 
     pub(super) fn state(&self, header: u64) -> Option<State> {
@@ -235,9 +217,6 @@ impl<'a, 'p, 'i> Headers<'a, 'p, 'i> {
 
     /// The neighbours in the list of all tasks of a scheduler, 0 at its ends.
     pub(super) fn links(&self, header: u64, kind: &Kind) -> Option<(u64, u64)> {
-        if let Some(seen) = self.seen.get(&header) {
-            return Some(seen.links);
-        }
         let trailer = header.checked_add(kind.trailer_at)?;
         let memory = &self.process.memory;
         let prev = memory.word(trailer.checked_add(self.layout.prev)?)?;

@@ -1,6 +1,5 @@
 //! The list of all tasks.
 
-use std::rc::Rc;
 use std::sync::Arc;
 
 use rustc_hash::FxHashSet;
@@ -8,6 +7,7 @@ use rustc_hash::FxHashSet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::candidates::{Candidate, Candidates};
 use super::contexts::{self, ThreadContext};
 use super::facts::Notes;
 use super::header::{Flavor, Headers, Kind, Scheduler, Stage};
@@ -31,6 +31,8 @@ pub(crate) struct Options {
     pub(crate) scan: u64,
     /// The monotonic clock at the moment of capture, in nanoseconds, where it is known.
     pub(crate) now: Option<u64>,
+    /// Whether to tell where tasks lie, too.
+    pub(crate) places: bool,
 }
 
 /// Every task that was found, and what is missing.
@@ -80,9 +82,9 @@ pub(crate) fn examine_with<R>(
         return look(Examination { process: &process, listing, places: Vec::new(), frame: &|_, _| None });
     };
     let mut notes = notes;
-    let mut headers = Headers::new(&process, kinds);
+    let headers = Headers::new(&process, kinds);
     let vtables = knowledge.vtables(&process);
-    let scanned = scan::headers(&process, &mut headers, vtables, options.scan, &mut notes);
+    let candidates = scan::headers(&process, &headers, vtables, options.scan, &mut notes);
     let mut lister = Lister {
         process: &process,
         headers: &headers,
@@ -92,19 +94,18 @@ pub(crate) fn examine_with<R>(
         options,
         ids: FxHashSet::default(),
         tasks: Vec::new(),
+        places: Vec::new(),
         notes,
     };
-    let mut runtimes = Runtimes::new(&process, &headers);
-    let contexts = lister.find(&mut runtimes, roots, scanned);
+    let mut runtimes = Runtimes::new(&process, &headers, &candidates);
+    let contexts = lister.find(&mut runtimes, roots, &candidates);
     let running = contexts.iter().filter_map(|context| Some((context.tid, context.task?))).collect();
     let rounds = contexts.iter().filter_map(|context| Some((context.tid, context.rounds?))).collect();
     lister.futures(roots);
-    lister.tasks.sort_by_key(|(task, _)| task.id);
-    let (tasks, places) = lister.tasks.into_iter().unzip();
-    let mut listing =
-        Listing { tasks, running, rounds, notes: lister.notes.into_vec(), without_types: false };
+    let Lister { mut tasks, mut places, stacks, notes, .. } = lister;
+    sort_by_id(&mut tasks, &mut places);
+    let mut listing = Listing { tasks, running, rounds, notes: notes.into_vec(), without_types: false };
     running::join(&mut listing);
-    let stacks = lister.stacks;
     let frame = |of, state| stacks.coroutine(of, state);
     look(Examination { process: &process, listing, places, frame: &frame })
 }
@@ -123,7 +124,9 @@ struct Lister<'l, 'p, 'i> {
     stacks: Stacks<'l, 'p, 'i>,
     options: &'l Options,
     ids: FxHashSet<u64>,
-    tasks: Vec<(Task, Place)>,
+    tasks: Vec<Task>,
+    /// In the same order, where they are wanted.
+    places: Vec<Place>,
     notes: Notes,
 }
 
@@ -133,7 +136,7 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
         &mut self,
         runtimes: &mut Runtimes<'_, 'l, 'p, 'i>,
         roots: &[Root],
-        scanned: Vec<(u64, Rc<Kind>)>,
+        candidates: &Candidates,
     ) -> Vec<ThreadContext> {
         let vtables = self.knowledge.vtables(self.process);
         // The vtables of a few tasks tell the types of all schedulers.
@@ -157,37 +160,38 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
         for handle in contexts.iter().filter_map(|context| context.handle) {
             runtimes.add_handle(handle, &mut self.notes);
         }
-        let mut unlisted = Vec::new();
-        for (header, kind) in scanned {
-            if runtimes.listed.contains_key(&header) {
-                continue;
-            }
+        for Candidate { header, kind, .. } in candidates.iter().filter(|c| c.list().is_none()) {
             if let Scheduler::Shared(_, flavor) = kind.scheduler
-                && self.is_sound(header, &kind)
+                && self.is_sound(*header, kind)
                 && let Some(place) = header.checked_add(kind.scheduler_at)
             {
-                runtimes.learn(&kind);
+                runtimes.learn(kind);
                 runtimes.add(flavor, place, &mut self.notes);
             }
-            unlisted.push((header, kind));
         }
-        let mut listed: Vec<(u64, u64)> = runtimes.listed.iter().map(|(h, s)| (*h, *s)).collect();
-        listed.sort_unstable();
-        for (header, shared) in listed {
+        self.tasks.reserve_exact(candidates.listed() + runtimes.others.len());
+        // In the order of their addresses: what is next to each other is read at once.
+        for candidate in candidates.iter() {
+            let Some(list) = candidate.list().filter(|list| Some(*list) != own) else { continue };
+            self.task(candidate.header, &candidate.kind, runtimes.found.get(&list));
+        }
+        let mut others: Vec<(u64, u64)> = runtimes.others.iter().map(|(h, s)| (*h, *s)).collect();
+        others.sort_unstable();
+        for (header, shared) in others {
             if Some(shared) != own
                 && let Some(kind) = self.headers.kind_of(header)
             {
                 self.task(header, &kind, runtimes.found.get(&shared));
             }
         }
-        for (header, kind) in unlisted {
-            if !runtimes.listed.contains_key(&header) && self.belongs(header, &kind) {
+        for Candidate { header, kind, .. } in candidates.iter().filter(|c| c.list().is_none()) {
+            if self.belongs(*header, kind) {
                 let shared = self.process.memory.word(header.wrapping_add(kind.scheduler_at));
                 if shared.is_some() && shared == own {
                     continue;
                 }
                 let runtime = shared.and_then(|shared| runtimes.found.get(&shared));
-                self.task(header, &kind, runtime);
+                self.task(*header, kind, runtime);
             }
         }
         contexts
@@ -244,7 +248,14 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
             trace: None,
         };
         let future = at.map(|at| (kind.future, at));
-        self.tasks.push((task, Place { header: Some(header), state: Some(state.0), future, leaves }));
+        self.add(task, Place { header: Some(header), state: Some(state.0), future, leaves });
+    }
+
+    fn add(&mut self, task: Task, place: Place) {
+        self.tasks.push(task);
+        if self.options.places {
+            self.places.push(place);
+        }
     }
 
     /// The futures that were registered as roots of their own.
@@ -268,7 +279,7 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
                 trace: None,
             };
             let future = Some((of, *address));
-            self.tasks.push((task, Place { future, leaves, ..Place::default() }));
+            self.add(task, Place { future, leaves, ..Place::default() });
         }
     }
 
@@ -299,6 +310,25 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
             _ => self.stacks.stack(walked),
         };
         // What is taken is exactly as large as it has to be; the room stays for the next walk.
-        Some((stack, walked.waits.as_slice().into(), walked.leaves.as_slice().into()))
+        let leaves = if self.options.places { walked.leaves.as_slice().into() } else { Vec::new() };
+        Some((stack, walked.waits.as_slice().into(), leaves))
+    }
+}
+
+/// Sorts tasks, and their places with them where there are any. Few bytes are moved: tasks are large.
+fn sort_by_id(tasks: &mut [Task], places: &mut [Place]) {
+    let mut order: Vec<(u64, usize)> = tasks.iter().map(|task| task.id).zip(0..).collect();
+    order.sort_unstable();
+    for at in 0..order.len() {
+        // What belongs here may have been moved to where something else was put in its place.
+        let mut from = order[at].1;
+        while from < at {
+            from = order[from].1;
+        }
+        order[at].1 = from;
+        tasks.swap(at, from);
+        if !places.is_empty() {
+            places.swap(at, from);
+        }
     }
 }

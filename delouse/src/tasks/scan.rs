@@ -2,12 +2,12 @@
 //! bodies, and to completed tasks that a `JoinHandle` keeps.
 
 use std::ops::{Range, RangeInclusive};
-use std::rc::Rc;
 
 use rustc_hash::FxHashSet;
 
+use super::candidates::{Candidate, Candidates};
 use super::facts::Notes;
-use super::header::{Headers, Kind};
+use super::header::Headers;
 use super::memory::BLOCK;
 use super::process::Process;
 use crate::debuginfo::types::Types;
@@ -52,13 +52,13 @@ pub(super) fn vtables(process: &Process<'_, '_>, polls: &[u64]) -> FxHashSet<u64
 /// `budget` bytes of memory.
 pub(super) fn headers(
     process: &Process<'_, '_>,
-    headers: &mut Headers<'_, '_, '_>,
+    headers: &Headers<'_, '_, '_>,
     vtables: &FxHashSet<u64>,
     budget: u64,
     notes: &mut Notes,
-) -> Vec<(u64, Rc<Kind>)> {
+) -> Candidates {
     let (Some(lowest), Some(highest)) = (vtables.iter().min().copied(), vtables.iter().max().copied()) else {
-        return Vec::new();
+        return Candidates::default();
     };
     let snapshot = process.memory.snapshot();
     // What changes while it is read is read when it is wanted, no earlier.
@@ -85,14 +85,12 @@ pub(super) fn headers(
                 && headers.state(header).is_some_and(|state| state.is_plausible())
                 && let Some(kind) = headers.kind(word)
             {
-                if frozen {
-                    headers.see(header, &kind);
-                }
-                found.push((header, kind));
+                let links = if frozen { headers.links(header, &kind) } else { None };
+                found.push(Candidate::new(header, kind, links));
             }
         });
     }
-    found
+    Candidates::new(found)
 }
 
 fn may_hold_tasks(mapping: &Mapping) -> bool {
