@@ -1,10 +1,12 @@
 //! Tasks found by looking at all of memory: the only way to those of a `LocalSet`, to `spawn_blocking`
 //! bodies, and to completed tasks that a `JoinHandle` keeps.
 
-use std::collections::HashSet;
 use std::ops::{Range, RangeInclusive};
 
+use rustc_hash::FxHashSet;
+
 use super::MemoryPlace;
+use super::candidates::{Candidate, Candidates};
 use super::facts::Notes;
 use super::header::Headers;
 use super::memory::BLOCK;
@@ -27,8 +29,8 @@ pub(super) fn polls(types: &Types<'_>) -> Vec<u64> {
 }
 
 /// The task vtables among the program's constants: addresses in the process.
-pub(super) fn vtables(process: &Process<'_, '_>, polls: &[u64]) -> HashSet<u64> {
-    let mut found = HashSet::new();
+pub(super) fn vtables(process: &Process<'_, '_>, polls: &[u64]) -> FxHashSet<u64> {
+    let mut found = FxHashSet::default();
     for name in [".data.rel.ro", ".rodata"] {
         let Some(range) = process.types.image().section_range(name) else { continue };
         let start = range.start.wrapping_add(process.bias).next_multiple_of(8);
@@ -52,14 +54,16 @@ pub(super) fn vtables(process: &Process<'_, '_>, polls: &[u64]) -> HashSet<u64> 
 pub(super) fn headers(
     process: &Process<'_, '_>,
     headers: &Headers<'_, '_, '_>,
-    vtables: &HashSet<u64>,
+    vtables: &FxHashSet<u64>,
     budget: u64,
     notes: &mut Notes,
-) -> Vec<u64> {
+) -> Candidates {
     let (Some(lowest), Some(highest)) = (vtables.iter().min().copied(), vtables.iter().max().copied()) else {
-        return Vec::new();
+        return Candidates::default();
     };
     let snapshot = process.memory.snapshot();
+    // What changes while it is read is read when it is wanted, no earlier.
+    let frozen = snapshot.capture().consistent;
     let mut left = budget;
     let mut found = Vec::new();
     for mapping in snapshot.mappings().iter().filter(|mapping| may_hold_tasks(mapping)) {
@@ -76,16 +80,18 @@ pub(super) fn headers(
         }
         left -= end - mapping.range.start;
         each_word(process, mapping.range.start..end, lowest..=highest, |address, word| {
-            if vtables.contains(&word) {
-                let header = address.checked_sub(headers.layout.vtable);
-                found.extend(header.filter(|header| {
-                    header.is_multiple_of(8)
-                        && headers.state(*header).is_some_and(|state| state.is_plausible())
-                }));
+            if vtables.contains(&word)
+                && let Some(header) = address.checked_sub(headers.layout.vtable)
+                && header.is_multiple_of(8)
+                && headers.state(header).is_some_and(|state| state.is_plausible())
+                && let Some(kind) = headers.kind(word)
+            {
+                let links = if frozen { headers.links(header, &kind) } else { None };
+                found.push(Candidate::new(header, kind, links));
             }
         });
     }
-    found
+    Candidates::new(found)
 }
 
 /// Calls `visit` with every word in `wanted` that the program may still use, and its address, up to `budget` bytes of

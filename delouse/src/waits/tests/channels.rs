@@ -139,9 +139,8 @@ fn a_task_that_has_the_other_end_itself() {
     });
     let notify = Arc::new(Notify::new());
     let four = spawn(&runtime, async move { notify.notified().await });
-    let (sender, mut receiver) =
-        tokio::sync::mpsc::unbounded_channel::<tokio::sync::mpsc::UnboundedSender<()>>();
-    let (inner, mut innermost) = tokio::sync::mpsc::unbounded_channel::<()>();
+    let (sender, mut receiver) = mpsc::unbounded_channel::<mpsc::UnboundedSender<()>>();
+    let (inner, mut innermost) = mpsc::unbounded_channel::<()>();
     sender.send(inner).unwrap();
     let five = spawn(&runtime, async move {
         innermost.recv().await;

@@ -53,7 +53,7 @@ fn analysis_of(roots: &Roots) -> Analysis {
     let file = Image::open(&executable).unwrap();
     let bias = file.bias(&executable, image.mappings()).unwrap();
     let types = Types::open(&file);
-    let options = Options { bias, scan: 0, now: None };
+    let options = Options { bias, scan: 0, now: None, places: true };
     examine(&image, &types, &roots.addresses(), &options, |examination| analyse(&examination))
 }
 
