@@ -32,6 +32,10 @@ const OPAQUE: &[&str] = &[
     "tracing_subscriber::",
 ];
 
+/// Wrappers around the program's own futures among them: the first is around every task in a build with tokio's
+/// task dump.
+const TRANSPARENT: &[&str] = &["tokio::runtime::task::trace::Root", "tokio::task::local::RunUntil"];
+
 /// What channels keep behind their `Arc`: counted even where no message of it owns anything.
 const CHANNELS: &[&str] = &[
     "async_channel::Channel",
@@ -222,7 +226,7 @@ impl<'a, 'p, 'i> Plans<'a, 'p, 'i> {
         if let Some(handle) = handles::handle(self.process, id, path) {
             return Some(Body::Handle { handle, fields: self.fields(&ty, 0) });
         }
-        if OPAQUE.iter().any(|prefix| path.starts_with(prefix)) {
+        if OPAQUE.iter().any(|prefix| path.starts_with(prefix)) && !TRANSPARENT.contains(&path) {
             return None;
         }
         if let Some(weak) = counted(path) {
