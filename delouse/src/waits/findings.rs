@@ -213,6 +213,7 @@ impl Judge<'_, '_, '_, '_, '_> {
         Some(match alive {
             Node::Task(task) => format!("task {}", self.teller.id(task)),
             Node::Object(_) => "somebody outside of these tasks".to_owned(),
+            Node::Statics => "a static".to_owned(),
         })
     }
 
