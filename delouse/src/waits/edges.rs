@@ -154,6 +154,7 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
                         return;
                     }
                 }
+                Node::Statics => *elsewhere = true,
                 Node::Object(object) => {
                     *elsewhere |= self.holders.account_of_object(object) == Account::Missing;
                     if seen.len() > MAX_WAY {

@@ -213,6 +213,7 @@ impl Judge<'_, '_, '_, '_, '_> {
         Some(match alive {
             Node::Task(task) => format!("task {}", self.teller.id(task)),
             Node::Object(_) => "somebody outside of these tasks".to_owned(),
+            Node::Statics => "a static".to_owned(),
         })
     }
 
@@ -473,16 +474,20 @@ fn summary(kind: FindingKind, links: &[Link]) -> String {
             "Task {} waits{place} for {resource}, which it has itself: `{}`",
             only.task, only.holder.variable
         ),
-        [one, other] => format!(
-            "Tasks {} and {} wait for each other:{} {} for {}, {} for {}",
-            one.task,
-            other.task,
-            place.strip_prefix(" at").map(|place| format!("{place}:")).unwrap_or_default(),
-            one.task,
-            one.resource,
-            other.task,
-            other.resource
-        ),
+        [one, other] => {
+            let at = |link: &Link| link.place.as_ref().map(|p| format!(" at `{p}`")).unwrap_or_default();
+            format!(
+                "{} and {} wait for each other: {} for {}{}, {} for {}{}",
+                name(one.task),
+                name(other.task),
+                one.task,
+                one.resource,
+                at(one),
+                other.task,
+                other.resource,
+                at(other)
+            )
+        }
         several => {
             let circle: Vec<String> = several.iter().map(|link| link.task.to_string()).collect();
             let again = circle.first().cloned().unwrap_or_default();
@@ -546,8 +551,14 @@ fn count_waiting(number: usize) -> String {
     if number == 1 { "1 task waits".to_owned() } else { format!("{number} tasks wait") }
 }
 
+/// A task in a sentence.
+fn name(id: u64) -> String {
+    if id == 0 { "the main future".to_owned() } else { format!("task {id}") }
+}
+
 fn ids(ids: &[u64]) -> String {
-    let shown: Vec<String> = ids.iter().take(MAX_IDS).map(u64::to_string).collect();
+    let name = |id: &u64| if *id == 0 { "main".to_owned() } else { id.to_string() };
+    let shown: Vec<String> = ids.iter().take(MAX_IDS).map(name).collect();
     let more = if ids.len() > MAX_IDS { ", …" } else { "" };
     format!("{}{more}", shown.join(", "))
 }

@@ -51,9 +51,9 @@ impl Account {
 }
 
 impl Holders {
-    /// Walks what all tasks own, as far as somebody waits for it.
-    pub(super) fn of(examination: &Examination<'_, '_, '_>, waits: &Waits) -> Self {
-        let mut ownership = Ownership::of(examination, &waits.wanted());
+    /// Walks what all tasks own, and `statics` where asked to, as far as somebody waits for it.
+    pub(super) fn of(examination: &Examination<'_, '_, '_>, waits: &Waits, statics: bool) -> Self {
+        let mut ownership = Ownership::of(examination, &waits.wanted(), statics);
         let mut by_resource: HashMap<u64, Vec<u32>> = HashMap::new();
         let mut holdings_of: HashMap<Node, Vec<u32>> = HashMap::new();
         for (number, holding) in (0..).zip(&mut ownership.holdings) {
@@ -177,6 +177,7 @@ impl Holders {
             && owners.all(|node| match node {
                 Node::Task(task) => !self.running.contains(&task),
                 Node::Object(object) => self.account_of_object(object) == Account::Exact,
+                Node::Statics => false,
             })
     }
 

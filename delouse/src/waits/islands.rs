@@ -67,6 +67,7 @@ impl<'g> Graph<'g> {
                         leads.push(Arc { to: graph.number(Vertex::Resource(first)), unpolled: false });
                     }
                 }
+                Vertex::Owner(Node::Statics) => {}
                 Vertex::Owner(Node::Object(object)) => {
                     for reference in holders.references_to(object) {
                         let to = graph.number(Vertex::Owner(reference.owner));
@@ -235,7 +236,7 @@ impl<'g> Graph<'g> {
         let vertices = islands.iter().flat_map(|island| &island.vertices);
         let object = |vertex: &u32| match self.vertex(*vertex)? {
             Vertex::Owner(Node::Object(object)) => Some(object),
-            Vertex::Owner(Node::Task(_)) => None,
+            Vertex::Owner(Node::Task(_) | Node::Statics) => None,
             Vertex::Resource(_) => self.holders.channel_of(self.wait(*vertex)?),
         };
         vertices.filter_map(object).collect()

@@ -88,6 +88,7 @@ impl Liveness {
                 search.live(Node::Task(wait.task));
             }
         }
+        search.live(Node::Statics);
         search.spread();
         search.liveness
     }
@@ -97,6 +98,7 @@ impl Liveness {
         match node {
             Node::Task(task) => self.tasks.get(task as usize).copied().unwrap_or(true),
             Node::Object(object) => self.objects.get(object as usize).copied().unwrap_or(true),
+            Node::Statics => true,
         }
     }
 
@@ -160,6 +162,7 @@ impl Search<'_> {
             Node::Task(task) if self.liveness.is_unwakeable(task) => return,
             Node::Task(task) => self.liveness.tasks.get_mut(task as usize),
             Node::Object(object) => self.liveness.objects.get_mut(object as usize),
+            Node::Statics => return self.work.push(node),
         };
         if let Some(alive) = alive
             && !*alive

@@ -25,6 +25,11 @@ pub(super) struct Remains {
     pub(super) doubtful: HashSet<u32>,
 }
 
+/// Whether all of what keeps `objects` is known beyond doubt, so that nothing has to be looked for.
+pub(super) fn are_solid(holders: &Holders, objects: &BTreeSet<u32>) -> bool {
+    objects.iter().all(|object| is_solid(holders, *object))
+}
+
 /// Looks through memory for references to `objects` that were not found.
 pub(super) fn look(
     examination: &Examination<'_, '_, '_>,

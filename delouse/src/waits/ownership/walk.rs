@@ -111,6 +111,13 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
         all
     }
 
+    /// Walks a static.
+    pub(super) fn of_static(&mut self, of: TypeId, at: u64) {
+        if let Some(plan) = self.plans.plan(of).filter(|plan| !plan.is_nothing()) {
+            self.root(Node::Statics, plan, at);
+        }
+    }
+
     /// Walks all shared objects that were met, each once.
     pub(super) fn objects(&mut self) {
         while let Some((number, plan, at)) = self.queue.pop() {
@@ -205,7 +212,6 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
                         standing.unpolled.or((handle.waits_in_queue() && standing.aside).then_some(trail));
                     self.found.holdings.push(Holding {
                         owner: self.owner,
-                        at,
                         resource,
                         permits,
                         handle: handle.index(),
