@@ -32,15 +32,14 @@ pub(super) fn findings(
     let mut leaks: BTreeMap<Vec<String>, Vec<Island>> = BTreeMap::new();
     let mut ends: BTreeMap<String, Vec<Island>> = BTreeMap::new();
     for island in islands {
-        let kinds: BTreeSet<ResourceKind> =
-            island.vertices.iter().filter_map(|vertex| graph.wait(*vertex)).map(|wait| wait.kind).collect();
+        let mut waits = island.vertices.iter().filter_map(|vertex| graph.wait(*vertex));
         if let [only] = island.vertices.as_slice()
             && let Some(task) = graph.task(*only)
         {
             if judge.is_worth_telling(&island, task) {
                 ends.entry(judge.pattern(task)).or_default().push(island);
             }
-        } else if kinds.iter().any(|kind| blocks(*kind)) {
+        } else if waits.any(|wait| blocks(wait.kind) && graph.holders.roles_of(wait) != Roles::ACCESS) {
             findings.push(judge.deadlock(&island));
         } else {
             let tasks = island.vertices.iter().filter_map(|vertex| graph.task(*vertex));
@@ -296,6 +295,12 @@ impl Judge<'_, '_, '_, '_, '_> {
         let places: BTreeSet<String> =
             first.map(members).unwrap_or_default().into_iter().map(|task| self.pattern(task)).collect();
         let places: Vec<String> = places.into_iter().take(3).collect();
+        let kinds: BTreeSet<ResourceKind> = islands
+            .iter()
+            .flat_map(|island| &island.vertices)
+            .filter_map(|vertex| self.graph.wait(*vertex))
+            .map(|wait| wait.kind)
+            .collect();
         let leaked = match all.as_slice() {
             [_] => "A task keeps itself alive, and nothing else can wake it".to_owned(),
             all => {
@@ -308,10 +313,7 @@ impl Judge<'_, '_, '_, '_, '_> {
             summary: format!("{leaked}: {}", places.join("; ")),
             tasks,
             evidence,
-            remedy: Some(
-                "drop the sender that a task keeps of its own channel, or hold it weakly; or abort these tasks when their work is over"
-                    .to_owned(),
-            ),
+            remedy: Some(leak_remedy(&kinds).to_owned()),
         }
     }
 
@@ -497,6 +499,14 @@ fn summary(kind: FindingKind, links: &[Link]) -> String {
                 circle.join(" → ")
             )
         }
+    }
+}
+
+fn leak_remedy(kinds: &BTreeSet<ResourceKind>) -> &'static str {
+    if kinds.contains(&ResourceKind::Semaphore) {
+        "nobody has a permit of the semaphore any more: look for `forget()`, or for an `add_permits` that is missing"
+    } else {
+        "drop the sender that a task keeps of its own channel, or hold it weakly; or abort these tasks when their work is over"
     }
 }
 

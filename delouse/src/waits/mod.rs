@@ -42,21 +42,21 @@ pub(crate) struct Analysis {
 pub(crate) fn analyse(examination: &Examination<'_, '_, '_>) -> Analysis {
     let waits = resources::Waits::of(examination);
     let mut holders = holders::Holders::of(examination, &waits, false);
-    let mut liveness = liveness::Liveness::of(examination, &waits, &holders, &[]);
+    let mut remains = remains::Remains::default();
+    let mut liveness = liveness::Liveness::of(examination, &waits, &holders, &remains);
     let objects = |holders: &holders::Holders, liveness: &liveness::Liveness| {
         let stuck = islands::Graph::of(&waits, holders, liveness);
         stuck.objects(&stuck.islands())
     };
     let mut suspects = objects(&holders, &liveness);
-    let mut remains = remains::Remains::default();
     // Before anybody is accused, those are asked who are seldom at fault and take longer.
     if !remains::are_solid(&holders, &suspects) {
         holders = holders::Holders::of(examination, &waits, true);
-        liveness = liveness::Liveness::of(examination, &waits, &holders, &[]);
+        liveness = liveness::Liveness::of(examination, &waits, &holders, &remains);
         suspects = objects(&holders, &liveness);
         remains = remains::look(examination, &holders, &suspects);
-        if !remains.held.is_empty() {
-            liveness = liveness::Liveness::of(examination, &waits, &holders, &remains.held);
+        if !remains.held.is_empty() || !remains.on_stacks.is_empty() {
+            liveness = liveness::Liveness::of(examination, &waits, &holders, &remains);
         }
     }
     let stuck = islands::Graph::of(&waits, &holders, &liveness);
