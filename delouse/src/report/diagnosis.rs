@@ -71,7 +71,7 @@ impl DiagnosisAnswer {
 }
 
 /// One line for one finding; a suspicion is called one.
-fn headline(finding: &Finding) -> String {
+pub(super) fn headline(finding: &Finding) -> String {
     let kind = match finding.kind {
         FindingKind::Deadlock => "deadlock",
         FindingKind::BlockedWorker => "blocked worker",
