@@ -10,13 +10,15 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use delouse_tests::Program;
+use delouse_tests::{PATIENCE, Program};
 use serde_json::Value;
 
 /// Cases that run at the same time.
 const AT_ONCE: usize = 3;
 /// How long a task may take from where it says that it waits to where it does.
-const SETTLING: Duration = Duration::from_secs(20);
+const SETTLING: Duration = Duration::from_secs(30);
+/// Such names begin cases that need the machine for themselves in a build without optimisations.
+const LARGE: &str = "ten_thousand";
 /// How often a good day is asked about.
 const ASKED: usize = 3;
 
@@ -76,7 +78,12 @@ fn run(case: &Case) -> Outcome {
 }
 
 fn diagnosis(case: &Case, program: &Program) -> Value {
-    let response = program.get(&format!("/diagnosis{}", case.query));
+    let begun = Instant::now();
+    let mut response = program.get(&format!("/diagnosis{}", case.query));
+    // Refused for lack of processor time, say: as it says itself, once more.
+    while response.status == 503 && begun.elapsed() < PATIENCE {
+        response = program.get(&format!("/diagnosis{}", case.query));
+    }
     assert_eq!(response.status, 200, "{}: {}", case.name, response.body);
     let answer = response.json();
     assert!(response.body.starts_with("{\"summary\":"), "{}", response.body);
@@ -152,7 +159,7 @@ fn missing(case: &Case, stands: &Value, answer: &Value) -> Vec<String> {
     for (function, place) in places {
         // As a reader finds it: both on one line, or on two where it was broken.
         let line = text.replace("\n      ", " ").replace("\n    ", " ");
-        if !line.contains(&format!("{place}")) || !line.contains(function) {
+        if !line.contains(place) || !line.contains(function) {
             complaints.push(format!("{function} at {place} is not told"));
         }
     }
@@ -162,10 +169,30 @@ fn missing(case: &Case, stands: &Value, answer: &Value) -> Vec<String> {
 #[test]
 fn every_bad_day_is_named_and_no_good_day() {
     let cases = cases();
+    let (large, small): (Vec<&Case>, Vec<&Case>) =
+        cases.iter().partition(|case| case.name.starts_with(LARGE));
+    let mut outcomes = run_all(&small, AT_ONCE);
+    outcomes.extend(run_all(&large, 1));
+    outcomes.sort_by(|a, b| (!a.positive, &a.name).cmp(&(!b.positive, &b.name)));
+    assert_eq!(outcomes.len(), cases.len());
+    let failed: Vec<&Outcome> = outcomes.iter().filter(|outcome| !outcome.complaints.is_empty()).collect();
+    for outcome in &failed {
+        println!("{}:\n  {}\n", outcome.name, outcome.complaints.join("\n  "));
+    }
+    table(&outcomes);
+    let names: Vec<&str> = failed.iter().map(|outcome| outcome.name.as_str()).collect();
+    assert!(failed.is_empty(), "{} of {} cases failed: {}", failed.len(), cases.len(), names.join(", "));
+    if std::env::var("CASES").is_err() {
+        let bad = outcomes.iter().filter(|outcome| outcome.positive).count();
+        assert!(bad >= 14 && outcomes.len() - bad > bad, "{bad} bad days of {}", outcomes.len());
+    }
+}
+
+fn run_all(cases: &[&Case], at_once: usize) -> Vec<Outcome> {
     let next = AtomicUsize::new(0);
     let outcomes = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
+        for _ in 0..at_once {
             scope.spawn(|| {
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
                     // A program that fails is a case that fails, not the end of all others.
@@ -180,20 +207,7 @@ fn every_bad_day_is_named_and_no_good_day() {
             });
         }
     });
-    let mut outcomes = outcomes.into_inner().expect("no panic");
-    outcomes.sort_by(|a, b| (!a.positive, &a.name).cmp(&(!b.positive, &b.name)));
-    assert_eq!(outcomes.len(), cases.len());
-    let failed: Vec<&Outcome> = outcomes.iter().filter(|outcome| !outcome.complaints.is_empty()).collect();
-    for outcome in &failed {
-        println!("{}:\n  {}\n", outcome.name, outcome.complaints.join("\n  "));
-    }
-    table(&outcomes);
-    let names: Vec<&str> = failed.iter().map(|outcome| outcome.name.as_str()).collect();
-    assert!(failed.is_empty(), "{} of {} cases failed: {}", failed.len(), cases.len(), names.join(", "));
-    if std::env::var("CASES").is_err() {
-        let bad = outcomes.iter().filter(|outcome| outcome.positive).count();
-        assert!(bad >= 14 && outcomes.len() - bad > bad, "{bad} bad days of {}", outcomes.len());
-    }
+    outcomes.into_inner().expect("no panic")
 }
 
 fn table(outcomes: &[Outcome]) {

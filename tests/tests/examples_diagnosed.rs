@@ -21,7 +21,7 @@ fn place(file: &str, source: &str, function: &str, needle: &str) -> String {
     let body = source.find(&format!("fn {function}(")).expect("the function");
     let end = source[body..].find("\n}\n").expect("its end") + body;
     let at = source[body..end].rfind(needle).expect("the line") + body;
-    format!("{file}.rs:{}", source[..at].lines().count() + 1)
+    format!("{file}.rs:{}", source[..at].matches('\n').count() + 1)
 }
 
 /// The text of a diagnosis whose first line has `wanted`, once the example has got there.

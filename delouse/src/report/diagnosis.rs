@@ -9,7 +9,7 @@ use crate::snapshot::Capture;
 use crate::tasks::{Task, TaskState};
 use crate::waits::diagnosis::Diagnosis;
 use crate::waits::look::Look;
-use crate::waits::{Finding, LookedAt, Severity, words};
+use crate::waits::{Finding, FindingKind, LookedAt, Severity, words};
 
 /// Tasks of one finding that are told where they stand.
 const TASKS: usize = 6;
@@ -71,11 +71,29 @@ impl DiagnosisAnswer {
 }
 
 /// One line for one finding; a suspicion is called one.
-fn headline(finding: &Finding) -> String {
-    match finding.severity {
-        Severity::Certain => finding.summary.clone(),
-        Severity::Suspected => format!("Suspected: {}", lower(&finding.summary)),
-    }
+pub(super) fn headline(finding: &Finding) -> String {
+    let kind = match finding.kind {
+        FindingKind::Deadlock => "deadlock",
+        FindingKind::BlockedWorker => "blocked worker",
+        FindingKind::Futurelock => "futurelock",
+        FindingKind::LeakedTasks => "leaked tasks",
+        FindingKind::UnwakeableTask => "unwakeable task",
+        FindingKind::StarvedTasks => "starved tasks",
+        FindingKind::FileDescriptors => "open files near their limit",
+        FindingKind::GrowingGroup => "growing group",
+    };
+    let headline = match finding.severity {
+        Severity::Certain => format!("{kind}: {}", lower(&finding.summary)),
+        Severity::Suspected => format!("suspected {kind}: {}", lower(&finding.summary)),
+    };
+    upper(&headline)
+}
+
+/// The same with a capital.
+fn upper(sentence: &str) -> String {
+    let mut letters = sentence.chars();
+    let first = letters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
+    first + letters.as_str()
 }
 
 /// The same sentence in the middle of another.
@@ -161,13 +179,13 @@ fn wrapped(out: &mut String, start: &str, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::waits::{FindingKind, made_up};
+    use crate::waits::made_up;
 
     fn deadlock(severity: Severity) -> Finding {
         Finding {
             kind: FindingKind::Deadlock,
             severity,
-            summary: "Deadlock: task 1 and task 2 wait for each other's mutex".to_owned(),
+            summary: "Task 1 and task 2 wait for each other's mutex".to_owned(),
             tasks: vec![1, 2],
             evidence: vec!["task 1 waits for mutex-2".to_owned(), "word ".repeat(40).trim_end().to_owned()],
             remedy: Some("take both locks in the same order everywhere".to_owned()),
@@ -198,7 +216,7 @@ mod tests {
                 "    task 2, in app::credit at src/main.rs:40",
             ]
         );
-        assert!(answer.diagnosis.contains("\nSuspected: deadlock: task 1"), "{}", answer.diagnosis);
+        assert!(answer.diagnosis.contains("\nSuspected deadlock: task 1"), "{}", answer.diagnosis);
         assert!(answer.diagnosis.contains("  what would help\n    take both locks"), "{}", answer.diagnosis);
         assert!(lines.iter().all(|line| line.chars().count() <= WIDTH), "{}", answer.diagnosis);
         assert!(lines.contains(&"Note: something is missing"));

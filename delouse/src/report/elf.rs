@@ -211,8 +211,8 @@ mod tests {
         let lines: Vec<_> = page.lines().collect();
         assert!(lines[0].starts_with('/'), "{page}");
         assert!(lines[1].starts_with("Debug information: full types"), "{page}");
-        assert!(lines[3].contains("  /stacktrace/tokio  "), "{page}");
-        assert!(lines[4].starts_with("  good      /stacktrace/rust"), "{page}");
+        assert!(lines[3].contains("  /diagnosis  ") && lines[5].contains("  /stacktrace/tokio  "), "{page}");
+        assert!(lines[6].starts_with("  good      /stacktrace/rust"), "{page}");
         assert!(page.contains("made by       rustc version"), "{page}");
         assert!(page.contains("\n  .text "), "{page}");
         assert!(lines.iter().all(|line| line.trim_end() == *line), "trailing blanks:\n{page}");

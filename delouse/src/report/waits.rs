@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::diagnosis::headline;
 use crate::snapshot::Capture;
 use crate::tasks::ResourceKind;
 use crate::waits::{Edge, Finding, Holder, WaitGraph, words};
@@ -43,7 +44,7 @@ impl WaitsAnswer {
                 words::count(resources.len(), "resource")
             ),
         );
-        self.findings.iter().for_each(|finding| page.line(0, &format!("! {}", finding.summary)));
+        self.findings.iter().for_each(|finding| page.line(0, &format!("! {}", headline(finding))));
         page.trees();
         page.the_rest();
         self.capture.notes.iter().for_each(|note| page.line(0, &format!("\nnote: {note}")));
@@ -131,6 +132,8 @@ impl<'g> Page<'g> {
             let by = match edge.holders.as_slice() {
                 [] if edge.held_elsewhere => ", held by no task".to_owned(),
                 [] => String::new(),
+                // That task is the resource.
+                _ if resource.kind == ResourceKind::Join => String::new(),
                 [holder] if holder.certain => ", held by".to_owned(),
                 _ => ", which one of these may hold:".to_owned(),
             };
@@ -154,7 +157,10 @@ impl<'g> Page<'g> {
     fn holder(&mut self, depth: usize, holder: &Holder, path: &mut Vec<Waiter>) {
         let who = (holder.task, holder.thread.filter(|_| holder.task.is_none()));
         let place = holder.place.as_ref().map(|place| format!(" in {place}")).unwrap_or_default();
-        let mut text = format!("{}: {} `{}`{place}", name(who), holder.handle, holder.variable);
+        let mut text = match holder.variable.as_str() {
+            "" => format!("{}{place}", name(who)),
+            variable => format!("{}: {} `{variable}`{place}", name(who), holder.handle),
+        };
         let edges = self.waits.get(&who).cloned().unwrap_or_default();
         if path.contains(&who) {
             text.push_str("  <- the circle closes here");

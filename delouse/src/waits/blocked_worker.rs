@@ -112,7 +112,7 @@ fn finding(first: &Look, last: &Look, polls: &[Poll<'_>]) -> Option<Finding> {
     let (has, verb) =
         if polls.len() == 1 { ("has", doing(thread.activity)) } else { ("have", each(thread.activity)) };
     let summary = format!(
-        "Blocked worker: {} {has} not given the thread back for {lasted} or more: {threads} {verb}{at}",
+        "{} {has} not given the thread back for {lasted} or more: {threads} {verb}{at}",
         words::ids(&tasks)
     );
     let mut evidence = vec![format!(

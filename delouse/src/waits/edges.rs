@@ -7,7 +7,7 @@ use super::handles;
 use super::holders::{Account, Holders};
 use super::ownership::{Holding, Node, PathId};
 use super::resources::{Wait, Waits, Waker};
-use super::{Edge, Holder, Resource};
+use super::{Edge, Holder, Resource, words};
 use crate::debuginfo::types::TypeId;
 use crate::tasks::{Examination, Frame, Origin, TaskState};
 
@@ -82,7 +82,7 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
         // Every wait has a leaf of its own in the stack, unless leaves were folded.
         let same = ways.len() == task.waits_on.len();
         let way = if same { ways.get(wait.leaf) } else { ways.first() };
-        way.copied().flatten().map(tell)
+        way.copied().flatten().map(words::frame_at)
     }
 
     fn group(&mut self, wait: &Wait) -> Rc<Group> {
@@ -154,6 +154,7 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
                         return;
                     }
                 }
+                Node::Statics => *elsewhere = true,
                 Node::Object(object) => {
                     *elsewhere |= self.holders.account_of_object(object) == Account::Missing;
                     if seen.len() > MAX_WAY {
@@ -188,7 +189,7 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
         let mut told = |of: TypeId, state: u64| {
             let frame = frames.entry((of, state)).or_insert_with(|| {
                 let frame = examination.frame(of, state)?;
-                Some(Rc::new(Told { own: frame.origin == Origin::User, place: tell(&frame) }))
+                Some(Rc::new(Told { own: frame.origin == Origin::User, place: words::frame_at(&frame) }))
             });
             frame.clone()
         };
@@ -219,13 +220,5 @@ fn leaves<'f>(frames: &'f [Frame], above: Option<&'f Frame>, found: &mut Vec<Opt
         } else {
             leaves(&frame.children, above, found);
         }
-    }
-}
-
-/// `function at file:line`.
-fn tell(frame: &Frame) -> String {
-    match (&frame.file, frame.line) {
-        (Some(file), Some(line)) => format!("{} at {}:{line}", frame.function, file),
-        _ => frame.function.clone(),
     }
 }

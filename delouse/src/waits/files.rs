@@ -35,7 +35,7 @@ pub(crate) fn check(files: &Files, tasks: &[Task]) -> Option<Finding> {
     Some(Finding {
         kind: FindingKind::FileDescriptors,
         severity: Severity::Suspected,
-        summary: format!("Open files: {open} of {limit} that are allowed are in use{most}"),
+        summary: format!("{open} of {limit} files that may be open are{most}"),
         tasks,
         evidence,
         remedy: Some(
@@ -85,7 +85,7 @@ mod tests {
         let finding = check(&files(90, Some(100)), &tasks).unwrap();
         assert_eq!(
             finding.summary,
-            "Open files: 90 of 100 that are allowed are in use: 88 tasks wait for I/O at app::connection at \
+            "90 of 100 files that may be open are: 88 tasks wait for I/O at app::connection at \
              src/main.rs:31"
         );
         assert_eq!(finding.tasks, (2..90).collect::<Vec<_>>());

@@ -32,15 +32,14 @@ pub(super) fn findings(
     let mut leaks: BTreeMap<Vec<String>, Vec<Island>> = BTreeMap::new();
     let mut ends: BTreeMap<String, Vec<Island>> = BTreeMap::new();
     for island in islands {
-        let kinds: BTreeSet<ResourceKind> =
-            island.vertices.iter().filter_map(|vertex| graph.wait(*vertex)).map(|wait| wait.kind).collect();
+        let mut waits = island.vertices.iter().filter_map(|vertex| graph.wait(*vertex));
         if let [only] = island.vertices.as_slice()
             && let Some(task) = graph.task(*only)
         {
             if judge.is_worth_telling(&island, task) {
                 ends.entry(judge.pattern(task)).or_default().push(island);
             }
-        } else if kinds.iter().any(|kind| blocks(*kind)) {
+        } else if waits.any(|wait| blocks(wait.kind) && graph.holders.roles_of(wait) != Roles::ACCESS) {
             findings.push(judge.deadlock(&island));
         } else {
             let tasks = island.vertices.iter().filter_map(|vertex| graph.task(*vertex));
@@ -213,6 +212,7 @@ impl Judge<'_, '_, '_, '_, '_> {
         Some(match alive {
             Node::Task(task) => format!("task {}", self.teller.id(task)),
             Node::Object(_) => "somebody outside of these tasks".to_owned(),
+            Node::Statics => "a static".to_owned(),
         })
     }
 
@@ -295,6 +295,12 @@ impl Judge<'_, '_, '_, '_, '_> {
         let places: BTreeSet<String> =
             first.map(members).unwrap_or_default().into_iter().map(|task| self.pattern(task)).collect();
         let places: Vec<String> = places.into_iter().take(3).collect();
+        let kinds: BTreeSet<ResourceKind> = islands
+            .iter()
+            .flat_map(|island| &island.vertices)
+            .filter_map(|vertex| self.graph.wait(*vertex))
+            .map(|wait| wait.kind)
+            .collect();
         let leaked = match all.as_slice() {
             [_] => "A task keeps itself alive, and nothing else can wake it".to_owned(),
             all => {
@@ -307,10 +313,7 @@ impl Judge<'_, '_, '_, '_, '_> {
             summary: format!("{leaked}: {}", places.join("; ")),
             tasks,
             evidence,
-            remedy: Some(
-                "drop the sender that a task keeps of its own channel, or hold it weakly; or abort these tasks when their work is over"
-                    .to_owned(),
-            ),
+            remedy: Some(leak_remedy(&kinds).to_owned()),
         }
     }
 
@@ -473,16 +476,20 @@ fn summary(kind: FindingKind, links: &[Link]) -> String {
             "Task {} waits{place} for {resource}, which it has itself: `{}`",
             only.task, only.holder.variable
         ),
-        [one, other] => format!(
-            "Tasks {} and {} wait for each other:{} {} for {}, {} for {}",
-            one.task,
-            other.task,
-            place.strip_prefix(" at").map(|place| format!("{place}:")).unwrap_or_default(),
-            one.task,
-            one.resource,
-            other.task,
-            other.resource
-        ),
+        [one, other] => {
+            let at = |link: &Link| link.place.as_ref().map(|p| format!(" at `{p}`")).unwrap_or_default();
+            format!(
+                "{} and {} wait for each other: {} for {}{}, {} for {}{}",
+                name(one.task),
+                name(other.task),
+                one.task,
+                one.resource,
+                at(one),
+                other.task,
+                other.resource,
+                at(other)
+            )
+        }
         several => {
             let circle: Vec<String> = several.iter().map(|link| link.task.to_string()).collect();
             let again = circle.first().cloned().unwrap_or_default();
@@ -492,6 +499,14 @@ fn summary(kind: FindingKind, links: &[Link]) -> String {
                 circle.join(" → ")
             )
         }
+    }
+}
+
+fn leak_remedy(kinds: &BTreeSet<ResourceKind>) -> &'static str {
+    if kinds.contains(&ResourceKind::Semaphore) {
+        "nobody has a permit of the semaphore any more: look for `forget()`, or for an `add_permits` that is missing"
+    } else {
+        "drop the sender that a task keeps of its own channel, or hold it weakly; or abort these tasks when their work is over"
     }
 }
 
@@ -546,8 +561,14 @@ fn count_waiting(number: usize) -> String {
     if number == 1 { "1 task waits".to_owned() } else { format!("{number} tasks wait") }
 }
 
+/// A task in a sentence.
+fn name(id: u64) -> String {
+    if id == 0 { "the main future".to_owned() } else { format!("task {id}") }
+}
+
 fn ids(ids: &[u64]) -> String {
-    let shown: Vec<String> = ids.iter().take(MAX_IDS).map(u64::to_string).collect();
+    let name = |id: &u64| if *id == 0 { "main".to_owned() } else { id.to_string() };
+    let shown: Vec<String> = ids.iter().take(MAX_IDS).map(name).collect();
     let more = if ids.len() > MAX_IDS { ", …" } else { "" };
     format!("{}{more}", shown.join(", "))
 }

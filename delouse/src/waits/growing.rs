@@ -99,7 +99,7 @@ fn finding(grown: usize, group: &[&Task], apart: Duration) -> Option<Finding> {
         kind: FindingKind::GrowingGroup,
         severity: Severity::Suspected,
         summary: format!(
-            "Growing group: {} tasks wait in {place}, {grown} more than {apart} before, and none has ended",
+            "{} tasks wait in {place}, {grown} more than {apart} before, and none has ended",
             group.len()
         ),
         tasks: group.iter().map(|task| task.id).collect(),
@@ -130,7 +130,7 @@ mod tests {
         assert_eq!(found.len(), 1);
         assert_eq!(
             found[0].summary,
-            "Growing group: 50 tasks wait in app::lingers at src/main.rs:5, 30 more than 2.0 s before, and none \
+            "50 tasks wait in app::lingers at src/main.rs:5, 30 more than 2.0 s before, and none \
              has ended"
         );
         assert_eq!(found[0].tasks.len(), 50);

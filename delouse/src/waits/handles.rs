@@ -63,7 +63,12 @@ pub(super) struct HandleFact {
 impl HandleFact {
     /// `MutexGuard` of `tokio::sync::mutex::MutexGuard`.
     pub(super) fn name(&self) -> &'static str {
-        self.path.rsplit("::").next().unwrap_or(self.path)
+        match self.path.rsplit("::").next().unwrap_or(self.path) {
+            // What tokio's `Sender`s and `Receiver`s of `mpsc` are inside.
+            "Tx" => "Sender",
+            "Rx" => "Receiver",
+            name => name,
+        }
     }
 
     /// Whether it is the place in a queue of a future that acquires permits.

@@ -51,9 +51,9 @@ impl Account {
 }
 
 impl Holders {
-    /// Walks what all tasks own, as far as somebody waits for it.
-    pub(super) fn of(examination: &Examination<'_, '_, '_>, waits: &Waits) -> Self {
-        let mut ownership = Ownership::of(examination, &waits.wanted());
+    /// Walks what all tasks own, and `statics` where asked to, as far as somebody waits for it.
+    pub(super) fn of(examination: &Examination<'_, '_, '_>, waits: &Waits, statics: bool) -> Self {
+        let mut ownership = Ownership::of(examination, &waits.wanted(), statics);
         let mut by_resource: HashMap<u64, Vec<u32>> = HashMap::new();
         let mut holdings_of: HashMap<Node, Vec<u32>> = HashMap::new();
         for (number, holding) in (0..).zip(&mut ownership.holdings) {
@@ -126,6 +126,18 @@ impl Holders {
         self.by_value.get(&wait.resource).copied().filter(|_| is_channel)
     }
 
+    /// The shared objects that a lock lies in of which every guard that was found may have been moved or dropped:
+    /// who really has it may be somebody else that knows one of these.
+    pub(super) fn doubtful_lock(&self, wait: &Wait) -> impl Iterator<Item = u32> {
+        let locks = matches!(wait.kind, ResourceKind::Mutex | ResourceKind::Rwlock | ResourceKind::Semaphore);
+        let doubtful = locks && self.of_wait(wait).all(|holding| holding.uncertain);
+        let owners = self.of_resource(wait.resource, Roles::ACCESS).filter(move |_| doubtful);
+        owners.filter_map(|holding| match holding.owner {
+            Node::Object(object) => Some(object),
+            _ => None,
+        })
+    }
+
     /// Whether all who refer to a shared object were found.
     pub(super) fn account_of_object(&self, object: u32) -> Account {
         let Some(of) = self.ownership.objects.get(object as usize) else { return Account::Unknown };
@@ -177,6 +189,7 @@ impl Holders {
             && owners.all(|node| match node {
                 Node::Task(task) => !self.running.contains(&task),
                 Node::Object(object) => self.account_of_object(object) == Account::Exact,
+                Node::Statics => false,
             })
     }
 

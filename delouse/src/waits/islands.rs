@@ -67,6 +67,7 @@ impl<'g> Graph<'g> {
                         leads.push(Arc { to: graph.number(Vertex::Resource(first)), unpolled: false });
                     }
                 }
+                Vertex::Owner(Node::Statics) => {}
                 Vertex::Owner(Node::Object(object)) => {
                     for reference in holders.references_to(object) {
                         let to = graph.number(Vertex::Owner(reference.owner));
@@ -233,12 +234,19 @@ impl<'g> Graph<'g> {
     /// The shared objects that the islands hang together by: whoever else has one of these could wake them.
     pub(super) fn objects(&self, islands: &[Island]) -> BTreeSet<u32> {
         let vertices = islands.iter().flat_map(|island| &island.vertices);
-        let object = |vertex: &u32| match self.vertex(*vertex)? {
-            Vertex::Owner(Node::Object(object)) => Some(object),
-            Vertex::Owner(Node::Task(_)) => None,
-            Vertex::Resource(_) => self.holders.channel_of(self.wait(*vertex)?),
-        };
-        vertices.filter_map(object).collect()
+        let mut objects = BTreeSet::new();
+        for vertex in vertices {
+            match self.vertex(*vertex) {
+                Some(Vertex::Owner(Node::Object(object))) => drop(objects.insert(object)),
+                Some(Vertex::Resource(_)) => {
+                    let wait = self.wait(*vertex);
+                    objects.extend(wait.and_then(|wait| self.holders.channel_of(wait)));
+                    objects.extend(wait.into_iter().flat_map(|wait| self.holders.doubtful_lock(wait)));
+                }
+                _ => {}
+            }
+        }
+        objects
     }
 
     /// A shortest circle through the vertices of an island, which begins with a task; the first vertex is

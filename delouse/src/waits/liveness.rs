@@ -8,6 +8,7 @@
 use super::handles::Roles;
 use super::holders::{Account, Holders, role};
 use super::ownership::Node;
+use super::remains::Remains;
 use super::resources::{Wait, Waits, Waker};
 use crate::tasks::{Examination, Place, ResourceKind, Task, TaskKind, TaskState};
 
@@ -33,12 +34,12 @@ struct Search<'s> {
 }
 
 impl Liveness {
-    /// Objects of `held` are those that somebody unknown refers to.
+    /// `remains` tells what somebody unknown refers to.
     pub(super) fn of(
         examination: &Examination<'_, '_, '_>,
         waits: &Waits,
         holders: &Holders,
-        held: &[u32],
+        remains: &Remains,
     ) -> Self {
         let tasks = &examination.listing.tasks;
         let mut search = Search {
@@ -77,10 +78,10 @@ impl Liveness {
                 search.live(Node::Object(object));
             }
         }
-        for object in held {
+        for object in &remains.held {
             search.live(Node::Object(*object));
         }
-        let held: std::collections::HashSet<u32> = held.iter().copied().collect();
+        let held: std::collections::HashSet<u32> = remains.held.iter().copied().collect();
         for wait in &waits.list {
             if matches!(wait.by, Waker::Handles(_))
                 && holders.channel_of(wait).is_some_and(|object| held.contains(&object))
@@ -88,6 +89,13 @@ impl Liveness {
                 search.live(Node::Task(wait.task));
             }
         }
+        // A thread that knows the lock has it, rather than a variable that it may have been moved from.
+        for wait in &waits.list {
+            if holders.doubtful_lock(wait).any(|object| remains.on_stacks.contains(&object)) {
+                search.live(Node::Task(wait.task));
+            }
+        }
+        search.live(Node::Statics);
         search.spread();
         search.liveness
     }
@@ -97,6 +105,7 @@ impl Liveness {
         match node {
             Node::Task(task) => self.tasks.get(task as usize).copied().unwrap_or(true),
             Node::Object(object) => self.objects.get(object as usize).copied().unwrap_or(true),
+            Node::Statics => true,
         }
     }
 
@@ -160,6 +169,7 @@ impl Search<'_> {
             Node::Task(task) if self.liveness.is_unwakeable(task) => return,
             Node::Task(task) => self.liveness.tasks.get_mut(task as usize),
             Node::Object(object) => self.liveness.objects.get_mut(object as usize),
+            Node::Statics => return self.work.push(node),
         };
         if let Some(alive) = alive
             && !*alive

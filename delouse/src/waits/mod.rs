@@ -41,16 +41,26 @@ pub(crate) struct Analysis {
 /// Finds out who waits for whom, and what will never end.
 pub(crate) fn analyse(examination: &Examination<'_, '_, '_>) -> Analysis {
     let waits = resources::Waits::of(examination);
-    let holders = holders::Holders::of(examination, &waits);
-    let mut liveness = liveness::Liveness::of(examination, &waits, &holders, &[]);
-    let mut stuck = islands::Graph::of(&waits, &holders, &liveness);
-    let mut islands = stuck.islands();
-    let remains = remains::look(examination, &holders, &stuck.objects(&islands));
-    if !remains.held.is_empty() {
-        liveness = liveness::Liveness::of(examination, &waits, &holders, &remains.held);
-        stuck = islands::Graph::of(&waits, &holders, &liveness);
-        islands = stuck.islands();
+    let mut holders = holders::Holders::of(examination, &waits, false);
+    let mut remains = remains::Remains::default();
+    let mut liveness = liveness::Liveness::of(examination, &waits, &holders, &remains);
+    let objects = |holders: &holders::Holders, liveness: &liveness::Liveness| {
+        let stuck = islands::Graph::of(&waits, holders, liveness);
+        stuck.objects(&stuck.islands())
+    };
+    let mut suspects = objects(&holders, &liveness);
+    // Before anybody is accused, those are asked who are seldom at fault and take longer.
+    if !remains::are_solid(&holders, &suspects) {
+        holders = holders::Holders::of(examination, &waits, true);
+        liveness = liveness::Liveness::of(examination, &waits, &holders, &remains);
+        suspects = objects(&holders, &liveness);
+        remains = remains::look(examination, &holders, &suspects);
+        if !remains.held.is_empty() || !remains.on_stacks.is_empty() {
+            liveness = liveness::Liveness::of(examination, &waits, &holders, &remains);
+        }
     }
+    let stuck = islands::Graph::of(&waits, &holders, &liveness);
+    let islands = stuck.islands();
     let mut teller = edges::Teller::new(examination, &waits, &holders);
     let edges = teller.edges();
     let findings = findings::findings(&stuck, islands, &liveness, &remains, &mut teller);

@@ -20,9 +20,16 @@ const MAX_MEMORY: u64 = 4 << 30;
 pub(super) struct Remains {
     /// Objects that a static or a thread refers to.
     pub(super) held: Vec<u32>,
+    /// Objects that a thread refers to which is no idle one of a runtime: it may have a guard of a lock in it.
+    pub(super) on_stacks: BTreeSet<u32>,
     /// Objects whose address stands elsewhere on the heap: in a handle that was not found, or in what is left
     /// of one.
     pub(super) doubtful: HashSet<u32>,
+}
+
+/// Whether all of what keeps `objects` is known beyond doubt, so that nothing has to be looked for.
+pub(super) fn are_solid(holders: &Holders, objects: &BTreeSet<u32>) -> bool {
+    objects.iter().all(|object| is_solid(holders, *object))
 }
 
 /// Looks through memory for references to `objects` that were not found.
@@ -42,14 +49,15 @@ pub(super) fn look(
     let places: HashSet<u64> = references.map(|reference| reference.place).collect();
     let (lowest, highest) = (numbers.keys().min().copied(), numbers.keys().max().copied());
     let wanted = !highest.unwrap_or(0)..=!lowest.unwrap_or(0);
-    let (mut held, mut elsewhere) = (BTreeSet::new(), HashSet::new());
+    let (mut held, mut on_stacks, mut elsewhere) = (BTreeSet::new(), BTreeSet::new(), HashSet::new());
     let all = examination.words_in_use(wanted, MAX_MEMORY, |address, word, place| {
         if let Some(object) = numbers.get(&!word)
             && !places.contains(&address)
             && !holders.ownership.was_walked(address)
         {
             match place {
-                Place::Static | Place::Stack => held.insert(*object),
+                Place::Static => held.insert(*object),
+                Place::Stack => on_stacks.insert(*object) | held.insert(*object),
                 Place::Heap => elsewhere.insert(*object),
             };
         }
@@ -70,6 +78,7 @@ pub(super) fn look(
     };
     Remains {
         held: held.into_iter().filter(|object| in_doubt(object)).collect(),
+        on_stacks,
         doubtful: elsewhere.into_iter().filter(|object| in_doubt(object)).collect(),
     }
 }

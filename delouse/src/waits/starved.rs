@@ -82,7 +82,7 @@ fn finding(looks: &[Look], runtime: &str, tasks: &[&Task]) -> Option<Finding> {
             kind: FindingKind::StarvedTasks,
             // Which thread drives a runtime is a conclusion from what is left.
             severity: Severity::Suspected,
-            summary: format!("Starved tasks: {woken} for {apart} or more: {cause}"),
+            summary: format!("{woken} for {apart} or more: {cause}"),
             tasks: ids,
             evidence: vec![seen, format!("no task of the runtime {runtime} was being polled")],
             remedy: Some(remedy.to_owned()),
@@ -91,7 +91,7 @@ fn finding(looks: &[Look], runtime: &str, tasks: &[&Task]) -> Option<Finding> {
     (tasks.len() >= MANY).then(|| Finding {
         kind: FindingKind::StarvedTasks,
         severity: Severity::Suspected,
-        summary: format!("Starved tasks: {woken} for {apart}: the workers may have more to do than they can"),
+        summary: format!("{woken} for {apart}: the workers may have more to do than they can"),
         tasks: ids,
         evidence: vec![seen, format!("they are of the runtime {runtime}")],
         remedy: Some(

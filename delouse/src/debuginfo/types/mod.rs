@@ -35,6 +35,7 @@ pub(crate) struct Types<'a> {
     decoded: RefCell<HashMap<TypeId, Option<Rc<Type>>>>,
     bodies: RefCell<bodies::Finder>,
     dependencies: OnceCell<HashSet<String>>,
+    statics: OnceCell<Vec<(u64, TypeId)>>,
     by_part: RefCell<HashMap<&'static str, Rc<[Symbol<'a>]>>>,
 }
 
@@ -57,6 +58,7 @@ impl<'a> Types<'a> {
             decoded: RefCell::default(),
             bodies: RefCell::default(),
             dependencies: OnceCell::new(),
+            statics: OnceCell::new(),
             by_part: RefCell::default(),
         }
     }
@@ -123,6 +125,30 @@ impl<'a> Types<'a> {
             let unit = self.units.unit(number)?;
             let offset = *unit.index().variables.get(linkage_name)?;
             Some(TypeId { unit: number, offset })
+        })
+    }
+
+    /// The statics that can be written to, with their types: those of the program's own crates. The first call
+    /// indexes all units of those.
+    pub(crate) fn statics(&self) -> &[(u64, TypeId)] {
+        self.statics.get_or_init(|| {
+            let sections = [".data", ".bss"].map(|name| self.image.section_range(name).unwrap_or(0..0));
+            let written = |address: u64| sections.iter().any(|range| range.contains(&address));
+            let symbols = self.symbols.iter().filter(|symbol| written(symbol.address));
+            let addresses: HashMap<&[u8], u64> =
+                symbols.map(|symbol| (symbol.name, symbol.address)).collect();
+            let mut statics = Vec::new();
+            for number in self.units.own() {
+                let Some(unit) = self.units.unit(number) else { continue };
+                for (name, offset) in &unit.index().variables {
+                    if let Some(address) = addresses.get(name) {
+                        statics.push((*address, TypeId { unit: number, offset: *offset }));
+                    }
+                }
+            }
+            statics.sort_unstable();
+            statics.dedup_by_key(|(address, _)| *address);
+            statics
         })
     }
 

@@ -10,6 +10,7 @@ use super::index::Index;
 use super::model::TypeId;
 use super::split::Split;
 use crate::debuginfo::image::Image;
+use crate::debuginfo::symbols;
 
 pub(super) type Slice<'a> = EndianSlice<'a, LittleEndian>;
 pub(super) type Entry<'a> = gimli::DebuggingInformationEntry<Slice<'a>>;
@@ -128,6 +129,21 @@ impl<'a> Units<'a> {
             }
         }
         crates
+    }
+
+    /// The units of the program's own crates, and of path dependencies.
+    pub(super) fn own(&self) -> Vec<u32> {
+        let is_own = |header: &UnitHeader<Slice<'a>>| {
+            let unit = self.dwarf.unit(*header).ok()?;
+            let name = String::from_utf8_lossy(unit.name?.slice());
+            let directory = unit.comp_dir.map(|directory| String::from_utf8_lossy(directory.slice()));
+            let path = match directory {
+                Some(directory) if !name.starts_with('/') => format!("{directory}/{name}"),
+                _ => name.into_owned(),
+            };
+            (symbols::shorten(&path, None).1 == symbols::Origin::Own).then_some(())
+        };
+        (0..).zip(&self.headers).filter(|(_, header)| is_own(header).is_some()).map(|(n, _)| n).collect()
     }
 
     /// From `.debug_aranges`; for units that it does not list, from the units' own ranges.

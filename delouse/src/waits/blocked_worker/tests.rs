@@ -22,7 +22,7 @@ fn one_poll_over_two_looks() {
     assert_eq!(found.len(), 1);
     assert_eq!(
         found[0].summary,
-        "Blocked worker: task 3 has not given the thread back for 150 ms or more: its thread 7 (worker) sleeps in \
+        "task 3 has not given the thread back for 150 ms or more: its thread 7 (worker) sleeps in \
          app::work at src/work.rs:9"
     );
     assert_eq!((found[0].severity, found[0].tasks.as_slice()), (Severity::Certain, &[3][..]));

@@ -23,14 +23,14 @@ pub(super) enum Node {
     Task(u32),
     /// A shared object, by its number.
     Object(u32),
+    /// The statics of the program.
+    Statics,
 }
 
 /// A handle of a resource that somebody waits for.
 #[derive(Debug, Clone)]
 pub(super) struct Holding {
     pub(super) owner: Node,
-    /// Where the handle lies.
-    pub(super) at: u64,
     pub(super) resource: u64,
     /// Permits that it holds; 1 where that means nothing.
     pub(super) permits: u64,
@@ -100,8 +100,9 @@ pub(super) struct Ownership {
 }
 
 impl Ownership {
-    /// Walks every task. Handles of resources that are not `wanted` are left out.
-    pub(super) fn of(examination: &Examination<'_, '_, '_>, wanted: &HashSet<u64>) -> Self {
+    /// Walks every task, and the `statics` where asked to: their types may take a second to find. Handles of
+    /// resources that are not `wanted` are left out.
+    pub(super) fn of(examination: &Examination<'_, '_, '_>, wanted: &HashSet<u64>, statics: bool) -> Self {
         let plans = plan::Plans::new(examination.process);
         let mut walker = walk::Walker::new(&plans, wanted);
         let mut complete = Vec::with_capacity(examination.places.len());
@@ -119,6 +120,11 @@ impl Ownership {
                 .collect();
             let idle = |resource: &&u64| !waits.contains(resource);
             slots.push(walker.slots.iter().filter(idle).count() as u64);
+        }
+        if statics {
+            for (address, of) in examination.process.types.statics() {
+                walker.of_static(*of, address.wrapping_add(examination.process.bias));
+            }
         }
         walker.objects();
         let mut found = walker.found;

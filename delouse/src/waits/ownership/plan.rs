@@ -27,9 +27,17 @@ const OPAQUE: &[&str] = &[
     "tokio::runtime::",
     "tokio::task::local::",
     "tokio::util::linked_list::",
-    "tracing::",
+    "tracing::dispatcher::",
+    "tracing::span::",
     "tracing_core::",
     "tracing_subscriber::",
+];
+
+/// Values that are written once, and the way to them. Before they are written, there are zeros in a static.
+const ONCE: &[(&str, &str)] = &[
+    ("std::sync::once_lock::OnceLock", "value value"),
+    ("std::sync::lazy_lock::LazyLock", "data value"),
+    ("tokio::sync::once_cell::OnceCell", "value value"),
 ];
 
 /// What channels keep behind their `Arc`: counted even where no message of it owns anything.
@@ -43,6 +51,9 @@ const CHANNELS: &[&str] = &[
     "tokio::sync::oneshot::Inner",
     "tokio::sync::watch::Shared",
 ];
+
+/// Wrappers of futures that lie among those: what tokio's task dump puts around every task, for one.
+const OPEN: &[&str] = &["tokio::runtime::task::trace::", "tokio::task::local::RunUntil"];
 
 /// A compiled type.
 #[derive(Debug)]
@@ -222,7 +233,13 @@ impl<'a, 'p, 'i> Plans<'a, 'p, 'i> {
         if let Some(handle) = handles::handle(self.process, id, path) {
             return Some(Body::Handle { handle, fields: self.fields(&ty, 0) });
         }
-        if OPAQUE.iter().any(|prefix| path.starts_with(prefix)) {
+        if let Some((_, way)) = ONCE.iter().find(|(known, _)| *known == path) {
+            let offset = Route::compile(self.process, id, way)?.offset()?;
+            let plan = self.plan(ty.parameter("T")?).filter(|plan| !plan.is_nothing())?;
+            return Some(Body::Fields([Field { label: Label::NONE, offset, plan }].into()));
+        }
+        let is_in = |list: &[&str]| list.iter().any(|prefix| path.starts_with(prefix));
+        if is_in(OPAQUE) && !is_in(OPEN) {
             return None;
         }
         if let Some(weak) = counted(path) {

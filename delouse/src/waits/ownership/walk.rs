@@ -15,8 +15,9 @@ const MAX_STEPS: usize = 1 << 22;
 const MAX_DEPTH: u32 = 4096;
 /// Shared objects of one capture.
 const MAX_OBJECTS: usize = 1 << 22;
-/// All walks together may take this long.
-const MAX_TIME: Duration = Duration::from_secs(5);
+/// All walks together may take this long: far less than the image lives, far more than they take, even in a build
+/// without optimisations on a machine that is busy.
+const MAX_TIME: Duration = Duration::from_secs(15);
 /// More references than that are no count but garbage.
 const MAX_COUNT: u64 = 1 << 32;
 
@@ -109,6 +110,13 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
         let all = self.root(Node::Task(number), plan, at);
         self.running = false;
         all
+    }
+
+    /// Walks a static.
+    pub(super) fn of_static(&mut self, of: TypeId, at: u64) {
+        if let Some(plan) = self.plans.plan(of).filter(|plan| !plan.is_nothing()) {
+            self.root(Node::Statics, plan, at);
+        }
     }
 
     /// Walks all shared objects that were met, each once.
@@ -205,7 +213,6 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
                         standing.unpolled.or((handle.waits_in_queue() && standing.aside).then_some(trail));
                     self.found.holdings.push(Holding {
                         owner: self.owner,
-                        at,
                         resource,
                         permits,
                         handle: handle.index(),

@@ -107,6 +107,24 @@ fn a_hub_that_others_have_too() {
     assert!(of_static.graph.edges.iter().all(|edge| edge.held_elsewhere));
 }
 
+/// The sender was moved into a static, and lies in the task's memory still.
+#[test]
+fn a_sender_that_was_moved_into_a_hub() {
+    static MOVED: std::sync::LazyLock<Mutex<Vec<mpsc::Sender<u8>>>> =
+        std::sync::LazyLock::new(Mutex::default);
+    let runtime = runtime();
+    for _ in 0..3 {
+        let (sender, mut receiver) = mpsc::channel(4);
+        spawn(&runtime, async move {
+            MOVED.lock().unwrap().push(sender);
+            while receiver.recv().await.is_some() {}
+        });
+    }
+    let analysis = analysis(&runtime);
+    assert_eq!(told(&analysis), [], "{}", text(&analysis));
+    assert_eq!(MOVED.lock().unwrap().len(), 3);
+}
+
 #[test]
 fn a_hub_that_is_held_weakly() {
     let runtime = runtime();

@@ -65,14 +65,17 @@ struct Hub {
 }
 
 async fn sender_in_a_hub() {
+    open_sessions();
+    stage::stands(5).await;
+}
+
+fn open_sessions() {
     let hub = Arc::new(Hub::default());
     for number in 0..5 {
         let (sender, inbox) = unbounded_channel();
         hub.sessions.lock().unwrap().insert(number, sender);
         tokio::spawn(session(number, hub.clone(), inbox));
     }
-    drop(hub);
-    stage::stands(5).await;
 }
 
 async fn session(number: u32, hub: Arc<Hub>, mut inbox: UnboundedReceiver<String>) {
@@ -101,12 +104,14 @@ async fn asks() {
 }
 
 async fn permits_forgotten() {
-    let permits = Arc::new(Semaphore::new(2));
+    start_using_up(&Arc::new(Semaphore::new(2)));
+    stage::stands(2).await;
+}
+
+fn start_using_up(permits: &Arc<Semaphore>) {
     for _ in 0..2 {
         tokio::spawn(uses_up(permits.clone()));
     }
-    drop(permits);
-    stage::stands(2).await;
 }
 
 /// Takes a permit for good each time round.
