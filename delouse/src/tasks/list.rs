@@ -295,7 +295,7 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
     }
 
     /// The stack of the future of type `of` at `address`.
-    fn future(&mut self, of: TypeId, address: u64) -> Option<(Arc<[Frame]>, Vec<WaitsOn>, Vec<LeafPlace>)> {
+    fn future(&mut self, of: TypeId, address: u64) -> Option<AsyncStack> {
         let plan = self.knowledge.plans.plan(of)?;
         let walked = self.walker.walk(&plan, address);
         if let Some(cut) = walked.cut {
@@ -325,6 +325,9 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
         Some((stack, walked.waits.as_slice().into(), leaves))
     }
 }
+
+/// A stack, what its leaves wait for, and where they lie.
+type AsyncStack = (Arc<[Frame]>, Vec<WaitsOn>, Vec<LeafPlace>);
 
 /// Sorts tasks, and their places with them where there are any. Few bytes are moved: tasks are large.
 fn sort_by_id(tasks: &mut [Task], places: &mut [Place]) {

@@ -354,7 +354,7 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
                 for (number, offset, plan) in branches {
                     let is_polled = bits.checked_shr(*number).is_none_or(|bits| bits & 1 == 0);
                     if let Some(at) = tuple.checked_add(*offset).filter(|_| is_polled) {
-                        self.work.push(Work::Visit { plan: plan.clone(), at, frames });
+                        self.work.push(Work::Visit(Visit { plan: plan.clone(), at, frames, behind: false }));
                     }
                 }
             }

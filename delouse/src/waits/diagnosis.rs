@@ -125,6 +125,8 @@ impl LookedAt {
 
 #[cfg(test)]
 mod tests {
+    use std::slice::from_ref;
+
     use super::super::{FindingKind, Severity, made_up};
     use super::*;
 
@@ -148,14 +150,14 @@ mod tests {
     fn only_what_two_looks_agree_on() {
         let deadlock = finding(FindingKind::Deadlock, Severity::Certain, &[1, 2]);
         let leak = finding(FindingKind::LeakedTasks, Severity::Certain, &[1]);
-        assert!(is_undecided(&[look(0, &[deadlock.clone()])]));
-        let both = [look(0, &[deadlock.clone(), leak.clone()]), look(150, &[deadlock.clone()])];
+        assert!(is_undecided(&[look(0, from_ref(&deadlock))]));
+        let both = [look(0, &[deadlock.clone(), leak.clone()]), look(150, from_ref(&deadlock))];
         assert!(!is_undecided(&both));
-        assert_eq!(diagnose(&both, None, None).findings, [deadlock.clone()]);
+        assert_eq!(diagnose(&both, None, None).findings, from_ref(&deadlock));
         assert_eq!(diagnose(&[look(0, &[]), look(150, &[deadlock])], None, None).findings, []);
         // A leak goes on growing.
         let grown = finding(FindingKind::LeakedTasks, Severity::Certain, &[1, 2]);
-        assert_eq!(diagnose(&[look(0, &[leak]), look(150, &[grown.clone()])], None, None).findings, [grown]);
+        assert_eq!(diagnose(&[look(0, &[leak]), look(150, from_ref(&grown))], None, None).findings, [grown]);
     }
 
     #[test]

@@ -62,10 +62,11 @@ impl Liveness {
         }
         let numbered = || (0..).zip(tasks.iter().zip(&examination.places));
         for (number, (task, place)) in numbered() {
-            if task.state == Some(TaskState::Idle) && wakers(holders, place) == Some(0) {
-                if let Some(of) = search.liveness.unwakeable.get_mut(number as usize) {
-                    *of = true;
-                }
+            if task.state == Some(TaskState::Idle)
+                && wakers(holders, place) == Some(0)
+                && let Some(of) = search.liveness.unwakeable.get_mut(number as usize)
+            {
+                *of = true;
             }
         }
         for (number, (task, place)) in numbered() {

@@ -59,9 +59,12 @@ pub(crate) fn thread(tid: i32, role: ThreadRole, activity: Activity, called: &st
     }
 }
 
+/// A thread, the task that it polls, and the rounds of its runtime.
+type Polling = (ThreadStack, Option<u64>, Option<u64>);
+
 /// A look after that many milliseconds; each thread `(thread, task, rounds)` polls that task.
-pub(crate) fn look(ms: u64, tasks: Vec<Task>, threads: Vec<(ThreadStack, Option<u64>, Option<u64>)>) -> Look {
-    let of = |pick: fn(&(ThreadStack, Option<u64>, Option<u64>)) -> Option<u64>| -> Vec<(i32, u64)> {
+pub(crate) fn look(ms: u64, tasks: Vec<Task>, threads: Vec<Polling>) -> Look {
+    let of = |pick: fn(&Polling) -> Option<u64>| -> Vec<(i32, u64)> {
         threads.iter().filter_map(|thread| Some((thread.0.tid, pick(thread)?))).collect()
     };
     let listing = Listing { tasks, running: of(|t| t.1), rounds: of(|t| t.2), ..Listing::default() };

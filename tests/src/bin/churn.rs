@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 static POLLS: AtomicU64 = AtomicU64::new(0);
 static ENDED: AtomicU64 = AtomicU64::new(0);
-static BOOK: [Entry; ENTRIES] = [const { Entry::EMPTY }; ENTRIES];
+static BOOK: [Entry; ENTRIES] = [const { Entry::new() }; ENTRIES];
 
 /// One task's life.
 struct Entry {
@@ -44,7 +44,9 @@ struct Entry {
 }
 
 impl Entry {
-    const EMPTY: Self = Self { id: AtomicU64::new(0), born: AtomicU64::new(0), gone: AtomicU64::new(0) };
+    const fn new() -> Self {
+        Self { id: AtomicU64::new(0), born: AtomicU64::new(0), gone: AtomicU64::new(0) }
+    }
 
     /// tokio counts its ids up, so neighbours have entries of their own.
     fn of(id: u64) -> &'static Self {

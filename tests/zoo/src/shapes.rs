@@ -392,8 +392,9 @@ async fn instrumented(zoo: Keeper) {
 }
 
 async fn tower_limit(zoo: Keeper) {
+    use futures::FutureExt as _;
     use tower::{Service as _, ServiceExt as _};
-    let service = tower::service_fn(|()| async { Ok::<(), ()>(leaf().await) });
+    let service = tower::service_fn(|()| leaf().map(Ok::<(), ()>));
     let mut first = tower::limit::ConcurrencyLimit::new(service, 1);
     let mut second = first.clone();
     let _busy = first.ready().await.expect("free").call(());
@@ -402,8 +403,9 @@ async fn tower_limit(zoo: Keeper) {
 }
 
 async fn tower_timeout(zoo: Keeper) {
+    use futures::FutureExt as _;
     use tower::ServiceExt as _;
-    let service = tower::service_fn(|()| async { Ok::<(), std::convert::Infallible>(leaf().await) });
+    let service = tower::service_fn(|()| leaf().map(Ok::<(), std::convert::Infallible>));
     let service = tower::timeout::Timeout::new(service, Duration::from_secs(86_400));
     zoo.waits("tower_timeout", "notify");
     let _ = service.oneshot(()).await;

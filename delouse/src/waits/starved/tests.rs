@@ -1,3 +1,5 @@
+use std::slice::from_ref;
+
 use super::*;
 use crate::waits::made_up;
 
@@ -49,17 +51,17 @@ fn runtimes_that_go_on() {
     let some: Vec<Task> = (1..500).map(|id| woken(id, "multi_thread 1")).collect();
     assert_eq!(check(&looks(&some, &[]), &[]), []);
     // Polled in between.
-    let mut moved = looks(&[scheduled.clone()], &[in_block_on(Activity::Sleep)]);
+    let mut moved = looks(from_ref(&scheduled), &[in_block_on(Activity::Sleep)]);
     moved[0].listing.tasks = vec![made_up::task(1, "app::waits", 3)];
     assert_eq!(check(&moved, &[]), []);
     // Its thread has taken tasks in between.
-    let mut rounds = looks(&[scheduled.clone()], &[in_block_on(Activity::Running)]);
+    let mut rounds = looks(from_ref(&scheduled), &[in_block_on(Activity::Running)]);
     rounds[0].listing.rounds = vec![(5, 1)];
     rounds[1].listing.rounds = vec![(5, 2)];
     assert_eq!(check(&rounds, &[]), []);
     // One look, or two at nearly the same time, tell nothing.
     let [one, _] = looks(&[scheduled], &[in_block_on(Activity::Sleep)]);
-    assert_eq!(check(&[one.clone()], &[]), []);
+    assert_eq!(check(from_ref(&one), &[]), []);
     assert_eq!(check(&[one.clone(), one], &[]), []);
 }
 

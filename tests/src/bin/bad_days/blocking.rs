@@ -66,7 +66,7 @@ async fn computes() {
 fn collatz() -> u64 {
     let mut number = 27_u64;
     for _ in 0..u64::MAX {
-        number = std::hint::black_box(if number % 2 == 0 { number / 2 } else { 3 * number + 1 });
+        number = std::hint::black_box(if number.is_multiple_of(2) { number / 2 } else { 3 * number + 1 });
     }
     number
 }
