@@ -93,7 +93,8 @@ fn look(churn: &mut Ballast, residents: &Residents) -> Seen {
     }
     let notes = &answer["capture"]["notes"];
     if consistent {
-        assert_eq!((idle, spawners), (residents.idle, residents.spawners), "{notes}");
+        let text = answer["stacktrace"].as_str().unwrap_or_default();
+        assert_eq!((idle, spawners), (residents.idle, residents.spawners), "{notes}\n{text}");
     }
     let answer = churn.tell(&request);
     let (wrong, late) = answer.split_once(" late").unwrap_or((&answer, ""));

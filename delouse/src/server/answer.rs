@@ -89,12 +89,13 @@ impl<T: Serialize> Rendered<T> {
         Ok(Self { format, content: Content::Whole(body.into()), schema: PhantomData })
     }
 
-    /// The same as JSON, for an answer whose last field is a long list: `items`, empty in `value`.
+    /// The same as JSON, for an answer whose last field is a long list: `items`, empty in `value`, where it has that name.
     pub(crate) fn long<I: Serialize + Send + Sync + 'static>(
         value: &T,
+        field: &str,
         items: Vec<I>,
     ) -> Result<Self, ApiError> {
-        let pieces = Pieces::new(value, items).map_err(|e| ApiError::Failed(e.to_string()))?;
+        let pieces = Pieces::new(value, field, items).map_err(|e| ApiError::Failed(e.to_string()))?;
         let content = Content::Pieces(Arc::new(move || Body::wrap(pieces.body())));
         Ok(Self { format: Format::Json, content, schema: PhantomData })
     }

@@ -27,13 +27,17 @@ impl<I> Clone for Pieces<I> {
 }
 
 impl<I: Serialize> Pieces<I> {
-    /// `answer` with an empty list as its last field, and what belongs into it.
+    /// `answer` with an empty list as its last field, of that name, and what belongs into it.
     ///
     /// # Errors
-    /// Where the answer cannot be written, or does not end in an empty list.
-    pub(crate) fn new(answer: &impl Serialize, items: Vec<I>) -> Result<Self, serde_json::Error> {
+    /// Where the answer cannot be written, or does not end in that empty list.
+    pub(crate) fn new(
+        answer: &impl Serialize,
+        field: &str,
+        items: Vec<I>,
+    ) -> Result<Self, serde_json::Error> {
         let mut head = serde_json::to_vec(answer)?;
-        if !head.ends_with(END_OF_EMPTY) {
+        if !head.ends_with(format!("\"{field}\":[{END}").as_bytes()) {
             return Err(serde::ser::Error::custom("the list must be the answer's last field"));
         }
         head.truncate(head.len() - END.len());
@@ -46,8 +50,7 @@ impl<I: Serialize> Pieces<I> {
     }
 }
 
-const END_OF_EMPTY: &[u8] = b"[]}";
-const END: &[u8] = b"]}";
+const END: &str = "]}";
 
 /// One client's reading of it.
 pub(crate) struct PiecesBody<I> {
@@ -87,7 +90,7 @@ impl<I: Serialize> PiecesBody<I> {
             }
         }
         self.at = At::Nothing;
-        piece.extend_from_slice(END);
+        piece.extend_from_slice(END.as_bytes());
         Some(Ok(piece.into()))
     }
 }
@@ -117,7 +120,8 @@ mod tests {
     }
 
     fn read(items: &[String]) -> (Vec<u8>, usize) {
-        let pieces = Pieces::new(&Answer { text: "[]}", items: Vec::new() }, items.to_vec()).unwrap();
+        let pieces =
+            Pieces::new(&Answer { text: "[]}", items: Vec::new() }, "items", items.to_vec()).unwrap();
         let (mut body, mut all, mut count) = (pieces.body(), Vec::new(), 0);
         while let Some(piece) = body.next() {
             all.extend_from_slice(&piece.unwrap());
@@ -138,6 +142,8 @@ mod tests {
 
     #[test]
     fn a_list_that_is_not_last_is_refused() {
-        assert!(Pieces::new(&["no list"], Vec::<u8>::new()).is_err());
+        assert!(Pieces::new(&["no list"], "items", Vec::<u8>::new()).is_err());
+        let other = Answer { text: "", items: Vec::new() };
+        assert!(Pieces::new(&other, "tasks", Vec::<u8>::new()).is_err(), "the list of another field");
     }
 }

@@ -14,6 +14,7 @@ pub(crate) mod limits;
 mod linux;
 pub(crate) mod mapped_file;
 pub(crate) mod other_process;
+pub(crate) mod scratch;
 pub(crate) mod shared_bytes;
 #[cfg(not(all(
     target_os = "linux",

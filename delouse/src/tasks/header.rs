@@ -89,8 +89,9 @@ impl State {
     const COMPLETE: u64 = 1 << 1;
     const NOTIFIED: u64 = 1 << 2;
     const REFERENCE: u64 = 1 << 6;
-    /// More references than that are no count but garbage.
-    const MAX_REFERENCES: u64 = 1 << 32;
+    /// More references than that are no count but garbage: what an allocator writes where a freed header began
+    /// (glibc: an address shifted right by 12) is larger by far.
+    const MAX_REFERENCES: u64 = 1 << 24;
 
     pub(super) fn is_plausible(self) -> bool {
         let references = self.0 / Self::REFERENCE;

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 
 use crate::snapshot::Snapshot;
+use crate::snapshot::scratch::Scratch;
 
 /// In bytes, as is everything here. Larger blocks cost more where what is read lies far apart.
 pub(crate) const BLOCK: u64 = 16 << 10;
@@ -19,7 +20,7 @@ pub(crate) struct Memory<'s> {
 /// Each block has one slot that it can be in, by its number: finding it costs no search.
 struct Cache {
     slots: Box<[Slot]>,
-    bytes: Vec<u8>,
+    bytes: Scratch,
 }
 
 /// What is in a slot.
@@ -34,8 +35,7 @@ impl<'s> Memory<'s> {
     pub(crate) fn new(snapshot: &'s dyn Snapshot) -> Self {
         let nothing = Slot { block: u64::MAX, length: 0 };
         let slots = vec![nothing; SLOTS as usize].into();
-        // Zeroed by the kernel, page by page, when it is read into.
-        let bytes = vec![0; (SLOTS * BLOCK) as usize];
+        let bytes = Scratch::new((SLOTS * BLOCK) as usize);
         Self { snapshot, cache: RefCell::new(Cache { slots, bytes }) }
     }
 

@@ -13,6 +13,7 @@ use super::memory::BLOCK;
 use super::process::Process;
 use crate::debuginfo::types::Types;
 use crate::snapshot::Mapping;
+use crate::snapshot::scratch::Scratch;
 
 /// The smallest unit of memory that a mapping begins or ends with.
 const PAGE: u64 = 4096;
@@ -175,7 +176,7 @@ fn each_word(
     mut visit: impl FnMut(u64, u64),
 ) {
     let mut found = Vec::new();
-    let mut rest = [0; BLOCK as usize];
+    let mut rest = None;
     let mut at = range.start;
     while at < range.end {
         let block = at / BLOCK;
@@ -188,6 +189,7 @@ fn each_word(
         at = at.max(readable.min(end));
         // Behind a gap, as at the start of a mapping that begins inside a block.
         while at < end {
+            let rest = rest.get_or_insert_with(|| Scratch::new(BLOCK as usize));
             let Some(buffer) = rest.get_mut(..(end - at) as usize) else { return };
             let read = process.memory.snapshot().read(at, buffer);
             words(buffer.get(..read).unwrap_or_default(), at, &wanted, &mut found);

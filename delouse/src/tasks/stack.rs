@@ -1,6 +1,7 @@
 //! From what a walk found to the frames that people read.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -8,7 +9,7 @@ use rustc_hash::FxHashMap;
 use super::plan::{Body, Plan, Plans};
 use super::walk::{Node, Part, Walked};
 use super::{Frame, Origin};
-use crate::debuginfo::types::{TypeId, names};
+use crate::debuginfo::types::{Type, TypeId, names};
 
 /// A frame's depth, plan and part.
 type ShapeNode = (u16, u32, Part);
@@ -80,10 +81,23 @@ impl<'s, 'p, 'i> Stacks<'s, 'p, 'i> {
 
     /// The one frame of a future in which nothing was recognised.
     pub(super) fn opaque(&self, plan: &Plan) -> Frame {
-        let name = self.plans.program.ty(plan.of).map(|ty| names::ty(&ty.name));
+        let name = self.within(plan.of).map(|ty| names::ty(&ty.name));
         let function = name.unwrap_or_else(|| "?".to_owned());
         let origin = self.origin_of_crate(&function);
         Frame { function, file: None, line: None, origin, children: Vec::new() }
+    }
+
+    /// The user's type, without what tokio wraps around every future of a task.
+    fn within(&self, mut of: TypeId) -> Option<Rc<Type>> {
+        loop {
+            let ty = self.plans.program.ty(of)?;
+            match names::without_parameters(&ty.name) {
+                "tokio::runtime::task::trace::Root" | "tracing::instrument::Instrumented" => {
+                    of = ty.parameter("T")?;
+                }
+                _ => return Some(ty),
+            }
+        }
     }
 
     /// All frames at `depth` that follow, each with those below it. The depth is bounded by the walk's.

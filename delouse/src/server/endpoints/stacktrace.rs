@@ -56,7 +56,7 @@ pub(super) async fn stacktrace_tokio(
         let mut answer = TasksAnswer::new(list, &server.private.symbols, &filter, full);
         if format == Format::Json {
             let tasks = std::mem::take(&mut answer.tasks);
-            return Rendered::long(&answer, tasks);
+            return Rendered::long(&answer, "tasks", tasks);
         }
         Rendered::new(format, &answer, || answer.stacktrace.clone())
     };
