@@ -196,7 +196,7 @@ fn thousands(n: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tasks::{Address, Origin};
+    use crate::tasks::Origin;
 
     fn frame(function: &str, line: u32, children: Vec<Frame>) -> Frame {
         Frame {

@@ -26,10 +26,10 @@ pub struct TasksAnswer {
     pub capture: Capture,
     /// How many tasks there are, of which those that fit the request are listed.
     pub total: usize,
-    /// The tasks, ordered by id.
-    pub tasks: Vec<Task>,
     /// The threads that run some of these tasks: what those do right now.
     pub threads: Vec<ThreadStack>,
+    /// The tasks, ordered by id. The last field: the list is written while the client reads it.
+    pub tasks: Vec<Task>,
 }
 
 impl TasksAnswer {
@@ -52,6 +52,6 @@ impl TasksAnswer {
         }
         let options = TextOptions { full, selection, threads };
         let stacktrace = text(&tasks, &capture.notes, &options);
-        Self { stacktrace, engine, capture, total, tasks, threads: options.threads }
+        Self { stacktrace, engine, capture, total, threads: options.threads, tasks }
     }
 }

@@ -15,7 +15,9 @@ use super::roots::Root;
 use super::runtimes::{Runtime, Runtimes};
 use super::stack::Stacks;
 use super::walk::Walker;
-use super::{Examination, Frame, LeafPlace, Place, Task, TaskKind, TaskState, WaitsOn, running, scan};
+use super::{
+    Examination, Frame, LeafPlace, Place, Task, TaskKind, TaskState, WaitsOn, by_symbols, running, scan,
+};
 use crate::debuginfo::types::{TypeId, Types};
 use crate::snapshot::Snapshot;
 
@@ -74,8 +76,12 @@ pub(crate) fn examine_with<R>(
     let notes = knowledge.notes.clone();
     let process = Process::new(snapshot, knowledge.program);
     let Some(kinds) = &knowledge.kinds else {
-        let listing = Listing { notes: notes.into_vec(), without_types: true, ..Listing::default() };
-        return look(Examination { process: &process, listing, places: Vec::new(), frame: &|_, _| None });
+        let mut advice = Notes::default();
+        let tasks = by_symbols::list(&process, knowledge, roots, options, &mut advice);
+        let notes = if tasks.is_empty() { notes } else { advice }.into_vec();
+        let places = vec![Place::default(); tasks.len()];
+        let listing = Listing { tasks, notes, without_types: true, ..Listing::default() };
+        return look(Examination { process: &process, listing, places, frame: &|_, _| None });
     };
     let headers = Headers::new(&process, kinds);
     let mut lister = Lister {
