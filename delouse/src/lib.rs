@@ -22,6 +22,9 @@
 //!
 //! # What it does
 //!
+//! - `/diagnosis` tells what is wrong, worst first: deadlocks, workers that do not come back, tasks that keep one
+//!   another alive, futures that nobody polls. It looks twice where one look may have caught a passing moment.
+//! - `/waits` tells who waits for what, and which task holds it in which variable; `?format=dot` draws it.
 //! - `/stacktrace/tokio` forks an image of the program and reads every task out of it, by the types in the
 //!   debug information: async function by async function, down to the resource that the innermost one waits
 //!   for. No future is polled, no lock of the program is taken.

@@ -1,15 +1,22 @@
-//! The tasks of a program that is not this one: of a core file from yesterday, or of another process.
+//! The tasks of a program that is not this one, and what is wrong with them: of a core file from yesterday, or of
+//! another process.
 
 use std::fmt;
 use std::path::Path;
 
 use crate::debuginfo::image::{Image, ImageError};
+use crate::debuginfo::symbols::Symbols;
 use crate::debuginfo::types::Types;
+use crate::report::DiagnosisAnswer;
 use crate::report::task_text::{self, TextOptions};
 use crate::snapshot::Snapshot;
 use crate::snapshot::core_file::{CoreError, CoreFile};
 use crate::snapshot::other_process::OtherProcess;
 use crate::tasks::{Examination, Listing, Options, examine};
+use crate::threads::stacks;
+use crate::waits::diagnosis::diagnose;
+use crate::waits::look::Look;
+use crate::waits::{self, Analysis};
 
 /// Memory that is scanned for tasks at most, in bytes.
 const SCAN: u64 = 4 << 30;
@@ -76,6 +83,36 @@ pub fn tasks_of_process(pid: u32) -> Result<Listing, OfflineError> {
     tasks(&process, process.executable(), None)
 }
 
+/// What is wrong with the program whose core file is `core`: by one look, so nothing that takes two, such as
+/// workers that do not come back.
+///
+/// # Errors
+/// Where one of the files cannot be read, or they do not belong together.
+pub fn diagnosis_of_core(executable: &Path, core: &Path) -> Result<DiagnosisAnswer, OfflineError> {
+    diagnosis(&CoreFile::open(core)?, executable)
+}
+
+/// The same of a running process that we may trace. It is not stopped.
+///
+/// # Errors
+/// Where the process cannot be read, or its executable is gone.
+pub fn diagnosis_of_process(pid: u32) -> Result<DiagnosisAnswer, OfflineError> {
+    let process = OtherProcess::open(pid)?;
+    diagnosis(&process, process.executable())
+}
+
+fn diagnosis(snapshot: &dyn Snapshot, executable: &Path) -> Result<DiagnosisAnswer, OfflineError> {
+    let (mut look, notes) = look_at(snapshot, executable, None, |seen| {
+        let Analysis { graph, findings, notes } = waits::analyse(&seen);
+        (Look { listing: seen.listing, graph, findings, ..Look::default() }, notes)
+    })?;
+    look.threads = stacks::stacks(snapshot, &Symbols::new()).0;
+    let found = diagnose(std::slice::from_ref(&look), None, None);
+    let mut capture = snapshot.capture().clone();
+    capture.notes.extend(look.listing.notes.iter().cloned().chain(notes));
+    Ok(DiagnosisAnswer::new(found, &look, capture, None))
+}
+
 /// A listing as text for people; `full` shows every frame of every library.
 pub fn text(listing: &Listing, full: bool) -> String {
     task_text::text(&listing.tasks, &listing.notes, &TextOptions { full, ..TextOptions::default() })
@@ -94,5 +131,5 @@ fn look_at<R>(
     let image = Image::open(executable)?;
     let bias = image.bias(executable, snapshot.mappings()).ok_or(OfflineError::OtherProgram)?;
     let types = Types::open(&image);
-    Ok(examine(snapshot, &types, &[], &Options { bias, scan: SCAN, now }, look))
+    Ok(examine(snapshot, &types, &[], &Options { bias, scan: SCAN, now, places: true }, look))
 }

@@ -1,4 +1,4 @@
-//! The program `ballast` (`src/bin/ballast.rs`): so many threads, so much memory, at our command.
+//! Programs at our command, as `ballast` is (`src/bin/ballast.rs`): so many threads, so much memory.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
@@ -21,7 +21,14 @@ impl Ballast {
     /// Where it cannot be started.
     pub fn start(mut command: Command, threads: usize, megabytes: usize) -> Self {
         command.args([threads.to_string(), megabytes.to_string()]);
-        let program = Program::start(command);
+        Self::of(Program::start(command))
+    }
+
+    /// Any program that prints `control ADDRESS` when it is ready to be told.
+    ///
+    /// # Panics
+    /// Where nobody listens there.
+    pub fn of(program: Program) -> Self {
         let address = program.printed("control ").split(' ').nth(1).expect("an address").to_owned();
         let control = TcpStream::connect(address).expect("it listens");
         control.set_read_timeout(Some(PATIENCE)).expect("a socket");

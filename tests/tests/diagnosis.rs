@@ -4,6 +4,7 @@
 #![cfg(all(feature = "debug", target_os = "linux", target_arch = "x86_64"))]
 
 use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -167,7 +168,13 @@ fn every_bad_day_is_named_and_no_good_day() {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let outcome = run(case);
+                    // A program that fails is a case that fails, not the end of all others.
+                    let outcome = catch_unwind(AssertUnwindSafe(|| run(case))).unwrap_or_else(|_| Outcome {
+                        name: case.name.clone(),
+                        positive: !case.findings.is_empty(),
+                        complaints: vec!["panicked, see above".to_owned()],
+                        ..Outcome::default()
+                    });
                     outcomes.lock().expect("no panic").push(outcome);
                 }
             });

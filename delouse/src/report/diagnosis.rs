@@ -61,7 +61,10 @@ impl DiagnosisAnswer {
             wrapped(&mut out, "Note: ", note);
         }
         if let Some(id) = &id {
-            let _infallible = writeln!(out, "To see later what has grown since: /diagnosis?since={id}");
+            let _infallible = writeln!(
+                out,
+                "What grows: /diagnosis?seconds=10; what has grown since now: /diagnosis?since={id}"
+            );
         }
         Self { summary, diagnosis: out, findings, looked_at, capture, id }
     }
@@ -199,7 +202,10 @@ mod tests {
         assert!(answer.diagnosis.contains("  what would help\n    take both locks"), "{}", answer.diagnosis);
         assert!(lines.iter().all(|line| line.chars().count() <= WIDTH), "{}", answer.diagnosis);
         assert!(lines.contains(&"Note: something is missing"));
-        assert_eq!(lines.last(), Some(&"To see later what has grown since: /diagnosis?since=4"));
+        assert_eq!(
+            lines.last(),
+            Some(&"What grows: /diagnosis?seconds=10; what has grown since now: /diagnosis?since=4")
+        );
         let json = serde_json::to_string(&answer).unwrap();
         assert!(json.starts_with("{\"summary\":\"Deadlock: task 1"), "{json}");
     }
@@ -214,8 +220,7 @@ mod tests {
             [
                 "nothing wrong found",
                 "",
-                "Looked at 2 tasks, 3 threads, 0 resources that somebody waits for; one look; growth was not measured \
-             (?seconds=10)."
+                "Looked at 2 tasks, 3 threads, 0 resources that somebody waits for; one look; growth was not measured."
             ]
         );
     }

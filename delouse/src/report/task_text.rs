@@ -4,8 +4,9 @@
 //! functions is folded to the one that the program called, and below it stands what it all waits for.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
 use std::fmt::Write as _;
+
+use rustc_hash::FxHashMap;
 
 use super::now;
 use crate::debuginfo::symbols::shorten;
@@ -64,7 +65,7 @@ pub(crate) fn text(tasks: &[Task], notes: &[String], options: &TextOptions) -> S
 
 fn groups<'t>(tasks: &'t [Task], options: &TextOptions) -> Vec<Group<'t>> {
     let mut groups: Vec<Group<'_>> = Vec::new();
-    let mut known = HashMap::new();
+    let mut known = FxHashMap::default();
     let mut stacks = Stacks::default();
     for task in tasks {
         let thread = task.thread.and_then(|tid| thread(options, tid));
@@ -87,8 +88,8 @@ fn thread(options: &TextOptions, tid: i32) -> Option<&ThreadStack> {
 /// Numbers for stacks, the same for equal ones. A stack that tasks share is looked at once.
 #[derive(Default)]
 struct Stacks<'t> {
-    by_place: HashMap<*const Frame, usize>,
-    by_value: HashMap<&'t [Frame], usize>,
+    by_place: FxHashMap<*const Frame, usize>,
+    by_value: FxHashMap<&'t [Frame], usize>,
 }
 
 impl<'t> Stacks<'t> {
@@ -191,7 +192,7 @@ impl Page<'_> {
     /// What a group waits for: each resource once, and how many tasks wait for it where it is not all.
     fn waits(&mut self, tasks: &[&Task]) {
         let mut resources: Vec<(&WaitsOn, usize)> = Vec::new();
-        let mut known = HashMap::new();
+        let mut known = FxHashMap::default();
         for waits in tasks.iter().flat_map(|task| &task.waits_on) {
             let at = *known.entry((waits.kind, waits.address)).or_insert(resources.len());
             match resources.get_mut(at) {

@@ -157,6 +157,15 @@ impl StackCopy {
     }
 }
 
+/// What a copy leaves in memory must not be taken for the program's by the next capture.
+impl Drop for StackCopy {
+    fn drop(&mut self) {
+        self.bytes.fill(0);
+        // Else the compiler sees that nobody reads the zeros.
+        std::hint::black_box(&self.bytes);
+    }
+}
+
 /// What a file descriptor is open on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OpenFile {

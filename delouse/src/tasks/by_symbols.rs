@@ -46,13 +46,22 @@ pub(super) fn list(
         Root::Own { address } => process.memory.word(address.checked_add(8)?),
         _ => None,
     });
-    let found = scan::headers(process, &headers, knowledge.vtables(process), options.scan, notes);
-    let all: HashSet<u64> = found.iter().copied().collect();
+    let mut found = Vec::new();
+    scan::each_header(
+        process,
+        &headers,
+        knowledge.vtables(process),
+        options.scan,
+        notes,
+        |header, vtable| {
+            found.push((header, vtable));
+        },
+    );
+    let all: HashSet<u64> = found.iter().map(|(header, _)| *header).collect();
     let mut named: HashMap<u64, Option<Named>> = HashMap::new();
     let mut ids = HashSet::new();
     let mut tasks = Vec::new();
-    for header in found {
-        let Some(vtable) = headers.vtable(header) else { continue };
+    for (header, vtable) in found {
         let name = named.entry(vtable).or_insert_with(|| name(process, vtable));
         let name = name.as_ref();
         let (Some(id), Some(state)) = (headers.id(header).filter(|id| *id < MAX_ID), headers.state(header))

@@ -78,7 +78,9 @@ impl Routes {
         let size = tls.size.checked_next_multiple_of(tls.align.max(1))?;
         let offset = size.checked_sub(variable.address)?;
         let near = types.symbols_with("7runtime7context");
-        let of = near.iter().take(256).find_map(|symbol| types.variable(variable.name, symbol.address))?;
+        // The thread local's own initialiser is of the same unit; others of the module may be, or may not.
+        let mut near = context.iter().chain(near.iter().take(256));
+        let of = near.find_map(|symbol| types.variable(variable.name, symbol.address))?;
         let handle = Route::compile(program, of, "current handle")?;
         let task = Route::compile(program, of, "current_task_id");
         Some(Self { offset, handle, task, rounds: Rounds::compile(program, of) })

@@ -1,9 +1,10 @@
 //! A task's header: its state, its id, and where its future is.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
 
 use super::TaskState;
 use super::facts::{self, Fact, Notes};
@@ -35,6 +36,7 @@ pub(super) struct Kind {
     /// From the header on.
     pub(super) scheduler_at: u64,
     pub(super) spawned_at: Option<u64>,
+    id_at: u64,
     stage_tag: u64,
     pub(super) future_at: u64,
     trailer_at: u64,
@@ -109,12 +111,15 @@ impl State {
     }
 }
 
+/// More vtables than any program has are garbage.
+const MAX_VTABLES: usize = 1 << 16;
+
 /// All kinds of task that a program has: constants, which hold for every capture of it.
 pub(super) struct Kinds {
     layout: Layout,
-    by_vtable: RefCell<HashMap<u64, Option<Rc<Kind>>>>,
+    by_vtable: RefCell<FxHashMap<u64, Option<Rc<Kind>>>>,
     /// Spawn locations by their address.
-    locations: RefCell<HashMap<u64, Arc<str>>>,
+    locations: RefCell<FxHashMap<u64, Arc<str>>>,
 }
 
 impl Kinds {
@@ -166,7 +171,11 @@ impl<'a, 'p, 'i> Headers<'a, 'p, 'i> {
             return known.clone();
         }
         let kind = self.learn_kind(vtable).map(Rc::new);
-        self.kinds.by_vtable.borrow_mut().insert(vtable, kind.clone());
+        let mut known = self.kinds.by_vtable.borrow_mut();
+        if known.len() >= MAX_VTABLES {
+            known.clear();
+        }
+        known.insert(vtable, kind.clone());
         kind
     }
 
@@ -210,6 +219,11 @@ impl<'a, 'p, 'i> Headers<'a, 'p, 'i> {
         let vtable = self.vtable(header)?;
         let offset = self.process.memory.word(vtable.checked_add(self.layout.id_offset)?)?;
         self.process.memory.word(header.checked_add(small(offset)?)?).filter(|id| *id != 0)
+    }
+
+    /// The same of a task whose kind is known.
+    pub(super) fn id_of(&self, header: u64, kind: &Kind) -> Option<u64> {
+        self.process.memory.word(header.checked_add(kind.id_at)?).filter(|id| *id != 0)
     }
 
     pub(super) fn stage(&self, header: u64, kind: &Kind) -> Option<Stage> {
@@ -266,6 +280,7 @@ impl<'a, 'p, 'i> Headers<'a, 'p, 'i> {
             scheduler: scheduler_of(process, *scheduler),
             scheduler_at: at(self.layout.scheduler_offset)?,
             spawned_at,
+            id_at,
             stage_tag,
             future_at: stage_tag.checked_add(align)?,
             trailer_at: at(self.layout.trailer_offset)?,

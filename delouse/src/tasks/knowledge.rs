@@ -1,7 +1,8 @@
 //! What stays the same from one capture of a program to the next: only the first one pays for it.
 
 use std::cell::{OnceCell, RefCell};
-use std::collections::HashSet;
+
+use rustc_hash::FxHashSet;
 
 use super::contexts;
 use super::facts::{self, Notes};
@@ -23,7 +24,7 @@ pub(crate) struct Knowledge<'p, 'i> {
     /// What could not be learned, for every answer to say.
     pub(super) notes: Notes,
     polls: Vec<u64>,
-    vtables: OnceCell<HashSet<u64>>,
+    vtables: OnceCell<FxHashSet<u64>>,
 }
 
 impl<'p, 'i> Knowledge<'p, 'i> {
@@ -54,7 +55,7 @@ impl<'p, 'i> Knowledge<'p, 'i> {
     }
 
     /// The addresses of all task vtables.
-    pub(super) fn vtables(&self, process: &Process<'_, '_>) -> &HashSet<u64> {
+    pub(super) fn vtables(&self, process: &Process<'_, '_>) -> &FxHashSet<u64> {
         self.vtables.get_or_init(|| scan::vtables(process, &self.polls))
     }
 }

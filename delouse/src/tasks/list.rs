@@ -1,11 +1,13 @@
 //! The list of all tasks.
 
-use std::collections::HashSet;
 use std::sync::Arc;
+
+use rustc_hash::FxHashSet;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::candidates::{Candidate, Candidates};
 use super::contexts::{self, ThreadContext};
 use super::facts::Notes;
 use super::header::{Flavor, Headers, Kind, Scheduler, Stage};
@@ -31,6 +33,8 @@ pub(crate) struct Options {
     pub(crate) scan: u64,
     /// The monotonic clock at the moment of capture, in nanoseconds, where it is known.
     pub(crate) now: Option<u64>,
+    /// Whether to tell where tasks lie, too.
+    pub(crate) places: bool,
 }
 
 /// Every task that was found, and what is missing.
@@ -81,9 +85,19 @@ pub(crate) fn examine_with<R>(
         let notes = if tasks.is_empty() { notes } else { advice }.into_vec();
         let places = vec![Place::default(); tasks.len()];
         let listing = Listing { tasks, notes, without_types: true, ..Listing::default() };
-        return look(Examination { process: &process, listing, places, frame: &|_, _| None });
+        let runtime_threads = Vec::new();
+        return look(Examination {
+            process: &process,
+            listing,
+            places,
+            runtime_threads,
+            frame: &|_, _| None,
+        });
     };
+    let mut notes = notes;
     let headers = Headers::new(&process, kinds);
+    let vtables = knowledge.vtables(&process);
+    let candidates = scan::headers(&process, &headers, vtables, options.scan, &mut notes);
     let mut lister = Lister {
         process: &process,
         headers: &headers,
@@ -91,23 +105,24 @@ pub(crate) fn examine_with<R>(
         walker: Walker::new(&process, &knowledge.plans),
         stacks: Stacks::new(&knowledge.plans, &knowledge.stacks),
         options,
-        ids: HashSet::new(),
+        ids: FxHashSet::default(),
         tasks: Vec::new(),
+        places: Vec::new(),
         notes,
     };
-    let mut runtimes = Runtimes::new(&process, &headers);
-    let contexts = lister.find(&mut runtimes, roots);
+    let mut runtimes = Runtimes::new(&process, &headers, &candidates);
+    let contexts = lister.find(&mut runtimes, roots, &candidates);
     let running = contexts.iter().filter_map(|context| Some((context.tid, context.task?))).collect();
     let rounds = contexts.iter().filter_map(|context| Some((context.tid, context.rounds?))).collect();
     lister.futures(roots);
-    lister.tasks.sort_by_key(|(task, _)| task.id);
-    let (tasks, places) = lister.tasks.into_iter().unzip();
-    let mut listing =
-        Listing { tasks, running, rounds, notes: lister.notes.into_vec(), without_types: false };
+    let Lister { mut tasks, mut places, stacks, notes, .. } = lister;
+    sort_by_id(&mut tasks, &mut places);
+    let mut listing = Listing { tasks, running, rounds, notes: notes.into_vec(), without_types: false };
     running::join(&mut listing);
-    let stacks = lister.stacks;
     let frame = |of, state| stacks.coroutine(of, state);
-    look(Examination { process: &process, listing, places, frame: &frame })
+    let idle = contexts.iter().filter(|context| context.handle.is_some() && context.task.is_none());
+    let runtime_threads = idle.map(|context| context.tid).collect();
+    look(Examination { process: &process, listing, places, runtime_threads, frame: &frame })
 }
 
 /// The list alone.
@@ -123,14 +138,21 @@ struct Lister<'l, 'p, 'i> {
     walker: Walker<'l, 'p, 'i>,
     stacks: Stacks<'l, 'p, 'i>,
     options: &'l Options,
-    ids: HashSet<u64>,
-    tasks: Vec<(Task, Place)>,
+    ids: FxHashSet<u64>,
+    tasks: Vec<Task>,
+    /// In the same order, where they are wanted.
+    places: Vec<Place>,
     notes: Notes,
 }
 
 impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
     /// Finds runtimes and tasks by every way there is, and adds the tasks.
-    fn find(&mut self, runtimes: &mut Runtimes<'_, 'l, 'p, 'i>, roots: &[Root]) -> Vec<ThreadContext> {
+    fn find(
+        &mut self,
+        runtimes: &mut Runtimes<'_, 'l, 'p, 'i>,
+        roots: &[Root],
+        candidates: &Candidates,
+    ) -> Vec<ThreadContext> {
         let vtables = self.knowledge.vtables(self.process);
         // The vtables of a few tasks tell the types of all schedulers.
         for vtable in vtables.iter().take(64) {
@@ -153,39 +175,38 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
         for handle in contexts.iter().filter_map(|context| context.handle) {
             runtimes.add_handle(handle, &mut self.notes);
         }
-        let scanned = scan::headers(self.process, self.headers, vtables, self.options.scan, &mut self.notes);
-        let mut unlisted = Vec::new();
-        for header in scanned {
-            if runtimes.listed.contains_key(&header) {
-                continue;
-            }
-            let Some(kind) = self.headers.kind_of(header) else { continue };
+        for Candidate { header, kind, .. } in candidates.iter().filter(|c| c.list().is_none()) {
             if let Scheduler::Shared(_, flavor) = kind.scheduler
-                && self.is_sound(header, &kind)
+                && self.is_sound(*header, kind)
                 && let Some(place) = header.checked_add(kind.scheduler_at)
             {
-                runtimes.learn(&kind);
+                runtimes.learn(kind);
                 runtimes.add(flavor, place, &mut self.notes);
             }
-            unlisted.push((header, kind));
         }
-        let mut listed: Vec<(u64, u64)> = runtimes.listed.iter().map(|(h, s)| (*h, *s)).collect();
-        listed.sort_unstable();
-        for (header, shared) in listed {
+        self.tasks.reserve_exact(candidates.listed() + runtimes.others.len());
+        // In the order of their addresses: what is next to each other is read at once.
+        for candidate in candidates.iter() {
+            let Some(list) = candidate.list().filter(|list| Some(*list) != own) else { continue };
+            self.task(candidate.header, &candidate.kind, runtimes.found.get(&list));
+        }
+        let mut others: Vec<(u64, u64)> = runtimes.others.iter().map(|(h, s)| (*h, *s)).collect();
+        others.sort_unstable();
+        for (header, shared) in others {
             if Some(shared) != own
                 && let Some(kind) = self.headers.kind_of(header)
             {
                 self.task(header, &kind, runtimes.found.get(&shared));
             }
         }
-        for (header, kind) in unlisted {
-            if !runtimes.listed.contains_key(&header) && self.belongs(header, &kind) {
+        for Candidate { header, kind, .. } in candidates.iter().filter(|c| c.list().is_none()) {
+            if self.belongs(*header, kind) {
                 let shared = self.process.memory.word(header.wrapping_add(kind.scheduler_at));
                 if shared.is_some() && shared == own {
                     continue;
                 }
                 let runtime = shared.and_then(|shared| runtimes.found.get(&shared));
-                self.task(header, &kind, runtime);
+                self.task(*header, kind, runtime);
             }
         }
         contexts
@@ -193,7 +214,7 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
 
     /// Whether what a scan found is a task at all.
     fn is_sound(&self, header: u64, kind: &Kind) -> bool {
-        self.headers.stage(header, kind).is_some() && self.headers.id(header).is_some()
+        self.headers.stage(header, kind).is_some() && self.headers.id_of(header, kind).is_some()
     }
 
     /// Whether a task that is on no list is none of the remains that freed memory is full of.
@@ -211,7 +232,8 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
     }
 
     fn task(&mut self, header: u64, kind: &Kind, runtime: Option<&Runtime>) {
-        let (Some(id), Some(state)) = (self.headers.id(header), self.headers.state(header)) else { return };
+        let id = self.headers.id_of(header, kind);
+        let (Some(id), Some(state)) = (id, self.headers.state(header)) else { return };
         if !self.ids.insert(id) {
             return;
         }
@@ -242,7 +264,14 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
             trace: None,
         };
         let future = at.map(|at| (kind.future, at));
-        self.tasks.push((task, Place { header: Some(header), state: Some(state.0), future, leaves }));
+        self.add(task, Place { header: Some(header), state: Some(state.0), future, leaves });
+    }
+
+    fn add(&mut self, task: Task, place: Place) {
+        self.tasks.push(task);
+        if self.options.places {
+            self.places.push(place);
+        }
     }
 
     /// The futures that were registered as roots of their own.
@@ -266,7 +295,7 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
                 trace: None,
             };
             let future = Some((of, *address));
-            self.tasks.push((task, Place { future, leaves, ..Place::default() }));
+            self.add(task, Place { future, leaves, ..Place::default() });
         }
     }
 
@@ -297,6 +326,25 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
             _ => self.stacks.stack(walked),
         };
         // What is taken is exactly as large as it has to be; the room stays for the next walk.
-        Some((stack, walked.waits.as_slice().into(), walked.leaves.as_slice().into()))
+        let leaves = if self.options.places { walked.leaves.as_slice().into() } else { Vec::new() };
+        Some((stack, walked.waits.as_slice().into(), leaves))
+    }
+}
+
+/// Sorts tasks, and their places with them where there are any. Few bytes are moved: tasks are large.
+fn sort_by_id(tasks: &mut [Task], places: &mut [Place]) {
+    let mut order: Vec<(u64, usize)> = tasks.iter().map(|task| task.id).zip(0..).collect();
+    order.sort_unstable();
+    for at in 0..order.len() {
+        // What belongs here may have been moved to where something else was put in its place.
+        let mut from = order[at].1;
+        while from < at {
+            from = order[from].1;
+        }
+        order[at].1 = from;
+        tasks.swap(at, from);
+        if !places.is_empty() {
+            places.swap(at, from);
+        }
     }
 }

@@ -6,8 +6,9 @@ use crate::snapshot::Snapshot;
 
 /// In bytes, as is everything here. Larger blocks cost more where what is read lies far apart.
 pub(crate) const BLOCK: u64 = 16 << 10;
-/// Blocks kept at a time: 32 MiB, of which only what was read into is touched.
-const SLOTS: u64 = 2048;
+/// Blocks kept at a time: 4 MiB, which fit into a processor's own cache. What is read is near what was read
+/// before, or far from everything.
+const SLOTS: u64 = 256;
 
 /// A snapshot's memory, read word by word at small cost.
 pub(crate) struct Memory<'s> {

@@ -32,6 +32,8 @@ pub(crate) struct MemoryEngine {
 struct Job {
     roots: Roots,
     limits: Limits,
+    /// Whether it is wanted where tasks lie.
+    places: bool,
     look: Box<dyn Look>,
 }
 
@@ -80,9 +82,17 @@ impl MemoryEngine {
         F: FnOnce(Examination<'_, '_, '_>) -> R + Send + 'static,
         R: Send + 'static,
     {
+        self.ask(roots, true, look)
+    }
+
+    fn ask<R, F>(&self, roots: &Roots, places: bool, look: F) -> Answer<R>
+    where
+        F: FnOnce(Examination<'_, '_, '_>) -> R + Send + 'static,
+        R: Send + 'static,
+    {
         let (reply, answer) = mpsc::sync_channel(1);
         let look = Box::new(Asked { look: Some(look), seen: None, reply });
-        self.send(Job { roots: roots.clone(), limits: self.limits, look })?;
+        self.send(Job { roots: roots.clone(), limits: self.limits, places, look })?;
         answer.recv().unwrap_or_else(|_| {
             Err(EngineError::Refused("reading tasks panicked; the program is not affected".to_owned()))
         })
@@ -119,7 +129,7 @@ impl Engine for MemoryEngine {
             let threads = running::threads(&examination);
             (examination.listing, threads)
         };
-        let ((mut listing, threads), mut capture) = self.examine(roots, look)?;
+        let ((mut listing, threads), mut capture) = self.ask(roots, false, look)?;
         listing.notes.extend(files::describe(&mut listing.tasks));
         capture.notes.extend(listing.notes);
         Ok(TaskList { tasks: listing.tasks, capture, threads, without_types: listing.without_types })
@@ -169,10 +179,10 @@ impl Reader<'_, '_> {
             let note = format!("threads could not be asked, so what they poll is not known: {error}");
             snapshot::fork(job.limits).map(|image| (image, Some(note)))
         });
-        let look = job.look.as_mut();
+        let (places, look) = (job.places, job.look.as_mut());
         let mut capture = match forked {
             Ok((frozen, note)) => {
-                let mut capture = self.look_at(&frozen, &roots, now, look)?;
+                let mut capture = self.look_at(&frozen, &roots, (now, places), look)?;
                 // What "is not mapped" may be an image that was killed meanwhile.
                 frozen.intact().map_err(|error| EngineError::Refused(error.to_string()))?;
                 capture.notes.extend(note);
@@ -181,7 +191,7 @@ impl Reader<'_, '_> {
             Err(no_image) => {
                 let live = snapshot::rolling().or_else(|_| Live::now());
                 let live = live.map_err(|error| EngineError::Refused(error.to_string()))?;
-                let mut capture = self.look_at(&live, &roots, now, look)?;
+                let mut capture = self.look_at(&live, &roots, (now, places), look)?;
                 capture.consistent = false;
                 let note = format!("read while the program went on, so parts may not agree: {no_image}");
                 capture.notes.insert(0, note);
@@ -196,7 +206,7 @@ impl Reader<'_, '_> {
         &mut self,
         snapshot: &dyn Snapshot,
         roots: &[super::Root],
-        now: Option<u64>,
+        (now, places): (Option<u64>, bool),
         look: &mut dyn Look,
     ) -> Result<Capture, EngineError> {
         let executable = std::fs::read_link("/proc/self/exe").unwrap_or_else(|_| PathBuf::new());
@@ -211,7 +221,7 @@ impl Reader<'_, '_> {
             _ => Knowledge::new(self.types, bias),
         };
         let knowledge = self.knowledge.insert(knowledge);
-        let options = Options { bias, scan: SCAN, now };
+        let options = Options { bias, scan: SCAN, now, places };
         examine_with(snapshot, knowledge, roots, &options, |seen| look.look(seen));
         Ok(snapshot.capture().clone())
     }

@@ -2,6 +2,7 @@
 
 mod address;
 mod by_symbols;
+mod candidates;
 mod contexts;
 pub(crate) mod engine;
 mod examination;
@@ -28,7 +29,7 @@ mod tests;
 mod walk;
 
 pub use address::Address;
-pub(crate) use examination::{Examination, LeafPlace, Place};
+pub(crate) use examination::{Examination, LeafPlace, MemoryPlace, Place};
 pub(crate) use knowledge::Knowledge;
 pub use list::Listing;
 #[cfg(test)]

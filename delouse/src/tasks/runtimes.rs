@@ -1,8 +1,11 @@
 //! The schedulers of a process, and the tasks on their lists.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
+
+use super::candidates::Candidates;
 use super::facts::{self, Notes};
 use super::header::{Flavor, Headers, Kind, Scheduler};
 use super::identity::Identity;
@@ -13,6 +16,8 @@ use crate::debuginfo::types::{Shape, TypeId};
 /// More shards and more tasks than any runtime has.
 const MAX_SHARDS: u64 = 1 << 16;
 const MAX_TASKS: usize = 1 << 24;
+/// More threads than those are rarely in the middle of adding or removing a task at one moment.
+const MAX_CHANGES: u64 = 16;
 
 /// One scheduler that owns tasks: a runtime, or a `LocalSet`.
 #[derive(Debug, Clone)]
@@ -42,19 +47,25 @@ pub(super) struct Runtimes<'h, 'a, 'p, 'i> {
     types: BTreeMap<Flavor, TypeId>,
     /// By the address that the `Arc` points to.
     pub(super) found: BTreeMap<u64, Runtime>,
-    /// Headers that are on a list, with the scheduler's address.
-    pub(super) listed: HashMap<u64, u64>,
+    candidates: &'h Candidates,
+    /// Headers on a list that no scan came by, with the scheduler's address.
+    pub(super) others: FxHashMap<u64, u64>,
 }
 
 impl<'h, 'a, 'p, 'i> Runtimes<'h, 'a, 'p, 'i> {
-    pub(super) fn new(process: &'a Process<'p, 'i>, headers: &'h Headers<'a, 'p, 'i>) -> Self {
+    pub(super) fn new(
+        process: &'a Process<'p, 'i>,
+        headers: &'h Headers<'a, 'p, 'i>,
+        candidates: &'h Candidates,
+    ) -> Self {
         Self {
             process,
             headers,
             shapes: BTreeMap::new(),
             types: BTreeMap::new(),
             found: BTreeMap::new(),
-            listed: HashMap::new(),
+            candidates,
+            others: FxHashMap::default(),
         }
     }
 
@@ -90,17 +101,55 @@ impl<'h, 'a, 'p, 'i> Runtimes<'h, 'a, 'p, 'i> {
             return;
         };
         let number = |route: &Option<Route>| process.memory.word(route.as_ref()?.follow(process, place)?);
-        let listed = shape.tasks(process, self.headers, place, notes);
-        if let Some(count) = number(&shape.count)
-            && count != listed.len() as u64
-        {
-            notes.add(format!("a list of {count} tasks had {} when it was read", listed.len()));
+        let count = number(&shape.count);
+        if count.is_some_and(|count| count > MAX_TASKS as u64) {
+            // Freed memory that a stale header led to.
+            return;
         }
+        let heads = shape.heads(process, place);
         let number = number(&shape.number).unwrap_or(0);
         let name = shape.identity.name(process, place, flavor, number).into();
         let is_local = shape.identity.is_local(process, place);
+        let mut found = 0;
+        for head in heads {
+            found += self.follow(head, shared, MAX_TASKS - found, notes);
+        }
+        // Each shard may be in the middle of a change, of itself or of the count.
+        if let Some(count) = count
+            && count.abs_diff(found as u64) > MAX_CHANGES
+        {
+            notes.add(format!("a list of {count} tasks had {found} when it was read"));
+        }
         self.found.insert(shared, Runtime { name, is_local });
-        self.listed.extend(listed.into_iter().map(|header| (header, shared)));
+    }
+
+    /// Puts what is on the list at `head` on that of the scheduler `shared`, and counts it.
+    fn follow(&mut self, head: u64, shared: u64, most: usize, notes: &mut Notes) -> usize {
+        let links = |task: u64| self.candidates.links(self.headers, task);
+        let mut header = self.process.memory.word(head).unwrap_or(0);
+        let mut before = 0;
+        let mut found = 0;
+        while header != 0 && found < most {
+            let Some((prev, next)) = links(header) else {
+                notes.add("a list of tasks could not be read to its end".to_owned());
+                break;
+            };
+            // In the middle of an insertion or a removal, `prev` is a task that is not on the list, or not any
+            // more, but whose `next` leads here.
+            let sound = prev == before || (prev != 0 && links(prev).is_some_and(|(_, next)| next == header));
+            let mut is_new = || match self.candidates.get(header) {
+                Some(candidate) => candidate.put_on(shared),
+                None => self.others.insert(header, shared).is_none(),
+            };
+            if !sound || !is_new() {
+                notes.add("a list of tasks was being changed while it was read".to_owned());
+                break;
+            }
+            found += 1;
+            before = header;
+            header = next;
+        }
+        found
     }
 
     /// Whether the counters of an `Arc` look like those of one that is in use.
@@ -138,14 +187,8 @@ impl Lists {
         Some(shape)
     }
 
-    /// The headers on the lists of the scheduler whose `Arc` lies at `place`.
-    fn tasks(
-        &self,
-        process: &Process<'_, '_>,
-        headers: &Headers<'_, '_, '_>,
-        place: u64,
-        notes: &mut Notes,
-    ) -> Vec<u64> {
+    /// Where the heads of the lists lie, of the scheduler whose `Arc` lies at `place`.
+    fn heads(&self, process: &Process<'_, '_>, place: u64) -> Vec<u64> {
         let mut heads = Vec::new();
         if let Some(shards) = self.shards.as_ref().and_then(|shards| shards.follow(process, place)) {
             // A boxed slice: pointer, length.
@@ -157,27 +200,6 @@ impl Lists {
             }
         }
         heads.extend(self.head.as_ref().and_then(|head| head.follow(process, place)));
-        let mut found = Vec::new();
-        let mut seen = HashSet::new();
-        for head in heads {
-            let mut header = process.memory.word(head).unwrap_or(0);
-            let mut before = 0;
-            while header != 0 && found.len() < MAX_TASKS {
-                let Some((prev, next)) =
-                    headers.kind_of(header).and_then(|kind| headers.links(header, &kind))
-                else {
-                    notes.add("a list of tasks could not be read to its end".to_owned());
-                    break;
-                };
-                if prev != before || !seen.insert(header) {
-                    notes.add("a list of tasks was being changed while it was read".to_owned());
-                    break;
-                }
-                found.push(header);
-                before = header;
-                header = next;
-            }
-        }
-        found
+        heads
     }
 }

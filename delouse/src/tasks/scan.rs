@@ -1,9 +1,12 @@
 //! Tasks found by looking at all of memory: the only way to those of a `LocalSet`, to `spawn_blocking`
 //! bodies, and to completed tasks that a `JoinHandle` keeps.
 
-use std::collections::HashSet;
 use std::ops::{Range, RangeInclusive};
 
+use rustc_hash::FxHashSet;
+
+use super::MemoryPlace;
+use super::candidates::{Candidate, Candidates};
 use super::facts::Notes;
 use super::header::Headers;
 use super::memory::BLOCK;
@@ -26,8 +29,8 @@ pub(super) fn polls(types: &Types<'_>) -> Vec<u64> {
 }
 
 /// The task vtables among the program's constants: addresses in the process.
-pub(super) fn vtables(process: &Process<'_, '_>, polls: &[u64]) -> HashSet<u64> {
-    let mut found = HashSet::new();
+pub(super) fn vtables(process: &Process<'_, '_>, polls: &[u64]) -> FxHashSet<u64> {
+    let mut found = FxHashSet::default();
     for name in [".data.rel.ro", ".rodata"] {
         let Some(range) = process.types.image().section_range(name) else { continue };
         let start = range.start.wrapping_add(process.bias).next_multiple_of(8);
@@ -51,16 +54,36 @@ pub(super) fn vtables(process: &Process<'_, '_>, polls: &[u64]) -> HashSet<u64> 
 pub(super) fn headers(
     process: &Process<'_, '_>,
     headers: &Headers<'_, '_, '_>,
-    vtables: &HashSet<u64>,
+    vtables: &FxHashSet<u64>,
     budget: u64,
     notes: &mut Notes,
-) -> Vec<u64> {
+) -> Candidates {
+    // What changes while it is read is read when it is wanted, no earlier.
+    let frozen = process.memory.snapshot().capture().consistent;
+    let mut found = Vec::new();
+    each_header(process, headers, vtables, budget, notes, |header, vtable| {
+        if let Some(kind) = headers.kind(vtable) {
+            let links = if frozen { headers.links(header, &kind) } else { None };
+            found.push(Candidate::new(header, kind, links));
+        }
+    });
+    Candidates::new(found)
+}
+
+/// Calls `visit` with each of these, and its vtable.
+pub(super) fn each_header(
+    process: &Process<'_, '_>,
+    headers: &Headers<'_, '_, '_>,
+    vtables: &FxHashSet<u64>,
+    budget: u64,
+    notes: &mut Notes,
+    mut visit: impl FnMut(u64, u64),
+) {
     let (Some(lowest), Some(highest)) = (vtables.iter().min().copied(), vtables.iter().max().copied()) else {
-        return Vec::new();
+        return;
     };
     let snapshot = process.memory.snapshot();
     let mut left = budget;
-    let mut found = Vec::new();
     for mapping in snapshot.mappings().iter().filter(|mapping| may_hold_tasks(mapping)) {
         let stack = snapshot
             .threads()
@@ -75,16 +98,81 @@ pub(super) fn headers(
         }
         left -= end - mapping.range.start;
         each_word(process, mapping.range.start..end, lowest..=highest, |address, word| {
-            if vtables.contains(&word) {
-                let header = address.checked_sub(headers.layout.vtable);
-                found.extend(header.filter(|header| {
-                    header.is_multiple_of(8)
-                        && headers.state(*header).is_some_and(|state| state.is_plausible())
-                }));
+            if vtables.contains(&word)
+                && let Some(header) = address.checked_sub(headers.layout.vtable)
+                && header.is_multiple_of(8)
+                && headers.state(header).is_some_and(|state| state.is_plausible())
+            {
+                visit(header, word);
             }
         });
     }
-    found
+}
+
+/// Calls `visit` with every word in `wanted` that the program may still use, and its address, up to `budget` bytes of
+/// memory: not with the stacks of `threads`, and not with copies of stacks that the capture made. Says
+/// whether that was all.
+pub(super) fn words_in_use(
+    process: &Process<'_, '_>,
+    threads: &[i32],
+    wanted: RangeInclusive<u64>,
+    budget: u64,
+    mut visit: impl FnMut(u64, u64, MemoryPlace),
+) -> bool {
+    let snapshot = process.memory.snapshot();
+    let copies: Vec<_> = snapshot
+        .threads()
+        .iter()
+        .filter_map(|thread| {
+            let copy = &thread.stack.as_ref()?.bytes;
+            let start = copy.as_ptr().addr() as u64;
+            Some(start..start.saturating_add(copy.len() as u64))
+        })
+        .collect();
+    // A thread's control block lies at the upper end of its stack (glibc, musl); what follows there may be
+    // another mapping that the kernel joined to it.
+    let stacks = snapshot.threads().iter().filter_map(|thread| {
+        let registers = thread.registers.ok()?;
+        let mapping = snapshot.mapping(registers.sp)?;
+        let tls = Some(registers.tls).filter(|tls| *tls > registers.sp && mapping.range.contains(tls));
+        // Functions that call no other may use 128 bytes below their stack pointer (x86_64's ABI).
+        let used =
+            registers.sp.saturating_sub(128).max(mapping.range.start)..tls.unwrap_or(mapping.range.end);
+        Some((mapping.range.start, used, threads.contains(&thread.tid)))
+    });
+    let stacks: Vec<_> = stacks.collect();
+    let statics: Vec<_> = [".data", ".bss"]
+        .iter()
+        .filter_map(|name| process.types.image().section_range(name))
+        .map(|range| range.start.wrapping_add(process.bias)..range.end.wrapping_add(process.bias))
+        .collect();
+    let mut left = budget;
+    for mapping in snapshot.mappings().iter().filter(|mapping| mapping.read && mapping.write) {
+        let range = &mapping.range;
+        let stack = stacks.iter().find(|(start, ..)| *start == range.start);
+        let start = match stack {
+            Some((_, used, true)) => used.end,
+            Some((_, used, false)) => used.start,
+            None => range.start,
+        };
+        let start = start.next_multiple_of(8);
+        let Some(rest) = left.checked_sub(range.end.saturating_sub(start)) else { return false };
+        left = rest;
+        each_word(process, start..range.end, wanted.clone(), |address, word| {
+            if copies.iter().any(|copy| copy.contains(&address)) {
+                return;
+            }
+            let on_stack = stack.is_some_and(|(_, used, _)| used.contains(&address));
+            let is_static = || statics.iter().any(|range| range.contains(&address));
+            let place = match on_stack {
+                true => MemoryPlace::Stack,
+                false if is_static() => MemoryPlace::Static,
+                false => MemoryPlace::Heap,
+            };
+            visit(address, word, place);
+        });
+    }
+    true
 }
 
 fn may_hold_tasks(mapping: &Mapping) -> bool {
@@ -120,11 +208,12 @@ fn each_word(
             words(buffer.get(..read).unwrap_or_default(), at, &wanted, &mut found);
             at = if read == buffer.len() { end } else { (at + read as u64 + 1).next_multiple_of(PAGE) };
         }
-        found.drain(..).filter(|(at, _)| range.contains(at)).for_each(|(at, word)| visit(at, word));
+        found.drain(..).filter(|(at, _)| range.contains(at)).for_each(|(at, word)| visit(at, !word));
     }
 }
 
-/// Adds the words of `bytes`, which lie at `start`, that are in `wanted`.
+/// Adds the words of `bytes`, which lie at `start`, that are in `wanted`: as complements, so that what is left
+/// of the list in memory is not taken for pointers by who searches it.
 fn words(bytes: &[u8], start: u64, wanted: &RangeInclusive<u64>, found: &mut Vec<(u64, u64)>) {
     let (words, _) = bytes.as_chunks::<8>();
     // One comparison: most words are far away.
@@ -132,7 +221,7 @@ fn words(bytes: &[u8], start: u64, wanted: &RangeInclusive<u64>, found: &mut Vec
     for (index, word) in words.iter().enumerate() {
         let word = u64::from_le_bytes(*word);
         if word.wrapping_sub(lowest) <= span {
-            found.push((start + index as u64 * 8, word));
+            found.push((start + index as u64 * 8, !word));
         }
     }
 }

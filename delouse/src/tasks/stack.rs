@@ -1,8 +1,9 @@
 //! From what a walk found to the frames that people read.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
 
 use super::plan::{Body, Plan, Plans};
 use super::walk::{Node, Part, Walked};
@@ -18,7 +19,7 @@ const MAX_KNOWN: usize = 1 << 14;
 /// Stacks that were made already: tasks that stand at the same place share one.
 #[derive(Default)]
 pub(super) struct KnownStacks {
-    by_shape: HashMap<Box<[ShapeNode]>, Arc<[Frame]>>,
+    by_shape: FxHashMap<Box<[ShapeNode]>, Arc<[Frame]>>,
     /// Kept for its room.
     shape: Vec<ShapeNode>,
 }

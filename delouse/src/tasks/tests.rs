@@ -21,7 +21,7 @@ fn capture(roots: &[Root], scan: u64) -> Listing {
     let file = Image::open(&executable).unwrap();
     let bias = file.bias(&executable, image.mappings()).unwrap();
     let types = Types::open(&file);
-    list(&image, &types, roots, &Options { bias, scan, now: None })
+    list(&image, &types, roots, &Options { bias, scan, now: None, places: true })
 }
 
 /// Polls `future` until it is pending, with tasks of the runtime polled in between.
@@ -291,7 +291,7 @@ fn damaged_memory_gives_a_shorter_answer() {
         let one_of = [2_000, 200, 20, 3][seed as usize % 4];
         let damaged = Damaged { snapshot: &snapshot, seed, one_of };
         let begun = std::time::Instant::now();
-        let options = Options { bias, scan: 64 << 20, now: Some(1) };
+        let options = Options { bias, scan: 64 << 20, now: Some(1), places: true };
         let listing = list(&damaged, &types, &roots.addresses(), &options);
         found += listing.tasks.len();
         assert!(begun.elapsed() < std::time::Duration::from_secs(20), "seed {seed}: {:?}", begun.elapsed());
@@ -323,7 +323,7 @@ fn damaged_types_give_a_shorter_answer() {
         let Ok(file) = Image::parse(SharedBytes::new(bytes)) else { continue };
         let begun = std::time::Instant::now();
         let types = Types::open(&file);
-        let options = Options { bias, scan: 16 << 20, now: None };
+        let options = Options { bias, scan: 16 << 20, now: None, places: true };
         found += list(&snapshot, &types, &roots.addresses(), &options).tasks.len();
         assert!(begun.elapsed() < std::time::Duration::from_secs(60), "seed {seed}: {:?}", begun.elapsed());
     }

@@ -69,6 +69,10 @@ struct Context {
     plan: Rc<Plan>,
     state: usize,
     address: u64,
+    /// The depth of what is below it.
+    frames: u16,
+    /// How many frames and waits there were before what it awaits.
+    found: (usize, usize),
 }
 
 /// What is still to be done, the next last: futures nest deeper than a thread's stack allows recursion.
@@ -79,8 +83,8 @@ enum Work {
     Follow { plan: Rc<Plan>, at: u64, frames: u16 },
     /// All behind a pointer is done.
     Followed,
-    /// All that a coroutine awaits is done. `found` is what there was before.
-    Awaited { plan: Rc<Plan>, index: usize, frames: u16, found: (usize, usize) },
+    /// All that the innermost coroutine awaits is done.
+    Awaited,
 }
 
 /// Walks futures, one after the other.
@@ -112,82 +116,93 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
         self.contexts.clear();
         self.followed.clear();
         self.work.clear();
-        self.work.push(Work::Visit { plan: plan.clone(), at: address, frames: 0 });
+        // Mostly each step leads to one other: that one need not wait behind the others.
+        let mut next = Some(Work::Visit { plan: plan.clone(), at: address, frames: 0 });
         let mut steps = 0;
-        while let Some(work) = self.work.pop() {
+        while let Some(work) = next.take().or_else(|| self.work.pop()) {
             steps += 1;
             if self.found.nodes.len() >= MAX_NODES || steps >= MAX_STEPS || self.work.len() >= MAX_STEPS {
                 self.found.cut = Some(TOO_LARGE);
                 break;
             }
-            self.perform(work);
+            next = self.perform(work);
         }
         &mut self.found
     }
 
-    fn perform(&mut self, work: Work) {
+    /// Does one thing, and gives what comes next where that is one thing only.
+    fn perform(&mut self, work: Work) -> Option<Work> {
         match work {
             Work::Visit { frames: MAX_DEPTH.., .. } => self.found.cut = Some(TOO_LARGE),
-            Work::Visit { plan, at, frames } => self.visit(&plan, at, frames),
+            Work::Visit { plan, at, frames } => return self.visit(&plan, at, frames),
             Work::Follow { plan, at, .. } if self.followed.contains(&(at, plan.id)) => {
                 self.found.cut = Some("a future that contains itself");
             }
             Work::Follow { plan, at, frames } => {
                 self.followed.push((at, plan.id));
-                self.work.extend([Work::Followed, Work::Visit { plan, at, frames }]);
+                self.work.push(Work::Followed);
+                return Some(Work::Visit { plan, at, frames });
             }
             Work::Followed => {
                 self.followed.pop();
             }
-            Work::Awaited { plan, index, frames, found } => self.awaited(plan, index, frames, found),
+            Work::Awaited => self.awaited(),
         }
+        None
     }
 
-    fn visit(&mut self, plan: &Rc<Plan>, address: u64, frames: u16) {
+    fn visit(&mut self, plan: &Rc<Plan>, address: u64, frames: u16) -> Option<Work> {
         match &plan.body {
-            Body::Nothing => {}
+            Body::Nothing => None,
             Body::Coroutine(coroutine) => self.coroutine(plan, coroutine, address, frames),
-            Body::Leaf(_) => self.leaf(plan, address, frames),
+            Body::Leaf(_) => {
+                self.leaf(plan, address, frames);
+                None
+            }
             Body::Steps(steps) => {
                 let frames = self.push(plan, Part::Type, frames);
-                self.take(steps, address, frames);
+                self.take(steps, address, frames)
             }
             Body::Variants { at, cases } => {
                 let value = at.and_then(|at| self.discriminant(at, address));
                 let exact = cases.iter().find(|case| value.is_some() && case.value == value);
-                let Some(case) = exact.or_else(|| cases.iter().find(|case| case.value.is_none())) else {
-                    return;
-                };
+                let case = exact.or_else(|| cases.iter().find(|case| case.value.is_none()))?;
                 if case.steps.is_empty() {
-                    return;
+                    return None;
                 }
                 let frames = self.push(plan, Part::Type, frames);
-                self.take(&case.steps, address, frames);
+                self.take(&case.steps, address, frames)
             }
         }
     }
 
-    fn coroutine(&mut self, plan: &Rc<Plan>, coroutine: &Coroutine, address: u64, frames: u16) {
+    fn coroutine(
+        &mut self,
+        plan: &Rc<Plan>,
+        coroutine: &Coroutine,
+        address: u64,
+        frames: u16,
+    ) -> Option<Work> {
         let value = self.discriminant(coroutine.at, address);
         let Some(index) = coroutine.states.iter().position(|state| Some(state.value) == value) else {
             self.found.cut = Some("a future is in a state that its type does not have");
-            return;
+            return None;
         };
-        let Some(state) = coroutine.states.get(index) else { return };
+        let state = coroutine.states.get(index)?;
         let frames = self.push(plan, Part::State(index), frames);
         if !state.suspended {
-            return;
+            return None;
         }
         let details = self.plans.suspended(plan.of, coroutine, state);
         let found = (self.found.nodes.len(), self.found.waits.len());
-        self.work.push(Work::Awaited { plan: plan.clone(), index, frames, found });
-        self.contexts.push(Context { plan: plan.clone(), state: index, address });
-        self.take(&details.steps, address, frames);
+        self.work.push(Work::Awaited);
+        self.contexts.push(Context { plan: plan.clone(), state: index, address, frames, found });
+        self.take(&details.steps, address, frames)
     }
 
     /// Shows the awaitee itself where nothing was recognised in it.
-    fn awaited(&mut self, plan: Rc<Plan>, index: usize, frames: u16, found: (usize, usize)) {
-        self.contexts.pop();
+    fn awaited(&mut self) {
+        let Some(Context { plan, state: index, frames, found, .. }) = self.contexts.pop() else { return };
         let Body::Coroutine(coroutine) = &plan.body else { return };
         let Some(state) = coroutine.states.get(index) else { return };
         if found == (self.found.nodes.len(), self.found.waits.len()) {
@@ -254,36 +269,44 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
         None
     }
 
-    /// Puts the steps in front of all other work, in their order.
-    fn take(&mut self, steps: &[Step], base: u64, frames: u16) {
+    /// Gives the one step, or puts several in front of all other work, in their order.
+    fn take(&mut self, steps: &[Step], base: u64, frames: u16) -> Option<Work> {
+        if let [step] = steps
+            && !matches!(step.via, Via::Container(_))
+        {
+            return self.step(step, base, frames);
+        }
         let first = self.work.len();
         for step in steps {
-            let Some(at) = base.checked_add(step.offset) else { continue };
-            match &step.via {
-                Via::Inline(plan) => self.work.push(Work::Visit { plan: plan.clone(), at, frames }),
-                Via::Pointer(target) => {
-                    if let Some(plan) = self.plans.plan(*target)
-                        && let Some(at) = self.word(at)
-                    {
-                        self.work.push(Work::Follow { plan, at, frames });
-                    }
-                }
-                Via::Dyn => self.dynamic(at, frames),
-                Via::Container(container) => self.container(container, at, frames),
-            }
+            let work = self.step(step, base, frames);
+            self.work.extend(work);
         }
         if let Some(new) = self.work.get_mut(first..) {
             new.reverse();
         }
+        None
     }
 
-    fn dynamic(&mut self, at: u64, frames: u16) {
-        if let Some(vtable) = at.checked_add(8).and_then(|at| self.word(at))
-            && let Some(at) = self.word(at)
-            && let Some(plan) = self.plans.plan_of_vtable(self.process, vtable)
-        {
-            self.work.push(Work::Follow { plan, at, frames });
+    fn step(&mut self, step: &Step, base: u64, frames: u16) -> Option<Work> {
+        let at = base.checked_add(step.offset)?;
+        match &step.via {
+            Via::Inline(plan) => Some(Work::Visit { plan: plan.clone(), at, frames }),
+            Via::Pointer(target) => {
+                let plan = self.plans.plan(*target)?;
+                Some(Work::Follow { plan, at: self.word(at)?, frames })
+            }
+            Via::Dyn => self.dynamic(at, frames),
+            Via::Container(container) => {
+                self.container(container, at, frames);
+                None
+            }
         }
+    }
+
+    fn dynamic(&self, at: u64, frames: u16) -> Option<Work> {
+        let vtable = self.word(at.checked_add(8)?)?;
+        let at = self.word(at)?;
+        Some(Work::Follow { plan: self.plans.plan_of_vtable(self.process, vtable)?, at, frames })
     }
 
     fn container(&mut self, container: &Container, at: u64, frames: u16) {
@@ -304,9 +327,8 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
                 }
             }
             Container::Dyn { offset } => {
-                if let Some(at) = at.checked_add(*offset) {
-                    self.dynamic(at, frames);
-                }
+                let work = at.checked_add(*offset).and_then(|at| self.dynamic(at, frames));
+                self.work.extend(work);
             }
             Container::Select { disabled, size, tuple, branches } => {
                 let bits = disabled.follow(self.process, at);

@@ -122,18 +122,12 @@ fn finding(first: &Look, last: &Look, polls: &[Poll<'_>]) -> Option<Finding> {
     if let Some((place, Some(called))) = &place {
         evidence.push(format!("{place} called {called}"));
     }
+    evidence.extend(words::own_path(thread));
     if let Some(reason) = &thread.unavailable {
         evidence.push(format!("the stack of thread {} could not be had: {reason}", thread.tid));
     }
     if let (Activity::Running, Some(used)) = (thread.activity, example.used) {
         evidence.push(format!("the thread used {} of processor time meanwhile", words::span(used)));
-    }
-    if let Some(spawned) = &example.task.spawned_at {
-        evidence.push(format!(
-            "{} was spawned at {}",
-            words::ids(&[example.task.id]),
-            words::place(spawned, None)
-        ));
     }
     if example.in_place {
         evidence.push(

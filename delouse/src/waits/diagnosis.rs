@@ -117,7 +117,7 @@ impl LookedAt {
         }
         match self.growth_over_ms {
             Some(ms) => text.push_str(&format!("; growth over {}", span(millis(ms)))),
-            None => text.push_str("; growth was not measured (?seconds=10)"),
+            None => text.push_str("; growth was not measured"),
         }
         text
     }
@@ -180,7 +180,7 @@ mod tests {
         assert_eq!(healthy.findings, []);
         assert_eq!(
             healthy.looked_at.words(),
-            "2 tasks, 0 threads, 0 resources that somebody waits for; one look; growth was not measured (?seconds=10)"
+            "2 tasks, 0 threads, 0 resources that somebody waits for; one look; growth was not measured"
         );
         assert!(!is_undecided(&[look(0, &[])]));
     }

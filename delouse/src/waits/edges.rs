@@ -108,7 +108,10 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
         let account = self.account(wait);
         let mut elsewhere = account == Account::Missing;
         let holders = self.holders;
-        let found: Vec<&Holding> = holders.of_wait(wait).take(4 * MAX_HOLDERS).collect();
+        let mut found: Vec<&Holding> = holders.of_wait(wait).take(4 * MAX_HOLDERS).collect();
+        if found.iter().any(|holding| !holding.is_in_line()) {
+            found.retain(|holding| !holding.is_in_line());
+        }
         let mut told = Vec::new();
         for holding in found {
             if told.len() >= MAX_HOLDERS {
@@ -128,9 +131,11 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
 
     /// The tasks that own a handle, directly or through shared objects, nearest first.
     fn holder(&mut self, holding: &Holding, account: Account, told: &mut Vec<Holder>, elsewhere: &mut bool) {
-        let certain = account == Account::Exact && !holding.uncertain;
+        let certain =
+            account == Account::Exact && (!holding.uncertain || self.holders.is_closed(holding.resource));
         let mut seen = HashSet::from([holding.owner]);
-        let mut queue = VecDeque::from([(holding.owner, self.step(holding.path).1, certain, holding.path)]);
+        let way = self.way(holding.path, holding.unpolled);
+        let mut queue = VecDeque::from([(holding.owner, way, certain, holding.path)]);
         while let Some((node, rest, certain, path)) = queue.pop_front() {
             match node {
                 Node::Task(task) => {
@@ -157,7 +162,7 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
                     let holders = self.holders;
                     for reference in holders.references_to(object).take(4 * MAX_HOLDERS) {
                         if seen.insert(reference.owner) {
-                            let (_, variable) = self.step(reference.path);
+                            let variable = self.way(reference.path, reference.unpolled);
                             let way = join(&variable, &rest);
                             let certain = certain && !reference.uncertain;
                             queue.push_back((reference.owner, way, certain, reference.path));
@@ -166,6 +171,14 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
                 }
             }
         }
+    }
+
+    /// A way, with the variable in front that has the future that is not polled.
+    fn way(&mut self, path: PathId, unpolled: Option<PathId>) -> String {
+        let (_, inner) = self.step(path);
+        let Some(outer) = unpolled else { return inner };
+        let rest = inner.strip_prefix("(awaited)").unwrap_or(&inner);
+        join(&self.step(outer).1, rest.strip_prefix('.').unwrap_or(rest))
     }
 
     /// Where a way begins, and what follows from there.

@@ -193,8 +193,8 @@ impl Handle {
     }
 
     /// Whether it can end a task, and counts as a reference to it.
-    pub(super) fn is_abort(&self) -> bool {
-        at(self.fact).is_some_and(|fact| fact.roles.has(Roles::ABORT))
+    pub(super) fn is_of_task(&self) -> bool {
+        at(self.fact).is_some_and(|fact| fact.roles.has(Roles::ABORT.or(Roles::JOIN)))
     }
 
     /// Whether it is a future that waits in a queue: what a task has of those beside what it awaits is not

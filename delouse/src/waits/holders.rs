@@ -1,14 +1,17 @@
 //! What was found to own what, indexed for questions.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::handles::{self, Roles};
 use super::ownership::{Holding, Node, Ownership, Reference};
 use super::resources::{Wait, Waits, Waker};
-use crate::tasks::{Examination, ResourceKind, WaitsOn};
+use crate::tasks::{Examination, ResourceKind, Task, TaskState, WaitsOn};
 
 /// Permits of a `tokio::sync::RwLock`, unless it was made by `with_max_readers`: `MAX_READS` of `rwlock.rs`.
 const MAX_READS: u64 = (u32::MAX >> 3) as u64;
+
+/// Owners of a lock that are asked.
+const MAX_OWNERS: usize = 256;
 
 /// Handles by resource and by owner.
 pub(super) struct Holders {
@@ -20,6 +23,8 @@ pub(super) struct Holders {
     references_to: Vec<Vec<u32>>,
     /// Objects by the address of the value in them.
     by_value: HashMap<u64, u32>,
+    /// Tasks that run right now.
+    running: HashSet<u32>,
 }
 
 /// How well the counters agree with what was found.
@@ -65,7 +70,10 @@ impl Holders {
             }
         }
         let by_value = (0..).zip(&ownership.objects).map(|(number, object)| (object.value, number)).collect();
-        Self { ownership, by_resource, holdings_of, references_of, references_to, by_value }
+        let is_running = |task: &Task| task.state == Some(TaskState::Running);
+        let tasks = (0..).zip(&examination.listing.tasks);
+        let running = tasks.filter(|(_, task)| is_running(task)).map(|(number, _)| number).collect();
+        Self { ownership, by_resource, holdings_of, references_of, references_to, by_value, running }
     }
 
     /// The handles that can end a wait.
@@ -105,9 +113,17 @@ impl Holders {
         all.iter().filter_map(|number| self.ownership.references.get(*number as usize))
     }
 
-    /// The shared object that a resource is the value of: a channel.
-    pub(super) fn object_of(&self, resource: u64) -> Option<u32> {
-        self.by_value.get(&resource).copied()
+    /// The shared object that a channel is the value of: whoever refers to it has a handle of the channel.
+    pub(super) fn channel_of(&self, wait: &Wait) -> Option<u32> {
+        let is_channel = matches!(
+            wait.kind,
+            ResourceKind::ChannelRecv
+                | ResourceKind::ChannelSend
+                | ResourceKind::Oneshot
+                | ResourceKind::Watch
+                | ResourceKind::Broadcast
+        );
+        self.by_value.get(&wait.resource).copied().filter(|_| is_channel)
     }
 
     /// Whether all who refer to a shared object were found.
@@ -137,14 +153,49 @@ impl Holders {
                 None => Account::Missing,
             },
             ResourceKind::Join => Account::Exact,
-            ResourceKind::Notify if self.object_of(wait.resource).is_none() => match found().next() {
+            ResourceKind::Notify => match found().next() {
                 Some(_) => Account::Exact,
                 None => Account::Missing,
             },
-            _ => self
-                .object_of(wait.resource)
-                .map_or(Account::Missing, |object| self.account_of_object(object)),
+            _ => self.channel_of(wait).map_or(Account::Missing, |object| self.account_of_object(object)),
         }
+    }
+
+    /// A task that runs right now and gets at a lock: what it has lies on its thread's stack.
+    pub(super) fn running(&self, resource: u64) -> Option<u32> {
+        self.owners(resource).find_map(|node| match node {
+            Node::Task(task) if self.running.contains(&task) => Some(task),
+            _ => None,
+        })
+    }
+
+    /// Whether all who get at a lock were found, and none of them runs right now: whoever has it is among the
+    /// variables that were seen.
+    pub(super) fn is_closed(&self, resource: u64) -> bool {
+        let mut owners = self.owners(resource).peekable();
+        owners.peek().is_some()
+            && owners.all(|node| match node {
+                Node::Task(task) => !self.running.contains(&task),
+                Node::Object(object) => self.account_of_object(object) == Account::Exact,
+            })
+    }
+
+    /// Those who get at a lock: who has it, who refers to that, and so on, as far as they are few.
+    fn owners(&self, resource: u64) -> impl Iterator<Item = Node> {
+        let mut queue: VecDeque<Node> = self.of_resource(resource, Roles::ACCESS).map(|h| h.owner).collect();
+        let mut seen: HashSet<Node> = queue.iter().copied().collect();
+        std::iter::from_fn(move || {
+            let node = queue.pop_front()?;
+            if let Node::Object(object) = node {
+                let further = self.references_to(object).map(|reference| reference.owner);
+                for owner in further.take(MAX_OWNERS) {
+                    if seen.len() < MAX_OWNERS && seen.insert(owner) {
+                        queue.push_back(owner);
+                    }
+                }
+            }
+            Some(node)
+        })
     }
 
     fn holding(&self, number: u32) -> Option<&Holding> {

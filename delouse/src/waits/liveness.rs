@@ -21,7 +21,7 @@ pub(super) struct Liveness {
     tasks: Vec<bool>,
     objects: Vec<bool>,
     /// Tasks that nothing has a waker of.
-    pub(super) unwakeable: Vec<u32>,
+    unwakeable: Vec<bool>,
 }
 
 struct Search<'s> {
@@ -29,12 +29,17 @@ struct Search<'s> {
     waiters: std::collections::HashMap<u64, Vec<&'s Wait>>,
     joiners: std::collections::HashMap<u32, Vec<u32>>,
     liveness: Liveness,
-    unwakeable: Vec<bool>,
     work: Vec<Node>,
 }
 
 impl Liveness {
-    pub(super) fn of(examination: &Examination<'_, '_, '_>, waits: &Waits, holders: &Holders) -> Self {
+    /// Objects of `held` are those that somebody unknown refers to.
+    pub(super) fn of(
+        examination: &Examination<'_, '_, '_>,
+        waits: &Waits,
+        holders: &Holders,
+        held: &[u32],
+    ) -> Self {
         let tasks = &examination.listing.tasks;
         let mut search = Search {
             holders,
@@ -43,9 +48,8 @@ impl Liveness {
             liveness: Self {
                 tasks: vec![false; tasks.len()],
                 objects: vec![false; holders.ownership.objects.len()],
-                unwakeable: Vec::new(),
+                unwakeable: vec![false; tasks.len()],
             },
-            unwakeable: vec![false; tasks.len()],
             work: Vec::new(),
         };
         for wait in &waits.list {
@@ -58,8 +62,7 @@ impl Liveness {
         let numbered = || (0..).zip(tasks.iter().zip(&examination.places));
         for (number, (task, place)) in numbered() {
             if task.state == Some(TaskState::Idle) && wakers(holders, place) == Some(0) {
-                search.liveness.unwakeable.push(number);
-                if let Some(of) = search.unwakeable.get_mut(number as usize) {
+                if let Some(of) = search.liveness.unwakeable.get_mut(number as usize) {
                     *of = true;
                 }
             }
@@ -74,6 +77,17 @@ impl Liveness {
                 search.live(Node::Object(object));
             }
         }
+        for object in held {
+            search.live(Node::Object(*object));
+        }
+        let held: std::collections::HashSet<u32> = held.iter().copied().collect();
+        for wait in &waits.list {
+            if matches!(wait.by, Waker::Handles(_))
+                && holders.channel_of(wait).is_some_and(|object| held.contains(&object))
+            {
+                search.live(Node::Task(wait.task));
+            }
+        }
         search.spread();
         search.liveness
     }
@@ -86,6 +100,11 @@ impl Liveness {
         }
     }
 
+    /// Whether nothing has a waker of a task.
+    pub(super) fn is_unwakeable(&self, task: u32) -> bool {
+        self.unwakeable.get(task as usize) == Some(&true)
+    }
+
     /// The tasks that nothing will wake, in their order.
     pub(super) fn stuck(&self) -> impl Iterator<Item = u32> {
         (0..).zip(&self.tasks).filter(|(_, alive)| !**alive).map(|(task, _)| task)
@@ -95,7 +114,7 @@ impl Liveness {
 impl Search<'_> {
     /// Whether a task can go on without any other.
     fn is_alive_itself(&self, number: u32, task: &Task, place: &Place, waits: &[Wait]) -> bool {
-        if self.unwakeable.get(number as usize) == Some(&true) {
+        if self.liveness.is_unwakeable(number) {
             return false;
         }
         let complete = self.holders.ownership.complete.get(number as usize) == Some(&true);
@@ -138,7 +157,7 @@ impl Search<'_> {
 
     fn live(&mut self, node: Node) {
         let alive = match node {
-            Node::Task(task) if self.unwakeable.get(task as usize) == Some(&true) => return,
+            Node::Task(task) if self.liveness.is_unwakeable(task) => return,
             Node::Task(task) => self.liveness.tasks.get_mut(task as usize),
             Node::Object(object) => self.liveness.objects.get_mut(object as usize),
         };

@@ -4,14 +4,17 @@ pub(crate) mod blocked_worker;
 pub(crate) mod diagnosis;
 mod edges;
 pub(crate) mod files;
+mod findings;
 pub(crate) mod growing;
 mod handles;
 mod holders;
+mod islands;
 mod liveness;
 pub(crate) mod look;
 #[cfg(test)]
 pub(crate) mod made_up;
 mod ownership;
+mod remains;
 mod resources;
 pub(crate) mod starved;
 #[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
@@ -39,13 +42,21 @@ pub(crate) struct Analysis {
 pub(crate) fn analyse(examination: &Examination<'_, '_, '_>) -> Analysis {
     let waits = resources::Waits::of(examination);
     let holders = holders::Holders::of(examination, &waits);
-    let liveness = liveness::Liveness::of(examination, &waits, &holders);
+    let mut liveness = liveness::Liveness::of(examination, &waits, &holders, &[]);
+    let mut stuck = islands::Graph::of(&waits, &holders, &liveness);
+    let mut islands = stuck.islands();
+    let remains = remains::look(examination, &holders, &stuck.objects(&islands));
+    if !remains.held.is_empty() {
+        liveness = liveness::Liveness::of(examination, &waits, &holders, &remains.held);
+        stuck = islands::Graph::of(&waits, &holders, &liveness);
+        islands = stuck.islands();
+    }
     let mut teller = edges::Teller::new(examination, &waits, &holders);
-    let _ = liveness;
     let edges = teller.edges();
+    let findings = findings::findings(&stuck, islands, &liveness, &remains, &mut teller);
     let graph = WaitGraph { tasks: examination.listing.tasks.len(), edges };
     let notes = holders.ownership.notes.clone();
-    Analysis { graph, findings: Vec::new(), notes }
+    Analysis { graph, findings, notes }
 }
 
 /// Who waits for what, and who can let go of it, at one moment.

@@ -79,6 +79,11 @@ impl Waits {
         range.and_then(|(from, to)| self.list.get(from..to)).unwrap_or_default()
     }
 
+    /// The place of a wait in the list.
+    pub(super) fn index(&self, wait: &Wait) -> usize {
+        self.first.get(wait.task as usize).map_or(0, |first| first + wait.leaf)
+    }
+
     /// The addresses that handles may give for a resource that somebody waits for.
     pub(super) fn wanted(&self) -> HashSet<u64> {
         let handles = |wait: &&Wait| matches!(wait.by, Waker::Handles(_) | Waker::Task(_));

@@ -60,8 +60,19 @@ pub(crate) fn own_line(thread: &ThreadStack) -> Option<(String, Option<&str>)> {
     Some((stack_frame_at(own), called.and_then(|frame| frame.function.as_deref())))
 }
 
+/// Frames of the program's own on one stack that are told.
+const OWN: usize = 4;
+
+/// The program's own part of a thread's stack, innermost first; `None` where it is one function.
+pub(crate) fn own_path(thread: &ThreadStack) -> Option<String> {
+    let own: Vec<String> =
+        thread.frames.iter().filter(|frame| frame.own).take(OWN).map(stack_frame_at).collect();
+    (own.len() > 1).then(|| own.join(", called by "))
+}
+
 fn stack_frame_at(frame: &StackFrame) -> String {
-    let function = frame.function.as_deref().unwrap_or(&frame.address);
+    // The body of an `async fn` is a closure to the symbol table: its author knows it by the function's name.
+    let function = frame.function.as_deref().unwrap_or(&frame.address).trim_end_matches("::{{closure}}");
     match &frame.file {
         Some(file) => format!("{function} at {}", place(file, frame.line)),
         None => function.to_owned(),

@@ -2,11 +2,12 @@
 //!
 //! ```text
 //! cargo run --features debug --bin blocked-worker
-//! curl -s localhost:7132/stacktrace/tokio
+//! curl -s 'localhost:7132/diagnosis?format=text'
 //! ```
 //!
-//! tokio's own task dump would stop the healthy workers as well, so delouse does not ask it, and says which
-//! worker does not answer. `/stacktrace/rust` shows the blocked thread, in `book` at the line of its `lock`.
+//! Names the task, `book`, and the line of its `lock` in its first line, and what waits behind it.
+//!
+//! tokio's own task dump would stop the healthy workers as well, so delouse does not ask it.
 
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;

@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! cargo run --features debug --bin deadlock
-//! curl -s 'localhost:7132/stacktrace/tokio?format=text'
+//! curl -s 'localhost:7132/diagnosis?format=text'
 //! ```
 //!
-//! Shows both tasks, each at the line of the lock that it waits for: `debit_first` and `credit_first`.
+//! Names the deadlock in its first line: both tasks, each at the line of the lock that it waits for, and who has it.
 
 use std::sync::Arc;
 

@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! cargo run --features debug --bin leak
-//! curl -s 'localhost:7132/stacktrace/tokio?format=text'
+//! curl -s 'localhost:7132/diagnosis?format=text'
 //! ```
 //!
-//! Shows two groups that grow by one task a second: `read_half` and `write_half`, all at their `recv`, all of
-//! connections that ended long ago.
+//! Names the two groups in its first line: `read_half` and `write_half`, all at their `recv`, all of connections
+//! that ended long ago. With `?seconds=10`, that they only grow.
 
 use std::time::Duration;
 

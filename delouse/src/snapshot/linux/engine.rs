@@ -439,6 +439,7 @@ impl Round<'_> {
                 if content.stack_len > 0 {
                     let base = content.context.registers().sp;
                     stack = Some(StackCopy { base, bytes: self.table.stack(content).to_vec() });
+                    self.table.forget_stack(content);
                     if content.stack_cut {
                         notes.push(format!(
                             "the stack of thread {} is cut after {} KB",

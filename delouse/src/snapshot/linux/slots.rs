@@ -254,6 +254,16 @@ impl Table {
         unsafe { std::slice::from_raw_parts(self.arena_at(content.stack_at), content.stack_len) }
     }
 
+    /// Wipes a copied stack: what is left of it must not be taken for the program's by who searches memory.
+    pub(super) fn forget_stack(&self, content: &Content) {
+        let end = content.stack_at.saturating_add(content.stack_len);
+        if end <= self.arena_len {
+            // SAFETY: inside the arena, in the part that was given to this slot's handler, which is done; the
+            // capture has copied it and reads it no more.
+            unsafe { std::ptr::write_bytes(self.arena_at(content.stack_at), 0, content.stack_len) };
+        }
+    }
+
     /// Gives the arena's memory back to the system, but for a little.
     pub(super) fn release_memory(&self) {
         let used = self.arena_used.load(Ordering::Relaxed).min(self.arena_len);

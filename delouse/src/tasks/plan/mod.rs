@@ -6,8 +6,9 @@ mod containers;
 mod wrappers;
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::HashMap;
 use std::rc::Rc;
+
+use rustc_hash::FxHashMap;
 
 pub(super) use containers::Container;
 
@@ -125,8 +126,8 @@ type KnownOwner = (&'static str, Option<Rc<Owner>>);
 pub(super) struct Plans<'p, 'i> {
     pub(super) program: Program<'p, 'i>,
     /// `None` while a type is being compiled.
-    known: RefCell<HashMap<TypeId, Option<Rc<Plan>>>>,
-    dyns: RefCell<HashMap<u64, Option<Rc<Plan>>>>,
+    known: RefCell<FxHashMap<TypeId, Option<Rc<Plan>>>>,
+    dyns: RefCell<FxHashMap<u64, Option<Rc<Plan>>>>,
     next: Cell<u32>,
     /// How many types are being compiled, each inside the one before.
     depth: Cell<usize>,

@@ -13,6 +13,7 @@ use std::collections::HashSet;
 
 pub(super) use labels::{Labels, PathId};
 
+use super::handles::{self, HandleFact};
 use crate::tasks::{Examination, TaskState};
 
 /// One that can own.
@@ -37,10 +38,18 @@ pub(super) struct Holding {
     pub(super) handle: u16,
     /// The way to it from its owner.
     pub(super) path: PathId,
-    /// It belongs to a future that its task does not poll at the moment.
-    pub(super) unpolled: bool,
+    /// The way to a future that its task does not poll at the moment, and that it belongs to.
+    pub(super) unpolled: Option<PathId>,
     /// It may have been moved away or dropped.
     pub(super) uncertain: bool,
+}
+
+impl Holding {
+    /// A place in the queue that its task does poll: it has been given permits, and waits for more or is
+    /// about to be woken. What its task waits for is what keeps it.
+    pub(super) fn is_in_line(&self) -> bool {
+        self.unpolled.is_none() && handles::at(self.handle).is_some_and(HandleFact::is_queue_place)
+    }
 }
 
 /// A counted pointer to a shared object.
@@ -51,14 +60,19 @@ pub(super) struct Reference {
     pub(super) weak: bool,
     pub(super) path: PathId,
     pub(super) uncertain: bool,
-    pub(super) unpolled: bool,
+    pub(super) unpolled: Option<PathId>,
+    /// Where the pointer lies.
+    pub(super) place: u64,
+    /// It is no variable of a suspended function, which might have been moved away or dropped without a
+    /// trace.
+    pub(super) solid: bool,
 }
 
 /// A shared object: the value of an `Arc` or `Rc`.
 #[derive(Debug, Clone)]
 pub(super) struct Object {
-    /// Where its counters lie, with the value behind them.
-    pub(super) counters: u64,
+    /// The complement of the address of its counters.
+    pub(super) hidden: u64,
     pub(super) strong: u64,
     /// Weak pointers, without the one that stands for all strong ones.
     pub(super) weak: u64,
@@ -80,6 +94,8 @@ pub(super) struct Ownership {
     /// Of each task, places where wakers of it may lie that it does not wait at now: receivers, timers and
     /// sockets that it polled before.
     pub(super) slots: Vec<u64>,
+    /// Addresses and sizes of all values that were walked, ordered by address.
+    values: Vec<(u64, u64)>,
     pub(super) notes: Vec<String>,
 }
 
@@ -105,7 +121,8 @@ impl Ownership {
             slots.push(walker.slots.iter().filter(idle).count() as u64);
         }
         walker.objects();
-        let found = walker.found;
+        let mut found = walker.found;
+        found.values.sort_unstable();
         Self {
             holdings: found.holdings,
             references: found.references,
@@ -113,7 +130,16 @@ impl Ownership {
             labels: plans.labels.into_inner(),
             complete,
             slots,
+            values: found.values,
             notes: found.notes,
         }
+    }
+
+    /// Whether an address lies in a value that was walked.
+    pub(super) fn was_walked(&self, address: u64) -> bool {
+        let after = self.values.partition_point(|(start, _)| *start <= address);
+        // Values lie inside of one another: the outermost of those that begin before is not far.
+        let before = self.values.get(after.saturating_sub(64)..after).unwrap_or_default();
+        before.iter().any(|(start, size)| address - start < *size)
     }
 }

@@ -50,6 +50,7 @@ pub(super) struct Plan {
     /// Its number.
     pub(super) id: u32,
     pub(super) of: TypeId,
+    pub(super) size: u64,
     pub(super) body: Body,
 }
 
@@ -129,6 +130,8 @@ pub(super) struct Variables {
     pub(super) frame: Label,
     /// The future that it awaits.
     pub(super) awaitee: Option<Field>,
+    /// Its size.
+    pub(super) size: u64,
     pub(super) fields: Box<[Field]>,
     /// Offsets of drop flags: bytes that are 1 while a variable that may be moved away has not been. They
     /// do not say which variable is meant.
@@ -189,7 +192,9 @@ impl<'a, 'p, 'i> Plans<'a, 'p, 'i> {
         self.known.borrow_mut().insert(id, None);
         self.depth.set(self.depth.get() + 1);
         let number = self.number();
-        let plan = Rc::new(Plan { id: number, of: id, body: self.compile(id).unwrap_or(Body::Nothing) });
+        let size = self.process.ty(id).map_or(0, |ty| ty.size);
+        let body = self.compile(id).unwrap_or(Body::Nothing);
+        let plan = Rc::new(Plan { id: number, of: id, size, body });
         self.depth.set(self.depth.get() - 1);
         self.known.borrow_mut().insert(id, Some(plan.clone()));
         Some(plan)
@@ -272,6 +277,7 @@ impl<'a, 'p, 'i> Plans<'a, 'p, 'i> {
             "tokio::",
             "futures_",
             "lock_api::",
+            "(",
             "parking_lot::",
         ]
         .iter()
@@ -286,7 +292,7 @@ impl<'a, 'p, 'i> Plans<'a, 'p, 'i> {
     /// The messages of a channel, as a field of it.
     fn queued(&self, of: TypeId, many: Many) -> Field {
         let label = self.labels.borrow_mut().name("(queued)");
-        let plan = Rc::new(Plan { id: self.number(), of, body: Body::Many(many) });
+        let plan = Rc::new(Plan { id: self.number(), of, size: 0, body: Body::Many(many) });
         Field { label, offset: 0, plan }
     }
 
@@ -374,10 +380,9 @@ impl<'a, 'p, 'i> Plans<'a, 'p, 'i> {
                 if state.kind == StateKind::Suspended && moved {
                     continue;
                 }
-                if is_flag(&member.name) {
-                    if self.process.ty(member.of).is_some_and(|of| of.name == "bool") {
-                        flags.extend(state.offset.checked_add(member.offset));
-                    }
+                if has_no_name(&member.name) && self.process.ty(member.of).is_some_and(|of| of.name == "bool")
+                {
+                    flags.extend(state.offset.checked_add(member.offset));
                     continue;
                 }
                 let label = self.labels.borrow_mut().name(&member.name);
@@ -386,6 +391,9 @@ impl<'a, 'p, 'i> Plans<'a, 'p, 'i> {
                     "__awaitee" => variables.awaitee = field,
                     _ => fields.extend(field),
                 }
+            }
+            if let Some(awaitee) = &variables.awaitee {
+                variables.size = awaitee.plan.size;
             }
             variables.fields = fields.into();
             variables.flags = flags.into();
@@ -413,8 +421,8 @@ fn counted(path: &str) -> Option<bool> {
     }
 }
 
-/// `__7`: rustc gives names to what has none in the source.
-fn is_flag(name: &str) -> bool {
+/// `__7`: rustc gives numbers to what has no name in the source: drop flags and temporary values.
+fn has_no_name(name: &str) -> bool {
     name.strip_prefix("__").is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()))
 }
 

@@ -26,6 +26,8 @@ pub(super) struct Found {
     pub(super) holdings: Vec<Holding>,
     pub(super) references: Vec<Reference>,
     pub(super) objects: Vec<Object>,
+    /// Addresses and sizes of all values that were walked.
+    pub(super) values: Vec<(u64, u64)>,
     pub(super) notes: Vec<String>,
 }
 
@@ -41,8 +43,8 @@ struct Trail {
 struct Standing {
     /// Among the variables of a function, not in what it awaits.
     aside: bool,
-    /// Inside of a future that its task does not poll at the moment.
-    unpolled: bool,
+    /// Inside of a future that its task does not poll at the moment, to which this step of the way led.
+    unpolled: Option<u32>,
     /// A drop flag says that something beside it was moved away.
     maybe_moved: bool,
 }
@@ -62,6 +64,8 @@ pub(super) struct Walker<'w, 'a, 'p, 'i> {
     pub(super) found: Found,
     /// What the last root has that keeps wakers.
     pub(super) slots: Vec<u64>,
+    /// Objects by the complement of their address: who looks for the address itself in memory shall not find
+    /// it in what is left of us.
     numbers: HashMap<u64, u32>,
     /// Objects that are still to be walked, with the plan of their value.
     queue: Vec<(u32, Rc<Plan>, u64)>,
@@ -130,6 +134,7 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
         self.slots.clear();
         self.trails.clear();
         self.trails.push(Trail { parent: 0, depth: 0, label: Label::NONE });
+        self.value(&plan, at);
         self.work.push(Work { plan, at, trail: 0, standing: Standing::default() });
         let mut all = true;
         for step in 0.. {
@@ -194,9 +199,10 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
                     self.slots.push(read.map_or(at, |(resource, _)| resource));
                 }
                 if let Some((resource, permits)) = read
-                    && (self.wanted.contains(&resource) || handle.is_abort())
+                    && (self.wanted.contains(&resource) || handle.is_of_task())
                 {
-                    let unpolled = standing.unpolled || handle.waits_in_queue() && standing.aside;
+                    let unpolled =
+                        standing.unpolled.or((handle.waits_in_queue() && standing.aside).then_some(trail));
                     self.found.holdings.push(Holding {
                         owner: self.owner,
                         at,
@@ -204,7 +210,7 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
                         permits,
                         handle: handle.index(),
                         path: self.path(trail),
-                        unpolled,
+                        unpolled: unpolled.map(|trail| self.path(trail)),
                         uncertain: self.running || standing.maybe_moved,
                     });
                 }
@@ -233,20 +239,39 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
             return true;
         }
         let variables = self.plans.variables(plan.of, coroutine, state);
+        let beside = trail;
         let trail = self.trail(trail, variables.frame);
         let flag = |offset: &u64| self.plans.process.memory.number(at.checked_add(*offset)?, 1);
         let moved = variables.flags.iter().any(|offset| flag(offset) == Some(0));
         let suspended = state.kind == StateKind::Suspended;
-        let unpolled = standing.unpolled || standing.aside && suspended;
+        let unpolled = standing.unpolled.or((standing.aside && suspended).then_some(beside));
         let inside = Standing { aside: false, unpolled, maybe_moved: false };
         // What is pushed last is walked first: a future that is polled by reference is met by the way that
         // polls it.
         let aside = Standing { aside: suspended, maybe_moved: moved, ..inside };
-        self.fields(&variables.fields, at, trail, aside);
+        for field in variables.fields.iter().rev() {
+            let twin = variables.awaitee.as_ref().is_some_and(|awaitee| {
+                awaitee.plan.of == field.plan.of && self.is_moved(at, awaitee, field, variables.size)
+            });
+            if !twin {
+                self.fields(std::slice::from_ref(field), at, trail, aside);
+            }
+        }
         if let Some(awaitee) = &variables.awaitee {
             self.fields(std::slice::from_ref(awaitee), at, trail, inside);
         }
         true
+    }
+
+    /// Whether a variable was moved into what is awaited: `receiver.await` leaves its bytes behind.
+    fn is_moved(&self, base: u64, awaitee: &Field, field: &Field, size: u64) -> bool {
+        let word = |of: &Field, offset: u64| {
+            self.plans
+                .process
+                .memory
+                .number(base.checked_add(of.offset)?.checked_add(offset)?, 8.min(size - offset))
+        };
+        size > 0 && (0..size.min(64)).step_by(8).all(|offset| word(awaitee, offset) == word(field, offset))
     }
 
     fn shared(&mut self, shared: &Shared, at: u64, trail: u32, standing: Standing) {
@@ -260,25 +285,33 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
             return;
         }
         let new = self.found.objects.len();
-        let number = *self.numbers.entry(counters).or_insert(new as u32);
+        let number = *self.numbers.entry(!counters).or_insert(new as u32);
         if number as usize == new {
             if new >= MAX_OBJECTS {
                 self.cut = true;
                 return;
             }
-            self.found.objects.push(Object { counters, strong, weak: weak - 1, value: 0, cut: false });
+            self.found.objects.push(Object {
+                hidden: !counters,
+                strong,
+                weak: weak - 1,
+                value: 0,
+                cut: false,
+            });
         }
         let path = self.path(trail);
+        let Some(place) = at.checked_add(shared.pointer) else { return };
         self.found.references.push(Reference {
             owner: self.owner,
             object: number,
             weak: shared.weak,
             path,
             uncertain: self.running || standing.maybe_moved,
-            unpolled: standing.unpolled,
+            unpolled: standing.unpolled.map(|trail| self.path(trail)),
+            place,
+            solid: !standing.aside && !self.running,
         });
-        let place = at.checked_add(shared.pointer).and_then(|at| at.checked_add(8));
-        self.content(shared, number, counters, place);
+        self.content(shared, number, counters, place.checked_add(8));
     }
 
     /// Queues the value of a shared object, unless it was queued with that type already.
@@ -345,9 +378,14 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
     fn push_once(&mut self, plan: Rc<Plan>, at: u64, trail: u32, standing: Standing) {
         // Coroutines and handles mind that themselves.
         let minds = matches!(plan.body, Body::Coroutine(_) | Body::Handle { .. });
+        self.value(&plan, at);
         if minds || self.seen.insert((at, plan.id)) {
             self.work.push(Work { plan, at, trail, standing });
         }
+    }
+
+    fn value(&mut self, plan: &Plan, at: u64) {
+        self.found.values.push((at, plan.size));
     }
 
     fn trail(&mut self, parent: u32, label: Label) -> u32 {

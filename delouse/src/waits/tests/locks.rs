@@ -1,35 +1,206 @@
-//! Who holds a lock.
+//! Locks, permits and joins.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, RwLock, Semaphore, oneshot};
+use tokio::task::{JoinHandle, yield_now};
 
 use super::*;
+
+/// Takes one lock, then another.
+async fn take_both(first: Arc<Mutex<u8>>, second: Arc<Mutex<u8>>) {
+    let mine = first.lock().await;
+    yield_now().await;
+    let yours = second.lock().await;
+    drop((mine, yours));
+}
 
 #[test]
 fn two_tasks_hold_what_the_other_waits_for() {
     let runtime = runtime();
     let (a, b) = (Arc::new(Mutex::new(1)), Arc::new(Mutex::new(2)));
-    let one = {
-        let (a, b) = (a.clone(), b.clone());
-        spawn(&runtime, async move {
-            let first = a.lock().await;
-            tokio::task::yield_now().await;
-            let second = b.lock().await;
-            drop((first, second));
-        })
-    };
-    let other = spawn(&runtime, async move {
-        let mine = b.lock().await;
-        tokio::task::yield_now().await;
-        let yours = a.lock().await;
-        drop((mine, yours));
-    });
+    let one = spawn(&runtime, take_both(a.clone(), b.clone()));
+    let other = spawn(&runtime, take_both(b, a));
     let analysis = analysis(&runtime);
-    eprintln!("{analysis:#?}");
-    let [edge] = edges(&analysis, one)[..] else { panic!("{analysis:?}") };
+    let [edge] = edges(&analysis, one)[..] else { panic!("{}", text(&analysis)) };
     assert_eq!(edge.resource.kind, ResourceKind::Mutex);
     let [holder] = &edge.holders[..] else { panic!("{edge:?}") };
     assert_eq!((holder.task, holder.variable.as_str(), holder.certain), (Some(other), "mine", true));
-    assert_eq!(holder.handle, "MutexGuard");
+    assert_eq!((holder.handle.as_str(), edge.held_elsewhere), ("MutexGuard", false));
+    assert!(holder.place.as_ref().unwrap().starts_with("delouse::waits::tests::locks::take_both at "));
+    assert_eq!(
+        told(&analysis),
+        [(FindingKind::Deadlock, Severity::Certain, vec![one, other])],
+        "{}",
+        text(&analysis)
+    );
+}
+
+#[test]
+fn five_tasks_in_a_circle_and_three_behind() {
+    let runtime = runtime();
+    let locks: Vec<_> = (0..5).map(|_| Arc::new(Mutex::new(0))).collect();
+    let mut tasks: Vec<u64> =
+        (0..5).map(|n| spawn(&runtime, take_both(locks[n].clone(), locks[(n + 1) % 5].clone()))).collect();
+    tasks.extend((0..3).map(|_| spawn(&runtime, take_both(locks[2].clone(), locks[3].clone()))));
+    let analysis = analysis(&runtime);
+    assert_eq!(told(&analysis), [(FindingKind::Deadlock, Severity::Certain, tasks)], "{}", text(&analysis));
+    assert!(analysis.findings[0].evidence.iter().any(|line| line.starts_with("3 tasks wait more behind")));
+}
+
+#[test]
+fn a_task_locks_what_it_has_locked() {
+    let runtime = runtime();
+    let lock = Arc::new(Mutex::new(0));
+    let task = spawn(&runtime, take_both(lock.clone(), lock.clone()));
+    let analysis = analysis(&runtime);
+    assert_eq!(
+        told(&analysis),
+        [(FindingKind::Deadlock, Severity::Certain, vec![task])],
+        "{}",
+        text(&analysis)
+    );
+    assert!(analysis.findings[0].summary.contains("`mine`"), "{}", text(&analysis));
+    drop(lock);
+}
+
+#[test]
+fn a_guard_of_any_kind_is_a_guard() {
+    let runtime = runtime();
+    let lock = Arc::new(Mutex::new((1, 2)));
+    let other = Arc::new(RwLock::new((1, 2)));
+    spawn(&runtime, {
+        let (lock, other) = (lock.clone(), other.clone());
+        async move {
+            let guard =
+                tokio::sync::OwnedMutexGuard::map(lock.clone().lock_owned().await, |pair| &mut pair.0);
+            let kept = [Some(Box::new(guard))];
+            yield_now().await;
+            let _writer = other.write().await;
+            drop(kept);
+        }
+    });
+    spawn(&runtime, async move {
+        let reader = other.clone().read_owned().await;
+        yield_now().await;
+        let all = HashMap::from([("reader", reader)]);
+        drop(lock.lock().await);
+        drop(all);
+    });
+    let analysis = analysis(&runtime);
+    let [(FindingKind::Deadlock, Severity::Certain, tasks)] = &told(&analysis)[..] else {
+        panic!("{}", text(&analysis))
+    };
+    assert_eq!(tasks.len(), 2);
+    let variables: Vec<&str> =
+        analysis.graph.edges.iter().map(|edge| edge.holders[0].variable.as_str()).collect();
+    assert_eq!(variables, ["all[…]", "kept[…]"], "{}", text(&analysis));
+}
+
+#[test]
+fn a_writer_behind_a_reader_that_waits_for_the_writer() {
+    let runtime = runtime();
+    let lock = Arc::new(RwLock::new(0));
+    let reader = spawn(&runtime, {
+        let lock = lock.clone();
+        async move {
+            let first = lock.read().await;
+            yield_now().await;
+            yield_now().await;
+            // Readers queue behind a writer that waits.
+            let second = lock.read().await;
+            drop((first, second));
+        }
+    });
+    let writer = spawn(&runtime, {
+        let lock = lock.clone();
+        async move {
+            let mut writer = lock.write().await;
+            *writer += 1;
+        }
+    });
+    let analysis = analysis(&runtime);
+    let [(FindingKind::Deadlock, _, tasks)] = &told(&analysis)[..] else { panic!("{}", text(&analysis)) };
+    assert!(tasks.contains(&reader) && tasks.contains(&writer), "{}", text(&analysis));
+    drop(lock);
+}
+
+#[test]
+fn permits_that_are_held_across_a_wait_for_more() {
+    let runtime = runtime();
+    let permits = Arc::new(Semaphore::new(2));
+    let tasks: Vec<u64> = (0..2)
+        .map(|_| {
+            let permits = permits.clone();
+            spawn(&runtime, async move {
+                let first = permits.acquire().await.unwrap();
+                yield_now().await;
+                let second = permits.clone().acquire_owned().await.unwrap();
+                drop((first, second));
+            })
+        })
+        .collect();
+    let analysis = analysis(&runtime);
+    // The test itself has the semaphore, and could add permits.
+    assert_eq!(told(&analysis), [(FindingKind::Deadlock, Severity::Suspected, tasks)], "{}", text(&analysis));
+}
+
+#[test]
+fn permits_that_nobody_has_any_more() {
+    let runtime = runtime();
+    let permits = Arc::new(Semaphore::new(1));
+    let task = spawn(&runtime, async move {
+        permits.acquire().await.unwrap().forget();
+        yield_now().await;
+        let _second = permits.acquire().await.unwrap();
+    });
+    let analysis = analysis(&runtime);
+    let [(_, _, tasks)] = &told(&analysis)[..] else { panic!("{}", text(&analysis)) };
+    assert_eq!(tasks, &[task]);
+}
+
+#[test]
+fn two_tasks_that_join_each_other() {
+    type Shared = Arc<std::sync::Mutex<HashMap<u8, JoinHandle<()>>>>;
+    let runtime = runtime();
+    let handles = Shared::default();
+    let join = |handles: Shared, of: u8| async move {
+        yield_now().await;
+        let handle = handles.lock().unwrap().remove(&of).unwrap();
+        handle.await.unwrap();
+    };
+    let one = runtime.spawn(join(handles.clone(), 2));
+    let other = runtime.spawn(join(handles.clone(), 1));
+    let tasks = [one.id(), other.id()].map(|id| id.to_string().parse().unwrap()).to_vec();
+    handles.lock().unwrap().extend([(1, one), (2, other)]);
+    let analysis = analysis(&runtime);
+    assert_eq!(told(&analysis), [(FindingKind::Deadlock, Severity::Certain, tasks)], "{}", text(&analysis));
+}
+
+#[test]
+fn a_lock_that_is_held_across_a_wait_for_an_answer() {
+    let runtime = runtime();
+    let lock = Arc::new(Mutex::new(0));
+    let (sender, receiver) = oneshot::channel::<()>();
+    let asks = spawn(&runtime, {
+        let lock = lock.clone();
+        async move {
+            let guard = lock.lock().await;
+            receiver.await.unwrap();
+            drop(guard);
+        }
+    });
+    let answers = spawn(&runtime, async move {
+        yield_now().await;
+        drop(lock.lock().await);
+        sender.send(()).unwrap();
+    });
+    let analysis = analysis(&runtime);
+    assert_eq!(
+        told(&analysis),
+        [(FindingKind::Deadlock, Severity::Certain, vec![asks, answers])],
+        "{}",
+        text(&analysis)
+    );
 }

@@ -58,7 +58,7 @@ async fn loop_in_a_worker() {
 }
 
 async fn computes() {
-    stage::guilty("collatz");
+    stage::guilty("computes");
     println!("{}", collatz());
 }
 

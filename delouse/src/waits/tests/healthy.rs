@@ -1,0 +1,169 @@
+//! Programs that nothing is wrong with.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::task::yield_now;
+
+use super::*;
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Whether one of the holders of what `waiter` waits for is certainly `task`.
+fn is_certain(analysis: &Analysis, waiter: u64, task: u64) -> bool {
+    edges(analysis, waiter).iter().any(|edge| edge.holders.iter().any(|h| h.task == Some(task) && h.certain))
+}
+
+/// A guard that is dropped before the `.await` may still be listed.
+#[test]
+fn a_guard_that_was_dropped() {
+    let runtime = runtime();
+    let lock = Arc::new(Mutex::new(0));
+    let dropped = spawn(&runtime, {
+        let lock = lock.clone();
+        async move {
+            let mut guard = lock.lock().await;
+            *guard += 1;
+            drop(guard);
+            tokio::time::sleep(DAY).await;
+        }
+    });
+    settle(&runtime);
+    let holds = spawn(&runtime, {
+        let lock = lock.clone();
+        async move {
+            let guard = lock.lock().await;
+            tokio::time::sleep(DAY).await;
+            drop(guard);
+        }
+    });
+    settle(&runtime);
+    let waits = spawn(&runtime, async move { drop(lock.lock().await) });
+    let analysis = analysis(&runtime);
+    assert_eq!(told(&analysis), []);
+    assert!(!is_certain(&analysis, waits, dropped), "{}", text(&analysis));
+    assert!(edges(&analysis, waits)[0].holders.iter().any(|h| h.task == Some(holds)), "{}", text(&analysis));
+}
+
+#[test]
+fn a_guard_that_was_moved_to_another_task() {
+    let runtime = runtime();
+    let lock = Arc::new(Mutex::new(0));
+    let moved = Arc::new(std::sync::Mutex::new(0));
+    let gave = spawn(&runtime, {
+        let (lock, moved) = (lock.clone(), moved.clone());
+        async move {
+            let guard = lock.lock_owned().await;
+            let task = tokio::spawn(async move {
+                tokio::time::sleep(DAY).await;
+                drop(guard);
+            });
+            *moved.lock().unwrap() = task.id().to_string().parse().unwrap();
+            task.await.unwrap();
+        }
+    });
+    settle(&runtime);
+    let waits = spawn(&runtime, async move { drop(lock.lock().await) });
+    let analysis = analysis(&runtime);
+    assert_eq!(told(&analysis), [], "{}", text(&analysis));
+    let has = *moved.lock().unwrap();
+    assert!(is_certain(&analysis, waits, has) && !is_certain(&analysis, waits, gave), "{}", text(&analysis));
+}
+
+/// Workers that share a queue, and a task that has the sender and waits for a timer.
+#[test]
+fn a_pool_that_waits_for_work() {
+    let runtime = runtime();
+    let (sender, receiver) = mpsc::channel::<oneshot::Sender<u8>>(8);
+    let receiver = Arc::new(Mutex::new(receiver));
+    for _ in 0..8 {
+        let receiver = receiver.clone();
+        spawn(&runtime, async move {
+            loop {
+                let Some(answer) = receiver.lock().await.recv().await else { return };
+                let _ = answer.send(1);
+            }
+        });
+    }
+    drop(receiver);
+    spawn(&runtime, async move {
+        loop {
+            tokio::time::sleep(DAY).await;
+            let (answer, answered) = oneshot::channel();
+            sender.send(answer).await.unwrap();
+            answered.await.unwrap();
+        }
+    });
+    let analysis = analysis(&runtime);
+    assert_eq!(told(&analysis), [], "{}", text(&analysis));
+    let waiting = analysis.graph.edges.iter().filter(|edge| edge.resource.kind == ResourceKind::Mutex);
+    assert!(
+        waiting.clone().count() == 7 && waiting.flat_map(|edge| &edge.holders).all(|h| h.certain),
+        "{}",
+        text(&analysis)
+    );
+}
+
+/// A future that keeps its waker where no type tells.
+#[test]
+fn a_task_with_a_waker_that_nobody_knows_of() {
+    let runtime = runtime();
+    let wakers = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let kept = wakers.clone();
+    let (sender, mut receiver) = mpsc::channel::<u8>(1);
+    spawn(&runtime, async move {
+        let sender = sender;
+        std::future::poll_fn(|cx| {
+            kept.lock().unwrap().push(cx.waker().clone());
+            receiver.poll_recv(cx)
+        })
+        .await;
+        drop(sender);
+    });
+    let analysis = analysis(&runtime);
+    assert_eq!(told(&analysis), [], "{}", text(&analysis));
+    assert_eq!(wakers.lock().unwrap().len(), 1);
+}
+
+/// Contention that ends: whoever has the lock waits for a timer.
+#[test]
+fn tasks_that_queue_for_a_lock() {
+    let runtime = runtime();
+    let lock = Arc::new(Mutex::new(0));
+    for _ in 0..50 {
+        let lock = lock.clone();
+        spawn(&runtime, async move {
+            let mut guard = lock.lock().await;
+            tokio::time::sleep(DAY).await;
+            *guard += 1;
+        });
+    }
+    let analysis = analysis(&runtime);
+    assert_eq!(told(&analysis), [], "{}", text(&analysis));
+    assert_eq!(analysis.graph.edges.len(), 49);
+    assert!(analysis.graph.edges.iter().all(|edge| edge.holders.len() == 1 && edge.holders[0].certain));
+}
+
+/// A task that was woken, and will go on.
+#[test]
+fn a_task_that_is_about_to_run() {
+    let runtime = runtime();
+    let (sender, receiver) = oneshot::channel::<u8>();
+    let (other, waits) = oneshot::channel::<u8>();
+    spawn(&runtime, async move {
+        receiver.await.unwrap();
+        other.send(1).unwrap();
+    });
+    spawn(&runtime, async move {
+        waits.await.unwrap();
+    });
+    settle(&runtime);
+    sender.send(1).unwrap();
+    // Not polled since.
+    let mut roots = Roots::new();
+    roots.add_runtime(runtime.handle());
+    let analysis = analysis_of(&roots);
+    assert_eq!(told(&analysis), [], "{}", text(&analysis));
+    runtime.block_on(yield_now());
+}

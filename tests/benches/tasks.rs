@@ -1,0 +1,156 @@
+//! What a list of all tasks costs, side by side with tokio's own `Handle::dump()`:
+//!
+//! ```text
+//! cargo bench -p delouse-tests --bench tasks               # 1,000 to 100,000 tasks
+//! cargo bench -p delouse-tests --bench tasks -- quick      # 1,000
+//! cargo bench -p delouse-tests --bench tasks -- million    # 1,000,000 as well
+//! ```
+//!
+//! The program is `src/bin/crowd.rs`: tasks of eight boxed functions each, with 3 or with 300 different stacks.
+//! `first` is the first text answer, for which debug information is read; `text` those that follow, over HTTP, to
+//! the last byte; `stop` what delouse says of how long the program stood still. `dump()` is the time that
+//! `Handle::dump()` took, in which no worker does anything else, and which gives traces, no text. `gap` is the longest
+//! time between two ticks of a task that sleeps for a millisecond, in the course of either. Memory is `RssAnon`:
+//! before the first request, the most during those for text, after the last, and a minute later.
+#![cfg(target_os = "linux")]
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::time::Duration;
+
+use delouse_tests::ballast::Ballast;
+use delouse_tests::{Program, program};
+
+const TEXT: &str = "/stacktrace/tokio?format=text";
+/// The same capture; the answer has one task.
+const ONE: &str = "/stacktrace/tokio?task=1";
+/// Warm answers.
+const ROUNDS: usize = 15;
+/// What delouse keeps for the next request, it keeps for a minute.
+const FORGOTTEN: Duration = Duration::from_secs(65);
+
+fn main() {
+    // cargo passes `--bench`.
+    let asked = |word: &str| std::env::args().any(|argument| argument == word);
+    if cfg!(debug_assertions) {
+        println!("(a debug build: figures mean little)");
+    }
+    let sizes: &[usize] = match (asked("quick"), asked("million")) {
+        (true, _) => &[1_000],
+        (_, false) => &[1_000, 10_000, 100_000],
+        (_, true) => &[1_000, 10_000, 100_000, 1_000_000],
+    };
+    println!(
+        "| tasks | stacks | first | text | worst | stop | gap | dump() | its gap | dump() / stop | gap / gap | \
+         MB before | most | after | later |"
+    );
+    println!("|{}", " ---: |".repeat(15));
+    for &tasks in sizes {
+        for stacks in [3, 300] {
+            compare(tasks, stacks, !asked("quick"));
+        }
+    }
+}
+
+fn compare(tasks: usize, stacks: usize, and_later: bool) {
+    let mut command = program!("crowd");
+    command.args([tasks.to_string(), stacks.to_string()]);
+    // The budget is for programs of which nothing is known; here the cost is what is asked for.
+    command.env("DELOUSE_PAUSE_BUDGET_MS", "10000");
+    let mut crowd = Ballast::of(Program::start(command));
+    let pid = crowd.program.pid();
+    let before = anonymous(pid);
+    let (first, most_at_first) = watched(pid, || text(&crowd, tasks));
+    crowd.longest_gap();
+    let (mut warm, most) = watched(pid, || (0..ROUNDS).map(|_| text(&crowd, tasks)).collect::<Vec<_>>());
+    let mut stops = Vec::new();
+    let mut gaps = Vec::new();
+    for _ in 0..ROUNDS {
+        crowd.longest_gap();
+        let answer = crowd.program.get(ONE).json();
+        assert_eq!(answer["capture"]["consistent"], true, "{answer}");
+        stops.push(Duration::from_micros(answer["capture"]["pause_us"].as_u64().unwrap()));
+        gaps.push(crowd.longest_gap());
+    }
+    let after = anonymous(pid);
+    let (mut dumps, mut dump_gaps) = (Vec::new(), Vec::new());
+    for _ in 0..5 {
+        crowd.longest_gap();
+        let answer = crowd.tell("dump");
+        let (took, dumped) = answer.split_once(' ').unwrap_or_else(|| panic!("{answer}"));
+        let took = took.parse().unwrap_or_else(|_| panic!("{answer}"));
+        assert!(dumped.parse::<usize>().unwrap() >= tasks, "{answer}");
+        dumps.push(Duration::from_micros(took));
+        dump_gaps.push(crowd.longest_gap());
+    }
+    let later = and_later.then(|| {
+        thread::sleep(FORGOTTEN);
+        anonymous(pid)
+    });
+    warm.sort();
+    let (stop, gap) = (median(stops), median(gaps));
+    let (dump, dump_gap) = (median(dumps), median(dump_gaps));
+    println!(
+        "| {tasks} | {stacks} | {} | {} | {} | {} | {} | {} | {} | {:.1} | {:.1} | {} | {} | {} | {} |",
+        show(first),
+        show(warm[warm.len() / 2]),
+        show(warm[warm.len() - 1]),
+        show(stop),
+        show(gap),
+        show(dump),
+        show(dump_gap),
+        dump.as_secs_f64() / stop.as_secs_f64(),
+        dump_gap.as_secs_f64() / gap.as_secs_f64(),
+        before >> 20,
+        most.max(most_at_first) >> 20,
+        after >> 20,
+        later.map(|later| (later >> 20).to_string()).unwrap_or_default(),
+    );
+}
+
+/// One text answer, which has all tasks in it.
+fn text(crowd: &Ballast, tasks: usize) -> Duration {
+    let response = crowd.program.get(TEXT);
+    assert_eq!(response.status, 200, "{}", response.body);
+    let counted = response.body.split(' ').next().and_then(|count| count.parse::<usize>().ok());
+    assert!(counted.is_some_and(|counted| counted >= tasks), "{}", response.body);
+    response.took
+}
+
+/// Runs `work`, and gives the most anonymous memory that the process had meanwhile.
+fn watched<T>(pid: u32, work: impl FnOnce() -> T) -> (T, u64) {
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            let mut most = 0;
+            while !over.load(Relaxed) {
+                most = most.max(anonymous(pid));
+                thread::sleep(Duration::from_millis(1));
+            }
+            most
+        });
+        let result = work();
+        over.store(true, Relaxed);
+        (result, watcher.join().unwrap())
+    })
+}
+
+/// Anonymous memory of a process, in bytes.
+fn anonymous(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times[times.len() / 2]
+}
+
+/// Milliseconds or microseconds.
+fn show(time: Duration) -> String {
+    match time.as_micros() {
+        micros @ 0..=9_999 => format!("{micros} µs"),
+        _ => format!("{:.1} ms", time.as_secs_f64() * 1e3),
+    }
+}
