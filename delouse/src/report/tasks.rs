@@ -28,7 +28,7 @@ pub struct TasksAnswer {
     pub total: usize,
     /// The threads that run some of these tasks: what those do right now.
     pub threads: Vec<ThreadStack>,
-    /// The tasks, ordered by id. The last field: it is written while the client reads.
+    /// The tasks, ordered by id. The last field: the list is written while the client reads it.
     pub tasks: Vec<Task>,
 }
 

@@ -135,6 +135,25 @@ impl Kinds {
     }
 }
 
+impl Kinds {
+    /// Where things are in tokio 1.40 to 1.54, for programs without types: `runtime/task/{core,raw}.rs`.
+    pub(super) fn assumed() -> Self {
+        let word = |n: u64| n * 8;
+        let layout = Layout {
+            state: word(0),
+            vtable: word(2),
+            owner_id: word(3),
+            trailer_offset: word(7),
+            scheduler_offset: word(8),
+            id_offset: word(9),
+            spawn_location_offset: None,
+            prev: word(0),
+            next: word(1),
+        };
+        Self { layout, by_vtable: RefCell::default(), locations: RefCell::default() }
+    }
+}
+
 /// Reads headers.
 pub(super) struct Headers<'a, 'p, 'i> {
     process: &'a Process<'p, 'i>,
@@ -172,6 +191,24 @@ impl<'a, 'p, 'i> Headers<'a, 'p, 'i> {
 
     pub(super) fn state(&self, header: u64) -> Option<State> {
         self.process.memory.word(header.checked_add(self.layout.state)?).map(State)
+    }
+
+    /// The `Arc` of its scheduler.
+    pub(super) fn scheduler(&self, header: u64) -> Option<u64> {
+        self.part(header, self.layout.scheduler_offset).and_then(|at| self.process.memory.word(at))
+    }
+
+    /// The tasks before and after it on its list; 0 for none.
+    pub(super) fn neighbours(&self, header: u64) -> Option<[u64; 2]> {
+        let trailer = self.part(header, self.layout.trailer_offset)?;
+        let link = |offset: u64| self.process.memory.word(trailer.checked_add(offset)?);
+        Some([link(self.layout.prev)?, link(self.layout.next)?])
+    }
+
+    /// A part of the task, by the offset that its vtable has at `place`.
+    fn part(&self, header: u64, place: u64) -> Option<u64> {
+        let vtable = self.vtable(header)?;
+        header.checked_add(self.process.memory.word(vtable.checked_add(place)?).and_then(small)?)
     }
 
     pub(super) fn owner(&self, header: u64) -> Option<u64> {

@@ -17,7 +17,9 @@ use super::roots::Root;
 use super::runtimes::{Runtime, Runtimes};
 use super::stack::Stacks;
 use super::walk::Walker;
-use super::{Examination, Frame, LeafPlace, Place, Task, TaskKind, TaskState, WaitsOn, running, scan};
+use super::{
+    Examination, Frame, LeafPlace, Place, Task, TaskKind, TaskState, WaitsOn, by_symbols, running, scan,
+};
 use crate::debuginfo::types::{TypeId, Types};
 use crate::snapshot::Snapshot;
 
@@ -78,8 +80,11 @@ pub(crate) fn examine_with<R>(
     let notes = knowledge.notes.clone();
     let process = Process::new(snapshot, knowledge.program);
     let Some(kinds) = &knowledge.kinds else {
-        let listing = Listing { notes: notes.into_vec(), without_types: true, ..Listing::default() };
-        let places = Vec::new();
+        let mut advice = Notes::default();
+        let tasks = by_symbols::list(&process, knowledge, roots, options, &mut advice);
+        let notes = if tasks.is_empty() { notes } else { advice }.into_vec();
+        let places = vec![Place::default(); tasks.len()];
+        let listing = Listing { tasks, notes, without_types: true, ..Listing::default() };
         let runtime_threads = Vec::new();
         return look(Examination {
             process: &process,

@@ -1,6 +1,7 @@
 //! Every task of every runtime: state, async stack as a tree, what each leaf waits for.
 
 mod address;
+mod by_symbols;
 mod candidates;
 mod contexts;
 pub(crate) mod engine;

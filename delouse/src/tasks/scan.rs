@@ -59,14 +59,32 @@ pub(super) fn headers(
     budget: u64,
     notes: &mut Notes,
 ) -> Candidates {
+    // What changes while it is read is read when it is wanted, no earlier.
+    let frozen = process.memory.snapshot().capture().consistent;
+    let mut found = Vec::new();
+    each_header(process, headers, vtables, budget, notes, |header, vtable| {
+        if let Some(kind) = headers.kind(vtable) {
+            let links = if frozen { headers.links(header, &kind) } else { None };
+            found.push(Candidate::new(header, kind, links));
+        }
+    });
+    Candidates::new(found)
+}
+
+/// Calls `visit` with each of these, and its vtable.
+pub(super) fn each_header(
+    process: &Process<'_, '_>,
+    headers: &Headers<'_, '_, '_>,
+    vtables: &FxHashSet<u64>,
+    budget: u64,
+    notes: &mut Notes,
+    mut visit: impl FnMut(u64, u64),
+) {
     let (Some(lowest), Some(highest)) = (vtables.iter().min().copied(), vtables.iter().max().copied()) else {
-        return Candidates::default();
+        return;
     };
     let snapshot = process.memory.snapshot();
-    // What changes while it is read is read when it is wanted, no earlier.
-    let frozen = snapshot.capture().consistent;
     let mut left = budget;
-    let mut found = Vec::new();
     for mapping in snapshot.mappings().iter().filter(|mapping| may_hold_tasks(mapping)) {
         let stack = snapshot
             .threads()
@@ -85,14 +103,11 @@ pub(super) fn headers(
                 && let Some(header) = address.checked_sub(headers.layout.vtable)
                 && header.is_multiple_of(8)
                 && headers.state(header).is_some_and(|state| state.is_plausible())
-                && let Some(kind) = headers.kind(word)
             {
-                let links = if frozen { headers.links(header, &kind) } else { None };
-                found.push(Candidate::new(header, kind, links));
+                visit(header, word);
             }
         });
     }
-    Candidates::new(found)
 }
 
 /// Calls `visit` with every word in `wanted` that the program may still use, and its address, up to `budget` bytes of

@@ -46,6 +46,22 @@ pub(super) fn decode<'a>(units: &Units<'a>, id: TypeId) -> Option<Type> {
     Some(decoded)
 }
 
+/// The name of the function at `id`, or of its origin.
+pub(super) fn function_name<'a>(units: &Units<'a>, id: TypeId) -> Option<String> {
+    let mut id = id;
+    for _ in 0..MAX_HOPS {
+        let unit = units.unit(id.unit)?;
+        let entry = unit.entry(id.offset)?;
+        if let Some(name) = text(&unit, &entry, dw::DW_AT_name) {
+            return Some(name);
+        }
+        id = [dw::DW_AT_abstract_origin, dw::DW_AT_specification]
+            .into_iter()
+            .find_map(|name| units.resolve(id.unit, &entry.attr_value(name)?))?;
+    }
+    None
+}
+
 /// Decodes the function at `id`; what an out-of-line copy does not say stands at its origin.
 pub(super) fn function<'a>(units: &Units<'a>, id: TypeId) -> Option<Function> {
     let mut id = id;

@@ -104,6 +104,16 @@ impl<'a> Types<'a> {
         })
     }
 
+    /// The name of the function that starts at `address`, with its generic arguments; of builds without types,
+    /// too, where they have more than line tables (`debug = 1`).
+    pub(crate) fn function_name(&self, address: u64) -> Option<String> {
+        self.units.candidates(address).into_iter().find_map(|number| {
+            let unit = self.units.unit(number)?;
+            let offset = *unit.index().functions.get(&address)?;
+            decode::function_name(&self.units, TypeId { unit: number, offset })
+        })
+    }
+
     /// The type that the vtable at `address` belongs to.
     ///
     /// A vtable stands in the unit that made the `dyn`; its own address is in no range, so the unit is found

@@ -135,6 +135,12 @@ fn arguments(list: &str, depth: usize) -> String {
     }
 }
 
+/// The arguments in `<A, B<C>>`, as they stand there.
+pub(crate) fn top_arguments(list: &str) -> Option<Vec<&str>> {
+    let inner = list.strip_prefix('<')?.strip_suffix('>')?;
+    (list.len() <= MAX_NAME).then(|| top_level(inner, ", "))
+}
+
 /// A type as an argument: the last part of its path.
 fn short(name: &str, depth: usize) -> String {
     const PREFIXES: [&str; 5] = ["&mut ", "&", "*mut ", "*const ", "dyn "];
