@@ -17,6 +17,8 @@ use crate::snapshot::shared_bytes::SharedBytes;
 /// No debug section of a file may unpack to more than this.
 const MAX_SECTION: u64 = 4 << 30;
 
+/// A larger file of debug information is left out, in bytes: it has to fit into memory.
+const MAX_COMPANION: u64 = 2 << 30;
 /// More `.dwo` files than a program has.
 const MAX_OBJECTS: usize = 1 << 14;
 
@@ -96,9 +98,10 @@ impl Image {
         Ok(image)
     }
 
-    /// A file that is only part of another's debug information.
+    /// A file that is only part of another's debug information. Read, not mapped: rustc writes a `.dwp` in place,
+    /// and who reads a mapping of it just then gets SIGBUS.
     fn alone(path: &Path) -> Option<Box<Self>> {
-        Self::parse(SharedBytes::map(path).ok()?).ok().map(Box::new)
+        Self::parse(SharedBytes::read(path, MAX_COMPANION).ok()?).ok().map(Box::new)
     }
 
     /// Parses the bytes of a file, and looks for no others.

@@ -113,12 +113,13 @@ impl CoreFile {
 
         let mut notes = Notes::default();
         let mut loads = Vec::new();
-        let mut missing = 0;
+        let mut missing = 0_u64;
         for program in programs.iter().take(MAX_SEGMENTS) {
             let kind = program.p_type(LittleEndian);
             if kind == PT_LOAD {
                 let load = Load::new(program, bytes.len() as u64);
-                missing += program.p_filesz(LittleEndian).saturating_sub(load.stored.end - load.stored.start);
+                let absent = program.p_filesz(LittleEndian).saturating_sub(load.stored.end - load.stored.start);
+                missing = missing.saturating_add(absent);
                 loads.push(load);
             } else if kind == PT_NOTE
                 && let Ok(Some(iterator)) = program.notes(LittleEndian, bytes)

@@ -8,9 +8,8 @@ use std::path::Path;
 /// A regular file, mapped read-only and privately.
 ///
 /// Who truncates the file while it is mapped makes the next access raise SIGBUS. The kernel protects running
-/// programs from that (ETXTBSY), and linkers, cargo and package managers replace files by a new inode, which
-/// leaves the mapping whole. A debug file that somebody overwrites in place is not protected: where a few
-/// pieces are enough, read them with `pread` instead, as `debuginfo::elf` does.
+/// programs and the libraries that they use from that (ETXTBSY, and linkers and package managers that replace
+/// them by a new inode). Files with debug information are not protected: read those (`SharedBytes::read`).
 #[derive(Debug)]
 pub(crate) struct MappedFile {
     map: memmap2::Mmap,

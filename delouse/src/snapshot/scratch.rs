@@ -1,4 +1,4 @@
-//! Memory for copies of a program's memory.
+//! Memory for copies: of the program's memory, and of files.
 
 use std::ops::{Deref, DerefMut};
 
@@ -7,7 +7,7 @@ use memmap2::MmapMut;
 /// Zeroed memory that no image of this process has in it, and that is gone when it is dropped.
 ///
 /// What a capture reads looks just like what it was read from: copies that lie about on the heap, even freed,
-/// would be found by the next scan of memory as tasks that are long gone.
+/// would be found by the next scan of memory as tasks that are long gone. And a fork takes no longer for it.
 pub(crate) struct Scratch {
     map: Option<MmapMut>,
 }

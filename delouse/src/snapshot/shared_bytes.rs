@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::{fs::File, io, io::Read};
 
 use super::mapped_file::MappedFile;
+use super::scratch::Scratch;
 
 /// A slice of bytes that are kept alive, unmoved, by each of its clones.
 #[derive(Clone)]
@@ -20,7 +21,8 @@ pub(crate) struct SharedBytes {
 
 enum Owner {
     Mapped(MappedFile),
-    Read(Vec<u8>),
+    Read(Scratch),
+    Made(Vec<u8>),
 }
 
 impl Owner {
@@ -28,6 +30,7 @@ impl Owner {
         match self {
             Self::Mapped(file) => file,
             Self::Read(bytes) => bytes,
+            Self::Made(bytes) => bytes,
         }
     }
 }
@@ -42,7 +45,8 @@ impl SharedBytes {
         Ok(Self::from(Owner::Mapped(MappedFile::open(path)?)))
     }
 
-    /// Reads a file of at most `limit` bytes into memory: for those that the program has not mapped.
+    /// Reads a file of at most `limit` bytes into memory: for those that the program has not mapped, which a
+    /// compiler may just write anew. A fork does not copy that memory.
     ///
     /// # Errors
     /// The system's; `InvalidInput` for what is not a regular file, `FileTooLarge` above the limit.
@@ -54,14 +58,31 @@ impl SharedBytes {
         if metadata.len() > limit {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        let mut bytes = Vec::new();
-        File::open(path)?.take(limit).read_to_end(&mut bytes)?;
-        Ok(Self::new(bytes))
+        let length = usize::try_from(metadata.len()).map_err(|_| io::ErrorKind::FileTooLarge)?;
+        if length == 0 {
+            return Ok(Self::default());
+        }
+        let mut bytes = Scratch::new(length);
+        if bytes.is_empty() {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        let mut file = File::open(path)?;
+        let mut filled = 0;
+        while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match file.read(rest) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        // It may have become shorter meanwhile.
+        Ok(Self { owner: Arc::new(Owner::Read(bytes)), range: 0..filled })
     }
 
     /// Takes a buffer over.
     pub(crate) fn new(bytes: Vec<u8>) -> Self {
-        Self::from(Owner::Read(bytes))
+        Self::from(Owner::Made(bytes))
     }
 
     /// A part of these bytes; `None` where `range` reaches beyond them.

@@ -94,7 +94,7 @@ impl MemoryEngine {
         let look = Box::new(Asked { look: Some(look), seen: None, reply });
         self.send(Job { roots: roots.clone(), limits: self.limits, places, look })?;
         answer.recv().unwrap_or_else(|_| {
-            Err(EngineError::Refused("reading tasks panicked; the program is not affected".to_owned()))
+            Err(EngineError::Refused("the thread that reads tasks ended; ask again. The program is not affected".to_owned()))
         })
     }
 
@@ -111,7 +111,7 @@ impl MemoryEngine {
         let (sender, jobs) = mpsc::channel();
         thread::Builder::new()
             .name("delouse-types".to_owned())
-            .spawn(move || read(&jobs))
+            .spawn(move || read(jobs))
             .map_err(|error| EngineError::Refused(format!("no thread to read types: {error}")))?;
         let _just_started = sender.send(job);
         *reader = Some(sender);
@@ -137,7 +137,7 @@ impl Engine for MemoryEngine {
 }
 
 /// The thread that keeps the types, until nobody has asked for a while.
-fn read(jobs: &mpsc::Receiver<Job>) {
+fn read(jobs: mpsc::Receiver<Job>) {
     let Ok(first) = jobs.recv() else { return };
     // The link leads to the file that runs, even where another one has taken its place by now.
     let image = match Image::open("/proc/self/exe".as_ref()) {
@@ -159,6 +159,8 @@ fn read(jobs: &mpsc::Receiver<Job>) {
         job.look.reply(captured);
         next = jobs.recv_timeout(UNUSED);
     }
+    // Before all that was read is given back, which takes a while: who asks meanwhile gets a new thread.
+    drop(jobs);
 }
 
 /// Our own executable, and what was learned of it so far.

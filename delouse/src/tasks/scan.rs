@@ -12,7 +12,7 @@ use super::header::Headers;
 use super::memory::BLOCK;
 use super::process::Process;
 use crate::debuginfo::types::Types;
-use crate::snapshot::Mapping;
+use crate::snapshot::{Mapping, Snapshot, Thread};
 use crate::snapshot::scratch::Scratch;
 
 /// The smallest unit of memory that a mapping begins or ends with.
@@ -84,22 +84,18 @@ pub(super) fn each_header(
         return;
     };
     let snapshot = process.memory.snapshot();
+    let copies = copies(snapshot);
     let mut left = budget;
     for mapping in snapshot.mappings().iter().filter(|mapping| may_hold_tasks(mapping)) {
-        let stack = snapshot
-            .threads()
-            .iter()
-            .any(|thread| thread.registers.is_ok_and(|registers| mapping.range.contains(&registers.sp)));
-        if stack {
-            continue;
-        }
-        let end = mapping.range.end.min(mapping.range.start.saturating_add(left));
+        let start = behind_stacks(snapshot, &mapping.range);
+        let end = mapping.range.end.min(start.saturating_add(left));
         if end < mapping.range.end {
             notes.add("memory was too large to be scanned: tasks of LocalSets and of the blocking pool may be missing".to_owned());
         }
-        left -= end - mapping.range.start;
-        each_word(process, mapping.range.start..end, lowest..=highest, |address, word| {
+        left -= end.saturating_sub(start);
+        each_word(process, start..end, lowest..=highest, |address, word| {
             if vtables.contains(&word)
+                && !copies.iter().any(|copy| copy.contains(&address))
                 && let Some(header) = address.checked_sub(headers.layout.vtable)
                 && header.is_multiple_of(8)
                 && headers.state(header).is_some_and(|state| state.is_plausible())
@@ -108,6 +104,30 @@ pub(super) fn each_header(
             }
         });
     }
+}
+
+/// Where the capture's own copies of stacks are: no tasks of anybody.
+fn copies(snapshot: &dyn Snapshot) -> Vec<Range<u64>> {
+    let copy = |thread: &Thread| {
+        let copy = &thread.stack.as_ref()?.bytes;
+        let start = copy.as_ptr().addr() as u64;
+        Some(start..start.saturating_add(copy.len() as u64))
+    };
+    snapshot.threads().iter().filter_map(copy).collect()
+}
+
+/// Where a mapping begins to hold more than the stacks of threads, which have no tasks but those that are just being
+/// made. A thread's control block lies at its stack's upper end; the kernel may join other mappings to that.
+fn behind_stacks(snapshot: &dyn Snapshot, mapping: &Range<u64>) -> u64 {
+    let threads = snapshot.threads().iter().filter_map(|thread| thread.registers.ok());
+    threads
+        .filter(|registers| mapping.contains(&registers.sp))
+        .map(|registers| match registers.tls {
+            tls if tls > registers.sp && mapping.contains(&tls) => tls,
+            _ => mapping.end,
+        })
+        .max()
+        .unwrap_or(mapping.start)
 }
 
 /// Calls `visit` with every word in `wanted` that the program may still use, and its address, up to `budget` bytes of
@@ -121,15 +141,7 @@ pub(super) fn words_in_use(
     mut visit: impl FnMut(u64, u64, MemoryPlace),
 ) -> bool {
     let snapshot = process.memory.snapshot();
-    let copies: Vec<_> = snapshot
-        .threads()
-        .iter()
-        .filter_map(|thread| {
-            let copy = &thread.stack.as_ref()?.bytes;
-            let start = copy.as_ptr().addr() as u64;
-            Some(start..start.saturating_add(copy.len() as u64))
-        })
-        .collect();
+    let copies = copies(snapshot);
     // A thread's control block lies at the upper end of its stack (glibc, musl); what follows there may be
     // another mapping that the kernel joined to it.
     let stacks = snapshot.threads().iter().filter_map(|thread| {

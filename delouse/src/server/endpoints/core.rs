@@ -70,20 +70,28 @@ pub(super) async fn core(
             Ok(image) => image,
             Err(error) => return drop(tell.send(Err(ApiError::from(error)))),
         };
-        if tell.send(Ok(snapshot::Snapshot::capture(&image).pause_us)).is_ok()
+        if tell.send(Ok(snapshot::Snapshot::capture(&image).clone())).is_ok()
             && let Err(error) = send(image, encoding, writer, permit)
         {
             warn!(log, "the core file was not sent to its end: {error}");
         }
     };
     thread::spawn("delouse-capture", capture)?;
-    let pause_us = told.await.map_err(|_| ApiError::Failed("the capture panicked".to_owned()))??;
+    let capture = told.await.map_err(|_| ApiError::Failed("the capture panicked".to_owned()))??;
 
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     harden(headers);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-core"));
-    headers.insert(HeaderName::from_static("x-delouse-pause-us"), pause_us.into());
+    headers.insert(HeaderName::from_static("x-delouse-pause-us"), capture.pause_us.into());
+    // A debugger cannot tell that registers and memory are not of one moment.
+    let consistent = HeaderValue::from_static(if capture.consistent { "true" } else { "false" });
+    headers.insert(HeaderName::from_static("x-delouse-consistent"), consistent);
+    if let Ok(notes) = capture.notes.join("; ").parse::<HeaderValue>()
+        && !notes.is_empty()
+    {
+        headers.insert(HeaderName::from_static("x-delouse-notes"), notes);
+    }
     if let Ok(name) = format!("attachment; filename=\"core.{}\"", std::process::id()).parse() {
         headers.insert(CONTENT_DISPOSITION, name);
     }

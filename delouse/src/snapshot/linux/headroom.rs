@@ -3,17 +3,21 @@
 use std::fs::{File, read_to_string};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::child::anonymous_bytes;
 use super::maps;
 use super::proc::{decimal, status_field};
 use crate::snapshot::{Prediction, SnapshotError};
 
-/// Nanoseconds that a fork takes for a megabyte of anonymous memory: a cautious guess at first (35 ms/GB
-/// was measured with 4K pages on a small virtual machine), then what this process's own forks took.
-static FORK_NS_PER_MB: AtomicU64 = AtomicU64::new(35_000);
+/// Nanoseconds that a fork takes for a megabyte of anonymous memory, before this process has made any: a cautious
+/// guess (35 ms/GB was measured with 4K pages on a small virtual machine).
+const FORK_NS_PER_MB: u64 = 35_000;
+/// What this process's own last forks took. Their median: one that was interrupted must not rule the next out.
+static FORKS: Mutex<Forks> = Mutex::new(Forks { rates: [FORK_NS_PER_MB; 5], next: 0, last: None });
+/// After that long a slow fork is forgotten: while forks are refused for it, no other can tell better.
+const FORGOTTEN: Duration = Duration::from_secs(60);
 /// And for a mapping.
 const FORK_NS_PER_MAPPING: u64 = 1_100;
 /// What stopping and waking one thread takes.
@@ -35,7 +39,7 @@ pub(crate) fn predict(threads: usize) -> Result<Prediction, SnapshotError> {
     let anonymous = kilobytes("RssAnon:");
     let mappings = maps::own()?.len() as u64;
     let nanos = 500_000_u64
-        .saturating_add((anonymous >> 20).saturating_mul(FORK_NS_PER_MB.load(Ordering::Relaxed)))
+        .saturating_add((anonymous >> 20).saturating_mul(forks().rate(Instant::now())))
         .saturating_add(mappings.saturating_mul(FORK_NS_PER_MAPPING))
         .saturating_add((threads as u64).saturating_mul(FREEZE_NS_PER_THREAD));
     // Programs write few of their pages in the moments that an image lives: a tenth is allowed for, and
@@ -56,8 +60,36 @@ pub(super) fn observe(anonymous: u64, taken: Duration) {
     let megabytes = anonymous >> 20;
     if megabytes >= TELLING_MB {
         let rate = u64::try_from(taken.as_nanos()).unwrap_or(u64::MAX) / megabytes;
-        let average = FORK_NS_PER_MB.load(Ordering::Relaxed).midpoint(rate.min(1_000_000));
-        FORK_NS_PER_MB.store(average, Ordering::Relaxed);
+        forks().add(rate.min(1_000_000), Instant::now());
+    }
+}
+
+/// Nanoseconds per megabyte.
+struct Forks {
+    rates: [u64; 5],
+    next: usize,
+    last: Option<Instant>,
+}
+
+fn forks() -> MutexGuard<'static, Forks> {
+    FORKS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Forks {
+    fn add(&mut self, rate: u64, now: Instant) {
+        if let Some(oldest) = self.rates.get_mut(self.next) {
+            *oldest = rate;
+        }
+        self.next = (self.next + 1) % self.rates.len();
+        self.last = Some(now);
+    }
+
+    fn rate(&self, now: Instant) -> u64 {
+        let mut rates = self.rates;
+        rates.sort_unstable();
+        let [.., median, _, _] = rates;
+        let is_old = self.last.is_none_or(|last| now.duration_since(last) > FORGOTTEN);
+        if is_old { median.min(FORK_NS_PER_MB) } else { median }
     }
 }
 
@@ -188,6 +220,18 @@ mod tests {
         assert_eq!(left_in(directory.path()), Some(350_000));
         write("memory.max", "max\n");
         assert_eq!(left_in(directory.path()), None);
+    }
+
+    #[test]
+    fn one_slow_fork_rules_nothing_out() {
+        let now = Instant::now();
+        let mut forks = Forks { rates: [FORK_NS_PER_MB; 5], next: 0, last: None };
+        forks.add(1_000_000, now);
+        assert_eq!(forks.rate(now), FORK_NS_PER_MB);
+        forks.add(90_000, now);
+        forks.add(80_000, now);
+        assert_eq!(forks.rate(now), 80_000, "three of five");
+        assert_eq!(forks.rate(now + FORGOTTEN * 2), FORK_NS_PER_MB, "nothing newer can be known");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd as _, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,8 +19,8 @@ use crate::snapshot::{Capture, Limits, Mapping, Snapshot, SnapshotError, Thread}
 const START_DEADLINE: Duration = Duration::from_secs(2);
 /// How often a wait for the child looks whether it is alive, in nanoseconds.
 const ALIVE_INTERVAL: u64 = 10_000_000;
-/// What a pipe holds at least (pipe(7)).
-const PIPE_BYTES: usize = 64 << 10;
+/// What a pipe holds at least: one page, for a user that has too many pipes (pipe(7), pipe-user-pages-soft).
+const PIPE_BYTES: usize = 4 << 10;
 
 /// This process's memory at the moment of a fork. The child that holds it ends when this is dropped, and
 /// 30 seconds after the fork at the latest: then nothing can be read, and [`Image::intact`] says why.
@@ -186,7 +186,6 @@ impl Snapshot for Image {
 /// The forked child, seen from the parent. Killed and reaped when dropped.
 #[derive(Debug)]
 struct Child {
-    #[cfg_attr(not(test), expect(dead_code, reason = "tests kill the child by it"))]
     pid: i32,
     pidfd: RawFd,
     control: ControlPage,
@@ -264,6 +263,9 @@ impl Child {
         let _one_at_a_time = self.pipe.lock().unwrap_or_else(PoisonError::into_inner);
         let [read_end, _] = &self.control.pipe;
         let Some(pipe) = self.open_file(read_end) else { return 0 };
+        // SAFETY: a call without memory of ours.
+        let capacity = unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_GETPIPE_SZ) };
+        let capacity = usize::try_from(capacity).unwrap_or(0).max(PIPE_BYTES);
         let mut done = 0;
         while done < buf.len() {
             let from = address.saturating_add(done as u64);
@@ -271,7 +273,7 @@ impl Child {
             // short answer ends where the mapping does, requests after the first are page-aligned.
             let page = page_size();
             let to_boundary = page - (from as usize % page);
-            let limit = if to_boundary < page { to_boundary } else { PIPE_BYTES };
+            let limit = if to_boundary < page { to_boundary } else { capacity };
             let len = limit.min(buf.len() - done);
             let written = self.request(from, len).min(len);
             let Some(room) = buf.get_mut(done..done + written) else { break };
@@ -312,10 +314,12 @@ impl Drop for Child {
         // SAFETY: the pidfd is ours and names our child until it is reaped here. Descriptors that the
         // child opened are in the shared table, ours to close, once, now that nobody can use them.
         unsafe {
-            libc::syscall(libc::SYS_pidfd_send_signal, self.pidfd, libc::SIGKILL, 0, 0);
+            // A seccomp profile may not know the former. Nobody else reaps this child, so its number is its own.
+            if libc::syscall(libc::SYS_pidfd_send_signal, self.pidfd, libc::SIGKILL, 0, 0) != 0 {
+                libc::kill(self.pid, libc::SIGKILL);
+            }
             let mut info: libc::siginfo_t = std::mem::zeroed();
-            while libc::waitid(libc::P_PIDFD, self.pidfd as u32, &raw mut info, libc::WEXITED | libc::__WALL)
-                < 0
+            while libc::waitid(libc::P_PID, self.pid as u32, &raw mut info, libc::WEXITED | libc::__WALL) < 0
                 && super::errno() == libc::EINTR
             {}
             let [read_end, write_end] = &control.pipe;

@@ -220,11 +220,11 @@ fn check(result: isize) -> Result<usize, Errno> {
     if result < 0 { Err(result.wrapping_neg() as Errno) } else { Ok(result as usize) }
 }
 
-/// A pipe: its read end and its write end.
+/// A pipe: its read end and its write end. Neither ever waits for the other.
 pub(super) fn pipe(ends: &mut [i32; 2]) -> Result<(), Errno> {
     // SAFETY: writes two descriptors.
     check(unsafe {
-        syscall(libc::SYS_pipe2, [ends.as_mut_ptr() as usize, libc::O_CLOEXEC as usize, 0, 0, 0, 0])
+        syscall(libc::SYS_pipe2, [ends.as_mut_ptr() as usize, (libc::O_CLOEXEC | libc::O_NONBLOCK) as usize, 0, 0, 0, 0])
     })
     .map(|_| ())
 }
