@@ -102,14 +102,14 @@ pub fn diagnosis_of_process(pid: u32) -> Result<DiagnosisAnswer, OfflineError> {
 }
 
 fn diagnosis(snapshot: &dyn Snapshot, executable: &Path) -> Result<DiagnosisAnswer, OfflineError> {
-    let (mut look, notes) = look_at(snapshot, executable, None, |seen| {
-        let Analysis { graph, findings, notes } = waits::analyse(&seen);
-        (Look { listing: seen.listing, graph, findings, ..Look::default() }, notes)
+    let mut look = look_at(snapshot, executable, None, |seen| {
+        let Analysis { graph, findings, notes: doubts } = waits::analyse(&seen);
+        Look { listing: seen.listing, graph, findings, doubts, ..Look::default() }
     })?;
     look.threads = stacks::stacks(snapshot, &Symbols::new()).0;
     let found = diagnose(std::slice::from_ref(&look), None, None);
     let mut capture = snapshot.capture().clone();
-    capture.notes.extend(look.listing.notes.iter().cloned().chain(notes));
+    capture.notes.extend(look.listing.notes.iter().chain(&look.doubts).cloned());
     Ok(DiagnosisAnswer::new(found, &look, capture, None))
 }
 

@@ -44,7 +44,11 @@ impl DiagnosisAnswer {
     ) -> Self {
         let summary = match findings.first() {
             Some(worst) => headline(worst),
-            None => "nothing wrong found".to_owned(),
+            None if looked_at.not_looked_at.is_empty() => "nothing wrong found".to_owned(),
+            None => {
+                let missing = looked_at.not_looked_at.join("; ");
+                format!("nothing can be said of all: could not look at {missing}")
+            }
         };
         let mut out = String::new();
         for (number, finding) in findings.iter().enumerate() {

@@ -93,8 +93,8 @@ impl<'g> Page<'g> {
             .collect();
         let held = |edge: &&Edge| !edge.holders.is_empty();
         let graph = self.graph;
-        let mut trees = 0;
         for inner in [false, true] {
+            let mut trees = 0;
             for edge in graph.edges.iter().filter(held) {
                 let who = waiter(edge);
                 if holders.contains(&who) != inner || self.shown.contains(&who) {
@@ -108,9 +108,9 @@ impl<'g> Page<'g> {
                     self.shown.insert(who);
                 }
             }
-        }
-        if trees > SHOWN {
-            self.line(0, &format!("\nand {} more like these", trees - SHOWN));
+            if trees > SHOWN {
+                self.line(0, &format!("\nand {} more like these", trees - SHOWN));
+            }
         }
     }
 

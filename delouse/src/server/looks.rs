@@ -78,11 +78,11 @@ pub(crate) fn count(context: &Context) -> Result<Counts, ApiError> {
 pub(crate) fn look(context: &Context) -> Result<(Look, Capture), ApiError> {
     let roots = runtime::roots().without(&context.runtime);
     let at = context.marks.start.elapsed();
-    let ((look, notes), mut capture) = context.engines.examine(&roots, move |seen| {
-        let Analysis { graph, findings, notes } = waits::analyse(&seen);
-        (Look { at, listing: seen.listing, threads: Vec::new(), graph, findings }, notes)
+    let (look, mut capture) = context.engines.examine(&roots, move |seen| {
+        let Analysis { graph, findings, notes: doubts } = waits::analyse(&seen);
+        Look { at, listing: seen.listing, threads: Vec::new(), graph, findings, doubts }
     })?;
-    capture.notes.extend(look.listing.notes.iter().cloned().chain(notes));
+    capture.notes.extend(look.listing.notes.iter().chain(&look.doubts).cloned());
     Ok((look, capture))
 }
 

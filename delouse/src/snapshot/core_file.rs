@@ -118,7 +118,8 @@ impl CoreFile {
             let kind = program.p_type(LittleEndian);
             if kind == PT_LOAD {
                 let load = Load::new(program, bytes.len() as u64);
-                let absent = program.p_filesz(LittleEndian).saturating_sub(load.stored.end - load.stored.start);
+                let absent =
+                    program.p_filesz(LittleEndian).saturating_sub(load.stored.end - load.stored.start);
                 missing = missing.saturating_add(absent);
                 loads.push(load);
             } else if kind == PT_NOTE

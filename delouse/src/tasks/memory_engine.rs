@@ -94,7 +94,9 @@ impl MemoryEngine {
         let look = Box::new(Asked { look: Some(look), seen: None, reply });
         self.send(Job { roots: roots.clone(), limits: self.limits, places, look })?;
         answer.recv().unwrap_or_else(|_| {
-            Err(EngineError::Refused("the thread that reads tasks ended; ask again. The program is not affected".to_owned()))
+            Err(EngineError::Refused(
+                "the thread that reads tasks ended; ask again. The program is not affected".to_owned(),
+            ))
         })
     }
 

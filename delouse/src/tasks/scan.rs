@@ -12,8 +12,8 @@ use super::header::Headers;
 use super::memory::BLOCK;
 use super::process::Process;
 use crate::debuginfo::types::Types;
-use crate::snapshot::{Mapping, Snapshot, Thread};
 use crate::snapshot::scratch::Scratch;
+use crate::snapshot::{Mapping, Snapshot, Thread};
 
 /// The smallest unit of memory that a mapping begins or ends with.
 const PAGE: u64 = 4096;

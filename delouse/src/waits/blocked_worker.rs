@@ -22,6 +22,8 @@ struct Poll<'l> {
     thread: &'l ThreadStack,
     /// From the first look that shows it to the last.
     lasted: Duration,
+    /// How many looks show it.
+    looks: usize,
     /// Processor time that the thread has used meanwhile.
     used: Option<Duration>,
     /// The scheduler's count says that it is one poll.
@@ -34,6 +36,8 @@ impl Poll<'_> {
     /// A thread that computes may have had no processor; one that waits needs none.
     fn is_long(&self) -> bool {
         match (self.thread.activity, self.used) {
+            // Tasks of a LocalSet that take turns inside of one poll of the set look like this, too.
+            (Activity::Running, _) if !self.counted => false,
             (Activity::Running, Some(used)) => used >= LONG,
             _ => self.lasted >= LONG,
         }
@@ -44,19 +48,18 @@ impl Poll<'_> {
 pub(crate) fn is_undecided(looks: &[Look]) -> bool {
     match looks {
         [first] => first.listing.running.iter().any(|(tid, task)| polls(first, *tid, *task).is_some()),
-        looks => standing(looks).iter().any(|poll| !poll.is_long()),
+        looks => standing(looks).iter().any(|poll| poll.counted && !poll.is_long()),
     }
 }
 
 /// The findings: one for each place in the program at which threads are stuck.
 pub(crate) fn check(looks: &[Look]) -> Vec<Finding> {
-    let (Some(first), Some(last)) = (looks.first(), looks.last()) else { return Vec::new() };
     let mut places: BTreeMap<String, Vec<Poll<'_>>> = BTreeMap::new();
     for poll in standing(looks).into_iter().filter(Poll::is_long) {
         let place = words::own_line(poll.thread).map(|(place, _)| place).unwrap_or_default();
         places.entry(format!("{place} {:?}", poll.thread.activity)).or_default().push(poll);
     }
-    places.values().filter_map(|polls| finding(first, last, polls)).collect()
+    places.values().filter_map(|polls| finding(looks, polls)).collect()
 }
 
 /// The polls that all looks since some earlier one agree on.
@@ -66,16 +69,19 @@ fn standing(looks: &[Look]) -> Vec<Poll<'_>> {
         let (task, thread) = polls(last, *tid, *task)?;
         let rounds = last.rounds(*tid);
         let same = |look: &&Look| look.rounds(*tid) == rounds && polls(look, *tid, task.id).is_some();
-        let since = before.iter().rev().take_while(same).last()?;
+        let agreeing = before.iter().rev().take_while(same).count();
+        let since = before.get(before.len().checked_sub(agreeing)?)?;
         let used = |look: &Look| look.thread(*tid)?.cpu_us;
         Some(Poll {
             task,
             thread,
             lasted: last.at.saturating_sub(since.at),
+            looks: agreeing + 1,
             used: used(last)
                 .zip(used(since))
                 .map(|(now, then)| Duration::from_micros(now.saturating_sub(then))),
-            counted: rounds.is_some(),
+            // A LocalSet polls many tasks in what its scheduler counts as one.
+            counted: rounds.is_some() && task.kind != TaskKind::Local,
             in_place: thread.frames.iter().any(|frame| {
                 frame
                     .function
@@ -97,12 +103,14 @@ fn polls(look: &Look, tid: i32, task: u64) -> Option<(&Task, &ThreadStack)> {
         .then_some((task, thread))
 }
 
-fn finding(first: &Look, last: &Look, polls: &[Poll<'_>]) -> Option<Finding> {
-    let example = polls.first()?;
+fn finding(looks: &[Look], polls: &[Poll<'_>]) -> Option<Finding> {
+    let example = polls.iter().min_by_key(|poll| poll.lasted)?;
     let thread = example.thread;
     let mut tasks: Vec<u64> = polls.iter().map(|poll| poll.task.id).collect();
     tasks.sort_unstable();
-    let lasted = words::span(polls.iter().map(|poll| poll.lasted).max()?);
+    // The least: so long at least is true of all of them.
+    let lasted = words::span(example.lasted);
+    let counted = polls.iter().all(|poll| poll.counted);
     let place = words::own_line(thread);
     let at = place.as_ref().map(|(place, _)| format!(" in {place}")).unwrap_or_default();
     let threads = match polls {
@@ -116,8 +124,13 @@ fn finding(first: &Look, last: &Look, polls: &[Poll<'_>]) -> Option<Finding> {
         words::ids(&tasks)
     );
     let mut evidence = vec![format!(
-        "looked twice, {lasted} apart: the same thread inside the same poll both times{}",
-        if example.counted { ", and its scheduler took no other task meanwhile" } else { "" }
+        "{}: the same thread {}",
+        words::looked(example.looks, &lasted),
+        if counted {
+            "inside the same poll each time, and its scheduler took no other task meanwhile"
+        } else {
+            "polling the same task each time, though not surely in one poll"
+        }
     )];
     if let Some((place, Some(called))) = &place {
         evidence.push(format!("{place} called {called}"));
@@ -134,11 +147,10 @@ fn finding(first: &Look, last: &Look, polls: &[Poll<'_>]) -> Option<Finding> {
             "it is in block_in_place: other tasks go on, but nothing else of this task does".to_owned(),
         );
     }
-    evidence.extend(behind(first, last, polls));
-    let certain = example.counted || first.rounds(thread.tid).is_some();
+    evidence.extend(behind(looks, polls));
     Some(Finding {
         kind: FindingKind::BlockedWorker,
-        severity: if certain && !example.in_place { Severity::Certain } else { Severity::Suspected },
+        severity: if counted && !example.in_place { Severity::Certain } else { Severity::Suspected },
         summary,
         tasks,
         evidence,
@@ -147,16 +159,17 @@ fn finding(first: &Look, last: &Look, polls: &[Poll<'_>]) -> Option<Finding> {
 }
 
 /// What cannot go on meanwhile: woken tasks of the same runtime, and whoever waits for what a blocked task holds.
-fn behind(first: &Look, last: &Look, polls: &[Poll<'_>]) -> Vec<String> {
+fn behind(looks: &[Look], polls: &[Poll<'_>]) -> Vec<String> {
     let mut lines = Vec::new();
+    let Some(last) = looks.last() else { return lines };
     let runtimes: Vec<_> = polls.iter().map(|poll| &poll.task.runtime).collect();
-    let queued: Vec<u64> = super::starved::waiting(first, last)
+    let queued: Vec<u64> = super::starved::waiting(looks)
         .filter(|task| runtimes.contains(&&task.runtime))
         .map(|task| task.id)
         .collect();
     if !queued.is_empty() {
         let verb = if queued.len() == 1 { "was woken and waits" } else { "were woken and wait" };
-        lines.push(format!("{} {verb} for a worker since the first look", words::ids(&queued)));
+        lines.push(format!("{} {verb} for a worker, each time", words::ids(&queued)));
     }
     for poll in polls {
         for edge in &last.graph.edges {

@@ -31,6 +31,9 @@ pub struct LookedAt {
     pub apart_ms: u64,
     /// From the capture that growth is measured against, in milliseconds; `None` where growth was not asked for.
     pub growth_over_ms: Option<u64>,
+    /// What could not be looked at, and why: there may be something wrong with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_looked_at: Vec<String>,
 }
 
 /// What is wrong, and what was looked at.
@@ -74,8 +77,20 @@ pub(crate) fn diagnose(looks: &[Look], files: Option<&Files>, earlier: Option<&C
         looks: looks.len(),
         apart_ms: looks.first().map_or(0, |first| millis(last.at.saturating_sub(first.at))),
         growth_over_ms: earlier.map(|earlier| millis(last.at.saturating_sub(earlier.at()))),
+        not_looked_at: not_looked_at(last),
     };
     Diagnosis { findings, looked_at }
+}
+
+fn not_looked_at(look: &Look) -> Vec<String> {
+    let mut missing = look.doubts.clone();
+    if look.listing.without_types {
+        missing.push("what tasks wait for and who holds it: the debug information has no types".to_owned());
+    }
+    if !cfg!(target_arch = "x86_64") {
+        missing.push("which thread polls which task: known on x86_64 only".to_owned());
+    }
+    missing
 }
 
 /// What the last look found and the one before it too, as far as there is one.
@@ -144,6 +159,15 @@ mod tests {
     fn look(ms: u64, findings: &[Finding]) -> Look {
         let tasks = vec![made_up::task(1, "app::one", 1), made_up::task(2, "app::two", 2)];
         Look { findings: findings.to_vec(), ..made_up::look(ms, tasks, Vec::new()) }
+    }
+
+    #[test]
+    fn what_could_not_be_looked_at_is_told() {
+        let mut blind = look(0, &[]);
+        assert_eq!(diagnose(&[blind.clone()], None, None).looked_at.not_looked_at, [""; 0]);
+        blind.listing.without_types = true;
+        blind.doubts.push("memory beyond a gigabyte".to_owned());
+        assert_eq!(diagnose(&[blind], None, None).looked_at.not_looked_at.len(), 2);
     }
 
     #[test]

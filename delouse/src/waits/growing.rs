@@ -1,7 +1,7 @@
 //! Groups of identical stacks that only grow.
 //!
-//! Of an earlier capture only counts are kept. That nobody has left a group since shows all the same: tokio
-//! numbers tasks in the order of their spawning, so those of then are the ones with the lower ids.
+//! Of an earlier capture only counts are kept. Who is new shows all the same: tokio numbers tasks in the order of
+//! their spawning, so those of then are the ones with the lower ids.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -61,8 +61,8 @@ fn likeness(task: &Task) -> u64 {
     hasher.finish()
 }
 
-/// The groups that have grown between `earlier` and the tasks of `at`, and that nobody has left; the largest
-/// growth first.
+/// The groups that new tasks have joined between `earlier` and the tasks of `at`, and that have no fewer of the older
+/// ones than then; the largest growth first. Tasks that only moved from one place to another are no growth.
 pub(crate) fn check(earlier: &Counts, at: Duration, tasks: &[Task]) -> Vec<Finding> {
     let apart = at.saturating_sub(earlier.at);
     if apart < APART {
@@ -75,7 +75,7 @@ pub(crate) fn check(earlier: &Counts, at: Duration, tasks: &[Task]) -> Vec<Findi
     let grown = groups.into_iter().filter_map(|(likeness, group)| {
         let before = *earlier.groups.get(&likeness)?;
         let stayed = group.iter().filter(|task| task.id <= earlier.newest).count();
-        let grown = group.len().saturating_sub(before);
+        let grown = group.len().saturating_sub(stayed);
         (stayed >= before && grown >= GROWN.max(before / SHARE)).then_some((grown, group))
     });
     let mut grown: Vec<_> = grown.collect();
@@ -87,9 +87,11 @@ fn finding(grown: usize, group: &[&Task], apart: Duration) -> Option<Finding> {
     let example = group.first()?;
     let place = words::user_frame(&example.stack).map_or("(no stack)".to_owned(), words::frame_at);
     let apart = words::span(apart);
-    let before = group.len().saturating_sub(grown);
-    let mut evidence =
-        vec![format!("{before} tasks then, {} now, and all of the {before} are still there", group.len())];
+    let older = group.len().saturating_sub(grown);
+    let mut evidence = vec![format!(
+        "{} now: {grown} were spawned since, and {older} before, no fewer than there were at that place then",
+        words::count(group.len(), "task")
+    )];
     if let Some(spawned) = &example.spawned_at
         && group.iter().all(|task| task.spawned_at.as_ref() == Some(spawned))
     {
@@ -99,7 +101,7 @@ fn finding(grown: usize, group: &[&Task], apart: Duration) -> Option<Finding> {
         kind: FindingKind::GrowingGroup,
         severity: Severity::Suspected,
         summary: format!(
-            "{} tasks wait in {place}, {grown} more than {apart} before, and none has ended",
+            "{} tasks wait in {place}, {grown} of them since the last {apart}, and they do not become fewer",
             group.len()
         ),
         tasks: group.iter().map(|task| task.id).collect(),
@@ -130,8 +132,8 @@ mod tests {
         assert_eq!(found.len(), 1);
         assert_eq!(
             found[0].summary,
-            "50 tasks wait in app::lingers at src/main.rs:5, 30 more than 2.0 s before, and none \
-             has ended"
+            "50 tasks wait in app::lingers at src/main.rs:5, 30 of them since the last 2.0 s, and they do \
+             not become fewer"
         );
         assert_eq!(found[0].tasks.len(), 50);
     }
@@ -152,6 +154,13 @@ mod tests {
         }
         // A large group wants more than a few.
         assert_eq!(found(&tasks(1..=1000, "app::request"), &tasks(1..=1050, "app::request"), 60), []);
+    }
+
+    #[test]
+    fn tasks_that_only_moved() {
+        let mut before = tasks(1..=10, "app::reads");
+        before.extend(tasks(11..=510, "app::handles"));
+        assert_eq!(found(&before, &tasks(1..=510, "app::reads"), 2), []);
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub(crate) struct Look {
     pub(crate) graph: WaitGraph,
     /// What is wrong by this look alone.
     pub(crate) findings: Vec<Finding>,
+    /// What its analysis did not come to the end of.
+    pub(crate) doubts: Vec<String>,
 }
 
 impl Look {

@@ -63,7 +63,10 @@ pub(crate) fn analyse(examination: &Examination<'_, '_, '_>) -> Analysis {
     let islands = stuck.islands();
     let mut teller = edges::Teller::new(examination, &waits, &holders);
     let edges = teller.edges();
-    let findings = findings::findings(&stuck, islands, &liveness, &remains, &mut teller);
+    let mut findings = findings::findings(&stuck, islands, &liveness, &remains, &mut teller);
+    if !examination.process.memory.snapshot().capture().consistent {
+        findings.iter_mut().for_each(Finding::doubt_torn_memory);
+    }
     let graph = WaitGraph { tasks: examination.listing.tasks.len(), edges };
     let notes = holders.ownership.notes.clone();
     Analysis { graph, findings, notes }
@@ -142,6 +145,16 @@ pub struct Finding {
     /// What would release it, or where to look next.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
+}
+
+impl Finding {
+    /// Tasks that hand something to and fro are never seen both awake where each is read at a moment of its own.
+    fn doubt_torn_memory(&mut self) {
+        self.severity = Severity::Suspected;
+        self.evidence.push(
+            "not certain: memory was read while the program ran, each task at a moment of its own".to_owned(),
+        );
+    }
 }
 
 /// Kinds of trouble, worst first.

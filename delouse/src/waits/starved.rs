@@ -20,13 +20,27 @@ pub(crate) fn is_undecided(looks: &[Look]) -> bool {
     only.listing.tasks.iter().any(|task| task.state == Some(TaskState::Scheduled))
 }
 
-/// The tasks that wait for a worker in both looks, at the same place.
-pub(super) fn waiting<'l>(first: &'l Look, last: &'l Look) -> impl Iterator<Item = &'l Task> {
+/// The tasks that wait for a worker in each look, at the same place.
+pub(super) fn waiting(looks: &[Look]) -> impl Iterator<Item = &Task> {
     let waits = |task: &&Task| task.state == Some(TaskState::Scheduled) && task.kind != TaskKind::Blocking;
-    last.listing.tasks.iter().filter(waits).filter(move |task| {
-        let before = first.task(task.id).filter(waits);
-        before.is_some_and(|before| before.stack == task.stack && before.waits_on == task.waits_on)
+    let (last, before) = match looks.split_last() {
+        Some((last, before)) => (last.listing.tasks.as_slice(), before),
+        None => (Default::default(), looks),
+    };
+    last.iter().filter(waits).filter(move |task| {
+        before.iter().all(|look| {
+            let then = look.task(task.id).filter(waits);
+            then.is_some_and(|then| then.stack == task.stack && then.waits_on == task.waits_on)
+        })
     })
+}
+
+/// Whether the schedulers took that many tasks from the first look to the last: then each may have had its turn,
+/// and have been woken again.
+fn had_turns(first: &Look, last: &Look, tasks: usize) -> bool {
+    let rounds = last.listing.rounds.iter();
+    let taken = rounds.map(|(tid, now)| now.saturating_sub(first.rounds(*tid).unwrap_or(*now)));
+    taken.fold(0, u64::saturating_add) >= tasks as u64
 }
 
 /// One finding for each runtime. Those behind a blocked worker are told there.
@@ -36,7 +50,7 @@ pub(crate) fn check(looks: &[Look], blocked: &[Finding]) -> Vec<Finding> {
         return Vec::new();
     }
     let mut runtimes: BTreeMap<&str, Vec<&Task>> = BTreeMap::new();
-    for task in waiting(first, last) {
+    for task in waiting(looks) {
         runtimes.entry(task.runtime.as_deref().unwrap_or_default()).or_default().push(task);
     }
     let told = |runtime: &str| {
@@ -53,15 +67,15 @@ fn finding(looks: &[Look], runtime: &str, tasks: &[&Task]) -> Option<Finding> {
     let apart = words::span(last.at.saturating_sub(first.at));
     let example = tasks.first().map(|task| words::task(task))?;
     let woken = match tasks.len() {
-        1 => format!("{example} was woken, and has not been polled"),
-        n => format!("{n} tasks were woken, and none has been polled ({example} is one)"),
+        1 => format!("{example} was woken and waits to be polled"),
+        n => format!("{n} tasks were woken and wait to be polled ({example} is one)"),
     };
     let polled = |look: &Look| {
         let of = |task: &Task| task.runtime.as_deref() == Some(runtime);
         look.listing.tasks.iter().any(|task| of(task) && task.state == Some(TaskState::Running))
     };
     let one_thread = !runtime.starts_with("multi_thread");
-    let seen = format!("looked twice, {apart} apart: the same tasks at the same places both times");
+    let seen = format!("{}: the same tasks at the same places each time", words::looked(looks.len(), &apart));
     if one_thread && !looks.iter().any(polled) {
         let drivers: Vec<&ThreadStack> = drivers(looks);
         let (cause, remedy) = match drivers.as_slice() {
@@ -88,7 +102,7 @@ fn finding(looks: &[Look], runtime: &str, tasks: &[&Task]) -> Option<Finding> {
             remedy: Some(remedy.to_owned()),
         });
     }
-    (tasks.len() >= MANY).then(|| Finding {
+    (tasks.len() >= MANY && !had_turns(first, last, tasks.len())).then(|| Finding {
         kind: FindingKind::StarvedTasks,
         severity: Severity::Suspected,
         summary: format!("{woken} for {apart}: the workers may have more to do than they can"),

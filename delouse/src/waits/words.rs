@@ -94,6 +94,14 @@ pub(crate) fn count(n: usize, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
+/// `looked twice, 150 ms apart`.
+pub(crate) fn looked(times: usize, apart: &str) -> String {
+    match times {
+        2 => format!("looked twice, {apart} apart"),
+        times => format!("looked {times} times in {apart}"),
+    }
+}
+
 /// `150 ms`, `2.0 s`, `3 min 5 s`.
 pub(crate) fn span(time: Duration) -> String {
     match time.as_millis() {

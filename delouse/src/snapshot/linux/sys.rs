@@ -224,7 +224,10 @@ fn check(result: isize) -> Result<usize, Errno> {
 pub(super) fn pipe(ends: &mut [i32; 2]) -> Result<(), Errno> {
     // SAFETY: writes two descriptors.
     check(unsafe {
-        syscall(libc::SYS_pipe2, [ends.as_mut_ptr() as usize, (libc::O_CLOEXEC | libc::O_NONBLOCK) as usize, 0, 0, 0, 0])
+        syscall(
+            libc::SYS_pipe2,
+            [ends.as_mut_ptr() as usize, (libc::O_CLOEXEC | libc::O_NONBLOCK) as usize, 0, 0, 0, 0],
+        )
     })
     .map(|_| ())
 }

@@ -106,7 +106,7 @@ fn workers_stuck_at_one_place_are_one_finding_and_who_waits_is_told() {
             && found[0].summary.contains("their 2 threads wait")
     );
     for line in [
-        "task 9 was woken and waits for a worker since the first look",
+        "task 9 was woken and waits for a worker, each time",
         "task 11 waits for semaphore-1, which task 8 holds",
     ] {
         assert!(found[0].evidence.contains(&line.to_owned()), "{:?}", found[0].evidence);

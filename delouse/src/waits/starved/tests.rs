@@ -27,7 +27,7 @@ fn block_on_that_blocks() {
     assert_eq!(found.len(), 1);
     assert_eq!(
         found[0].summary,
-        "2 tasks were woken, and none has been polled (task 1 (app::waits at src/main.rs:3) is one) \
+        "2 tasks were woken and wait to be polled (task 1 (app::waits at src/main.rs:3) is one) \
          for 150 ms or more: thread 5 does not come back from app::work at src/work.rs:9"
     );
 }
