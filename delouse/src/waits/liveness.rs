@@ -5,6 +5,8 @@
 //! them is stuck too. Where something was not found, its owner counts as alive, so that a gap in what we know
 //! hides a stuck task rather than making one up.
 
+use std::collections::{HashMap, HashSet};
+
 use super::handles::Roles;
 use super::holders::{Account, Holders, role};
 use super::ownership::Node;
@@ -27,8 +29,10 @@ pub(super) struct Liveness {
 
 struct Search<'s> {
     holders: &'s Holders,
-    waiters: std::collections::HashMap<u64, Vec<&'s Wait>>,
-    joiners: std::collections::HashMap<u32, Vec<u32>>,
+    waiters: HashMap<u64, Vec<&'s Wait>>,
+    joiners: HashMap<u32, Vec<u32>>,
+    /// Resources whose waiters were woken by handles with these roles.
+    woken: HashSet<(u64, Roles)>,
     liveness: Liveness,
     work: Vec<Node>,
 }
@@ -46,6 +50,7 @@ impl Liveness {
             holders,
             waiters: Default::default(),
             joiners: Default::default(),
+            woken: HashSet::new(),
             liveness: Self {
                 tasks: vec![false; tasks.len()],
                 objects: vec![false; holders.ownership.objects.len()],
@@ -82,7 +87,7 @@ impl Liveness {
         for object in &remains.held {
             search.live(Node::Object(*object));
         }
-        let held: std::collections::HashSet<u32> = remains.held.iter().copied().collect();
+        let held: HashSet<u32> = remains.held.iter().copied().collect();
         for wait in &waits.list {
             if matches!(wait.by, Waker::Handles(_))
                 && holders.channel_of(wait).is_some_and(|object| held.contains(&object))
@@ -189,6 +194,9 @@ impl Search<'_> {
             }
             for holding in holders.holdings_of(node) {
                 let roles = role(holding);
+                if !self.woken.insert((holding.resource, roles)) {
+                    continue;
+                }
                 let waiters = self.waiters.get(&holding.resource).map(Vec::as_slice).unwrap_or_default();
                 let woken: Vec<u32> = waiters
                     .iter()

@@ -112,7 +112,7 @@ impl Ownership {
             let running = task.state == Some(TaskState::Running);
             let all = place.future.is_none_or(|(of, at)| walker.task(number, of, at, running));
             complete.push(all);
-            let waits: Vec<u64> = place
+            let waits: HashSet<u64> = place
                 .leaves
                 .iter()
                 .flat_map(|leaf| [Some(leaf.at), leaf.resource, leaf.address])
