@@ -36,8 +36,8 @@ struct Alike {
     roles: Roles,
     /// Permits of all of them.
     permits: u64,
-    /// None of them is known beyond doubt.
-    uncertain: bool,
+    /// Each of them may have been moved or dropped.
+    doubtful: bool,
     holdings: Vec<u32>,
 }
 
@@ -169,12 +169,21 @@ impl Holders {
         self.by_value.get(&wait.resource).copied().filter(|_| is_channel)
     }
 
+    /// Whether who was found to have a lock has it indeed. A guard that is dropped before an `.await` may be listed
+    /// still, and makes up for one that a thread has: unless all who get at the lock were seen.
+    pub(super) fn is_proven(&self, wait: &Wait) -> bool {
+        !self.is_doubtful(wait) || self.is_closed(wait.resource)
+    }
+
+    fn is_doubtful(&self, wait: &Wait) -> bool {
+        let locks = matches!(wait.kind, ResourceKind::Mutex | ResourceKind::Rwlock | ResourceKind::Semaphore);
+        locks && self.kinds(wait.resource, self.roles_of(wait)).all(|kind| kind.doubtful)
+    }
+
     /// The shared objects that a lock lies in of which every guard that was found may have been moved or dropped:
     /// who really has it may be somebody else that knows one of these.
     pub(super) fn doubtful_lock(&self, wait: &Wait) -> impl Iterator<Item = u32> {
-        let locks = matches!(wait.kind, ResourceKind::Mutex | ResourceKind::Rwlock | ResourceKind::Semaphore);
-        let doubtful = locks && self.kinds(wait.resource, self.roles_of(wait)).all(|kind| kind.uncertain);
-        let roles = if doubtful { Roles::ACCESS } else { Roles::NONE };
+        let roles = if self.is_doubtful(wait) { Roles::ACCESS } else { Roles::NONE };
         self.of_resource(wait.resource, roles).filter_map(|holding| match holding.owner {
             Node::Object(object) => Some(object),
             _ => None,
@@ -255,11 +264,11 @@ fn add(kinds: &mut Vec<Alike>, holding: &Holding, number: u32) {
     let roles = role(holding);
     let at = kinds.iter().position(|kind| kind.roles == roles).unwrap_or(kinds.len());
     if at == kinds.len() {
-        kinds.push(Alike { roles, permits: 0, uncertain: true, holdings: Vec::new() });
+        kinds.push(Alike { roles, permits: 0, doubtful: true, holdings: Vec::new() });
     }
     if let Some(kind) = kinds.get_mut(at) {
         kind.permits = kind.permits.saturating_add(holding.permits);
-        kind.uncertain &= holding.uncertain;
+        kind.doubtful &= holding.uncertain || !holding.solid;
         kind.holdings.push(number);
     }
 }

@@ -68,7 +68,7 @@ impl Liveness {
         let numbered = || (0..).zip(tasks.iter().zip(&examination.places));
         for (number, (task, place)) in numbered() {
             if task.state == Some(TaskState::Idle)
-                && wakers(holders, place) == Some(0)
+                && place.header.is_some_and(|of| wakers(place) == Some(aborts(holders, of)))
                 && let Some(of) = search.liveness.unwakeable.get_mut(number as usize)
             {
                 *of = true;
@@ -80,7 +80,9 @@ impl Liveness {
             }
         }
         for object in 0..holders.ownership.objects.len() as u32 {
-            if holders.account_of_object(object) == Account::Missing {
+            // Where not all of it was seen, it may have what nobody was found to have.
+            let cut = holders.ownership.objects.get(object as usize).is_none_or(|object| object.cut);
+            if cut || holders.account_of_object(object) == Account::Missing {
                 search.live(Node::Object(object));
             }
         }
@@ -150,8 +152,9 @@ impl Search<'_> {
         }
         // More wakers than what it waits for accounts for: something else that we do not see may wake it.
         let slots = self.holders.ownership.slots.get(number as usize).copied().unwrap_or(0);
-        let explained = waits.len() as u64 + slots;
-        if wakers(self.holders, place).is_some_and(|wakers| wakers > explained) {
+        let handles = place.header.map_or(0, |of| self.holders.of_resource(of, Roles::ABORT).count() as u64);
+        let explained = waits.len() as u64 + slots + handles;
+        if wakers(place).is_some_and(|wakers| wakers > explained) {
             return true;
         }
         waits.iter().zip(&task.waits_on).any(|(wait, on)| match wait.by {
@@ -219,15 +222,27 @@ impl Search<'_> {
     }
 }
 
-/// How many wakers of a task there are: references that neither the list of all tasks nor a handle has.
+/// How many wakers and `AbortHandle`s of a task there are: references that neither the list of all tasks nor a
+/// `JoinHandle` has.
 ///
 /// An idle task has one reference for its place in the list, one for a `JoinHandle`, and one for each waker
 /// and each `AbortHandle` (`runtime/task/state.rs`).
-pub(super) fn wakers(holders: &Holders, place: &Place) -> Option<u64> {
-    let (state, header) = (place.state?, place.header?);
-    let aborts = holders.of_resource(header, Roles::ABORT).count() as u64;
-    let known = 1 + u64::from(state & JOIN_INTEREST != 0) + u64::from(state & NOTIFIED != 0) + aborts;
+fn wakers(place: &Place) -> Option<u64> {
+    let state = place.state?;
+    let known = 1 + u64::from(state & JOIN_INTEREST != 0) + u64::from(state & NOTIFIED != 0);
     (state / REFERENCE).checked_sub(known)
+}
+
+/// How many `AbortHandle`s of a task there are beyond doubt. One that was moved or dropped without a trace would
+/// take the place of a waker.
+fn aborts(holders: &Holders, header: u64) -> u64 {
+    let exact = |owner| match owner {
+        Node::Object(object) => holders.account_of_object(object) == Account::Exact,
+        Node::Task(_) | Node::Statics => true,
+    };
+    let found = holders.of_resource(header, Roles::ABORT);
+    let sure = found.filter(|holding| holding.solid && !holding.uncertain && exact(holding.owner));
+    sure.map(|holding| holding.place).collect::<HashSet<u64>>().len() as u64
 }
 
 /// Whether somebody can still ask for a task's output, and end it.
