@@ -99,7 +99,7 @@ fn a_pool_that_waits_for_work() {
     assert_eq!(told(&analysis), [], "{}", text(&analysis));
     let waiting = analysis.graph.edges.iter().filter(|edge| edge.resource.kind == ResourceKind::Mutex);
     assert!(
-        waiting.clone().count() == 7 && waiting.flat_map(|edge| &edge.holders).all(|h| h.certain),
+        waiting.clone().count() == 7 && waiting.flat_map(|edge| edge.holders.iter()).all(|h| h.certain),
         "{}",
         text(&analysis)
     );
