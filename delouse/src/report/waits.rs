@@ -88,7 +88,7 @@ impl<'g> Page<'g> {
             .graph
             .edges
             .iter()
-            .flat_map(|edge| &edge.holders)
+            .flat_map(|edge| edge.holders.iter())
             .map(|h| (h.task, h.thread.filter(|_| h.task.is_none())))
             .collect();
         let held = |edge: &&Edge| !edge.holders.is_empty();
@@ -129,7 +129,7 @@ impl<'g> Page<'g> {
         for edge in edges {
             let resource = &edge.resource;
             let address = resource.address.as_ref().map(|a| format!(" ({a})")).unwrap_or_default();
-            let by = match edge.holders.as_slice() {
+            let by = match &*edge.holders {
                 [] if edge.held_elsewhere => ", held by no task".to_owned(),
                 [] => String::new(),
                 // That task is the resource.

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::handles;
 use super::holders::{Account, Holders};
@@ -33,7 +34,7 @@ struct Told {
 
 /// Those who can end a wait.
 struct Group {
-    holders: Vec<Holder>,
+    holders: Arc<[Holder]>,
     /// There are more, outside of all tasks.
     elsewhere: bool,
 }
@@ -119,7 +120,7 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
             }
             self.holder(holding, account, &mut told, &mut elsewhere);
         }
-        Group { holders: told, elsewhere }
+        Group { holders: told.into(), elsewhere }
     }
 
     /// Whether the handles that were found are those that there are.

@@ -173,7 +173,11 @@ impl Judge<'_, '_, '_, '_, '_> {
         for link in links {
             let Link { wait, resource, holder, .. } = link;
             match self.teller.account(wait) {
-                Account::Exact => {}
+                Account::Exact if self.graph.holders.is_proven(wait) => {}
+                Account::Exact => gaps.push(format!(
+                    "not certain: `{}` may have been dropped or moved before, and others can get at {resource}",
+                    holder.variable
+                )),
                 Account::TooMany => gaps.push(format!(
                     "not certain: more handles of {resource} lie in variables than there are; one that was dropped or moved may still be listed"
                 )),

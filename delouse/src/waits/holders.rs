@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::handles::{self, Roles};
-use super::ownership::{Holding, Node, Ownership, Reference};
+use super::ownership::{Holding, Node, Object, Ownership, Reference};
 use super::resources::{Wait, Waits, Waker};
 use crate::tasks::{Examination, ResourceKind, Task, TaskState, WaitsOn};
 
@@ -16,15 +16,29 @@ const MAX_OWNERS: usize = 256;
 /// Handles by resource and by owner.
 pub(super) struct Holders {
     pub(super) ownership: Ownership,
-    by_resource: HashMap<u64, Vec<u32>>,
+    /// Of each resource, its handles, those of each kind together: there may be one that can wake its waiters
+    /// among a hundred thousand that wait themselves.
+    by_resource: HashMap<u64, Vec<Alike>>,
     holdings_of: HashMap<Node, Vec<u32>>,
     references_of: HashMap<Node, Vec<u32>>,
     /// Of each object, its references.
     references_to: Vec<Vec<u32>>,
+    /// Of each object, whether all who refer to it were found.
+    accounts: Vec<Account>,
     /// Objects by the address of the value in them.
     by_value: HashMap<u64, u32>,
     /// Tasks that run right now.
     running: HashSet<u32>,
+}
+
+/// Handles of one resource that can do the same.
+struct Alike {
+    roles: Roles,
+    /// Permits of all of them.
+    permits: u64,
+    /// Each of them may have been moved or dropped.
+    doubtful: bool,
+    holdings: Vec<u32>,
 }
 
 /// How well the counters agree with what was found.
@@ -48,17 +62,26 @@ impl Account {
             std::cmp::Ordering::Greater => Self::Missing,
         }
     }
+
+    fn of_object<'r>(object: &Object, references: impl Iterator<Item = &'r Reference> + Clone) -> Self {
+        let count = |weak: bool| references.clone().filter(|r| r.weak == weak).count() as u64;
+        let strong = Self::compare(object.strong, count(false));
+        let weak = Self::compare(object.weak, count(true));
+        // Something missing counts more than something left over.
+        if strong == Self::Missing || weak == Self::Missing { Self::Missing } else { strong.max(weak) }
+    }
 }
 
 impl Holders {
     /// Walks what all tasks own, and `statics` where asked to, as far as somebody waits for it.
     pub(super) fn of(examination: &Examination<'_, '_, '_>, waits: &Waits, statics: bool) -> Self {
         let mut ownership = Ownership::of(examination, &waits.wanted(), statics);
-        let mut by_resource: HashMap<u64, Vec<u32>> = HashMap::new();
+        let mut by_resource: HashMap<u64, Vec<Alike>> = HashMap::new();
         let mut holdings_of: HashMap<Node, Vec<u32>> = HashMap::new();
         for (number, holding) in (0..).zip(&mut ownership.holdings) {
             holding.resource = waits.whole(holding.resource);
-            by_resource.entry(holding.resource).or_default().push(number);
+            let kinds = by_resource.entry(holding.resource).or_default();
+            add(kinds, holding, number);
             holdings_of.entry(holding.owner).or_default().push(number);
         }
         let mut references_of: HashMap<Node, Vec<u32>> = HashMap::new();
@@ -69,11 +92,26 @@ impl Holders {
                 to.push(number);
             }
         }
+        let accounts = (ownership.objects.iter().zip(&references_to))
+            .map(|(object, to)| {
+                let of = |number: &u32| ownership.references.get(*number as usize);
+                Account::of_object(object, to.iter().filter_map(of))
+            })
+            .collect();
         let by_value = (0..).zip(&ownership.objects).map(|(number, object)| (object.value, number)).collect();
         let is_running = |task: &Task| task.state == Some(TaskState::Running);
         let tasks = (0..).zip(&examination.listing.tasks);
         let running = tasks.filter(|(_, task)| is_running(task)).map(|(number, _)| number).collect();
-        Self { ownership, by_resource, holdings_of, references_of, references_to, by_value, running }
+        Self {
+            ownership,
+            by_resource,
+            holdings_of,
+            references_of,
+            references_to,
+            accounts,
+            by_value,
+            running,
+        }
     }
 
     /// The handles that can end a wait.
@@ -91,8 +129,13 @@ impl Holders {
 
     /// All handles of a resource with one of `roles`.
     pub(super) fn of_resource(&self, resource: u64, roles: Roles) -> impl Iterator<Item = &Holding> {
+        let numbers = self.kinds(resource, roles).flat_map(|kind| &kind.holdings);
+        numbers.filter_map(|number| self.holding(*number))
+    }
+
+    fn kinds(&self, resource: u64, roles: Roles) -> impl Iterator<Item = &Alike> {
         let all = self.by_resource.get(&resource).map(Vec::as_slice).unwrap_or_default();
-        all.iter().filter_map(|number| self.holding(*number)).filter(move |h| role(h).has(roles))
+        all.iter().filter(move |kind| kind.roles.has(roles))
     }
 
     /// What one owner has.
@@ -126,13 +169,22 @@ impl Holders {
         self.by_value.get(&wait.resource).copied().filter(|_| is_channel)
     }
 
+    /// Whether who was found to have a lock has it indeed. A guard that is dropped before an `.await` may be listed
+    /// still, and makes up for one that a thread has: unless all who get at the lock were seen.
+    pub(super) fn is_proven(&self, wait: &Wait) -> bool {
+        !self.is_doubtful(wait) || self.is_closed(wait.resource)
+    }
+
+    fn is_doubtful(&self, wait: &Wait) -> bool {
+        let locks = matches!(wait.kind, ResourceKind::Mutex | ResourceKind::Rwlock | ResourceKind::Semaphore);
+        locks && self.kinds(wait.resource, self.roles_of(wait)).all(|kind| kind.doubtful)
+    }
+
     /// The shared objects that a lock lies in of which every guard that was found may have been moved or dropped:
     /// who really has it may be somebody else that knows one of these.
     pub(super) fn doubtful_lock(&self, wait: &Wait) -> impl Iterator<Item = u32> {
-        let locks = matches!(wait.kind, ResourceKind::Mutex | ResourceKind::Rwlock | ResourceKind::Semaphore);
-        let doubtful = locks && self.of_wait(wait).all(|holding| holding.uncertain);
-        let owners = self.of_resource(wait.resource, Roles::ACCESS).filter(move |_| doubtful);
-        owners.filter_map(|holding| match holding.owner {
+        let roles = if self.is_doubtful(wait) { Roles::ACCESS } else { Roles::NONE };
+        self.of_resource(wait.resource, roles).filter_map(|holding| match holding.owner {
             Node::Object(object) => Some(object),
             _ => None,
         })
@@ -140,22 +192,13 @@ impl Holders {
 
     /// Whether all who refer to a shared object were found.
     pub(super) fn account_of_object(&self, object: u32) -> Account {
-        let Some(of) = self.ownership.objects.get(object as usize) else { return Account::Unknown };
-        let count = |weak: bool| self.references_to(object).filter(|r| r.weak == weak).count() as u64;
-        let strong = Account::compare(of.strong, count(false));
-        let weak = Account::compare(of.weak, count(true));
-        // Something missing counts more than something left over.
-        if strong == Account::Missing || weak == Account::Missing {
-            Account::Missing
-        } else {
-            strong.max(weak)
-        }
+        self.accounts.get(object as usize).copied().unwrap_or(Account::Unknown)
     }
 
     /// Whether the handles that can end a wait are as many as there are.
     pub(super) fn account(&self, wait: &Wait, on: &WaitsOn) -> Account {
-        let found = || self.of_wait(wait);
-        let permits = || found().fold(0_u64, |sum, holding| sum.saturating_add(holding.permits));
+        let found = || self.kinds(wait.resource, self.roles_of(wait));
+        let permits = || found().fold(0_u64, |sum, kind| sum.saturating_add(kind.permits));
         let available = on.available.unwrap_or(0);
         match wait.kind {
             ResourceKind::Mutex => Account::compare(1_u64.saturating_sub(available), permits()),
@@ -213,6 +256,20 @@ impl Holders {
 
     fn holding(&self, number: u32) -> Option<&Holding> {
         self.ownership.holdings.get(number as usize)
+    }
+}
+
+/// Adds a handle to those that can do the same.
+fn add(kinds: &mut Vec<Alike>, holding: &Holding, number: u32) {
+    let roles = role(holding);
+    let at = kinds.iter().position(|kind| kind.roles == roles).unwrap_or(kinds.len());
+    if at == kinds.len() {
+        kinds.push(Alike { roles, permits: 0, doubtful: true, holdings: Vec::new() });
+    }
+    if let Some(kind) = kinds.get_mut(at) {
+        kind.permits = kind.permits.saturating_add(holding.permits);
+        kind.doubtful &= holding.uncertain || !holding.solid;
+        kind.holdings.push(number);
     }
 }
 

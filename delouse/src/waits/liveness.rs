@@ -5,6 +5,8 @@
 //! them is stuck too. Where something was not found, its owner counts as alive, so that a gap in what we know
 //! hides a stuck task rather than making one up.
 
+use std::collections::{HashMap, HashSet};
+
 use super::handles::Roles;
 use super::holders::{Account, Holders, role};
 use super::ownership::Node;
@@ -27,8 +29,10 @@ pub(super) struct Liveness {
 
 struct Search<'s> {
     holders: &'s Holders,
-    waiters: std::collections::HashMap<u64, Vec<&'s Wait>>,
-    joiners: std::collections::HashMap<u32, Vec<u32>>,
+    waiters: HashMap<u64, Vec<&'s Wait>>,
+    joiners: HashMap<u32, Vec<u32>>,
+    /// Resources whose waiters were woken by handles with these roles.
+    woken: HashSet<(u64, Roles)>,
     liveness: Liveness,
     work: Vec<Node>,
 }
@@ -46,6 +50,7 @@ impl Liveness {
             holders,
             waiters: Default::default(),
             joiners: Default::default(),
+            woken: HashSet::new(),
             liveness: Self {
                 tasks: vec![false; tasks.len()],
                 objects: vec![false; holders.ownership.objects.len()],
@@ -63,7 +68,7 @@ impl Liveness {
         let numbered = || (0..).zip(tasks.iter().zip(&examination.places));
         for (number, (task, place)) in numbered() {
             if task.state == Some(TaskState::Idle)
-                && wakers(holders, place) == Some(0)
+                && place.header.is_some_and(|of| wakers(place) == Some(aborts(holders, of)))
                 && let Some(of) = search.liveness.unwakeable.get_mut(number as usize)
             {
                 *of = true;
@@ -75,14 +80,16 @@ impl Liveness {
             }
         }
         for object in 0..holders.ownership.objects.len() as u32 {
-            if holders.account_of_object(object) == Account::Missing {
+            // Where not all of it was seen, it may have what nobody was found to have.
+            let cut = holders.ownership.objects.get(object as usize).is_none_or(|object| object.cut);
+            if cut || holders.account_of_object(object) == Account::Missing {
                 search.live(Node::Object(object));
             }
         }
         for object in &remains.held {
             search.live(Node::Object(*object));
         }
-        let held: std::collections::HashSet<u32> = remains.held.iter().copied().collect();
+        let held: HashSet<u32> = remains.held.iter().copied().collect();
         for wait in &waits.list {
             if matches!(wait.by, Waker::Handles(_))
                 && holders.channel_of(wait).is_some_and(|object| held.contains(&object))
@@ -145,8 +152,9 @@ impl Search<'_> {
         }
         // More wakers than what it waits for accounts for: something else that we do not see may wake it.
         let slots = self.holders.ownership.slots.get(number as usize).copied().unwrap_or(0);
-        let explained = waits.len() as u64 + slots;
-        if wakers(self.holders, place).is_some_and(|wakers| wakers > explained) {
+        let handles = place.header.map_or(0, |of| self.holders.of_resource(of, Roles::ABORT).count() as u64);
+        let explained = waits.len() as u64 + slots + handles;
+        if wakers(place).is_some_and(|wakers| wakers > explained) {
             return true;
         }
         waits.iter().zip(&task.waits_on).any(|(wait, on)| match wait.by {
@@ -189,6 +197,9 @@ impl Search<'_> {
             }
             for holding in holders.holdings_of(node) {
                 let roles = role(holding);
+                if !self.woken.insert((holding.resource, roles)) {
+                    continue;
+                }
                 let waiters = self.waiters.get(&holding.resource).map(Vec::as_slice).unwrap_or_default();
                 let woken: Vec<u32> = waiters
                     .iter()
@@ -211,15 +222,27 @@ impl Search<'_> {
     }
 }
 
-/// How many wakers of a task there are: references that neither the list of all tasks nor a handle has.
+/// How many wakers and `AbortHandle`s of a task there are: references that neither the list of all tasks nor a
+/// `JoinHandle` has.
 ///
 /// An idle task has one reference for its place in the list, one for a `JoinHandle`, and one for each waker
 /// and each `AbortHandle` (`runtime/task/state.rs`).
-pub(super) fn wakers(holders: &Holders, place: &Place) -> Option<u64> {
-    let (state, header) = (place.state?, place.header?);
-    let aborts = holders.of_resource(header, Roles::ABORT).count() as u64;
-    let known = 1 + u64::from(state & JOIN_INTEREST != 0) + u64::from(state & NOTIFIED != 0) + aborts;
+fn wakers(place: &Place) -> Option<u64> {
+    let state = place.state?;
+    let known = 1 + u64::from(state & JOIN_INTEREST != 0) + u64::from(state & NOTIFIED != 0);
     (state / REFERENCE).checked_sub(known)
+}
+
+/// How many `AbortHandle`s of a task there are beyond doubt. One that was moved or dropped without a trace would
+/// take the place of a waker.
+fn aborts(holders: &Holders, header: u64) -> u64 {
+    let exact = |owner| match owner {
+        Node::Object(object) => holders.account_of_object(object) == Account::Exact,
+        Node::Task(_) | Node::Statics => true,
+    };
+    let found = holders.of_resource(header, Roles::ABORT);
+    let sure = found.filter(|holding| holding.solid && !holding.uncertain && exact(holding.owner));
+    sure.map(|holding| holding.place).collect::<HashSet<u64>>().len() as u64
 }
 
 /// Whether somebody can still ask for a task's output, and end it.

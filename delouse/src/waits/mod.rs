@@ -95,7 +95,8 @@ pub struct Edge {
     /// What it waits for.
     pub resource: Resource,
     /// Who can let go of it, or wake the waiter: those that were found.
-    pub holders: Vec<Holder>,
+    // All who wait for one resource share the list, so that many cost no more than one.
+    pub holders: std::sync::Arc<[Holder]>,
     /// More holders than those exist, outside of all tasks: in statics, on threads, elsewhere on the heap.
     pub held_elsewhere: bool,
 }

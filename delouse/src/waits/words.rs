@@ -1,18 +1,23 @@
 //! Tasks, places and numbers in the words that findings share.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use crate::debuginfo::symbols::shorten;
 use crate::tasks::{Frame, Origin, Task};
 use crate::threads::{StackFrame, ThreadStack};
 
+/// Where the program ran when it was first asked: a call of the kernel for each of a hundred thousand places takes
+/// its time.
+static HERE: LazyLock<Option<String>> =
+    LazyLock::new(|| std::env::current_dir().ok()?.into_os_string().into_string().ok());
+
 /// Ids that are listed before "and N more".
 const LISTED: usize = 8;
 
 /// `file:line` as people know it, relative to where the program runs.
 pub(crate) fn place(file: &str, line: Option<u32>) -> String {
-    let here = std::env::current_dir().unwrap_or_default();
-    let short = shorten(file, here.to_str()).0;
+    let short = shorten(file, HERE.as_deref()).0;
     line.map_or(short.clone(), |line| format!("{short}:{line}"))
 }
 

@@ -27,7 +27,7 @@ pub(crate) fn dot(graph: &WaitGraph) -> String {
         let address = edge.resource.address.as_deref().unwrap_or_default();
         resources.insert(id, format!("{id}\n{}\n{address}", kind_name(edge.resource.kind)));
         arrows.insert(format!("{} -> {};", quoted(&name(who)), quoted(id)));
-        for holder in &edge.holders {
+        for holder in edge.holders.iter() {
             let by = (holder.task, holder.thread.filter(|_| holder.task.is_none()));
             waiters.entry(by).or_insert(holder.place.as_deref());
             let style = if holder.certain { "solid" } else { "dashed" };

@@ -93,7 +93,7 @@ fn workers_stuck_at_one_place_are_one_finding_and_who_waits_is_told() {
         look.graph.edges.push(Edge {
             waiter: Some(11),
             resource: Resource { id: "semaphore-1".to_owned(), ..Resource::default() },
-            holders: vec![Holder { task: Some(8), certain: true, ..Holder::default() }],
+            holders: [Holder { task: Some(8), certain: true, ..Holder::default() }].into(),
             ..Edge::default()
         });
         look

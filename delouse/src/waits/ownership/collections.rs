@@ -28,8 +28,8 @@ pub(super) struct Many {
 enum Layout {
     /// So many, one behind the other.
     Array { count: u64 },
-    /// A pointer and a length, each with its offset: `Vec`, `Box<[T]>`.
-    Slice { pointer: u64, length: u64 },
+    /// A pointer and a length, each with its offset: `Vec`, `Box<[T]>`; of a `Vec`, its capacity.
+    Slice { pointer: u64, length: u64, capacity: Option<u64> },
     /// `VecDeque`.
     Ring { pointer: u64, capacity: u64, head: u64, length: u64 },
     /// hashbrown's `RawTable`: control bytes upwards from `ctrl`, values downwards from it.
@@ -86,15 +86,19 @@ impl Plans<'_, '_, '_> {
     }
 
     fn vec(&self, id: TypeId, ty: &Type) -> Option<Many> {
-        let (pointer, length) = (self.offset(id, "buf ptr pointer")?, self.offset(id, "len")?);
-        self.many(ty.parameter("T")?, Layout::Slice { pointer, length })
+        let layout = Layout::Slice {
+            pointer: self.offset(id, "buf ptr pointer")?,
+            length: self.offset(id, "len")?,
+            capacity: self.offset(id, "buf cap"),
+        };
+        self.many(ty.parameter("T")?, layout)
     }
 
     fn boxed_slice(&self, ty: &Type) -> Option<Many> {
         let pointer = ty.member("data_ptr")?;
         let Shape::Pointer(Some(element)) = self.process.ty(pointer.of)?.shape else { return None };
         let length = ty.member("length")?.offset;
-        self.many(element, Layout::Slice { pointer: pointer.offset, length })
+        self.many(element, Layout::Slice { pointer: pointer.offset, length, capacity: None })
     }
 
     fn ring(&self, id: TypeId, ty: &Type) -> Option<Many> {
@@ -183,10 +187,21 @@ impl Many {
         let word = |offset: u64| memory.word(at.checked_add(offset)?);
         match &self.layout {
             Layout::Array { count } => Some(self.row(at, 0, *count, visit)),
-            Layout::Slice { pointer, length } => Some(self.row(word(*pointer)?, 0, word(*length)?, visit)),
+            Layout::Slice { pointer, length, capacity } => {
+                let (first, length) = (not_null(word(*pointer)?)?, word(*length)?);
+                let capacity = capacity.map_or(Some(length), word)?;
+                // Garbage: nobody knows what was there.
+                if length > capacity {
+                    return Some(false);
+                }
+                Some(self.row(first, 0, length, visit))
+            }
             Layout::Ring { pointer, capacity, head, length } => {
-                let (first, head, length) = (word(*pointer)?, word(*head)?, word(*length)?);
-                let capacity = word(*capacity)?.max(1);
+                let (first, head, length) = (not_null(word(*pointer)?)?, word(*head)?, word(*length)?);
+                let capacity = word(*capacity)?;
+                if length > capacity {
+                    return Some(false);
+                }
                 let before_end = length.min(capacity.checked_sub(head)?);
                 let all = self.row(first, head, before_end, visit);
                 Some(all & self.row(first, 0, length.checked_sub(before_end)?, visit))
@@ -219,6 +234,7 @@ impl Many {
         }
     }
 
+    /// At most `MAX_ELEMENTS`; says whether those were all.
     fn row(&self, first: u64, from: u64, count: u64, visit: &mut impl FnMut(u64)) -> bool {
         for index in from..from.saturating_add(count.min(MAX_ELEMENTS)) {
             let Some(at) = index.checked_mul(self.stride).and_then(|offset| first.checked_add(offset)) else {
@@ -321,4 +337,8 @@ fn list(memory: &Memory<'_>, first: u64, (next, value): (u64, u64), visit: &mut 
         }
     }
     false
+}
+
+fn not_null(word: u64) -> Option<u64> {
+    (word != 0).then_some(word)
 }

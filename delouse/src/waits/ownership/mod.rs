@@ -40,8 +40,13 @@ pub(super) struct Holding {
     pub(super) path: PathId,
     /// The way to a future that its task does not poll at the moment, and that it belongs to.
     pub(super) unpolled: Option<PathId>,
-    /// It may have been moved away or dropped.
+    /// A drop flag says that it may have been moved away or dropped, or its task runs.
     pub(super) uncertain: bool,
+    /// Where it lies.
+    pub(super) place: u64,
+    /// It is no variable of a suspended function, which might have been moved away or dropped without a
+    /// trace.
+    pub(super) solid: bool,
 }
 
 impl Holding {
@@ -112,7 +117,7 @@ impl Ownership {
             let running = task.state == Some(TaskState::Running);
             let all = place.future.is_none_or(|(of, at)| walker.task(number, of, at, running));
             complete.push(all);
-            let waits: Vec<u64> = place
+            let waits: HashSet<u64> = place
                 .leaves
                 .iter()
                 .flat_map(|leaf| [Some(leaf.at), leaf.resource, leaf.address])

@@ -76,8 +76,8 @@ pub(super) enum Body {
     Variants { at: Option<Discriminant>, cases: Box<[Case]> },
     /// An `async` function, block or closure.
     Coroutine(Coroutine),
-    /// A thin pointer to something that it owns: `Box` and `&mut`.
-    Pointer(TypeId),
+    /// A thin pointer to something that nobody else uses: `Box`, which owns it, and `&mut`.
+    Pointer { target: TypeId, owned: bool },
     /// The same with a vtable.
     Dyn,
     /// `Arc`, `Rc`, and their weak forms.
@@ -276,7 +276,9 @@ impl<'a, 'p, 'i> Plans<'a, 'p, 'i> {
                 any.then_some(Body::Variants { at: variants.discriminant, cases })
             }
             Shape::Pointer(Some(target)) => {
-                (is_owned(&ty.name) && self.leads_on(*target)).then_some(Body::Pointer(*target))
+                let owned = !ty.name.starts_with("&mut ");
+                (is_owned(&ty.name) && self.leads_on(*target))
+                    .then_some(Body::Pointer { target: *target, owned })
             }
             Shape::Pointer(None) | Shape::Array { .. } | Shape::Scalar => None,
         }

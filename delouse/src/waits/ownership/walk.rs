@@ -9,12 +9,14 @@ use super::plan::{Body, Content, Coroutine, Field, Plan, Plans, Shared, StateKin
 use super::{Holding, Node, Object, Reference};
 use crate::debuginfo::types::{Discriminant, TypeId};
 
-/// Steps from one root.
-const MAX_STEPS: usize = 1 << 22;
+/// Steps from one root; few in tests, which want to see what is beyond them.
+const MAX_STEPS: usize = if cfg!(test) { 1 << 18 } else { 1 << 22 };
 /// Steps in a way.
 const MAX_DEPTH: u32 = 4096;
 /// Shared objects of one capture.
 const MAX_OBJECTS: usize = 1 << 22;
+/// Values of shared objects of one capture: those that are slices have several.
+const MAX_QUEUED: usize = 1 << 23;
 /// All walks together may take this long: far less than the image lives, far more than they take, even in a build
 /// without optimisations on a machine that is busy.
 const MAX_TIME: Duration = Duration::from_secs(15);
@@ -46,8 +48,26 @@ struct Standing {
     aside: bool,
     /// Inside of a future that its task does not poll at the moment, to which this step of the way led.
     unpolled: Option<u32>,
+    /// Of what lies here.
+    doubt: Doubt,
+    /// Of the memory around it, up to the last pointer: a future that was polled is pinned there.
+    pinned: Doubt,
+}
+
+/// Whether something may have been moved away or dropped, with all that it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Doubt {
+    /// It is a variable of a suspended function: no trace would be left.
+    loose: bool,
     /// A drop flag says that something beside it was moved away.
     maybe_moved: bool,
+}
+
+impl Standing {
+    /// What lies behind a pointer is moved with it, but is not moved in memory.
+    fn behind_pointer(self) -> Self {
+        Self { pinned: self.doubt, ..self }
+    }
 }
 
 struct Work {
@@ -80,6 +100,9 @@ pub(super) struct Walker<'w, 'a, 'p, 'i> {
     /// Places of this root that were walked.
     seen: HashSet<(u64, u32)>,
     began: Instant,
+    /// There is no time left for any root.
+    late: bool,
+    /// Not all of what there was could be walked.
     cut: bool,
 }
 
@@ -99,6 +122,7 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
             trails: Vec::new(),
             seen: HashSet::new(),
             began: Instant::now(),
+            late: false,
             cut: false,
         }
     }
@@ -147,8 +171,9 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
         let mut all = true;
         for step in 0.. {
             let Some(work) = self.work.pop() else { break };
-            let late = step % 256 == 0 && self.began.elapsed() > MAX_TIME;
-            if self.cut || late || step >= MAX_STEPS {
+            self.late |= step % 256 == 0 && self.began.elapsed() > MAX_TIME;
+            // One that is too large, or damaged, says nothing of the others.
+            if self.late || step >= MAX_STEPS {
                 self.cut = true;
                 return false;
             }
@@ -172,10 +197,12 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
                 }
             }
             Body::Coroutine(coroutine) => return self.coroutine(&plan, coroutine, at, trail, standing),
-            Body::Pointer(target) => {
+            Body::Pointer { target, owned } => {
                 if let Some(at) = self.pointer(at)
                     && let Some(plan) = self.plans.plan(*target)
                 {
+                    // A `&mut` leads to what is pinned elsewhere.
+                    let standing = if *owned { standing.behind_pointer() } else { standing };
                     self.push_once(plan, at, trail, standing);
                 }
             }
@@ -183,19 +210,23 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
                 let vtable = at.checked_add(8).and_then(|at| self.pointer(at));
                 let (Some(at), Some(vtable)) = (self.pointer(at), vtable) else { return true };
                 match self.plans.plan_of_vtable(vtable) {
-                    Some(plan) => self.push_once(plan, at, trail, standing),
+                    Some(plan) => self.push_once(plan, at, trail, standing.behind_pointer()),
                     None => return false,
                 }
             }
-            Body::Shared(shared) => self.shared(shared, at, trail, standing),
+            Body::Shared(shared) => return self.shared(shared, at, trail, standing),
             Body::Many(many) => {
                 let trail = self.trail(trail, Label::ELEMENT);
-                let mut elements = Vec::new();
-                let all = many.each(self.plans.process, at, |at| elements.push(at));
-                for at in elements {
-                    self.work.push(Work { plan: many.plan.clone(), at, trail, standing });
-                }
-                return all;
+                let standing = standing.behind_pointer();
+                let mut left = MAX_STEPS.saturating_sub(self.work.len());
+                let work = &mut self.work;
+                let all = many.each(self.plans.process, at, |at| {
+                    if left > 0 {
+                        left -= 1;
+                        work.push(Work { plan: many.plan.clone(), at, trail, standing });
+                    }
+                });
+                return all && left > 0;
             }
             Body::Handle { handle, fields } => {
                 if !self.seen.insert((at, plan.id)) {
@@ -209,8 +240,9 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
                 if let Some((resource, permits)) = read
                     && (self.wanted.contains(&resource) || handle.is_of_task())
                 {
-                    let unpolled =
-                        standing.unpolled.or((handle.waits_in_queue() && standing.aside).then_some(trail));
+                    let queued = handle.waits_in_queue();
+                    let unpolled = standing.unpolled.or((queued && standing.aside).then_some(trail));
+                    let doubt = if queued { standing.pinned } else { standing.doubt };
                     self.found.holdings.push(Holding {
                         owner: self.owner,
                         resource,
@@ -218,7 +250,9 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
                         handle: handle.index(),
                         path: self.path(trail),
                         unpolled: unpolled.map(|trail| self.path(trail)),
-                        uncertain: self.running || standing.maybe_moved,
+                        uncertain: self.running || doubt.maybe_moved,
+                        place: at,
+                        solid: !doubt.loose && !self.running,
                     });
                 }
                 self.fields(fields, at, trail, standing);
@@ -252,10 +286,13 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
         let moved = variables.flags.iter().any(|offset| flag(offset) == Some(0));
         let suspended = state.kind == StateKind::Suspended;
         let unpolled = standing.unpolled.or((standing.aside && suspended).then_some(beside));
-        let inside = Standing { aside: false, unpolled, maybe_moved: false };
+        // One that was never polled may have been moved.
+        let doubt = if suspended { standing.pinned } else { standing.doubt };
+        let inside = Standing { aside: false, unpolled, doubt, pinned: doubt };
         // What is pushed last is walked first: a future that is polled by reference is met by the way that
         // polls it.
-        let aside = Standing { aside: suspended, maybe_moved: moved, ..inside };
+        let of_variables = Doubt { loose: doubt.loose || suspended, maybe_moved: doubt.maybe_moved || moved };
+        let aside = Standing { aside: suspended, doubt: of_variables, ..inside };
         for field in variables.fields.iter().rev() {
             let twin = variables.awaitee.as_ref().is_some_and(|awaitee| {
                 awaitee.plan.of == field.plan.of && self.is_moved(at, awaitee, field, variables.size)
@@ -281,23 +318,26 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
         size > 0 && (0..size.min(64)).step_by(8).all(|offset| word(awaitee, offset) == word(field, offset))
     }
 
-    fn shared(&mut self, shared: &Shared, at: u64, trail: u32, standing: Standing) {
+    /// Says whether there was room for the object.
+    fn shared(&mut self, shared: &Shared, at: u64, trail: u32, standing: Standing) -> bool {
         // The counters: strong, weak, one more weak for all strong together (`sync.rs`, `rc.rs`).
-        let Some(counters) = at.checked_add(shared.pointer).and_then(|at| self.pointer(at)) else { return };
+        let Some(counters) = at.checked_add(shared.pointer).and_then(|at| self.pointer(at)) else {
+            return true;
+        };
         let memory = &self.plans.process.memory;
         let count =
             |offset: u64| memory.word(counters.checked_add(offset)?).filter(|count| *count < MAX_COUNT);
-        let (Some(strong), Some(weak)) = (count(0), count(8)) else { return };
+        let (Some(strong), Some(weak)) = (count(0), count(8)) else { return true };
         if !counters.is_multiple_of(8) || strong == 0 || weak == 0 || !self.seen.insert((at, u32::MAX)) {
-            return;
+            return true;
         }
         let new = self.found.objects.len();
+        if new >= MAX_OBJECTS && !self.numbers.contains_key(&!counters) {
+            self.cut = true;
+            return false;
+        }
         let number = *self.numbers.entry(!counters).or_insert(new as u32);
         if number as usize == new {
-            if new >= MAX_OBJECTS {
-                self.cut = true;
-                return;
-            }
             self.found.objects.push(Object {
                 hidden: !counters,
                 strong,
@@ -307,18 +347,19 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
             });
         }
         let path = self.path(trail);
-        let Some(place) = at.checked_add(shared.pointer) else { return };
+        let Some(place) = at.checked_add(shared.pointer) else { return true };
         self.found.references.push(Reference {
             owner: self.owner,
             object: number,
             weak: shared.weak,
             path,
-            uncertain: self.running || standing.maybe_moved,
+            uncertain: self.running || standing.doubt.maybe_moved,
             unpolled: standing.unpolled.map(|trail| self.path(trail)),
             place,
-            solid: !standing.aside && !self.running,
+            solid: !standing.doubt.loose && !self.running,
         });
         self.content(shared, number, counters, place.checked_add(8));
+        true
     }
 
     /// Queues the value of a shared object, unless it was queued with that type already.
@@ -368,7 +409,12 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
         {
             object.value = at;
         }
-        if self.queued.insert((at, plan.id)) {
+        if self.queued.len() >= MAX_QUEUED {
+            self.cut = true;
+            if let Some(object) = self.found.objects.get_mut(number as usize) {
+                object.cut = true;
+            }
+        } else if self.queued.insert((at, plan.id)) {
             self.queue.push((number, plan, at));
         }
     }

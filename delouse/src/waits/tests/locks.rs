@@ -44,6 +44,7 @@ fn five_tasks_in_a_circle_and_three_behind() {
     let mut tasks: Vec<u64> =
         (0..5).map(|n| spawn(&runtime, take_both(locks[n].clone(), locks[(n + 1) % 5].clone()))).collect();
     tasks.extend((0..3).map(|_| spawn(&runtime, take_both(locks[2].clone(), locks[3].clone()))));
+    drop(locks);
     let analysis = analysis(&runtime);
     assert_eq!(told(&analysis), [(FindingKind::Deadlock, Severity::Certain, tasks)], "{}", text(&analysis));
     assert!(analysis.findings[0].evidence.iter().any(|line| line.starts_with("3 tasks wait more behind")));
@@ -53,7 +54,7 @@ fn five_tasks_in_a_circle_and_three_behind() {
 fn a_task_locks_what_it_has_locked() {
     let runtime = runtime();
     let lock = Arc::new(Mutex::new(0));
-    let task = spawn(&runtime, take_both(lock.clone(), lock.clone()));
+    let task = spawn(&runtime, take_both(lock.clone(), lock));
     let analysis = analysis(&runtime);
     assert_eq!(
         told(&analysis),
@@ -62,7 +63,6 @@ fn a_task_locks_what_it_has_locked() {
         text(&analysis)
     );
     assert!(analysis.findings[0].summary.contains("`mine`"), "{}", text(&analysis));
-    drop(lock);
 }
 
 #[test]

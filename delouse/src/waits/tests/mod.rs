@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 mod channels;
+mod crowds;
 mod healthy;
 mod locks;
 mod unpolled;

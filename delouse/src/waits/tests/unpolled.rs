@@ -1,11 +1,12 @@
 //! Futures that are not polled, and futures that nobody wakes.
 
+use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
 use tokio::sync::{Mutex, oneshot};
-use tokio::task::yield_now;
+use tokio::task::{AbortHandle, JoinSet, yield_now};
 
 use super::*;
 
@@ -127,4 +128,52 @@ fn a_future_that_waits_for_ever_on_purpose() {
         panic!("{}", text(&with_lock))
     };
     assert!(tasks.contains(&holds) && tasks.contains(&waits), "{}", text(&with_lock));
+}
+
+/// The variable of a handle that was moved is listed still, but is no reference to the task.
+#[test]
+fn abort_handles_that_were_moved_or_dropped() {
+    let runtime = runtime();
+    let sleep = || tokio::time::sleep(std::time::Duration::from_secs(86_400));
+    spawn(&runtime, async move {
+        let (mut set, mut by_id) = (JoinSet::new(), HashMap::new());
+        for _ in 0..3 {
+            let handle = set.spawn(sleep());
+            assert!(!handle.is_finished());
+            by_id.insert(handle.id(), handle);
+        }
+        let handle = set.spawn(sleep());
+        assert!(!handle.is_finished());
+        by_id.insert(handle.id(), handle);
+        set.join_next().await;
+    });
+    spawn(&runtime, async move {
+        let handle = tokio::spawn(sleep()).abort_handle();
+        assert!(!handle.is_finished());
+        drop(handle);
+        sleep().await;
+    });
+    let analysis = analysis(&runtime);
+    assert_eq!(told(&analysis), [], "{}", text(&analysis));
+}
+
+/// An `AbortHandle` is no waker.
+#[test]
+fn a_future_that_drops_its_waker_and_can_be_aborted() {
+    type Kept = Arc<std::sync::Mutex<Vec<AbortHandle>>>;
+    let runtime = runtime();
+    let lost = runtime.spawn(std::future::poll_fn::<(), _>(|_| Poll::Pending));
+    let kept = Kept::new(vec![lost.abort_handle()].into());
+    let lost: u64 = lost.id().to_string().parse().unwrap();
+    spawn(&runtime, async move {
+        tokio::time::sleep(std::time::Duration::from_secs(86_400)).await;
+        kept.lock().unwrap().clear();
+    });
+    let analysis = analysis(&runtime);
+    assert_eq!(
+        told(&analysis),
+        [(FindingKind::UnwakeableTask, Severity::Certain, vec![lost])],
+        "{}",
+        text(&analysis)
+    );
 }

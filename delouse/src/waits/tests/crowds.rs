@@ -1,0 +1,77 @@
+//! Many tasks that all wait for the same: what takes a moment for one must not take its square for all.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, Semaphore, watch};
+
+use super::*;
+
+const MANY: usize = 20_000;
+
+/// Connections that end when they are told to, as those of a server with one `CancellationToken` do.
+#[test]
+fn connections_that_end_when_told_to() {
+    let runtime = runtime();
+    let (end, over) = (Arc::new(Notify::new()), watch::channel(false));
+    for _ in 0..MANY {
+        let (end, mut over) = (end.clone(), over.1.clone());
+        spawn(&runtime, async move {
+            tokio::select! {
+                () = end.notified() => {}
+                _ = over.changed() => {}
+            }
+        });
+    }
+    spawn(&runtime, async move {
+        tokio::time::sleep(Duration::from_secs(86_400)).await;
+        end.notify_waiters();
+        drop(over);
+    });
+    let analysis = analysis(&runtime);
+    assert!(analysis.findings.is_empty(), "{:?}", short(&analysis));
+    assert_eq!(analysis.graph.edges.len(), 2 * MANY);
+    assert!(analysis.graph.edges.iter().all(|edge| !edge.holders.is_empty()));
+}
+
+#[test]
+fn connections_that_nobody_is_left_to_tell() {
+    let runtime = runtime();
+    let (end, over) = (Arc::new(Notify::new()), watch::channel(false));
+    let over = Arc::new(over);
+    // The walk has a time limit, and the machine may be busy.
+    let tasks: Vec<u64> = (0..MANY / 4)
+        .map(|_| {
+            let (end, over) = (end.clone(), over.clone());
+            spawn(&runtime, async move {
+                let mut told = over.1.clone();
+                tokio::select! {
+                    () = end.notified() => {}
+                    _ = told.changed() => {}
+                }
+            })
+        })
+        .collect();
+    drop((end, over));
+    let analysis = analysis(&runtime);
+    assert!(kinds(&analysis) == [(FindingKind::LeakedTasks, tasks)], "{:?}", short(&analysis));
+}
+
+/// Half of them have a permit, and the others queue for one.
+#[test]
+fn a_crowd_at_a_semaphore() {
+    let runtime = runtime();
+    let permits = Arc::new(Semaphore::new(MANY / 2));
+    for _ in 0..MANY {
+        let permits = permits.clone();
+        spawn(&runtime, async move {
+            let permit = permits.acquire_owned().await.unwrap();
+            tokio::time::sleep(Duration::from_secs(86_400)).await;
+            drop(permit);
+        });
+    }
+    let analysis = analysis(&runtime);
+    assert!(analysis.findings.is_empty(), "{:?}", short(&analysis));
+    assert_eq!(analysis.graph.edges.len(), MANY / 2);
+    assert!(analysis.graph.edges.iter().all(|edge| !edge.holders.is_empty()));
+}
