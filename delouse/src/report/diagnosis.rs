@@ -47,7 +47,7 @@ impl DiagnosisAnswer {
             None if looked_at.not_looked_at.is_empty() => "nothing wrong found".to_owned(),
             None => {
                 let missing = looked_at.not_looked_at.join("; ");
-                format!("nothing can be said of all: could not look at {missing}")
+                format!("cannot tell what is wrong: could not look at {missing}")
             }
         };
         let mut out = String::new();

@@ -29,6 +29,7 @@ pub(crate) fn stacks(snapshot: &dyn Snapshot, symbols: &Symbols) -> (Vec<ThreadS
 }
 
 fn describe(snapshot: &dyn Snapshot, thread: &Thread, frames: Vec<StackFrame>, end: StackEnd) -> ThreadStack {
+    let end = if end == StackEnd::Complete && is_landing(&frames) { StackEnd::Between } else { end };
     let role = classify::role(&thread.name, &frames);
     let in_syscall = thread.registers.is_ok_and(|r| is_in_syscall(snapshot, r.pc));
     let activity = match thread.registers {
@@ -85,6 +86,17 @@ fn frames(at: CodeAddress, modules: &Modules, symbols: &Symbols) -> Vec<StackFra
         .collect()
 }
 
+/// Whether an unwinder may just be installing the registers of the frame that a panic goes on in: it writes them
+/// over those that it saved of its own caller, through which we would go on (libgcc's `uw_install_context`).
+fn is_landing(frames: &[StackFrame]) -> bool {
+    let installs = |frame: &StackFrame| {
+        let function = frame.function.as_deref().unwrap_or_default();
+        ["_Unwind_Resume", "_Unwind_RaiseException", "_Unwind_Resume_or_Rethrow", "_Unwind_ForcedUnwind"]
+            .contains(&function)
+    };
+    frames.iter().take(2).any(installs)
+}
+
 /// What `#[delouse::main]` puts around the program's main future: nothing that its author wrote.
 fn is_wrapper(function: Option<&str>) -> bool {
     function.is_some_and(|name| name.starts_with("delouse::runtime::"))
@@ -130,7 +142,7 @@ fn truncated(end: StackEnd) -> Option<String> {
                 .to_owned(),
         ),
         StackEnd::Between => {
-            Some("it was on its way from one frame to another (unwinding a panic): ask again".to_owned())
+            Some("it is on its way from one frame to another (unwinding a panic): callers may be missing, ask again".to_owned())
         }
     }
 }
