@@ -82,7 +82,7 @@ impl Process {
             name: "small".to_owned(),
             state: Some('R'),
             cpu: None,
-            registers: Ok(Registers { pc, sp: 0x7fff_0000, fp: 0x7fff_0100, lr: pc, tls: 0 }),
+            registers: Ok(Registers { pc, sp: 0x7fff_0000, fp: 0x7fff_0100, lr: pc, ..Registers::default() }),
             kernel: None,
             stack: Some(StackCopy { base: 0x7fff_0000, bytes: stack }),
         };

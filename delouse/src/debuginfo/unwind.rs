@@ -294,6 +294,7 @@ mod arch {
     /// See the x86_64 module.
     pub(super) fn interrupted(sp: u64, read: impl Fn(u64) -> Option<u64>) -> Option<Registers> {
         let register = |index: u64| read(sp.checked_add(REGS + 8 * index)?);
-        Some(Registers { pc: register(32)?, sp: register(31)?, fp: register(29)?, lr: register(30)?, tls: 0 })
+        let (pc, sp, fp, lr) = (register(32)?, register(31)?, register(29)?, register(30)?);
+        Some(Registers { pc, sp, fp, lr, ..Registers::default() })
     }
 }

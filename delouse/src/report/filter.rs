@@ -175,6 +175,8 @@ fn kind_name(kind: ResourceKind) -> &'static str {
         ResourceKind::Broadcast => "broadcast",
         ResourceKind::Notify => "notify",
         ResourceKind::Join => "join",
+        ResourceKind::Lock => "lock",
+        ResourceKind::Thread => "thread",
         ResourceKind::Io => "io",
         ResourceKind::Unknown => "unknown",
     }

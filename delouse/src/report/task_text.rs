@@ -290,6 +290,8 @@ fn resource(waits: &WaitsOn) -> String {
         ResourceKind::Broadcast => "a message on broadcast",
         ResourceKind::Notify => "notify",
         ResourceKind::Join => "the end of",
+        ResourceKind::Lock => "lock",
+        ResourceKind::Thread => "thread",
         ResourceKind::Io => "I/O",
         ResourceKind::Unknown => "something that delouse does not know",
     };

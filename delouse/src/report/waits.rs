@@ -119,7 +119,9 @@ impl<'g> Page<'g> {
         let edges = self.waits.get(&who).cloned().unwrap_or_default();
         let place = edges.iter().find_map(|edge| edge.place.as_ref());
         let place = place.map(|place| format!(" in {place}")).unwrap_or_default();
-        self.line(depth, &format!("{}{place}", name(who)));
+        let blocked = edges.iter().find_map(|edge| edge.thread.filter(|_| edge.waiter.is_some()));
+        let blocked = blocked.map(|tid| format!(", which blocks thread {tid}")).unwrap_or_default();
+        self.line(depth, &format!("{}{place}{blocked}", name(who)));
         self.below(depth + 1, who, &edges, path);
     }
 
@@ -135,6 +137,7 @@ impl<'g> Page<'g> {
                 // That task is the resource.
                 _ if resource.kind == ResourceKind::Join => String::new(),
                 [holder] if holder.certain => ", held by".to_owned(),
+                [_] => ", which this may hold:".to_owned(),
                 _ => ", which one of these may hold:".to_owned(),
             };
             self.line(
@@ -249,6 +252,8 @@ fn kind_name(kind: ResourceKind) -> &'static str {
         ResourceKind::Broadcast => "a broadcast",
         ResourceKind::Notify => "a notify",
         ResourceKind::Join => "the end of a task",
+        ResourceKind::Lock => "a lock that blocks its thread",
+        ResourceKind::Thread => "its thread",
         ResourceKind::Io => "input or output",
         ResourceKind::Unknown => "something that delouse does not know",
     }

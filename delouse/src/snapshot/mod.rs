@@ -138,6 +138,30 @@ pub(crate) struct Registers {
     pub(crate) lr: u64,
     /// Base of the thread locals: fs_base, tpidr_el0.
     pub(crate) tls: u64,
+    /// The futex that it waits at.
+    pub(crate) futex: Option<FutexWait>,
+}
+
+/// A wait in the kernel for a futex to be woken: what locks, condition variables and parked threads do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FutexWait {
+    /// Where the futex lies.
+    pub(crate) address: u64,
+    /// The value that it had when the thread went to sleep.
+    pub(crate) expected: u32,
+}
+
+impl FutexWait {
+    /// From a system call's number and first three arguments.
+    pub(crate) fn of(number: u64, [address, operation, expected]: [u64; 3]) -> Option<Self> {
+        // FUTEX_WAIT and FUTEX_WAIT_BITSET, whatever their flags (linux/futex.h).
+        let waits = matches!(operation & 0x7f, 0 | 9) && operation < 1 << 10;
+        // What is too large for the call is cut off by the kernel, too.
+        (number == Self::CALL && waits && address != 0).then_some(Self { address, expected: expected as u32 })
+    }
+
+    /// `futex`, in the kernel's tables of system calls.
+    const CALL: u64 = if cfg!(target_arch = "aarch64") { 98 } else { 202 };
 }
 
 /// A piece of a thread's stack, copied at the moment its registers were read.

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use super::process::Process;
 use super::{Frame, Listing, scan};
 use crate::debuginfo::types::TypeId;
+use crate::snapshot::Thread;
 
 /// The tasks of one capture, with the memory and the types that they were read with.
 pub(crate) struct Examination<'e, 'p, 'i> {
@@ -36,6 +37,12 @@ impl Examination<'_, '_, '_> {
     ) -> bool {
         scan::words_in_use(self.process, &self.runtime_threads, wanted, budget, visit)
     }
+
+    /// Calls `visit` with every word in `wanted` on the part of a thread's stack that is in use: the upper megabyte
+    /// of one that is larger is left out.
+    pub(crate) fn stack_words(&self, thread: &Thread, wanted: RangeInclusive<u64>, visit: impl FnMut(u64)) {
+        scan::stack_words(self.process, thread, wanted, 1 << 20, visit);
+    }
 }
 
 /// What a piece of memory is.
@@ -56,6 +63,9 @@ pub(crate) struct Place {
     pub(crate) header: Option<u64>,
     /// The word of its state, with the count of references to it.
     pub(crate) state: Option<u64>,
+    /// Its scheduler, where that is a runtime of one thread or a `LocalSet`: who polls one of its tasks polls none
+    /// of the others.
+    pub(crate) one_at_a_time: Option<u64>,
     /// The type and address of its future, where it still has one: of `spawn_blocking`, the closure.
     pub(crate) future: Option<(TypeId, u64)>,
     /// Where the leaves lie that it waits for, in the order of `waits_on`.

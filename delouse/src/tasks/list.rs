@@ -264,7 +264,13 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
             trace: None,
         };
         let future = at.map(|at| (kind.future, at));
-        self.add(task, Place { header: Some(header), state: Some(state.0), future, leaves });
+        let one_at_a_time = match kind.scheduler {
+            Scheduler::Shared(_, Flavor::CurrentThread | Flavor::LocalSet) => {
+                self.process.memory.word(header.wrapping_add(kind.scheduler_at))
+            }
+            _ => None,
+        };
+        self.add(task, Place { header: Some(header), state: Some(state.0), one_at_a_time, future, leaves });
     }
 
     fn add(&mut self, task: Task, place: Place) {

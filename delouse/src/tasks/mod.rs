@@ -196,6 +196,10 @@ pub enum ResourceKind {
     Broadcast,
     Notify,
     Join,
+    /// A lock of the standard library or of parking_lot, which blocks the thread.
+    Lock,
+    /// The only thread that could poll the task.
+    Thread,
     Io,
     #[default]
     Unknown,

@@ -142,15 +142,9 @@ pub(super) fn words_in_use(
 ) -> bool {
     let snapshot = process.memory.snapshot();
     let copies = copies(snapshot);
-    // A thread's control block lies at the upper end of its stack (glibc, musl); what follows there may be
-    // another mapping that the kernel joined to it.
     let stacks = snapshot.threads().iter().filter_map(|thread| {
-        let registers = thread.registers.ok()?;
-        let mapping = snapshot.mapping(registers.sp)?;
-        let tls = Some(registers.tls).filter(|tls| *tls > registers.sp && mapping.range.contains(tls));
-        // Functions that call no other may use 128 bytes below their stack pointer (x86_64's ABI).
-        let used =
-            registers.sp.saturating_sub(128).max(mapping.range.start)..tls.unwrap_or(mapping.range.end);
+        let used = used_stack(process, thread)?;
+        let mapping = snapshot.mapping(used.start)?;
         Some((mapping.range.start, used, threads.contains(&thread.tid)))
     });
     let stacks: Vec<_> = stacks.collect();
@@ -186,6 +180,33 @@ pub(super) fn words_in_use(
         });
     }
     true
+}
+
+/// Calls `visit` with every word in `wanted` on the part of a thread's stack that is in use, up to `budget` bytes.
+pub(super) fn stack_words(
+    process: &Process<'_, '_>,
+    thread: &Thread,
+    wanted: RangeInclusive<u64>,
+    budget: u64,
+    mut visit: impl FnMut(u64),
+) {
+    if let Some(Range { start, end }) = used_stack(process, thread) {
+        let start = start.next_multiple_of(8);
+        each_word(process, start..end.min(start.saturating_add(budget)), wanted, |_, word| visit(word));
+    }
+}
+
+/// The part of a thread's stack that is in use.
+///
+/// A thread's control block lies at the upper end of its stack (glibc, musl); what follows there may be another
+/// mapping that the kernel joined to it.
+fn used_stack(process: &Process<'_, '_>, thread: &Thread) -> Option<Range<u64>> {
+    let registers = thread.registers.ok()?;
+    let mapping = process.memory.snapshot().mapping(registers.sp)?;
+    let tls = Some(registers.tls).filter(|tls| *tls > registers.sp && mapping.range.contains(tls));
+    // Functions that call no other may use 128 bytes below their stack pointer (x86_64's ABI).
+    let start = registers.sp.saturating_sub(128).max(mapping.range.start);
+    Some(start..tls.unwrap_or(mapping.range.end))
 }
 
 fn may_hold_tasks(mapping: &Mapping) -> bool {

@@ -4,11 +4,11 @@
 //! polls the same task in each, it has been inside that poll all the time. Without the count it may have been
 //! several polls in a row, and the finding is a suspicion.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use super::look::Look;
-use super::{Finding, FindingKind, Severity, words};
+use super::{Finding, FindingKind, Holder, Severity, words};
 use crate::tasks::{Task, TaskKind, TaskState};
 use crate::threads::{Activity, ThreadRole, ThreadStack};
 
@@ -147,6 +147,15 @@ fn finding(looks: &[Look], polls: &[Poll<'_>]) -> Option<Finding> {
             "it is in block_in_place: other tasks go on, but nothing else of this task does".to_owned(),
         );
     }
+    let holders = looks.last().map(|last| held_by(last, polls)).unwrap_or_default();
+    let remedy = match thread.activity {
+        Activity::Lock if !holders.is_empty() => {
+            "have the lock let go of sooner, by who is named above; where it must be held for long, use \
+             tokio::sync::Mutex"
+        }
+        activity => remedy(activity),
+    };
+    evidence.extend(holders);
     evidence.extend(behind(looks, polls));
     Some(Finding {
         kind: FindingKind::BlockedWorker,
@@ -154,8 +163,66 @@ fn finding(looks: &[Look], polls: &[Poll<'_>]) -> Option<Finding> {
         summary,
         tasks,
         evidence,
-        remedy: Some(remedy(thread.activity).to_owned()),
+        remedy: Some(remedy.to_owned()),
     })
+}
+
+/// Who may have the locks that these threads wait for.
+fn held_by(last: &Look, polls: &[Poll<'_>]) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut told = HashSet::new();
+    for poll in polls {
+        let tid = poll.thread.tid;
+        let edges = last.graph.edges.iter();
+        let Some(edge) = edges.clone().find(|edge| edge.thread == Some(tid)) else { continue };
+        if !told.insert(&edge.resource.id) {
+            continue;
+        }
+        let waiters = edges.filter(|other| other.resource == edge.resource).count();
+        let more = if waiters > 1 { format!(", for which {waiters} threads wait") } else { String::new() };
+        let lock = format!("{}{more}", edge.resource.id);
+        lines.push(match &*edge.holders {
+            [] => {
+                format!("no other task or thread was found to have {lock}: perhaps this thread itself has it")
+            }
+            [only] => format!("{lock}: {}", holder(last, only)),
+            several => {
+                let several: Vec<String> = several.iter().take(4).map(|one| holder(last, one)).collect();
+                format!("{lock}: one of these; {}", several.join("; "))
+            }
+        });
+    }
+    lines.truncate(MAX_BEHIND);
+    lines
+}
+
+/// ``task 7 has it: `guard` (MutexGuard) in app::f at src/app.rs:9``, `thread 12 (db-pool) may have it, …`.
+fn holder(last: &Look, holder: &Holder) -> String {
+    let thread = holder.thread.and_then(|tid| last.thread(tid));
+    let on = thread.map(|thread| {
+        let place = words::own_line(thread).map(|(place, _)| format!(" in {place}")).unwrap_or_default();
+        format!("; it {}{place}", doing(thread.activity))
+    });
+    let on = on.unwrap_or_default();
+    match (holder.task, holder.thread) {
+        (Some(task), None) => {
+            let sure = if holder.certain { "has" } else { "seems to have" };
+            let place = holder.place.as_ref().map(|place| format!(" in {place}")).unwrap_or_default();
+            format!("{} {sure} it: `{}` ({}){place}", words::ids(&[task]), holder.variable, holder.handle)
+        }
+        (Some(task), Some(tid)) => {
+            format!(
+                "thread {tid}, which polls {}, may have it, by {}{on}",
+                words::ids(&[task]),
+                holder.handle
+            )
+        }
+        (None, tid) => {
+            let name = thread.map(|thread| format!(" ({})", thread.name)).unwrap_or_default();
+            let tid = tid.map(|tid| tid.to_string()).unwrap_or_default();
+            format!("thread {tid}{name} may have it, by {}{on}", holder.handle)
+        }
+    }
 }
 
 /// What cannot go on meanwhile: woken tasks of the same runtime, and whoever waits for what a blocked task holds.

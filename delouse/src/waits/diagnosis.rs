@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::growing::Counts;
 use super::look::Look;
-use super::{Finding, blocked_worker, files, growing, starved};
+use super::{Finding, blocked_worker, files, growing, starved, words};
 use crate::snapshot::files::Files;
 use crate::threads::ThreadRole;
 
@@ -56,6 +56,7 @@ pub(crate) fn diagnose(looks: &[Look], files: Option<&Files>, earlier: Option<&C
     let Some(last) = looks.last() else { return Diagnosis::default() };
     let tasks = &last.listing.tasks;
     let mut findings = confirmed(looks);
+    findings.iter_mut().for_each(|finding| tell_threads(finding, last));
     let blocked = blocked_worker::check(looks);
     findings.extend(starved::check(looks, &blocked));
     findings.extend(blocked);
@@ -93,6 +94,18 @@ fn not_looked_at(look: &Look) -> Vec<String> {
     missing
 }
 
+/// Adds where those are whose thread is blocked: no `.await`, but a line on the thread's stack.
+fn tell_threads(finding: &mut Finding, last: &Look) {
+    let blocked = last.graph.edges.iter().filter(|edge| edge.thread.is_some());
+    for edge in blocked.filter(|edge| edge.waiter.is_some_and(|task| finding.tasks.contains(&task))).take(8) {
+        let (Some(task), Some(tid)) = (edge.waiter, edge.thread) else { continue };
+        let Some((place, called)) = last.thread(tid).and_then(words::own_line) else { continue };
+        let called = called.map(|called| format!(", which called {called}")).unwrap_or_default();
+        let lock = &edge.resource.id;
+        finding.evidence.insert(0, format!("task {task} blocks thread {tid} for {lock} in {place}{called}"));
+    }
+}
+
 /// What the last look found and the one before it too, as far as there is one.
 fn confirmed(looks: &[Look]) -> Vec<Finding> {
     match looks {
@@ -115,7 +128,7 @@ fn overlap(one: &[u64], other: &[u64]) -> bool {
 impl LookedAt {
     /// `12 tasks, 6 threads, 9 resources that somebody waits for, 18 open files; 2 looks, 150 ms apart`.
     pub(crate) fn words(&self) -> String {
-        use super::words::{count, span};
+        use words::{count, span};
         let mut text = format!(
             "{}, {}, {} that somebody waits for",
             count(self.tasks, "task"),

@@ -10,7 +10,7 @@ use super::ownership::{Holding, Node, PathId};
 use super::resources::{Wait, Waits, Waker};
 use super::{Edge, Holder, Resource, words};
 use crate::debuginfo::types::TypeId;
-use crate::tasks::{Examination, Frame, Origin, TaskState};
+use crate::tasks::{Examination, Frame, Origin, ResourceKind, TaskState};
 
 /// Holders that are told of one resource.
 const MAX_HOLDERS: usize = 8;
@@ -50,15 +50,24 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
 
     /// One edge for each wait for something that the program itself gives.
     pub(super) fn edges(&mut self) -> Vec<Edge> {
-        let waits = self.waits;
-        waits.list.iter().filter(|wait| wait.by != Waker::Outside).map(|wait| self.edge(wait)).collect()
+        let (waits, tasks) = (self.waits, &self.examination.listing.tasks);
+        let is_told = |wait: &&Wait| {
+            let state = tasks.get(wait.task as usize).and_then(|task| task.state);
+            // A task that nobody has woken has no use for its thread.
+            let awake = match wait.kind {
+                ResourceKind::Thread => state == Some(TaskState::Scheduled),
+                _ => state != Some(TaskState::Running) || waits.counts(wait),
+            };
+            wait.by != Waker::Outside && awake
+        };
+        waits.list.iter().filter(is_told).map(|wait| self.edge(wait)).collect()
     }
 
     pub(super) fn edge(&mut self, wait: &Wait) -> Edge {
         let group = self.group(wait);
         Edge {
             waiter: Some(self.id(wait.task)),
-            thread: None,
+            thread: self.thread(wait.task).filter(|_| wait.kind == ResourceKind::Lock),
             place: self.place(wait),
             resource: self.resource(wait),
             holders: group.holders.clone(),
@@ -75,14 +84,23 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
         self.examination.listing.tasks.get(task as usize).map_or(0, |task| task.id)
     }
 
+    /// The thread that polls a task.
+    fn thread(&self, task: u32) -> Option<i32> {
+        self.examination.listing.tasks.get(task as usize)?.thread
+    }
+
     /// `function at file:line` of the innermost function of the user's that waits.
     pub(super) fn place(&self, wait: &Wait) -> Option<String> {
+        // Where a thread is blocked, its own stack tells.
         let task = self.examination.listing.tasks.get(wait.task as usize)?;
+        if wait.kind == ResourceKind::Lock {
+            return None;
+        }
         let mut ways = Vec::new();
         leaves(&task.stack, None, &mut ways);
         // Every wait has a leaf of its own in the stack, unless leaves were folded.
         let same = ways.len() == task.waits_on.len();
-        let way = if same { ways.get(wait.leaf) } else { ways.first() };
+        let way = if same { ways.get(wait.leaf).or(ways.first()) } else { ways.first() };
         way.copied().flatten().map(words::frame_at)
     }
 
@@ -120,6 +138,12 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
             }
             self.holder(holding, account, &mut told, &mut elsewhere);
         }
+        let threads = self.holders.threads(wait).iter().take(MAX_HOLDERS - told.len().min(MAX_HOLDERS));
+        told.extend(threads.map(|tid| Holder {
+            thread: Some(*tid),
+            handle: handles::name(handles::ON_STACK).to_owned(),
+            ..Holder::default()
+        }));
         Group { holders: told.into(), elsewhere }
     }
 
@@ -127,7 +151,7 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
     pub(super) fn account(&self, wait: &Wait) -> Account {
         let task = self.examination.listing.tasks.get(wait.task as usize);
         let on = task.and_then(|task| task.waits_on.get(wait.leaf));
-        on.map_or(Account::Unknown, |on| self.holders.account(wait, on))
+        self.holders.account(wait, on.and_then(|on| on.available))
     }
 
     /// The tasks that own a handle, directly or through shared objects, nearest first.
@@ -145,10 +169,10 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
                         == Some(TaskState::Running);
                     told.push(Holder {
                         task: Some(self.id(task)),
-                        thread: None,
+                        thread: self.thread(task).filter(|_| holding.handle == handles::ON_STACK),
                         variable: rest,
                         place,
-                        handle: handles::at(holding.handle).map_or("", |fact| fact.name()).to_owned(),
+                        handle: handles::name(holding.handle).to_owned(),
                         certain: certain && !running,
                     });
                     if told.len() >= MAX_HOLDERS {

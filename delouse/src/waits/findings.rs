@@ -64,6 +64,8 @@ fn blocks(kind: ResourceKind) -> bool {
             | ResourceKind::Semaphore
             | ResourceKind::Join
             | ResourceKind::ChannelSend
+            | ResourceKind::Lock
+            | ResourceKind::Thread
     )
 }
 
@@ -186,7 +188,11 @@ impl Judge<'_, '_, '_, '_, '_> {
                 }
                 Account::Unknown => {
                     let free = self.living(wait.resource, Roles::ACCESS);
-                    if let Some(free) = free {
+                    if wait.kind == ResourceKind::Lock {
+                        gaps.push(format!(
+                            "not certain: who has {resource} is concluded from where its address stands"
+                        ));
+                    } else if let Some(free) = free {
                         gaps.push(format!("not certain: {free} can get at {resource}, and could add permits"));
                     }
                 }
@@ -447,8 +453,14 @@ fn leaves(frames: &[Frame]) -> Vec<&Frame> {
 fn sentence(link: &Link) -> String {
     let place = link.place.as_ref().map(|place| format!(" at `{place}`")).unwrap_or_default();
     let of = match link.wait.by {
+        Waker::Task(_) if link.wait.kind == ResourceKind::Thread => {
+            format!(", which polls it and which task {} blocks", link.holder.task.unwrap_or_default())
+        }
         Waker::Task(_) => " to end".to_owned(),
-        _ => format!(", which {} has", holder(&link.holder)),
+        _ => {
+            let doubt = is_for(link, ResourceKind::Lock) && !link.holder.certain;
+            format!(", which {} {}", holder(&link.holder), if doubt { "may have" } else { "has" })
+        }
     };
     format!("task {} waits{place} for {}{of}", link.task, link.resource)
 }
@@ -480,6 +492,12 @@ fn summary(kind: FindingKind, links: &[Link]) -> String {
             "Task {} waits{place} for {resource}, which it has itself: `{}`",
             only.task, only.holder.variable
         ),
+        [one, other] if is_for(one, ResourceKind::Lock) && is_for(other, ResourceKind::Thread) => {
+            blocked_by_guard(one, other)
+        }
+        [other, one] if is_for(one, ResourceKind::Lock) && is_for(other, ResourceKind::Thread) => {
+            blocked_by_guard(one, other)
+        }
         [one, other] => {
             let at = |link: &Link| link.place.as_ref().map(|p| format!(" at `{p}`")).unwrap_or_default();
             format!(
@@ -506,6 +524,21 @@ fn summary(kind: FindingKind, links: &[Link]) -> String {
     }
 }
 
+fn is_for(link: &Link, kind: ResourceKind) -> bool {
+    link.wait.kind == kind
+}
+
+/// A task blocks its thread for a lock, and who has that can only go on in this thread.
+fn blocked_by_guard(blocked: &Link, suspended: &Link) -> String {
+    let Holder { variable, place, .. } = &blocked.holder;
+    let guard = if variable.is_empty() { String::new() } else { format!(": `{variable}`") };
+    let place = place.as_ref().map(|place| format!(" in `{place}`")).unwrap_or_default();
+    format!(
+        "Task {} blocks {} for {}, which task {} has across an `.await`{guard}{place}, and only that thread could poll it",
+        blocked.task, suspended.resource, blocked.resource, suspended.task
+    )
+}
+
 fn leak_remedy(kinds: &BTreeSet<ResourceKind>) -> &'static str {
     if kinds.contains(&ResourceKind::Semaphore) {
         "nobody has a permit of the semaphore any more: look for `forget()`, or for an `add_permits` that is missing"
@@ -516,15 +549,21 @@ fn leak_remedy(kinds: &BTreeSet<ResourceKind>) -> &'static str {
 
 fn remedy(kind: FindingKind, links: &[Link]) -> Option<String> {
     let kinds: BTreeSet<ResourceKind> = links.iter().map(|link| link.wait.kind).collect();
-    let locks = kinds
-        .iter()
-        .all(|kind| matches!(kind, ResourceKind::Mutex | ResourceKind::Rwlock | ResourceKind::Semaphore));
+    let locks = kinds.iter().all(|kind| {
+        matches!(
+            kind,
+            ResourceKind::Mutex | ResourceKind::Rwlock | ResourceKind::Semaphore | ResourceKind::Lock
+        )
+    });
     let variables: BTreeSet<&str> =
         links.iter().map(|link| link.holder.variable.as_str()).filter(|name| !name.is_empty()).collect();
     let variables: Vec<&str> = variables.into_iter().take(3).collect();
     Some(match kind {
         FindingKind::Futurelock => {
             "let that future run to its end, or drop it, before awaiting anything that it may hold".to_owned()
+        }
+        _ if kinds.contains(&ResourceKind::Thread) && kinds.contains(&ResourceKind::Lock) => {
+            "a guard of a lock that blocks threads must not live across an `.await`: drop it before, or use tokio::sync::Mutex".to_owned()
         }
         _ if locks && links.len() > 1 => "take these locks in the same order everywhere, or let go of one before waiting for the next".to_owned(),
         _ if kinds.contains(&ResourceKind::Join) => "one of them must not wait for the other's end: abort it, or let go first".to_owned(),
@@ -552,6 +591,8 @@ fn a(kind: ResourceKind) -> &'static str {
         ResourceKind::Broadcast => "a broadcast",
         ResourceKind::Notify => "a notification",
         ResourceKind::Join => "a task's end",
+        ResourceKind::Lock => "a lock that blocks its thread",
+        ResourceKind::Thread => "its thread",
         ResourceKind::Io => "the kernel",
         ResourceKind::Unknown => "something unknown",
     }

@@ -139,11 +139,19 @@ static HANDLES: &[HandleFact] = &[
     fact("std::sync::poison::mutex::MutexGuard", Roles::THREAD_GUARD, "lock * inner futex"),
     fact("std::sync::poison::rwlock::RwLockReadGuard", Roles::THREAD_GUARD, "inner_lock * state"),
     fact("std::sync::poison::rwlock::RwLockWriteGuard", Roles::THREAD_GUARD, "lock * inner state"),
+    fact("std::sync::poison::mutex::MappedMutexGuard", Roles::THREAD_GUARD, "inner * futex"),
+    fact("std::sync::poison::mutex::Mutex", Roles::ACCESS, "inner futex"),
+    fact("std::sync::poison::rwlock::RwLock", Roles::ACCESS, "inner state"),
+    fact("lock_api::mutex::Mutex", Roles::ACCESS, "raw"),
+    fact("lock_api::rwlock::RwLock", Roles::ACCESS, "raw"),
     fact("lock_api::mutex::MutexGuard", Roles::THREAD_GUARD, "mutex * raw"),
     fact("lock_api::mutex::ArcMutexGuard", Roles::THREAD_GUARD, "mutex * raw"),
     fact("lock_api::rwlock::RwLockReadGuard", Roles::THREAD_GUARD, "rwlock * raw"),
     fact("lock_api::rwlock::RwLockWriteGuard", Roles::THREAD_GUARD, "rwlock * raw"),
 ];
+
+/// What a thread has on whose stack the address of a lock stands: a guard, or a reference, or what is left of one.
+pub(super) const ON_STACK: u16 = u16::MAX;
 
 /// A handle's type, compiled.
 #[derive(Debug)]
@@ -179,6 +187,14 @@ pub(super) fn handle(process: &Process<'_, '_>, id: TypeId, path: &str) -> Optio
         }),
     };
     Some(Handle { fact: index as u16, resource: route(fact.resource)?, permits })
+}
+
+/// What a handle is called.
+pub(super) fn name(index: u16) -> &'static str {
+    match index {
+        ON_STACK => "the address on the stack",
+        index => at(index).map_or("", HandleFact::name),
+    }
 }
 
 /// What the table says at `index`.

@@ -2,10 +2,11 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use super::handles::{self, Roles};
+use super::handles::{self, ON_STACK, Roles};
 use super::ownership::{Holding, Node, Object, Ownership, Reference};
 use super::resources::{Wait, Waits, Waker};
-use crate::tasks::{Examination, ResourceKind, Task, TaskState, WaitsOn};
+use super::thread_locks::ThreadLocks;
+use crate::tasks::{Examination, ResourceKind, Task, TaskState};
 
 /// Permits of a `tokio::sync::RwLock`, unless it was made by `with_max_readers`: `MAX_READS` of `rwlock.rs`.
 const MAX_READS: u64 = (u32::MAX >> 3) as u64;
@@ -29,6 +30,10 @@ pub(super) struct Holders {
     by_value: HashMap<u64, u32>,
     /// Tasks that run right now.
     running: HashSet<u32>,
+    /// Those of them that wait for a lock that blocks their thread, which they do not have.
+    blocked: HashMap<u32, u64>,
+    /// Of the locks that threads wait for, the threads that poll no task and may have them.
+    threads: HashMap<u64, Vec<i32>>,
 }
 
 /// Handles of one resource that can do the same.
@@ -74,8 +79,27 @@ impl Account {
 
 impl Holders {
     /// Walks what all tasks own, and `statics` where asked to, as far as somebody waits for it.
-    pub(super) fn of(examination: &Examination<'_, '_, '_>, waits: &Waits, statics: bool) -> Self {
+    pub(super) fn of(
+        examination: &Examination<'_, '_, '_>,
+        waits: &Waits,
+        locks: &ThreadLocks,
+        statics: bool,
+    ) -> Self {
         let mut ownership = Ownership::of(examination, &waits.wanted(), statics);
+        let tasks = &examination.listing.tasks;
+        let polled: HashMap<i32, u32> =
+            (0..).zip(tasks).filter_map(|(number, task)| Some((task.thread?, number))).collect();
+        let mut threads: HashMap<u64, Vec<i32>> = HashMap::new();
+        for (_, lock) in &locks.blocked {
+            if threads.contains_key(lock) {
+                continue;
+            }
+            let (of_tasks, others): (Vec<i32>, Vec<i32>) =
+                locks.suspects(*lock).partition(|tid| polled.contains_key(tid));
+            let polled = of_tasks.iter().filter_map(|tid| polled.get(tid));
+            ownership.holdings.extend(polled.map(|task| Holding::on_stack(*task, *lock)));
+            threads.insert(*lock, others);
+        }
         let mut by_resource: HashMap<u64, Vec<Alike>> = HashMap::new();
         let mut holdings_of: HashMap<Node, Vec<u32>> = HashMap::new();
         for (number, holding) in (0..).zip(&mut ownership.holdings) {
@@ -102,6 +126,7 @@ impl Holders {
         let is_running = |task: &Task| task.state == Some(TaskState::Running);
         let tasks = (0..).zip(&examination.listing.tasks);
         let running = tasks.filter(|(_, task)| is_running(task)).map(|(number, _)| number).collect();
+        let blocked = polled.iter().filter_map(|(tid, task)| Some((*task, locks.lock_of(*tid)?))).collect();
         Self {
             ownership,
             by_resource,
@@ -111,6 +136,8 @@ impl Holders {
             accounts,
             by_value,
             running,
+            blocked,
+            threads,
         }
     }
 
@@ -169,6 +196,12 @@ impl Holders {
         self.by_value.get(&wait.resource).copied().filter(|_| is_channel)
     }
 
+    /// The threads that poll no task and may have the lock that is waited for.
+    pub(super) fn threads(&self, wait: &Wait) -> &[i32] {
+        let threads = self.threads.get(&wait.resource).filter(|_| wait.kind == ResourceKind::Lock);
+        threads.map(Vec::as_slice).unwrap_or_default()
+    }
+
     /// Whether who was found to have a lock has it indeed. A guard that is dropped before an `.await` may be listed
     /// still, and makes up for one that a thread has: unless all who get at the lock were seen.
     pub(super) fn is_proven(&self, wait: &Wait) -> bool {
@@ -176,14 +209,19 @@ impl Holders {
     }
 
     fn is_doubtful(&self, wait: &Wait) -> bool {
-        let locks = matches!(wait.kind, ResourceKind::Mutex | ResourceKind::Rwlock | ResourceKind::Semaphore);
+        let locks = matches!(
+            wait.kind,
+            ResourceKind::Mutex | ResourceKind::Rwlock | ResourceKind::Semaphore | ResourceKind::Lock
+        );
         locks && self.kinds(wait.resource, self.roles_of(wait)).all(|kind| kind.doubtful)
     }
 
     /// The shared objects that a lock lies in of which every guard that was found may have been moved or dropped:
     /// who really has it may be somebody else that knows one of these.
     pub(super) fn doubtful_lock(&self, wait: &Wait) -> impl Iterator<Item = u32> {
-        let roles = if self.is_doubtful(wait) { Roles::ACCESS } else { Roles::NONE };
+        // Threads that may have a lock that blocks threads were looked for.
+        let asked = wait.kind != ResourceKind::Lock && self.is_doubtful(wait);
+        let roles = if asked { Roles::ACCESS } else { Roles::NONE };
         self.of_resource(wait.resource, roles).filter_map(|holding| match holding.owner {
             Node::Object(object) => Some(object),
             _ => None,
@@ -195,11 +233,11 @@ impl Holders {
         self.accounts.get(object as usize).copied().unwrap_or(Account::Unknown)
     }
 
-    /// Whether the handles that can end a wait are as many as there are.
-    pub(super) fn account(&self, wait: &Wait, on: &WaitsOn) -> Account {
+    /// Whether the handles that can end a wait are as many as there are; a semaphore has `available` permits.
+    pub(super) fn account(&self, wait: &Wait, available: Option<u64>) -> Account {
         let found = || self.kinds(wait.resource, self.roles_of(wait));
         let permits = || found().fold(0_u64, |sum, kind| sum.saturating_add(kind.permits));
-        let available = on.available.unwrap_or(0);
+        let available = available.unwrap_or(0);
         match wait.kind {
             ResourceKind::Mutex => Account::compare(1_u64.saturating_sub(available), permits()),
             ResourceKind::Rwlock => Account::compare(MAX_READS.saturating_sub(available), permits()),
@@ -207,7 +245,14 @@ impl Holders {
                 Some(_) => Account::Unknown,
                 None => Account::Missing,
             },
-            ResourceKind::Join => Account::Exact,
+            ResourceKind::Join | ResourceKind::Thread => Account::Exact,
+            // Readers are not told from one another, nor a thread that has it from one that only knows it.
+            ResourceKind::Lock => match (found().flat_map(|kind| &kind.holdings).count(), self.threads(wait))
+            {
+                (0, []) => Account::Missing,
+                (1, []) if self.of_wait(wait).all(|holding| holding.handle != ON_STACK) => Account::Exact,
+                _ => Account::Unknown,
+            },
             ResourceKind::Notify => match found().next() {
                 Some(_) => Account::Exact,
                 None => Account::Missing,
@@ -219,7 +264,7 @@ impl Holders {
     /// A task that runs right now and gets at a lock: what it has lies on its thread's stack.
     pub(super) fn running(&self, resource: u64) -> Option<u32> {
         self.owners(resource).find_map(|node| match node {
-            Node::Task(task) if self.running.contains(&task) => Some(task),
+            Node::Task(task) if self.may_have(task, resource) => Some(task),
             _ => None,
         })
     }
@@ -230,10 +275,15 @@ impl Holders {
         let mut owners = self.owners(resource).peekable();
         owners.peek().is_some()
             && owners.all(|node| match node {
-                Node::Task(task) => !self.running.contains(&task),
+                Node::Task(task) => !self.may_have(task, resource),
                 Node::Object(object) => self.account_of_object(object) == Account::Exact,
                 Node::Statics => false,
             })
+    }
+
+    /// Whether a task runs, and may have what was not seen: any lock but the one that its thread waits for.
+    fn may_have(&self, task: u32, resource: u64) -> bool {
+        self.running.contains(&task) && self.blocked.get(&task) != Some(&resource)
     }
 
     /// Those who get at a lock: who has it, who refers to that, and so on, as far as they are few.
@@ -275,5 +325,8 @@ fn add(kinds: &mut Vec<Alike>, holding: &Holding, number: u32) {
 
 /// What a handle can do.
 pub(super) fn role(holding: &Holding) -> Roles {
+    if holding.handle == ON_STACK {
+        return Roles::THREAD_GUARD;
+    }
     handles::at(holding.handle).map_or(Roles::NONE, |fact| fact.roles)
 }

@@ -58,7 +58,7 @@ impl Liveness {
             },
             work: Vec::new(),
         };
-        for wait in &waits.list {
+        for wait in waits.list.iter().filter(|wait| waits.counts(wait)) {
             match wait.by {
                 Waker::Handles(_) => search.waiters.entry(wait.resource).or_default().push(wait),
                 Waker::Task(Some(of)) => search.joiners.entry(of).or_default().push(wait.task),
@@ -90,7 +90,7 @@ impl Liveness {
             search.live(Node::Object(*object));
         }
         let held: HashSet<u32> = remains.held.iter().copied().collect();
-        for wait in &waits.list {
+        for wait in waits.list.iter().filter(|wait| waits.counts(wait)) {
             if matches!(wait.by, Waker::Handles(_))
                 && holders.channel_of(wait).is_some_and(|object| held.contains(&object))
             {
@@ -98,7 +98,7 @@ impl Liveness {
             }
         }
         // A thread that knows the lock has it, rather than a variable that it may have been moved from.
-        for wait in &waits.list {
+        for wait in waits.list.iter().filter(|wait| waits.counts(wait)) {
             if holders.doubtful_lock(wait).any(|object| remains.on_stacks.contains(&object)) {
                 search.live(Node::Task(wait.task));
             }
@@ -134,6 +134,14 @@ impl Search<'_> {
         if self.liveness.is_unwakeable(number) {
             return false;
         }
+        if let [wait] = waits
+            && matches!(wait.kind, ResourceKind::Lock | ResourceKind::Thread)
+        {
+            let found = self.holders.of_wait(wait).next().is_some();
+            // A thread outside of all tasks lets go sooner or later, as far as we know.
+            let only = self.holders.threads(wait).is_empty();
+            return !(wait.kind == ResourceKind::Thread || found && only);
+        }
         let complete = self.holders.ownership.complete.get(number as usize) == Some(&true);
         let idle = match task.kind {
             TaskKind::Blocking => false,
@@ -163,10 +171,10 @@ impl Search<'_> {
             Waker::Handles(_) => match wait.kind {
                 // Whoever holds a lock that nobody seems to hold was not found.
                 ResourceKind::Mutex | ResourceKind::Rwlock | ResourceKind::Semaphore => {
-                    self.holders.account(wait, on) == Account::Missing
+                    self.holders.account(wait, on.available) == Account::Missing
                 }
                 _ => {
-                    self.holders.account(wait, on) == Account::Missing
+                    self.holders.account(wait, on.available) == Account::Missing
                         || self.holders.of_wait(wait).next().is_none()
                 }
             },

@@ -19,6 +19,7 @@ mod resources;
 pub(crate) mod starved;
 #[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
 mod tests;
+mod thread_locks;
 pub(crate) mod words;
 
 pub use diagnosis::LookedAt;
@@ -40,8 +41,9 @@ pub(crate) struct Analysis {
 
 /// Finds out who waits for whom, and what will never end.
 pub(crate) fn analyse(examination: &Examination<'_, '_, '_>) -> Analysis {
-    let waits = resources::Waits::of(examination);
-    let mut holders = holders::Holders::of(examination, &waits, false);
+    let locks = thread_locks::ThreadLocks::of(examination);
+    let waits = resources::Waits::of(examination, &locks);
+    let mut holders = holders::Holders::of(examination, &waits, &locks, false);
     let mut remains = remains::Remains::default();
     let mut liveness = liveness::Liveness::of(examination, &waits, &holders, &remains);
     let objects = |holders: &holders::Holders, liveness: &liveness::Liveness| {
@@ -51,7 +53,7 @@ pub(crate) fn analyse(examination: &Examination<'_, '_, '_>) -> Analysis {
     let mut suspects = objects(&holders, &liveness);
     // Before anybody is accused, those are asked who are seldom at fault and take longer.
     if !remains::are_solid(&holders, &suspects) {
-        holders = holders::Holders::of(examination, &waits, true);
+        holders = holders::Holders::of(examination, &waits, &locks, true);
         liveness = liveness::Liveness::of(examination, &waits, &holders, &remains);
         suspects = objects(&holders, &liveness);
         remains = remains::look(examination, &holders, &suspects);

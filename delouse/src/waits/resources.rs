@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::Resource;
 use super::handles::Roles;
-use crate::tasks::{Examination, Frame, LeafPlace, ResourceKind, Task, WaitsOn};
+use super::thread_locks::ThreadLocks;
+use crate::tasks::{Examination, Frame, LeafPlace, ResourceKind, Task, TaskState, WaitsOn};
 
 /// One wait of one task: a branch of a `select!` has its own.
 #[derive(Debug, Clone)]
@@ -36,13 +37,16 @@ pub(super) struct Waits {
     pub(super) list: Vec<Wait>,
     /// Of each task, the first of its waits; one more than there are tasks.
     first: Vec<usize>,
+    /// Tasks whose thread is blocked, or taken by another task, with the wait that this is: what else they seem to
+    /// wait for does not matter meanwhile.
+    instead: HashMap<u32, usize>,
     /// Parts of resources, by the address that handles of those parts give: the semaphore of a channel.
     wholes: HashMap<u64, u64>,
     names: HashMap<(&'static str, u64), String>,
 }
 
 impl Waits {
-    pub(super) fn of(examination: &Examination<'_, '_, '_>) -> Self {
+    pub(super) fn of(examination: &Examination<'_, '_, '_>, locks: &ThreadLocks) -> Self {
         let tasks = &examination.listing.tasks;
         let places = &examination.places;
         let headers: HashMap<u64, u32> =
@@ -68,12 +72,54 @@ impl Waits {
             }
         }
         waits.first.push(waits.list.len());
+        waits.of_threads(examination, locks);
         waits.name(tasks);
         waits
     }
 
-    /// The waits of one task.
+    /// Waits of the tasks that blocked threads poll, and of those that only such a thread could poll.
+    fn of_threads(&mut self, examination: &Examination<'_, '_, '_>, locks: &ThreadLocks) {
+        let Examination { listing, places, .. } = examination;
+        let mut taken: HashMap<u64, (u32, i32)> = HashMap::new();
+        for (number, (task, place)) in (0..).zip(listing.tasks.iter().zip(places)) {
+            let Some((tid, lock)) = task.thread.and_then(|tid| Some((tid, locks.lock_of(tid)?))) else {
+                continue;
+            };
+            self.waits_instead(number, ResourceKind::Lock, lock, Waker::Handles(Roles::THREAD_GUARD));
+            if let Some(scheduler) = place.one_at_a_time {
+                taken.insert(scheduler, (number, tid));
+            }
+        }
+        if taken.is_empty() {
+            return;
+        }
+        for (number, (task, place)) in (0..).zip(listing.tasks.iter().zip(places)) {
+            let waits = matches!(task.state, Some(TaskState::Idle | TaskState::Scheduled));
+            if let Some((by, tid)) = place.one_at_a_time.and_then(|scheduler| taken.get(&scheduler))
+                && waits
+            {
+                self.waits_instead(number, ResourceKind::Thread, *tid as u64, Waker::Task(Some(*by)));
+            }
+        }
+    }
+
+    fn waits_instead(&mut self, task: u32, kind: ResourceKind, resource: u64, by: Waker) {
+        let index = self.list.len();
+        let Some(first) = self.first.get(task as usize) else { return };
+        self.list.push(Wait { task, leaf: index - first, kind, resource, by });
+        self.instead.insert(task, index);
+    }
+
+    /// Whether a wait is what keeps its task.
+    pub(super) fn counts(&self, wait: &Wait) -> bool {
+        self.instead.get(&wait.task).is_none_or(|instead| *instead == self.index(wait))
+    }
+
+    /// The waits of one task that count.
     pub(super) fn of_task(&self, task: u32) -> &[Wait] {
+        if let Some(index) = self.instead.get(&task) {
+            return self.list.get(*index..=*index).unwrap_or_default();
+        }
         let at = task as usize;
         let range = self.first.get(at).copied().zip(self.first.get(at + 1).copied());
         range.and_then(|(from, to)| self.list.get(from..to)).unwrap_or_default()
@@ -86,7 +132,7 @@ impl Waits {
 
     /// The addresses that handles may give for a resource that somebody waits for.
     pub(super) fn wanted(&self) -> HashSet<u64> {
-        let handles = |wait: &&Wait| matches!(wait.by, Waker::Handles(_) | Waker::Task(_));
+        let handles = |wait: &&Wait| wait.by != Waker::Outside && wait.kind != ResourceKind::Thread;
         self.list
             .iter()
             .filter(handles)
@@ -106,7 +152,8 @@ impl Waits {
         Resource {
             id: known.unwrap_or_else(|| noun(wait.kind).to_owned()),
             kind: wait.kind,
-            address: (wait.resource != 0).then(|| format!("{:#x}", wait.resource)),
+            address: (wait.resource != 0 && wait.kind != ResourceKind::Thread)
+                .then(|| format!("{:#x}", wait.resource)),
         }
     }
 
@@ -115,6 +162,10 @@ impl Waits {
         let mut kinds: BTreeMap<&'static str, Vec<u64>> = BTreeMap::new();
         for wait in &self.list {
             match wait.by {
+                _ if wait.kind == ResourceKind::Thread => {
+                    let name = format!("thread-{}", wait.resource);
+                    self.names.insert((noun(wait.kind), wait.resource), name);
+                }
                 Waker::Task(Some(of)) => {
                     let id = tasks.get(of as usize).map_or(0, |task| task.id);
                     self.names.insert((noun(wait.kind), wait.resource), format!("task-{id}"));
@@ -145,6 +196,8 @@ fn noun(kind: ResourceKind) -> &'static str {
         ResourceKind::Broadcast => "broadcast",
         ResourceKind::Notify => "notify",
         ResourceKind::Join => "task",
+        ResourceKind::Lock => "lock",
+        ResourceKind::Thread => "thread",
         ResourceKind::Io => "io",
         ResourceKind::Unknown => "unknown",
     }
@@ -172,7 +225,10 @@ fn waker(task: &Task, on: &WaitsOn, place: &LeafPlace, headers: &HashMap<u64, u3
         ResourceKind::Notify if place.resource != Some(resource) => Roles::RECEIVER,
         ResourceKind::Notify => Roles::ACCESS,
         ResourceKind::Join => return Waker::Task(headers.get(&resource).copied()),
-        ResourceKind::Timer | ResourceKind::Io | ResourceKind::Unknown => return Waker::Outside,
+        ResourceKind::Lock => Roles::THREAD_GUARD,
+        ResourceKind::Timer | ResourceKind::Io | ResourceKind::Thread | ResourceKind::Unknown => {
+            return Waker::Outside;
+        }
     })
 }
 

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::snapshot::{Registers, Thread, Unavailable};
+use crate::snapshot::{FutexWait, Registers, Thread, Unavailable};
 
 /// More threads than any Linux machine runs by default; a limit for files that lie.
 const MAX_THREADS: usize = 1 << 18;
@@ -147,22 +147,38 @@ fn thread(desc: &[u8]) -> Option<Thread> {
 #[cfg(not(target_arch = "aarch64"))]
 fn registers(register: impl Fn(usize) -> Option<u64>) -> Option<Registers> {
     const RBP: usize = 4;
+    const RAX: usize = 10;
+    const RDX: usize = 12;
+    const RSI: usize = 13;
+    const RDI: usize = 14;
+    const ORIG_RAX: usize = 15;
     const RIP: usize = 16;
     const RSP: usize = 19;
     const FS_BASE: usize = 21;
+    // The kernel and gcore tell the call that a thread is in; delouse's own cores have it about to be made.
+    let call = register(ORIG_RAX)?;
+    let call = if call as i64 >= 0 { call } else { register(RAX)? };
     Some(Registers {
         pc: register(RIP)?,
         sp: register(RSP)?,
         fp: register(RBP)?,
         lr: 0,
         tls: register(FS_BASE)?,
+        futex: FutexWait::of(call, [register(RDI)?, register(RSI)?, register(RDX)?]),
     })
 }
 
 /// `struct user_pt_regs` of aarch64 (asm/ptrace.h): x0 to x30, sp, pc, pstate. Not yet run.
 #[cfg(target_arch = "aarch64")]
 fn registers(register: impl Fn(usize) -> Option<u64>) -> Option<Registers> {
-    Some(Registers { pc: register(32)?, sp: register(31)?, fp: register(29)?, lr: register(30)?, tls: 0 })
+    Some(Registers {
+        pc: register(32)?,
+        sp: register(31)?,
+        fp: register(29)?,
+        lr: register(30)?,
+        futex: FutexWait::of(register(8)?, [register(0)?, register(1)?, register(2)?]),
+        ..Registers::default()
+    })
 }
 
 fn name_of(desc: &[u8]) -> Option<(i32, String, char)> {

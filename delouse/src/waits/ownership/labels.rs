@@ -27,7 +27,7 @@ enum Meaning {
     Frame(TypeId, u64),
 }
 
-/// A whole way, by its number.
+/// A whole way, by its number; by default, the one without a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(in crate::waits) struct PathId(u32);
 
@@ -45,8 +45,8 @@ impl Default for Labels {
         Self {
             meanings: vec![Meaning::Nothing, Meaning::Element],
             known: HashMap::new(),
-            paths: Vec::new(),
-            known_paths: HashMap::new(),
+            paths: vec![Box::default()],
+            known_paths: HashMap::from([(Box::default(), 0)]),
         }
     }
 }

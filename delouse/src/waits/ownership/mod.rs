@@ -50,6 +50,21 @@ pub(super) struct Holding {
 }
 
 impl Holding {
+    /// That of a task whose thread has the address of a lock on its stack.
+    pub(super) fn on_stack(task: u32, lock: u64) -> Self {
+        Self {
+            owner: Node::Task(task),
+            resource: lock,
+            permits: 1,
+            handle: handles::ON_STACK,
+            path: PathId::default(),
+            unpolled: None,
+            uncertain: true,
+            place: 0,
+            solid: false,
+        }
+    }
+
     /// A place in the queue that its task does poll: it has been given permits, and waits for more or is
     /// about to be woken. What its task waits for is what keeps it.
     pub(super) fn is_in_line(&self) -> bool {

@@ -5,6 +5,7 @@ mod channels;
 mod crowds;
 mod healthy;
 mod locks;
+mod thread_locks;
 mod unpolled;
 
 use std::future::Future;

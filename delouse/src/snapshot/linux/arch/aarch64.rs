@@ -3,7 +3,7 @@
 use std::arch::asm;
 use std::ffi::c_void;
 
-use crate::snapshot::Registers;
+use crate::snapshot::{FutexWait, Registers};
 
 /// `e_machine` of a core file.
 pub(in super::super) const ELF_MACHINE: u16 = 183;
@@ -74,8 +74,9 @@ impl Context {
 
     /// What unwinding needs. Pointer-authentication bits are left in: who follows a pointer strips them.
     pub(in super::super) fn registers(&self) -> Registers {
-        let [.., fp, lr, sp, pc, _pstate] = self.general;
-        Registers { pc, sp, fp, lr, tls: self.tls }
+        let [x0, x1, x2, _, _, _, _, _, x8, .., fp, lr, sp, pc, _pstate] = self.general;
+        // A call that the signal interrupted is about to be made again (SA_RESTART).
+        Registers { pc, sp, fp, lr, tls: self.tls, futex: FutexWait::of(x8, [x0, x1, x2]) }
     }
 }
 

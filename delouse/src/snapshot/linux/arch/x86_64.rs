@@ -9,7 +9,7 @@ use libc::{
     REG_RBP, REG_RBX, REG_RCX, REG_RDI, REG_RDX, REG_RIP, REG_RSI, REG_RSP,
 };
 
-use crate::snapshot::Registers;
+use crate::snapshot::{FutexWait, Registers};
 
 /// `e_machine` of a core file.
 pub(in super::super) const ELF_MACHINE: u16 = 62;
@@ -19,6 +19,10 @@ pub(in super::super) const RT_SIGTIMEDWAIT: u64 = 128;
 const GENERAL: usize = 27;
 /// Places in `elf_gregset_t`.
 const RBP: usize = 4;
+const RAX: usize = 10;
+const RDX: usize = 12;
+const RSI: usize = 13;
+const RDI: usize = 14;
 const RIP: usize = 16;
 const RSP: usize = 19;
 const FS_BASE: usize = 21;
@@ -110,7 +114,16 @@ impl Context {
     /// What unwinding needs.
     pub(in super::super) fn registers(&self) -> Registers {
         let general = &self.general;
-        Registers { pc: general[RIP], sp: general[RSP], fp: general[RBP], lr: 0, tls: general[FS_BASE] }
+        // A call that the signal interrupted is about to be made again: its number is back in rax (SA_RESTART).
+        let futex = FutexWait::of(general[RAX], [general[RDI], general[RSI], general[RDX]]);
+        Registers {
+            pc: general[RIP],
+            sp: general[RSP],
+            fp: general[RBP],
+            lr: 0,
+            tls: general[FS_BASE],
+            futex,
+        }
     }
 }
 

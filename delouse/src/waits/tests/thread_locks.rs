@@ -1,0 +1,151 @@
+//! Locks that block threads: the standard library's and parking_lot's.
+
+use std::sync::{Arc, Barrier, Mutex, RwLock, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use tokio::task::yield_now;
+
+use super::*;
+
+/// Spawns on a runtime that goes on running on a thread of its own: until its tasks block that, and the process
+/// ends.
+fn on_its_own_thread(runtime: Runtime, spawn: impl FnOnce(&Runtime) -> Vec<u64>) -> (Handle, Vec<u64>) {
+    let (handle, ids) = (runtime.handle().clone(), spawn(&runtime));
+    thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
+    (handle, ids)
+}
+
+/// The analysis, as soon as as many of these tasks block their threads: they take their time to get there.
+fn analysis_when_blocked(handle: &Handle, tasks: &[u64], threads: usize) -> Analysis {
+    let mut roots = Roots::new();
+    roots.add_runtime(handle);
+    let begun = Instant::now();
+    loop {
+        let analysis = analysis_of(&roots);
+        let blocked = tasks.iter().flat_map(|task| edges(&analysis, *task)).filter(|e| e.thread.is_some());
+        if blocked.count() >= threads {
+            return analysis;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "{}", text(&analysis));
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn two_workers() -> Runtime {
+    Builder::new_multi_thread().worker_threads(2).build().unwrap()
+}
+
+#[allow(clippy::await_holding_lock, reason = "what is looked for")]
+async fn holds(lock: Arc<parking_lot::Mutex<u8>>) {
+    let guard = lock.lock();
+    yield_now().await;
+    drop(guard);
+}
+
+async fn wants(lock: Arc<parking_lot::Mutex<u8>>) {
+    *lock.lock() += 1;
+}
+
+#[test]
+fn the_holder_needs_the_thread_that_waits_for_it() {
+    let lock = Arc::new(parking_lot::Mutex::new(0));
+    let (handle, tasks) = on_its_own_thread(runtime(), |runtime| {
+        vec![spawn(runtime, holds(lock.clone())), spawn(runtime, wants(lock))]
+    });
+    let analysis = analysis_when_blocked(&handle, &tasks, 1);
+    assert_eq!(told(&analysis), [(FindingKind::Deadlock, Severity::Certain, tasks)], "{}", text(&analysis));
+    let said = short(&analysis).into_iter().cloned().collect::<Vec<_>>().join("\n");
+    assert!(
+        said.contains("`guard`, a MutexGuard, in `delouse::waits::tests::thread_locks::holds at "),
+        "{said}"
+    );
+}
+
+async fn crosses(first: Arc<Mutex<u8>>, second: Arc<Mutex<u8>>, both: Arc<Barrier>) {
+    let _mine = first.lock().unwrap();
+    both.wait();
+    let _yours = second.lock().unwrap();
+}
+
+#[test]
+fn two_workers_wait_for_each_others_locks() {
+    let (one, other) = (Arc::new(Mutex::new(0)), Arc::new(Mutex::new(0)));
+    let both = Arc::new(Barrier::new(2));
+    let (handle, tasks) = on_its_own_thread(two_workers(), |runtime| {
+        let first = spawn(runtime, crosses(one.clone(), other.clone(), both.clone()));
+        vec![first, spawn(runtime, crosses(other, one, both))]
+    });
+    let analysis = analysis_when_blocked(&handle, &tasks, 2);
+    // That a lock's address stands on a stack is no proof.
+    assert_eq!(
+        told(&analysis),
+        [(FindingKind::Deadlock, Severity::Suspected, tasks.clone())],
+        "{}",
+        text(&analysis)
+    );
+    let [edge] = edges(&analysis, tasks[0])[..] else { panic!("{}", text(&analysis)) };
+    let [holder] = &edge.holders[..] else { panic!("{edge:?}") };
+    assert_eq!((holder.task, holder.thread.is_some(), holder.certain), (Some(tasks[1]), true, false));
+    assert_eq!((edge.resource.kind, edge.resource.id.starts_with("lock-")), (ResourceKind::Lock, true));
+}
+
+/// A task whose thread waits until `hold` lets go, which a thread outside of all tasks does.
+fn waits_for_a_thread<L: Send + Sync + 'static>(
+    lock: Arc<L>,
+    hold: impl FnOnce(&L, &mpsc::Sender<()>, &mpsc::Receiver<()>) + Send + 'static,
+    want: impl FnOnce(&L) + Send + 'static,
+) {
+    let (held, is_held) = mpsc::channel();
+    let (release, is_released) = mpsc::channel();
+    let holder = thread::spawn({
+        let lock = lock.clone();
+        move || hold(&lock, &held, &is_released)
+    });
+    is_held.recv().unwrap();
+    let runtime = two_workers();
+    let task = spawn(&runtime, async move { want(&lock) });
+    let analysis = analysis_when_blocked(runtime.handle(), &[task], 1);
+    let of_thread = |holder: &Holder| holder.task.is_none() && holder.thread.is_some();
+    let found = edges(&analysis, task).iter().any(|edge| edge.holders.iter().any(of_thread));
+    assert!(found, "{}", text(&analysis));
+    assert_eq!(told(&analysis), []);
+    release.send(()).unwrap();
+    holder.join().unwrap();
+}
+
+#[test]
+fn a_thread_outside_of_all_tasks_will_let_go() {
+    waits_for_a_thread(
+        Arc::new(Mutex::new(0)),
+        |lock, held, released| {
+            let _guard = lock.lock().unwrap();
+            held.send(()).unwrap();
+            released.recv().unwrap();
+        },
+        |lock| drop(lock.lock().unwrap()),
+    );
+}
+
+#[test]
+fn writers_and_readers_block_threads_too() {
+    let read = |lock: &RwLock<u8>, held: &mpsc::Sender<()>, released: &mpsc::Receiver<()>| {
+        let _guard = lock.read().unwrap();
+        held.send(()).unwrap();
+        released.recv().unwrap();
+    };
+    waits_for_a_thread(Arc::new(RwLock::new(0)), read, |lock| drop(lock.write().unwrap()));
+    let write = |lock: &RwLock<u8>, held: &mpsc::Sender<()>, released: &mpsc::Receiver<()>| {
+        let _guard = lock.write().unwrap();
+        held.send(()).unwrap();
+        released.recv().unwrap();
+    };
+    waits_for_a_thread(Arc::new(RwLock::new(0)), write, |lock| drop(lock.read().unwrap()));
+    let theirs = |lock: &parking_lot::RwLock<u8>, held: &mpsc::Sender<()>, released: &mpsc::Receiver<()>| {
+        let _guard = lock.read();
+        held.send(()).unwrap();
+        released.recv().unwrap();
+    };
+    waits_for_a_thread(Arc::new(parking_lot::RwLock::new(0)), theirs, |lock| drop(lock.write()));
+}
