@@ -14,11 +14,11 @@
 //! before the first request, the most during those for text, after the last, and a minute later.
 #![cfg(target_os = "linux")]
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
 use delouse_tests::ballast::Ballast;
+use delouse_tests::measure::{anonymous, median_and_worst, show, watched};
 use delouse_tests::{Program, program};
 
 const TEXT: &str = "/stacktrace/tokio?format=text";
@@ -62,7 +62,7 @@ fn compare(tasks: usize, stacks: usize, and_later: bool) {
     let before = anonymous(pid);
     let (first, most_at_first) = watched(pid, || text(&crowd, tasks));
     crowd.longest_gap();
-    let (mut warm, most) = watched(pid, || (0..ROUNDS).map(|_| text(&crowd, tasks)).collect::<Vec<_>>());
+    let (warm, most) = watched(pid, || (0..ROUNDS).map(|_| text(&crowd, tasks)).collect::<Vec<_>>());
     let mut stops = Vec::new();
     let mut gaps = Vec::new();
     for _ in 0..ROUNDS {
@@ -87,14 +87,14 @@ fn compare(tasks: usize, stacks: usize, and_later: bool) {
         thread::sleep(FORGOTTEN);
         anonymous(pid)
     });
-    warm.sort();
-    let (stop, gap) = (median(stops), median(gaps));
-    let (dump, dump_gap) = (median(dumps), median(dump_gaps));
+    let (text, worst) = median_and_worst(warm);
+    let (stop, gap) = (median_and_worst(stops).0, median_and_worst(gaps).0);
+    let (dump, dump_gap) = (median_and_worst(dumps).0, median_and_worst(dump_gaps).0);
     println!(
         "| {tasks} | {stacks} | {} | {} | {} | {} | {} | {} | {} | {:.1} | {:.1} | {} | {} | {} | {} |",
         show(first),
-        show(warm[warm.len() / 2]),
-        show(warm[warm.len() - 1]),
+        show(text),
+        show(worst),
         show(stop),
         show(gap),
         show(dump),
@@ -115,42 +115,4 @@ fn text(crowd: &Ballast, tasks: usize) -> Duration {
     let counted = response.body.split(' ').next().and_then(|count| count.parse::<usize>().ok());
     assert!(counted.is_some_and(|counted| counted >= tasks), "{}", response.body);
     response.took
-}
-
-/// Runs `work`, and gives the most anonymous memory that the process had meanwhile.
-fn watched<T>(pid: u32, work: impl FnOnce() -> T) -> (T, u64) {
-    let over = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let watcher = scope.spawn(|| {
-            let mut most = 0;
-            while !over.load(Relaxed) {
-                most = most.max(anonymous(pid));
-                thread::sleep(Duration::from_millis(1));
-            }
-            most
-        });
-        let result = work();
-        over.store(true, Relaxed);
-        (result, watcher.join().unwrap())
-    })
-}
-
-/// Anonymous memory of a process, in bytes.
-fn anonymous(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
-}
-
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort();
-    times[times.len() / 2]
-}
-
-/// Milliseconds or microseconds.
-fn show(time: Duration) -> String {
-    match time.as_micros() {
-        micros @ 0..=9_999 => format!("{micros} µs"),
-        _ => format!("{:.1} ms", time.as_secs_f64() * 1e3),
-    }
 }

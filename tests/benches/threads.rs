@@ -18,6 +18,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use delouse_tests::ballast::Ballast;
+use delouse_tests::measure::{median_and_worst, show};
 use delouse_tests::program;
 use delouse_tests::wire::Wire;
 
@@ -174,10 +175,7 @@ fn stacks(ballast: &Ballast, path: &str) -> Duration {
 }
 
 fn medians(samples: Vec<Sample>) -> Medians {
-    let of = |mut times: Vec<Duration>| {
-        times.sort();
-        (times[times.len() / 2], times[times.len() - 1])
-    };
+    let of = median_and_worst;
     let (gap, worst_gap) = of(samples.iter().map(|sample| sample.gap).collect());
     let stops: Option<Vec<_>> = samples.iter().map(|sample| sample.stop).collect();
     let (took, _) = of(samples.iter().map(|sample| sample.took).collect());
@@ -195,16 +193,8 @@ fn cold_and_warm() {
         cold.push(ballast.program.get("/stacktrace/rust").took);
         warm.extend((0..20).map(|_| ballast.program.get("/stacktrace/rust").took));
     }
-    for (what, mut times) in [("cold", cold), ("warm", warm)] {
-        times.sort();
-        println!("| {what} | {} | {} |", show(times[times.len() / 2]), show(times[times.len() - 1]));
-    }
-}
-
-/// Milliseconds or microseconds.
-fn show(time: Duration) -> String {
-    match time.as_micros() {
-        micros @ 0..=9_999 => format!("{micros} µs"),
-        _ => format!("{:.1} ms", time.as_secs_f64() * 1e3),
+    for (what, times) in [("cold", cold), ("warm", warm)] {
+        let (median, worst) = median_and_worst(times);
+        println!("| {what} | {} | {} |", show(median), show(worst));
     }
 }

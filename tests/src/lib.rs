@@ -2,6 +2,7 @@
 
 pub mod ballast;
 pub mod core_dump;
+pub mod measure;
 pub mod process;
 pub mod wire;
 
