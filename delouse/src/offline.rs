@@ -131,5 +131,5 @@ fn look_at<R>(
     let image = Image::open(executable)?;
     let bias = image.bias(executable, snapshot.mappings()).ok_or(OfflineError::OtherProgram)?;
     let types = Types::open(&image);
-    Ok(examine(snapshot, &types, &[], &Options { bias, scan: SCAN, now, places: true }, look))
+    Ok(examine(snapshot, &types, &[], &Options { bias, scan: SCAN, now, places: true, entered: true }, look))
 }

@@ -81,7 +81,7 @@ impl Routes {
         // The thread local's own initialiser is of the same unit; others of the module may be, or may not.
         let mut near = context.iter().chain(near.iter().take(256));
         let of = near.find_map(|symbol| types.variable(variable.name, symbol.address))?;
-        let handle = Route::compile(program, of, "current handle")?;
+        let handle = Route::compile(program, of, "current handle ~core::option::Option")?;
         let task = Route::compile(program, of, "current_task_id");
         Some(Self { offset, handle, task, rounds: Rounds::compile(program, of) })
     }

@@ -72,6 +72,10 @@ impl Flavor {
     }
 }
 
+/// tokio counts tasks from 1 (`runtime/task/id.rs`): a million a second make this in half a year. What lies where a
+/// freed task had its id is a pointer most often, and larger.
+const MAX_ID: u64 = 1 << 44;
+
 /// A task's future, or what became of it (`Stage`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
@@ -219,12 +223,12 @@ impl<'a, 'p, 'i> Headers<'a, 'p, 'i> {
     pub(super) fn id(&self, header: u64) -> Option<u64> {
         let vtable = self.vtable(header)?;
         let offset = self.process.memory.word(vtable.checked_add(self.layout.id_offset)?)?;
-        self.process.memory.word(header.checked_add(small(offset)?)?).filter(|id| *id != 0)
+        self.process.memory.word(header.checked_add(small(offset)?)?).filter(|id| (1..MAX_ID).contains(id))
     }
 
     /// The same of a task whose kind is known.
     pub(super) fn id_of(&self, header: u64, kind: &Kind) -> Option<u64> {
-        self.process.memory.word(header.checked_add(kind.id_at)?).filter(|id| *id != 0)
+        self.process.memory.word(header.checked_add(kind.id_at)?).filter(|id| (1..MAX_ID).contains(id))
     }
 
     pub(super) fn stage(&self, header: u64, kind: &Kind) -> Option<Stage> {

@@ -35,6 +35,8 @@ pub(crate) struct Options {
     pub(crate) now: Option<u64>,
     /// Whether to tell where tasks lie, too.
     pub(crate) places: bool,
+    /// Whether to look for the runtimes that threads have entered.
+    pub(crate) entered: bool,
 }
 
 /// Every task that was found, and what is missing.
@@ -120,7 +122,11 @@ pub(crate) fn examine_with<R>(
     let mut listing = Listing { tasks, running, rounds, notes: notes.into_vec(), without_types: false };
     running::join(&mut listing);
     let frame = |of, state| stacks.coroutine(of, state);
-    let idle = contexts.iter().filter(|context| context.handle.is_some() && context.task.is_none());
+    // A worker is a task of the blocking pool to tokio, which is on no list of ours.
+    let polls = |context: &ThreadContext| {
+        context.task.is_some_and(|id| listing.tasks.binary_search_by_key(&id, |task| task.id).is_ok())
+    };
+    let idle = contexts.iter().filter(|context| context.handle.is_some() && !polls(context));
     let runtime_threads = idle.map(|context| context.tid).collect();
     look(Examination { process: &process, listing, places, runtime_threads, frame: &frame })
 }
@@ -172,7 +178,8 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
         let learn = || contexts::Routes::learn(self.process);
         let routes = self.knowledge.contexts.get_or_init(learn).as_ref();
         let contexts = contexts::thread_contexts(self.process, routes, &mut self.notes);
-        for handle in contexts.iter().filter_map(|context| context.handle) {
+        let entered = contexts.iter().filter(|_| self.options.entered);
+        for handle in entered.filter_map(|context| context.handle) {
             runtimes.add_handle(handle, &mut self.notes);
         }
         for Candidate { header, kind, .. } in candidates.iter().filter(|c| c.list().is_none()) {

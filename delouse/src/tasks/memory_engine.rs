@@ -225,7 +225,7 @@ impl Reader<'_, '_> {
             _ => Knowledge::new(self.types, bias),
         };
         let knowledge = self.knowledge.insert(knowledge);
-        let options = Options { bias, scan: SCAN, now, places };
+        let options = Options { bias, scan: SCAN, now, places, entered: true };
         examine_with(snapshot, knowledge, roots, &options, |seen| look.look(seen));
         Ok(snapshot.capture().clone())
     }

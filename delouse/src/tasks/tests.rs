@@ -21,7 +21,34 @@ fn capture(roots: &[Root], scan: u64) -> Listing {
     let file = Image::open(&executable).unwrap();
     let bias = file.bias(&executable, image.mappings()).unwrap();
     let types = Types::open(&file);
-    list(&image, &types, roots, &Options { bias, scan, now: None, places: true })
+    list(&image, &types, roots, &Options { bias, scan, now: None, places: true, entered: false })
+}
+
+#[test]
+fn a_thread_leads_to_the_runtime_that_it_has_entered() {
+    let (told, id) = std::sync::mpsc::channel();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let thread = std::thread::spawn(move || {
+        Builder::new_current_thread().build().unwrap().block_on(async {
+            let task = tokio::spawn(std::future::pending::<()>());
+            settle().await;
+            told.send(task.id().to_string()).unwrap();
+            stopped.await.unwrap();
+        });
+    });
+    let id: u64 = id.recv().unwrap().parse().unwrap();
+    let listed = |entered| {
+        let image = snapshot::fork_with_threads(Limits { force: true, ..Limits::default() }).unwrap();
+        let executable = std::env::current_exe().unwrap();
+        let file = Image::open(&executable).unwrap();
+        let bias = file.bias(&executable, image.mappings()).unwrap();
+        let options = Options { bias, scan: 0, now: None, places: true, entered };
+        let listing = list(&image, &Types::open(&file), &[], &options);
+        listing.tasks.iter().any(|task| task.id == id)
+    };
+    assert_eq!((listed(false), listed(true)), (false, true));
+    stop.send(()).unwrap();
+    thread.join().unwrap();
 }
 
 /// Polls `future` until it is pending, with tasks of the runtime polled in between.
@@ -291,7 +318,7 @@ fn damaged_memory_gives_a_shorter_answer() {
         let one_of = [2_000, 200, 20, 3][seed as usize % 4];
         let damaged = Damaged { snapshot: &snapshot, seed, one_of };
         let begun = std::time::Instant::now();
-        let options = Options { bias, scan: 64 << 20, now: Some(1), places: true };
+        let options = Options { bias, scan: 64 << 20, now: Some(1), places: true, entered: false };
         let listing = list(&damaged, &types, &roots.addresses(), &options);
         found += listing.tasks.len();
         assert!(begun.elapsed() < std::time::Duration::from_secs(20), "seed {seed}: {:?}", begun.elapsed());
@@ -323,7 +350,7 @@ fn damaged_types_give_a_shorter_answer() {
         let Ok(file) = Image::parse(SharedBytes::new(bytes)) else { continue };
         let begun = std::time::Instant::now();
         let types = Types::open(&file);
-        let options = Options { bias, scan: 16 << 20, now: None, places: true };
+        let options = Options { bias, scan: 16 << 20, now: None, places: true, entered: false };
         found += list(&snapshot, &types, &roots.addresses(), &options).tasks.len();
         assert!(begun.elapsed() < std::time::Duration::from_secs(60), "seed {seed}: {:?}", begun.elapsed());
     }

@@ -68,6 +68,7 @@ impl Liveness {
         let numbered = || (0..).zip(tasks.iter().zip(&examination.places));
         for (number, (task, place)) in numbered() {
             if task.state == Some(TaskState::Idle)
+                && task.kind != TaskKind::Blocking
                 && place.header.is_some_and(|of| wakers(place) == Some(aborts(holders, of)))
                 && let Some(of) = search.liveness.unwakeable.get_mut(number as usize)
             {

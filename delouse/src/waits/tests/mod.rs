@@ -55,7 +55,7 @@ fn analysis_of(roots: &Roots) -> Analysis {
     let file = Image::open(&executable).unwrap();
     let bias = file.bias(&executable, image.mappings()).unwrap();
     let types = Types::open(&file);
-    let options = Options { bias, scan: 0, now: None, places: true };
+    let options = Options { bias, scan: 0, now: None, places: true, entered: false };
     examine(&image, &types, &roots.addresses(), &options, |examination| analyse(&examination))
 }
 
