@@ -15,6 +15,8 @@ pub(crate) struct Examination<'e, 'p, 'i> {
     pub(crate) places: Vec<Place>,
     /// Threads that belong to a runtime and run no task.
     pub(super) runtime_threads: Vec<i32>,
+    /// Those of them that are workers: the others may be polling a main future.
+    pub(super) idle_workers: Vec<i32>,
     pub(super) frame: &'e dyn Fn(TypeId, u64) -> Option<Frame>,
 }
 
@@ -38,10 +40,21 @@ impl Examination<'_, '_, '_> {
         scan::words_in_use(self.process, &self.runtime_threads, wanted, budget, visit)
     }
 
-    /// Calls `visit` with every word in `wanted` on the part of a thread's stack that is in use: the upper megabyte
-    /// of one that is larger is left out.
-    pub(crate) fn stack_words(&self, thread: &Thread, wanted: RangeInclusive<u64>, visit: impl FnMut(u64)) {
-        scan::stack_words(self.process, thread, wanted, 1 << 20, visit);
+    /// Calls `visit` with every word in `wanted` on the part of a thread's stack that is in use, up to `left` bytes and
+    /// a megabyte, which it takes from `left`; says whether that was all.
+    pub(crate) fn stack_words(
+        &self,
+        thread: &Thread,
+        wanted: RangeInclusive<u64>,
+        left: &mut u64,
+        visit: impl FnMut(u64),
+    ) -> bool {
+        scan::stack_words(self.process, thread, wanted, left, visit)
+    }
+
+    /// Whether a thread is a worker that runs no task, or delouse's own.
+    pub(crate) fn is_idle(&self, thread: &Thread) -> bool {
+        self.idle_workers.contains(&thread.tid) || thread.name.starts_with("delouse")
     }
 }
 

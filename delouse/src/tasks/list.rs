@@ -87,12 +87,12 @@ pub(crate) fn examine_with<R>(
         let notes = if tasks.is_empty() { notes } else { advice }.into_vec();
         let places = vec![Place::default(); tasks.len()];
         let listing = Listing { tasks, notes, without_types: true, ..Listing::default() };
-        let runtime_threads = Vec::new();
         return look(Examination {
             process: &process,
             listing,
             places,
-            runtime_threads,
+            runtime_threads: Vec::new(),
+            idle_workers: Vec::new(),
             frame: &|_, _| None,
         });
     };
@@ -127,8 +127,9 @@ pub(crate) fn examine_with<R>(
         context.task.is_some_and(|id| listing.tasks.binary_search_by_key(&id, |task| task.id).is_ok())
     };
     let idle = contexts.iter().filter(|context| context.handle.is_some() && !polls(context));
-    let runtime_threads = idle.map(|context| context.tid).collect();
-    look(Examination { process: &process, listing, places, runtime_threads, frame: &frame })
+    let runtime_threads = idle.clone().map(|context| context.tid).collect();
+    let idle_workers = idle.filter(|context| context.task.is_some()).map(|context| context.tid).collect();
+    look(Examination { process: &process, listing, places, runtime_threads, idle_workers, frame: &frame })
 }
 
 /// The list alone.

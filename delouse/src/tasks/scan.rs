@@ -162,7 +162,7 @@ pub(super) fn words_in_use(
             Some((_, used, false)) => used.start,
             None => range.start,
         };
-        let start = start.next_multiple_of(8);
+        let Some(start) = start.checked_next_multiple_of(8) else { continue };
         let Some(rest) = left.checked_sub(range.end.saturating_sub(start)) else { return false };
         left = rest;
         each_word(process, start..range.end, wanted.clone(), |address, word| {
@@ -182,18 +182,22 @@ pub(super) fn words_in_use(
     true
 }
 
-/// Calls `visit` with every word in `wanted` on the part of a thread's stack that is in use, up to `budget` bytes.
+/// See [`super::Examination::stack_words`].
 pub(super) fn stack_words(
     process: &Process<'_, '_>,
     thread: &Thread,
     wanted: RangeInclusive<u64>,
-    budget: u64,
+    left: &mut u64,
     mut visit: impl FnMut(u64),
-) {
-    if let Some(Range { start, end }) = used_stack(process, thread) {
-        let start = start.next_multiple_of(8);
-        each_word(process, start..end.min(start.saturating_add(budget)), wanted, |_, word| visit(word));
-    }
+) -> bool {
+    const MOST: u64 = 1 << 20;
+    let Some(Range { start, end }) = used_stack(process, thread) else { return false };
+    let Some(start) = start.checked_next_multiple_of(8) else { return false };
+    let size = end.saturating_sub(start);
+    let read = size.min(*left).min(MOST);
+    *left -= read;
+    each_word(process, start..start.saturating_add(read), wanted, |_, word| visit(word));
+    read == size
 }
 
 /// The part of a thread's stack that is in use.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::look::Look;
 use super::{Finding, FindingKind, Holder, Severity, words};
-use crate::tasks::{Task, TaskKind, TaskState};
+use crate::tasks::{ResourceKind, Task, TaskKind, TaskState};
 use crate::threads::{Activity, ThreadRole, ThreadStack};
 
 /// A poll that takes longer keeps others waiting: tokio's own advice is 10 to 100 µs between awaits, and a
@@ -171,7 +171,7 @@ fn finding(looks: &[Look], polls: &[Poll<'_>]) -> Option<Finding> {
 fn held_by(last: &Look, polls: &[Poll<'_>]) -> Vec<String> {
     let mut lines = Vec::new();
     let mut told = HashSet::new();
-    for poll in polls {
+    for poll in polls.iter().filter(|poll| poll.thread.activity == Activity::Lock).take(MAX_BEHIND) {
         let tid = poll.thread.tid;
         let edges = last.graph.edges.iter();
         let Some(edge) = edges.clone().find(|edge| edge.thread == Some(tid)) else { continue };
@@ -192,7 +192,6 @@ fn held_by(last: &Look, polls: &[Poll<'_>]) -> Vec<String> {
             }
         });
     }
-    lines.truncate(MAX_BEHIND);
     lines
 }
 
@@ -211,16 +210,12 @@ fn holder(last: &Look, holder: &Holder) -> String {
             format!("{} {sure} it: `{}` ({}){place}", words::ids(&[task]), holder.variable, holder.handle)
         }
         (Some(task), Some(tid)) => {
-            format!(
-                "thread {tid}, which polls {}, may have it, by {}{on}",
-                words::ids(&[task]),
-                holder.handle
-            )
+            format!("thread {tid}, which polls {}, may have it: {}{on}", words::ids(&[task]), holder.handle)
         }
         (None, tid) => {
             let name = thread.map(|thread| format!(" ({})", thread.name)).unwrap_or_default();
             let tid = tid.map(|tid| tid.to_string()).unwrap_or_default();
-            format!("thread {tid}{name} may have it, by {}{on}", holder.handle)
+            format!("thread {tid}{name} may have it: {}{on}", holder.handle)
         }
     }
 }
@@ -239,7 +234,12 @@ fn behind(looks: &[Look], polls: &[Poll<'_>]) -> Vec<String> {
         lines.push(format!("{} {verb} for a worker, each time", words::ids(&queued)));
     }
     for poll in polls {
-        for edge in &last.graph.edges {
+        if lines.len() > MAX_BEHIND {
+            break;
+        }
+        // Those that wait for the thread are told above.
+        let edges = last.graph.edges.iter().filter(|edge| edge.resource.kind != ResourceKind::Thread);
+        for edge in edges {
             let held = edge.holders.iter().find(|holder| holder.task == Some(poll.task.id));
             if let (Some(holder), Some(waiter)) = (held, edge.waiter.filter(|id| *id != poll.task.id)) {
                 let sure = if holder.certain { "holds" } else { "may hold" };

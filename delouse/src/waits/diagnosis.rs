@@ -94,6 +94,23 @@ fn not_looked_at(look: &Look) -> Vec<String> {
     missing
 }
 
+/// Whether each thread that a finding is about was blocked at the same lock before, in the same poll: threads that
+/// contend wait for one another in ever new ways.
+fn blocks_the_same(finding: &Finding, before: &Look, last: &Look) -> bool {
+    let tasks: HashSet<u64> = finding.tasks.iter().copied().collect();
+    let of = |look: &Look| -> HashSet<(u64, i32, Option<String>)> {
+        let blocked = look.graph.edges.iter().filter_map(|edge| {
+            let (task, tid) = (edge.waiter?, edge.thread?);
+            tasks.contains(&task).then(|| (task, tid, edge.resource.address.clone()))
+        });
+        blocked.collect()
+    };
+    let then = of(before);
+    of(last)
+        .iter()
+        .all(|blocked| then.contains(blocked) && before.rounds(blocked.1) == last.rounds(blocked.1))
+}
+
 /// Adds where those are whose thread is blocked: no `.await`, but a line on the thread's stack.
 fn tell_threads(finding: &mut Finding, last: &Look) {
     let blocked = last.graph.edges.iter().filter(|edge| edge.thread.is_some());
@@ -110,7 +127,9 @@ fn tell_threads(finding: &mut Finding, last: &Look) {
 fn confirmed(looks: &[Look]) -> Vec<Finding> {
     match looks {
         [.., before, last] => {
-            let same = |a: &Finding, b: &Finding| a.kind == b.kind && overlap(&a.tasks, &b.tasks);
+            let same = |a: &Finding, b: &Finding| {
+                a.kind == b.kind && overlap(&a.tasks, &b.tasks) && blocks_the_same(b, before, last)
+            };
             let seen = |found: &&Finding| before.findings.iter().any(|earlier| same(earlier, found));
             last.findings.iter().filter(seen).cloned().collect()
         }

@@ -143,7 +143,8 @@ impl Judge<'_, '_, '_, '_, '_> {
             let (Some(task), Some(next), Some(first)) = (task, next, first) else { continue };
             let same = |wait: &&Wait| wait.resource == first.resource && wait.kind == first.kind;
             let waits = self.teller.waits;
-            let Some(wait) = waits.of_task(task).iter().find(same) else { continue };
+            let all = waits.of_task(task).iter().chain(waits.for_thread(task));
+            let Some(wait) = all.into_iter().find(same) else { continue };
             let edge = self.teller.edge(wait);
             let next = self.teller.id(next);
             let holder = edge.holders.iter().find(|holder| holder.task == Some(next)).cloned();
@@ -454,7 +455,10 @@ fn sentence(link: &Link) -> String {
     let place = link.place.as_ref().map(|place| format!(" at `{place}`")).unwrap_or_default();
     let of = match link.wait.by {
         Waker::Task(_) if link.wait.kind == ResourceKind::Thread => {
-            format!(", which polls it and which task {} blocks", link.holder.task.unwrap_or_default())
+            format!(
+                ", which alone could poll it and which task {} blocks",
+                link.holder.task.unwrap_or_default()
+            )
         }
         Waker::Task(_) => " to end".to_owned(),
         _ => {
@@ -530,11 +534,12 @@ fn is_for(link: &Link, kind: ResourceKind) -> bool {
 
 /// A task blocks its thread for a lock, and who has that can only go on in this thread.
 fn blocked_by_guard(blocked: &Link, suspended: &Link) -> String {
-    let Holder { variable, place, .. } = &blocked.holder;
+    let Holder { variable, place, certain, .. } = &blocked.holder;
+    let has = if *certain { "has" } else { "seems to have" };
     let guard = if variable.is_empty() { String::new() } else { format!(": `{variable}`") };
     let place = place.as_ref().map(|place| format!(" in `{place}`")).unwrap_or_default();
     format!(
-        "Task {} blocks {} for {}, which task {} has across an `.await`{guard}{place}, and only that thread could poll it",
+        "Task {} blocks {} for {}, which task {} {has} across an `.await`{guard}{place}, and only that thread could poll it",
         blocked.task, suspended.resource, blocked.resource, suspended.task
     )
 }
@@ -572,6 +577,7 @@ fn remedy(kind: FindingKind, links: &[Link]) -> Option<String> {
         }
         _ => match variables.as_slice() {
             [] => return None,
+            _ if kinds.contains(&ResourceKind::Lock) => "let go of one lock before waiting for the next".to_owned(),
             variables => format!("drop `{}` before this `.await`", variables.join("`, `")),
         },
     })

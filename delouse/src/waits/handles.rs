@@ -145,6 +145,14 @@ static HANDLES: &[HandleFact] = &[
     fact("lock_api::mutex::Mutex", Roles::ACCESS, "raw"),
     fact("lock_api::rwlock::RwLock", Roles::ACCESS, "raw"),
     fact("lock_api::mutex::MutexGuard", Roles::THREAD_GUARD, "mutex * raw"),
+    fact("lock_api::mutex::MappedMutexGuard", Roles::THREAD_GUARD, "raw *"),
+    fact("lock_api::rwlock::RwLockUpgradableReadGuard", Roles::THREAD_GUARD, "rwlock * raw"),
+    fact("lock_api::rwlock::MappedRwLockReadGuard", Roles::THREAD_GUARD, "raw *"),
+    fact("lock_api::rwlock::MappedRwLockWriteGuard", Roles::THREAD_GUARD, "raw *"),
+    fact("lock_api::rwlock::ArcRwLockReadGuard", Roles::THREAD_GUARD, "rwlock * raw"),
+    fact("lock_api::rwlock::ArcRwLockWriteGuard", Roles::THREAD_GUARD, "rwlock * raw"),
+    fact("std::sync::poison::rwlock::MappedRwLockReadGuard", Roles::THREAD_GUARD, "inner_lock * state"),
+    fact("std::sync::poison::rwlock::MappedRwLockWriteGuard", Roles::THREAD_GUARD, "inner_lock * state"),
     fact("lock_api::mutex::ArcMutexGuard", Roles::THREAD_GUARD, "mutex * raw"),
     fact("lock_api::rwlock::RwLockReadGuard", Roles::THREAD_GUARD, "rwlock * raw"),
     fact("lock_api::rwlock::RwLockWriteGuard", Roles::THREAD_GUARD, "rwlock * raw"),
@@ -192,7 +200,7 @@ pub(super) fn handle(process: &Process<'_, '_>, id: TypeId, path: &str) -> Optio
 /// What a handle is called.
 pub(super) fn name(index: u16) -> &'static str {
     match index {
-        ON_STACK => "the address on the stack",
+        ON_STACK => "its address stands on that stack",
         index => at(index).map_or("", HandleFact::name),
     }
 }

@@ -6,7 +6,7 @@ use super::handles::{self, ON_STACK, Roles};
 use super::ownership::{Holding, Node, Object, Ownership, Reference};
 use super::resources::{Wait, Waits, Waker};
 use super::thread_locks::ThreadLocks;
-use crate::tasks::{Examination, ResourceKind, Task, TaskState};
+use crate::tasks::{Examination, ResourceKind, Task, TaskKind, TaskState};
 
 /// Permits of a `tokio::sync::RwLock`, unless it was made by `with_max_readers`: `MAX_READS` of `rwlock.rs`.
 const MAX_READS: u64 = (u32::MAX >> 3) as u64;
@@ -34,6 +34,10 @@ pub(super) struct Holders {
     blocked: HashMap<u32, u64>,
     /// Of the locks that threads wait for, the threads that poll no task and may have them.
     threads: HashMap<u64, Vec<i32>>,
+    /// Not all stacks were looked through for these locks.
+    stacks_cut: bool,
+    /// Main futures, of which nobody knows whether they run.
+    mains: HashSet<u32>,
 }
 
 /// Handles of one resource that can do the same.
@@ -90,16 +94,22 @@ impl Holders {
         let polled: HashMap<i32, u32> =
             (0..).zip(tasks).filter_map(|(number, task)| Some((task.thread?, number))).collect();
         let mut threads: HashMap<u64, Vec<i32>> = HashMap::new();
-        for (_, lock) in &locks.blocked {
-            if threads.contains_key(lock) {
-                continue;
-            }
+        for lock in locks.locks() {
             let (of_tasks, others): (Vec<i32>, Vec<i32>) =
-                locks.suspects(*lock).partition(|tid| polled.contains_key(tid));
+                locks.suspects(lock).partition(|tid| polled.contains_key(tid));
             let polled = of_tasks.iter().filter_map(|tid| polled.get(tid));
-            ownership.holdings.extend(polled.map(|task| Holding::on_stack(*task, *lock)));
-            threads.insert(*lock, others);
+            ownership.holdings.extend(polled.map(|task| Holding::on_stack(*task, lock)));
+            threads.insert(lock, others);
         }
+        let blocked: HashMap<u32, u64> =
+            polled.iter().filter_map(|(tid, task)| Some((*task, locks.lock_of(*tid)?))).collect();
+        // What a task had when it was suspended last says nothing of a lock that it waits for now.
+        ownership.holdings.retain(|holding| match holding.owner {
+            Node::Task(task) => {
+                role(holding) != Roles::THREAD_GUARD || blocked.get(&task) != Some(&holding.resource)
+            }
+            _ => true,
+        });
         let mut by_resource: HashMap<u64, Vec<Alike>> = HashMap::new();
         let mut holdings_of: HashMap<Node, Vec<u32>> = HashMap::new();
         for (number, holding) in (0..).zip(&mut ownership.holdings) {
@@ -123,10 +133,11 @@ impl Holders {
             })
             .collect();
         let by_value = (0..).zip(&ownership.objects).map(|(number, object)| (object.value, number)).collect();
+        let is_main = |(_, task): &(u32, &Task)| task.kind == TaskKind::Main;
+        let mains = (0..).zip(&examination.listing.tasks).filter(is_main).map(|(number, _)| number).collect();
         let is_running = |task: &Task| task.state == Some(TaskState::Running);
         let tasks = (0..).zip(&examination.listing.tasks);
         let running = tasks.filter(|(_, task)| is_running(task)).map(|(number, _)| number).collect();
-        let blocked = polled.iter().filter_map(|(tid, task)| Some((*task, locks.lock_of(*tid)?))).collect();
         Self {
             ownership,
             by_resource,
@@ -138,6 +149,8 @@ impl Holders {
             running,
             blocked,
             threads,
+            stacks_cut: locks.cut,
+            mains,
         }
     }
 
@@ -246,13 +259,17 @@ impl Holders {
                 None => Account::Missing,
             },
             ResourceKind::Join | ResourceKind::Thread => Account::Exact,
-            // Readers are not told from one another, nor a thread that has it from one that only knows it.
-            ResourceKind::Lock => match (found().flat_map(|kind| &kind.holdings).count(), self.threads(wait))
-            {
-                (0, []) => Account::Missing,
-                (1, []) if self.of_wait(wait).all(|holding| holding.handle != ON_STACK) => Account::Exact,
-                _ => Account::Unknown,
-            },
+            // A thread that has it is not told from one that only knows it.
+            ResourceKind::Lock => {
+                let outside = self.stacks_cut || !self.threads(wait).is_empty();
+                match found().flat_map(|kind| &kind.holdings).next() {
+                    None if !outside => Account::Missing,
+                    Some(_) if !outside && self.of_wait(wait).all(|holding| holding.handle != ON_STACK) => {
+                        Account::Exact
+                    }
+                    _ => Account::Unknown,
+                }
+            }
             ResourceKind::Notify => match found().next() {
                 Some(_) => Account::Exact,
                 None => Account::Missing,
@@ -284,6 +301,8 @@ impl Holders {
     /// Whether a task runs, and may have what was not seen: any lock but the one that its thread waits for.
     fn may_have(&self, task: u32, resource: u64) -> bool {
         self.running.contains(&task) && self.blocked.get(&task) != Some(&resource)
+            // It cannot be past an `.await` at a lock while the others are as they are, but past many others.
+            || self.mains.contains(&task) && self.threads.contains_key(&resource)
     }
 
     /// Those who get at a lock: who has it, who refers to that, and so on, as far as they are few.

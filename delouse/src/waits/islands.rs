@@ -60,7 +60,9 @@ impl<'g> Graph<'g> {
                 // What such a task waits for does not matter any more.
                 Vertex::Owner(Node::Task(task)) if liveness.is_unwakeable(task) => {}
                 Vertex::Owner(Node::Task(task)) => {
-                    for wait in waits.of_task(task).iter().filter(|wait| wait.by != Waker::Outside) {
+                    let thread = waits.for_thread(task).filter(|_| liveness.is_held_back(task));
+                    let own = thread.is_none().then(|| waits.of_task(task)).unwrap_or_default();
+                    for wait in own.iter().chain(thread).filter(|wait| wait.by != Waker::Outside) {
                         let index = waits.index(wait);
                         let first =
                             *resources.entry((wait.resource, holders.roles_of(wait).bits())).or_insert(index);

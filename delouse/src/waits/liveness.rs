@@ -25,6 +25,8 @@ pub(super) struct Liveness {
     objects: Vec<bool>,
     /// Tasks that nothing has a waker of.
     unwakeable: Vec<bool>,
+    /// Tasks that something could wake, but whose only thread is blocked for good.
+    held_back: HashSet<u32>,
 }
 
 struct Search<'s> {
@@ -33,6 +35,9 @@ struct Search<'s> {
     joiners: HashMap<u32, Vec<u32>>,
     /// Resources whose waiters were woken by handles with these roles.
     woken: HashSet<(u64, Roles)>,
+    /// Tasks that could go on if the thread were free, by the task that has it.
+    held_back: HashMap<u32, HashSet<u32>>,
+    waits: &'s Waits,
     liveness: Liveness,
     work: Vec<Node>,
 }
@@ -51,10 +56,13 @@ impl Liveness {
             waiters: Default::default(),
             joiners: Default::default(),
             woken: HashSet::new(),
+            held_back: HashMap::new(),
+            waits,
             liveness: Self {
                 tasks: vec![false; tasks.len()],
                 objects: vec![false; holders.ownership.objects.len()],
                 unwakeable: vec![false; tasks.len()],
+                held_back: HashSet::new(),
             },
             work: Vec::new(),
         };
@@ -106,7 +114,14 @@ impl Liveness {
         }
         search.live(Node::Statics);
         search.spread();
+        let held_back = std::mem::take(&mut search.held_back);
+        search.liveness.held_back.extend(held_back.into_values().flatten());
         search.liveness
+    }
+
+    /// Whether a task is stuck for nothing but its thread, which another task blocks.
+    pub(super) fn is_held_back(&self, task: u32) -> bool {
+        self.held_back.contains(&task)
     }
 
     /// Whether a task or object can still do something.
@@ -136,12 +151,10 @@ impl Search<'_> {
             return false;
         }
         if let [wait] = waits
-            && matches!(wait.kind, ResourceKind::Lock | ResourceKind::Thread)
+            && wait.kind == ResourceKind::Lock
         {
-            let found = self.holders.of_wait(wait).next().is_some();
             // A thread outside of all tasks lets go sooner or later, as far as we know.
-            let only = self.holders.threads(wait).is_empty();
-            return !(wait.kind == ResourceKind::Thread || found && only);
+            return !self.holders.threads(wait).is_empty() || self.holders.of_wait(wait).next().is_none();
         }
         let complete = self.holders.ownership.complete.get(number as usize) == Some(&true);
         let idle = match task.kind {
@@ -182,9 +195,22 @@ impl Search<'_> {
         })
     }
 
+    fn is_alive(&self, task: u32) -> bool {
+        self.liveness.is_alive(Node::Task(task))
+    }
+
     fn live(&mut self, node: Node) {
+        if let Node::Task(task) = node {
+            if self.liveness.is_unwakeable(task) {
+                return;
+            }
+            let taken_by = self.waits.thread_taken_by(task);
+            if let Some(by) = taken_by.filter(|by| !self.is_alive(*by)) {
+                self.held_back.entry(by).or_default().insert(task);
+                return;
+            }
+        }
         let alive = match node {
-            Node::Task(task) if self.liveness.is_unwakeable(task) => return,
             Node::Task(task) => self.liveness.tasks.get_mut(task as usize),
             Node::Object(object) => self.liveness.objects.get_mut(object as usize),
             Node::Statics => return self.work.push(node),
@@ -223,6 +249,9 @@ impl Search<'_> {
                 }
             }
             if let Node::Task(task) = node {
+                for task in self.held_back.remove(&task).unwrap_or_default() {
+                    self.live(Node::Task(task));
+                }
                 for joiner in self.joiners.get(&task).cloned().unwrap_or_default() {
                     self.live(Node::Task(joiner));
                 }

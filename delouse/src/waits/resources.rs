@@ -37,9 +37,11 @@ pub(super) struct Waits {
     pub(super) list: Vec<Wait>,
     /// Of each task, the first of its waits; one more than there are tasks.
     first: Vec<usize>,
-    /// Tasks whose thread is blocked, or taken by another task, with the wait that this is: what else they seem to
-    /// wait for does not matter meanwhile.
-    instead: HashMap<u32, usize>,
+    /// Tasks that block their thread in a lock, with the wait that this is: what else they seem to wait for they are
+    /// past.
+    blocking: HashMap<u32, usize>,
+    /// Tasks that only a thread could poll that another task blocks, with the wait for it.
+    behind: HashMap<u32, usize>,
     /// Parts of resources, by the address that handles of those parts give: the semaphore of a channel.
     wholes: HashMap<u64, u64>,
     names: HashMap<(&'static str, u64), String>,
@@ -85,7 +87,10 @@ impl Waits {
             let Some((tid, lock)) = task.thread.and_then(|tid| Some((tid, locks.lock_of(tid)?))) else {
                 continue;
             };
-            self.waits_instead(number, ResourceKind::Lock, lock, Waker::Handles(Roles::THREAD_GUARD));
+            let by = Waker::Handles(Roles::THREAD_GUARD);
+            if let Some(index) = self.add(number, ResourceKind::Lock, lock, by) {
+                self.blocking.insert(number, index);
+            }
             if let Some(scheduler) = place.one_at_a_time {
                 taken.insert(scheduler, (number, tid));
             }
@@ -98,26 +103,42 @@ impl Waits {
             if let Some((by, tid)) = place.one_at_a_time.and_then(|scheduler| taken.get(&scheduler))
                 && waits
             {
-                self.waits_instead(number, ResourceKind::Thread, *tid as u64, Waker::Task(Some(*by)));
+                let index = self.add(number, ResourceKind::Thread, *tid as u64, Waker::Task(Some(*by)));
+                self.behind.extend(index.map(|index| (number, index)));
             }
         }
     }
 
-    fn waits_instead(&mut self, task: u32, kind: ResourceKind, resource: u64, by: Waker) {
+    /// Adds a wait that is none of a task's future.
+    fn add(&mut self, task: u32, kind: ResourceKind, resource: u64, by: Waker) -> Option<usize> {
         let index = self.list.len();
-        let Some(first) = self.first.get(task as usize) else { return };
+        let first = self.first.get(task as usize)?;
         self.list.push(Wait { task, leaf: index - first, kind, resource, by });
-        self.instead.insert(task, index);
+        Some(index)
     }
 
-    /// Whether a wait is what keeps its task.
+    /// Whether a wait is one of what its task awaits, or the lock that it is blocked in.
     pub(super) fn counts(&self, wait: &Wait) -> bool {
-        self.instead.get(&wait.task).is_none_or(|instead| *instead == self.index(wait))
+        let blocking = self.blocking.get(&wait.task);
+        wait.kind != ResourceKind::Thread && blocking.is_none_or(|blocking| *blocking == self.index(wait))
+    }
+
+    /// The wait of a task for its thread, which another task blocks.
+    pub(super) fn for_thread(&self, task: u32) -> Option<&Wait> {
+        self.behind.get(&task).and_then(|index| self.list.get(*index))
+    }
+
+    /// The task that blocks the thread that a task needs.
+    pub(super) fn thread_taken_by(&self, task: u32) -> Option<u32> {
+        match self.for_thread(task)?.by {
+            Waker::Task(by) => by,
+            _ => None,
+        }
     }
 
     /// The waits of one task that count.
     pub(super) fn of_task(&self, task: u32) -> &[Wait] {
-        if let Some(index) = self.instead.get(&task) {
+        if let Some(index) = self.blocking.get(&task) {
             return self.list.get(*index..=*index).unwrap_or_default();
         }
         let at = task as usize;

@@ -5,61 +5,151 @@
 //! the lock stands there: in the guard, in a reference, or in what is left of either.
 
 use std::cell::OnceCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ops::Range;
 
-use crate::snapshot::FutexWait;
+use crate::snapshot::{FutexWait, Thread};
 use crate::tasks::Examination;
 use crate::tasks::process::Process;
 use crate::tasks::route::Route;
 
 /// Threads that are told as ones that may have a lock.
 const MAX_SUSPECTS: usize = 64;
+/// Bytes of stacks that are looked through in all.
+const MAX_STACKS: u64 = 64 << 20;
+/// So near to the top of its stack a thread that waits at a futex has come from the lock: std is built with
+/// optimisations always, the frames of `parking_lot_core` are larger in builds without.
+const NEAR: (u64, u64) = (512, 4096);
 
 /// Which threads wait for locks, and which may have these.
 #[derive(Debug, Default)]
 pub(super) struct ThreadLocks {
-    /// Threads that wait, each with the address of its lock.
-    pub(super) blocked: Vec<(i32, u64)>,
+    /// The lock that each blocked thread waits for, by the complements of its addresses: who looks for the address in
+    /// memory shall not find it in what is left of us.
+    blocked: HashMap<i32, u64>,
     /// Of each lock, the threads that do not wait for it, and have its address on their stacks.
     suspects: HashMap<u64, BTreeSet<i32>>,
+    /// Some stack could not be looked through to its end.
+    pub(super) cut: bool,
 }
 
 impl ThreadLocks {
-    /// Looks at where each thread is, and through the stacks if some wait for locks.
+    /// Looks at where each thread is, and through the stacks if some that poll tasks wait for locks.
     pub(super) fn of(examination: &Examination<'_, '_, '_>) -> Self {
-        let threads = examination.process.memory.snapshot().threads();
-        let parked = OnceCell::new();
-        let lock = |futex| lock(examination.process, futex, &parked);
-        let blocked: Vec<(i32, u64)> = threads
-            .iter()
-            .filter_map(|thread| Some((thread.tid, lock(thread.registers.ok()?.futex?)?)))
-            .collect();
-        let mut locks = Self { blocked, suspects: HashMap::new() };
-        let addresses = || locks.blocked.iter().map(|(_, lock)| *lock);
-        let (Some(lowest), Some(highest)) = (addresses().min(), addresses().max()) else { return locks };
-        let wanted: BTreeSet<u64> = addresses().collect();
-        for thread in threads {
-            let own = locks.lock_of(thread.tid);
-            examination.stack_words(thread, lowest..=highest, |word| {
-                if wanted.contains(&word) && Some(word) != own {
-                    let suspects = locks.suspects.entry(word).or_default();
+        let process = examination.process;
+        let threads = process.memory.snapshot().threads();
+        let functions = OnceCell::new();
+        let lock = |thread: &Thread| {
+            let wait = thread.registers.ok()?.futex?;
+            let (kind, lock) = lock(process, wait)?;
+            let functions = functions.get_or_init(|| Functions::of(process));
+            (stands_still(process, thread) && functions.led(process, thread, kind)).then_some(!lock)
+        };
+        let blocked: HashMap<i32, u64> =
+            threads.iter().filter_map(|thread| Some((thread.tid, lock(thread)?))).collect();
+        let mut locks = Self { blocked, ..Self::default() };
+        let polled = examination.listing.tasks.iter().filter_map(|task| task.thread);
+        let wanted: HashSet<u64> = polled.filter_map(|tid| locks.blocked.get(&tid).copied()).collect();
+        let (Some(highest), Some(lowest)) = (wanted.iter().max(), wanted.iter().min()) else { return locks };
+        let mut left = MAX_STACKS;
+        for thread in threads.iter().filter(|thread| !examination.is_idle(thread)) {
+            let own = locks.blocked.get(&thread.tid).copied();
+            let all = examination.stack_words(thread, !highest..=!lowest, &mut left, |word| {
+                if wanted.contains(&!word) && Some(!word) != own {
+                    let suspects = locks.suspects.entry(!word).or_default();
                     if suspects.len() < MAX_SUSPECTS {
                         suspects.insert(thread.tid);
                     }
                 }
             });
+            locks.cut |= !all;
         }
         locks
     }
 
     /// The lock that a thread waits for.
     pub(super) fn lock_of(&self, tid: i32) -> Option<u64> {
-        self.blocked.iter().find(|(blocked, _)| *blocked == tid).map(|(_, lock)| *lock)
+        self.blocked.get(&tid).map(|lock| !lock)
+    }
+
+    /// The locks that somebody waits for.
+    pub(super) fn locks(&self) -> HashSet<u64> {
+        self.blocked.values().map(|lock| !lock).collect()
     }
 
     /// The threads that may have a lock, by what stands on their stacks.
     pub(super) fn suspects(&self, lock: u64) -> impl Iterator<Item = i32> {
-        self.suspects.get(&lock).into_iter().flatten().copied()
+        self.suspects.get(&!lock).into_iter().flatten().copied()
+    }
+}
+
+/// Whether a thread is where it was when its registers were read, some milliseconds before memory was.
+fn stands_still(process: &Process<'_, '_>, thread: &Thread) -> bool {
+    let (Some(copy), Ok(registers)) = (&thread.stack, thread.registers) else { return true };
+    (0..NEAR.0).step_by(8).all(|offset| {
+        let at = registers.sp.wrapping_add(offset);
+        copy.word(at).is_none_or(|then| process.memory.word(at) == Some(then))
+    })
+}
+
+/// Kinds of lock, by how their waiters wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// std's `sys/sync/mutex/futex.rs`.
+    Mutex,
+    /// std's `sys/sync/rwlock/futex.rs`.
+    RwLock,
+    /// `raw_mutex.rs` and `raw_rwlock.rs` of parking_lot.
+    ParkingLot,
+}
+
+/// Functions in which threads wait for locks: none of them is inlined, for they are cold.
+struct Functions(Vec<(Range<u64>, Kind)>);
+
+impl Functions {
+    /// Parts of their mangled names, and of their modules'.
+    const NAMES: &[(&str, &str, Kind)] = &[
+        ("14lock_contended", "5futex", Kind::Mutex),
+        ("14read_contended", "5futex", Kind::RwLock),
+        ("15write_contended", "5futex", Kind::RwLock),
+        ("9lock_slow", "9raw_mutex", Kind::ParkingLot),
+        ("16lock_shared_slow", "10raw_rwlock", Kind::ParkingLot),
+        ("19lock_exclusive_slow", "10raw_rwlock", Kind::ParkingLot),
+        ("20lock_upgradable_slow", "10raw_rwlock", Kind::ParkingLot),
+        ("12upgrade_slow", "10raw_rwlock", Kind::ParkingLot),
+        ("16wait_for_readers", "10raw_rwlock", Kind::ParkingLot),
+    ];
+
+    fn of(process: &Process<'_, '_>) -> Self {
+        let mut found = Vec::new();
+        for (name, module, kind) in Self::NAMES {
+            let module = memchr::memmem::Finder::new(module);
+            for symbol in process.types.symbols_with(name).iter() {
+                if module.find(symbol.name).is_some() && symbol.address != 0 {
+                    found.push((symbol.address..u64::MAX, *kind));
+                }
+            }
+        }
+        // A function ends where the next one begins.
+        for symbol in process.types.symbols() {
+            for (range, _) in &mut found {
+                if symbol.address > range.start {
+                    range.end = range.end.min(symbol.address);
+                }
+            }
+        }
+        Self(found)
+    }
+
+    /// Whether a function of that kind has led a thread to where it is.
+    fn led(&self, process: &Process<'_, '_>, thread: &Thread, kind: Kind) -> bool {
+        let Ok(registers) = thread.registers else { return false };
+        let near = if kind == Kind::ParkingLot { NEAR.1 } else { NEAR.0 };
+        (0..near).step_by(8).any(|offset| {
+            let word = registers.sp.checked_add(offset).and_then(|at| process.memory.word(at));
+            let address = word.map_or(0, |word| word.wrapping_sub(process.bias));
+            self.0.iter().any(|(range, of)| *of == kind && range.contains(&address))
+        })
     }
 }
 
@@ -79,37 +169,50 @@ impl Parked {
     }
 }
 
-/// The lock that a thread waits for at a futex; `None` where it waits for something else: a condition variable, to
-/// be unparked, ….
-fn lock(process: &Process<'_, '_>, wait: FutexWait, parked: &OnceCell<Option<Parked>>) -> Option<u64> {
-    // std's `sys/sync/mutex/futex.rs`: 2 is a lock that is taken, and that others wait for.
+/// The lock that a wait may be for, by what the lock would look like; `None` where it is for something else: a
+/// condition variable, to be unparked, ….
+fn lock(process: &Process<'_, '_>, wait: FutexWait) -> Option<(Kind, u64)> {
+    // 2 is a lock that is taken, and that others wait for.
     const CONTENDED: u32 = 2;
-    // std's `sys/sync/rwlock/futex.rs`: the count of readers, or this for a writer, and who waits.
+    // The count of readers, or all ones for a writer, and who waits.
     const MASK: u32 = (1 << 30) - 1;
     const READERS_WAITING: u32 = 1 << 30;
     const WRITERS_WAITING: u32 = 1 << 31;
-    // parking_lot_core's `thread_parker/linux.rs`.
+    // `thread_parker/linux.rs`.
     const PARKED: u32 = 1;
     let half = |address: u64| process.memory.half(address);
     let is_taken = |state: u32, waiting: u32| state & MASK != 0 && state & waiting != 0;
-    if half(wait.address)? != wait.expected {
-        // It is about to wake.
-        return None;
+    let now = half(wait.address)?;
+    if wait.expected == CONTENDED && now == CONTENDED {
+        return Some((Kind::Mutex, wait.address));
+    }
+    if wait.expected == PARKED
+        && now == PARKED
+        && let Some(lock) = parked(process, wait.address)
+    {
+        return Some((Kind::ParkingLot, lock));
+    }
+    // Who waits for a thread to be unparked expects all ones (`thread_parking/futex.rs`).
+    if is_taken(wait.expected, READERS_WAITING) && wait.expected != u32::MAX && is_taken(now, READERS_WAITING)
+    {
+        return Some((Kind::RwLock, wait.address));
     }
     // Writers wait at a counter of their own, which follows the state.
     let state = wait.address.checked_sub(4)?;
-    if half(state).is_some_and(|state| is_taken(state, WRITERS_WAITING)) {
-        return Some(state);
+    (wait.expected == now && is_taken(half(state)?, WRITERS_WAITING)).then_some((Kind::RwLock, state))
+}
+
+/// The lock of parking_lot that the thread waits for whose futex that is.
+fn parked(process: &Process<'_, '_>, futex: u64) -> Option<u64> {
+    let offsets = Parked::learn(process)?;
+    let key = process.memory.word(futex.checked_sub(offsets.futex)?.checked_add(offsets.key)?)?;
+    // A mutex is one byte: locked, and somebody waits.
+    if process.memory.number(key, 1)? & 3 == 3 {
+        return Some(key);
     }
-    match wait.expected {
-        CONTENDED => Some(wait.address),
-        PARKED => {
-            let Parked { futex, key } = parked.get_or_init(|| Parked::learn(process)).as_ref()?;
-            let key = process.memory.word(wait.address.checked_sub(*futex)?.checked_add(*key)?)?;
-            // A writer that waits for readers to leave has one added: `raw_rwlock.rs`.
-            Some(key & !1).filter(|key| *key != 0)
-        }
-        state if is_taken(state, READERS_WAITING) => Some(wait.address),
-        _ => None,
-    }
+    // A read-write lock is a word: readers or a writer, and somebody waits. A writer that waits for readers to leave
+    // has 1 added to its key.
+    let lock = key & !1;
+    let state = process.memory.word(lock).filter(|_| lock.is_multiple_of(8))?;
+    (state & 3 != 0 && state & !3 != 0).then_some(lock)
 }

@@ -155,9 +155,14 @@ fn registers(register: impl Fn(usize) -> Option<u64>) -> Option<Registers> {
     const RIP: usize = 16;
     const RSP: usize = 19;
     const FS_BASE: usize = 21;
-    // The kernel and gcore tell the call that a thread is in; delouse's own cores have it about to be made.
-    let call = register(ORIG_RAX)?;
-    let call = if call as i64 >= 0 { call } else { register(RAX)? };
+    // The kernel and gcore tell the call that a thread is in, and in rax what is to become of it: one that waits
+    // without a limit will be made again (ERESTARTSYS). Delouse's own cores have it about to be made.
+    const AGAIN: u64 = -512_i64 as u64;
+    let call = match (register(ORIG_RAX)?, register(RAX)?) {
+        (call, AGAIN) => call,
+        (u64::MAX, call) => call,
+        _ => u64::MAX,
+    };
     Some(Registers {
         pc: register(RIP)?,
         sp: register(RSP)?,

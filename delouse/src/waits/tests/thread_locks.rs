@@ -149,3 +149,111 @@ fn writers_and_readers_block_threads_too() {
     };
     waits_for_a_thread(Arc::new(parking_lot::RwLock::new(0)), theirs, |lock| drop(lock.write()));
 }
+
+/// Waits until a thread sleeps in the kernel, at a futex (call 202 of x86_64).
+fn until_asleep(tid: i32) {
+    let begun = Instant::now();
+    let asleep = || {
+        let call = std::fs::read_to_string(format!("/proc/self/task/{tid}/syscall")).unwrap_or_default();
+        call.starts_with("202 ")
+    };
+    while !asleep() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "thread {tid} does not sleep");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn what_else_threads_wait_for_is_no_lock() {
+    type Wait = Box<dyn FnOnce() + Send>;
+    let (never, receiver) = mpsc::channel::<()>();
+    let pair = (Mutex::new(()), std::sync::Condvar::new());
+    // Its futex counts notifications: at 2 it looks like a lock.
+    (0..2).for_each(|_| pair.1.notify_all());
+    let other = (parking_lot::Mutex::new(()), parking_lot::Condvar::new());
+    let waits: Vec<Wait> = vec![
+        Box::new(thread::park),
+        Box::new(move || receiver.recv().unwrap()),
+        Box::new(move || drop(pair.1.wait(pair.0.lock().unwrap()))),
+        Box::new(move || other.1.wait(&mut other.0.lock())),
+        Box::new(|| assert!(Barrier::new(2).wait().is_leader())),
+    ];
+    let runtime = Builder::new_multi_thread().worker_threads(waits.len() + 1).build().unwrap();
+    let (told, tids) = mpsc::channel();
+    let count = waits.len();
+    let spawn = |wait: Wait| {
+        let told = told.clone();
+        spawn(&runtime, async move {
+            let own = std::fs::read_link("/proc/thread-self").unwrap();
+            told.send(own.file_name().unwrap().to_str().unwrap().parse().unwrap()).unwrap();
+            wait();
+        })
+    };
+    let tasks: Vec<u64> = waits.into_iter().map(spawn).collect();
+    tids.iter().take(count).for_each(until_asleep);
+    let mut roots = Roots::new();
+    roots.add_runtime(runtime.handle());
+    let analysis = analysis_of(&roots);
+    let found: Vec<&Edge> = tasks.iter().flat_map(|task| edges(&analysis, *task)).collect();
+    assert!(found.is_empty(), "{}", text(&analysis));
+    assert_eq!(told_of(&analysis), []);
+    drop(never);
+    // The others wait for good.
+    runtime.shutdown_background();
+}
+
+fn told_of(analysis: &Analysis) -> Vec<FindingKind> {
+    analysis.findings.iter().map(|finding| finding.kind).collect()
+}
+
+#[test]
+fn a_blocked_thread_hides_no_deadlock() {
+    type Handles = Arc<Mutex<Vec<Option<tokio::task::JoinHandle<()>>>>>;
+    let lock = Arc::new(Mutex::new(0));
+    let held = lock.lock().unwrap();
+    let wanted = lock.clone();
+    let joins = |handles: Handles, of: usize| async move {
+        yield_now().await;
+        let handle = handles.lock().unwrap()[of].take().unwrap();
+        handle.await.unwrap();
+    };
+    let (handle, tasks) = on_its_own_thread(runtime(), |runtime| {
+        let handles = Handles::default();
+        let one = runtime.spawn(joins(handles.clone(), 1));
+        let other = runtime.spawn(joins(handles.clone(), 0));
+        let ids = [one.id(), other.id()].map(|id| id.to_string().parse().unwrap());
+        handles.lock().unwrap().extend([Some(one), Some(other)]);
+        let blocks = spawn(runtime, async move {
+            for _ in 0..8 {
+                yield_now().await;
+            }
+            *wanted.lock().unwrap() += 1;
+        });
+        vec![ids[0], ids[1], blocks]
+    });
+    let analysis = analysis_when_blocked(&handle, &tasks[2..], 1);
+    let both = tasks[..2].to_vec();
+    assert_eq!(told(&analysis), [(FindingKind::Deadlock, Severity::Certain, both)], "{}", text(&analysis));
+    drop(held);
+}
+
+#[test]
+fn locks_side_by_side_are_not_confused() {
+    let locks: Arc<[parking_lot::Mutex<()>; 2]> = Arc::default();
+    let held = locks[1].lock();
+    let (handle, tasks) = on_its_own_thread(runtime(), |runtime| {
+        let (one, other) = (locks.clone(), locks.clone());
+        #[allow(clippy::await_holding_lock, reason = "what is looked for")]
+        let holds = async move {
+            let guard = one[0].lock();
+            yield_now().await;
+            drop(guard);
+        };
+        vec![spawn(runtime, holds), spawn(runtime, async move { drop(other[1].lock()) })]
+    });
+    let analysis = analysis_when_blocked(&handle, &tasks[1..], 1);
+    assert_eq!(told(&analysis), [], "{}", text(&analysis));
+    let [edge] = edges(&analysis, tasks[1])[..] else { unreachable!("{}", text(&analysis)) };
+    assert!(edge.holders.iter().all(|holder| holder.task.is_none()), "{edge:?}");
+    drop(held);
+}
