@@ -71,7 +71,7 @@ fn measure(tasks: usize, resources: usize, bad: bool, and_later: bool) {
     if and_later {
         thread::sleep(FORGOTTEN);
     }
-    let later = and_later.then(|| (anonymous(program.pid()) >> 20).to_string()).unwrap_or_default();
+    let later = if and_later { (anonymous(program.pid()) >> 20).to_string() } else { String::new() };
     let (diagnosis, worst_diagnosis) = median_and_worst(warm);
     let (waits, worst_waits) = median_and_worst(graphs);
     println!(

@@ -61,7 +61,7 @@ impl<'g> Graph<'g> {
                 Vertex::Owner(Node::Task(task)) if liveness.is_unwakeable(task) => {}
                 Vertex::Owner(Node::Task(task)) => {
                     let thread = waits.for_thread(task).filter(|_| liveness.is_held_back(task));
-                    let own = thread.is_none().then(|| waits.of_task(task)).unwrap_or_default();
+                    let own = if thread.is_none() { waits.of_task(task) } else { &[] };
                     for wait in own.iter().chain(thread).filter(|wait| wait.by != Waker::Outside) {
                         let index = waits.index(wait);
                         let first =
