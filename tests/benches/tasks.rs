@@ -4,6 +4,7 @@
 //! cargo bench -p delouse-tests --bench tasks               # 1,000 to 100,000 tasks
 //! cargo bench -p delouse-tests --bench tasks -- quick      # 1,000
 //! cargo bench -p delouse-tests --bench tasks -- million    # 1,000,000 as well
+//! cargo bench -p delouse-tests --bench tasks -- large      # the first answer of a large binary only
 //! ```
 //!
 //! The program is `src/bin/crowd.rs`: tasks of eight boxed functions each, with 3 or with 300 different stacks.
@@ -12,6 +13,9 @@
 //! `Handle::dump()` took, in which no worker does anything else, and which gives traces, no text. `gap` is the longest
 //! time between two ticks of a task that sleeps for a millisecond, in the course of either. Memory is `RssAnon`:
 //! before the first request, the most during those for text, after the last, and a minute later.
+//!
+//! The large binary is `bad_days`, which links servers and clients of several libraries; each first answer is of a new
+//! process, with the file in the page cache.
 #![cfg(target_os = "linux")]
 
 use std::thread;
@@ -20,6 +24,7 @@ use std::time::Duration;
 use delouse_tests::ballast::Ballast;
 use delouse_tests::measure::{anonymous, median_and_worst, show, watched};
 use delouse_tests::{Program, program};
+use object::{Object, ObjectSection};
 
 const TEXT: &str = "/stacktrace/tokio?format=text";
 /// The same capture; the answer has one task.
@@ -34,6 +39,10 @@ fn main() {
     let asked = |word: &str| std::env::args().any(|argument| argument == word);
     if cfg!(debug_assertions) {
         println!("(a debug build: figures mean little)");
+    }
+    large(!asked("quick"));
+    if asked("large") {
+        return;
     }
     let sizes: &[usize] = match (asked("quick"), asked("million")) {
         (true, _) => &[1_000],
@@ -50,6 +59,41 @@ fn main() {
             compare(tasks, stacks, !asked("quick"));
         }
     }
+}
+
+/// First answers of a binary with much debug information, with 20,000 tasks of three stacks.
+fn large(and_later: bool) {
+    let file = std::fs::read(env!("CARGO_BIN_EXE_bad_days")).unwrap();
+    let file = object::File::parse(&*file).unwrap();
+    let debug =
+        file.sections().filter(|section| section.name().is_ok_and(|name| name.starts_with(".debug_")));
+    let megabytes = debug.map(|section| section.size()).sum::<u64>() >> 20;
+    let (mut firsts, mut before, mut most, mut later) = (Vec::new(), 0, 0, String::new());
+    for round in 0..5 {
+        let mut command = program!("bad_days");
+        command.arg("ten_thousand_websockets").env("DELOUSE_PAUSE_BUDGET_MS", "10000");
+        let program = Program::start(command);
+        program.printed("\"stands\"");
+        before = anonymous(program.pid());
+        let (response, peak) = watched(program.pid(), || program.get(TEXT));
+        assert!(response.body.starts_with("20001 tasks"), "{}", response.body);
+        firsts.push(response.took);
+        most = most.max(peak);
+        if round == 0 && and_later {
+            thread::sleep(FORGOTTEN);
+            later = (anonymous(program.pid()) >> 20).to_string();
+        }
+    }
+    let (median, worst) = median_and_worst(firsts);
+    println!("| MB of debug information | first answer | worst | MB before | most | later |");
+    println!("|{}", " ---: |".repeat(6));
+    println!(
+        "| {megabytes} | {} | {} | {} | {} | {later} |\n",
+        show(median),
+        show(worst),
+        before >> 20,
+        most >> 20
+    );
 }
 
 fn compare(tasks: usize, stacks: usize, and_later: bool) {
