@@ -1,8 +1,11 @@
 //! The wait-for graph as it is told.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::handles;
 use super::holders::{Account, Holders};
@@ -22,8 +25,10 @@ pub(super) struct Teller<'t, 'e, 'p, 'i> {
     pub(super) examination: &'t Examination<'e, 'p, 'i>,
     pub(super) waits: &'t Waits,
     pub(super) holders: &'t Holders,
-    frames: HashMap<(TypeId, u64), Option<Rc<Told>>>,
-    told: HashMap<(u64, u16), Rc<Group>>,
+    frames: FxHashMap<(TypeId, u64), Option<Rc<Told>>>,
+    told: FxHashMap<(u64, u16), Rc<Group>>,
+    /// By the stack, and the leaf in it.
+    places: RefCell<FxHashMap<(*const (), usize), Option<Arc<str>>>>,
 }
 
 /// A frame as it is told.
@@ -45,7 +50,14 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
         waits: &'t Waits,
         holders: &'t Holders,
     ) -> Self {
-        Self { examination, waits, holders, frames: HashMap::new(), told: HashMap::new() }
+        Self {
+            examination,
+            waits,
+            holders,
+            frames: FxHashMap::default(),
+            told: FxHashMap::default(),
+            places: RefCell::default(),
+        }
     }
 
     /// One edge for each wait for something that the program itself gives.
@@ -75,7 +87,7 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
         }
     }
 
-    pub(super) fn resource(&self, wait: &Wait) -> Resource {
+    pub(super) fn resource(&self, wait: &Wait) -> Arc<Resource> {
         self.waits.resource(wait)
     }
 
@@ -90,18 +102,25 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
     }
 
     /// `function at file:line` of the innermost function of the user's that waits.
-    pub(super) fn place(&self, wait: &Wait) -> Option<String> {
+    pub(super) fn place(&self, wait: &Wait) -> Option<Arc<str>> {
         // Where a thread is blocked, its own stack tells.
         let task = self.examination.listing.tasks.get(wait.task as usize)?;
         if wait.kind == ResourceKind::Lock {
             return None;
+        }
+        // Tasks that stand at the same place share their stack.
+        let key = (Arc::as_ptr(&task.stack).cast(), wait.leaf);
+        if let Some(known) = self.places.borrow().get(&key) {
+            return known.clone();
         }
         let mut ways = Vec::new();
         leaves(&task.stack, None, &mut ways);
         // Every wait has a leaf of its own in the stack, unless leaves were folded.
         let same = ways.len() == task.waits_on.len();
         let way = if same { ways.get(wait.leaf).or(ways.first()) } else { ways.first() };
-        way.copied().flatten().map(words::frame_at)
+        let place: Option<Arc<str>> = way.copied().flatten().map(|frame| words::frame_at(frame).into());
+        self.places.borrow_mut().insert(key, place.clone());
+        place
     }
 
     fn group(&mut self, wait: &Wait) -> Rc<Group> {
@@ -158,7 +177,7 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
     fn holder(&mut self, holding: &Holding, account: Account, told: &mut Vec<Holder>, elsewhere: &mut bool) {
         let certain =
             account == Account::Exact && (!holding.uncertain || self.holders.is_closed(holding.resource));
-        let mut seen = HashSet::from([holding.owner]);
+        let mut seen = FxHashSet::from_iter([holding.owner]);
         let way = self.way(holding.path, holding.unpolled);
         let mut queue = VecDeque::from([(holding.owner, way, certain, holding.path)]);
         while let Some((node, rest, certain, path)) = queue.pop_front() {

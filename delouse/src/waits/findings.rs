@@ -2,6 +2,7 @@
 //! wakes.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 
 use super::edges::Teller;
 use super::handles::Roles;
@@ -79,7 +80,7 @@ struct Judge<'j, 't, 'e, 'p, 'i> {
 /// One task of a circle, with what it waits for.
 struct Link {
     task: u64,
-    place: Option<String>,
+    place: Option<Arc<str>>,
     wait: Wait,
     resource: String,
     /// The next task of the circle, as the holder of that.
@@ -152,7 +153,7 @@ impl Judge<'_, '_, '_, '_, '_> {
                 task: self.teller.id(task),
                 place: edge.place,
                 wait: wait.clone(),
-                resource: edge.resource.id,
+                resource: edge.resource.id.clone(),
                 holder: holder.unwrap_or_else(|| Holder { task: Some(next), ..Holder::default() }),
             });
         }
@@ -247,7 +248,7 @@ impl Judge<'_, '_, '_, '_, '_> {
         let mut parts: Vec<String> = waits
             .iter()
             .map(|wait| {
-                let place = self.teller.place(wait).unwrap_or_else(|| "?".to_owned());
+                let place = self.teller.place(wait).unwrap_or_else(|| "?".into());
                 format!("`{place}` waits for {}", a(wait.kind))
             })
             .collect();

@@ -7,8 +7,10 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
+use rustc_hash::FxHashMap;
+
 use super::{Finding, FindingKind, Severity, words};
-use crate::tasks::{Task, TaskKind, TaskState};
+use crate::tasks::{Frame, Task, TaskKind, TaskState};
 
 /// Less time between two captures tells nothing.
 const APART: Duration = Duration::from_secs(1);
@@ -32,8 +34,9 @@ pub(crate) struct Counts {
 impl Counts {
     pub(crate) fn new(at: Duration, tasks: &[Task]) -> Self {
         let mut groups: HashMap<u64, usize> = HashMap::new();
+        let mut likeness = Likeness::default();
         for task in tasks.iter().filter(|task| counts(task)) {
-            *groups.entry(likeness(task)).or_default() += 1;
+            *groups.entry(likeness.of(task)).or_default() += 1;
         }
         if groups.len() > MAX_GROUPS {
             let mut largest: Vec<_> = groups.into_iter().collect();
@@ -55,10 +58,18 @@ fn counts(task: &Task) -> bool {
     task.kind != TaskKind::Main && matches!(task.state, Some(TaskState::Idle | TaskState::Scheduled))
 }
 
-fn likeness(task: &Task) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (task.kind, &task.stack).hash(&mut hasher);
-    hasher.finish()
+/// Tells tasks with the same stack; most of those share it.
+#[derive(Default)]
+struct Likeness(FxHashMap<(TaskKind, *const Frame), u64>);
+
+impl Likeness {
+    fn of(&mut self, task: &Task) -> u64 {
+        *self.0.entry((task.kind, task.stack.as_ptr())).or_insert_with(|| {
+            let mut hasher = DefaultHasher::new();
+            (task.kind, &task.stack).hash(&mut hasher);
+            hasher.finish()
+        })
+    }
 }
 
 /// The groups that new tasks have joined between `earlier` and the tasks of `at`, and that have no fewer of the older
@@ -69,8 +80,9 @@ pub(crate) fn check(earlier: &Counts, at: Duration, tasks: &[Task]) -> Vec<Findi
         return Vec::new();
     }
     let mut groups: HashMap<u64, Vec<&Task>> = HashMap::new();
+    let mut likenesses = Likeness::default();
     for task in tasks.iter().filter(|task| counts(task)) {
-        groups.entry(likeness(task)).or_default().push(task);
+        groups.entry(likenesses.of(task)).or_default().push(task);
     }
     let grown = groups.into_iter().filter_map(|(likeness, group)| {
         let before = *earlier.groups.get(&likeness)?;

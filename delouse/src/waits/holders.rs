@@ -1,6 +1,8 @@
 //! What was found to own what, indexed for questions.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
+
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::handles::{self, ON_STACK, Roles};
 use super::ownership::{Holding, Node, Object, Ownership, Reference};
@@ -19,25 +21,25 @@ pub(super) struct Holders {
     pub(super) ownership: Ownership,
     /// Of each resource, its handles, those of each kind together: there may be one that can wake its waiters
     /// among a hundred thousand that wait themselves.
-    by_resource: HashMap<u64, Vec<Alike>>,
-    holdings_of: HashMap<Node, Vec<u32>>,
-    references_of: HashMap<Node, Vec<u32>>,
+    by_resource: FxHashMap<u64, Vec<Alike>>,
+    holdings_of: FxHashMap<Node, Vec<u32>>,
+    references_of: FxHashMap<Node, Vec<u32>>,
     /// Of each object, its references.
     references_to: Vec<Vec<u32>>,
     /// Of each object, whether all who refer to it were found.
     accounts: Vec<Account>,
     /// Objects by the address of the value in them.
-    by_value: HashMap<u64, u32>,
+    by_value: FxHashMap<u64, u32>,
     /// Tasks that run right now.
-    running: HashSet<u32>,
+    running: FxHashSet<u32>,
     /// Those of them that wait for a lock that blocks their thread, which they do not have.
-    blocked: HashMap<u32, u64>,
+    blocked: FxHashMap<u32, u64>,
     /// Of the locks that threads wait for, the threads that poll no task and may have them.
-    threads: HashMap<u64, Vec<i32>>,
+    threads: FxHashMap<u64, Vec<i32>>,
     /// Not all stacks were looked through for these locks.
     stacks_cut: bool,
     /// Main futures, of which nobody knows whether they run.
-    mains: HashSet<u32>,
+    mains: FxHashSet<u32>,
 }
 
 /// Handles of one resource that can do the same.
@@ -91,9 +93,9 @@ impl Holders {
     ) -> Self {
         let mut ownership = Ownership::of(examination, &waits.wanted(), statics);
         let tasks = &examination.listing.tasks;
-        let polled: HashMap<i32, u32> =
+        let polled: FxHashMap<i32, u32> =
             (0..).zip(tasks).filter_map(|(number, task)| Some((task.thread?, number))).collect();
-        let mut threads: HashMap<u64, Vec<i32>> = HashMap::new();
+        let mut threads: FxHashMap<u64, Vec<i32>> = FxHashMap::default();
         for lock in locks.locks() {
             let (of_tasks, others): (Vec<i32>, Vec<i32>) =
                 locks.suspects(lock).partition(|tid| polled.contains_key(tid));
@@ -101,7 +103,7 @@ impl Holders {
             ownership.holdings.extend(polled.map(|task| Holding::on_stack(*task, lock)));
             threads.insert(lock, others);
         }
-        let blocked: HashMap<u32, u64> =
+        let blocked: FxHashMap<u32, u64> =
             polled.iter().filter_map(|(tid, task)| Some((*task, locks.lock_of(*tid)?))).collect();
         // What a task had when it was suspended last says nothing of a lock that it waits for now.
         ownership.holdings.retain(|holding| match holding.owner {
@@ -110,15 +112,15 @@ impl Holders {
             }
             _ => true,
         });
-        let mut by_resource: HashMap<u64, Vec<Alike>> = HashMap::new();
-        let mut holdings_of: HashMap<Node, Vec<u32>> = HashMap::new();
+        let mut by_resource: FxHashMap<u64, Vec<Alike>> = FxHashMap::default();
+        let mut holdings_of: FxHashMap<Node, Vec<u32>> = FxHashMap::default();
         for (number, holding) in (0..).zip(&mut ownership.holdings) {
             holding.resource = waits.whole(holding.resource);
             let kinds = by_resource.entry(holding.resource).or_default();
             add(kinds, holding, number);
             holdings_of.entry(holding.owner).or_default().push(number);
         }
-        let mut references_of: HashMap<Node, Vec<u32>> = HashMap::new();
+        let mut references_of: FxHashMap<Node, Vec<u32>> = FxHashMap::default();
         let mut references_to = vec![Vec::new(); ownership.objects.len()];
         for (number, reference) in (0..).zip(&ownership.references) {
             references_of.entry(reference.owner).or_default().push(number);
@@ -308,7 +310,7 @@ impl Holders {
     /// Those who get at a lock: who has it, who refers to that, and so on, as far as they are few.
     fn owners(&self, resource: u64) -> impl Iterator<Item = Node> {
         let mut queue: VecDeque<Node> = self.of_resource(resource, Roles::ACCESS).map(|h| h.owner).collect();
-        let mut seen: HashSet<Node> = queue.iter().copied().collect();
+        let mut seen: FxHashSet<Node> = queue.iter().copied().collect();
         std::iter::from_fn(move || {
             let node = queue.pop_front()?;
             if let Node::Object(object) = node {

@@ -1,6 +1,8 @@
 //! Stuck tasks, sorted by what keeps them: circles, those who wait behind a circle, and the ends of chains.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
+
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::holders::Holders;
 use super::liveness::Liveness;
@@ -22,7 +24,7 @@ pub(super) struct Graph<'g> {
     pub(super) waits: &'g Waits,
     pub(super) holders: &'g Holders,
     pub(super) vertices: Vec<Vertex>,
-    numbers: HashMap<Vertex, u32>,
+    numbers: FxHashMap<Vertex, u32>,
     /// Of each vertex, those that it leads to.
     pub(super) leads: Vec<Vec<Arc>>,
 }
@@ -48,8 +50,8 @@ impl<'g> Graph<'g> {
     /// The graph of all stuck tasks.
     pub(super) fn of(waits: &'g Waits, holders: &'g Holders, liveness: &Liveness) -> Self {
         let mut graph =
-            Self { waits, holders, vertices: Vec::new(), numbers: HashMap::new(), leads: Vec::new() };
-        let mut resources: HashMap<(u64, u16), usize> = HashMap::new();
+            Self { waits, holders, vertices: Vec::new(), numbers: FxHashMap::default(), leads: Vec::new() };
+        let mut resources: FxHashMap<(u64, u16), usize> = FxHashMap::default();
         for task in liveness.stuck() {
             graph.number(Vertex::Owner(Node::Task(task)));
         }
@@ -254,15 +256,15 @@ impl<'g> Graph<'g> {
     /// A shortest circle through the vertices of an island, which begins with a task; the first vertex is
     /// not repeated at its end.
     pub(super) fn circle(&self, island: &Island) -> Vec<u32> {
-        let inside: std::collections::HashSet<u32> = island.vertices.iter().copied().collect();
+        let inside: FxHashSet<u32> = island.vertices.iter().copied().collect();
         let starts = island.vertices.iter().copied().filter(|vertex| self.task(*vertex).is_some());
         // Any task of a large island tells the same story.
         let circles = starts.take(32).filter_map(|start| self.circle_from(start, &inside));
         circles.min_by_key(Vec::len).unwrap_or_default()
     }
 
-    fn circle_from(&self, start: u32, inside: &std::collections::HashSet<u32>) -> Option<Vec<u32>> {
-        let mut from: HashMap<u32, u32> = HashMap::new();
+    fn circle_from(&self, start: u32, inside: &FxHashSet<u32>) -> Option<Vec<u32>> {
+        let mut from: FxHashMap<u32, u32> = FxHashMap::default();
         let mut queue = VecDeque::from([start]);
         while let Some(vertex) = queue.pop_front() {
             for arc in self.leads(vertex).iter().filter(|arc| inside.contains(&arc.to)) {

@@ -5,7 +5,7 @@
 //! them is stuck too. Where something was not found, its owner counts as alive, so that a gap in what we know
 //! hides a stuck task rather than making one up.
 
-use std::collections::{HashMap, HashSet};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::handles::Roles;
 use super::holders::{Account, Holders, role};
@@ -26,17 +26,17 @@ pub(super) struct Liveness {
     /// Tasks that nothing has a waker of.
     unwakeable: Vec<bool>,
     /// Tasks that something could wake, but whose only thread is blocked for good.
-    held_back: HashSet<u32>,
+    held_back: FxHashSet<u32>,
 }
 
 struct Search<'s> {
     holders: &'s Holders,
-    waiters: HashMap<u64, Vec<&'s Wait>>,
-    joiners: HashMap<u32, Vec<u32>>,
+    waiters: FxHashMap<u64, Vec<&'s Wait>>,
+    joiners: FxHashMap<u32, Vec<u32>>,
     /// Resources whose waiters were woken by handles with these roles.
-    woken: HashSet<(u64, Roles)>,
+    woken: FxHashSet<(u64, Roles)>,
     /// Tasks that could go on if the thread were free, by the task that has it.
-    held_back: HashMap<u32, HashSet<u32>>,
+    held_back: FxHashMap<u32, FxHashSet<u32>>,
     waits: &'s Waits,
     liveness: Liveness,
     work: Vec<Node>,
@@ -55,14 +55,14 @@ impl Liveness {
             holders,
             waiters: Default::default(),
             joiners: Default::default(),
-            woken: HashSet::new(),
-            held_back: HashMap::new(),
+            woken: FxHashSet::default(),
+            held_back: FxHashMap::default(),
             waits,
             liveness: Self {
                 tasks: vec![false; tasks.len()],
                 objects: vec![false; holders.ownership.objects.len()],
                 unwakeable: vec![false; tasks.len()],
-                held_back: HashSet::new(),
+                held_back: FxHashSet::default(),
             },
             work: Vec::new(),
         };
@@ -98,7 +98,7 @@ impl Liveness {
         for object in &remains.held {
             search.live(Node::Object(*object));
         }
-        let held: HashSet<u32> = remains.held.iter().copied().collect();
+        let held: FxHashSet<u32> = remains.held.iter().copied().collect();
         for wait in waits.list.iter().filter(|wait| waits.counts(wait)) {
             if matches!(wait.by, Waker::Handles(_))
                 && holders.channel_of(wait).is_some_and(|object| held.contains(&object))
@@ -280,7 +280,7 @@ fn aborts(holders: &Holders, header: u64) -> u64 {
     };
     let found = holders.of_resource(header, Roles::ABORT);
     let sure = found.filter(|holding| holding.solid && !holding.uncertain && exact(holding.owner));
-    sure.map(|holding| holding.place).collect::<HashSet<u64>>().len() as u64
+    sure.map(|holding| holding.place).collect::<FxHashSet<u64>>().len() as u64
 }
 
 /// Whether somebody can still ask for a task's output, and end it.

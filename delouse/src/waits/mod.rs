@@ -24,6 +24,8 @@ pub(crate) mod words;
 
 pub use diagnosis::LookedAt;
 
+use std::sync::Arc;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -93,12 +95,12 @@ pub struct Edge {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thread: Option<i32>,
     /// `function at file:line` of the user's frame that waits.
-    pub place: Option<String>,
+    pub place: Option<Arc<str>>,
     /// What it waits for.
-    pub resource: Resource,
+    pub resource: Arc<Resource>,
     /// Who can let go of it, or wake the waiter: those that were found.
-    // All who wait for one resource share the list, so that many cost no more than one.
-    pub holders: std::sync::Arc<[Holder]>,
+    // Shared, as the others are, by all who wait there or for that, so that many cost no more than one.
+    pub holders: Arc<[Holder]>,
     /// More holders than those exist, outside of all tasks: in statics, on threads, elsewhere on the heap.
     pub held_elsewhere: bool,
 }

@@ -6,7 +6,9 @@
 //! handle that was not found lies somewhere, and has the same address in it. So all of memory is asked, once,
 //! and only when something looks stuck.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
+
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::holders::Holders;
 use super::ownership::PathId;
@@ -24,7 +26,7 @@ pub(super) struct Remains {
     pub(super) on_stacks: BTreeSet<u32>,
     /// Objects whose address stands elsewhere on the heap: in a handle that was not found, or in what is left
     /// of one.
-    pub(super) doubtful: HashSet<u32>,
+    pub(super) doubtful: FxHashSet<u32>,
 }
 
 /// Whether all of what keeps `objects` is known beyond doubt, so that nothing has to be looked for.
@@ -43,13 +45,13 @@ pub(super) fn look(
         return Remains::default();
     }
     let hidden = |object: &u32| holders.ownership.objects.get(*object as usize).map(|of| of.hidden);
-    let numbers: HashMap<u64, u32> =
+    let numbers: FxHashMap<u64, u32> =
         asked.iter().filter_map(|object| Some((hidden(object)?, *object))).collect();
     let references = asked.iter().flat_map(|object| holders.references_to(*object));
-    let places: HashSet<u64> = references.map(|reference| reference.place).collect();
+    let places: FxHashSet<u64> = references.map(|reference| reference.place).collect();
     let (lowest, highest) = (numbers.keys().min().copied(), numbers.keys().max().copied());
     let wanted = !highest.unwrap_or(0)..=!lowest.unwrap_or(0);
-    let (mut held, mut on_stacks, mut elsewhere) = (BTreeSet::new(), BTreeSet::new(), HashSet::new());
+    let (mut held, mut on_stacks, mut elsewhere) = (BTreeSet::new(), BTreeSet::new(), FxHashSet::default());
     let all = examination.words_in_use(wanted, MAX_MEMORY, |address, word, place| {
         if let Some(object) = numbers.get(&!word)
             && !places.contains(&address)
@@ -69,7 +71,7 @@ pub(super) fn look(
     // says otherwise. What is proven for one is true for all of them.
     let free = |object: &&u32| !held.contains(*object) && !elsewhere.contains(*object);
     let references = asked.iter().filter(free).flat_map(|object| holders.references_to(*object));
-    let proven: HashSet<(PathId, bool)> =
+    let proven: FxHashSet<(PathId, bool)> =
         references.map(|reference| (reference.path, reference.uncertain)).collect();
     let in_doubt = |object: &u32| {
         holders

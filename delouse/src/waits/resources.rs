@@ -1,6 +1,9 @@
 //! What each task waits for, and what kinds of handle could end that.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::Resource;
 use super::handles::Roles;
@@ -39,19 +42,19 @@ pub(super) struct Waits {
     first: Vec<usize>,
     /// Tasks that block their thread in a lock, with the wait that this is: what else they seem to wait for they are
     /// past.
-    blocking: HashMap<u32, usize>,
+    blocking: FxHashMap<u32, usize>,
     /// Tasks that only a thread could poll that another task blocks, with the wait for it.
-    behind: HashMap<u32, usize>,
+    behind: FxHashMap<u32, usize>,
     /// Parts of resources, by the address that handles of those parts give: the semaphore of a channel.
-    wholes: HashMap<u64, u64>,
-    names: HashMap<(&'static str, u64), String>,
+    wholes: FxHashMap<u64, u64>,
+    names: FxHashMap<(ResourceKind, u64), Arc<Resource>>,
 }
 
 impl Waits {
     pub(super) fn of(examination: &Examination<'_, '_, '_>, locks: &ThreadLocks) -> Self {
         let tasks = &examination.listing.tasks;
         let places = &examination.places;
-        let headers: HashMap<u64, u32> =
+        let headers: FxHashMap<u64, u32> =
             (0..).zip(places).filter_map(|(number, place)| Some((place.header?, number))).collect();
         let mut waits = Self::default();
         for (number, (task, place)) in (0..).zip(tasks.iter().zip(places)) {
@@ -82,7 +85,7 @@ impl Waits {
     /// Waits of the tasks that blocked threads poll, and of those that only such a thread could poll.
     fn of_threads(&mut self, examination: &Examination<'_, '_, '_>, locks: &ThreadLocks) {
         let Examination { listing, places, .. } = examination;
-        let mut taken: HashMap<u64, (u32, i32)> = HashMap::new();
+        let mut taken: FxHashMap<u64, (u32, i32)> = FxHashMap::default();
         for (number, (task, place)) in (0..).zip(listing.tasks.iter().zip(places)) {
             let Some((tid, lock)) = task.thread.and_then(|tid| Some((tid, locks.lock_of(tid)?))) else {
                 continue;
@@ -152,7 +155,7 @@ impl Waits {
     }
 
     /// The addresses that handles may give for a resource that somebody waits for.
-    pub(super) fn wanted(&self) -> HashSet<u64> {
+    pub(super) fn wanted(&self) -> FxHashSet<u64> {
         let handles = |wait: &&Wait| wait.by != Waker::Outside && wait.kind != ResourceKind::Thread;
         self.list
             .iter()
@@ -168,39 +171,44 @@ impl Waits {
     }
 
     /// The resource of a wait, as it is told.
-    pub(super) fn resource(&self, wait: &Wait) -> Resource {
-        let known = self.names.get(&(noun(wait.kind), wait.resource)).cloned();
-        Resource {
-            id: known.unwrap_or_else(|| noun(wait.kind).to_owned()),
-            kind: wait.kind,
-            address: (wait.resource != 0 && wait.kind != ResourceKind::Thread)
-                .then(|| format!("{:#x}", wait.resource)),
-        }
+    pub(super) fn resource(&self, wait: &Wait) -> Arc<Resource> {
+        self.names.get(&(wait.kind, wait.resource)).cloned().unwrap_or_default()
     }
 
     /// Numbers by kind, in the order of addresses; a task has its id.
     fn name(&mut self, tasks: &[Task]) {
-        let mut kinds: BTreeMap<&'static str, Vec<u64>> = BTreeMap::new();
+        let mut kinds: BTreeMap<&'static str, Vec<(u64, ResourceKind)>> = BTreeMap::new();
+        let mut named = FxHashMap::default();
+        let mut add = |kind, address, id| {
+            let shown = address != 0 && kind != ResourceKind::Thread;
+            let address_told = shown.then(|| format!("{address:#x}"));
+            named.insert((kind, address), Arc::new(Resource { id, kind, address: address_told }));
+        };
         for wait in &self.list {
             match wait.by {
                 _ if wait.kind == ResourceKind::Thread => {
-                    let name = format!("thread-{}", wait.resource);
-                    self.names.insert((noun(wait.kind), wait.resource), name);
+                    add(wait.kind, wait.resource, format!("thread-{}", wait.resource));
                 }
                 Waker::Task(Some(of)) => {
                     let id = tasks.get(of as usize).map_or(0, |task| task.id);
-                    self.names.insert((noun(wait.kind), wait.resource), format!("task-{id}"));
+                    add(wait.kind, wait.resource, format!("task-{id}"));
                 }
-                _ => kinds.entry(noun(wait.kind)).or_default().push(wait.resource),
+                _ => kinds.entry(noun(wait.kind)).or_default().push((wait.resource, wait.kind)),
             }
         }
         for (noun, mut addresses) in kinds {
             addresses.sort_unstable();
             addresses.dedup();
-            for (number, address) in (1..).zip(addresses) {
-                self.names.insert((noun, address), format!("{noun}-{number}"));
+            let mut number = 0;
+            let mut before = None;
+            for (address, kind) in addresses {
+                // Both ends of a channel are one.
+                number += usize::from(before != Some(address));
+                before = Some(address);
+                add(kind, address, format!("{noun}-{number}"));
             }
         }
+        self.names = named;
     }
 }
 
@@ -224,7 +232,7 @@ fn noun(kind: ResourceKind) -> &'static str {
     }
 }
 
-fn waker(task: &Task, on: &WaitsOn, place: &LeafPlace, headers: &HashMap<u64, u32>) -> Waker {
+fn waker(task: &Task, on: &WaitsOn, place: &LeafPlace, headers: &FxHashMap<u64, u32>) -> Waker {
     let Some(resource) = place.address else { return Waker::Outside };
     Waker::Handles(match on.kind {
         ResourceKind::Mutex | ResourceKind::Rwlock | ResourceKind::Semaphore => Roles::GUARD.or(Roles::QUEUE),

@@ -5,8 +5,10 @@
 //! the lock stands there: in the guard, in a reference, or in what is left of either.
 
 use std::cell::OnceCell;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
 use std::ops::Range;
+
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::snapshot::{FutexWait, Thread};
 use crate::tasks::Examination;
@@ -26,9 +28,9 @@ const NEAR: (u64, u64) = (512, 4096);
 pub(super) struct ThreadLocks {
     /// The lock that each blocked thread waits for, by the complements of its addresses: who looks for the address in
     /// memory shall not find it in what is left of us.
-    blocked: HashMap<i32, u64>,
+    blocked: FxHashMap<i32, u64>,
     /// Of each lock, the threads that do not wait for it, and have its address on their stacks.
-    suspects: HashMap<u64, BTreeSet<i32>>,
+    suspects: FxHashMap<u64, BTreeSet<i32>>,
     /// Some stack could not be looked through to its end.
     pub(super) cut: bool,
 }
@@ -45,11 +47,11 @@ impl ThreadLocks {
             let functions = functions.get_or_init(|| Functions::of(process));
             (stands_still(process, thread) && functions.led(process, thread, kind)).then_some(!lock)
         };
-        let blocked: HashMap<i32, u64> =
+        let blocked: FxHashMap<i32, u64> =
             threads.iter().filter_map(|thread| Some((thread.tid, lock(thread)?))).collect();
         let mut locks = Self { blocked, ..Self::default() };
         let polled = examination.listing.tasks.iter().filter_map(|task| task.thread);
-        let wanted: HashSet<u64> = polled.filter_map(|tid| locks.blocked.get(&tid).copied()).collect();
+        let wanted: FxHashSet<u64> = polled.filter_map(|tid| locks.blocked.get(&tid).copied()).collect();
         let (Some(highest), Some(lowest)) = (wanted.iter().max(), wanted.iter().min()) else { return locks };
         let mut left = MAX_STACKS;
         for thread in threads.iter().filter(|thread| !examination.is_idle(thread)) {
@@ -73,7 +75,7 @@ impl ThreadLocks {
     }
 
     /// The locks that somebody waits for.
-    pub(super) fn locks(&self) -> HashSet<u64> {
+    pub(super) fn locks(&self) -> FxHashSet<u64> {
         self.blocked.values().map(|lock| !lock).collect()
     }
 

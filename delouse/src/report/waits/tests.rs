@@ -15,8 +15,8 @@ fn edge(waiter: u64, resource: &str, kind: ResourceKind, holders: &[u64]) -> Edg
     };
     Edge {
         waiter: Some(waiter),
-        place: Some(format!("app::f{waiter} at src/main.rs:{waiter}0")),
-        resource: Resource { id: resource.to_owned(), kind, address: Some("0x7f01".to_owned()) },
+        place: Some(format!("app::f{waiter} at src/main.rs:{waiter}0").into()),
+        resource: Resource { id: resource.to_owned(), kind, address: Some("0x7f01".to_owned()) }.into(),
         holders: holders.iter().map(holder).collect(),
         ..Edge::default()
     }
@@ -74,7 +74,7 @@ fn several_that_may_hold_it_and_those_outside() {
 #[test]
 fn timers_are_told_in_groups() {
     let timers = (1..=500).map(|id| Edge {
-        place: Some("app::tick at src/main.rs:4".to_owned()),
+        place: Some("app::tick at src/main.rs:4".into()),
         ..edge(id, &format!("timer-{id}"), ResourceKind::Timer, &[])
     });
     let text = answer(timers.collect()).text();
@@ -119,7 +119,7 @@ fn rendered(dot: &str) -> Option<Result<String, String>> {
 #[test]
 fn graphviz_draws_it() {
     let mut odd = edge(4, "channel-1", ResourceKind::ChannelRecv, &[1, 2]);
-    odd.place = Some("app::\"quoted\\<T>\n{closure} at src/main.rs:1".to_owned());
+    odd.place = Some("app::\"quoted\\<T>\n{closure} at src/main.rs:1".into());
     let graph = answer(vec![
         edge(1, "mutex-1", ResourceKind::Mutex, &[2]),
         edge(2, "mutex-2", ResourceKind::Mutex, &[1]),

@@ -92,7 +92,7 @@ fn workers_stuck_at_one_place_are_one_finding_and_who_waits_is_told() {
         let mut look = made_up::look(ms, vec![running(7), running(8), queued.clone()], workers.into());
         look.graph.edges.push(Edge {
             waiter: Some(11),
-            resource: Resource { id: "semaphore-1".to_owned(), ..Resource::default() },
+            resource: Resource { id: "semaphore-1".to_owned(), ..Resource::default() }.into(),
             holders: [Holder { task: Some(8), certain: true, ..Holder::default() }].into(),
             ..Edge::default()
         });

@@ -1,7 +1,8 @@
 //! The way to a handle, for people: `hub.senders[…]` in `app::serve at app.rs:7`.
 
-use std::collections::HashMap;
 use std::rc::Rc;
+
+use rustc_hash::FxHashMap;
 
 use crate::debuginfo::types::TypeId;
 
@@ -35,18 +36,18 @@ pub(in crate::waits) struct PathId(u32);
 #[derive(Debug)]
 pub(in crate::waits) struct Labels {
     meanings: Vec<Meaning>,
-    known: HashMap<Meaning, u32>,
+    known: FxHashMap<Meaning, u32>,
     paths: Vec<Box<[Label]>>,
-    known_paths: HashMap<Box<[Label]>, u32>,
+    known_paths: FxHashMap<Box<[Label]>, u32>,
 }
 
 impl Default for Labels {
     fn default() -> Self {
         Self {
             meanings: vec![Meaning::Nothing, Meaning::Element],
-            known: HashMap::new(),
+            known: FxHashMap::default(),
             paths: vec![Box::default()],
-            known_paths: HashMap::from([(Box::default(), 0)]),
+            known_paths: FxHashMap::from_iter([(Box::default(), 0)]),
         }
     }
 }

@@ -9,9 +9,9 @@ mod labels;
 mod plan;
 mod walk;
 
-use std::collections::HashSet;
-
 pub(super) use labels::{Labels, PathId};
+
+use rustc_hash::FxHashSet;
 
 use super::handles::{self, HandleFact};
 use crate::tasks::{Examination, TaskState};
@@ -122,7 +122,7 @@ pub(super) struct Ownership {
 impl Ownership {
     /// Walks every task, and the `statics` where asked to: their types may take a second to find. Handles of
     /// resources that are not `wanted` are left out.
-    pub(super) fn of(examination: &Examination<'_, '_, '_>, wanted: &HashSet<u64>, statics: bool) -> Self {
+    pub(super) fn of(examination: &Examination<'_, '_, '_>, wanted: &FxHashSet<u64>, statics: bool) -> Self {
         let plans = plan::Plans::new(examination.process);
         let mut walker = walk::Walker::new(&plans, wanted);
         let mut complete = Vec::with_capacity(examination.places.len());
@@ -132,7 +132,7 @@ impl Ownership {
             let running = task.state == Some(TaskState::Running);
             let all = place.future.is_none_or(|(of, at)| walker.task(number, of, at, running));
             complete.push(all);
-            let waits: HashSet<u64> = place
+            let waits: FxHashSet<u64> = place
                 .leaves
                 .iter()
                 .flat_map(|leaf| [Some(leaf.at), leaf.resource, leaf.address])

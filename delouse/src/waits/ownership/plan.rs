@@ -2,8 +2,9 @@
 //! nothing.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::HashMap;
 use std::rc::Rc;
+
+use rustc_hash::FxHashMap;
 
 use super::collections::Many;
 use super::labels::{Label, Labels};
@@ -174,8 +175,8 @@ pub(super) struct Plans<'a, 'p, 'i> {
     pub(super) process: &'a Process<'p, 'i>,
     pub(super) labels: RefCell<Labels>,
     /// `None` while a type is being compiled.
-    known: RefCell<HashMap<TypeId, Option<Rc<Plan>>>>,
-    dyns: RefCell<HashMap<u64, Option<Rc<Plan>>>>,
+    known: RefCell<FxHashMap<TypeId, Option<Rc<Plan>>>>,
+    dyns: RefCell<FxHashMap<u64, Option<Rc<Plan>>>>,
     next: Cell<u32>,
     depth: Cell<usize>,
 }

@@ -1,8 +1,9 @@
 //! Walks what tasks and shared objects own, and writes down the handles.
 
-use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::labels::{Label, PathId};
 use super::plan::{Body, Content, Coroutine, Field, Plan, Plans, Shared, StateKind};
@@ -81,24 +82,24 @@ struct Work {
 pub(super) struct Walker<'w, 'a, 'p, 'i> {
     plans: &'w Plans<'a, 'p, 'i>,
     /// The resources that somebody waits for: other handles are not written down.
-    wanted: &'w HashSet<u64>,
+    wanted: &'w FxHashSet<u64>,
     pub(super) found: Found,
     /// What the last root has that keeps wakers.
     pub(super) slots: Vec<u64>,
     /// Objects by the complement of their address: who looks for the address itself in memory shall not find
     /// it in what is left of us.
-    numbers: HashMap<u64, u32>,
+    numbers: FxHashMap<u64, u32>,
     /// Objects that are still to be walked, with the plan of their value.
     queue: Vec<(u32, Rc<Plan>, u64)>,
     /// Objects and plans that were queued.
-    queued: HashSet<(u64, u32)>,
+    queued: FxHashSet<(u64, u32)>,
     owner: Node,
     /// The task runs: its last state may not be what it has now.
     running: bool,
     work: Vec<Work>,
     trails: Vec<Trail>,
     /// Places of this root that were walked.
-    seen: HashSet<(u64, u32)>,
+    seen: FxHashSet<(u64, u32)>,
     began: Instant,
     /// There is no time left for any root.
     late: bool,
@@ -107,20 +108,20 @@ pub(super) struct Walker<'w, 'a, 'p, 'i> {
 }
 
 impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
-    pub(super) fn new(plans: &'w Plans<'a, 'p, 'i>, wanted: &'w HashSet<u64>) -> Self {
+    pub(super) fn new(plans: &'w Plans<'a, 'p, 'i>, wanted: &'w FxHashSet<u64>) -> Self {
         Self {
             plans,
             wanted,
             found: Found::default(),
             slots: Vec::new(),
-            numbers: HashMap::new(),
+            numbers: FxHashMap::default(),
             queue: Vec::new(),
-            queued: HashSet::new(),
+            queued: FxHashSet::default(),
             owner: Node::Task(0),
             running: false,
             work: Vec::new(),
             trails: Vec::new(),
-            seen: HashSet::new(),
+            seen: FxHashSet::default(),
             began: Instant::now(),
             late: false,
             cut: false,
