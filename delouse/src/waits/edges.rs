@@ -27,9 +27,11 @@ pub(super) struct Teller<'t, 'e, 'p, 'i> {
     pub(super) holders: &'t Holders,
     frames: FxHashMap<(TypeId, u64), Option<Rc<Told>>>,
     told: FxHashMap<(u64, u16), Rc<Group>>,
-    /// By the stack, and the leaf in it.
-    places: RefCell<FxHashMap<(*const (), usize), Option<Arc<str>>>>,
+    places: RefCell<FxHashMap<Leaf, Option<Arc<str>>>>,
 }
+
+/// A stack, and which of its leaves.
+type Leaf = (*const Frame, usize);
 
 /// A frame as it is told.
 struct Told {
@@ -109,7 +111,7 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
             return None;
         }
         // Tasks that stand at the same place share their stack.
-        let key = (Arc::as_ptr(&task.stack).cast(), wait.leaf);
+        let key = (task.stack.as_ptr(), wait.leaf);
         if let Some(known) = self.places.borrow().get(&key) {
             return known.clone();
         }

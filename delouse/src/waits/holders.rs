@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::handles::{self, ON_STACK, Roles};
+use super::index::Index;
 use super::ownership::{Holding, Node, Object, Ownership, Reference};
 use super::resources::{Wait, Waits, Waker};
 use super::thread_locks::ThreadLocks;
@@ -22,10 +23,10 @@ pub(super) struct Holders {
     /// Of each resource, its handles, those of each kind together: there may be one that can wake its waiters
     /// among a hundred thousand that wait themselves.
     by_resource: FxHashMap<u64, Vec<Alike>>,
-    holdings_of: FxHashMap<Node, Vec<u32>>,
-    references_of: FxHashMap<Node, Vec<u32>>,
+    holdings_of: Index<Node>,
+    references_of: Index<Node>,
     /// Of each object, its references.
-    references_to: Vec<Vec<u32>>,
+    references_to: Index<u32>,
     /// Of each object, whether all who refer to it were found.
     accounts: Vec<Account>,
     /// Objects by the address of the value in them.
@@ -113,25 +114,21 @@ impl Holders {
             _ => true,
         });
         let mut by_resource: FxHashMap<u64, Vec<Alike>> = FxHashMap::default();
-        let mut holdings_of: FxHashMap<Node, Vec<u32>> = FxHashMap::default();
         for (number, holding) in (0..).zip(&mut ownership.holdings) {
             holding.resource = waits.whole(holding.resource);
             let kinds = by_resource.entry(holding.resource).or_default();
             add(kinds, holding, number);
-            holdings_of.entry(holding.owner).or_default().push(number);
         }
-        let mut references_of: FxHashMap<Node, Vec<u32>> = FxHashMap::default();
-        let mut references_to = vec![Vec::new(); ownership.objects.len()];
-        for (number, reference) in (0..).zip(&ownership.references) {
-            references_of.entry(reference.owner).or_default().push(number);
-            if let Some(to) = references_to.get_mut(reference.object as usize) {
-                to.push(number);
-            }
-        }
-        let accounts = (ownership.objects.iter().zip(&references_to))
-            .map(|(object, to)| {
+        let numbered = || (0..).zip(&ownership.references);
+        let references_of = Index::of(numbered().map(|(number, reference)| (reference.owner, number)));
+        let references_to = Index::of(numbered().map(|(number, reference)| (reference.object, number)));
+        let holdings_of =
+            Index::of((0..).zip(&ownership.holdings).map(|(number, holding)| (holding.owner, number)));
+        let accounts = (0..)
+            .zip(&ownership.objects)
+            .map(|(number, object)| {
                 let of = |number: &u32| ownership.references.get(*number as usize);
-                Account::of_object(object, to.iter().filter_map(of))
+                Account::of_object(object, references_to.get(&number).iter().filter_map(of))
             })
             .collect();
         let by_value = (0..).zip(&ownership.objects).map(|(number, object)| (object.value, number)).collect();
@@ -182,19 +179,19 @@ impl Holders {
 
     /// What one owner has.
     pub(super) fn holdings_of(&self, owner: Node) -> impl Iterator<Item = &Holding> {
-        let all = self.holdings_of.get(&owner).map(Vec::as_slice).unwrap_or_default();
+        let all = self.holdings_of.get(&owner);
         all.iter().filter_map(|number| self.holding(*number))
     }
 
     /// The shared objects that one owner refers to.
     pub(super) fn references_of(&self, owner: Node) -> impl Iterator<Item = &Reference> {
-        let all = self.references_of.get(&owner).map(Vec::as_slice).unwrap_or_default();
+        let all = self.references_of.get(&owner);
         all.iter().filter_map(|number| self.ownership.references.get(*number as usize))
     }
 
     /// Who refers to a shared object.
     pub(super) fn references_to(&self, object: u32) -> impl Iterator<Item = &Reference> {
-        let all = self.references_to.get(object as usize).map(Vec::as_slice).unwrap_or_default();
+        let all = self.references_to.get(&object);
         all.iter().filter_map(|number| self.ownership.references.get(*number as usize))
     }
 

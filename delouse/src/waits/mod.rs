@@ -8,6 +8,7 @@ mod findings;
 pub(crate) mod growing;
 mod handles;
 mod holders;
+mod index;
 mod islands;
 mod liveness;
 pub(crate) mod look;
