@@ -1,6 +1,6 @@
 //! Programs at our command, as `ballast` is (`src/bin/ballast.rs`): so many threads, so much memory.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::net::TcpStream;
 use std::process::Command;
 use std::time::Duration;
@@ -40,10 +40,21 @@ impl Ballast {
     /// # Panics
     /// Where the program does not answer.
     pub fn tell(&mut self, command: &str) -> String {
+        self.try_tell(command).expect("it answers")
+    }
+
+    /// The same; `None` where the program does not answer in time. It is not to be told anything after that.
+    ///
+    /// # Panics
+    /// Where the program is gone.
+    pub fn try_tell(&mut self, command: &str) -> Option<String> {
         self.control.get_mut().write_all(format!("{command}\n").as_bytes()).expect("it reads");
         let mut answer = String::new();
-        self.control.read_line(&mut answer).expect("it answers");
-        answer.trim_end().to_owned()
+        match self.control.read_line(&mut answer) {
+            Ok(_) => Some(answer.trim_end().to_owned()),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => None,
+            Err(error) => panic!("{command}: {error}"),
+        }
     }
 
     /// The longest time between two ticks of a thread that sleeps for a millisecond, since the last time
