@@ -9,6 +9,7 @@ pub(crate) mod core_file;
 pub(crate) mod core_pattern;
 mod error;
 pub(crate) mod files;
+pub(crate) mod heap;
 pub(crate) mod limits;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"), not(delouse_portable)))]
 mod linux;

@@ -15,6 +15,7 @@ use super::roots::Roots;
 use super::{Examination, Knowledge, Options, examine_with, files, running};
 use crate::debuginfo::image::Image;
 use crate::debuginfo::types::Types;
+use crate::snapshot::heap::Before;
 use crate::snapshot::{self, Capture, Limits, Live, Snapshot};
 
 /// How long types are kept for the next request: they take tens of megabytes.
@@ -113,7 +114,11 @@ impl MemoryEngine {
         let (sender, jobs) = mpsc::channel();
         thread::Builder::new()
             .name("delouse-types".to_owned())
-            .spawn(move || read(jobs))
+            .spawn(move || {
+                let before = Before::now();
+                read(jobs);
+                before.give_back();
+            })
             .map_err(|error| EngineError::Refused(format!("no thread to read types: {error}")))?;
         let _just_started = sender.send(job);
         *reader = Some(sender);
