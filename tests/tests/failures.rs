@@ -73,24 +73,21 @@ fn no_more_processes(ballast: &mut Ballast, what: &str, limit: impl Fn(Option<us
     let _warm = ask(ballast, "/stacktrace/rust");
     ballast.longest_gap();
     // A thread of the last capture may just be ending: then there is room for one more, and we count again.
-    let begun = Instant::now();
-    let (threads, said) = loop {
-        let threads = process::threads(ballast.program.pid()).len();
-        limit(Some(threads + 1));
-        let (head, body) = ask(ballast, "/core");
-        if head.status == 503 {
-            break (threads, message(body));
+    let refused = |ballast: &Ballast, more: usize, reason: &str| {
+        let begun = Instant::now();
+        loop {
+            limit(Some(process::threads(ballast.program.pid()).len() + more));
+            let (head, body) = ask(ballast, "/core");
+            let said = if head.status == 503 { message(body) } else { head.status.to_string() };
+            if said.contains(reason) && said.contains("pids.max") {
+                return println!("{what}: 503 {said}");
+            }
+            assert!(begun.elapsed() < PATIENCE, "{said}");
         }
-        assert!(begun.elapsed() < PATIENCE, "{}", head.status);
     };
-    println!("{what}: 503 {said}");
-    assert!(said.contains("cannot fork") && said.contains("pids.max"), "{said}");
+    refused(ballast, 1, "cannot fork");
     assert!(ballast.longest_gap() < Duration::from_secs(1));
-    limit(Some(threads));
-    let (head, body) = ask(ballast, "/core");
-    let said = message(body);
-    println!("{what}: {} {said}", head.status);
-    assert!(head.status == 503 && said.contains("no thread") && said.contains("pids.max"), "{said}");
+    refused(ballast, 0, "no thread");
     // Stacks need no new process; where there is no thread either, the server's own does it.
     let (head, body) = ask(ballast, "/stacktrace/rust");
     let body = String::from_utf8(body.unwrap()).unwrap();
