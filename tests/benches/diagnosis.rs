@@ -8,8 +8,8 @@
 //! The program is `src/bin/town.rs`, in two forms: a healthy one, and one whose 10,000 holders of a mutex wait for one
 //! another in pairs, with all others behind them. `first` is the first answer, for which debug information is read; the
 //! others follow, over HTTP, to the last byte of the text. A diagnosis that finds something looks twice, 150 ms apart.
-//! `/waits` is one look: the graph and its findings. `stop` is how long
-//! the program stood still. Memory is `RssAnon`: before the first request, the most meanwhile, after the last, and a minute later.
+//! `/waits` is one look: the graph and its findings. `stop` is how long the program stood still. Memory is `RssAnon`:
+//! before the first request, the most meanwhile, after the last, and a minute later.
 #![cfg(target_os = "linux")]
 
 use std::thread;
@@ -68,10 +68,11 @@ fn measure(tasks: usize, resources: usize, bad: bool, and_later: bool) {
     let ((first, warm, graphs), most) = watched(program.pid(), all);
     let capture = program.get("/diagnosis").json()["capture"]["pause_us"].as_u64();
     let after = anonymous(program.pid());
-    if and_later {
+    let later = and_later.then(|| {
         thread::sleep(FORGOTTEN);
-    }
-    let later = if and_later { (anonymous(program.pid()) >> 20).to_string() } else { String::new() };
+        (anonymous(program.pid()) >> 20).to_string()
+    });
+    let later = later.unwrap_or_default();
     let (diagnosis, worst_diagnosis) = median_and_worst(warm);
     let (waits, worst_waits) = median_and_worst(graphs);
     println!(

@@ -223,12 +223,16 @@ impl<'a, 'p, 'i> Headers<'a, 'p, 'i> {
     pub(super) fn id(&self, header: u64) -> Option<u64> {
         let vtable = self.vtable(header)?;
         let offset = self.process.memory.word(vtable.checked_add(self.layout.id_offset)?)?;
-        self.process.memory.word(header.checked_add(small(offset)?)?).filter(|id| (1..MAX_ID).contains(id))
+        self.id_at(header, small(offset)?)
     }
 
     /// The same of a task whose kind is known.
     pub(super) fn id_of(&self, header: u64, kind: &Kind) -> Option<u64> {
-        self.process.memory.word(header.checked_add(kind.id_at)?).filter(|id| (1..MAX_ID).contains(id))
+        self.id_at(header, kind.id_at)
+    }
+
+    fn id_at(&self, header: u64, offset: u64) -> Option<u64> {
+        self.process.memory.word(header.checked_add(offset)?).filter(|id| (1..MAX_ID).contains(id))
     }
 
     pub(super) fn stage(&self, header: u64, kind: &Kind) -> Option<Stage> {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::growing::Counts;
 use super::look::Look;
-use super::{Finding, blocked_worker, files, growing, starved, words};
+use super::{Edge, Finding, blocked_worker, files, growing, starved, words};
 use crate::snapshot::files::Files;
 use crate::threads::ThreadRole;
 
@@ -56,7 +56,8 @@ pub(crate) fn diagnose(looks: &[Look], files: Option<&Files>, earlier: Option<&C
     let Some(last) = looks.last() else { return Diagnosis::default() };
     let tasks = &last.listing.tasks;
     let mut findings = confirmed(looks);
-    findings.iter_mut().for_each(|finding| tell_threads(finding, last));
+    let blocked_threads = blocked(last);
+    findings.iter_mut().for_each(|finding| tell_threads(finding, last, &blocked_threads));
     let blocked = blocked_worker::check(looks);
     findings.extend(starved::check(looks, &blocked));
     findings.extend(blocked);
@@ -94,27 +95,33 @@ fn not_looked_at(look: &Look) -> Vec<String> {
     missing
 }
 
+/// The waits in which a thread itself is blocked: few, and asked for by every finding.
+fn blocked(look: &Look) -> Vec<&Edge> {
+    look.graph.edges.iter().filter(|edge| edge.thread.is_some()).collect()
+}
+
 /// Whether each thread that a finding is about was blocked at the same lock before, in the same poll: threads that
 /// contend wait for one another in ever new ways.
-fn blocks_the_same(finding: &Finding, before: &Look, last: &Look) -> bool {
-    let tasks: HashSet<u64> = finding.tasks.iter().copied().collect();
-    let of = |look: &Look| -> HashSet<(u64, i32, Option<String>)> {
-        let blocked = look.graph.edges.iter().filter_map(|edge| {
-            let (task, tid) = (edge.waiter?, edge.thread?);
-            tasks.contains(&task).then(|| (task, tid, edge.resource.address.clone()))
-        });
-        blocked.collect()
-    };
-    let then = of(before);
-    of(last)
-        .iter()
-        .all(|blocked| then.contains(blocked) && before.rounds(blocked.1) == last.rounds(blocked.1))
+fn blocks_the_same(
+    finding: &Finding,
+    (before, then): (&Look, &[&Edge]),
+    (last, now): (&Look, &[&Edge]),
+) -> bool {
+    let of = |edge: &Edge| (edge.waiter, edge.thread, edge.resource.address.clone());
+    let rounds = |look: &Look, edge: &Edge| edge.thread.and_then(|tid| look.rounds(tid));
+    now.iter().filter(|edge| is_about(finding, edge)).all(|edge| {
+        then.iter().any(|earlier| of(earlier) == of(edge)) && rounds(before, edge) == rounds(last, edge)
+    })
+}
+
+fn is_about(finding: &Finding, edge: &Edge) -> bool {
+    edge.waiter.is_some_and(|task| finding.tasks.contains(&task))
 }
 
 /// Adds where those are whose thread is blocked: no `.await`, but a line on the thread's stack.
-fn tell_threads(finding: &mut Finding, last: &Look) {
-    let blocked = last.graph.edges.iter().filter(|edge| edge.thread.is_some());
-    for edge in blocked.filter(|edge| edge.waiter.is_some_and(|task| finding.tasks.contains(&task))).take(8) {
+fn tell_threads(finding: &mut Finding, last: &Look, blocked: &[&Edge]) {
+    let about: Vec<&Edge> = blocked.iter().copied().filter(|edge| is_about(finding, edge)).take(8).collect();
+    for edge in about {
         let (Some(task), Some(tid)) = (edge.waiter, edge.thread) else { continue };
         let Some((place, called)) = last.thread(tid).and_then(words::own_line) else { continue };
         let called = called.map(|called| format!(", which called {called}")).unwrap_or_default();
@@ -127,10 +134,12 @@ fn tell_threads(finding: &mut Finding, last: &Look) {
 fn confirmed(looks: &[Look]) -> Vec<Finding> {
     match looks {
         [.., before, last] => {
-            let same = |a: &Finding, b: &Finding| {
-                a.kind == b.kind && overlap(&a.tasks, &b.tasks) && blocks_the_same(b, before, last)
+            let (then, now) = (blocked(before), blocked(last));
+            let same = |a: &Finding, b: &Finding| a.kind == b.kind && overlap(&a.tasks, &b.tasks);
+            let seen = |found: &&Finding| {
+                before.findings.iter().any(|earlier| same(earlier, found))
+                    && blocks_the_same(found, (before, &then), (last, &now))
             };
-            let seen = |found: &&Finding| before.findings.iter().any(|earlier| same(earlier, found));
             last.findings.iter().filter(seen).cloned().collect()
         }
         [only] => only.findings.clone(),

@@ -11,7 +11,7 @@ use super::islands::{Graph, Island};
 use super::liveness::{self, Liveness};
 use super::ownership::Node;
 use super::remains::Remains;
-use super::resources::{Wait, Waker};
+use super::resources::{Wait, Waker, is_lock};
 use super::{Finding, FindingKind, Holder, Severity};
 use crate::tasks::{Frame, ResourceKind, Task};
 
@@ -58,16 +58,7 @@ pub(super) fn findings(
 
 /// Whether a wait of that kind ends when somebody lets go, rather than when somebody has something to say.
 fn blocks(kind: ResourceKind) -> bool {
-    matches!(
-        kind,
-        ResourceKind::Mutex
-            | ResourceKind::Rwlock
-            | ResourceKind::Semaphore
-            | ResourceKind::Join
-            | ResourceKind::ChannelSend
-            | ResourceKind::Lock
-            | ResourceKind::Thread
-    )
+    is_lock(kind) || matches!(kind, ResourceKind::Join | ResourceKind::ChannelSend | ResourceKind::Thread)
 }
 
 struct Judge<'j, 't, 'e, 'p, 'i> {
@@ -555,12 +546,7 @@ fn leak_remedy(kinds: &BTreeSet<ResourceKind>) -> &'static str {
 
 fn remedy(kind: FindingKind, links: &[Link]) -> Option<String> {
     let kinds: BTreeSet<ResourceKind> = links.iter().map(|link| link.wait.kind).collect();
-    let locks = kinds.iter().all(|kind| {
-        matches!(
-            kind,
-            ResourceKind::Mutex | ResourceKind::Rwlock | ResourceKind::Semaphore | ResourceKind::Lock
-        )
-    });
+    let locks = kinds.iter().all(|kind| is_lock(*kind));
     let variables: BTreeSet<&str> =
         links.iter().map(|link| link.holder.variable.as_str()).filter(|name| !name.is_empty()).collect();
     let variables: Vec<&str> = variables.into_iter().take(3).collect();

@@ -7,7 +7,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::handles::{self, ON_STACK, Roles};
 use super::index::Index;
 use super::ownership::{Holding, Node, Object, Ownership, Reference};
-use super::resources::{Wait, Waits, Waker};
+use super::resources::{Wait, Waits, Waker, is_lock};
 use super::thread_locks::ThreadLocks;
 use crate::tasks::{Examination, ResourceKind, Task, TaskKind, TaskState};
 
@@ -221,11 +221,7 @@ impl Holders {
     }
 
     fn is_doubtful(&self, wait: &Wait) -> bool {
-        let locks = matches!(
-            wait.kind,
-            ResourceKind::Mutex | ResourceKind::Rwlock | ResourceKind::Semaphore | ResourceKind::Lock
-        );
-        locks && self.kinds(wait.resource, self.roles_of(wait)).all(|kind| kind.doubtful)
+        is_lock(wait.kind) && self.kinds(wait.resource, self.roles_of(wait)).all(|kind| kind.doubtful)
     }
 
     /// The shared objects that a lock lies in of which every guard that was found may have been moved or dropped:

@@ -11,7 +11,7 @@ use super::handles::Roles;
 use super::holders::{Account, Holders, role};
 use super::ownership::Node;
 use super::remains::Remains;
-use super::resources::{Wait, Waits, Waker};
+use super::resources::{Wait, Waits, Waker, is_lock};
 use crate::tasks::{Examination, Place, ResourceKind, Task, TaskKind, TaskState};
 
 /// Bits of a task's state word: `runtime/task/state.rs`.
@@ -66,7 +66,7 @@ impl Liveness {
             },
             work: Vec::new(),
         };
-        for wait in waits.list.iter().filter(|wait| waits.counts(wait)) {
+        for wait in waits.counting() {
             match wait.by {
                 Waker::Handles(_) => search.waiters.entry(wait.resource).or_default().push(wait),
                 Waker::Task(Some(of)) => search.joiners.entry(of).or_default().push(wait.task),
@@ -99,7 +99,7 @@ impl Liveness {
             search.live(Node::Object(*object));
         }
         let held: FxHashSet<u32> = remains.held.iter().copied().collect();
-        for wait in waits.list.iter().filter(|wait| waits.counts(wait)) {
+        for wait in waits.counting() {
             if matches!(wait.by, Waker::Handles(_))
                 && holders.channel_of(wait).is_some_and(|object| held.contains(&object))
             {
@@ -107,7 +107,7 @@ impl Liveness {
             }
         }
         // A thread that knows the lock has it, rather than a variable that it may have been moved from.
-        for wait in waits.list.iter().filter(|wait| waits.counts(wait)) {
+        for wait in waits.counting() {
             if holders.doubtful_lock(wait).any(|object| remains.on_stacks.contains(&object)) {
                 search.live(Node::Task(wait.task));
             }
@@ -161,12 +161,7 @@ impl Search<'_> {
             TaskKind::Blocking => false,
             // Nobody knows whether a main future is being polled right now, in which case it is past what
             // it seems to wait for; but it cannot be past these while the others are as they are.
-            TaskKind::Main => waits.iter().all(|wait| {
-                matches!(
-                    wait.kind,
-                    ResourceKind::Join | ResourceKind::Mutex | ResourceKind::Rwlock | ResourceKind::Semaphore
-                )
-            }),
+            TaskKind::Main => waits.iter().all(|wait| wait.kind == ResourceKind::Join || is_lock(wait.kind)),
             _ => task.state == Some(TaskState::Idle),
         };
         if !idle || !complete || waits.is_empty() {
@@ -182,16 +177,11 @@ impl Search<'_> {
         waits.iter().zip(&task.waits_on).any(|(wait, on)| match wait.by {
             Waker::Outside | Waker::Task(None) => true,
             Waker::Task(Some(_)) => false,
-            Waker::Handles(_) => match wait.kind {
-                // Whoever holds a lock that nobody seems to hold was not found.
-                ResourceKind::Mutex | ResourceKind::Rwlock | ResourceKind::Semaphore => {
-                    self.holders.account(wait, on.available) == Account::Missing
-                }
-                _ => {
-                    self.holders.account(wait, on.available) == Account::Missing
-                        || self.holders.of_wait(wait).next().is_none()
-                }
-            },
+            // Whoever holds a lock that nobody seems to hold was not found.
+            Waker::Handles(_) => {
+                self.holders.account(wait, on.available) == Account::Missing
+                    || !is_lock(wait.kind) && self.holders.of_wait(wait).next().is_none()
+            }
         })
     }
 

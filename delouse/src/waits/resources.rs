@@ -120,6 +120,11 @@ impl Waits {
         Some(index)
     }
 
+    /// The waits that count, of all tasks.
+    pub(super) fn counting(&self) -> impl Iterator<Item = &Wait> {
+        self.list.iter().filter(|wait| self.counts(wait))
+    }
+
     /// Whether a wait is one of what its task awaits, or the lock that it is blocked in.
     pub(super) fn counts(&self, wait: &Wait) -> bool {
         let blocking = self.blocking.get(&wait.task);
@@ -210,6 +215,11 @@ impl Waits {
         }
         self.names = named;
     }
+}
+
+/// Whether somebody has what is waited for, until he lets go of it.
+pub(super) fn is_lock(kind: ResourceKind) -> bool {
+    matches!(kind, ResourceKind::Mutex | ResourceKind::Rwlock | ResourceKind::Semaphore | ResourceKind::Lock)
 }
 
 /// What a resource of that kind is called.

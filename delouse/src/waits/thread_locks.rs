@@ -40,10 +40,11 @@ impl ThreadLocks {
     pub(super) fn of(examination: &Examination<'_, '_, '_>) -> Self {
         let process = examination.process;
         let threads = process.memory.snapshot().threads();
-        let functions = OnceCell::new();
+        let (functions, parked) = (OnceCell::new(), OnceCell::new());
+        let parked = || parked.get_or_init(|| Parked::learn(process)).as_ref();
         let lock = |thread: &Thread| {
             let wait = thread.registers.ok()?.futex?;
-            let (kind, lock) = lock(process, wait)?;
+            let (kind, lock) = lock(process, wait, parked)?;
             let functions = functions.get_or_init(|| Functions::of(process));
             (stands_still(process, thread) && functions.led(process, thread, kind)).then_some(!lock)
         };
@@ -169,11 +170,29 @@ impl Parked {
         let offset = |way| Route::compile(process, of, way)?.offset();
         Some(Self { futex: offset("parker futex")?, key: offset("key")? })
     }
+
+    /// The lock that the thread waits for whose futex that is.
+    fn lock(&self, process: &Process<'_, '_>, futex: u64) -> Option<u64> {
+        let key = process.memory.word(futex.checked_sub(self.futex)?.checked_add(self.key)?)?;
+        // A mutex is one byte: locked, and somebody waits.
+        if process.memory.number(key, 1)? & 3 == 3 {
+            return Some(key);
+        }
+        // A read-write lock is a word: readers or a writer, and somebody waits. A writer that waits for readers to
+        // leave has 1 added to its key.
+        let lock = key & !1;
+        let state = process.memory.word(lock).filter(|_| lock.is_multiple_of(8))?;
+        (state & 3 != 0 && state & !3 != 0).then_some(lock)
+    }
 }
 
 /// The lock that a wait may be for, by what the lock would look like; `None` where it is for something else: a
 /// condition variable, to be unparked, ….
-fn lock(process: &Process<'_, '_>, wait: FutexWait) -> Option<(Kind, u64)> {
+fn lock<'p>(
+    process: &Process<'_, '_>,
+    wait: FutexWait,
+    parked: impl Fn() -> Option<&'p Parked>,
+) -> Option<(Kind, u64)> {
     // 2 is a lock that is taken, and that others wait for.
     const CONTENDED: u32 = 2;
     // The count of readers, or all ones for a writer, and who waits.
@@ -190,7 +209,7 @@ fn lock(process: &Process<'_, '_>, wait: FutexWait) -> Option<(Kind, u64)> {
     }
     if wait.expected == PARKED
         && now == PARKED
-        && let Some(lock) = parked(process, wait.address)
+        && let Some(lock) = parked().and_then(|parked| parked.lock(process, wait.address))
     {
         return Some((Kind::ParkingLot, lock));
     }
@@ -202,19 +221,4 @@ fn lock(process: &Process<'_, '_>, wait: FutexWait) -> Option<(Kind, u64)> {
     // Writers wait at a counter of their own, which follows the state.
     let state = wait.address.checked_sub(4)?;
     (wait.expected == now && is_taken(half(state)?, WRITERS_WAITING)).then_some((Kind::RwLock, state))
-}
-
-/// The lock of parking_lot that the thread waits for whose futex that is.
-fn parked(process: &Process<'_, '_>, futex: u64) -> Option<u64> {
-    let offsets = Parked::learn(process)?;
-    let key = process.memory.word(futex.checked_sub(offsets.futex)?.checked_add(offsets.key)?)?;
-    // A mutex is one byte: locked, and somebody waits.
-    if process.memory.number(key, 1)? & 3 == 3 {
-        return Some(key);
-    }
-    // A read-write lock is a word: readers or a writer, and somebody waits. A writer that waits for readers to leave
-    // has 1 added to its key.
-    let lock = key & !1;
-    let state = process.memory.word(lock).filter(|_| lock.is_multiple_of(8))?;
-    (state & 3 != 0 && state & !3 != 0).then_some(lock)
 }
