@@ -252,6 +252,8 @@ impl Child {
         match self.control.memory.load(Ordering::Acquire) {
             // A number above i64::MAX is no file offset, and no address of a program.
             _ if address > i64::MAX as u64 => 0,
+            // Not by process_vm_readv, which copies once less: it pins what it reads, and a page that is shared
+            // with us is copied for the child first (FOLL_PIN, Linux 5.19 and later).
             // SAFETY: `buf` is writable for its length.
             fd if fd >= 0 => unsafe { memory::read_raw(fd, address, buf.as_mut_ptr(), buf.len()) },
             _ => self.read_by_pipe(address, buf),
