@@ -42,6 +42,7 @@ pub(super) extern "C" fn on_signal(_signal: c_int, _info: *mut libc::siginfo_t, 
     let written = slot.claim_and_write(generation, |content| {
         // SAFETY: the third argument of a handler installed with SA_SIGINFO.
         content.context = unsafe { Context::capture(ucontext) };
+        content.handler_at = (&raw const entered).addr() as u64;
         copy_stack(table, content);
     });
     if !written {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::arch::Context;
 use super::child::{self, Control, Ended};
-use super::engine::{self, Captured, Hold, Myself, STACK_LIMIT};
+use super::engine::{self, Captured, Held, Hold, Myself, STACK_LIMIT};
 use super::headroom::{self, Watch};
 use super::live::micros;
 use super::{examine, maps, memory, page_size, sys};
@@ -61,8 +61,13 @@ pub(crate) fn freeze_fork_thaw(limits: Limits) -> Result<Image, SnapshotError> {
     let control = ControlPage::new()?;
     let watch = Watch::new();
     let mut forked = Err(libc::ECANCELED);
-    let captured =
-        engine::capture(Hold::Everybody(&mut |myself| forked = fork_here(&control, &watch, myself)), 0);
+    let mut fork_them = |held: Held<'_>| {
+        forked = fork_here(&control, &watch, held.myself);
+        if forked.is_ok() {
+            held.unshare_stacks();
+        }
+    };
+    let captured = engine::capture(Hold::Everybody(&mut fork_them), 0);
     let child = forked.map_err(SnapshotError::Fork).and_then(|pid| Child::adopt(pid, control, watch));
     let captured = captured?;
     let mut image = Image::new(started, child?, captured)?;

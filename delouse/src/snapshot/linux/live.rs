@@ -63,7 +63,7 @@ pub(crate) fn rolling() -> Result<Live, SnapshotError> {
 ///
 /// [`Capture::pause_us`] is how long the program stood still.
 pub(crate) fn freeze() -> Result<Live, SnapshotError> {
-    Live::with_threads(Hold::Everybody(&mut |myself| myself.capture()), true)
+    Live::with_threads(Hold::Everybody(&mut |held| held.myself.capture()), true)
 }
 
 impl Snapshot for Live {

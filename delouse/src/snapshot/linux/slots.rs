@@ -45,6 +45,9 @@ pub(super) struct Slot {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Content {
     pub(super) context: Context,
+    /// Where the handler's own variables lie: on the thread's stack below what was interrupted, or on its alternate
+    /// signal stack.
+    pub(super) handler_at: u64,
     /// The copied stack: its place in the table's arena and its length; it begins at the stack pointer.
     pub(super) stack_at: usize,
     pub(super) stack_len: usize,

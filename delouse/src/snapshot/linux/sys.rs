@@ -82,6 +82,15 @@ pub(super) fn futex_wake(word: &AtomicU32) {
     };
 }
 
+/// Has writable memory made ready to be written, as the first write to each page would (Linux 5.14).
+pub(super) fn populate(start: u64, len: u64) {
+    // SAFETY: changes no memory, and fails where none is mapped.
+    unsafe {
+        let advice = libc::MADV_POPULATE_WRITE as usize;
+        syscall(libc::SYS_madvise, [start as usize, len as usize, advice, 0, 0, 0])
+    };
+}
+
 /// Opens for reading, or writing, close-on-exec.
 pub(super) fn open(path: &CStr, flags: i32) -> Result<i32, Errno> {
     let flags = (flags | libc::O_CLOEXEC) as usize;

@@ -69,7 +69,7 @@ fn figures() {
             });
             for (what, limit) in [("stacks copied", STACK_LIMIT), ("registers only", 0)] {
                 row(&format!("{threads} threads, frozen, {what}, stop"), rounds, || {
-                    engine::capture(Hold::Everybody(&mut |myself| myself.capture()), limit).unwrap().pause
+                    engine::capture(Hold::Everybody(&mut |held| held.myself.capture()), limit).unwrap().pause
                 });
             }
             row(&format!("{threads} threads, freeze-fork-thaw, stop"), rounds, || {
