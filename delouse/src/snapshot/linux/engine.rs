@@ -13,6 +13,7 @@ use super::examine::{can_be_asked, thread, why_silent};
 use super::memory::OwnMemory;
 use super::proc::{self, Stat};
 use super::slots::{Content, Slot, State, TABLE, Table};
+use super::stacks::{self, Places};
 use super::{kernel_wait, signal, sys};
 use crate::snapshot::{SnapshotError, StackCopy, Thread, Unavailable};
 
@@ -36,12 +37,6 @@ const LEAVE_DEADLINE: u64 = 200_000_000;
 const MOST_SCANS: usize = 16;
 /// How long those are left alone who blocked the signal while they ran.
 const RETRY_INTERVAL: u64 = 100_000;
-/// What the handler has on its stack below its first variable, and what a thread soon writes on either side of its
-/// stack pointer, in bytes.
-const HANDLER_BELOW: u64 = 512;
-const USED_SOON: u64 = 512;
-/// The kernel's frame between a handler and what it interrupted, in bytes: vector registers make it large.
-const MOST_BETWEEN: u64 = 32 << 10;
 /// Tables lost to threads that never came back from their handlers.
 const MOST_ABANDONED: u32 = 8;
 
@@ -73,30 +68,14 @@ pub(super) struct Held<'a> {
     pub(super) myself: Myself,
     known: &'a [Entry],
     generation: u32,
-    page: u64,
+    places: Places,
 }
 
 impl Held<'_> {
-    /// After a fork: gives each thread the pages of its stack that it writes when it goes on.
-    ///
-    /// A thread that does so itself has the other processors forget the old page, each time: some 10 µs on virtual
-    /// machines, while all threads want to go on. Now no other processor runs this program.
+    /// After a fork: see [`stacks::unshare`].
     pub(super) fn unshare_stacks(self) {
-        let within = self.page.wrapping_sub(1);
-        let populate = |from: u64, to: u64| {
-            let start = from & !within;
-            sys::populate(start, to.wrapping_sub(start).wrapping_add(within) & !within);
-        };
-        for content in self.known.iter().filter_map(|entry| entry.slot.ok()?.content(self.generation)) {
-            let (handler, sp) = (content.handler_at, content.context.registers().sp);
-            let (handler_from, to) = (handler.wrapping_sub(HANDLER_BELOW), sp.wrapping_add(USED_SOON));
-            if handler < sp && sp.wrapping_sub(handler) < MOST_BETWEEN {
-                populate(handler_from, to);
-            } else {
-                populate(handler_from, handler.wrapping_add(USED_SOON));
-                populate(sp.wrapping_sub(USED_SOON), to);
-            }
-        }
+        let slots = self.known.iter().filter_map(|entry| entry.slot.ok());
+        stacks::unshare(slots.filter_map(|slot| slot.content(self.generation)), self.places);
     }
 }
 
@@ -182,7 +161,7 @@ pub(super) fn capture(hold: Hold<'_>, stack_limit: usize) -> Result<Captured, Sn
         pid: sys::getpid(),
         tid,
         known,
-        page: super::page_size() as u64,
+        places: Places::find(),
         started: 0,
         deadline: 0,
         patience: 0,
@@ -236,7 +215,7 @@ struct Round<'e> {
     pid: i32,
     tid: i32,
     known: &'e mut Vec<Entry>,
-    page: u64,
+    places: Places,
     started: u64,
     deadline: u64,
     patience: u64,
@@ -311,7 +290,12 @@ impl Round<'_> {
         match hold {
             Hold::Nobody => myself.capture(),
             Hold::Everybody(while_held) => {
-                while_held(Held { myself, known: self.known, generation: self.generation, page: self.page });
+                while_held(Held {
+                    myself,
+                    known: self.known,
+                    generation: self.generation,
+                    places: self.places,
+                });
             }
         }
         drop(gate);

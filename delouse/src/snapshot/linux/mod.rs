@@ -19,6 +19,7 @@ mod proc;
 mod quit;
 mod signal;
 mod slots;
+mod stacks;
 mod sys;
 
 #[cfg(test)]

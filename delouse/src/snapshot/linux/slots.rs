@@ -167,6 +167,9 @@ impl Table {
             if base == libc::MAP_FAILED {
                 return Err(SnapshotError::NoMemory(super::errno()));
             }
+            // A child gets zeroes, which every handler takes for "no capture", and the threads that a fork stops do not
+            // copy it page by page as they go on. Where the kernel is older than 4.14, they do.
+            libc::madvise(base, total, libc::MADV_WIPEONFORK);
             let base = base.cast::<u8>();
             let table = base.cast::<Self>();
             (*table).slots = base.add(head).cast();
@@ -184,6 +187,10 @@ impl Table {
 
     /// All of them, including those in use.
     fn slots(&self) -> &[Slot] {
+        if self.slots.is_null() {
+            // In a child that the program forked.
+            return &[];
+        }
         // SAFETY: mapped in `new`, for ever.
         unsafe { std::slice::from_raw_parts(self.slots, self.slot_count) }
     }

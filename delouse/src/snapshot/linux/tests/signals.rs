@@ -129,6 +129,28 @@ fn a_handler_of_the_programs_own_keeps_its_signal() {
 }
 
 #[test]
+fn a_child_of_the_programs_own_has_no_capture_to_answer() {
+    isolated(test_name!(a_child_of_the_programs_own_has_no_capture_to_answer), || {
+        let ours = signal::ready(None).unwrap();
+        assert!(freeze().unwrap().capture().consistent);
+        // SAFETY: the child takes one signal and ends, without libc.
+        let pid = unsafe {
+            let pid = libc::fork();
+            if pid == 0 {
+                let _ = sys::tgkill(sys::getpid(), sys::gettid(), ours);
+                sys::exit(7);
+            }
+            pid
+        };
+        let mut status = 0;
+        // SAFETY: our own child.
+        assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+        assert_eq!((libc::WIFEXITED(status), libc::WEXITSTATUS(status)), (true, 7));
+        assert!(freeze().unwrap().capture().consistent);
+    });
+}
+
+#[test]
 fn a_thread_in_vfork_is_given_up_and_its_late_signal_does_no_harm() {
     isolated(test_name!(a_thread_in_vfork_is_given_up_and_its_late_signal_does_no_harm), || {
         static PARENT: AtomicU32 = AtomicU32::new(0);
