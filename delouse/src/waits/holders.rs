@@ -85,14 +85,15 @@ impl Account {
 }
 
 impl Holders {
-    /// Walks what all tasks own, and `statics` where asked to, as far as somebody waits for it.
+    /// Indexes what was found, and adds what threads may have.
     pub(super) fn of(
         examination: &Examination<'_, '_, '_>,
         waits: &Waits,
         locks: &ThreadLocks,
-        statics: bool,
+        mut ownership: Ownership,
     ) -> Self {
-        let mut ownership = Ownership::of(examination, &waits.wanted(), statics);
+        // Who asks again gets what the threads have again.
+        ownership.holdings.retain(|holding| holding.handle != ON_STACK);
         let tasks = &examination.listing.tasks;
         let polled: FxHashMap<i32, u32> =
             (0..).zip(tasks).filter_map(|(number, task)| Some((task.thread?, number))).collect();

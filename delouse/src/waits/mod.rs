@@ -46,7 +46,9 @@ pub(crate) struct Analysis {
 pub(crate) fn analyse(examination: &Examination<'_, '_, '_>) -> Analysis {
     let locks = thread_locks::ThreadLocks::of(examination);
     let waits = resources::Waits::of(examination, &locks);
-    let mut holders = holders::Holders::of(examination, &waits, &locks, false);
+    let (plans, wanted) = (ownership::Plans::new(examination.process), waits.wanted());
+    let mut survey = ownership::Survey::of(examination, &plans, &wanted);
+    let mut holders = holders::Holders::of(examination, &waits, &locks, survey.hand_over());
     let mut remains = remains::Remains::default();
     let mut liveness = liveness::Liveness::of(examination, &waits, &holders, &remains);
     let objects = |holders: &holders::Holders, liveness: &liveness::Liveness| {
@@ -56,9 +58,11 @@ pub(crate) fn analyse(examination: &Examination<'_, '_, '_>) -> Analysis {
     let mut suspects = objects(&holders, &liveness);
     // Before anybody is accused, those are asked who are seldom at fault and take longer.
     if !remains::are_solid(&holders, &suspects) {
-        holders = holders::Holders::of(examination, &waits, &locks, true);
-        liveness = liveness::Liveness::of(examination, &waits, &holders, &remains);
-        suspects = objects(&holders, &liveness);
+        if survey.add_statics(examination, &mut holders.ownership) {
+            holders = holders::Holders::of(examination, &waits, &locks, holders.ownership);
+            liveness = liveness::Liveness::of(examination, &waits, &holders, &remains);
+            suspects = objects(&holders, &liveness);
+        }
         remains = remains::look(examination, &holders, &suspects);
         if !remains.held.is_empty() || !remains.on_stacks.is_empty() {
             liveness = liveness::Liveness::of(examination, &waits, &holders, &remains);
@@ -73,7 +77,8 @@ pub(crate) fn analyse(examination: &Examination<'_, '_, '_>) -> Analysis {
         findings.iter_mut().for_each(Finding::doubt_torn_memory);
     }
     let graph = WaitGraph { tasks: examination.listing.tasks.len(), edges };
-    let notes = holders.ownership.notes.clone();
+    let cut = "too much memory to see who holds what in time: holders may be missing";
+    let notes = holders.ownership.cut.then(|| cut.to_owned()).into_iter().collect();
     Analysis { graph, findings, notes }
 }
 

@@ -10,11 +10,12 @@ mod plan;
 mod walk;
 
 pub(super) use labels::{Labels, PathId};
+pub(in crate::waits) use plan::Plans;
 
 use rustc_hash::FxHashSet;
 
 use super::handles::{self, HandleFact};
-use crate::tasks::{Examination, TaskState};
+use crate::tasks::{Examination, LeafPlace, TaskState};
 
 /// One that can own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -114,17 +115,28 @@ pub(super) struct Ownership {
     /// Of each task, places where wakers of it may lie that it does not wait at now: receivers, timers and
     /// sockets that it polled before.
     pub(super) slots: Vec<u64>,
-    /// Addresses and sizes of all values that were walked, ordered by address.
+    /// Addresses and sizes of all values that were walked.
     values: Vec<(u64, u64)>,
-    pub(super) notes: Vec<String>,
+    /// Not all of what there was could be walked.
+    pub(super) cut: bool,
 }
 
-impl Ownership {
-    /// Walks every task, and the `statics` where asked to: their types may take a second to find. Handles of
-    /// resources that are not `wanted` are left out.
-    pub(super) fn of(examination: &Examination<'_, '_, '_>, wanted: &FxHashSet<u64>, statics: bool) -> Self {
-        let plans = plan::Plans::new(examination.process);
-        let mut walker = walk::Walker::new(&plans, wanted);
+/// Finds out what all tasks own, and goes on from there where more is asked for.
+pub(super) struct Survey<'s, 'a, 'p, 'i> {
+    plans: &'s Plans<'a, 'p, 'i>,
+    walker: walk::Walker<'s, 'a, 'p, 'i>,
+    complete: Vec<bool>,
+    slots: Vec<u64>,
+}
+
+impl<'s, 'a, 'p, 'i> Survey<'s, 'a, 'p, 'i> {
+    /// Walks every task. Handles of resources that are not `wanted` are left out.
+    pub(super) fn of(
+        examination: &Examination<'_, '_, '_>,
+        plans: &'s Plans<'a, 'p, 'i>,
+        wanted: &'s FxHashSet<u64>,
+    ) -> Self {
+        let mut walker = walk::Walker::new(plans, wanted);
         let mut complete = Vec::with_capacity(examination.places.len());
         let mut slots = Vec::with_capacity(examination.places.len());
         let tasks = examination.listing.tasks.iter().zip(&examination.places);
@@ -132,36 +144,69 @@ impl Ownership {
             let running = task.state == Some(TaskState::Running);
             let all = place.future.is_none_or(|(of, at)| walker.task(number, of, at, running));
             complete.push(all);
-            let waits: FxHashSet<u64> = place
-                .leaves
-                .iter()
-                .flat_map(|leaf| [Some(leaf.at), leaf.resource, leaf.address])
-                .flatten()
-                .collect();
-            let idle = |resource: &&u64| !waits.contains(resource);
-            slots.push(walker.slots.iter().filter(idle).count() as u64);
-        }
-        if statics {
-            for (address, of) in examination.process.types.statics() {
-                walker.of_static(*of, address.wrapping_add(examination.process.bias));
-            }
+            slots.push(idle(&walker.slots, &place.leaves));
         }
         walker.objects();
-        let mut found = walker.found;
-        found.values.sort_unstable();
-        Self {
+        Self { plans, walker, complete, slots }
+    }
+
+    /// Hands over what was found.
+    pub(super) fn hand_over(&mut self) -> Ownership {
+        let found = std::mem::take(&mut self.walker.found);
+        Ownership {
             holdings: found.holdings,
             references: found.references,
             objects: found.objects,
-            labels: plans.labels.into_inner(),
-            complete,
-            slots,
+            labels: self.plans.labels.take(),
+            complete: std::mem::take(&mut self.complete),
+            slots: std::mem::take(&mut self.slots),
             values: found.values,
-            notes: found.notes,
+            cut: self.walker.cut,
         }
     }
 
-    /// Whether an address lies in a value that was walked.
+    /// Goes on from what was handed over, with the statics, whose types may take a second to find.
+    ///
+    /// Says whether any of it matters to tasks: whether there is a handle, or a reference to an object of theirs.
+    pub(super) fn add_statics(
+        &mut self,
+        examination: &Examination<'_, '_, '_>,
+        ownership: &mut Ownership,
+    ) -> bool {
+        let before = std::mem::take(ownership);
+        let (holdings, references) = (before.holdings.len(), before.references.len());
+        let objects = before.objects.len() as u32;
+        self.walker.found = walk::Found {
+            holdings: before.holdings,
+            references: before.references,
+            objects: before.objects,
+            values: before.values,
+        };
+        self.plans.labels.replace(before.labels);
+        (self.complete, self.slots) = (before.complete, before.slots);
+        for (address, of) in examination.process.types.statics() {
+            self.walker.of_static(*of, address.wrapping_add(examination.process.bias));
+        }
+        self.walker.objects();
+        *ownership = self.hand_over();
+        ownership.values.sort_unstable();
+        let new = ownership.references.get(references..).unwrap_or_default();
+        ownership.holdings.len() > holdings || new.iter().any(|reference| reference.object < objects)
+    }
+}
+
+/// How many places for wakers are not waited at now.
+fn idle(slots: &[u64], leaves: &[LeafPlace]) -> u64 {
+    if slots.is_empty() {
+        return 0;
+    }
+    let places = leaves.iter().flat_map(|leaf| [Some(leaf.at), leaf.resource, leaf.address]);
+    let waits: FxHashSet<u64> = places.flatten().collect();
+    slots.iter().filter(|slot| !waits.contains(slot)).count() as u64
+}
+
+impl Ownership {
+    /// Whether an address lies in a value that was walked. After [`Survey::add_statics`].
     pub(super) fn was_walked(&self, address: u64) -> bool {
         let after = self.values.partition_point(|(start, _)| *start <= address);
         // Values lie inside of one another: the outermost of those that begin before is not far.

@@ -171,7 +171,7 @@ pub(super) enum Content {
 }
 
 /// All plans of one capture.
-pub(super) struct Plans<'a, 'p, 'i> {
+pub(in crate::waits) struct Plans<'a, 'p, 'i> {
     pub(super) process: &'a Process<'p, 'i>,
     pub(super) labels: RefCell<Labels>,
     /// `None` while a type is being compiled.
@@ -182,7 +182,7 @@ pub(super) struct Plans<'a, 'p, 'i> {
 }
 
 impl<'a, 'p, 'i> Plans<'a, 'p, 'i> {
-    pub(super) fn new(process: &'a Process<'p, 'i>) -> Self {
+    pub(in crate::waits) fn new(process: &'a Process<'p, 'i>) -> Self {
         Self {
             process,
             labels: RefCell::default(),

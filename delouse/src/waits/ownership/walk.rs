@@ -32,7 +32,6 @@ pub(super) struct Found {
     pub(super) objects: Vec<Object>,
     /// Addresses and sizes of all values that were walked.
     pub(super) values: Vec<(u64, u64)>,
-    pub(super) notes: Vec<String>,
 }
 
 /// A step of the way to where we are; the first is the root's.
@@ -104,7 +103,7 @@ pub(super) struct Walker<'w, 'a, 'p, 'i> {
     /// There is no time left for any root.
     late: bool,
     /// Not all of what there was could be walked.
-    cut: bool,
+    pub(super) cut: bool,
 }
 
 impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
@@ -152,11 +151,6 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
             {
                 object.cut = true;
             }
-        }
-        if self.cut {
-            self.found
-                .notes
-                .push("too much memory to see who holds what in time: holders may be missing".to_owned());
         }
     }
 
