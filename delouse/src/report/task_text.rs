@@ -70,11 +70,13 @@ fn groups<'t>(tasks: &'t [Task], options: &TextOptions) -> Vec<Group<'t>> {
     for task in tasks {
         let thread = task.thread.and_then(|tid| thread(options, tid));
         let now = thread.map(|thread| now::lines(thread, options.full)).unwrap_or_default();
-        let likeness = (task.kind, &task.runtime, task.state, stacks.number(&task.stack), now.clone());
-        let at = *known.entry(likeness).or_insert(groups.len());
-        match groups.get_mut(at) {
+        let likeness = (task.kind, &task.runtime, task.state, stacks.number(&task.stack), now);
+        match known.get(&likeness).and_then(|at: &usize| groups.get_mut(*at)) {
             Some(group) => group.tasks.push(task),
-            None => groups.push(Group { first: task, tasks: vec![task], now }),
+            None => {
+                groups.push(Group { first: task, tasks: vec![task], now: likeness.4.clone() });
+                known.insert(likeness, groups.len() - 1);
+            }
         }
     }
     groups.sort_by_key(|group| (urgency(group.first), Reverse(group.tasks.len())));

@@ -193,6 +193,7 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
             }
         }
         self.tasks.reserve_exact(candidates.listed() + runtimes.others.len());
+        self.ids.reserve(self.tasks.capacity());
         // In the order of their addresses: what is next to each other is read at once.
         for candidate in candidates.iter() {
             let Some(list) = candidate.list().filter(|list| Some(*list) != own) else { continue };

@@ -1,6 +1,8 @@
-//! A crowd of idle tasks: `crowd COUNT STACKS`, with so many different stacks of eight functions.
+//! A crowd of idle tasks: `crowd COUNT STACKS`, with so many different stacks of eight functions; `crowd COUNT plain`,
+//! with three.
 //!
-//! Every future is boxed, as in a service with a stack of middleware. A task of the crowd's own ticks every
+//! Every future is boxed, as in a service with a stack of middleware; of the plain ones none is, as where one
+//! `async fn` calls another. A task of the crowd's own ticks every
 //! millisecond. Prints `control ADDRESS` when all tasks rest: there, each line is a command, answered by a
 //! line.
 //! - `gap`: the longest time between two ticks since the last `gap`, in microseconds;
@@ -72,6 +74,48 @@ async fn waits_for_either() {
     }
 }
 
+/// Seven functions above a leaf, all in one future.
+macro_rules! plain {
+    ($first:ident, $leaf:ident) => {
+        async fn $first() {
+            async fn listens() {
+                accepts().await;
+            }
+            async fn accepts() {
+                serves().await;
+            }
+            async fn serves() {
+                routes().await;
+            }
+            async fn routes() {
+                answers().await;
+            }
+            async fn answers() {
+                asks().await;
+            }
+            async fn asks() {
+                $leaf().await;
+            }
+            listens().await;
+        }
+    };
+}
+
+plain!(plainly, waits);
+plain!(plainly_for_long, waits_for_long);
+plain!(plainly_for_either, waits_for_either);
+
+fn spawn(number: u32, stacks: u32, is_plain: bool) {
+    let code = number % stacks;
+    match (is_plain, code % 3) {
+        // The last digit of a code's way is its leaf: neighbours differ there.
+        (false, leaf) => tokio::spawn(down(code / 3 + leaf * 3_u32.pow(DEPTH), DEPTH)),
+        (true, 0) => tokio::spawn(plainly()),
+        (true, 1) => tokio::spawn(plainly_for_long()),
+        (true, _) => tokio::spawn(plainly_for_either()),
+    };
+}
+
 async fn ticks() {
     let mut last = Instant::now();
     loop {
@@ -85,10 +129,9 @@ async fn ticks() {
 async fn main() -> std::io::Result<()> {
     let mut numbers = std::env::args().skip(1).filter_map(|number| number.parse::<u32>().ok());
     let (count, stacks) = (numbers.next().unwrap_or(100_000), numbers.next().unwrap_or(3));
+    let is_plain = std::env::args().any(|argument| argument == "plain");
     for number in 0..count {
-        // The last digit of a code's way is its leaf: neighbours differ there.
-        let code = number % stacks;
-        tokio::spawn(down(code / 3 + code % 3 * 3_u32.pow(DEPTH), DEPTH));
+        spawn(number, stacks, is_plain);
     }
     tokio::spawn(ticks());
     while RESTING.load(Relaxed) < count as usize {
