@@ -12,6 +12,7 @@ use super::now;
 use crate::debuginfo::symbols::shorten;
 use crate::tasks::{Frame, Origin, ResourceKind, Task, TaskKind, TaskState, WaitsOn};
 use crate::threads::ThreadStack;
+use crate::waits::words::count;
 
 /// Task ids shown of one group.
 const MAX_IDS: usize = 8;
@@ -361,8 +362,4 @@ fn ids(group: &[&Task]) -> String {
         let _infallible = write!(text, ", and {} more", group.len() - MAX_IDS);
     }
     text
-}
-
-fn count(n: usize, what: &str) -> String {
-    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }

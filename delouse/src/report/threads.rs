@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::snapshot::Capture;
 use crate::threads::stacks::SIGNAL_FRAME;
 use crate::threads::{Activity, StackFrame, ThreadRole, ThreadStack};
+use crate::waits::words::count;
 
 /// Every OS thread of the process.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -348,10 +349,6 @@ fn doing(activity: Activity) -> &'static str {
         Activity::Idle => "idle",
         Activity::Unknown => "without a stack",
     }
-}
-
-fn count(n: usize, what: &str) -> String {
-    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }
 
 fn duration(us: u64) -> String {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::Context;
 use super::error::ApiError;
-use crate::snapshot::Capture;
+use crate::snapshot::{Capture, micros};
 use crate::waits::growing::Counts;
 use crate::waits::look::Look;
 use crate::waits::{self, Analysis, diagnosis};
@@ -114,7 +114,7 @@ pub(crate) fn looks(context: &Context) -> Result<(Vec<Look>, Capture), ApiError>
     }
     let mut seen = std::collections::HashSet::new();
     capture.notes.retain(|note| seen.insert(note.clone()));
-    capture.total_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+    capture.total_us = micros(begun);
     Ok((looks, capture))
 }
 

@@ -45,6 +45,12 @@ impl fmt::Display for SnapshotError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unsupported => f.write_str("captures need Linux on x86_64 or aarch64"),
+            Self::Proc(_, libc::EMFILE) | Self::Fork(libc::EMFILE) => write!(
+                f,
+                "the program has as many files open as it may (RLIMIT_NOFILE): raise the limit while it runs, with \
+                 prlimit --pid {} --nofile=65536",
+                std::process::id()
+            ),
             Self::Proc(file, errno) => {
                 write!(f, "cannot read {file}: {}; is /proc mounted?", error_text(*errno))
             }

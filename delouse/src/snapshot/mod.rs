@@ -44,7 +44,7 @@ pub(crate) use unsupported::*;
 
 use std::ops::Range;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -220,6 +220,8 @@ pub(crate) enum Unavailable {
     NoAnswer,
     /// No free slot to capture it into.
     NoSlot,
+    /// It exists, but no file of `/proc` could be opened to see whether it may be asked.
+    NoFiles,
     /// The source does not hold registers of other threads (see the capture's notes).
     NotCaptured,
 }
@@ -235,4 +237,9 @@ pub struct Capture {
     pub consistent: bool,
     /// What is missing or doubtful, each with what to do about it.
     pub notes: Vec<String>,
+}
+
+/// Microseconds since then, as captures tell them.
+pub(crate) fn micros(since: Instant) -> u64 {
+    since.elapsed().as_micros().try_into().unwrap_or(u64::MAX)
 }

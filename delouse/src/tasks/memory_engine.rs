@@ -16,7 +16,7 @@ use super::{Examination, Knowledge, Options, examine_with, files, running};
 use crate::debuginfo::image::Image;
 use crate::debuginfo::types::Types;
 use crate::snapshot::heap::Before;
-use crate::snapshot::{self, Capture, Limits, Live, Snapshot};
+use crate::snapshot::{self, Capture, Limits, Live, Snapshot, micros};
 
 /// How long types are kept for the next request: they take tens of megabytes.
 const UNUSED: Duration = Duration::from_secs(60);
@@ -207,7 +207,7 @@ impl Reader<'_, '_> {
                 capture
             }
         };
-        capture.total_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        capture.total_us = micros(begun);
         Ok(capture)
     }
 

@@ -56,7 +56,7 @@ mod engine {
 
     use tokio::runtime::{Dump, Handle, RuntimeFlavor, RuntimeMetrics};
 
-    use crate::snapshot::Capture;
+    use crate::snapshot::{Capture, micros};
     use crate::tasks::engine::{Engine, EngineError, EngineName, TaskList};
     use crate::tasks::roots::Roots;
     use crate::tasks::{Frame, Origin, Task, TaskKind};
@@ -237,10 +237,6 @@ mod engine {
         fn drop(&mut self) {
             self.0.0.fetch_sub(1, Ordering::AcqRel);
         }
-    }
-
-    fn micros(since: Instant) -> u64 {
-        u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
     fn refuse<T>(reason: &str) -> Result<T, EngineError> {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{ThreadRole, ThreadStack, polled, portable, stacks};
 use crate::debuginfo::symbols::Symbols;
-use crate::snapshot::{self, Capture, Live, Snapshot, Thread};
+use crate::snapshot::{self, Capture, Live, Snapshot, Thread, micros};
 
 /// The stack of every thread of this process.
 ///
@@ -27,7 +27,7 @@ pub(crate) fn capture(consistent: bool, symbols: &Symbols) -> (Vec<ThreadStack>,
         }
         Err(error) => portable::stacks(&error.to_string()),
     };
-    capture.total_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+    capture.total_us = micros(begun);
     (threads, capture)
 }
 

@@ -158,6 +158,7 @@ fn unavailable(reason: Unavailable) -> &'static str {
         Unavailable::Exited => "it ended while it was asked",
         Unavailable::NoAnswer => "it did not answer in time: no processor for it? ask again",
         Unavailable::NoSlot => "too many threads at once: ask again",
+        Unavailable::NoFiles => "the program has as many files open as it may: raise the limit with prlimit",
         Unavailable::NotCaptured => "this kind of capture has no registers of other threads (see the notes)",
     }
 }

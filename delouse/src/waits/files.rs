@@ -35,14 +35,14 @@ pub(crate) fn check(files: &Files, tasks: &[Task]) -> Option<Finding> {
     Some(Finding {
         kind: FindingKind::FileDescriptors,
         severity: Severity::Suspected,
-        summary: format!("{open} of {limit} files that may be open are{most}"),
+        summary: format!("{open} files are open, of {limit} that may be{most}"),
         tasks,
         evidence,
-        remedy: Some(
-            "close what is not needed any more (timeouts for idle connections), or raise the limit (ulimit -n, \
-             LimitNOFILE= of systemd)"
-                .to_owned(),
-        ),
+        remedy: Some(format!(
+            "close what is not needed any more (timeouts for idle connections), or raise the limit: now with \
+             prlimit --pid {} --nofile=65536, for ever with ulimit -n or LimitNOFILE= of systemd",
+            std::process::id()
+        )),
     })
 }
 
@@ -85,7 +85,7 @@ mod tests {
         let finding = check(&files(90, Some(100)), &tasks).unwrap();
         assert_eq!(
             finding.summary,
-            "90 of 100 files that may be open are: 88 tasks wait for I/O at app::connection at \
+            "90 files are open, of 100 that may be: 88 tasks wait for I/O at app::connection at \
              src/main.rs:31"
         );
         assert_eq!(finding.tasks, (2..90).collect::<Vec<_>>());

@@ -51,7 +51,8 @@ pub(super) struct Control {
     pub(super) len: AtomicU64,
     /// The answer: bytes written.
     pub(super) written: AtomicU64,
-    /// Descriptors that the child opened, in the table that it shares with the parent; -1: none.
+    /// Descriptors that the child opened, in the table that it shares with the parent; below 0, why there is none:
+    /// the error number, negated.
     pub(super) memory: AtomicI32,
     pub(super) maps: AtomicI32,
     pub(super) pagemap: AtomicI32,
@@ -78,17 +79,17 @@ pub(super) fn hold_still(control: &Control) -> ! {
         sys::close(fd);
     }
     // These refer to the child's own memory; opening them needs no right, as it is itself that it reads.
+    // What can be done without comes last: the program may be near its limit of open files.
     offer(&control.maps, sys::open(c"/proc/self/maps", libc::O_RDONLY));
-    offer(&control.pagemap, sys::open(c"/proc/self/pagemap", libc::O_RDONLY));
     if !offer(&control.memory, sys::open(c"/proc/self/mem", libc::O_RDONLY)) {
         // Not dumpable: the child hands its memory out itself.
+        let [read, write] = &control.pipe;
         let mut ends = [-1_i32; 2];
-        if sys::pipe(&mut ends).is_ok() {
-            let [read, write] = &control.pipe;
-            offer(read, Ok(ends[0]));
-            offer(write, Ok(ends[1]));
-        }
+        let made = sys::pipe(&mut ends);
+        offer(read, made.map(|()| ends[0]));
+        offer(write, made.map(|()| ends[1]));
     }
+    offer(&control.pagemap, sys::open(c"/proc/self/pagemap", libc::O_RDONLY));
     control.ready.store(1, Ordering::Release);
     sys::futex_wake(&control.ready);
 
@@ -119,7 +120,7 @@ pub(super) fn hold_still(control: &Control) -> ! {
 }
 
 fn offer(place: &AtomicI32, fd: Result<i32, sys::Errno>) -> bool {
-    place.store(fd.unwrap_or(-1), Ordering::Release);
+    place.store(fd.unwrap_or_else(sys::Errno::wrapping_neg), Ordering::Release);
     fd.is_ok()
 }
 

@@ -11,7 +11,10 @@ use crate::snapshot::{SnapshotError, Thread, Unavailable};
 
 /// Whether a signal would reach the thread's handler, as far as `/proc` tells.
 pub(super) fn can_be_asked(tid: i32, stat: Option<&Stat>, signal: i32) -> Result<(), Unavailable> {
-    let Some(stat) = stat else { return Err(Unavailable::Exited) };
+    let Some(stat) = stat else {
+        let exists = sys::tgkill(sys::getpid(), tid, 0).is_ok();
+        return Err(if exists { Unavailable::NoFiles } else { Unavailable::Exited });
+    };
     match stat.state {
         b'Z' | b'X' => return Err(Unavailable::Exited),
         b'T' | b't' => return Err(Unavailable::Stopped),
@@ -44,10 +47,10 @@ pub(super) fn why_silent(pid: i32, tid: i32) -> Unavailable {
         return Unavailable::Exited;
     }
     match Stat::read(tid).map(|stat| stat.state) {
-        None | Some(b'Z' | b'X') => Unavailable::Exited,
+        Some(b'Z' | b'X') => Unavailable::Exited,
         Some(b'T' | b't') => Unavailable::Stopped,
         Some(b'D') => Unavailable::Uninterruptible,
-        Some(_) => Unavailable::NoAnswer,
+        Some(_) | None => Unavailable::NoAnswer,
     }
 }
 

@@ -11,9 +11,8 @@ use super::arch::Context;
 use super::child::{self, Control, Ended};
 use super::engine::{self, Captured, Held, Hold, Myself, STACK_LIMIT};
 use super::headroom::{self, Watch};
-use super::live::micros;
 use super::{examine, maps, memory, page_size, sys};
-use crate::snapshot::{Capture, Limits, Mapping, Snapshot, SnapshotError, Thread};
+use crate::snapshot::{Capture, Limits, Mapping, Snapshot, SnapshotError, Thread, micros};
 
 /// How long the child may take to open its files.
 const START_DEADLINE: Duration = Duration::from_secs(2);
@@ -122,7 +121,13 @@ fn fork_here(control: &Control, watch: &Watch, myself: Myself) -> Result<i32, sy
 impl Image {
     fn new(started: Instant, child: Child, captured: Captured) -> Result<Self, SnapshotError> {
         child.wait_until_ready()?;
-        let maps = child.open_file(&child.control.maps).ok_or_else(|| child.lost())?;
+        let maps = child
+            .open_file(&child.control.maps)
+            .ok_or_else(|| unopened("/proc/self/maps", &child.control.maps))?;
+        let [pipe, _] = &child.control.pipe;
+        if [&child.control.memory, pipe].iter().all(|fd| fd.load(Ordering::Acquire) < 0) {
+            return Err(unopened("/proc/self/mem", pipe));
+        }
         let mappings = maps::read(&*maps)?;
         if mappings.is_empty() {
             return Err(child.lost());
@@ -198,6 +203,11 @@ struct Child {
     _watch: Watch,
     /// One request through the pipe at a time.
     pipe: Mutex<()>,
+}
+
+/// Why the child has not opened one of its own files, which nothing forbids it but a limit.
+fn unopened(file: &'static str, place: &AtomicI32) -> SnapshotError {
+    SnapshotError::Proc(file, place.load(Ordering::Acquire).wrapping_neg())
 }
 
 /// A file of the child's, open in the shared descriptor table. Closed with the child.

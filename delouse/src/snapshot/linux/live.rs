@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::engine::{self, Captured, Hold, STACK_LIMIT};
 use super::memory::OwnMemory;
 use super::{examine, maps};
-use crate::snapshot::{Capture, Mapping, Snapshot, SnapshotError, Thread};
+use crate::snapshot::{Capture, Mapping, Snapshot, SnapshotError, Thread, micros};
 
 /// This process, read while it runs.
 #[derive(Debug)]
@@ -82,8 +82,4 @@ impl Snapshot for Live {
     fn capture(&self) -> &Capture {
         &self.capture
     }
-}
-
-pub(super) fn micros(since: Instant) -> u64 {
-    since.elapsed().as_micros().try_into().unwrap_or(u64::MAX)
 }

@@ -1,0 +1,148 @@
+//! Leaked tasks: those that keep one another alive, and that nothing else can wake.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use super::Judge;
+use super::sentences::{count_waiting, holder, ids};
+use crate::tasks::ResourceKind;
+use crate::waits::handles::Roles;
+use crate::waits::holders::Account;
+use crate::waits::islands::Island;
+use crate::waits::liveness;
+use crate::waits::words::count;
+use crate::waits::{Finding, FindingKind, Severity};
+
+/// Sentences of one pattern.
+const MAX_LINES: usize = 12;
+
+impl Judge<'_, '_, '_, '_, '_> {
+    pub(super) fn leak(&mut self, islands: &[Island]) -> Finding {
+        let members = |island: &Island| -> Vec<u32> {
+            island.vertices.iter().filter_map(|vertex| self.graph.task(*vertex)).collect()
+        };
+        let all: Vec<u32> = islands.iter().flat_map(members).collect();
+        let behind: Vec<u32> = islands.iter().flat_map(|island| island.behind.iter().copied()).collect();
+        let tasks = self.ids(all.iter().copied().chain(behind.iter().copied()));
+        let first = islands.iter().min_by_key(|island| island.vertices.len());
+        let mut evidence = Vec::new();
+        let mut told = HashSet::new();
+        for task in first.map(members).unwrap_or_default() {
+            let pattern = self.pattern(task);
+            if evidence.len() < MAX_LINES && told.insert(pattern) {
+                evidence.extend(self.leaked(task));
+            }
+        }
+        let alike: BTreeMap<usize, usize> = islands.iter().fold(BTreeMap::new(), |mut sizes, island| {
+            *sizes.entry(members(island).len()).or_default() += 1;
+            sizes
+        });
+        let sizes: Vec<String> = alike
+            .iter()
+            .map(|(size, groups)| match groups {
+                1 => format!("one group of {size}"),
+                groups => format!("{groups} groups of {size}"),
+            })
+            .collect();
+        if islands.len() > 1 {
+            evidence.push(format!("{} like this", sizes.join(", ")));
+        }
+        evidence.push("all references to what they share are their own: the counters agree".to_owned());
+        if !behind.is_empty() {
+            let ids_behind = self.ids(behind.iter().copied());
+            evidence.push(format!(
+                "{} more behind them: {}",
+                count_waiting(ids_behind.len()),
+                ids(&ids_behind)
+            ));
+        }
+        let gaps = self.leak_gaps(islands, &all);
+        let severity = if gaps.is_empty() { Severity::Certain } else { Severity::Suspected };
+        if !gaps.is_empty() {
+            evidence.retain(|line| !line.starts_with("all references"));
+        }
+        evidence.extend(gaps);
+        let places: BTreeSet<String> =
+            first.map(members).unwrap_or_default().into_iter().map(|task| self.pattern(task)).collect();
+        let places: Vec<String> = places.into_iter().take(3).collect();
+        let kinds: BTreeSet<ResourceKind> = islands
+            .iter()
+            .flat_map(|island| &island.vertices)
+            .filter_map(|vertex| self.graph.wait(*vertex))
+            .map(|wait| wait.kind)
+            .collect();
+        let leaked = match all.as_slice() {
+            [_] => "A task keeps itself alive, and nothing else can wake it".to_owned(),
+            all => {
+                format!("{} keep one another alive, and nothing else can wake them", count(all.len(), "task"))
+            }
+        };
+        Finding {
+            kind: FindingKind::LeakedTasks,
+            severity,
+            summary: format!("{leaked}: {}", places.join("; ")),
+            tasks,
+            evidence,
+            remedy: Some(remedy(&kinds).to_owned()),
+        }
+    }
+
+    /// What a leaked task waits for, and who could end that.
+    fn leaked(&mut self, task: u32) -> Vec<String> {
+        let waits = self.teller.waits;
+        let mut lines = Vec::new();
+        for wait in waits.of_task(task).iter().take(4) {
+            let edge = self.teller.edge(wait);
+            let place = edge.place.map(|place| format!(" at `{place}`")).unwrap_or_default();
+            let holders: Vec<String> = edge.holders.iter().take(4).map(holder).collect();
+            lines.push(format!(
+                "task {} waits{place} for {}, which only {} can wake",
+                self.teller.id(task),
+                edge.resource.id,
+                holders.join(" and ")
+            ));
+        }
+        lines
+    }
+
+    fn leak_gaps(&self, islands: &[Island], tasks: &[u32]) -> Vec<String> {
+        let mut gaps = Vec::new();
+        let held: Vec<u32> = tasks.iter().copied().filter(|task| self.may_be_ended(*task)).collect();
+        if !held.is_empty() {
+            let held = self.ids(held.into_iter());
+            gaps.push(format!(
+                "not certain: somebody has a `JoinHandle` or `AbortHandle` of {}, and could end it",
+                ids(&held)
+            ));
+        }
+        let objects = self.graph.objects(islands);
+        if objects.iter().any(|object| self.remains.doubtful.contains(object)) {
+            gaps.push(
+                "not certain: the address of what they share stands elsewhere on the heap, too; that may be what is left of a handle, or one that was not found"
+                    .to_owned(),
+            );
+        }
+        if objects.iter().any(|object| self.graph.holders.account_of_object(*object) != Account::Exact) {
+            gaps.push("not certain: more references lie in variables than there are; one that was dropped or moved may still be listed".to_owned());
+        }
+        gaps
+    }
+
+    /// Whether somebody else can still end a task.
+    fn may_be_ended(&self, task: u32) -> bool {
+        let Some(place) = self.teller.examination.places.get(task as usize) else { return true };
+        let Some(header) = place.header else { return false };
+        let holders = self.graph.holders;
+        let stuck =
+            |roles| holders.of_resource(header, roles).filter(|h| !self.liveness.is_alive(h.owner)).count();
+        let found = holders.of_resource(header, Roles::ABORT).count();
+        liveness::has_join_handle(place) && stuck(Roles::JOIN) == 0 || stuck(Roles::ABORT) < found
+    }
+}
+
+fn remedy(kinds: &BTreeSet<ResourceKind>) -> &'static str {
+    if kinds.contains(&ResourceKind::Semaphore) {
+        "nobody has a permit of the semaphore any more: look for `forget()`, or for an `add_permits` that is missing"
+    } else {
+        "drop the sender that a task keeps of its own channel, or hold it weakly; or abort these tasks when their work is over"
+    }
+}

@@ -1,0 +1,117 @@
+//! What follows from the graph of stuck tasks: deadlocks, futurelocks, leaked tasks, tasks that nothing
+//! wakes.
+
+mod deadlock;
+mod leak;
+mod sentences;
+mod unwakeable;
+
+use std::collections::BTreeMap;
+
+use sentences::{a, count_waiting, ids};
+
+use super::edges::Teller;
+use super::handles::Roles;
+use super::islands::{Graph, Island};
+use super::liveness::Liveness;
+use super::ownership::Node;
+use super::remains::Remains;
+use super::resources::is_lock;
+use super::{Finding, Severity};
+use crate::tasks::{ResourceKind, Task};
+
+/// All findings, worst first.
+pub(super) fn findings(
+    graph: &Graph<'_>,
+    islands: Vec<Island>,
+    liveness: &Liveness,
+    remains: &Remains,
+    teller: &mut Teller<'_, '_, '_, '_>,
+) -> Vec<Finding> {
+    let mut judge = Judge { graph, liveness, remains, teller };
+    let mut findings = Vec::new();
+    let mut leaks: BTreeMap<Vec<String>, Vec<Island>> = BTreeMap::new();
+    let mut ends: BTreeMap<String, Vec<Island>> = BTreeMap::new();
+    for island in islands {
+        let mut waits = island.vertices.iter().filter_map(|vertex| graph.wait(*vertex));
+        if let [only] = island.vertices.as_slice()
+            && let Some(task) = graph.task(*only)
+        {
+            if judge.is_worth_telling(&island, task) {
+                ends.entry(judge.pattern(task)).or_default().push(island);
+            }
+        } else if waits.any(|wait| blocks(wait.kind) && graph.holders.roles_of(wait) != Roles::ACCESS) {
+            findings.push(judge.deadlock(&island));
+        } else {
+            let tasks = island.vertices.iter().filter_map(|vertex| graph.task(*vertex));
+            let mut patterns: Vec<String> = tasks.map(|task| judge.pattern(task)).collect();
+            patterns.sort();
+            patterns.dedup();
+            leaks.entry(patterns).or_default().push(island);
+        }
+    }
+    findings.extend(leaks.into_values().map(|islands| judge.leak(&islands)));
+    findings.extend(ends.into_values().map(|islands| judge.unwakeable(&islands)));
+    findings.sort_by_key(|finding| (finding.severity == Severity::Suspected, finding.kind));
+    findings
+}
+
+/// Whether a wait of that kind ends when somebody lets go, rather than when somebody has something to say.
+fn blocks(kind: ResourceKind) -> bool {
+    is_lock(kind) || matches!(kind, ResourceKind::Join | ResourceKind::ChannelSend | ResourceKind::Thread)
+}
+
+struct Judge<'j, 't, 'e, 'p, 'i> {
+    graph: &'j Graph<'j>,
+    liveness: &'j Liveness,
+    remains: &'j Remains,
+    teller: &'j mut Teller<'t, 'e, 'p, 'i>,
+}
+
+impl Judge<'_, '_, '_, '_, '_> {
+    fn task(&self, number: u32) -> Option<&Task> {
+        self.teller.examination.listing.tasks.get(number as usize)
+    }
+
+    /// Somebody alive that has a handle of a resource, as words.
+    fn living(&self, resource: u64, roles: Roles) -> Option<String> {
+        let of = self.graph.holders.of_resource(resource, roles);
+        let alive = of.map(|holding| holding.owner).find(|owner| self.liveness.is_alive(*owner))?;
+        Some(match alive {
+            Node::Task(task) => format!("task {}", self.teller.id(task)),
+            Node::Object(_) => "somebody outside of these tasks".to_owned(),
+            Node::Statics => "a static".to_owned(),
+        })
+    }
+
+    fn behind(&self, island: &Island, evidence: &mut Vec<String>) {
+        if !island.behind.is_empty() {
+            let behind = self.ids(island.behind.iter().copied());
+            evidence.push(format!("{} more behind them: {}", count_waiting(behind.len()), ids(&behind)));
+        }
+    }
+
+    fn ids(&self, tasks: impl Iterator<Item = u32>) -> Vec<u64> {
+        let mut ids: Vec<u64> = tasks.map(|task| self.teller.id(task)).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+
+    /// Where a task waits, and for what: tasks with the same pattern are told together.
+    fn pattern(&self, task: u32) -> String {
+        let waits = self.teller.waits.of_task(task);
+        let mut parts: Vec<String> = waits
+            .iter()
+            .map(|wait| {
+                let place = self.teller.place(wait).unwrap_or_else(|| "?".into());
+                format!("`{place}` waits for {}", a(wait.kind))
+            })
+            .collect();
+        parts.dedup();
+        match parts.len() {
+            0 => "?".to_owned(),
+            _ => parts.join(", or "),
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! A program that has as many files open as it may: answers are whole, or say what is missing and what to do. Nothing
+//! that is there is left out without a word.
+#![cfg(target_os = "linux")]
+
+use std::fs;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use delouse_tests::{PATIENCE, Program, Response, program};
+
+const TASKS: usize = 50;
+/// A thread of the program waits in `accept`, which has its descriptor's number reserved while it waits (Linux).
+const RESERVED: usize = 1;
+const ADVICE: &str = "prlimit --pid ";
+
+fn start() -> Program {
+    let mut command = program!("crowd");
+    command.args([&TASKS.to_string(), "3"]);
+    let program = Program::start(command);
+    program.printed("control ");
+    program
+}
+
+/// Lets the program open `files` more, and no other.
+fn leave(program: &Program, files: usize) {
+    let entries = fs::read_dir(format!("/proc/{}/fd", program.pid())).unwrap();
+    let open: Vec<usize> =
+        entries.map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap()).collect();
+    let last = (0..).filter(|number| !open.contains(number)).nth(files + RESERVED).unwrap();
+    limit(program, last);
+}
+
+fn limit(program: &Program, files: usize) {
+    let (pid, limit) = (program.pid().to_string(), format!("--nofile={files}:"));
+    assert!(Command::new("prlimit").args(["--pid", &pid, &limit]).status().unwrap().success());
+}
+
+fn says_why(response: &Response) -> bool {
+    response.body.contains("as many files open as it may")
+}
+
+/// Whether all threads were shown, each with a stack.
+fn threads(program: &Program) -> bool {
+    let response = program.get("/stacktrace/rust");
+    assert_eq!(response.status, 200, "{}", response.body);
+    let json = response.json();
+    let shown = json["threads"].as_array().unwrap();
+    let there = fs::read_dir(format!("/proc/{}/task", program.pid())).unwrap().count();
+    let all = shown.len() >= there && shown.iter().all(|thread| thread["frames"][0].is_object());
+    assert!(all || says_why(&response), "{}", response.body);
+    all
+}
+
+/// Whether all tasks were shown.
+fn tasks(program: &Program) -> bool {
+    let response = program.get("/stacktrace/tokio");
+    match response.status {
+        200 => {
+            let json = response.json();
+            // The ticking task and the main future are two more.
+            assert_eq!(json["tasks"].as_array().unwrap().len(), TASKS + 2, "{}", response.body);
+            assert!(json["capture"]["consistent"] == true || says_why(&response), "{}", response.body);
+            true
+        }
+        status => {
+            assert!(status == 503 && says_why(&response), "{status} {}", response.body);
+            assert!(response.body.contains(&format!("{ADVICE}{}", program.pid())), "{}", response.body);
+            false
+        }
+    }
+}
+
+#[test]
+fn what_is_left_out_is_said() {
+    let program = start();
+    // What is read once is read before: the executable's debug information.
+    assert!(threads(&program) && tasks(&program));
+    let mut seen = Vec::new();
+    for files in 1..12 {
+        leave(&program, files);
+        seen.push((files, threads(&program), tasks(&program)));
+    }
+    println!("files left, threads, tasks: {seen:?}");
+    assert_eq!(seen.first(), Some(&(1, false, false)), "the limit is real");
+    assert!(matches!(seen.last(), Some((_, true, true))), "{seen:?}");
+}
+
+#[test]
+fn who_waits_for_a_connection_gets_it_when_the_limit_is_raised() {
+    let program = start();
+    assert!(tasks(&program));
+    leave(&program, 0);
+    thread::scope(|scope| {
+        let asked = scope.spawn(|| tasks(&program));
+        // Nobody can see from outside that the client waits, but that it does not stop waiting.
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_millis(300) {
+            assert!(!asked.is_finished(), "answered without a connection");
+            thread::yield_now();
+        }
+        limit(&program, 4096);
+        assert!(asked.join().unwrap());
+        assert!(begun.elapsed() < PATIENCE);
+    });
+}
