@@ -7,10 +7,11 @@ use delouse_tests::{Program, program};
 /// Whether tokio's task dump is in this build.
 const TASKDUMP: bool = cfg!(all(tokio_unstable, feature = "taskdump"));
 
-/// What an answer may take, however wedged the program is: the middle one of each endpoint's, for the machine that
-/// tests run on may be too busy for a single one of them. The first, which read the debug information, are not
-/// held to it either; benchmarks tell how long these take.
+/// What an answer may take, however wedged the program is.
 const BOUND: Duration = Duration::from_secs(2);
+/// Answers of each endpoint that are not held to it: the first, which reads the debug information (benchmarks tell how
+/// long that takes), and two for which the machine may have been too busy.
+const SPARED: usize = 3;
 
 fn wedge(how: &str) -> Program {
     let mut command = program!("wedged");
@@ -52,7 +53,7 @@ fn all_answer(how: &str, blocked: Option<&str>, reason: &str) {
     }
     for (path, mut took) in took {
         took.sort();
-        assert!(took[took.len() / 2] < BOUND, "{path} took {took:?}");
+        assert!(took[took.len() - 1 - SPARED] < BOUND, "{path} took {took:?}");
     }
     assert!(program.is_running());
 }
