@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::limits;
+
 /// Why there is no snapshot. Nothing was changed in the program, and nothing stands still.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum SnapshotError {
@@ -47,9 +49,8 @@ impl fmt::Display for SnapshotError {
             Self::Unsupported => f.write_str("captures need Linux on x86_64 or aarch64"),
             Self::Proc(_, libc::EMFILE) | Self::Fork(libc::EMFILE) => write!(
                 f,
-                "the program has as many files open as it may (RLIMIT_NOFILE): raise the limit while it runs, with \
-                 prlimit --pid {} --nofile=65536",
-                std::process::id()
+                "the program has as many files open as it may (RLIMIT_NOFILE): raise the limit while it runs, with {}",
+                limits::more_files()
             ),
             Self::Proc(file, errno) => {
                 write!(f, "cannot read {file}: {}; is /proc mounted?", error_text(*errno))

@@ -63,3 +63,8 @@ pub(crate) fn may_create_in(directory: &Path) -> bool {
     // SAFETY: the pointer is to a NUL-terminated string that outlives the call.
     unsafe { libc::access(path.as_ptr(), libc::W_OK | libc::X_OK) == 0 }
 }
+
+/// The command that lets this process have more files open while it runs.
+pub(crate) fn more_files() -> String {
+    format!("prlimit --pid {} --nofile=65536", std::process::id())
+}

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Finding, FindingKind, Severity, words};
 use crate::snapshot::files::Files;
+use crate::snapshot::limits;
 use crate::tasks::{ResourceKind, Task};
 
 /// Percent of the limit from which on it is near.
@@ -39,9 +40,9 @@ pub(crate) fn check(files: &Files, tasks: &[Task]) -> Option<Finding> {
         tasks,
         evidence,
         remedy: Some(format!(
-            "close what is not needed any more (timeouts for idle connections), or raise the limit: now with \
-             prlimit --pid {} --nofile=65536, for ever with ulimit -n or LimitNOFILE= of systemd",
-            std::process::id()
+            "close what is not needed any more (timeouts for idle connections), or raise the limit: now with {}, \
+             for ever with ulimit -n or LimitNOFILE= of systemd",
+            limits::more_files()
         )),
     })
 }
