@@ -85,6 +85,7 @@ impl Process {
             registers: Ok(Registers { pc, sp: 0x7fff_0000, fp: 0x7fff_0100, lr: pc, ..Registers::default() }),
             kernel: None,
             stack: Some(StackCopy { base: 0x7fff_0000, bytes: stack }),
+            alternate_stack: None,
         };
         Self {
             bytes,

@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::error::ApiError;
 use super::pieces::Pieces;
+use super::thread::Material;
 
 /// What a client can ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +94,7 @@ impl<T: Serialize> Rendered<T> {
     pub(crate) fn long<I: Serialize + Send + Sync + 'static>(
         value: &T,
         field: &str,
-        items: Vec<I>,
+        items: Material<Vec<I>>,
     ) -> Result<Self, ApiError> {
         let pieces = Pieces::new(value, field, items).map_err(|e| ApiError::Failed(e.to_string()))?;
         let content = Content::Pieces(Arc::new(move || Body::wrap(pieces.body())));

@@ -42,7 +42,9 @@ impl ApiError {
             }
             Self::UnknownCapture(_) => ErrorStatusCode::NOT_FOUND,
             Self::Engine(EngineError::NotBuilt(_)) => ErrorStatusCode::NOT_IMPLEMENTED,
-            Self::Snapshot(SnapshotError::Unsupported) => ErrorStatusCode::NOT_IMPLEMENTED,
+            Self::Snapshot(SnapshotError::Unsupported | SnapshotError::NoHugePages) => {
+                ErrorStatusCode::NOT_IMPLEMENTED
+            }
             Self::Engine(EngineError::Refused(_))
             | Self::Snapshot(_)
             | Self::NoRoom { .. }
@@ -66,7 +68,7 @@ impl ApiError {
             Self::BadGrowth(_) => "BadGrowth",
             Self::Engine(EngineError::NotBuilt(_)) => "NotBuilt",
             Self::Engine(EngineError::Refused(_)) => "Refused",
-            Self::Snapshot(SnapshotError::Unsupported) => "Unsupported",
+            Self::Snapshot(SnapshotError::Unsupported | SnapshotError::NoHugePages) => "Unsupported",
             Self::Snapshot(SnapshotError::OverBudget { .. }) => "OverBudget",
             Self::Snapshot(SnapshotError::NoHeadroom { .. }) => "NoHeadroom",
             Self::Snapshot(_) => "NoSnapshot",

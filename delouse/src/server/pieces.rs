@@ -11,22 +11,24 @@ use bytes::Bytes;
 use http_body::Frame;
 use serde::Serialize;
 
+use super::thread::Material;
+
 /// A piece is at least that long, in bytes, but for the last one: what a socket takes in one or two writes.
 const PIECE: usize = 128 << 10;
 
 /// What makes bodies: they share the list.
-pub(crate) struct Pieces<I> {
+pub(crate) struct Pieces<I: Send + 'static> {
     head: Bytes,
-    items: Arc<Vec<I>>,
+    items: Arc<Material<Vec<I>>>,
 }
 
-impl<I> Clone for Pieces<I> {
+impl<I: Send + 'static> Clone for Pieces<I> {
     fn clone(&self) -> Self {
         Self { head: self.head.clone(), items: Arc::clone(&self.items) }
     }
 }
 
-impl<I: Serialize> Pieces<I> {
+impl<I: Serialize + Send + 'static> Pieces<I> {
     /// `answer` with an empty list as its last field, of that name, and what belongs into it.
     ///
     /// # Errors
@@ -34,7 +36,7 @@ impl<I: Serialize> Pieces<I> {
     pub(crate) fn new(
         answer: &impl Serialize,
         field: &str,
-        items: Vec<I>,
+        items: Material<Vec<I>>,
     ) -> Result<Self, serde_json::Error> {
         let mut head = serde_json::to_vec(answer)?;
         if !head.ends_with(format!("\"{field}\":[{END}").as_bytes()) {
@@ -53,7 +55,7 @@ impl<I: Serialize> Pieces<I> {
 const END: &str = "]}";
 
 /// One client's reading of it.
-pub(crate) struct PiecesBody<I> {
+pub(crate) struct PiecesBody<I: Send + 'static> {
     pieces: Pieces<I>,
     at: At,
 }
@@ -65,7 +67,7 @@ enum At {
     Nothing,
 }
 
-impl<I: Serialize> PiecesBody<I> {
+impl<I: Serialize + Send + 'static> PiecesBody<I> {
     fn next(&mut self) -> Option<io::Result<Bytes>> {
         let from = match self.at {
             At::Head => {
@@ -76,7 +78,8 @@ impl<I: Serialize> PiecesBody<I> {
             At::Nothing => return None,
         };
         let mut piece = Vec::with_capacity(PIECE + (PIECE >> 3));
-        for (index, item) in self.pieces.items.iter().enumerate().skip(from) {
+        let items = self.pieces.items.get().into_iter().flatten();
+        for (index, item) in items.enumerate().skip(from) {
             if piece.len() >= PIECE {
                 self.at = At::Item(index);
                 return Some(Ok(piece.into()));
@@ -112,6 +115,7 @@ impl<I: Serialize + Send + Sync + 'static> http_body::Body for PiecesBody<I> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by it")]
     use super::*;
+    use crate::snapshot::heap::Before;
 
     #[derive(Serialize)]
     struct Answer {
@@ -119,9 +123,13 @@ mod tests {
         items: Vec<String>,
     }
 
+    fn material<I: Send>(items: Vec<I>) -> Material<Vec<I>> {
+        Material::new(Before::now(), items)
+    }
+
     fn read(items: &[String]) -> (Vec<u8>, usize) {
-        let pieces =
-            Pieces::new(&Answer { text: "[]}", items: Vec::new() }, "items", items.to_vec()).unwrap();
+        let answer = Answer { text: "[]}", items: Vec::new() };
+        let pieces = Pieces::new(&answer, "items", material(items.to_vec())).unwrap();
         let (mut body, mut all, mut count) = (pieces.body(), Vec::new(), 0);
         while let Some(piece) = body.next() {
             all.extend_from_slice(&piece.unwrap());
@@ -142,8 +150,11 @@ mod tests {
 
     #[test]
     fn a_list_that_is_not_last_is_refused() {
-        assert!(Pieces::new(&["no list"], "items", Vec::<u8>::new()).is_err());
+        assert!(Pieces::new(&["no list"], "items", material(Vec::<u8>::new())).is_err());
         let other = Answer { text: "", items: Vec::new() };
-        assert!(Pieces::new(&other, "tasks", Vec::<u8>::new()).is_err(), "the list of another field");
+        assert!(
+            Pieces::new(&other, "tasks", material(Vec::<u8>::new())).is_err(),
+            "the list of another field"
+        );
     }
 }

@@ -5,6 +5,7 @@ use std::thread;
 use tokio::sync::oneshot;
 
 use super::error::ApiError;
+use crate::snapshot::heap::Before;
 
 /// Stacks of async functions that call themselves are deep, and are written out by recursion: about 2 kB for each
 /// level in a build without optimisations. Memory that is not used is not taken.
@@ -14,6 +15,37 @@ const STACK: usize = 16 << 20;
 pub(crate) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), ApiError> {
     let spawned = thread::Builder::new().name(name.to_owned()).stack_size(STACK).spawn(body);
     spawned.map(drop).map_err(|_| ApiError::NoThread)
+}
+
+/// What an answer is made of. Dropped, it is freed on a thread of its own: a hundred thousand tasks take some
+/// milliseconds, which whoever asked need not wait for.
+///
+/// Then what the program has grown by since `before` is given back, as far as it is free: the next image is the smaller
+/// for it, and sooner searched.
+pub(crate) struct Material<T: Send + 'static>(Option<(Before, T)>);
+
+impl<T: Send + 'static> Material<T> {
+    pub(crate) fn new(before: Before, what: T) -> Self {
+        Self(Some((before, what)))
+    }
+
+    /// Itself, until it is dropped.
+    pub(crate) fn get(&self) -> Option<&T> {
+        self.0.as_ref().map(|(_, what)| what)
+    }
+}
+
+impl<T: Send + 'static> Drop for Material<T> {
+    fn drop(&mut self) {
+        let material = self.0.take();
+        // Without a thread it is freed right here.
+        let _no_thread = spawn("delouse-free", move || {
+            if let Some((before, what)) = material {
+                drop(what);
+                before.give_back();
+            }
+        });
+    }
 }
 
 /// Runs `work` on a thread of that name and waits for its result.

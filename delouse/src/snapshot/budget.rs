@@ -27,10 +27,26 @@ pub(crate) struct Prediction {
     /// Anonymous memory of the program in bytes: what the image consists of, and about what a core file
     /// will hold.
     pub(crate) anonymous: u64,
+    /// How much of it is in huge pages, which cost a fork next to nothing; 0 where that makes no difference, or the
+    /// kernel does not tell.
+    pub(crate) huge: u64,
     /// Bytes that the image may take while it lives: page tables, and pages that the program writes.
     pub(crate) needed: u64,
     /// Bytes that are left to the program, and who says so; `None` where nothing sets a limit.
     pub(crate) headroom: Option<(u64, &'static str)>,
+}
+
+/// What joining memory into huge pages has come to.
+#[derive(Debug)]
+pub(crate) struct Joined {
+    /// Anonymous memory in huge pages, in bytes; `None` where the kernel does not tell.
+    pub(crate) huge: Option<u64>,
+    /// What a core file of now would cost.
+    pub(crate) prediction: Prediction,
+    /// How long it took, in microseconds.
+    pub(crate) total_us: u64,
+    /// Why there is not more in huge pages.
+    pub(crate) notes: Vec<String>,
 }
 
 impl Limits {
@@ -75,6 +91,7 @@ mod tests {
         let mut prediction = Prediction {
             pause: Duration::from_millis(80),
             anonymous: 2 << 30,
+            huge: 0,
             needed: 300 << 20,
             headroom: Some((100 << 20, "the cgroup's memory limit")),
         };
@@ -83,7 +100,7 @@ mod tests {
         assert_eq!(
             refused.to_string(),
             "a fork would stop the program for about 80 ms (2048 MB of memory), more than the 50 ms allowed: \
-             force it, or raise DELOUSE_PAUSE_BUDGET_MS"
+             join its memory into huge pages first (POST /huge-pages), force it, or raise DELOUSE_PAUSE_BUDGET_MS"
         );
         prediction.pause = Duration::from_millis(5);
         let refused = prediction.allowed_by(limits).unwrap_err();

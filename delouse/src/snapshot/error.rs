@@ -37,6 +37,8 @@ pub(crate) enum SnapshotError {
         /// Who sets the limit.
         limit: &'static str,
     },
+    /// The kernel has no huge pages, or none that can be asked for.
+    NoHugePages,
     /// `clone` failed: the error number.
     Fork(i32),
     /// The forked image is gone, and why where that is known.
@@ -65,7 +67,7 @@ impl fmt::Display for SnapshotError {
             Self::OverBudget { predicted, budget, anonymous } => write!(
                 f,
                 "a fork would stop the program for about {} ms ({} MB of memory), more than the {} ms allowed: \
-                 force it, or raise DELOUSE_PAUSE_BUDGET_MS",
+                 join its memory into huge pages first (POST /huge-pages), force it, or raise DELOUSE_PAUSE_BUDGET_MS",
                 predicted.as_millis(),
                 anonymous >> 20,
                 budget.as_millis()
@@ -75,6 +77,9 @@ impl fmt::Display for SnapshotError {
                 "a forked image may need {} MB, {limit} leaves {} MB: force it, or give the program more memory",
                 needed >> 20,
                 available >> 20
+            ),
+            Self::NoHugePages => f.write_str(
+                "huge pages cannot be had here: Linux 6.1 or newer with transparent huge pages (which may be off)",
             ),
             Self::Fork(libc::EAGAIN) => f.write_str(
                 "cannot fork: no more processes are allowed; raise the limit (pids.max of the cgroup, or \

@@ -24,7 +24,7 @@ pub(crate) mod shared_bytes;
 )))]
 mod unsupported;
 
-pub(crate) use budget::{Limits, Prediction};
+pub(crate) use budget::{Joined, Limits, Prediction};
 pub(crate) use error::SnapshotError;
 #[cfg(all(
     target_os = "linux",
@@ -32,8 +32,8 @@ pub(crate) use error::SnapshotError;
     not(delouse_portable)
 ))]
 pub(crate) use linux::{
-    Image, Live, Quits, core_writer, fork, fork_with_threads, freeze, freeze_fork_thaw, monotonic_nanos,
-    open_file, quits, rolling, shielded,
+    Image, Live, Quits, core_writer, fork, fork_with_threads, freeze, freeze_fork_thaw, join_huge_pages,
+    monotonic_nanos, open_file, quits, rolling, shielded,
 };
 #[cfg(not(all(
     target_os = "linux",
@@ -42,7 +42,7 @@ pub(crate) use linux::{
 )))]
 pub(crate) use unsupported::*;
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -57,6 +57,18 @@ pub(crate) trait Snapshot: Send + Sync {
     /// Copies memory from `address` on into `buf` and returns how many bytes could be read without a
     /// gap: 0 where nothing is mapped, less than `buf.len()` where the mapping ends.
     fn read(&self, address: u64, buf: &mut [u8]) -> usize;
+
+    /// Calls `visit` with the address and the value of aligned words of `range` that are in `wanted`, in any order, and
+    /// gives the parts of it that the caller has to read for himself: all of it, where the source has no faster way. Pages
+    /// that nobody ever wrote may be left out.
+    fn search(
+        &self,
+        range: Range<u64>,
+        _wanted: &RangeInclusive<u64>,
+        _visit: &mut dyn FnMut(u64, u64),
+    ) -> Vec<Range<u64>> {
+        vec![range]
+    }
 
     /// The mappings, ordered by address, not overlapping.
     fn mappings(&self) -> &[Mapping];
@@ -123,9 +135,25 @@ pub(crate) struct Thread {
     /// The thread's live stack, from its stack pointer upwards, where the capture copied it: such a copy
     /// goes with `registers`, while the memory of a live snapshot has moved on.
     pub(crate) stack: Option<StackCopy>,
+    /// Its alternate signal stack (sigaltstack(2)), where the capture knows of one: unless the stack pointer lies there,
+    /// nothing on it is in use but by the capture's own handler.
+    pub(crate) alternate_stack: Option<Range<u64>>,
 }
 
-/// The registers that unwinding and thread locals need. Names are x86_64's, see the accessors for the
+impl Thread {
+    /// Whether it is one of delouse's own.
+    pub(crate) fn is_ours(&self) -> bool {
+        is_our_thread(&self.name)
+    }
+}
+
+/// Whether delouse gives its threads that name. A program may well be called `delouse-…`, and its threads with it.
+pub(crate) fn is_our_thread(name: &str) -> bool {
+    const NAMES: [&str; 7] = ["server", "capture", "types", "free", "dump", "log", "abort"];
+    name.strip_prefix("delouse-").is_some_and(|name| NAMES.contains(&name))
+}
+
+/// The registers that unwinding, thread locals and the search for handles need. Names are x86_64's, see the accessors for the
 /// meaning on each architecture.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Registers {
@@ -141,7 +169,14 @@ pub(crate) struct Registers {
     pub(crate) tls: u64,
     /// The futex that it waits at.
     pub(crate) futex: Option<FutexWait>,
+    /// All that may hold a pointer that stands nowhere else, as the kernel's `elf_gregset_t` begins: r15 to rdi; x0 to
+    /// x30. Zeroes where they are not known.
+    pub(crate) general: [u64; GENERAL_REGISTERS],
 }
+
+/// How many words of `elf_gregset_t` (`struct user_regs_struct`, `struct user_pt_regs`) are general registers, apart from
+/// the stack pointer.
+pub(crate) const GENERAL_REGISTERS: usize = if cfg!(target_arch = "aarch64") { 31 } else { 15 };
 
 /// A wait in the kernel for a futex to be woken: what locks, condition variables and parked threads do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -37,6 +37,7 @@ impl OtherProcess {
                 registers: Err(Unavailable::NotCaptured),
                 kernel: None,
                 stack: None,
+                alternate_stack: None,
             });
         }
         threads.sort_by_key(|thread| thread.tid);

@@ -1,6 +1,6 @@
 //! Where there is no engine: other systems, other processors. The same names, and an error for an answer.
 
-use super::{Capture, Limits, Mapping, OpenFile, Snapshot, SnapshotError, Thread};
+use super::{Capture, Joined, Limits, Mapping, OpenFile, Snapshot, SnapshotError, Thread};
 
 /// A snapshot that does not exist here.
 #[derive(Debug)]
@@ -66,6 +66,11 @@ pub(crate) fn fork_with_threads(_: Limits) -> Result<Image, SnapshotError> {
 
 /// Always [`SnapshotError::Unsupported`].
 pub(crate) fn freeze_fork_thaw(_: Limits) -> Result<Image, SnapshotError> {
+    Err(SnapshotError::Unsupported)
+}
+
+/// Always [`SnapshotError::Unsupported`].
+pub(crate) fn join_huge_pages() -> Result<Joined, SnapshotError> {
     Err(SnapshotError::Unsupported)
 }
 

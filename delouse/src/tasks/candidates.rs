@@ -54,16 +54,56 @@ impl Candidates {
         self.iter().filter(|candidate| candidate.list().is_some()).count()
     }
 
-    pub(super) fn get(&self, header: u64) -> Option<&Candidate> {
-        let at = self.0.binary_search_by_key(&header, |candidate| candidate.header).ok()?;
-        self.0.get(at)
+    /// The candidate with that header, looked for around `near`, which becomes where it is: neighbours in a list are
+    /// mostly near each other in memory, too.
+    pub(super) fn get(&self, header: u64, near: &mut usize) -> Option<&Candidate> {
+        *near = find_near(&self.0, |candidate| candidate.header, header, *near)?;
+        self.0.get(*near)
     }
 
-    /// The neighbours of a task in its list, 0 at the list's ends.
-    pub(super) fn links(&self, headers: &Headers<'_, '_, '_>, header: u64) -> Option<(u64, u64)> {
-        match self.get(header) {
+    /// The neighbours of a task in its list, 0 at the list's ends. `candidate` is what was found of it.
+    pub(super) fn links(
+        candidate: Option<&Candidate>,
+        headers: &Headers<'_, '_, '_>,
+        header: u64,
+    ) -> Option<(u64, u64)> {
+        match candidate {
             Some(candidate) => candidate.links.or_else(|| headers.links(header, &candidate.kind)),
             None => headers.links(header, headers.kind_of(header)?.as_ref()),
+        }
+    }
+}
+
+/// Where the element with that key is in a sorted slice: looked for around `near`, ever farther away.
+fn find_near<T>(sorted: &[T], key: impl Fn(&T) -> u64, wanted: u64, near: usize) -> Option<usize> {
+    let (mut low, mut high) = (near.min(sorted.len()), near.min(sorted.len()));
+    let mut step = 1;
+    while low.checked_sub(1).and_then(|at| sorted.get(at)).is_some_and(|before| key(before) >= wanted) {
+        low = low.saturating_sub(step);
+        step *= 2;
+    }
+    step = 1;
+    while sorted.get(high).is_some_and(|after| key(after) <= wanted) {
+        high = sorted.len().min(high + step);
+        step *= 2;
+    }
+    sorted.get(low..high)?.binary_search_by_key(&wanted, key).ok().map(|at| low + at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::find_near;
+
+    #[test]
+    fn an_element_is_found_from_wherever_the_search_begins() {
+        let sorted: Vec<u64> = (0..40).map(|n| 64 + n * n * 8).collect();
+        for near in 0..45 {
+            let find = |wanted| find_near(&sorted, |key| *key, wanted, near);
+            for (at, key) in sorted.iter().enumerate() {
+                assert_eq!((find(*key), find(key + 1)), (Some(at), None));
+            }
+            assert_eq!((find(0), find(u64::MAX)), (None, None));
+            assert_eq!(find_near(&[], |key: &u64| *key, 64, near), None);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use super::process::Process;
 use super::{Frame, Listing, scan};
 use crate::debuginfo::types::TypeId;
-use crate::snapshot::Thread;
+use crate::snapshot::{Thread, Unavailable};
 
 /// The tasks of one capture, with the memory and the types that they were read with.
 pub(crate) struct Examination<'e, 'p, 'i> {
@@ -15,6 +15,8 @@ pub(crate) struct Examination<'e, 'p, 'i> {
     pub(crate) places: Vec<Place>,
     /// Threads that belong to a runtime and run no task.
     pub(super) runtime_threads: Vec<i32>,
+    /// Those that are no workers run main futures that are in the listing, each one.
+    pub(super) mains_are_known: bool,
     /// Those of them that are workers: the others may be polling a main future.
     pub(super) idle_workers: Vec<i32>,
     pub(super) frame: &'e dyn Fn(TypeId, u64) -> Option<Frame>,
@@ -27,21 +29,36 @@ impl Examination<'_, '_, '_> {
     }
 
     /// Calls `visit` with every word in `wanted` that the program may still use, and its address, up to `budget` bytes of
-    /// memory; says whether that was all. A gigabyte costs about half a second.
+    /// memory; says whether that was all. Of an image, a gigabyte takes about a tenth of a second, of anything else half
+    /// of one.
     ///
-    /// The stacks of a runtime's threads that run no task are left out: they are full of what is left of
-    /// tasks.
+    /// The stacks and registers of idle workers are left out, those of threads that run a main future which is known,
+    /// and delouse's own: they are full of what is left of tasks. What is in a register has the address 0.
     pub(crate) fn words_in_use(
         &self,
         wanted: RangeInclusive<u64>,
         budget: u64,
         visit: impl FnMut(u64, u64, MemoryPlace),
     ) -> bool {
-        scan::words_in_use(self.process, &self.runtime_threads, wanted, budget, visit)
+        let kind = |thread: &Thread| match thread.tid {
+            _ if self.is_idle(thread) => None,
+            tid if self.runtime_threads.contains(&tid) => {
+                (!self.mains_are_known).then_some(MemoryPlace::RuntimeStack)
+            }
+            _ => Some(MemoryPlace::Stack),
+        };
+        scan::words_in_use(self.process, kind, wanted, budget, visit)
     }
 
-    /// Calls `visit` with every word in `wanted` on the part of a thread's stack that is in use, up to `left` bytes and
-    /// a megabyte, which it takes from `left`; says whether that was all.
+    /// Whether the registers of every thread that may have variables of the program's are known.
+    pub(crate) fn sees_all_threads(&self) -> bool {
+        let threads = self.process.memory.snapshot().threads();
+        let unseen = |thread: &&Thread| thread.registers.is_err_and(|why| why != Unavailable::Exited);
+        !threads.iter().filter(unseen).any(|thread| !self.is_idle(thread))
+    }
+
+    /// Calls `visit` with every word in `wanted` in a thread's registers, and on the part of its stack that is in use, up
+    /// to `left` bytes and a megabyte, which it takes from `left`; says whether that was all.
     pub(crate) fn stack_words(
         &self,
         thread: &Thread,
@@ -54,7 +71,7 @@ impl Examination<'_, '_, '_> {
 
     /// Whether a thread is a worker that runs no task, or delouse's own.
     pub(crate) fn is_idle(&self, thread: &Thread) -> bool {
-        self.idle_workers.contains(&thread.tid) || thread.name.starts_with("delouse")
+        self.idle_workers.contains(&thread.tid) || thread.is_ours()
     }
 }
 
@@ -63,8 +80,11 @@ impl Examination<'_, '_, '_> {
 pub(crate) enum MemoryPlace {
     /// A static of the executable's.
     Static,
-    /// The stack of a thread.
+    /// The stack of a thread, or one of its registers.
     Stack,
+    /// The same of a thread that belongs to a runtime and runs no task that is known: it may be running what else there
+    /// is, and is full of what is left of tasks.
+    RuntimeStack,
     /// Anything else.
     Heap,
 }

@@ -29,7 +29,7 @@ pub(crate) struct Options {
     /// What was added to the addresses in the executable when it was loaded.
     pub(crate) bias: u64,
     /// How many bytes of memory may be scanned for tasks that are on no list: 0 for none. A gigabyte costs
-    /// about half a second.
+    /// about a tenth of a second of an image, half of one of anything else.
     pub(crate) scan: u64,
     /// The monotonic clock at the moment of capture, in nanoseconds, where it is known.
     pub(crate) now: Option<u64>,
@@ -92,6 +92,7 @@ pub(crate) fn examine_with<R>(
             listing,
             places,
             runtime_threads: Vec::new(),
+            mains_are_known: true,
             idle_workers: Vec::new(),
             frame: &|_, _| None,
         });
@@ -107,7 +108,6 @@ pub(crate) fn examine_with<R>(
         walker: Walker::new(&process, &knowledge.plans),
         stacks: Stacks::new(&knowledge.plans, &knowledge.stacks),
         options,
-        ids: FxHashSet::default(),
         tasks: Vec::new(),
         places: Vec::new(),
         notes,
@@ -127,9 +127,25 @@ pub(crate) fn examine_with<R>(
         context.task.is_some_and(|id| listing.tasks.binary_search_by_key(&id, |task| task.id).is_ok())
     };
     let idle = contexts.iter().filter(|context| context.handle.is_some() && !polls(context));
-    let runtime_threads = idle.clone().map(|context| context.tid).collect();
-    let idle_workers = idle.filter(|context| context.task.is_some()).map(|context| context.tid).collect();
-    look(Examination { process: &process, listing, places, runtime_threads, idle_workers, frame: &frame })
+    let runtime_threads: Vec<i32> = idle.clone().map(|context| context.tid).collect();
+    let idle_workers: Vec<i32> =
+        idle.filter(|context| context.task.is_some()).map(|context| context.tid).collect();
+    // Each main future that was registered is run by one of the others.
+    let mains = roots.iter().filter(|root| matches!(root, Root::Future { .. })).count();
+    let threads = process.memory.snapshot().threads().iter();
+    let others = threads.filter(|thread| {
+        runtime_threads.contains(&thread.tid) && !idle_workers.contains(&thread.tid) && !thread.is_ours()
+    });
+    let mains_are_known = others.count() <= mains;
+    look(Examination {
+        process: &process,
+        listing,
+        places,
+        runtime_threads,
+        mains_are_known,
+        idle_workers,
+        frame: &frame,
+    })
 }
 
 /// The list alone.
@@ -145,7 +161,6 @@ struct Lister<'l, 'p, 'i> {
     walker: Walker<'l, 'p, 'i>,
     stacks: Stacks<'l, 'p, 'i>,
     options: &'l Options,
-    ids: FxHashSet<u64>,
     tasks: Vec<Task>,
     /// In the same order, where they are wanted.
     places: Vec<Place>,
@@ -193,7 +208,6 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
             }
         }
         self.tasks.reserve_exact(candidates.listed() + runtimes.others.len());
-        self.ids.reserve(self.tasks.capacity());
         // In the order of their addresses: what is next to each other is read at once.
         for candidate in candidates.iter() {
             let Some(list) = candidate.list().filter(|list| Some(*list) != own) else { continue };
@@ -243,9 +257,6 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
     fn task(&mut self, header: u64, kind: &Kind, runtime: Option<&Runtime>) {
         let id = self.headers.id_of(header, kind);
         let (Some(id), Some(state)) = (id, self.headers.state(header)) else { return };
-        if !self.ids.insert(id) {
-            return;
-        }
         let future = self.headers.stage(header, kind) == Some(Stage::Future);
         let at = header.checked_add(kind.future_at).filter(|_| future);
         let (stack, waits_on, leaves) = if kind.scheduler == Scheduler::Blocking {
@@ -349,10 +360,19 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
 /// A stack, what its leaves wait for, and where they lie.
 type AsyncStack = (Arc<[Frame]>, Vec<WaitsOn>, Vec<LeafPlace>);
 
-/// Sorts tasks, and their places with them where there are any. Few bytes are moved: tasks are large.
-fn sort_by_id(tasks: &mut [Task], places: &mut [Place]) {
-    let mut order: Vec<(u64, usize)> = tasks.iter().map(|task| task.id).zip(0..).collect();
-    order.sort_unstable();
+/// Sorts tasks, and their places with them where there are any. Of two with the same id the first stays: the other is
+/// what is left of it elsewhere in memory. Few bytes are moved: tasks are large.
+fn sort_by_id(tasks: &mut Vec<Task>, places: &mut Vec<Place>) {
+    let mut order = order(tasks);
+    if order.windows(2).any(|pair| matches!(pair, [(one, _), (other, _)] if one == other && *one != 0)) {
+        let mut seen = FxHashSet::default();
+        let stays: Vec<bool> = tasks.iter().map(|task| task.id == 0 || seen.insert(task.id)).collect();
+        let mut of_task = stays.iter();
+        tasks.retain(|_| of_task.next().is_none_or(|stays| *stays));
+        let mut of_place = stays.iter();
+        places.retain(|_| of_place.next().is_none_or(|stays| *stays));
+        order = self::order(tasks);
+    }
     for at in 0..order.len() {
         // What belongs here may have been moved to where something else was put in its place.
         let mut from = order[at].1;
@@ -365,4 +385,11 @@ fn sort_by_id(tasks: &mut [Task], places: &mut [Place]) {
             places.swap(at, from);
         }
     }
+}
+
+/// Ids, in their order, and where the tasks are that have them.
+fn order(tasks: &[Task]) -> Vec<(u64, usize)> {
+    let mut order: Vec<(u64, usize)> = tasks.iter().map(|task| task.id).zip(0..).collect();
+    order.sort_unstable();
+    order
 }

@@ -20,7 +20,7 @@ use crate::snapshot::{self, Capture, Limits, Live, Snapshot, micros};
 
 /// How long types are kept for the next request: they take tens of megabytes.
 const UNUSED: Duration = Duration::from_secs(60);
-/// Memory that is scanned at most for tasks that are on no list; half a second.
+/// Memory that is scanned at most for tasks that are on no list: about a tenth of a second.
 const SCAN: u64 = 1 << 30;
 
 /// See the module.
@@ -158,12 +158,14 @@ fn read(jobs: mpsc::Receiver<Job>) {
     let mut reader = Reader { image: &image, types: &types, knowledge: None };
     let mut next = Ok(first);
     while let Ok(mut job) = next {
-        let captured = reader.capture(&mut job);
+        let (captured, image) = reader.capture(&mut job);
         if captured.is_err() {
             // It may have been learned from an image that was killed meanwhile.
             reader.knowledge = None;
         }
         job.look.reply(captured);
+        // A large child takes some milliseconds to end, which whoever asked need not wait for.
+        drop(image);
         next = jobs.recv_timeout(UNUSED);
     }
     // Before all that was read is given back, which takes a while: who asks meanwhile gets a new thread.
@@ -178,7 +180,8 @@ struct Reader<'p, 'i> {
 }
 
 impl Reader<'_, '_> {
-    fn capture(&mut self, job: &mut Job) -> Result<Capture, EngineError> {
+    /// Looks at the program for `job`. What was looked at comes along, where that was an image.
+    fn capture(&mut self, job: &mut Job) -> (Result<Capture, EngineError>, Option<snapshot::Image>) {
         let begun = Instant::now();
         let roots = job.roots.addresses();
         let now = snapshot::monotonic_nanos();
@@ -189,26 +192,31 @@ impl Reader<'_, '_> {
             snapshot::fork(job.limits).map(|image| (image, Some(note)))
         });
         let (places, look) = (job.places, job.look.as_mut());
-        let mut capture = match forked {
+        let (captured, image) = match forked {
             Ok((frozen, note)) => {
-                let mut capture = self.look_at(&frozen, &roots, (now, places), look)?;
-                // What "is not mapped" may be an image that was killed meanwhile.
-                frozen.intact().map_err(|error| EngineError::Refused(error.to_string()))?;
-                capture.notes.extend(note);
-                capture
+                let captured = self.look_at(&frozen, &roots, (now, places), look).and_then(|mut capture| {
+                    // What "is not mapped" may be an image that was killed meanwhile.
+                    frozen.intact().map_err(|error| EngineError::Refused(error.to_string()))?;
+                    capture.notes.extend(note);
+                    Ok(capture)
+                });
+                (captured, Some(frozen))
             }
             Err(no_image) => {
                 let live = snapshot::rolling().or_else(|_| Live::now());
-                let live = live.map_err(|error| EngineError::Refused(error.to_string()))?;
-                let mut capture = self.look_at(&live, &roots, (now, places), look)?;
-                capture.consistent = false;
-                let note = format!("read while the program went on, so parts may not agree: {no_image}");
-                capture.notes.insert(0, note);
-                capture
+                let live = live.map_err(|error| EngineError::Refused(error.to_string()));
+                let captured = live.and_then(|live| self.look_at(&live, &roots, (now, places), look));
+                let captured = captured.map(|mut capture| {
+                    capture.consistent = false;
+                    let note = format!("read while the program went on, so parts may not agree: {no_image}");
+                    capture.notes.insert(0, note);
+                    capture
+                });
+                (captured, None)
             }
         };
-        capture.total_us = micros(begun);
-        Ok(capture)
+        let captured = captured.map(|capture| Capture { total_us: micros(begun), ..capture });
+        (captured, image)
     }
 
     fn look_at(

@@ -125,19 +125,26 @@ impl<'h, 'a, 'p, 'i> Runtimes<'h, 'a, 'p, 'i> {
 
     /// Puts what is on the list at `head` on that of the scheduler `shared`, and counts it.
     fn follow(&mut self, head: u64, shared: u64, most: usize, notes: &mut Notes) -> usize {
-        let links = |task: u64| self.candidates.links(self.headers, task);
+        let mut near = 0;
+        let mut before_it = 0;
+        let links = |candidate, task: u64| Candidates::links(candidate, self.headers, task);
         let mut header = self.process.memory.word(head).unwrap_or(0);
         let mut before = 0;
         let mut found = 0;
         while header != 0 && found < most {
-            let Some((prev, next)) = links(header) else {
+            let candidate = self.candidates.get(header, &mut near);
+            let Some((prev, next)) = links(candidate, header) else {
                 notes.add("a list of tasks could not be read to its end".to_owned());
                 break;
             };
             // In the middle of an insertion or a removal, `prev` is a task that is not on the list, or not any
             // more, but whose `next` leads here.
-            let sound = prev == before || (prev != 0 && links(prev).is_some_and(|(_, next)| next == header));
-            let mut is_new = || match self.candidates.get(header) {
+            let mut leads_here = || {
+                let candidate = self.candidates.get(prev, &mut before_it);
+                prev != 0 && links(candidate, prev).is_some_and(|(_, next)| next == header)
+            };
+            let sound = prev == before || leads_here();
+            let mut is_new = || match candidate {
                 Some(candidate) => candidate.put_on(shared),
                 None => self.others.insert(header, shared).is_none(),
             };

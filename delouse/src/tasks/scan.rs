@@ -84,10 +84,10 @@ pub(super) fn each_header(
         return;
     };
     let snapshot = process.memory.snapshot();
-    let copies = copies(snapshot);
+    let left_overs = left_overs(snapshot);
     let mut left = budget;
     for mapping in snapshot.mappings().iter().filter(|mapping| may_hold_tasks(mapping)) {
-        let start = behind_stacks(snapshot, &mapping.range);
+        let start = behind_stacks(snapshot, &mapping.range).next_multiple_of(8);
         let end = mapping.range.end.min(start.saturating_add(left));
         if end < mapping.range.end {
             notes.add("memory was too large to be scanned: tasks of LocalSets and of the blocking pool may be missing".to_owned());
@@ -95,7 +95,7 @@ pub(super) fn each_header(
         left -= end.saturating_sub(start);
         each_word(process, start..end, lowest..=highest, |address, word| {
             if vtables.contains(&word)
-                && !copies.iter().any(|copy| copy.contains(&address))
+                && !is_among(&left_overs, address)
                 && let Some(header) = address.checked_sub(headers.layout.vtable)
                 && header.is_multiple_of(8)
                 && headers.state(header).is_some_and(|state| state.is_plausible())
@@ -106,14 +106,28 @@ pub(super) fn each_header(
     }
 }
 
-/// Where the capture's own copies of stacks are: no tasks of anybody.
-fn copies(snapshot: &dyn Snapshot) -> Vec<Range<u64>> {
+/// Where nothing of the program's is, though it may look so: the capture's own copies of stacks, and alternate signal
+/// stacks, on which its handler left the registers of who was interrupted. In the order of their addresses.
+fn left_overs(snapshot: &dyn Snapshot) -> Vec<Range<u64>> {
     let copy = |thread: &Thread| {
         let copy = &thread.stack.as_ref()?.bytes;
         let start = copy.as_ptr().addr() as u64;
         Some(start..start.saturating_add(copy.len() as u64))
     };
-    snapshot.threads().iter().filter_map(copy).collect()
+    let alternate = |thread: &Thread| {
+        let runs_there = |stack: &Range<u64>| thread.registers.is_ok_and(|of| stack.contains(&of.sp));
+        thread.alternate_stack.clone().filter(|stack| !runs_there(stack))
+    };
+    let threads = snapshot.threads().iter();
+    let mut left: Vec<_> = threads.flat_map(|thread| [copy(thread), alternate(thread)]).flatten().collect();
+    left.sort_unstable_by_key(|range| range.start);
+    left
+}
+
+/// Whether one of `ranges`, which are ordered and do not overlap, contains `address`.
+fn is_among(ranges: &[Range<u64>], address: u64) -> bool {
+    let after = ranges.partition_point(|range| range.start <= address);
+    ranges[..after].last().is_some_and(|range| address < range.end)
 }
 
 /// Where a mapping begins to hold more than the stacks of threads, which have no tasks but those that are just being
@@ -131,23 +145,26 @@ fn behind_stacks(snapshot: &dyn Snapshot, mapping: &Range<u64>) -> u64 {
 }
 
 /// Calls `visit` with every word in `wanted` that the program may still use, and its address, up to `budget` bytes of
-/// memory: not with the stacks of `threads`, and not with copies of stacks that the capture made. Says
-/// whether that was all.
+/// memory: not with the stacks of threads of no `kind`, and not with what captures left behind. Registers, which may
+/// have a guard that stands nowhere else where much is inlined, have no address: 0. Says whether that was all.
 pub(super) fn words_in_use(
     process: &Process<'_, '_>,
-    threads: &[i32],
+    kind: impl Fn(&Thread) -> Option<MemoryPlace>,
     wanted: RangeInclusive<u64>,
     budget: u64,
     mut visit: impl FnMut(u64, u64, MemoryPlace),
 ) -> bool {
     let snapshot = process.memory.snapshot();
-    let copies = copies(snapshot);
-    let stacks = snapshot.threads().iter().filter_map(|thread| {
-        let used = used_stack(process, thread)?;
-        let mapping = snapshot.mapping(used.start)?;
-        Some((mapping.range.start, used, threads.contains(&thread.tid)))
-    });
-    let stacks: Vec<_> = stacks.collect();
+    for thread in snapshot.threads() {
+        if let Some(kind) = kind(thread) {
+            registers(thread, &wanted).for_each(|word| visit(0, word, kind));
+        }
+    }
+    let left_overs = left_overs(snapshot);
+    let stacks =
+        snapshot.threads().iter().filter_map(|thread| Some((used_stack(process, thread)?, kind(thread))));
+    let mut stacks: Vec<_> = stacks.collect();
+    stacks.sort_unstable_by_key(|(used, _)| used.start);
     let statics: Vec<_> = [".data", ".bss"]
         .iter()
         .filter_map(|name| process.types.image().section_range(name))
@@ -155,31 +172,53 @@ pub(super) fn words_in_use(
         .collect();
     let mut left = budget;
     for mapping in snapshot.mappings().iter().filter(|mapping| mapping.read && mapping.write) {
-        let range = &mapping.range;
-        let stack = stacks.iter().find(|(start, ..)| *start == range.start);
-        let start = match stack {
-            Some((_, used, true)) => used.end,
-            Some((_, used, false)) => used.start,
-            None => range.start,
-        };
-        let Some(start) = start.checked_next_multiple_of(8) else { continue };
-        let Some(rest) = left.checked_sub(range.end.saturating_sub(start)) else { return false };
-        left = rest;
-        each_word(process, start..range.end, wanted.clone(), |address, word| {
-            if copies.iter().any(|copy| copy.contains(&address)) {
-                return;
-            }
-            let on_stack = stack.is_some_and(|(_, used, _)| used.contains(&address));
-            let is_static = || statics.iter().any(|range| range.contains(&address));
-            let place = match on_stack {
-                true => MemoryPlace::Stack,
-                false if is_static() => MemoryPlace::Static,
-                false => MemoryPlace::Heap,
-            };
-            visit(address, word, place);
-        });
+        for (part, stack) in parts(&mapping.range, &stacks) {
+            let Some(start) = part.start.checked_next_multiple_of(8) else { continue };
+            let Some(rest) = left.checked_sub(part.end.saturating_sub(start)) else { return false };
+            left = rest;
+            each_word(process, start..part.end, wanted.clone(), |address, word| {
+                if is_among(&left_overs, address) {
+                    return;
+                }
+                let is_static = || statics.iter().any(|range| range.contains(&address));
+                let place = match stack {
+                    Some(place) => place,
+                    None if is_static() => MemoryPlace::Static,
+                    None => MemoryPlace::Heap,
+                };
+                visit(address, word, place);
+            });
+        }
     }
     true
+}
+
+/// What lies that near below a thread's stack pointer is left of calls that have returned: it is as much as std gives a
+/// thread.
+const UNUSED_STACK: u64 = 2 << 20;
+
+/// A mapping without the stacks that are not to be looked at, and without the unused parts of all. The kernel may have
+/// joined several stacks (glibc 2.42 and later guard them by pages that are no mapping of their own), and what lies
+/// behind them. `stacks` are ordered.
+fn parts(
+    mapping: &Range<u64>,
+    stacks: &[(Range<u64>, Option<MemoryPlace>)],
+) -> Vec<(Range<u64>, Option<MemoryPlace>)> {
+    let first = stacks.partition_point(|(used, _)| used.start < mapping.start);
+    let within =
+        stacks.get(first..).unwrap_or_default().iter().take_while(|(used, _)| used.start < mapping.end);
+    let mut parts = Vec::new();
+    let mut at = mapping.start;
+    for (used, kind) in within {
+        parts.push((at..used.start.saturating_sub(UNUSED_STACK), None));
+        if kind.is_some() {
+            parts.push((used.start.max(at)..used.end, *kind));
+        }
+        at = at.max(used.end);
+    }
+    parts.push((at..mapping.end, None));
+    parts.retain(|(part, _)| !part.is_empty());
+    parts
 }
 
 /// See [`super::Examination::stack_words`].
@@ -191,6 +230,7 @@ pub(super) fn stack_words(
     mut visit: impl FnMut(u64),
 ) -> bool {
     const MOST: u64 = 1 << 20;
+    registers(thread, &wanted).for_each(&mut visit);
     let Some(Range { start, end }) = used_stack(process, thread) else { return false };
     let Some(start) = start.checked_next_multiple_of(8) else { return false };
     let size = end.saturating_sub(start);
@@ -198,6 +238,12 @@ pub(super) fn stack_words(
     *left -= read;
     each_word(process, start..start.saturating_add(read), wanted, |_, word| visit(word));
     read == size
+}
+
+/// What is in `wanted` of a thread's general registers.
+fn registers(thread: &Thread, wanted: &RangeInclusive<u64>) -> impl Iterator<Item = u64> {
+    let registers = thread.registers.map(|registers| registers.general).unwrap_or_default();
+    registers.into_iter().filter(|word| wanted.contains(word))
 }
 
 /// The part of a thread's stack that is in use.
@@ -219,13 +265,24 @@ fn may_hold_tasks(mapping: &Mapping) -> bool {
     mapping.read && mapping.write && !mapping.shared && !named.is_some_and(|path| kernels(&path))
 }
 
-/// Calls `visit` with every aligned word that is in `wanted`, block by block: what is near it is in the cache
-/// then. Skips what cannot be read.
+/// Calls `visit` with every aligned word that is in `wanted`. Skips what cannot be read.
 fn each_word(
     process: &Process<'_, '_>,
     range: Range<u64>,
     wanted: RangeInclusive<u64>,
     mut visit: impl FnMut(u64, u64),
+) {
+    for range in process.memory.snapshot().search(range, &wanted, &mut visit) {
+        read_each_word(process, range, &wanted, &mut visit);
+    }
+}
+
+/// The same, block by block: what is near is in the cache then.
+fn read_each_word(
+    process: &Process<'_, '_>,
+    range: Range<u64>,
+    wanted: &RangeInclusive<u64>,
+    visit: &mut impl FnMut(u64, u64),
 ) {
     let mut found = Vec::new();
     let mut rest = None;
@@ -235,7 +292,7 @@ fn each_word(
         let end = range.end.min((block + 1).saturating_mul(BLOCK));
         let first = block * BLOCK;
         let readable = process.memory.look(block, |bytes| {
-            words(bytes, first, &wanted, &mut found);
+            words(bytes, first, wanted, &mut found);
             first + bytes.len() as u64
         });
         at = at.max(readable.min(end));
@@ -244,7 +301,7 @@ fn each_word(
             let rest = rest.get_or_insert_with(|| Scratch::new(BLOCK as usize));
             let Some(buffer) = rest.get_mut(..(end - at) as usize) else { return };
             let read = process.memory.snapshot().read(at, buffer);
-            words(buffer.get(..read).unwrap_or_default(), at, &wanted, &mut found);
+            words(buffer.get(..read).unwrap_or_default(), at, wanted, &mut found);
             at = if read == buffer.len() { end } else { (at + read as u64 + 1).next_multiple_of(PAGE) };
         }
         found.drain(..).filter(|(at, _)| range.contains(at)).for_each(|(at, word)| visit(at, !word));
@@ -265,5 +322,34 @@ fn words(bytes: &[u8], start: u64, wanted: &RangeInclusive<u64>, found: &mut Vec
             found.push((at, !word));
         }
         at = at.wrapping_add(8);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stacks_are_told_from_what_lies_around_them() {
+        const MB: u64 = 1 << 20;
+        let stack = Some(MemoryPlace::Stack);
+        let stacks = [
+            (3 * MB..4 * MB, stack),
+            (13 * MB..14 * MB, None),
+            (14 * MB..15 * MB, stack),
+            (40 * MB..41 * MB, stack),
+        ];
+        let parts = parts(&(0..30 * MB), &stacks);
+        assert_eq!(
+            parts,
+            [
+                (0..MB, None),
+                (3 * MB..4 * MB, stack),
+                (4 * MB..11 * MB, None),
+                (14 * MB..15 * MB, stack),
+                (15 * MB..30 * MB, None)
+            ]
+        );
+        assert_eq!(super::parts(&(0..MB), &stacks), [(0..MB, None)]);
     }
 }

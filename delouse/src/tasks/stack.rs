@@ -7,12 +7,12 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::plan::{Body, Plan, Plans};
-use super::walk::{Node, Part, Walked};
+use super::walk::{Node, Part, Place, Walked};
 use super::{Frame, Origin};
 use crate::debuginfo::types::{Type, TypeId, names};
 
-/// A frame's depth, plan and part.
-type ShapeNode = (u16, u32, Part);
+/// A frame's plan and place.
+type ShapeNode = (u32, Place);
 
 /// Distinct stacks that are kept.
 const MAX_KNOWN: usize = 1 << 14;
@@ -41,7 +41,7 @@ impl<'s, 'p, 'i> Stacks<'s, 'p, 'i> {
         let mut known = self.known.borrow_mut();
         let KnownStacks { by_shape, shape } = &mut *known;
         shape.clear();
-        shape.extend(walked.nodes.iter().map(|node| (node.depth, node.plan.id, node.part)));
+        shape.extend(walked.nodes.iter().map(|node| (node.plan.id, node.place)));
         if let Some(stack) = by_shape.get(shape.as_slice()) {
             return stack.clone();
         }
@@ -76,7 +76,7 @@ impl<'s, 'p, 'i> Stacks<'s, 'p, 'i> {
         let plan = self.plans.plan(of)?;
         let Body::Coroutine(coroutine) = &plan.body else { return None };
         let index = coroutine.states.iter().position(|known| known.value == state)?;
-        Some(self.frame(&Node { depth: 0, plan: plan.clone(), part: Part::State(index) }))
+        Some(self.frame(&Node { plan: plan.clone(), place: Place::new(0, Part::State(index)) }))
     }
 
     /// The one frame of a future in which nothing was recognised.
@@ -107,10 +107,10 @@ impl<'s, 'p, 'i> Stacks<'s, 'p, 'i> {
         depth: u16,
     ) -> Vec<Frame> {
         let mut frames = Vec::new();
-        while let Some(node) = nodes.next_if(|node| node.depth >= depth) {
+        while let Some(node) = nodes.next_if(|node| node.place.depth() >= depth) {
             let mut frame = self.frame(node);
-            if nodes.peek().is_some_and(|next| next.depth > node.depth) {
-                frame.children = self.siblings(nodes, node.depth + 1);
+            if nodes.peek().is_some_and(|next| next.place.depth() > node.place.depth()) {
+                frame.children = self.siblings(nodes, node.place.depth() + 1);
                 drop_echo(&mut frame);
             }
             frames.push(frame);
@@ -129,12 +129,12 @@ impl<'s, 'p, 'i> Stacks<'s, 'p, 'i> {
             children: Vec::new(),
         };
         let Body::Coroutine(coroutine) = &plan.body else { return of_type(name) };
-        match node.part {
+        match node.place.part() {
             Part::Type => of_type(name),
             Part::State(index) | Part::Awaitee(index) => {
                 let Some(state) = coroutine.states.get(index) else { return of_type(name) };
                 let details = self.plans.suspended(plan.of, coroutine, state);
-                if matches!(node.part, Part::Awaitee(_)) {
+                if matches!(node.place.part(), Part::Awaitee(_)) {
                     return of_type(details.awaitee.as_deref().unwrap_or("?"));
                 }
                 let source = details.source.as_ref();

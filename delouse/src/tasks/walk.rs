@@ -46,11 +46,40 @@ impl Walked {
 }
 
 /// One frame.
+// Two words, as all that is handed on while walking is whole words: a processor that reads a word of which parts were
+// just written waits for each, which was half of the time.
 #[derive(Debug, Clone)]
 pub(super) struct Node {
-    pub(super) depth: u16,
     pub(super) plan: Rc<Plan>,
-    pub(super) part: Part,
+    pub(super) place: Place,
+}
+
+/// Where a frame stands in its stack, and which part of its plan it shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Place(u64);
+
+impl Place {
+    pub(super) fn new(depth: u16, part: Part) -> Self {
+        let part = match part {
+            Part::Type => 0,
+            Part::State(index) => ((index as u64) << 2) | 1,
+            Part::Awaitee(index) => ((index as u64) << 2) | 2,
+        };
+        Self((part << 16) | u64::from(depth))
+    }
+
+    pub(super) fn depth(self) -> u16 {
+        self.0 as u16
+    }
+
+    pub(super) fn part(self) -> Part {
+        let index = (self.0 >> 18) as usize;
+        match (self.0 >> 16) & 3 {
+            0 => Part::Type,
+            1 => Part::State(index),
+            _ => Part::Awaitee(index),
+        }
+    }
 }
 
 /// Which part of a plan a frame shows.
@@ -79,19 +108,58 @@ struct Context {
 struct Visit {
     plan: Rc<Plan>,
     at: u64,
-    /// Its depth in the stack that is shown.
-    frames: u16,
-    /// It lies behind a pointer, and the way here may have come through that very future.
-    behind: bool,
+    way: Way,
 }
 
-/// What is still to be done, the next last: futures nest deeper than a thread's stack allows recursion.
-enum Work {
-    Visit(Visit),
-    /// All behind a pointer is done.
-    Followed,
-    /// All that the innermost coroutine awaits is done.
-    Awaited,
+/// How a future was come by: its depth in the stack that is shown, and whether it lies behind a pointer: the way there
+/// may have come through that very future.
+#[derive(Clone, Copy)]
+struct Way(u64);
+
+impl Way {
+    const BEHIND: u64 = 1 << 16;
+
+    fn inside(frames: u16) -> Self {
+        Self(frames.into())
+    }
+
+    fn behind(frames: u16) -> Self {
+        Self(u64::from(frames) | Self::BEHIND)
+    }
+
+    fn frames(self) -> u16 {
+        self.0 as u16
+    }
+
+    fn is_behind(self) -> bool {
+        self.0 & Self::BEHIND != 0
+    }
+}
+
+/// Something that ends when there is as little left to do as when it began.
+#[derive(Clone, Copy)]
+struct Scope(u64);
+
+impl Scope {
+    const AWAIT: u64 = 1;
+
+    /// What lies behind a pointer.
+    fn pointer(left: usize) -> Self {
+        Self((left as u64) << 1)
+    }
+
+    /// What the innermost coroutine awaits.
+    fn awaited(left: usize) -> Self {
+        Self(((left as u64) << 1) | Self::AWAIT)
+    }
+
+    fn is_over(self, left: usize) -> bool {
+        self.0 >> 1 == left as u64
+    }
+
+    fn is_await(self) -> bool {
+        self.0 & Self::AWAIT != 0
+    }
 }
 
 /// Walks futures, one after the other.
@@ -102,7 +170,10 @@ pub(super) struct Walker<'w, 'p, 'i> {
     contexts: Vec<Context>,
     /// Addresses that pointers on the way led to.
     followed: Vec<(u64, u32)>,
-    work: Vec<Work>,
+    /// What is still to be done, the next last: futures nest deeper than a thread's stack allows recursion.
+    work: Vec<Visit>,
+    /// What has begun and is not over, the innermost last.
+    scopes: Vec<Scope>,
 }
 
 impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
@@ -114,6 +185,7 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
             contexts: Vec::new(),
             followed: Vec::new(),
             work: Vec::new(),
+            scopes: Vec::new(),
         }
     }
 
@@ -123,44 +195,45 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
         self.contexts.clear();
         self.followed.clear();
         self.work.clear();
+        self.scopes.clear();
         // Mostly one future leads to one other, which need not wait in memory: that is a third of the time.
-        let mut next = Some(Visit { plan: plan.clone(), at: address, frames: 0, behind: false });
+        let (mut next, mut at, mut way) = (Some(plan.clone()), address, Way::inside(0));
         let mut steps = 0;
         loop {
-            let visit = match next.take() {
-                Some(visit) => visit,
-                None => match self.work.pop() {
-                    Some(Work::Visit(visit)) => visit,
-                    Some(Work::Followed) => {
-                        self.followed.pop();
-                        continue;
-                    }
-                    Some(Work::Awaited) => {
+            if next.is_none() {
+                let left = self.work.len();
+                if let Some(scope) = self.scopes.pop_if(|scope| scope.is_over(left)) {
+                    if scope.is_await() {
                         self.awaited();
-                        continue;
+                    } else {
+                        self.followed.pop();
                     }
-                    None => break,
-                },
-            };
+                    continue;
+                }
+                let Some(visit) = self.work.pop() else { break };
+                (next, at, way) = (Some(visit.plan), visit.at, visit.way);
+            }
+            let Some(plan) = next.take() else { break };
             steps += 1;
             if self.found.nodes.len() >= MAX_NODES || steps >= MAX_STEPS || self.work.len() >= MAX_STEPS {
                 self.found.cut = Some(TOO_LARGE);
                 break;
             }
-            let Visit { plan, at, frames, behind } = visit;
-            if frames >= MAX_DEPTH {
+            if way.frames() >= MAX_DEPTH {
                 self.found.cut = Some(TOO_LARGE);
                 continue;
             }
-            if behind {
+            if way.is_behind() {
                 if self.followed.contains(&(at, plan.id)) {
                     self.found.cut = Some("a future that contains itself");
                     continue;
                 }
                 self.followed.push((at, plan.id));
-                self.work.push(Work::Followed);
+                self.scopes.push(Scope::pointer(self.work.len()));
             }
-            next = self.visit(&plan, at, frames);
+            if let Some(visit) = self.visit(&plan, at, way.frames()) {
+                (next, at, way) = (Some(visit.plan), visit.at, visit.way);
+            }
         }
         &mut self.found
     }
@@ -211,7 +284,7 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
         }
         let details = self.plans.suspended(plan.of, coroutine, state);
         let found = (self.found.nodes.len(), self.found.waits.len());
-        self.work.push(Work::Awaited);
+        self.scopes.push(Scope::awaited(self.work.len()));
         self.contexts.push(Context { plan: plan.clone(), state: index, address, frames, found });
         self.take(&details.steps, address, frames)
     }
@@ -223,7 +296,7 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
         let Some(state) = coroutine.states.get(index) else { return };
         if found == (self.found.nodes.len(), self.found.waits.len()) {
             if self.plans.suspended(plan.of, coroutine, state).awaitee.is_some() {
-                self.found.nodes.push(Node { depth: frames, plan, part: Part::Awaitee(index) });
+                self.found.nodes.push(Node { plan, place: Place::new(frames, Part::Awaitee(index)) });
             }
             self.found.waits.push(WaitsOn::default());
             self.found.leaves.push(LeafPlace::default());
@@ -295,7 +368,7 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
         let first = self.work.len();
         for step in steps {
             let visit = self.step(step, base, frames);
-            self.work.extend(visit.map(Work::Visit));
+            self.work.extend(visit);
         }
         if let Some(new) = self.work.get_mut(first..) {
             new.reverse();
@@ -306,10 +379,10 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
     fn step(&mut self, step: &Step, base: u64, frames: u16) -> Option<Visit> {
         let at = base.checked_add(step.offset)?;
         match &step.via {
-            Via::Inline(plan) => Some(Visit { plan: plan.clone(), at, frames, behind: false }),
+            Via::Inline(plan) => Some(Visit { plan: plan.clone(), at, way: Way::inside(frames) }),
             Via::Pointer(target) => {
                 let plan = self.plans.plan(*target)?;
-                Some(Visit { plan, at: self.word(at)?, frames, behind: true })
+                Some(Visit { plan, at: self.word(at)?, way: Way::behind(frames) })
             }
             Via::Dyn => self.dynamic(at, frames),
             Via::Container(container) => {
@@ -323,7 +396,7 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
         let vtable = self.word(at.checked_add(8)?)?;
         let at = self.word(at)?;
         let plan = self.plans.plan_of_vtable(self.process, vtable)?;
-        Some(Visit { plan, at, frames, behind: true })
+        Some(Visit { plan, at, way: Way::behind(frames) })
     }
 
     fn container(&mut self, container: &Container, at: u64, frames: u16) {
@@ -345,7 +418,7 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
             }
             Container::Dyn { offset } => {
                 let visit = at.checked_add(*offset).and_then(|at| self.dynamic(at, frames));
-                self.work.extend(visit.map(Work::Visit));
+                self.work.extend(visit);
             }
             Container::Select { disabled, size, tuple, branches } => {
                 let bits = disabled.follow(self.process, at);
@@ -354,13 +427,13 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
                 for (number, offset, plan) in branches {
                     let is_polled = bits.checked_shr(*number).is_none_or(|bits| bits & 1 == 0);
                     if let Some(at) = tuple.checked_add(*offset).filter(|_| is_polled) {
-                        self.work.push(Work::Visit(Visit { plan: plan.clone(), at, frames, behind: false }));
+                        self.work.push(Visit { plan: plan.clone(), at, way: Way::inside(frames) });
                     }
                 }
             }
             Container::Shared { plan, way } => {
                 if let Some(at) = way.follow(self.process, at) {
-                    self.work.push(Work::Visit(Visit { plan: plan.clone(), at, frames, behind: true }));
+                    self.work.push(Visit { plan: plan.clone(), at, way: Way::behind(frames) });
                 }
             }
         }
@@ -371,7 +444,7 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
             let Some(at) = index.checked_mul(stride).and_then(|offset| first.checked_add(offset)) else {
                 return;
             };
-            self.work.push(Work::Visit(Visit { plan: plan.clone(), at, frames, behind: false }));
+            self.work.push(Visit { plan: plan.clone(), at, way: Way::inside(frames) });
         }
         if count > MAX_ELEMENTS {
             self.found.cut = Some(TOO_LARGE);
@@ -382,7 +455,7 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
         let mut node = first;
         for _ in 0..MAX_ELEMENTS {
             let Some(at) = node.checked_add(value) else { return };
-            self.work.push(Work::Visit(Visit { plan: plan.clone(), at, frames, behind: false }));
+            self.work.push(Visit { plan: plan.clone(), at, way: Way::inside(frames) });
             match node.checked_add(next).and_then(|link| self.word(link)) {
                 Some(link) if link != first => node = link,
                 _ => return,
@@ -396,7 +469,7 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
         if plan.frame.is_none() {
             return frames;
         }
-        self.found.nodes.push(Node { depth: frames, plan: plan.clone(), part });
+        self.found.nodes.push(Node { plan: plan.clone(), place: Place::new(frames, part) });
         frames.saturating_add(1)
     }
 

@@ -5,6 +5,7 @@
 //! listed by its system call; nothing else depends on them.
 
 use super::{Activity, StackFrame, ThreadRole};
+use crate::snapshot::is_our_thread;
 
 /// A function on the stack means this activity. Patterns are paths without types and generic arguments (see
 /// [`path`]); `*` stands for anything.
@@ -98,7 +99,7 @@ const ACTIVITIES: &[(Activity, &[&str])] = &[
 
 /// The thread's role. Its name decides only where its stack has no function names.
 pub(crate) fn role(name: &str, frames: &[StackFrame]) -> ThreadRole {
-    if name.starts_with("delouse") {
+    if is_our_thread(name) {
         return ThreadRole::Delouse;
     }
     let mut role = ThreadRole::Other;

@@ -92,6 +92,7 @@ mod tests {
             cpu: None,
             registers: Ok(Registers { tls, ..Registers::default() }),
             stack,
+            alternate_stack: None,
             kernel: None,
         };
         let copy = |words: &[u64]| StackCopy {

@@ -29,6 +29,8 @@ pub(super) struct Holders {
     references_to: Index<u32>,
     /// Of each object, whether all who refer to it were found.
     accounts: Vec<Account>,
+    /// Objects that nothing in memory refers to but what was found.
+    confined: FxHashSet<u32>,
     /// Objects by the address of the value in them.
     by_value: FxHashMap<u64, u32>,
     /// Tasks that run right now.
@@ -145,6 +147,7 @@ impl Holders {
             references_of,
             references_to,
             accounts,
+            confined: FxHashSet::default(),
             by_value,
             running,
             blocked,
@@ -242,6 +245,21 @@ impl Holders {
         self.accounts.get(object as usize).copied().unwrap_or(Account::Unknown)
     }
 
+    /// Takes note of what was found out about objects since.
+    pub(super) fn confine(&mut self, objects: &FxHashSet<u32>) {
+        self.confined.extend(objects);
+    }
+
+    /// Whether whoever refers to a shared object is among those that were found.
+    pub(super) fn is_confined(&self, object: u32) -> bool {
+        match self.account_of_object(object) {
+            Account::Exact => true,
+            Account::TooMany => self.confined.contains(&object),
+            // Not every thread's variables are looked at, and not every pointer leads to the counters.
+            Account::Missing | Account::Unknown => false,
+        }
+    }
+
     /// Whether the handles that can end a wait are as many as there are; a semaphore has `available` permits.
     pub(super) fn account(&self, wait: &Wait, available: Option<u64>) -> Account {
         let found = || self.kinds(wait.resource, self.roles_of(wait));
@@ -289,7 +307,7 @@ impl Holders {
         owners.peek().is_some()
             && owners.all(|node| match node {
                 Node::Task(task) => !self.may_have(task, resource),
-                Node::Object(object) => self.account_of_object(object) == Account::Exact,
+                Node::Object(object) => self.is_confined(object),
                 Node::Statics => false,
             })
     }
@@ -333,7 +351,8 @@ fn add(kinds: &mut Vec<Alike>, holding: &Holding, number: u32) {
     }
     if let Some(kind) = kinds.get_mut(at) {
         kind.permits = kind.permits.saturating_add(holding.permits);
-        kind.doubtful &= holding.uncertain || !holding.solid;
+        // A place in the queue is no guard.
+        kind.doubtful &= holding.uncertain || !holding.solid || holding.is_in_line();
         kind.holdings.push(number);
     }
 }

@@ -49,24 +49,23 @@ pub(crate) fn analyse(examination: &Examination<'_, '_, '_>) -> Analysis {
     let (plans, wanted) = (ownership::Plans::new(examination.process), waits.wanted());
     let mut survey = ownership::Survey::of(examination, &plans, &wanted);
     let mut holders = holders::Holders::of(examination, &waits, &locks, survey.hand_over());
-    let mut remains = remains::Remains::default();
-    let mut liveness = liveness::Liveness::of(examination, &waits, &holders, &remains);
+    let nothing = remains::Remains::default();
+    let mut liveness = liveness::Liveness::of(examination, &waits, &holders, &nothing);
     let objects = |holders: &holders::Holders, liveness: &liveness::Liveness| {
         let stuck = islands::Graph::of(&waits, holders, liveness);
         stuck.objects(&stuck.islands())
     };
     let mut suspects = objects(&holders, &liveness);
     // Before anybody is accused, those are asked who are seldom at fault and take longer.
-    if !remains::are_solid(&holders, &suspects) {
-        if survey.add_statics(examination, &mut holders.ownership) {
-            holders = holders::Holders::of(examination, &waits, &locks, holders.ownership);
-            liveness = liveness::Liveness::of(examination, &waits, &holders, &remains);
-            suspects = objects(&holders, &liveness);
-        }
-        remains = remains::look(examination, &holders, &suspects);
-        if !remains.held.is_empty() || !remains.on_stacks.is_empty() {
-            liveness = liveness::Liveness::of(examination, &waits, &holders, &remains);
-        }
+    if !remains::are_solid(&holders, &suspects) && survey.add_statics(examination, &mut holders.ownership) {
+        holders = holders::Holders::of(examination, &waits, &locks, holders.ownership);
+        liveness = liveness::Liveness::of(examination, &waits, &holders, &nothing);
+        suspects = objects(&holders, &liveness);
+    }
+    let remains = remains::look(examination, &holders, &suspects);
+    holders.confine(&remains.confined);
+    if !remains.held.is_empty() || !remains.on_stacks.is_empty() {
+        liveness = liveness::Liveness::of(examination, &waits, &holders, &remains);
     }
     let stuck = islands::Graph::of(&waits, &holders, &liveness);
     let islands = stuck.islands();

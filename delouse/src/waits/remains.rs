@@ -10,11 +10,11 @@ use std::collections::BTreeSet;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::holders::Holders;
+use super::holders::{Account, Holders};
 use super::ownership::PathId;
 use crate::tasks::{Examination, MemoryPlace as Place};
 
-/// Memory that is looked at; two seconds.
+/// Memory that is looked at: half a second of an image, two seconds of anything else.
 const MAX_MEMORY: u64 = 4 << 30;
 
 /// What memory says of the objects that were asked about.
@@ -27,6 +27,8 @@ pub(super) struct Remains {
     /// Objects whose address stands elsewhere on the heap: in a handle that was not found, or in what is left
     /// of one.
     pub(super) doubtful: FxHashSet<u32>,
+    /// Objects that nothing refers to but what was found: some of that may be what is left of handles, too.
+    pub(super) confined: FxHashSet<u32>,
 }
 
 /// Whether all of what keeps `objects` is known beyond doubt, so that nothing has to be looked for.
@@ -42,7 +44,7 @@ pub(super) fn look(
 ) -> Remains {
     let asked: Vec<u32> = objects.iter().copied().filter(|object| !is_solid(holders, *object)).collect();
     if asked.is_empty() {
-        return Remains::default();
+        return Remains { confined: objects.iter().copied().collect(), ..Remains::default() };
     }
     let hidden = |object: &u32| holders.ownership.objects.get(*object as usize).map(|of| of.hidden);
     let numbers: FxHashMap<u64, u32> =
@@ -51,7 +53,8 @@ pub(super) fn look(
     let places: FxHashSet<u64> = references.map(|reference| reference.place).collect();
     let (lowest, highest) = (numbers.keys().min().copied(), numbers.keys().max().copied());
     let wanted = !highest.unwrap_or(0)..=!lowest.unwrap_or(0);
-    let (mut held, mut on_stacks, mut elsewhere) = (BTreeSet::new(), BTreeSet::new(), FxHashSet::default());
+    let (mut held, mut on_stacks) = (BTreeSet::new(), BTreeSet::new());
+    let (mut elsewhere, mut clouded) = (FxHashSet::default(), FxHashSet::default());
     let all = examination.words_in_use(wanted, MAX_MEMORY, |address, word, place| {
         if let Some(object) = numbers.get(&!word)
             && !places.contains(&address)
@@ -61,16 +64,22 @@ pub(super) fn look(
                 Place::Static => held.insert(*object),
                 Place::Stack => on_stacks.insert(*object) | held.insert(*object),
                 Place::Heap => elsewhere.insert(*object),
+                Place::RuntimeStack => clouded.insert(*object),
             };
         }
     });
     if !all {
         elsewhere.extend(asked.iter().copied());
     }
+    let sees_all = examination.sees_all_threads();
     // Whether a variable is alive at an `.await` is the same for all tasks that stand there, unless a flag
     // says otherwise. What is proven for one is true for all of them.
-    let free = |object: &&u32| !held.contains(*object) && !elsewhere.contains(*object);
-    let references = asked.iter().filter(free).flat_map(|object| holders.references_to(*object));
+    let alone = |object: &u32| !held.contains(object) && !elsewhere.contains(object);
+    let confined = |object: &u32| sees_all && alone(object) && !clouded.contains(object);
+    let confined: FxHashSet<u32> = objects.iter().copied().filter(confined).collect();
+    let asked = asked.iter().filter(|object| alone(object));
+    let exact = asked.filter(|object| holders.account_of_object(**object) == Account::Exact);
+    let references = exact.flat_map(|object| holders.references_to(*object));
     let proven: FxHashSet<(PathId, bool)> =
         references.map(|reference| (reference.path, reference.uncertain)).collect();
     let in_doubt = |object: &u32| {
@@ -82,6 +91,7 @@ pub(super) fn look(
         held: held.into_iter().filter(|object| in_doubt(object)).collect(),
         on_stacks,
         doubtful: elsewhere.into_iter().filter(|object| in_doubt(object)).collect(),
+        confined,
     }
 }
 

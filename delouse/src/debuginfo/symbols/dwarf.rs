@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use addr2line::{LookupContinuation, LookupResult, SplitDwarfLoad};
-use gimli::{EndianReader, LittleEndian, SectionId};
+use gimli::{AbbreviationsCacheStrategy, EndianReader, LittleEndian, SectionId};
 
 use super::paths::{self, Origin};
 use crate::debuginfo::object_file::ObjectFile;
@@ -39,11 +39,14 @@ pub(super) struct Dwarf {
 }
 
 impl Dwarf {
-    /// Reads the list of units, about 1 ms per MB of `.debug_info`; `None` where there is none.
+    /// Reads the list of units, less than 1 ms per MB of `.debug_info`; `None` where there is none.
     /// `file` is where the executable lies, with its `.dwp` beside it.
     pub(super) fn of(object: &ObjectFile, file: &Path) -> Option<Self> {
         object.section_addresses(".debug_line")?;
-        let dwarf = gimli::Dwarf::load(|id| Ok::<_, gimli::Error>(section(object, id.name()))).ok()?;
+        let mut dwarf = gimli::Dwarf::load(|id| Ok::<_, gimli::Error>(section(object, id.name()))).ok()?;
+        // The units of one object file share their abbreviations, which else each of them has again: three quarters of the
+        // time and of the memory.
+        dwarf.populate_abbreviations_cache(AbbreviationsCacheStrategy::Duplicates);
         let context = addr2line::Context::from_dwarf(dwarf).ok()?;
         Some(Self { context, split: Split { file: file.to_owned(), package: None } })
     }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use slog::warn;
 use tokio::sync::oneshot;
 
-use super::admit;
+use super::{admit, micros};
 use crate::server::answer::{Answer, Rendered, accepted_quality, harden};
 use crate::server::error::ApiError;
 use crate::server::gate::Permit;
@@ -124,7 +124,6 @@ pub(super) async fn core_estimate(
 
 async fn estimate(limits: Limits) -> Result<CoreEstimate, ApiError> {
     let estimate = thread::run("delouse-capture", core_writer::estimate).await??;
-    let micros = |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     Ok(CoreEstimate {
         bytes: estimate.bytes,
         pause_us: micros(estimate.prediction.pause),

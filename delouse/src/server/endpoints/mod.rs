@@ -3,9 +3,12 @@
 mod core;
 mod coredump;
 mod elf;
+mod huge_pages;
 mod index;
 mod stacktrace;
 mod waits;
+
+use std::time::Duration;
 
 use dropshot::{ApiDescription, HttpError, Query, RequestContext};
 use schemars::JsonSchema;
@@ -39,6 +42,7 @@ pub(crate) fn api() -> ApiDescription<Context> {
         api.register(elf::elf_info),
         api.register(core::core),
         api.register(core::core_estimate),
+        api.register(huge_pages::huge_pages),
         api.register(coredump::coredump),
         api.register(coredump::coredump_by_get),
     ];
@@ -67,6 +71,11 @@ fn admit(request: &RequestContext<Context>, format: Option<&str>) -> Result<Form
 /// [`admit`] for endpoints that take nothing but the format.
 fn admit_common(request: &RequestContext<Context>, query: Query<Common>) -> Result<Format, HttpError> {
     admit(request, query.into_inner().format.as_deref())
+}
+
+/// As answers tell times.
+fn micros(time: Duration) -> u64 {
+    time.as_micros().try_into().unwrap_or(u64::MAX)
 }
 
 /// A parameter that an engine or a renderer parses.

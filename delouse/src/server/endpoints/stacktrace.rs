@@ -9,6 +9,8 @@ use crate::report::{Filter, TasksAnswer, ThreadsAnswer};
 use crate::server::Context;
 use crate::server::answer::{Answer, Format, Rendered};
 use crate::server::error::ApiError;
+use crate::server::thread::Material;
+use crate::snapshot::heap::Before;
 use crate::tasks::engine::EngineName;
 use crate::{runtime, tasks, threads};
 
@@ -52,10 +54,11 @@ pub(super) async fn stacktrace_tokio(
     let server = request.server.clone();
     let capture = move || {
         let roots = runtime::roots().without(&server.private.runtime);
+        let before = Before::now();
         let list = server.private.engines.list(name, &roots)?;
         let mut answer = TasksAnswer::new(list, &server.private.symbols, &filter, full);
+        let tasks = Material::new(before, std::mem::take(&mut answer.tasks));
         if format == Format::Json {
-            let tasks = std::mem::take(&mut answer.tasks);
             return Rendered::long(&answer, "tasks", tasks);
         }
         Rendered::new(format, &answer, || answer.stacktrace.clone())

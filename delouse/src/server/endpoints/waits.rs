@@ -12,10 +12,13 @@ use crate::report::waits::dot;
 use crate::report::{DiagnosisAnswer, WaitsAnswer};
 use crate::server::answer::{Answer, Format, Rendered, accepted_quality};
 use crate::server::error::ApiError;
+use crate::server::thread::Material;
 use crate::server::{Context, looks};
 use crate::snapshot::files;
+use crate::snapshot::heap::Before;
 use crate::waits::diagnosis::diagnose;
 use crate::waits::growing::Counts;
+use crate::waits::look::Look;
 
 /// The longest time over which a diagnosis measures growth by itself, in seconds.
 const MAX_SECONDS: u64 = 60;
@@ -39,12 +42,15 @@ pub(super) async fn waits(
     };
     let server = request.server.clone();
     let capture = move || {
-        let (look, capture) = looks::look(&server.private)?;
-        let answer = WaitsAnswer { graph: look.graph, findings: look.findings, capture };
-        Rendered::new(format, &answer, || match format {
+        let before = Before::now();
+        let (Look { listing, graph, findings, .. }, capture) = looks::look(&server.private)?;
+        let answer = WaitsAnswer { graph, findings, capture };
+        let rendered = Rendered::new(format, &answer, || match format {
             Format::Dot => dot::dot(&answer.graph),
             _ => answer.text(),
-        })
+        });
+        drop(Material::new(before, (listing, answer)));
+        rendered
     };
     let key = format!("/waits {format:?}");
     Ok(request.context().gate.run(key, capture).await?.as_ref().clone().into())
@@ -114,6 +120,7 @@ fn look_and_tell(
     earlier: Option<&Counts>,
     format: Format,
 ) -> Result<Rendered<DiagnosisAnswer>, ApiError> {
+    let before = Before::now();
     let (looks, mut capture) = looks::looks(context)?;
     let files = files::open_files();
     if let Err(error) = &files {
@@ -125,5 +132,7 @@ fn look_and_tell(
     };
     let id = context.marks.keep(Counts::new(last.at, &last.listing.tasks));
     let answer = DiagnosisAnswer::new(found, last, capture, Some(id));
-    Rendered::new(format, &answer, || answer.diagnosis.clone())
+    let rendered = Rendered::new(format, &answer, || answer.diagnosis.clone());
+    drop(Material::new(before, (looks, answer)));
+    rendered
 }

@@ -3,6 +3,7 @@
 //! Layouts are those of `struct elf_prstatus` and `struct elf_prpsinfo` (linux/elfcore.h) and of
 //! `fill_files_note` (fs/binfmt_elf.c), for 64-bit machines.
 
+use std::array;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -102,7 +103,16 @@ impl Notes {
             if captured.binary_search(&tid).is_err() {
                 let registers = Err(Unavailable::NotCaptured);
                 let state = Some(state).filter(char::is_ascii_alphabetic);
-                threads.push(Thread { tid, name, state, cpu: None, kernel: None, registers, stack: None });
+                threads.push(Thread {
+                    tid,
+                    name,
+                    state,
+                    cpu: None,
+                    kernel: None,
+                    registers,
+                    stack: None,
+                    alternate_stack: None,
+                });
             }
         }
         threads.sort_by_key(|t| t.tid);
@@ -140,6 +150,7 @@ fn thread(desc: &[u8]) -> Option<Thread> {
         registers: Ok(registers(register)?),
         kernel: None,
         stack: None,
+        alternate_stack: None,
     })
 }
 
@@ -170,6 +181,7 @@ fn registers(register: impl Fn(usize) -> Option<u64>) -> Option<Registers> {
         lr: 0,
         tls: register(FS_BASE)?,
         futex: FutexWait::of(call, [register(RDI)?, register(RSI)?, register(RDX)?]),
+        general: array::from_fn(|index| register(index).unwrap_or(0)),
     })
 }
 
@@ -182,6 +194,7 @@ fn registers(register: impl Fn(usize) -> Option<u64>) -> Option<Registers> {
         fp: register(29)?,
         lr: register(30)?,
         futex: FutexWait::of(register(8)?, [register(0)?, register(1)?, register(2)?]),
+        general: array::from_fn(|index| register(index).unwrap_or(0)),
         ..Registers::default()
     })
 }

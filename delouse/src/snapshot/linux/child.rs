@@ -1,4 +1,4 @@
-//! The forked child: it does nothing but hold memory as it was.
+//! The forked child: it holds memory as it was, and looks for words in it when asked.
 //!
 //! Rules of [`hold_still`] and what it calls: the child is a copy of a process with many threads, of which
 //! it has one: any lock may be held for ever. So **raw system calls only; no allocation, no lock, no libc,
@@ -7,7 +7,8 @@
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use super::proc::decimal;
-use super::sys;
+use super::search::{Batches, look_through};
+use super::{arch, sys};
 
 /// How often the child looks whether it is still wanted, in nanoseconds.
 const TICK: u64 = 20_000_000;
@@ -35,7 +36,7 @@ impl Ended {
     }
 }
 
-/// The page that parent and child share.
+/// The memory that parent and child share.
 #[repr(C)]
 pub(super) struct Control {
     /// Futex: 1 once the child has opened its files.
@@ -68,11 +69,16 @@ pub(super) struct Control {
     /// `memory.stat` of the cgroup, or -1, and the anonymous bytes there above which the child gives up.
     pub(super) cgroup: AtomicI32,
     pub(super) cgroup_ceiling: AtomicU64,
+    /// How many batches the parent has handed over, and (futex) how many of them are done.
+    pub(super) batches_asked: AtomicU32,
+    pub(super) batches_done: AtomicU32,
+    pub(super) batches: Batches,
 }
 
 /// What the child does from its first to its last moment.
 pub(super) fn hold_still(control: &Control) -> ! {
     sys::set_name(c"delouse-image");
+    arch::ignore_protection_keys();
     // If memory runs out, this process is the one to be killed.
     if let Ok(fd) = sys::open(c"/proc/self/oom_score_adj", libc::O_WRONLY) {
         let _ = sys::write(fd, b"1000".as_ptr() as u64, 4);
@@ -90,6 +96,8 @@ pub(super) fn hold_still(control: &Control) -> ! {
         offer(write, made.map(|()| ends[1]));
     }
     offer(&control.pagemap, sys::open(c"/proc/self/pagemap", libc::O_RDONLY));
+    // If it crashes, that is no crash of the program's, to be dumped and reported. What is open stays so.
+    sys::set_undumpable();
     control.ready.store(1, Ordering::Release);
     sys::futex_wake(&control.ready);
 
@@ -98,6 +106,7 @@ pub(super) fn hold_still(control: &Control) -> ! {
         let request = control.request.load(Ordering::Acquire);
         if request != served {
             served = request;
+            look(control);
             serve(control);
             control.reply.store(served, Ordering::Release);
             sys::futex_wake(&control.reply);
@@ -124,9 +133,25 @@ fn offer(place: &AtomicI32, fd: Result<i32, sys::Errno>) -> bool {
     fd.is_ok()
 }
 
+/// Looks through the batches that were handed over.
+fn look(control: &Control) {
+    let mut done = control.batches_done.load(Ordering::Relaxed);
+    while done != control.batches_asked.load(Ordering::Acquire) {
+        // SAFETY: the parent asks for pages that are in our memory, in mappings that may be read.
+        unsafe { look_through(control.batches.get(done)) };
+        done = done.wrapping_add(1);
+        control.batches_done.store(done, Ordering::Release);
+        sys::futex_wake(&control.batches_done);
+    }
+}
+
+/// Writes into the pipe what was asked for.
 fn serve(control: &Control) {
     let [_, pipe] = &control.pipe;
-    let (address, len) = (control.address.load(Ordering::Relaxed), control.len.load(Ordering::Relaxed));
+    let (address, len) = (control.address.load(Ordering::Relaxed), control.len.swap(0, Ordering::Relaxed));
+    if len == 0 {
+        return;
+    }
     let written = sys::write(pipe.load(Ordering::Relaxed), address, len as usize).unwrap_or(0);
     control.written.store(written as u64, Ordering::Relaxed);
 }

@@ -2,9 +2,9 @@
 
 use std::fs::File;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 
 use super::page_size;
+use super::pagemap::{FILE, PRESENT, Pages, SWAPPED};
 use crate::snapshot::Mapping;
 
 /// Runs of pages nearer to each other than this become one: a segment header costs 56 bytes, and a
@@ -12,13 +12,6 @@ use crate::snapshot::Mapping;
 const MERGE_GAP: u64 = 64 << 10;
 /// Address space that is looked through, page by page: some programs reserve terabytes.
 const MOST_SCANNED: u64 = 1 << 40;
-/// Page table entries read at once.
-const ENTRIES: usize = 64 << 10;
-
-/// In memory, in swap, and "file-page or shared-anon" (Linux admin-guide/mm/pagemap.rst).
-const PRESENT: u64 = 1 << 63;
-const SWAPPED: u64 = 1 << 62;
-const FILE: u64 = 1 << 61;
 
 /// A part of the address space, of which the first `file_len` bytes are in the core file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +52,7 @@ impl Plan {
     /// will be read, `living` the program's. Without one, everything that might be in memory is taken.
     pub(super) fn new(mappings: &[Mapping], own: Option<&File>, living: Option<&File>) -> Self {
         let mut plan = Self::default();
-        let mut scanner = Scanner { entries: Vec::new(), scanned: 0 };
+        let mut scanner = Scanner::default();
         let mut runs = Vec::new();
         for mapping in mappings {
             runs.clear();
@@ -122,8 +115,9 @@ fn choose(mapping: &Mapping) -> Choice {
     }
 }
 
+#[derive(Default)]
 struct Scanner {
-    entries: Vec<u8>,
+    pages: Pages,
     scanned: u64,
 }
 
@@ -137,7 +131,6 @@ impl Scanner {
         runs: &mut Vec<Range<u64>>,
         wanted: impl Fn(u64) -> bool,
     ) -> bool {
-        let page = page_size() as u64;
         let Some(pagemap) = pagemap else {
             append(runs, range);
             return true;
@@ -147,25 +140,14 @@ impl Scanner {
             self.scanned = self.scanned.saturating_sub(range.end.saturating_sub(range.start));
             return false;
         }
-        let mut at = range.start;
-        while at < range.end {
-            let pages = ((range.end - at) / page).min(ENTRIES as u64).max(1);
-            self.entries.resize(pages as usize * 8, 0);
-            let filled = match pagemap.read_at(&mut self.entries, at / page * 8) {
-                Ok(filled) if filled >= 8 => filled,
-                // The page table cannot be read here: better too much than too little.
-                _ => {
-                    append(runs, at..range.end);
-                    return true;
-                }
-            };
-            for entry in self.entries.get(..filled).unwrap_or_default().chunks_exact(8) {
-                let entry = entry.try_into().map_or(0, u64::from_ne_bytes);
-                if entry & (PRESENT | SWAPPED) != 0 && wanted(entry) {
-                    append(runs, at..at.saturating_add(page).min(range.end));
-                }
-                at = at.saturating_add(page);
+        let end = self.pages.each(pagemap, range.clone(), |page, entry| {
+            if entry & (PRESENT | SWAPPED) != 0 && wanted(entry) {
+                append(runs, page);
             }
+        });
+        if end < range.end {
+            // The page table cannot be read here: better too much than too little.
+            append(runs, end..range.end);
         }
         true
     }

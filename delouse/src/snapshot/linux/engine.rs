@@ -464,7 +464,7 @@ impl Round<'_> {
             if let Ok(content) = content {
                 contexts.push((entry.tid, content.context));
                 if content.stack_len > 0 {
-                    let base = content.context.registers().sp;
+                    let (base, _) = content.context.stack();
                     stack = Some(StackCopy { base, bytes: self.table.stack(content).to_vec() });
                     self.table.forget_stack(content);
                     if content.stack_cut {
@@ -478,7 +478,14 @@ impl Round<'_> {
             }
             let registers = content.map(|content| content.context.registers());
             let kernel = registers.is_err().then(|| kernel_wait::describe(entry.tid)).flatten();
-            threads.push(Thread { registers, stack, kernel, ..thread(entry.tid, entry.stat) });
+            let alternate_stack = content.ok().and_then(|content| content.alternate.range());
+            threads.push(Thread {
+                registers,
+                stack,
+                kernel,
+                alternate_stack,
+                ..thread(entry.tid, entry.stat)
+            });
         }
         threads.sort_by_key(|thread| thread.tid);
         contexts.sort_by_key(|&(tid, _)| tid);

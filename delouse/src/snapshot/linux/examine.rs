@@ -66,6 +66,7 @@ pub(super) fn thread(tid: i32, stat: Option<Stat>) -> Thread {
         registers: Err(Unavailable::NotCaptured),
         kernel: None,
         stack: None,
+        alternate_stack: None,
     }
 }
 

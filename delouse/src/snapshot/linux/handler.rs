@@ -11,15 +11,15 @@ use std::sync::atomic::Ordering;
 
 use super::arch::Context;
 use super::memory::read_raw;
-use super::slots::{Content, State, TABLE, Table};
+use super::slots::{AlternateStack, Content, State, TABLE, Table};
 use super::sys;
 
 /// A frozen thread goes on by itself after this long, in nanoseconds: a capturing thread that died must
 /// not take the program with it.
 const LONGEST_FREEZE: u64 = 1_500_000_000;
 
-/// What the handler takes at most of its stack, in bytes: some 1,500 in a build without optimisations.
-const STACK_NEEDED: usize = 2048;
+/// What the handler takes at most of its stack, in bytes: some 1,850 in a build without optimisations.
+pub(super) const STACK_NEEDED: u64 = 2048;
 
 pub(super) extern "C" fn on_signal(_signal: c_int, _info: *mut libc::siginfo_t, ucontext: *mut c_void) {
     let table = TABLE.load(Ordering::Acquire);
@@ -35,7 +35,8 @@ pub(super) extern "C" fn on_signal(_signal: c_int, _info: *mut libc::siginfo_t, 
         return;
     }
     // SAFETY: the third argument of a handler installed with SA_SIGINFO.
-    if unsafe { room_on_alternate_stack(ucontext) } < STACK_NEEDED {
+    let alternate = unsafe { AlternateStack::of(ucontext) };
+    if alternate.room() < STACK_NEEDED {
         return;
     }
     let entered = sys::now();
@@ -43,6 +44,7 @@ pub(super) extern "C" fn on_signal(_signal: c_int, _info: *mut libc::siginfo_t, 
         // SAFETY: the third argument of a handler installed with SA_SIGINFO.
         content.context = unsafe { Context::capture(ucontext) };
         content.handler_at = (&raw const entered).addr() as u64;
+        content.alternate = alternate;
         copy_stack(table, content);
     });
     if !written {
@@ -61,34 +63,18 @@ pub(super) extern "C" fn on_signal(_signal: c_int, _info: *mut libc::siginfo_t, 
     table.left.fetch_add(1, Ordering::Release);
 }
 
-/// Bytes that are left of the alternate signal stack that we run on; a great many where we run on none.
-///
-/// std gives its threads 8 kB. Where the capture interrupts another handler there, two frames of the kernel
-/// with vector registers leave little: then the thread is given up, not overrun.
-///
-/// # Safety
-/// `ucontext` is the third argument of a handler installed with `SA_SIGINFO`.
-unsafe fn room_on_alternate_stack(ucontext: *const c_void) -> usize {
-    // SAFETY: by the contract above; the kernel fills `uc_stack` in (`save_altstack_ex`, Linux signal.c).
-    let stack = unsafe { std::ptr::addr_of!((*ucontext.cast::<libc::ucontext_t>()).uc_stack).read() };
-    let here = (&raw const stack).addr();
-    let room = here.wrapping_sub(stack.ss_sp.addr());
-    if room < stack.ss_size { room } else { usize::MAX }
-}
-
 /// Copies the live stack, from the stack pointer up. It lies below the thread's control block where libc
 /// put it there (glibc and musl do, for every thread but the first); elsewhere the copy ends with the
 /// mapping or at the limit.
 fn copy_stack(table: &Table, content: &mut Content) {
     let limit = table.stack_limit.load(Ordering::Relaxed);
-    let registers = content.context.registers();
-    let below_control_block = registers.tls.wrapping_sub(registers.sp);
-    let known = registers.tls > registers.sp && below_control_block <= limit as u64;
+    let (sp, tls) = content.context.stack();
+    let below_control_block = tls.wrapping_sub(sp);
+    let known = tls > sp && below_control_block <= limit as u64;
     let wanted = if known { below_control_block as usize } else { limit };
     let (at, room) = table.reserve(wanted);
     // SAFETY: `reserve` gave this part of the arena to us alone.
-    let copied =
-        unsafe { read_raw(table.memory.load(Ordering::Relaxed), registers.sp, table.arena_at(at), room) };
+    let copied = unsafe { read_raw(table.memory.load(Ordering::Relaxed), sp, table.arena_at(at), room) };
     content.stack_at = at;
     content.stack_len = copied;
     content.stack_cut = copied == room && (room < wanted || !known);

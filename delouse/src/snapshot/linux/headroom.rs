@@ -7,8 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::child::anonymous_bytes;
-use super::maps;
 use super::proc::{decimal, status_field};
+use super::{huge_pages, maps};
 use crate::snapshot::{Prediction, SnapshotError};
 
 /// Nanoseconds that a fork takes for a megabyte of anonymous memory, before this process has made any: a cautious
@@ -18,6 +18,8 @@ const FORK_NS_PER_MB: u64 = 35_000;
 static FORKS: Mutex<Forks> = Mutex::new(Forks { rates: [FORK_NS_PER_MB; 5], next: 0, last: None });
 /// After that long a slow fork is forgotten: while forks are refused for it, no other can tell better.
 const FORGOTTEN: Duration = Duration::from_secs(60);
+/// And for a megabyte in huge pages.
+const FORK_NS_PER_HUGE_MB: u64 = 1_500;
 /// And for a mapping.
 const FORK_NS_PER_MAPPING: u64 = 1_100;
 /// What stopping and waking one thread takes.
@@ -37,10 +39,14 @@ pub(crate) fn predict(threads: usize) -> Result<Prediction, SnapshotError> {
         value.unwrap_or(0).saturating_mul(1024)
     };
     let anonymous = kilobytes("RssAnon:");
-    let mappings = maps::own()?.len() as u64;
+    let mappings = maps::own()?;
+    // Where there is little, it makes no difference.
+    let huge = if anonymous >> 20 >= TELLING_MB { huge_pages::bytes(&mappings).unwrap_or(0) } else { 0 };
+    let huge = huge.min(anonymous);
     let nanos = 500_000_u64
-        .saturating_add((anonymous >> 20).saturating_mul(forks().rate(Instant::now())))
-        .saturating_add(mappings.saturating_mul(FORK_NS_PER_MAPPING))
+        .saturating_add(((anonymous - huge) >> 20).saturating_mul(forks().rate(Instant::now())))
+        .saturating_add((huge >> 20).saturating_mul(FORK_NS_PER_HUGE_MB))
+        .saturating_add((mappings.len() as u64).saturating_mul(FORK_NS_PER_MAPPING))
         .saturating_add((threads as u64).saturating_mul(FREEZE_NS_PER_THREAD));
     // Programs write few of their pages in the moments that an image lives: a tenth is allowed for, and
     // the child ends by itself when it becomes more than there is.
@@ -52,14 +58,16 @@ pub(crate) fn predict(threads: usize) -> Result<Prediction, SnapshotError> {
         Some(left) if left < needed_if_committed => Some((0, "the system's commit limit")),
         _ => memory_left(),
     };
-    Ok(Prediction { pause: Duration::from_nanos(nanos), anonymous, needed, headroom })
+    Ok(Prediction { pause: Duration::from_nanos(nanos), anonymous, huge, needed, headroom })
 }
 
-/// Learns from a fork of `anonymous` bytes that took `taken`.
-pub(super) fn observe(anonymous: u64, taken: Duration) {
-    let megabytes = anonymous >> 20;
-    if megabytes >= TELLING_MB {
-        let rate = u64::try_from(taken.as_nanos()).unwrap_or(u64::MAX) / megabytes;
+/// Learns from a fork that `prediction` was made for, and that took `taken`.
+pub(super) fn observe(prediction: &Prediction, taken: Duration) {
+    let megabytes = prediction.anonymous.saturating_sub(prediction.huge) >> 20;
+    let of_huge = (prediction.huge >> 20).saturating_mul(FORK_NS_PER_HUGE_MB);
+    // Of little beside much, the rest of the time tells nothing.
+    if megabytes >= TELLING_MB && megabytes >= prediction.huge >> 24 {
+        let rate = u64::try_from(taken.as_nanos()).unwrap_or(u64::MAX).saturating_sub(of_huge) / megabytes;
         forks().add(rate.min(1_000_000), Instant::now());
     }
 }
@@ -117,7 +125,7 @@ impl Watch {
 }
 
 /// Memory that is left to this process, and by whose limit.
-fn memory_left() -> Option<(u64, &'static str)> {
+pub(super) fn memory_left() -> Option<(u64, &'static str)> {
     let system = meminfo("MemAvailable:").map(|bytes| (bytes, "the system's memory"));
     let cgroup = tightest_cgroup().map(|(bytes, _)| (bytes, "the cgroup's memory limit"));
     [system, cgroup].into_iter().flatten().min_by_key(|&(bytes, _)| bytes)

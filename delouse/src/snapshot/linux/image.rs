@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::ops::{Range, RangeInclusive};
 use std::os::fd::{AsRawFd as _, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -11,15 +12,17 @@ use super::arch::Context;
 use super::child::{self, Control, Ended};
 use super::engine::{self, Captured, Held, Hold, Myself, STACK_LIMIT};
 use super::headroom::{self, Watch};
-use super::{examine, maps, memory, page_size, sys};
-use crate::snapshot::{Capture, Limits, Mapping, Snapshot, SnapshotError, Thread, micros};
+use super::{examine, maps, memory, page_size, search, sys};
+use crate::snapshot::{Capture, Limits, Mapping, Prediction, Snapshot, SnapshotError, Thread, micros};
 
 /// How long the child may take to open its files.
 const START_DEADLINE: Duration = Duration::from_secs(2);
 /// How often a wait for the child looks whether it is alive, in nanoseconds.
-const ALIVE_INTERVAL: u64 = 10_000_000;
+pub(super) const ALIVE_INTERVAL: u64 = 10_000_000;
 /// What a pipe holds at least: one page, for a user that has too many pipes (pipe(7), pipe-user-pages-soft).
 const PIPE_BYTES: usize = 4 << 10;
+/// Memory that is searched by the child rather than read, in bytes.
+const WORTH_A_MESSAGE: u64 = 256 << 10;
 
 /// This process's memory at the moment of a fork. The child that holds it ends when this is dropped, and
 /// 30 seconds after the fork at the latest: then nothing can be read, and [`Image::intact`] says why.
@@ -37,25 +40,25 @@ pub(crate) struct Image {
 /// The program stands still for [`Capture::pause_us`]: about 35 ms for a gigabyte of anonymous memory in
 /// 4K pages. While the image lives, each page that the program writes costs it a few microseconds.
 pub(crate) fn fork(limits: Limits) -> Result<Image, SnapshotError> {
-    let anonymous = check(limits, 0)?;
+    let prediction = check(limits, 0)?;
     let started = Instant::now();
     let threads = examine::list()?;
-    fork_now(started, anonymous, Captured { threads, ..Captured::default() })
+    fork_now(started, &prediction, Captured { threads, ..Captured::default() })
 }
 
 /// The same after a rolling capture of all threads: their registers and copied stacks are a few
 /// milliseconds older than the image, so a thread that ran meanwhile does not agree with it.
 pub(crate) fn fork_with_threads(limits: Limits) -> Result<Image, SnapshotError> {
-    let anonymous = check(limits, 0)?;
+    let prediction = check(limits, 0)?;
     let started = Instant::now();
     let captured = engine::capture(Hold::Nobody, STACK_LIMIT)?;
-    fork_now(started, anonymous, captured)
+    fork_now(started, &prediction, captured)
 }
 
 /// Registers of all threads and memory of the same moment: every thread stands still while the fork is
 /// made. Stacks are in the image's memory, not in [`Thread::stack`].
 pub(crate) fn freeze_fork_thaw(limits: Limits) -> Result<Image, SnapshotError> {
-    let anonymous = check(limits, examine::list()?.len())?;
+    let prediction = check(limits, examine::list()?.len())?;
     let started = Instant::now();
     let control = ControlPage::new()?;
     let watch = Watch::new();
@@ -71,25 +74,29 @@ pub(crate) fn freeze_fork_thaw(limits: Limits) -> Result<Image, SnapshotError> {
     let captured = captured?;
     let mut image = Image::new(started, child?, captured)?;
     let fork_took = image.child.fork_took();
-    headroom::observe(anonymous, fork_took);
+    headroom::observe(&prediction, fork_took);
     image.capture.total_us = micros(started);
     Ok(image)
 }
 
-/// Predicts, and refuses where the limits are exceeded. Returns the anonymous memory, in bytes.
-fn check(limits: Limits, threads: usize) -> Result<u64, SnapshotError> {
+/// Predicts, and refuses where the limits are exceeded.
+fn check(limits: Limits, threads: usize) -> Result<Prediction, SnapshotError> {
     let prediction = headroom::predict(threads)?;
     prediction.allowed_by(limits)?;
-    Ok(prediction.anonymous)
+    Ok(prediction)
 }
 
-fn fork_now(started: Instant, anonymous: u64, mut captured: Captured) -> Result<Image, SnapshotError> {
+fn fork_now(
+    started: Instant,
+    prediction: &Prediction,
+    mut captured: Captured,
+) -> Result<Image, SnapshotError> {
     let control = ControlPage::new()?;
     let watch = Watch::new();
     let pid = fork_here(&control, &watch, Myself::NOT_ASKED).map_err(SnapshotError::Fork)?;
     let child = Child::adopt(pid, control, watch)?;
     let took = child.fork_took();
-    headroom::observe(anonymous, took);
+    headroom::observe(prediction, took);
     captured.pause = captured.pause.saturating_add(took);
     captured.complete = true;
     Image::new(started, child, captured)
@@ -128,7 +135,9 @@ impl Image {
         if [&child.control.memory, pipe].iter().all(|fd| fd.load(Ordering::Acquire) < 0) {
             return Err(unopened("/proc/self/mem", pipe));
         }
-        let mappings = maps::read(&*maps)?;
+        let mut mappings = maps::read(&*maps)?;
+        // No memory of the program's: who reads it would make the kernel fill it with pages.
+        mappings.retain(|mapping| !mapping.range.contains(&child.control.address()));
         if mappings.is_empty() {
             return Err(child.lost());
         }
@@ -169,6 +178,13 @@ impl Image {
         &self.child.control
     }
 
+    /// A search without a look at what the mapping allows.
+    #[cfg(test)]
+    pub(super) fn search_regardless(&self, range: Range<u64>) {
+        let pagemap = self.pagemap().unwrap();
+        drop(self.child.search(&pagemap, range, &(0..=u64::MAX), &mut |_, _| {}));
+    }
+
     #[cfg(test)]
     pub(super) fn reads_by_pipe(&self) -> bool {
         self.child.control.memory.load(Ordering::Acquire) < 0
@@ -178,6 +194,23 @@ impl Image {
 impl Snapshot for Image {
     fn read(&self, address: u64, buf: &mut [u8]) -> usize {
         self.child.read(address, buf)
+    }
+
+    fn search(
+        &self,
+        range: Range<u64>,
+        wanted: &RangeInclusive<u64>,
+        visit: &mut dyn FnMut(u64, u64),
+    ) -> Vec<Range<u64>> {
+        let is_private = |mapping: &&Mapping| {
+            range.end <= mapping.range.end && mapping.read && !mapping.shared && mapping.inode == 0
+        };
+        let worth = range.end.saturating_sub(range.start) >= WORTH_A_MESSAGE && search::is_harmless();
+        let pagemap = self.pagemap().filter(|_| worth);
+        match (self.mapping(range.start).filter(is_private), pagemap) {
+            (Some(_), Some(pagemap)) => self.child.search(&pagemap, range, wanted, visit),
+            _ => vec![range],
+        }
     }
 
     fn mappings(&self) -> &[Mapping] {
@@ -203,6 +236,8 @@ struct Child {
     _watch: Watch,
     /// One request through the pipe at a time.
     pipe: Mutex<()>,
+    /// One search at a time, and whether the child answers.
+    searches: Mutex<bool>,
 }
 
 /// Why the child has not opened one of its own files, which nothing forbids it but a limit.
@@ -225,7 +260,8 @@ impl Child {
             }
             return Err(SnapshotError::Fork(libc::ENOSYS));
         }
-        Ok(Self { pid, pidfd, control, _watch: watch, pipe: Mutex::new(()) })
+        control.keep_to_ourselves();
+        Ok(Self { pid, pidfd, control, _watch: watch, pipe: Mutex::new(()), searches: Mutex::new(true) })
     }
 
     fn fork_took(&self) -> Duration {
@@ -273,6 +309,41 @@ impl Child {
             fd if fd >= 0 => unsafe { memory::read_raw(fd, address, buf.as_mut_ptr(), buf.len()) },
             _ => self.read_by_pipe(address, buf),
         }
+    }
+
+    /// See [`search::search`]; gives what is to be read. Whoever visits must not search.
+    fn search(
+        &self,
+        pagemap: &File,
+        range: Range<u64>,
+        wanted: &RangeInclusive<u64>,
+        visit: &mut dyn FnMut(u64, u64),
+    ) -> Vec<Range<u64>> {
+        let mut answers = self.searches.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that hands its memory out has enough to do.
+        if !*answers || self.control.memory.load(Ordering::Acquire) < 0 {
+            return vec![range];
+        }
+        let rest = search::search(&self.control, || self.is_alive(), pagemap, range, wanted, visit);
+        if rest.silent {
+            *answers = false;
+            if self.has_crashed() {
+                search::does_harm();
+            }
+        }
+        rest.ranges
+    }
+
+    /// Whether it has ended by a fault of its own. It stays to be reaped.
+    fn has_crashed(&self) -> bool {
+        // SAFETY: plain numbers, for which zeroes are valid; the call writes them, and `si_status` reads one of them.
+        let (ended, status) = unsafe {
+            let mut info: libc::siginfo_t = std::mem::zeroed();
+            let how = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
+            let asked = libc::waitid(libc::P_PID, self.pid as u32, &raw mut info, how);
+            (asked == 0 && matches!(info.si_code, libc::CLD_KILLED | libc::CLD_DUMPED), info.si_status())
+        };
+        ended && matches!(status, libc::SIGSEGV | libc::SIGBUS)
     }
 
     /// Where the child's memory file may not be opened, the child writes into a pipe what is asked for.
@@ -349,7 +420,7 @@ impl Drop for Child {
     }
 }
 
-/// A [`Control`] in memory that the child shares.
+/// A [`Control`] in memory that the child shares; most of it is never written, and takes none.
 #[derive(Debug)]
 struct ControlPage(*mut Control);
 
@@ -366,7 +437,7 @@ impl ControlPage {
                 std::ptr::null_mut(),
                 size_of::<Control>(),
                 libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED | libc::MAP_ANONYMOUS,
+                libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
                 -1,
                 0,
             );
@@ -381,6 +452,16 @@ impl ControlPage {
             }
             Ok(control)
         }
+    }
+
+    fn address(&self) -> u64 {
+        self.0.addr() as u64
+    }
+
+    /// Once the child has it: other images need not have it in them, to be looked through.
+    fn keep_to_ourselves(&self) {
+        // SAFETY: advice about a mapping of our own, which changes nothing in it.
+        unsafe { libc::madvise(self.0.cast(), size_of::<Control>(), libc::MADV_DONTFORK) };
     }
 }
 

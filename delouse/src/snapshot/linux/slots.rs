@@ -6,6 +6,8 @@
 //! next by mistake.
 
 use std::cell::UnsafeCell;
+use std::ffi::c_void;
+use std::ops::Range;
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use super::arch::Context;
@@ -48,11 +50,46 @@ pub(super) struct Content {
     /// Where the handler's own variables lie: on the thread's stack below what was interrupted, or on its alternate
     /// signal stack.
     pub(super) handler_at: u64,
+    pub(super) alternate: AlternateStack,
     /// The copied stack: its place in the table's arena and its length; it begins at the stack pointer.
     pub(super) stack_at: usize,
     pub(super) stack_len: usize,
     /// The copy was cut at the limit, or where the arena was full.
     pub(super) stack_cut: bool,
+}
+
+/// A thread's alternate signal stack, as the kernel knows it; empty where it has none.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AlternateStack {
+    start: u64,
+    size: u64,
+}
+
+impl AlternateStack {
+    /// That of the calling thread. Async-signal-safe.
+    ///
+    /// # Safety
+    /// `ucontext` is the third argument of a handler installed with `SA_SIGINFO`, which has not returned.
+    pub(super) unsafe fn of(ucontext: *const c_void) -> Self {
+        // SAFETY: by the contract above; the kernel fills `uc_stack` in (`save_altstack_ex`, Linux signal.c).
+        let stack = unsafe { std::ptr::addr_of!((*ucontext.cast::<libc::ucontext_t>()).uc_stack).read() };
+        Self { start: stack.ss_sp.addr() as u64, size: stack.ss_size as u64 }
+    }
+
+    /// Bytes that are left of it for the caller, who may run on it; a great many where he runs on another stack.
+    ///
+    /// std gives its threads 8 kB. Where the capture interrupts another handler there, two frames of the kernel
+    /// with vector registers leave little: then the thread is given up, not overrun.
+    pub(super) fn room(&self) -> u64 {
+        let here = (&raw const *self).addr() as u64;
+        let room = here.wrapping_sub(self.start);
+        if room < self.size { room } else { u64::MAX }
+    }
+
+    /// Where it lies, if there is one.
+    pub(super) fn range(&self) -> Option<Range<u64>> {
+        (self.size > 0).then(|| self.start..self.start.saturating_add(self.size))
+    }
 }
 
 // SAFETY: `content` is reached through `Slot::claim_and_write` and `Slot::content`, which order and exclude access

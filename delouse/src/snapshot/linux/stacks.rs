@@ -8,7 +8,6 @@
 
 use super::slots::Content;
 use super::sys;
-use crate::snapshot::Registers;
 
 /// What a thread soon writes below its stack pointer and below the handler's variables, in bytes.
 const USED_SOON: u64 = 256;
@@ -37,7 +36,7 @@ impl Places {
 pub(super) fn unshare<'c>(threads: impl Iterator<Item = &'c Content>, places: Places) {
     let within = places.page.wrapping_sub(1);
     for content in threads {
-        let (handler, Registers { sp, tls, .. }) = (content.handler_at, content.context.registers());
+        let (handler, (sp, tls)) = (content.handler_at, content.context.stack());
         let rseq = tls.wrapping_add(places.rseq);
         // In the order of their addresses, where they are on one stack. The last is where the kernel writes which
         // processor a thread runs on (rseq(2)).

@@ -216,6 +216,12 @@ pub(super) fn set_name(name: &CStr) {
     unsafe { syscall(libc::SYS_prctl, [libc::PR_SET_NAME as usize, name.as_ptr() as usize, 0, 0, 0, 0]) };
 }
 
+/// No core file of the calling process, whatever ends it.
+pub(super) fn set_undumpable() {
+    // SAFETY: no memory is involved.
+    unsafe { syscall(libc::SYS_prctl, [libc::PR_SET_DUMPABLE as usize, 0, 0, 0, 0, 0]) };
+}
+
 /// Ends the calling process without running anything.
 pub(super) fn exit(code: i32) -> ! {
     loop {

@@ -46,7 +46,14 @@ impl Judge<'_, '_, '_, '_, '_> {
         if islands.len() > 1 {
             evidence.push(format!("{} like this", sizes.join(", ")));
         }
-        evidence.push("all references to what they share are their own: the counters agree".to_owned());
+        let holders = self.graph.holders;
+        let mut accounts =
+            self.graph.objects(islands).into_iter().map(|object| holders.account_of_object(object));
+        let why = match accounts.all(|account| account == Account::Exact) {
+            true => "the counters agree",
+            false => "nothing else in memory refers to it",
+        };
+        evidence.push(format!("all references to what they share are their own: {why}"));
         if !behind.is_empty() {
             let ids_behind = self.ids(behind.iter().copied());
             evidence.push(format!(
@@ -121,8 +128,13 @@ impl Judge<'_, '_, '_, '_, '_> {
                     .to_owned(),
             );
         }
-        if objects.iter().any(|object| self.graph.holders.account_of_object(*object) != Account::Exact) {
+        let account = |object: &u32| self.graph.holders.account_of_object(*object);
+        let mut open = objects.iter().filter(|object| !self.graph.holders.is_confined(**object)).peekable();
+        if open.peek().is_some() && open.all(|object| account(object) == Account::TooMany) {
             gaps.push("not certain: more references lie in variables than there are; one that was dropped or moved may still be listed".to_owned());
+        } else if objects.iter().any(|object| matches!(account(object), Account::Missing | Account::Unknown))
+        {
+            gaps.push("not certain: there are more references to what they share than were found".to_owned());
         }
         gaps
     }

@@ -262,3 +262,60 @@ fn a_task_that_has_too_much() {
     assert!(analysis.notes.iter().any(|note| note.contains("too much memory")), "{:?}", analysis.notes);
     drop(hold);
 }
+
+/// Where much is inlined, a thread may have its guard in a register, and nowhere in memory.
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code, reason = "no safe code says where a value is")]
+#[test]
+fn a_guard_in_a_register() {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    /// Of an `Arc`, its counters come before its value.
+    const COUNTERS: u64 = 16;
+    static STATE: AtomicU32 = AtomicU32::new(0);
+    let runtime = runtime();
+    let lock = Arc::new(Mutex::new(0_u8));
+    // As a complement, so that no copy of it in memory is taken for a guard.
+    let (give, given) = std::sync::mpsc::channel::<u64>();
+    let thread = std::thread::spawn(move || {
+        let mut guard = given.recv().unwrap();
+        // SAFETY: waits while `STATE` is 1 (`futex`, FUTEX_WAIT), and leaves `guard` as it was.
+        unsafe {
+            std::arch::asm!(
+                "not r14",
+                "mov dword ptr [rdi], 1",
+                "2:",
+                "mov eax, 202",
+                "syscall",
+                "cmp dword ptr [rdi], 1",
+                "je 2b",
+                "not r14",
+                inout("r14") guard, in("rdi") STATE.as_ptr(), in("rsi") 0, in("rdx") 1, in("r10") 0,
+                in("r8") 0, in("r9") 0, out("rax") _, out("rcx") _, out("r11") _,
+            );
+        }
+        let lock = std::ptr::with_exposed_provenance::<Mutex<u8>>((!guard + COUNTERS) as usize);
+        // SAFETY: the reference that was in the guard.
+        drop(unsafe { Arc::from_raw(lock) });
+    });
+    let task = spawn(&runtime, async move {
+        let mut guard = lock.clone().lock_owned().await;
+        yield_now().await;
+        *guard += 1;
+        // All that a guard is made of: a reference to the lock.
+        std::mem::forget(guard);
+        give.send(!(Arc::as_ptr(&lock).expose_provenance() as u64 - COUNTERS)).unwrap();
+        *lock.lock_owned().await += 1;
+    });
+    settle(&runtime);
+    while STATE.load(Ordering::Acquire) != 1 {
+        std::thread::yield_now();
+    }
+    let analysis = analysis(&runtime);
+    assert_eq!(told(&analysis), [], "{}", text(&analysis));
+    assert_eq!(edges(&analysis, task).len(), 1);
+    STATE.store(2, Ordering::Release);
+    // SAFETY: FUTEX_WAKE of a static.
+    unsafe { libc::syscall(libc::SYS_futex, STATE.as_ptr(), libc::FUTEX_WAKE, 1) };
+    thread.join().unwrap();
+    settle(&runtime);
+}

@@ -20,15 +20,27 @@ fn on_its_own_thread(runtime: Runtime, spawn: impl FnOnce(&Runtime) -> Vec<u64>)
 /// The analysis, as soon as it is as wanted: threads take their time to where they block, and other tests' threads may
 /// have the same addresses on their stacks for a while.
 fn analysis_when(handle: &Handle, wanted: impl Fn(&Analysis) -> bool) -> Analysis {
+    let analysis = analysis_within(Duration::from_secs(30), handle, wanted);
+    analysis.map_err(|last| text(&last)).unwrap()
+}
+
+/// The same, or the last one when time is up.
+fn analysis_within(
+    patience: Duration,
+    handle: &Handle,
+    wanted: impl Fn(&Analysis) -> bool,
+) -> Result<Analysis, Analysis> {
     let mut roots = Roots::new();
     roots.add_runtime(handle);
     let begun = Instant::now();
     loop {
         let analysis = analysis_of(&roots);
         if wanted(&analysis) {
-            return analysis;
+            return Ok(analysis);
         }
-        assert!(begun.elapsed() < Duration::from_secs(30), "{}", text(&analysis));
+        if begun.elapsed() > patience {
+            return Err(analysis);
+        }
         thread::sleep(Duration::from_millis(5));
     }
 }
@@ -55,12 +67,18 @@ async fn wants(lock: Arc<parking_lot::Mutex<u8>>) {
 
 #[test]
 fn the_holder_needs_the_thread_that_waits_for_it() {
-    let lock = Arc::new(parking_lot::Mutex::new(0));
-    let (handle, tasks) = on_its_own_thread(runtime(), |runtime| {
-        vec![spawn(runtime, holds(lock.clone())), spawn(runtime, wants(lock))]
-    });
-    let certain = [(FindingKind::Deadlock, Severity::Certain, tasks)];
-    let analysis = analysis_when(&handle, |analysis| told(analysis) == certain);
+    let deadlock = || {
+        let lock = Arc::new(parking_lot::Mutex::new(0));
+        let (handle, tasks) = on_its_own_thread(runtime(), |runtime| {
+            vec![spawn(runtime, holds(lock.clone())), spawn(runtime, wants(lock))]
+        });
+        let certain = [(FindingKind::Deadlock, Severity::Certain, tasks)];
+        analysis_within(Duration::from_secs(10), &handle, |analysis| told(analysis) == certain)
+    };
+    // The address may stand on the stack of a thread that rests until other tests are over, from what was there before.
+    // The next lock has another one, for the tasks that wait for this one keep it.
+    let analysis = deadlock().or_else(|_| deadlock()).or_else(|_| deadlock());
+    let analysis = analysis.map_err(|last| text(&last)).unwrap();
     let said = short(&analysis).into_iter().cloned().collect::<Vec<_>>().join("\n");
     assert!(
         said.contains("`guard`, a MutexGuard, in `delouse::waits::tests::thread_locks::holds at "),

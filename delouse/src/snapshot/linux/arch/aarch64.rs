@@ -72,13 +72,24 @@ impl Context {
         Self { general, extended, extended_len, tls }
     }
 
-    /// What unwinding needs. Pointer-authentication bits are left in: who follows a pointer strips them.
+    /// Stack pointer and base of the thread locals. Async-signal-safe.
+    pub(in super::super) fn stack(&self) -> (u64, u64) {
+        let [.., sp, _pc, _pstate] = self.general;
+        (sp, self.tls)
+    }
+
+    /// What is looked at later: too much for the handler. Pointer-authentication bits are left in: who follows a pointer strips them.
     pub(in super::super) fn registers(&self) -> Registers {
         let [x0, x1, x2, _, _, _, _, _, x8, .., fp, lr, sp, pc, _pstate] = self.general;
         // A call that the signal interrupted is about to be made again (SA_RESTART).
-        Registers { pc, sp, fp, lr, tls: self.tls, futex: FutexWait::of(x8, [x0, x1, x2]) }
+        let futex = FutexWait::of(x8, [x0, x1, x2]);
+        let general = std::array::from_fn(|index| self.general[index]);
+        Registers { pc, sp, fp, lr, tls: self.tls, futex, general }
     }
 }
+
+/// Permission overlays, which are the same here, are left as they are.
+pub(in super::super) fn ignore_protection_keys() {}
 
 /// `NT_FPREGSET` from the saved record: the same registers in another order.
 pub(in super::super) fn float_registers(extended: &[u8]) -> Option<Vec<u8>> {

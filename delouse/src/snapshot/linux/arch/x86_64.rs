@@ -2,6 +2,7 @@
 
 use std::arch::asm;
 use std::arch::x86_64::__cpuid_count;
+use std::array;
 use std::ffi::c_void;
 
 use libc::{
@@ -111,7 +112,13 @@ impl Context {
         Self { general, extended, extended_len }
     }
 
-    /// What unwinding needs.
+    /// Stack pointer and base of the thread locals. Async-signal-safe.
+    pub(in super::super) fn stack(&self) -> (u64, u64) {
+        let [.., sp, _ss, tls, _gs_base, _ds, _es, _fs, _gs] = self.general;
+        (sp, tls)
+    }
+
+    /// What is looked at later: too much for the handler.
     pub(in super::super) fn registers(&self) -> Registers {
         let general = &self.general;
         // A call that the signal interrupted is about to be made again: its number is back in rax (SA_RESTART).
@@ -123,7 +130,18 @@ impl Context {
             lr: 0,
             tls: general[FS_BASE],
             futex,
+            general: array::from_fn(|index| general[index]),
         }
+    }
+}
+
+/// Lets the calling thread read whatever its mappings allow, even where protection keys (pkeys(7)) would not: who reads
+/// through `/proc` is not asked for them either. Async-signal-safe. Not yet run on a processor that has them.
+pub(in super::super) fn ignore_protection_keys() {
+    // OSPKE: the system uses them (Intel SDM, CPUID, leaf 7). No processor that runs 64-bit code lacks leaf 0.
+    if __cpuid_count(0, 0).eax >= 7 && __cpuid_count(7, 0).ecx & (1 << 4) != 0 {
+        // SAFETY: changes the rights of this thread alone.
+        unsafe { asm!("wrpkru", in("eax") 0, in("ecx") 0, in("edx") 0, options(nostack, preserves_flags)) };
     }
 }
 

@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 
-use super::{Parked, thread_of};
+use super::{Parked, isolated, test_name, thread_of};
+use crate::snapshot::linux::handler::STACK_NEEDED;
 use crate::snapshot::linux::sys;
 use crate::snapshot::{Live, Snapshot, Unavailable, freeze, rolling};
 
@@ -115,4 +116,72 @@ fn stacks_of_frozen_threads_agree() {
     STOP.store(true, Ordering::Relaxed);
     threads.into_iter().for_each(|thread| thread.join().unwrap());
     assert!(consistent > 400 && moved > 100, "{consistent} captures, {moved} different");
+}
+
+/// std gives each of its threads one, for its message about a stack that overflowed.
+#[test]
+fn alternate_signal_stacks_are_known() {
+    let (tell, told) = channel();
+    let (release, wait) = channel::<()>();
+    let thread = std::thread::spawn(move || {
+        // SAFETY: plain data, which the call fills in.
+        let stack = unsafe {
+            let mut stack: libc::stack_t = std::mem::zeroed();
+            assert_eq!(libc::sigaltstack(std::ptr::null(), &raw mut stack), 0);
+            stack
+        };
+        let start = stack.ss_sp.addr() as u64;
+        tell.send((sys::gettid(), start..start + stack.ss_size as u64)).unwrap();
+        let _ = wait.recv();
+    });
+    let (tid, stack) = told.recv().unwrap();
+    assert!(!stack.is_empty());
+    for capture in [rolling().unwrap(), freeze().unwrap()] {
+        assert_eq!(thread_of(&capture, tid).alternate_stack, Some(stack.clone()));
+    }
+    drop(release);
+    thread.join().unwrap();
+}
+
+/// A thread that is interrupted in a handler of its own, on an alternate stack, may have little left of that.
+#[test]
+fn the_handler_takes_no_more_stack_than_it_asks_for() {
+    isolated(test_name!(the_handler_takes_no_more_stack_than_it_asks_for), || {
+        const UNTOUCHED: u8 = 0xa5;
+        static BEGINS: AtomicU64 = AtomicU64::new(0);
+        extern "C" fn on_usr2(_: libc::c_int, _: *mut libc::siginfo_t, ucontext: *mut libc::c_void) {
+            BEGINS.store(ucontext.addr() as u64, Ordering::Relaxed);
+        }
+        let (tell, told) = channel();
+        let (release, wait) = channel::<()>();
+        let thread = std::thread::spawn(move || {
+            let mut stack = vec![UNTOUCHED; 64 << 10];
+            // SAFETY: the stack outlives its use: it is replaced before it is dropped. The handler stores a number.
+            unsafe {
+                let mut before: libc::stack_t = std::mem::zeroed();
+                let ours =
+                    libc::stack_t { ss_sp: stack.as_mut_ptr().cast(), ss_flags: 0, ss_size: stack.len() };
+                assert_eq!(libc::sigaltstack(&raw const ours, &raw mut before), 0);
+                let mut action: libc::sigaction = std::mem::zeroed();
+                action.sa_sigaction = on_usr2 as *const () as usize;
+                action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+                assert_eq!(libc::sigaction(libc::SIGUSR2, &raw const action, std::ptr::null_mut()), 0);
+                // What the kernel puts there first is the same for every signal.
+                assert_eq!(libc::raise(libc::SIGUSR2), 0);
+                tell.send(sys::gettid()).unwrap();
+                let _ = wait.recv();
+                assert_eq!(libc::sigaltstack(&raw const before, std::ptr::null_mut()), 0);
+            }
+            let unused = stack.iter().take_while(|byte| **byte == UNTOUCHED).count();
+            BEGINS.load(Ordering::Relaxed) - (stack.as_ptr().addr() + unused) as u64
+        });
+        let tid = told.recv().unwrap();
+        for capture in [rolling().unwrap(), freeze().unwrap()] {
+            assert!(thread_of(&capture, tid).registers.is_ok());
+        }
+        drop(release);
+        let used = thread.join().unwrap();
+        println!("{used} bytes");
+        assert!((200..=STACK_NEEDED).contains(&used), "{used} bytes");
+    });
 }

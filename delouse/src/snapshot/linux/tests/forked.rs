@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::{Parked, thread_of};
-use crate::snapshot::linux::sys;
+use super::{Parked, isolated, test_name, thread_of};
+use crate::snapshot::linux::{page_size, sys};
 use crate::snapshot::{
     Image, Limits, Snapshot, SnapshotError, Unavailable, fork, fork_with_threads, freeze_fork_thaw,
 };
@@ -110,4 +110,130 @@ fn memory_and_threads_are_of_one_moment() {
     STOP.store(true, Ordering::Relaxed);
     counter.join().unwrap();
     assert!(values.len() > 100, "the counter went on: {}", values.len());
+}
+
+/// What a search gives and what it leaves to be read, together.
+fn found(
+    image: &Image,
+    range: std::ops::Range<u64>,
+    wanted: std::ops::RangeInclusive<u64>,
+) -> Vec<(u64, u64)> {
+    let mut found = Vec::new();
+    let rest = image.search(range.clone(), &wanted, &mut |address, word| found.push((address, word)));
+    for at in rest.into_iter().flat_map(|part| part.step_by(8)) {
+        found.extend(image.read_u64(at).filter(|word| wanted.contains(word)).map(|word| (at, word)));
+    }
+    found.sort_unstable();
+    found
+}
+
+#[test]
+fn a_search_finds_every_word_and_no_other() {
+    const WORDS: usize = 3 << 20;
+    let mut words = vec![0_u64; WORDS];
+    for (at, word) in words.iter_mut().enumerate() {
+        // Of some batches every word is wanted, of others none, of most a few.
+        let dense = at >> 19 == 2;
+        *word = if dense || at % 1009 == 7 { 1_000_000 + at as u64 } else { at as u64 % 1000 };
+    }
+    let expected: Vec<(u64, u64)> =
+        words.iter().filter(|word| **word >= 1000).map(|word| ((&raw const *word) as u64, *word)).collect();
+    let start = words.as_ptr() as u64;
+    let image = fork(FORCED).unwrap();
+    words.fill(0);
+    assert_eq!(found(&image, start..start + 8 * WORDS as u64, 1000..=u64::MAX), expected);
+    // Not from the first page to the last.
+    let inside = |(at, _): &&(u64, u64)| (start + 8 * 1007..start + (20 << 20)).contains(at);
+    let part: Vec<(u64, u64)> = expected.iter().filter(inside).copied().collect();
+    assert_eq!(found(&image, start + 8 * 1007..start + (20 << 20), 1000..=u64::MAX), part);
+    assert_eq!(found(&image, start..start + 8 * WORDS as u64, 5000..=900_000), []);
+    image.intact().unwrap();
+}
+
+/// Pages that nobody wrote, a page that guards, memory that is gone.
+#[test]
+fn a_search_leaves_alone_what_is_not_there() {
+    let page = page_size();
+    let len = 256 * page;
+    // SAFETY: fresh mappings, of which two pages are written and another one may be made a guard.
+    let base = unsafe {
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        let base = libc::mmap(std::ptr::null_mut(), len, access, flags, -1, 0);
+        assert_ne!(base, libc::MAP_FAILED);
+        libc::madvise(base, len, libc::MADV_NOHUGEPAGE);
+        // MADV_GUARD_INSTALL, Linux 6.13 and later.
+        libc::madvise(base.byte_add(20 * page), page, 102);
+        base.byte_add(10 * page).cast::<u64>().write(77);
+        base.byte_add(200 * page + 8).cast::<u64>().write(78);
+        base as u64
+    };
+    let image = fork(FORCED).unwrap();
+    let range = base..base + len as u64;
+    let expected = [(base + 10 * page as u64, 77), (base + 200 * page as u64 + 8, 78)];
+    let mut seen = Vec::new();
+    let rest = image.search(range.clone(), &(77..=78), &mut |address, word| seen.push((address, word)));
+    assert_eq!(seen, expected);
+    assert!(rest.iter().map(|part| part.end - part.start).sum::<u64>() <= page as u64, "{rest:?}");
+    image.intact().unwrap();
+    // SAFETY: kills our own child; unmaps what was mapped above.
+    unsafe {
+        libc::kill(image.pid(), libc::SIGKILL);
+        libc::munmap(base as *mut _, len);
+    }
+    while image.intact().is_ok() {
+        std::thread::yield_now();
+    }
+    assert_eq!(found(&image, range, 77..=78), []);
+}
+
+/// By a debugger that follows forks, say.
+#[test]
+fn a_child_that_stands_still_is_not_waited_for() {
+    let memory = vec![7_u64; 1 << 20];
+    let start = memory.as_ptr() as u64;
+    let range = start..start + (8 << 20);
+    let image = fork(FORCED).unwrap();
+    // SAFETY: stops our own child.
+    unsafe { libc::kill(image.pid(), libc::SIGSTOP) };
+    let mut seen = 0;
+    let rest = image.search(range.clone(), &(7..=7), &mut |_, _| seen += 1);
+    let left: u64 = rest.iter().map(|part| (part.end - part.start) / 8).sum();
+    assert_eq!(seen + left, 1 << 20, "nothing is left out");
+    assert!(left > 0);
+    // SAFETY: lets it go on.
+    unsafe { libc::kill(image.pid(), libc::SIGCONT) };
+    let rest = image.search(range.clone(), &(7..=7), &mut |_, _| {});
+    assert_eq!(rest, std::slice::from_ref(&range), "not asked again");
+    assert_eq!(image.read_u64(start), Some(7));
+    assert_eq!(found(&fork(FORCED).unwrap(), range, 7..=7).len(), 1 << 20, "others are");
+}
+
+/// There may be memory that a mapping calls readable and that is not, for which no child can be asked.
+#[test]
+fn a_child_that_ends_in_a_search_is_the_last_that_searched() {
+    isolated(test_name!(a_child_that_ends_in_a_search_is_the_last_that_searched), || {
+        let memory = vec![5_u64; 1 << 20];
+        let start = memory.as_ptr() as u64;
+        let range = start..start + (8 << 20);
+        let searched = |image: &Image| image.search(range.clone(), &(5..=5), &mut |_, _| {}).is_empty();
+        assert!(searched(&fork(FORCED).unwrap()));
+        // SAFETY: a fresh mapping, which is written and then closed.
+        let closed = unsafe {
+            let access = libc::PROT_READ | libc::PROT_WRITE;
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+            let base = libc::mmap(std::ptr::null_mut(), 1 << 20, access, flags, -1, 0);
+            assert_ne!(base, libc::MAP_FAILED);
+            base.cast::<u8>().write_bytes(1, 1 << 20);
+            assert_eq!(libc::mprotect(base, 1 << 20, libc::PROT_NONE), 0);
+            base as u64
+        };
+        let image = fork(FORCED).unwrap();
+        image.search_regardless(closed..closed + (1 << 20));
+        assert_eq!(image.intact(), Err(SnapshotError::ImageLost("something killed it")));
+        let image = fork(FORCED).unwrap();
+        assert!(!searched(&image));
+        assert_eq!(image.read_u64(start), Some(5));
+        image.intact().unwrap();
+    });
 }

@@ -24,6 +24,7 @@ mod capture;
 mod core;
 mod figures;
 mod forked;
+mod huge_pages;
 mod process;
 mod signals;
 mod torture;
