@@ -122,7 +122,7 @@ fn compare(tasks: usize, stacks: &str, and_later: bool) {
         stops.push(Duration::from_micros(answer["capture"]["pause_us"].as_u64().unwrap()));
         gaps.push(crowd.longest_gap());
     }
-    let after = anonymous(pid);
+    let after = settled(pid);
     let (mut dumps, mut dump_gaps) = (Vec::new(), Vec::new());
     for _ in 0..5 {
         crowd.longest_gap();
@@ -159,6 +159,18 @@ fn compare(tasks: usize, stacks: &str, and_later: bool) {
         after >> 20,
         later.map(|later| (later >> 20).to_string()).unwrap_or_default(),
     );
+}
+
+/// Anonymous memory of a program once it stays the same: what an answer was made of is freed after it.
+fn settled(pid: u32) -> u64 {
+    let mut before = anonymous(pid);
+    loop {
+        thread::sleep(Duration::from_millis(200));
+        let now = anonymous(pid);
+        if now == std::mem::replace(&mut before, now) {
+            return now;
+        }
+    }
 }
 
 /// One text answer, which has all tasks in it.

@@ -87,6 +87,34 @@ fn what_it_would_cost_is_told_first() {
     assert_eq!(process::children(ballast.program.pid()), []);
 }
 
+/// A program with more memory than a capture may be made of: the refusal tells what to do, and that helps.
+#[test]
+fn huge_pages_make_the_stop_short() {
+    let mut command = program!("ballast");
+    command.env("DELOUSE_PAUSE_BUDGET_MS", "6");
+    let mut ballast = Ballast::start(command, 4, 400);
+    assert_eq!(ballast.tell("joinable"), "0");
+    let refused = ballast.program.get("/core");
+    assert_eq!(refused.status, 503, "{}", refused.body);
+    assert!(refused.body.contains("POST /huge-pages"), "{}", refused.body);
+    let joined = ballast.program.post("/huge-pages?format=text", &[]);
+    if joined.status == 501 {
+        return println!("skipped: {}", joined.body);
+    }
+    assert_eq!(joined.status, 200, "{}", joined.body);
+    println!("{}", joined.body);
+    if !joined.body.contains("MiB are in huge pages now") {
+        return println!("skipped: an old kernel");
+    }
+    let again = ballast.program.post("/huge-pages", &[]).json();
+    assert!(again["huge_bytes"].as_u64().unwrap() > 390 << 20, "{again}");
+    assert!(again["pause_us"].as_u64() < again["budget_us"].as_u64(), "{again}");
+    assert!(core(&ballast, None).len() > 400 << 20);
+    let tasks = ballast.program.get("/stacktrace/tokio").json();
+    assert_eq!(tasks["capture"]["consistent"], true, "{tasks}");
+    assert_eq!(ballast.program.get("/huge-pages").status, 405);
+}
+
 #[test]
 fn gdb_shows_what_it_shows_of_the_living_program() {
     if Command::new("gdb").arg("--version").output().is_err() {

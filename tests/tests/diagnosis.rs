@@ -36,6 +36,8 @@ struct Outcome {
     complaints: Vec<String>,
     /// Findings that were told and should not have been.
     wrong: usize,
+    /// How sure the worst finding was.
+    severity: String,
     took: Duration,
 }
 
@@ -122,7 +124,8 @@ fn bad_day(case: &Case, program: &Program, stands: &Value) -> Outcome {
             if !settled {
                 complaints.push(text(&answer["diagnosis"]));
             }
-            return Outcome { complaints, wrong: wrong.len(), ..Outcome::default() };
+            let severity = answer["findings"][0]["severity"].as_str().unwrap_or_default().to_owned();
+            return Outcome { complaints, wrong: wrong.len(), severity, ..Outcome::default() };
         }
     }
 }
@@ -214,14 +217,16 @@ fn table(outcomes: &[Outcome]) {
     for outcome in outcomes {
         let verdict = if outcome.complaints.is_empty() { "right" } else { "WRONG" };
         let day = if outcome.positive { "bad" } else { "good" };
-        println!("{day:5} {:45} {verdict}  {:6.2} s", outcome.name, outcome.took.as_secs_f64());
+        let (took, severity) = (outcome.took.as_secs_f64(), &outcome.severity);
+        println!("{}", format!("{day:5} {:45} {verdict}  {took:6.2} s  {severity}", outcome.name).trim_end());
     }
     let (bad, good): (Vec<&Outcome>, Vec<&Outcome>) = outcomes.iter().partition(|outcome| outcome.positive);
     let named = bad.iter().filter(|outcome| outcome.complaints.is_empty()).count();
+    let certain = bad.iter().filter(|outcome| outcome.severity == "certain").count();
     let flagged = good.iter().filter(|outcome| outcome.wrong > 0).count();
     let wrong: usize = outcomes.iter().map(|outcome| outcome.wrong).sum();
     println!(
-        "\n{} bad days, {} of them named; {} good days, {flagged} of them complained about",
+        "\n{} bad days, {} of them named, {certain} for certain; {} good days, {flagged} of them complained about",
         bad.len(),
         named,
         good.len()

@@ -46,7 +46,7 @@ fn deadlock() {
     program.printed("two transfers on their way");
     let debit = place("deadlock", source, "debit_first", ".lock().await");
     let credit = place("deadlock", source, "credit_first", ".lock().await");
-    let text = diagnosis(&program, "", &["eadlock", "debit_first", "credit_first"]);
+    let text = diagnosis(&program, "", &["Deadlock: task ", "debit_first", "credit_first"]);
     println!("{text}");
     for part in [debit.as_str(), &credit, "MutexGuard", "what would help"] {
         assert!(text.contains(part), "{part}: {text}");

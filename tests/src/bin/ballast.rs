@@ -2,6 +2,7 @@
 //!
 //! Its threads stand still; a heartbeat ticks every millisecond. Prints `control ADDRESS` when all are where
 //! they should be: there, each line is a command, answered by a line.
+//! - `joinable`: the memory, which is in small pages, may be joined into huge ones from now on;
 //! - `gap`: the longest time between two ticks since the last `gap`, in microseconds;
 //! - `listen`: listens on a free port and answers it; `accept`: takes one connection;
 //! - `close`: closes both; `bind PORT`: listens on that port, and answers `bound` or why not.
@@ -18,6 +19,7 @@ const LONG: Duration = Duration::from_secs(100_000);
 
 static GAP_US: AtomicU64 = AtomicU64::new(0);
 static ARRIVED: AtomicUsize = AtomicUsize::new(0);
+static MEMORY: (AtomicUsize, AtomicUsize) = (AtomicUsize::new(0), AtomicUsize::new(0));
 static NEVER: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
 
 fn main() -> std::io::Result<()> {
@@ -70,7 +72,10 @@ fn fill(megabytes: usize) -> Vec<u8> {
     // matter.
     unsafe {
         let start = (memory.as_mut_ptr() as usize).next_multiple_of(4096);
-        libc::madvise(start as *mut _, (megabytes << 20).saturating_sub(4096), libc::MADV_NOHUGEPAGE);
+        let len = (megabytes << 20).saturating_sub(4096);
+        libc::madvise(start as *mut _, len, libc::MADV_NOHUGEPAGE);
+        MEMORY.0.store(start, Relaxed);
+        MEMORY.1.store(len, Relaxed);
     }
     let mut word = 1_u64;
     for _ in 0..(megabytes << 20) / 64 {
@@ -119,6 +124,17 @@ fn obey(client: TcpStream) {
     let (mut listener, mut connection) = (None, None);
     for line in BufReader::new(client).lines().map_while(Result::ok) {
         let answer = match line.split_once(' ').unwrap_or((&line, "")) {
+            ("joinable", _) => {
+                // SAFETY: advice about pages of our own.
+                let done = unsafe {
+                    libc::madvise(
+                        MEMORY.0.load(Relaxed) as *mut _,
+                        MEMORY.1.load(Relaxed),
+                        libc::MADV_HUGEPAGE,
+                    )
+                };
+                done.to_string()
+            }
             ("gap", _) => GAP_US.swap(0, Relaxed).to_string(),
             ("listen", _) => match TcpListener::bind((Ipv4Addr::LOCALHOST, 0)) {
                 Ok(bound) => {

@@ -1,0 +1,61 @@
+//! What answers about a large program take of its memory is given back.
+#![cfg(all(target_os = "linux", target_env = "gnu"))]
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use delouse_tests::measure::anonymous;
+use delouse_tests::{Program, program};
+
+const TASKS: usize = 100_000;
+/// What delouse keeps for the next answer: types, and what it learned of the program.
+const KEPT: u64 = 40 << 20;
+
+/// After a minute without a question that goes, too, and much else with it.
+const SOON: Duration = Duration::from_secs(30);
+
+/// The most that the program has while `ask` runs.
+fn most_while<T>(pid: u32, ask: impl FnOnce() -> T + Send) -> u64
+where
+    T: Send,
+{
+    thread::scope(|scope| {
+        let asking = scope.spawn(ask);
+        let mut most = 0;
+        while !asking.is_finished() {
+            most = most.max(anonymous(pid));
+            thread::sleep(Duration::from_millis(1));
+        }
+        most
+    })
+}
+
+#[test]
+fn memory_of_an_answer_is_given_back() {
+    let mut command = program!("crowd");
+    command.args([&TASKS.to_string(), "plain"]).env("DELOUSE_PAUSE_BUDGET_MS", "10000");
+    let program = Program::start(command);
+    program.printed("control ");
+    let pid = program.pid();
+    let before = anonymous(pid);
+    for path in ["/stacktrace/tokio?format=text", "/stacktrace/tokio?task=17", "/waits?format=text"] {
+        let most = most_while(pid, || {
+            let answer = program.get(path);
+            assert_eq!(answer.status, 200, "{}", answer.body);
+        });
+        let needed = most.saturating_sub(before);
+        assert!(
+            needed > KEPT,
+            "{path} took {needed} bytes: too few for a test of whether they are given back"
+        );
+        let since = Instant::now();
+        loop {
+            let left = anonymous(pid).saturating_sub(before);
+            if left < KEPT {
+                break;
+            }
+            assert!(since.elapsed() < SOON, "{path}: of {needed} bytes {left} are left");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
