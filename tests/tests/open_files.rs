@@ -14,19 +14,33 @@ const TASKS: usize = 50;
 const RESERVED: usize = 1;
 const ADVICE: &str = "prlimit --pid ";
 
-fn start() -> Program {
+/// A program, and how many files it has open while nobody asks.
+fn start() -> (Program, usize) {
     let mut command = program!("crowd");
     command.args([&TASKS.to_string(), "3"]);
     let program = Program::start(command);
     program.printed("control ");
-    program
+    let open = open_files(&program).len();
+    (program, open)
 }
 
-/// Lets the program open `files` more, and no other.
-fn leave(program: &Program, files: usize) {
+fn open_files(program: &Program) -> Vec<usize> {
     let entries = fs::read_dir(format!("/proc/{}/fd", program.pid())).unwrap();
-    let open: Vec<usize> =
-        entries.map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap()).collect();
+    entries.map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap()).collect()
+}
+
+/// Lets the program open `files` more than it has when nobody asks, and no other. What the answer before needed is
+/// closed a moment after it.
+fn leave(program: &Program, at_rest: usize, files: usize) {
+    let begun = Instant::now();
+    let open = loop {
+        let open = open_files(program);
+        if open.len() <= at_rest {
+            break open;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{} files are open, and {at_rest} were", open.len());
+        thread::yield_now();
+    };
     let last = (0..).filter(|number| !open.contains(number)).nth(files + RESERVED).unwrap();
     limit(program, last);
 }
@@ -73,12 +87,12 @@ fn tasks(program: &Program) -> bool {
 
 #[test]
 fn what_is_left_out_is_said() {
-    let program = start();
+    let (program, at_rest) = start();
     // What is read once is read before: the executable's debug information.
     assert!(threads(&program) && tasks(&program));
     let mut seen = Vec::new();
     for files in 1..12 {
-        leave(&program, files);
+        leave(&program, at_rest, files);
         seen.push((files, threads(&program), tasks(&program)));
     }
     println!("files left, threads, tasks: {seen:?}");
@@ -88,9 +102,9 @@ fn what_is_left_out_is_said() {
 
 #[test]
 fn who_waits_for_a_connection_gets_it_when_the_limit_is_raised() {
-    let program = start();
+    let (program, at_rest) = start();
     assert!(tasks(&program));
-    leave(&program, 0);
+    leave(&program, at_rest, 0);
     thread::scope(|scope| {
         let asked = scope.spawn(|| tasks(&program));
         // Nobody can see from outside that the client waits, but that it does not stop waiting.
