@@ -9,7 +9,7 @@ use super::object_file::ObjectFile;
 use super::symbols::Symbols;
 use super::unwind::Unwinder;
 use crate::snapshot::shared_bytes::SharedBytes;
-use crate::snapshot::{Capture, Mapping, Registers, Snapshot, StackCopy, Thread};
+use crate::snapshot::{Capture, Hidden, Mapping, Registers, Snapshot, StackCopy, Thread};
 
 const BASE: u64 = 0x5555_0000_0000;
 
@@ -82,7 +82,13 @@ impl Process {
             name: "small".to_owned(),
             state: Some('R'),
             cpu: None,
-            registers: Ok(Registers { pc, sp: 0x7fff_0000, fp: 0x7fff_0100, lr: pc, ..Registers::default() }),
+            registers: Ok(Registers {
+                pc,
+                sp: 0x7fff_0000,
+                fp: Hidden::new(0x7fff_0100),
+                lr: pc,
+                ..Registers::default()
+            }),
             kernel: None,
             stack: Some(StackCopy { base: 0x7fff_0000, bytes: stack }),
             alternate_stack: None,

@@ -230,7 +230,7 @@ impl ModuleSectionInfo<SharedBytes> for Sections {
 mod arch {
     use framehop::x86_64::UnwindRegsX86_64;
 
-    use crate::snapshot::Registers;
+    use crate::snapshot::{Hidden, Registers};
 
     /// `__restore_rt` of glibc and musl: `mov $15, %rax; syscall` (rt_sigreturn). gdb knows it by the same
     /// bytes.
@@ -245,7 +245,7 @@ mod arch {
     const REG_RIP: u64 = 16;
 
     pub(super) fn unwind_registers(registers: &Registers, _code_end: u64) -> UnwindRegsX86_64 {
-        UnwindRegsX86_64::new(registers.pc, registers.sp, registers.fp)
+        UnwindRegsX86_64::new(registers.pc, registers.sp, registers.fp.get())
     }
 
     pub(super) fn sp(regs: &UnwindRegsX86_64) -> u64 {
@@ -259,7 +259,7 @@ mod arch {
         Some(Registers {
             pc: register(REG_RIP)?,
             sp: register(REG_RSP)?,
-            fp: register(REG_RBP)?,
+            fp: Hidden::new(register(REG_RBP)?),
             ..Registers::default()
         })
     }
@@ -270,7 +270,7 @@ mod arch {
 mod arch {
     use framehop::aarch64::{PtrAuthMask, UnwindRegsAarch64};
 
-    use crate::snapshot::Registers;
+    use crate::snapshot::{Hidden, Registers};
 
     /// The vDSO's `__kernel_rt_sigreturn`: `mov x8, #139; svc #0`.
     pub(super) const TRAMPOLINE: [u8; 8] = [0x68, 0x11, 0x80, 0xd2, 0x01, 0x00, 0x00, 0xd4];
@@ -284,7 +284,7 @@ mod arch {
     /// Return addresses may be signed; the bits above the highest code address are not part of them.
     pub(super) fn unwind_registers(registers: &Registers, code_end: u64) -> UnwindRegsAarch64 {
         let mask = PtrAuthMask::from_max_known_address(code_end);
-        UnwindRegsAarch64::new_with_ptr_auth_mask(mask, registers.lr, registers.sp, registers.fp)
+        UnwindRegsAarch64::new_with_ptr_auth_mask(mask, registers.lr, registers.sp, registers.fp.get())
     }
 
     pub(super) fn sp(regs: &UnwindRegsAarch64) -> u64 {
@@ -294,7 +294,7 @@ mod arch {
     /// See the x86_64 module.
     pub(super) fn interrupted(sp: u64, read: impl Fn(u64) -> Option<u64>) -> Option<Registers> {
         let register = |index: u64| read(sp.checked_add(REGS + 8 * index)?);
-        let (pc, sp, fp, lr) = (register(32)?, register(31)?, register(29)?, register(30)?);
-        Some(Registers { pc, sp, fp, lr, ..Registers::default() })
+        let (pc, sp, lr) = (register(32)?, register(31)?, register(30)?);
+        Some(Registers { pc, sp, fp: Hidden::new(register(29)?), lr, ..Registers::default() })
     }
 }

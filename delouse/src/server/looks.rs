@@ -109,6 +109,7 @@ pub(crate) fn looks(context: &Context) -> Result<(Vec<Look>, Capture), ApiError>
         next.threads = threads;
         looks.push(next);
         capture.pause_us = capture.pause_us.max(of.pause_us);
+        capture.held_us = capture.held_us.max(of.held_us);
         capture.consistent &= of.consistent;
         capture.notes.extend(of.notes.into_iter().chain(notes.notes));
     }

@@ -162,7 +162,7 @@ pub(crate) struct Registers {
     /// Stack pointer: rsp, sp.
     pub(crate) sp: u64,
     /// Frame pointer: rbp, x29.
-    pub(crate) fp: u64,
+    pub(crate) fp: Hidden,
     /// Link register: x30 on aarch64, 0 elsewhere.
     pub(crate) lr: u64,
     /// Base of the thread locals: fs_base, tpidr_el0.
@@ -171,7 +171,28 @@ pub(crate) struct Registers {
     pub(crate) futex: Option<FutexWait>,
     /// All that may hold a pointer that stands nowhere else, as the kernel's `elf_gregset_t` begins: r15 to rdi; x0 to
     /// x30. Zeroes where they are not known.
-    pub(crate) general: [u64; GENERAL_REGISTERS],
+    pub(crate) general: [Hidden; GENERAL_REGISTERS],
+}
+
+/// A word that may be a pointer of the program's, kept as its complement: captures search memory for such pointers, and
+/// shall not find what captures left there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Hidden(u64);
+
+impl Hidden {
+    pub(crate) fn new(word: u64) -> Self {
+        Self(!word)
+    }
+
+    pub(crate) fn get(self) -> u64 {
+        !self.0
+    }
+}
+
+impl Default for Hidden {
+    fn default() -> Self {
+        Self::new(0)
+    }
 }
 
 /// How many words of `elf_gregset_t` (`struct user_regs_struct`, `struct user_pt_regs`) are general registers, apart from
@@ -266,6 +287,9 @@ pub(crate) enum Unavailable {
 pub struct Capture {
     /// How long the program stood still for it, in microseconds.
     pub pause_us: u64,
+    /// The longest that any one of its threads was held, in microseconds. Where all are held at once, those that wait for
+    /// others to wake them are stopped first and go on last: nobody misses them meanwhile.
+    pub held_us: u64,
     /// From the request to the answer's last byte being ready, in microseconds.
     pub total_us: u64,
     /// Whether everything shown was true at one single moment.

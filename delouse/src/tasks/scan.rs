@@ -13,7 +13,7 @@ use super::memory::BLOCK;
 use super::process::Process;
 use crate::debuginfo::types::Types;
 use crate::snapshot::scratch::Scratch;
-use crate::snapshot::{Mapping, Snapshot, Thread};
+use crate::snapshot::{Hidden, Mapping, Snapshot, Thread};
 
 /// The smallest unit of memory that a mapping begins or ends with.
 const PAGE: u64 = 4096;
@@ -62,16 +62,16 @@ pub(super) fn headers(
     // What changes while it is read is read when it is wanted, no earlier.
     let frozen = process.memory.snapshot().capture().consistent;
     let mut found = Vec::new();
-    each_header(process, headers, vtables, budget, notes, |header, vtable| {
+    let all = each_header(process, headers, vtables, budget, notes, |header, vtable| {
         if let Some(kind) = headers.kind(vtable) {
             let links = if frozen { headers.links(header, &kind) } else { None };
             found.push(Candidate::new(header, kind, links));
         }
     });
-    Candidates::new(found)
+    Candidates::new(found, all)
 }
 
-/// Calls `visit` with each of these, and its vtable.
+/// Calls `visit` with each of these, and its vtable. Says whether all memory was looked at.
 pub(super) fn each_header(
     process: &Process<'_, '_>,
     headers: &Headers<'_, '_, '_>,
@@ -79,10 +79,11 @@ pub(super) fn each_header(
     budget: u64,
     notes: &mut Notes,
     mut visit: impl FnMut(u64, u64),
-) {
+) -> bool {
     let (Some(lowest), Some(highest)) = (vtables.iter().min().copied(), vtables.iter().max().copied()) else {
-        return;
+        return true;
     };
+    let mut all = true;
     let snapshot = process.memory.snapshot();
     let left_overs = left_overs(snapshot);
     let mut left = budget;
@@ -90,6 +91,7 @@ pub(super) fn each_header(
         let start = behind_stacks(snapshot, &mapping.range).next_multiple_of(8);
         let end = mapping.range.end.min(start.saturating_add(left));
         if end < mapping.range.end {
+            all = false;
             notes.add("memory was too large to be scanned: tasks of LocalSets and of the blocking pool may be missing".to_owned());
         }
         left -= end.saturating_sub(start);
@@ -104,6 +106,7 @@ pub(super) fn each_header(
             }
         });
     }
+    all
 }
 
 /// Where nothing of the program's is, though it may look so: the capture's own copies of stacks, and alternate signal
@@ -243,7 +246,7 @@ pub(super) fn stack_words(
 /// What is in `wanted` of a thread's general registers.
 fn registers(thread: &Thread, wanted: &RangeInclusive<u64>) -> impl Iterator<Item = u64> {
     let registers = thread.registers.map(|registers| registers.general).unwrap_or_default();
-    registers.into_iter().filter(|word| wanted.contains(word))
+    registers.into_iter().map(Hidden::get).filter(|word| wanted.contains(word))
 }
 
 /// The part of a thread's stack that is in use.

@@ -166,6 +166,7 @@ mod engine {
                 // Reading symbols takes longer than the dump: it is done here, not in the deadline's time.
                 Ok((dump, own)) => {
                     capture.pause_us += micros(asked);
+                    capture.held_us = capture.pause_us;
                     Ok(tasks(&dump, own))
                 }
                 Err(mpsc::RecvTimeoutError::Timeout) => refuse(&format!(

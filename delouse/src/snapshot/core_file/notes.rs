@@ -7,7 +7,7 @@ use std::array;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::snapshot::{FutexWait, Registers, Thread, Unavailable};
+use crate::snapshot::{FutexWait, Hidden, Registers, Thread, Unavailable};
 
 /// More threads than any Linux machine runs by default; a limit for files that lie.
 const MAX_THREADS: usize = 1 << 18;
@@ -177,11 +177,11 @@ fn registers(register: impl Fn(usize) -> Option<u64>) -> Option<Registers> {
     Some(Registers {
         pc: register(RIP)?,
         sp: register(RSP)?,
-        fp: register(RBP)?,
+        fp: Hidden::new(register(RBP)?),
         lr: 0,
         tls: register(FS_BASE)?,
         futex: FutexWait::of(call, [register(RDI)?, register(RSI)?, register(RDX)?]),
-        general: array::from_fn(|index| register(index).unwrap_or(0)),
+        general: array::from_fn(|index| Hidden::new(register(index).unwrap_or(0))),
     })
 }
 
@@ -191,10 +191,10 @@ fn registers(register: impl Fn(usize) -> Option<u64>) -> Option<Registers> {
     Some(Registers {
         pc: register(32)?,
         sp: register(31)?,
-        fp: register(29)?,
+        fp: Hidden::new(register(29)?),
         lr: register(30)?,
         futex: FutexWait::of(register(8)?, [register(0)?, register(1)?, register(2)?]),
-        general: array::from_fn(|index| register(index).unwrap_or(0)),
+        general: array::from_fn(|index| Hidden::new(register(index).unwrap_or(0))),
         ..Registers::default()
     })
 }

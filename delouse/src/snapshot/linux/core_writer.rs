@@ -82,7 +82,7 @@ const NOTE_BYTES_PER_THREAD: u64 = 4 << 10;
 /// Costs a look at the page tables: about 10 ms for a gigabyte.
 pub(crate) fn estimate() -> Result<Estimate, SnapshotError> {
     let threads = examine::list()?.len();
-    let prediction = headroom::predict(threads)?;
+    let prediction = headroom::predict(examine::count_of_others()?)?;
     let pagemap = File::open("/proc/self/pagemap").ok();
     let plan = Plan::new(&maps::own()?, pagemap.as_ref(), pagemap.as_ref());
     let headers = (plan.segments.len() as u64).saturating_mul(PROGRAM_HEADER_BYTES);

@@ -1,16 +1,17 @@
 //! What can be known of a thread without asking it.
 //!
-//! Rules: but for [`thread`] and [`list`], all of this runs in the window in which threads stand still
+//! Rules: but for [`thread`], [`list`] and [`count_of_others`], all of this runs in the window in which threads stand still
 //! (`engine.rs`): **no allocation, no lock, no panic**.
 
 use super::arch::RT_SIGTIMEDWAIT;
 use super::memory::OwnMemory;
-use super::proc::{self, Stat, mask_has};
+use super::proc::{self, Call, Stat, mask_has};
+use super::slots::Turn;
 use super::sys;
-use crate::snapshot::{SnapshotError, Thread, Unavailable};
+use crate::snapshot::{FutexWait, SnapshotError, Thread, Unavailable};
 
-/// Whether a signal would reach the thread's handler, as far as `/proc` tells.
-pub(super) fn can_be_asked(tid: i32, stat: Option<&Stat>, signal: i32) -> Result<(), Unavailable> {
+/// Whether a signal would reach the thread's handler, as far as `/proc` tells, and what it would be taken from.
+pub(super) fn can_be_asked(tid: i32, stat: Option<&Stat>, signal: i32) -> Result<Turn, Unavailable> {
     let Some(stat) = stat else {
         let exists = sys::tgkill(sys::getpid(), tid, 0).is_ok();
         return Err(if exists { Unavailable::NoFiles } else { Unavailable::Exited });
@@ -23,21 +24,32 @@ pub(super) fn can_be_asked(tid: i32, stat: Option<&Stat>, signal: i32) -> Result
     if stat.blocks(tid, signal) != Some(false) {
         return Err(Unavailable::SignalBlocked);
     }
-    // While it waits, the signals that it waits for are not blocked.
-    if stat.state == b'S' && waits_for_signal(tid, signal) {
-        return Err(Unavailable::SigWait);
+    match proc::call_of(tid).filter(|_| stat.state == b'S') {
+        // While it waits, the signals that it waits for are not blocked.
+        Some(Call { number: RT_SIGTIMEDWAIT, arguments: [set, ..] }) if set_has(set, signal) => {
+            Err(Unavailable::SigWait)
+        }
+        call => Ok(turn(call)),
     }
-    Ok(())
 }
 
-/// Whether the thread is in `sigwait` or its kin for `signal`.
-fn waits_for_signal(tid: i32, signal: i32) -> bool {
-    let mut buf = [0; 256];
-    let Ok(text) = proc::read_of_thread(tid, c"syscall", &mut buf) else { return false };
-    let Some((RT_SIGTIMEDWAIT, set)) = proc::parse_syscall(text) else { return false };
+/// When a thread is stopped that sleeps in `call`, or runs.
+fn turn(call: Option<Call>) -> Turn {
+    match call {
+        Some(Call { number, arguments: [address, operation, expected, 0] })
+            if FutexWait::of(number, [address, operation, expected]).is_some() =>
+        {
+            Turn::Sleeper
+        }
+        _ => Turn::Other,
+    }
+}
+
+/// Whether the signal set at `set`, which a thread waits for (sigtimedwait(2)), has `signal` in it.
+fn set_has(set: u64, signal: i32) -> bool {
     let mut mask = [0; 8];
     let read = OwnMemory::open().map_or(0, |memory| memory.read(set, &mut mask));
-    // Its set cannot be read: better one stack less than a signal that it takes for its own.
+    // It cannot be read: better one stack less than a signal that somebody takes for his own.
     read < mask.len() || mask_has(u64::from_le_bytes(mask), signal)
 }
 
@@ -68,6 +80,19 @@ pub(super) fn thread(tid: i32, stat: Option<Stat>) -> Thread {
         stack: None,
         alternate_stack: None,
     }
+}
+
+/// How many threads a capture that holds all keeps from going on. Others wait to be woken.
+///
+/// Costs a read in `/proc` for each thread.
+pub(super) fn count_of_others() -> Result<usize, SnapshotError> {
+    let mut count = 0_usize;
+    proc::for_each_thread(&mut vec![0; 32 << 10], |tid| {
+        let is_other = turn(proc::call_of(tid)) == Turn::Other;
+        count = count.saturating_add(usize::from(is_other));
+    })
+    .map_err(|errno| SnapshotError::Proc("/proc/self/task", errno))?;
+    Ok(count)
 }
 
 /// Names and states of all threads, without asking any of them.

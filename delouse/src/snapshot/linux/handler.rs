@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 
 use super::arch::Context;
 use super::memory::read_raw;
-use super::slots::{AlternateStack, Content, State, TABLE, Table};
+use super::slots::{AlternateStack, Content, Slot, State, TABLE, Table};
 use super::sys;
 
 /// A frozen thread goes on by itself after this long, in nanoseconds: a capturing thread that died must
@@ -57,7 +57,7 @@ pub(super) extern "C" fn on_signal(_signal: c_int, _info: *mut libc::siginfo_t, 
         sys::futex_wake(&table.arrived);
     }
     if tid != table.capturer.load(Ordering::Relaxed) {
-        stand_still(table, generation);
+        stand_still(table, slot, generation);
     }
     slot.left.store(sys::now(), Ordering::Release);
     table.left.fetch_add(1, Ordering::Release);
@@ -81,14 +81,13 @@ fn copy_stack(table: &Table, content: &mut Content) {
 }
 
 /// Waits until the capture opens the gate.
-fn stand_still(table: &Table, generation: u32) {
+fn stand_still(table: &Table, slot: &Slot, generation: u32) {
     let deadline = sys::now().wrapping_add(LONGEST_FREEZE);
     while table.gate.load(Ordering::Acquire) == generation {
-        let now = sys::now();
-        if now >= deadline {
+        if sys::now() >= deadline {
             table.overslept.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        sys::futex_wait(&table.gate, generation, deadline.wrapping_sub(now));
+        sys::futex_wait_among(&table.gate, generation, deadline, slot.turn());
     }
 }

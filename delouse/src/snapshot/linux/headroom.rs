@@ -29,7 +29,7 @@ const TELLING_MB: u64 = 64;
 /// Kept free in any case.
 const RESERVE: u64 = 16 << 20;
 
-/// Predicts a fork: with its freeze, if `threads` are to stand still for it.
+/// Predicts a fork: with its freeze, if that keeps `threads` from going on.
 pub(crate) fn predict(threads: usize) -> Result<Prediction, SnapshotError> {
     let status = read_to_string("/proc/self/status").map_err(|error| {
         SnapshotError::Proc("/proc/self/status", error.raw_os_error().unwrap_or(libc::EIO))

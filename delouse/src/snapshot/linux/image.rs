@@ -9,8 +9,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::arch::Context;
+use super::captured::Captured;
 use super::child::{self, Control, Ended};
-use super::engine::{self, Captured, Held, Hold, Myself, STACK_LIMIT};
+use super::engine::{self, Held, Hold, Myself, STACK_LIMIT};
 use super::headroom::{self, Watch};
 use super::{examine, maps, memory, page_size, search, sys};
 use crate::snapshot::{Capture, Limits, Mapping, Prediction, Snapshot, SnapshotError, Thread, micros};
@@ -58,7 +59,7 @@ pub(crate) fn fork_with_threads(limits: Limits) -> Result<Image, SnapshotError> 
 /// Registers of all threads and memory of the same moment: every thread stands still while the fork is
 /// made. Stacks are in the image's memory, not in [`Thread::stack`].
 pub(crate) fn freeze_fork_thaw(limits: Limits) -> Result<Image, SnapshotError> {
-    let prediction = check(limits, examine::list()?.len())?;
+    let prediction = check(limits, examine::count_of_others()?)?;
     let started = Instant::now();
     let control = ControlPage::new()?;
     let watch = Watch::new();
@@ -97,7 +98,7 @@ fn fork_now(
     let child = Child::adopt(pid, control, watch)?;
     let took = child.fork_took();
     headroom::observe(prediction, took);
-    captured.pause = captured.pause.saturating_add(took);
+    captured.pause = captured.pause.and(took);
     captured.complete = true;
     Image::new(started, child, captured)
 }
@@ -143,7 +144,8 @@ impl Image {
         }
         let Captured { threads, contexts, pause, complete, notes, .. } = captured;
         let capture = Capture {
-            pause_us: pause.as_micros().try_into().unwrap_or(u64::MAX),
+            pause_us: pause.program_us(),
+            held_us: pause.longest_us(),
             total_us: micros(started),
             consistent: complete,
             notes,

@@ -1,6 +1,6 @@
 //! Where in the kernel a thread sleeps, for those that cannot be asked for their stack.
 
-use super::proc;
+use super::proc::{self, Call};
 
 /// System calls that threads are known to hang in, by the C library's name (syscalls(2)).
 const NAMES: &[(libc::c_long, &str)] = &[
@@ -47,9 +47,8 @@ const NAMES: &[(libc::c_long, &str)] = &[
 /// Costs two reads in `/proc`. The kernel's function (`wchan`) is 0 for a thread that runs, and for all
 /// where it is kept secret.
 pub(super) fn describe(tid: i32) -> Option<String> {
-    let (mut call, mut function) = ([0; 256], [0; 128]);
-    let call = proc::read_of_thread(tid, c"syscall", &mut call).ok().and_then(proc::parse_syscall);
-    let call = call.map(|(number, _)| {
+    let mut function = [0; 128];
+    let call = proc::call_of(tid).map(|Call { number, .. }| {
         let known = NAMES.iter().find(|(known, _)| u64::try_from(*known) == Ok(number));
         format!("system call {}", known.map_or_else(|| number.to_string(), |(_, name)| (*name).to_owned()))
     });

@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use super::engine::{self, Captured, Hold, STACK_LIMIT};
+use super::captured::Captured;
+use super::engine::{self, Hold, STACK_LIMIT};
 use super::memory::OwnMemory;
 use super::{examine, maps};
 use crate::snapshot::{Capture, Mapping, Snapshot, SnapshotError, Thread, micros};
@@ -40,7 +41,8 @@ impl Live {
         let (memory, mappings) = (OwnMemory::open()?, maps::own()?);
         let Captured { threads, pause, complete, notes, .. } = engine::capture(hold, STACK_LIMIT)?;
         let capture = Capture {
-            pause_us: pause.as_micros().try_into().unwrap_or(u64::MAX),
+            pause_us: pause.program_us(),
+            held_us: pause.longest_us(),
             total_us: micros(started),
             consistent: stacks_agree && complete,
             notes,

@@ -1,6 +1,7 @@
 //! The sources that need a living process: ourselves, and a forked image of ourselves.
 
 mod arch;
+mod captured;
 mod child;
 mod core_notes;
 mod core_plan;
@@ -19,6 +20,7 @@ mod memory;
 mod pagemap;
 mod proc;
 mod quit;
+mod round;
 mod search;
 mod signal;
 mod slots;

@@ -82,12 +82,29 @@ pub(super) fn status_field<'a>(text: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
     value.split(u8::is_ascii_whitespace).find(|word| !word.is_empty())
 }
 
-/// The system call that a thread sleeps in and its first argument, from `/proc/PID/task/TID/syscall`.
-pub(super) fn parse_syscall(text: &[u8]) -> Option<(u64, u64)> {
+/// A system call that a thread sleeps in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Call {
+    pub(super) number: u64,
+    /// The first of them.
+    pub(super) arguments: [u64; 4],
+}
+
+/// Parses `/proc/PID/task/TID/syscall`. `None`: it runs.
+pub(super) fn parse_syscall(text: &[u8]) -> Option<Call> {
     let mut words = text.split(u8::is_ascii_whitespace);
     let number = decimal(words.next()?)?;
-    let argument = hexadecimal(words.next()?.strip_prefix(b"0x")?)?;
-    Some((number, argument))
+    let mut arguments = [0; 4];
+    for argument in &mut arguments {
+        *argument = hexadecimal(words.next()?.strip_prefix(b"0x")?)?;
+    }
+    Some(Call { number, arguments })
+}
+
+/// The system call that thread `tid` of this process sleeps in.
+pub(super) fn call_of(tid: i32) -> Option<Call> {
+    let mut buf = [0; 256];
+    parse_syscall(read_of_thread(tid, c"syscall", &mut buf).ok()?)
 }
 
 /// A decimal number, whole.
@@ -269,7 +286,9 @@ mod tests {
             let _ = status_field(&text, b"SigBlk:");
             entries(&text, &mut |_| {});
         }
-        assert_eq!(parse_syscall(b"128 0x7ffc00 0x0\n"), Some((128, 0x7f_fc00)));
+        let call = Call { number: 128, arguments: [0x7f_fc00, 0, 0x20, 8] };
+        assert_eq!(parse_syscall(b"128 0x7ffc00 0x0 0x20 0x8 0x0 0x0 0x7ffb00 0x55d0\n"), Some(call));
+        assert_eq!(parse_syscall(b"128 0x7ffc00 0x0\n"), None);
         assert_eq!(parse_syscall(b"running\n"), None);
         assert_eq!(decimal(b"99999999999999999999999"), None);
     }

@@ -31,6 +31,17 @@ pub(super) enum State {
     Done = 3,
 }
 
+/// When a thread is stopped and goes on, in a capture that holds all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(super) enum Turn {
+    /// It runs, or may go on by itself: the program stands still for as long as it does. Stopped last, and the first to
+    /// go on.
+    Other = 1,
+    /// It waits, without a limit of time, to be woken by another thread: until that happens, nobody misses it.
+    Sleeper = 2,
+}
+
 /// One thread's part of a capture.
 #[repr(C, align(64))]
 pub(super) struct Slot {
@@ -40,6 +51,8 @@ pub(super) struct Slot {
     /// When the handler was entered and when it was about to return, by [`super::sys::now`].
     pub(super) entered: AtomicU64,
     pub(super) left: AtomicU64,
+    /// As a [`Turn`].
+    turn: AtomicU32,
     content: UnsafeCell<Content>,
 }
 
@@ -124,9 +137,15 @@ impl Slot {
     }
 
     /// Before the signal is sent.
-    pub(super) fn announce(&self, generation: u32) {
+    pub(super) fn announce(&self, generation: u32, turn: Turn) {
         self.left.store(0, Ordering::Relaxed);
+        self.turn.store(turn as u32, Ordering::Relaxed);
         self.word.store(Self::pack(generation, State::Sent), Ordering::Release);
+    }
+
+    /// The thread's [`Turn`], as a bit. Async-signal-safe.
+    pub(super) fn turn(&self) -> u32 {
+        self.turn.load(Ordering::Relaxed)
     }
 
     /// Takes back a slot that no handler has claimed: from now on none will. False: too late.

@@ -25,6 +25,13 @@ pub(super) fn now() -> u64 {
     (time.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec as u64)
 }
 
+fn timespec(nanoseconds: u64) -> libc::timespec {
+    libc::timespec {
+        tv_sec: (nanoseconds / 1_000_000_000) as libc::time_t,
+        tv_nsec: (nanoseconds % 1_000_000_000) as libc::c_long,
+    }
+}
+
 pub(super) fn gettid() -> i32 {
     // SAFETY: no arguments.
     unsafe { syscall(libc::SYS_gettid, [0; 6]) as i32 }
@@ -50,10 +57,7 @@ pub(super) fn tgkill(pid: i32, tid: i32, signal: i32) -> Result<(), Errno> {
 
 /// Sleeps while `*word == expected`, for at most `nanoseconds`; may wake up for nothing.
 pub(super) fn futex_wait(word: &AtomicU32, expected: u32, nanoseconds: u64) {
-    let timeout = libc::timespec {
-        tv_sec: (nanoseconds / 1_000_000_000) as libc::time_t,
-        tv_nsec: (nanoseconds % 1_000_000_000) as libc::c_long,
-    };
+    let timeout = timespec(nanoseconds);
     // Not FUTEX_PRIVATE_FLAG: parent and forked child share some of these words.
     // SAFETY: `word` lives as long as the call; the timeout is read only.
     unsafe {
@@ -69,6 +73,45 @@ pub(super) fn futex_wait(word: &AtomicU32, expected: u32, nanoseconds: u64) {
             ],
         )
     };
+}
+
+/// Sleeps while `*word == expected`, until `deadline` ([`now`]) at the latest, as one of the `set`s that
+/// [`futex_wake_among`] wakes; may wake up for nothing.
+pub(super) fn futex_wait_among(word: &AtomicU32, expected: u32, deadline: u64, set: u32) {
+    let deadline = timespec(deadline);
+    // SAFETY: `word` lives as long as the call; the time is read only.
+    unsafe {
+        syscall(
+            libc::SYS_futex,
+            [
+                word.as_ptr() as usize,
+                (libc::FUTEX_WAIT_BITSET | libc::FUTEX_PRIVATE_FLAG) as usize,
+                expected as usize,
+                (&raw const deadline) as usize,
+                0,
+                set as usize,
+            ],
+        )
+    };
+}
+
+/// Wakes those of `sets` who sleep on `word`, as many as `most`, and says how many.
+pub(super) fn futex_wake_among(word: &AtomicU32, most: u32, sets: u32) -> u32 {
+    // SAFETY: the kernel takes the address as a key and reads nothing.
+    let woken = unsafe {
+        syscall(
+            libc::SYS_futex,
+            [
+                word.as_ptr() as usize,
+                (libc::FUTEX_WAKE_BITSET | libc::FUTEX_PRIVATE_FLAG) as usize,
+                most as usize,
+                0,
+                0,
+                sets as usize,
+            ],
+        )
+    };
+    check(woken).map_or(0, |woken| woken as u32)
 }
 
 /// Wakes all who sleep on `word`.

@@ -3,7 +3,7 @@
 use std::arch::asm;
 use std::ffi::c_void;
 
-use crate::snapshot::{FutexWait, Registers};
+use crate::snapshot::{FutexWait, Hidden, Registers};
 
 /// `e_machine` of a core file.
 pub(in super::super) const ELF_MACHINE: u16 = 183;
@@ -78,13 +78,14 @@ impl Context {
         (sp, self.tls)
     }
 
-    /// What is looked at later: too much for the handler. Pointer-authentication bits are left in: who follows a pointer strips them.
+    /// What is looked at later: too much for the handler. Pointer-authentication bits are left in: who follows a pointer
+    /// strips them.
     pub(in super::super) fn registers(&self) -> Registers {
         let [x0, x1, x2, _, _, _, _, _, x8, .., fp, lr, sp, pc, _pstate] = self.general;
         // A call that the signal interrupted is about to be made again (SA_RESTART).
         let futex = FutexWait::of(x8, [x0, x1, x2]);
-        let general = std::array::from_fn(|index| self.general[index]);
-        Registers { pc, sp, fp, lr, tls: self.tls, futex, general }
+        let general = std::array::from_fn(|index| Hidden::new(self.general[index]));
+        Registers { pc, sp, fp: Hidden::new(fp), lr, tls: self.tls, futex, general }
     }
 }
 

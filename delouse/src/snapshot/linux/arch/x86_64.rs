@@ -10,7 +10,7 @@ use libc::{
     REG_RBP, REG_RBX, REG_RCX, REG_RDI, REG_RDX, REG_RIP, REG_RSI, REG_RSP,
 };
 
-use crate::snapshot::{FutexWait, Registers};
+use crate::snapshot::{FutexWait, Hidden, Registers};
 
 /// `e_machine` of a core file.
 pub(in super::super) const ELF_MACHINE: u16 = 62;
@@ -126,11 +126,11 @@ impl Context {
         Registers {
             pc: general[RIP],
             sp: general[RSP],
-            fp: general[RBP],
+            fp: Hidden::new(general[RBP]),
             lr: 0,
             tls: general[FS_BASE],
             futex,
-            general: array::from_fn(|index| general[index]),
+            general: array::from_fn(|index| Hidden::new(general[index])),
         }
     }
 }

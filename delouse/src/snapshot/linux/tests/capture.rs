@@ -1,11 +1,12 @@
 //! Rolling and frozen captures.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
 
 use super::{Parked, isolated, test_name, thread_of};
 use crate::snapshot::linux::handler::STACK_NEEDED;
-use crate::snapshot::linux::sys;
+use crate::snapshot::linux::{examine, sys};
 use crate::snapshot::{Live, Snapshot, Unavailable, freeze, rolling};
 
 #[test]
@@ -183,5 +184,43 @@ fn the_handler_takes_no_more_stack_than_it_asks_for() {
         let used = thread.join().unwrap();
         println!("{used} bytes");
         assert!((200..=STACK_NEEDED).contains(&used), "{used} bytes");
+    });
+}
+
+/// A program with hundreds of threads of which a few run stands still for as long as these do.
+#[test]
+fn who_waits_for_others_is_stopped_first_and_goes_on_last() {
+    isolated(test_name!(who_waits_for_others_is_stopped_first_and_goes_on_last), || {
+        static STOP: AtomicBool = AtomicBool::new(false);
+        let others = || examine::count_of_others().unwrap();
+        let before = others();
+        let parked: Vec<Parked> = (0..200).map(Parked::new).collect();
+        let spins = std::thread::spawn(|| {
+            while !STOP.load(Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
+        });
+        let sleeps = std::thread::spawn(|| {
+            while !STOP.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        });
+        // A wait with a limit of time.
+        let (keep, kept) = channel::<()>();
+        let limited = std::thread::spawn(move || {
+            while kept.recv_timeout(Duration::from_millis(50)) == Err(RecvTimeoutError::Timeout) {}
+        });
+        // They take their time to where they wait.
+        while others() != before + 3 {
+            std::thread::yield_now();
+        }
+        for _ in 0..20 {
+            let capture = freeze().unwrap();
+            assert!(capture.capture().held_us > capture.capture().pause_us, "{:?}", capture.capture());
+            parked.iter().for_each(|thread| thread.assert_captured(&capture));
+        }
+        STOP.store(true, Ordering::Relaxed);
+        drop(keep);
+        [spins, sleeps, limited].map(|thread| thread.join().unwrap());
     });
 }

@@ -59,7 +59,7 @@ fn figures() {
             let parked: Vec<_> = (0..threads).map(|n| Parked::new(n as u64)).collect();
             let per_thread = row(&format!("{threads} threads, rolling, in a handler (mean)"), rounds, || {
                 let captured = engine::capture(Hold::Nobody, STACK_LIMIT).unwrap();
-                captured.in_handlers / captured.contexts.len() as u32
+                captured.in_handlers / captured.threads.len() as u32
             });
             assert!(long || per_thread < Duration::from_millis(1), "{per_thread:?}");
             row(&format!("{threads} threads, rolling, the whole capture"), rounds, || {
@@ -68,13 +68,22 @@ fn figures() {
                 started.elapsed()
             });
             for (what, limit) in [("stacks copied", STACK_LIMIT), ("registers only", 0)] {
+                let mut held = Vec::new();
                 row(&format!("{threads} threads, frozen, {what}, stop"), rounds, || {
-                    engine::capture(Hold::Everybody(&mut |held| held.myself.capture()), limit).unwrap().pause
+                    let capture = engine::capture(Hold::Everybody(&mut |held| held.myself.capture()), limit);
+                    let pause = capture.unwrap().pause;
+                    held.push(pause.longest);
+                    pause.program
                 });
+                println!("{:44} median {:>10.1?}", "  of which sleepers are held for longer", median(held));
             }
+            let mut held = Vec::new();
             row(&format!("{threads} threads, freeze-fork-thaw, stop"), rounds, || {
-                Duration::from_micros(freeze_fork_thaw(FORCED).unwrap().capture().pause_us)
+                let image = freeze_fork_thaw(FORCED).unwrap();
+                held.push(Duration::from_micros(image.capture().held_us));
+                Duration::from_micros(image.capture().pause_us)
             });
+            println!("{:44} median {:>10.1?}", "  of which sleepers are held for longer", median(held));
             drop(parked);
         }
         for &megabytes in megabytes {
