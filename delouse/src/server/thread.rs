@@ -5,7 +5,7 @@ use std::thread;
 use tokio::sync::oneshot;
 
 use super::error::ApiError;
-use crate::snapshot::heap::Before;
+use crate::snapshot::heap::{Before, Grown};
 
 /// Stacks of async functions that call themselves are deep, and are written out by recursion: about 2 kB for each
 /// level in a build without optimisations. Memory that is not used is not taken.
@@ -20,13 +20,13 @@ pub(crate) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<
 /// What an answer is made of. Dropped, it is freed on a thread of its own: a hundred thousand tasks take some
 /// milliseconds, which whoever asked need not wait for.
 ///
-/// Then what the program has grown by since `before` is given back, as far as it is free: the next image is the smaller
+/// Then what the program had grown by since `before` is given back, as far as it is free: the next image is the smaller
 /// for it, and sooner searched.
-pub(crate) struct Material<T: Send + 'static>(Option<(Before, T)>);
+pub(crate) struct Material<T: Send + 'static>(Option<(Grown, T)>);
 
 impl<T: Send + 'static> Material<T> {
     pub(crate) fn new(before: Before, what: T) -> Self {
-        Self(Some((before, what)))
+        Self(Some((before.grown(), what)))
     }
 
     /// Itself, until it is dropped.
@@ -40,9 +40,9 @@ impl<T: Send + 'static> Drop for Material<T> {
         let material = self.0.take();
         // Without a thread it is freed right here.
         let _no_thread = spawn("delouse-free", move || {
-            if let Some((before, what)) = material {
+            if let Some((grown, what)) = material {
                 drop(what);
-                before.give_back();
+                grown.give_back();
             }
         });
     }

@@ -7,6 +7,7 @@
 const MUCH: u64 = 32 << 20;
 
 /// How much anonymous memory the program had before something large was begun.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Before(Option<u64>);
 
 impl Before {
@@ -14,12 +15,24 @@ impl Before {
         Self(anonymous())
     }
 
-    /// Gives back what was freed, if the program has grown by much since then. While it does, an arena of the allocator
-    /// is locked for as long as its free pages take: a program that is large beside what delouse used is left alone,
-    /// for most of what is free may be its own.
-    pub(crate) fn give_back(self) {
+    /// What the program has grown by since. To be asked as soon as the large thing is done: later, what the program does
+    /// itself would count.
+    pub(crate) fn grown(self) -> Grown {
         let grown = self.0.zip(anonymous()).map(|(before, now)| (before, now.saturating_sub(before)));
-        if grown.is_some_and(|(before, grown)| grown >= MUCH.max(before / 4)) {
+        Grown(grown.is_some_and(|(before, grown)| grown >= MUCH.max(before / 4)))
+    }
+}
+
+/// Whether something large has made the program grow by much.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Grown(bool);
+
+impl Grown {
+    /// Gives back what was freed, where that may be much. While it does, an arena of the allocator is locked for as long
+    /// as its free pages take: a program that is large beside what delouse used is left alone, for most of what is free
+    /// may be its own.
+    pub(crate) fn give_back(self) {
+        if self.0 {
             trim();
         }
     }

@@ -34,19 +34,28 @@ impl Candidate {
     }
 }
 
-/// All of them, in the order of their addresses.
+/// What a scan came by, in the order of their addresses.
 #[derive(Default)]
-pub(super) struct Candidates(Vec<Candidate>);
+pub(super) struct Candidates {
+    list: Vec<Candidate>,
+    all: bool,
+}
 
 impl Candidates {
-    pub(super) fn new(mut candidates: Vec<Candidate>) -> Self {
-        candidates.sort_by_key(|candidate| candidate.header);
-        candidates.dedup_by_key(|candidate| candidate.header);
-        Self(candidates)
+    /// `all`: no memory was left out.
+    pub(super) fn new(mut list: Vec<Candidate>, all: bool) -> Self {
+        list.sort_by_key(|candidate| candidate.header);
+        list.dedup_by_key(|candidate| candidate.header);
+        Self { list, all }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Candidate> {
-        self.0.iter()
+        self.list.iter()
+    }
+
+    /// Whether these are all that there are.
+    pub(super) fn are_all(&self) -> bool {
+        self.all
     }
 
     /// How many are on lists.
@@ -57,8 +66,8 @@ impl Candidates {
     /// The candidate with that header, looked for around `near`, which becomes where it is: neighbours in a list are
     /// mostly near each other in memory, too.
     pub(super) fn get(&self, header: u64, near: &mut usize) -> Option<&Candidate> {
-        *near = find_near(&self.0, |candidate| candidate.header, header, *near)?;
-        self.0.get(*near)
+        *near = find_near(&self.list, |candidate| candidate.header, header, *near)?;
+        self.list.get(*near)
     }
 
     /// The neighbours of a task in its list, 0 at the list's ends. `candidate` is what was found of it.

@@ -7,6 +7,11 @@ use super::{Frame, Listing, scan};
 use crate::debuginfo::types::TypeId;
 use crate::snapshot::{Thread, Unavailable};
 
+/// A thread that ran on since its registers were read has changed so much of its stack, in bytes.
+const MOVES: u64 = 512;
+/// Bytes of a thread's stack that are looked through for its main future.
+const MOST_STACK: u64 = 1 << 20;
+
 /// The tasks of one capture, with the memory and the types that they were read with.
 pub(crate) struct Examination<'e, 'p, 'i> {
     pub(crate) process: &'e Process<'p, 'i>,
@@ -15,10 +20,10 @@ pub(crate) struct Examination<'e, 'p, 'i> {
     pub(crate) places: Vec<Place>,
     /// Threads that belong to a runtime and run no task.
     pub(super) runtime_threads: Vec<i32>,
-    /// Those that are no workers run main futures that are in the listing, each one.
-    pub(super) mains_are_known: bool,
     /// Those of them that are workers: the others may be polling a main future.
     pub(super) idle_workers: Vec<i32>,
+    /// Where the main futures of the listing lie.
+    pub(super) mains: Vec<u64>,
     pub(super) frame: &'e dyn Fn(TypeId, u64) -> Option<Frame>,
 }
 
@@ -43,18 +48,41 @@ impl Examination<'_, '_, '_> {
         let kind = |thread: &Thread| match thread.tid {
             _ if self.is_idle(thread) => None,
             tid if self.runtime_threads.contains(&tid) => {
-                (!self.mains_are_known).then_some(MemoryPlace::RuntimeStack)
+                (!self.runs_known_main(thread)).then_some(MemoryPlace::RuntimeStack)
             }
             _ => Some(MemoryPlace::Stack),
         };
         scan::words_in_use(self.process, kind, wanted, budget, visit)
     }
 
-    /// Whether the registers of every thread that may have variables of the program's are known.
+    /// Whether the stack and the registers of every thread that may have variables of the program's are known, and of the
+    /// moment of the image.
     pub(crate) fn sees_all_threads(&self) -> bool {
-        let threads = self.process.memory.snapshot().threads();
-        let unseen = |thread: &&Thread| thread.registers.is_err_and(|why| why != Unavailable::Exited);
-        !threads.iter().filter(unseen).any(|thread| !self.is_idle(thread))
+        let mut threads = self.process.memory.snapshot().threads().iter();
+        threads.all(|thread| match thread.registers {
+            _ if self.is_idle(thread) => true,
+            Ok(_) => self.stands_still(thread, MOVES),
+            Err(why) => why == Unavailable::Exited,
+        })
+    }
+
+    /// Whether a thread is where it was when its registers were read, some milliseconds before memory was, by that many
+    /// bytes from its stack pointer on.
+    pub(crate) fn stands_still(&self, thread: &Thread, near: u64) -> bool {
+        let (Some(copy), Ok(registers)) = (&thread.stack, thread.registers) else { return true };
+        (0..near).step_by(8).all(|offset| {
+            let at = registers.sp.wrapping_add(offset);
+            copy.word(at).is_none_or(|then| self.process.memory.word(at) == Some(then))
+        })
+    }
+
+    /// Whether a thread runs a main future that is in the listing: who does has its address on the stack.
+    fn runs_known_main(&self, thread: &Thread) -> bool {
+        self.mains.iter().any(|main| {
+            let (mut found, mut left) = (false, MOST_STACK);
+            self.stack_words(thread, *main..=*main, &mut left, |_| found = true);
+            found
+        })
     }
 
     /// Calls `visit` with every word in `wanted` in a thread's registers, and on the part of its stack that is in use, up

@@ -92,8 +92,8 @@ pub(crate) fn examine_with<R>(
             listing,
             places,
             runtime_threads: Vec::new(),
-            mains_are_known: true,
             idle_workers: Vec::new(),
+            mains: Vec::new(),
             frame: &|_, _| None,
         });
     };
@@ -128,22 +128,20 @@ pub(crate) fn examine_with<R>(
     };
     let idle = contexts.iter().filter(|context| context.handle.is_some() && !polls(context));
     let runtime_threads: Vec<i32> = idle.clone().map(|context| context.tid).collect();
-    let idle_workers: Vec<i32> =
-        idle.filter(|context| context.task.is_some()).map(|context| context.tid).collect();
-    // Each main future that was registered is run by one of the others.
-    let mains = roots.iter().filter(|root| matches!(root, Root::Future { .. })).count();
-    let threads = process.memory.snapshot().threads().iter();
-    let others = threads.filter(|thread| {
-        runtime_threads.contains(&thread.tid) && !idle_workers.contains(&thread.tid) && !thread.is_ours()
-    });
-    let mains_are_known = others.count() <= mains;
+    // Where not all tasks were found, it may be polling one of the others.
+    let is_worker = |context: &&ThreadContext| context.task.is_some() && candidates.are_all();
+    let idle_workers: Vec<i32> = idle.filter(is_worker).map(|context| context.tid).collect();
+    let main = |root: &Root| match root {
+        Root::Future { address, .. } => Some(*address),
+        _ => None,
+    };
     look(Examination {
         process: &process,
         listing,
         places,
         runtime_threads,
-        mains_are_known,
         idle_workers,
+        mains: roots.iter().filter_map(main).collect(),
         frame: &frame,
     })
 }

@@ -15,7 +15,7 @@ use super::roots::Roots;
 use super::{Examination, Knowledge, Options, examine_with, files, running};
 use crate::debuginfo::image::Image;
 use crate::debuginfo::types::Types;
-use crate::snapshot::heap::Before;
+use crate::snapshot::heap::{Before, Grown};
 use crate::snapshot::{self, Capture, Limits, Live, Snapshot, micros};
 
 /// How long types are kept for the next request: they take tens of megabytes.
@@ -115,9 +115,9 @@ impl MemoryEngine {
         thread::Builder::new()
             .name("delouse-types".to_owned())
             .spawn(move || {
-                let before = Before::now();
-                read(jobs);
-                before.give_back();
+                if let Some(grown) = read(jobs) {
+                    grown.give_back();
+                }
             })
             .map_err(|error| EngineError::Refused(format!("no thread to read types: {error}")))?;
         let _just_started = sender.send(job);
@@ -143,22 +143,26 @@ impl Engine for MemoryEngine {
     }
 }
 
-/// The thread that keeps the types, until nobody has asked for a while.
-fn read(jobs: mpsc::Receiver<Job>) {
-    let Ok(first) = jobs.recv() else { return };
+/// The thread that keeps the types, until nobody has asked for a while. Gives what the first answer took, most of which
+/// is types: it is free by then.
+fn read(jobs: mpsc::Receiver<Job>) -> Option<Grown> {
+    let first = jobs.recv().ok()?;
+    let before = Before::now();
     // The link leads to the file that runs, even where another one has taken its place by now.
     let image = match Image::open("/proc/self/exe".as_ref()) {
         Ok(image) => image,
         Err(error) => {
             let reason = format!("our own executable: {error}");
-            return first.look.reply(Err(EngineError::Refused(reason)));
+            first.look.reply(Err(EngineError::Refused(reason)));
+            return None;
         }
     };
     let types = Types::open(&image);
     let mut reader = Reader { image: &image, types: &types, knowledge: None };
-    let mut next = Ok(first);
+    let (mut next, mut grown) = (Ok(first), None);
     while let Ok(mut job) = next {
         let (captured, image) = reader.capture(&mut job);
+        grown.get_or_insert_with(|| before.grown());
         if captured.is_err() {
             // It may have been learned from an image that was killed meanwhile.
             reader.knowledge = None;
@@ -170,6 +174,7 @@ fn read(jobs: mpsc::Receiver<Job>) {
     }
     // Before all that was read is given back, which takes a while: who asks meanwhile gets a new thread.
     drop(jobs);
+    grown
 }
 
 /// Our own executable, and what was learned of it so far.

@@ -24,8 +24,8 @@ pub(super) struct Remains {
     pub(super) held: Vec<u32>,
     /// Objects that a thread refers to which is no idle one of a runtime: it may have a guard of a lock in it.
     pub(super) on_stacks: BTreeSet<u32>,
-    /// Objects whose address stands elsewhere on the heap: in a handle that was not found, or in what is left
-    /// of one.
+    /// Objects whose address stands elsewhere on the heap, or on the stack of a thread that may run anything: in a handle
+    /// that was not found, or in what is left of one.
     pub(super) doubtful: FxHashSet<u32>,
     /// Objects that nothing refers to but what was found: some of that may be what is left of handles, too.
     pub(super) confined: FxHashSet<u32>,
@@ -54,7 +54,7 @@ pub(super) fn look(
     let (lowest, highest) = (numbers.keys().min().copied(), numbers.keys().max().copied());
     let wanted = !highest.unwrap_or(0)..=!lowest.unwrap_or(0);
     let (mut held, mut on_stacks) = (BTreeSet::new(), BTreeSet::new());
-    let (mut elsewhere, mut clouded) = (FxHashSet::default(), FxHashSet::default());
+    let mut elsewhere = FxHashSet::default();
     let all = examination.words_in_use(wanted, MAX_MEMORY, |address, word, place| {
         if let Some(object) = numbers.get(&!word)
             && !places.contains(&address)
@@ -63,8 +63,8 @@ pub(super) fn look(
             match place {
                 Place::Static => held.insert(*object),
                 Place::Stack => on_stacks.insert(*object) | held.insert(*object),
-                Place::Heap => elsewhere.insert(*object),
-                Place::RuntimeStack => clouded.insert(*object),
+                // On the stack of a thread that may run anything, it is a handle or what is left of one, as on the heap.
+                Place::Heap | Place::RuntimeStack => elsewhere.insert(*object),
             };
         }
     });
@@ -75,8 +75,8 @@ pub(super) fn look(
     // Whether a variable is alive at an `.await` is the same for all tasks that stand there, unless a flag
     // says otherwise. What is proven for one is true for all of them.
     let alone = |object: &u32| !held.contains(object) && !elsewhere.contains(object);
-    let confined = |object: &u32| sees_all && alone(object) && !clouded.contains(object);
-    let confined: FxHashSet<u32> = objects.iter().copied().filter(confined).collect();
+    let confined: FxHashSet<u32> =
+        objects.iter().copied().filter(|object| sees_all && alone(object)).collect();
     let asked = asked.iter().filter(|object| alone(object));
     let exact = asked.filter(|object| holders.account_of_object(**object) == Account::Exact);
     let references = exact.flat_map(|object| holders.references_to(*object));

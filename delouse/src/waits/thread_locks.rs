@@ -46,7 +46,8 @@ impl ThreadLocks {
             let wait = thread.registers.ok()?.futex?;
             let (kind, lock) = lock(process, wait, parked)?;
             let functions = functions.get_or_init(|| Functions::of(process));
-            (stands_still(process, thread) && functions.led(process, thread, kind)).then_some(!lock)
+            (examination.stands_still(thread, NEAR.0) && functions.led(process, thread, kind))
+                .then_some(!lock)
         };
         let blocked: FxHashMap<i32, u64> =
             threads.iter().filter_map(|thread| Some((thread.tid, lock(thread)?))).collect();
@@ -84,15 +85,6 @@ impl ThreadLocks {
     pub(super) fn suspects(&self, lock: u64) -> impl Iterator<Item = i32> {
         self.suspects.get(&!lock).into_iter().flatten().copied()
     }
-}
-
-/// Whether a thread is where it was when its registers were read, some milliseconds before memory was.
-fn stands_still(process: &Process<'_, '_>, thread: &Thread) -> bool {
-    let (Some(copy), Ok(registers)) = (&thread.stack, thread.registers) else { return true };
-    (0..NEAR.0).step_by(8).all(|offset| {
-        let at = registers.sp.wrapping_add(offset);
-        copy.word(at).is_none_or(|then| process.memory.word(at) == Some(then))
-    })
 }
 
 /// Kinds of lock, by how their waiters wait.

@@ -101,30 +101,40 @@ pub(super) fn hold_still(control: &Control) -> ! {
     control.ready.store(1, Ordering::Release);
     sys::futex_wake(&control.ready);
 
-    let mut served = 0;
+    let (mut served, mut wanted_at) = (0, 0);
     loop {
         let request = control.request.load(Ordering::Acquire);
-        if request != served {
+        if request == served {
+            sys::futex_wait(&control.request, served, TICK);
+        } else {
             served = request;
-            look(control);
+            look(control, &mut wanted_at);
             serve(control);
             control.reply.store(served, Ordering::Release);
             sys::futex_wake(&control.reply);
-            continue;
         }
-        // Not PR_SET_PDEATHSIG: it fires when the thread that forked ends, not the process.
-        if sys::getppid() != control.parent.load(Ordering::Relaxed) {
-            end(control, Ended::ParentGone);
-        }
-        if sys::now() >= control.deadline.load(Ordering::Relaxed) {
-            end(control, Ended::Lifetime);
-        }
-        if anonymous_bytes(control.cgroup.load(Ordering::Relaxed))
-            .is_some_and(|bytes| bytes > control.cgroup_ceiling.load(Ordering::Relaxed))
-        {
-            end(control, Ended::Memory);
-        }
-        sys::futex_wait(&control.request, served, TICK);
+        end_if_unwanted(control, &mut wanted_at);
+    }
+}
+
+/// Ends the child when nobody wants it any more, or memory is needed; looks once in a while.
+fn end_if_unwanted(control: &Control, wanted_at: &mut u64) {
+    let now = sys::now();
+    if now.wrapping_sub(*wanted_at) < TICK {
+        return;
+    }
+    *wanted_at = now;
+    // Not PR_SET_PDEATHSIG: it fires when the thread that forked ends, not the process.
+    if sys::getppid() != control.parent.load(Ordering::Relaxed) {
+        end(control, Ended::ParentGone);
+    }
+    if now >= control.deadline.load(Ordering::Relaxed) {
+        end(control, Ended::Lifetime);
+    }
+    if anonymous_bytes(control.cgroup.load(Ordering::Relaxed))
+        .is_some_and(|bytes| bytes > control.cgroup_ceiling.load(Ordering::Relaxed))
+    {
+        end(control, Ended::Memory);
     }
 }
 
@@ -134,7 +144,7 @@ fn offer(place: &AtomicI32, fd: Result<i32, sys::Errno>) -> bool {
 }
 
 /// Looks through the batches that were handed over.
-fn look(control: &Control) {
+fn look(control: &Control, wanted_at: &mut u64) {
     let mut done = control.batches_done.load(Ordering::Relaxed);
     while done != control.batches_asked.load(Ordering::Acquire) {
         // SAFETY: the parent asks for pages that are in our memory, in mappings that may be read.
@@ -142,6 +152,7 @@ fn look(control: &Control) {
         done = done.wrapping_add(1);
         control.batches_done.store(done, Ordering::Release);
         sys::futex_wake(&control.batches_done);
+        end_if_unwanted(control, wanted_at);
     }
 }
 

@@ -6,6 +6,7 @@
 use std::fs::{File, read_to_string};
 use std::ops::Range;
 use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::FileExt as _;
 use std::time::{Duration, Instant};
 
 use super::pagemap::{EXCLUSIVE, FILE, PRESENT, Pages};
@@ -17,7 +18,7 @@ const SIZE: &str = "/sys/kernel/mm/transparent_hugepage/hpage_pmd_size";
 /// Memory joined by one call. Page faults in the mapping wait while one huge page is made, calls that change mappings
 /// no longer: the kernel lets go of its locks after each.
 const PIECE: u64 = 32 << 20;
-/// Address space that is asked about by one call; where nothing is, that takes no time.
+/// Address space that is asked about by one call: the kernel holds its locks for as long.
 const PART: u64 = 1 << 30;
 /// The largest huge page that is made: while that is done, who needs the memory waits. Where pages have 64K, a huge one
 /// has 512 MB.
@@ -86,34 +87,20 @@ pub(crate) fn join() -> Result<Joined, SnapshotError> {
     let pagemap = File::open("/proc/self/pagemap").map_err(|error| {
         SnapshotError::Proc("/proc/self/pagemap", error.raw_os_error().unwrap_or(libc::EIO))
     })?;
-    let mut joiner = Joiner { size, refused: 0, without_memory: 0 };
-    let mut stopped = None;
-    let mut pages = Pages::default();
-    let mappings = maps::own()?;
-    let ranges = mappings.iter().filter(|mapping| is_joinable(mapping)).map(|mapping| mapping.range.clone());
-    let parts = ranges.flat_map(|range| pieces(range.start.next_multiple_of(size)..range.end, PART));
-    'parts: for part in parts {
-        for piece in
-            whole_blocks(&mut pages, &pagemap, part, size).into_iter().flat_map(|run| pieces(run, PIECE))
-        {
-            stopped = joiner.reason_to_stop(started);
-            if stopped.is_some() {
-                break 'parts;
-            }
-            if huge_in(&pagemap, piece.clone()) != Some(piece.end - piece.start) {
-                joiner.join(piece);
-            }
-        }
-        if started.elapsed() > DEADLINE {
-            stopped = joiner.reason_to_stop(started);
-            break;
-        }
-    }
+    let blocks = Blocks { pages: Pages::default(), pagemap, size, shared: 0 };
+    let mut joiner = Joiner { blocks, refused: 0, without_memory: 0 };
+    let stopped = joiner.go_through(&maps::own()?, started);
     let mut notes: Vec<String> = stopped.into_iter().collect();
+    if joiner.blocks.shared > 0 {
+        notes.push(format!(
+            "{} MB are shared, with a child or with a capture that is being read (ask again when it is over), or were never written",
+            joiner.blocks.shared >> 20
+        ));
+    }
     if joiner.refused > 0 {
         notes.push(format!("the kernel left {} MB as they were", joiner.refused >> 20));
     }
-    let prediction = headroom::predict(examine::list()?.len())?;
+    let prediction = headroom::predict(examine::count_of_others()?)?;
     let huge = bytes(&maps::own()?).map(|huge| huge.min(prediction.anonymous));
     if huge.is_none() {
         notes.push(
@@ -126,8 +113,7 @@ pub(crate) fn join() -> Result<Joined, SnapshotError> {
 
 /// One call after the other.
 struct Joiner {
-    /// Of a huge page.
-    size: u64,
+    blocks: Blocks,
     /// Bytes that the kernel left as they were.
     refused: u64,
     /// How often in a row it had no huge page.
@@ -135,6 +121,28 @@ struct Joiner {
 }
 
 impl Joiner {
+    /// Joins what can be, until there is a reason to stop.
+    fn go_through(&mut self, mappings: &[Mapping], started: Instant) -> Option<String> {
+        let joinable = mappings.iter().filter(|mapping| is_joinable(mapping));
+        let size = self.blocks.size;
+        let ranges = joinable.map(|Mapping { range, .. }| range.start.next_multiple_of(size)..range.end);
+        // The program goes on, and gives memory back: what is there is asked just before it is joined.
+        for piece in ranges.flat_map(|range| pieces(range, PIECE)) {
+            for run in self.blocks.whole(piece) {
+                if !self.blocks.are_joined(&run) {
+                    if let Some(reason) = self.reason_to_stop(started) {
+                        return Some(reason);
+                    }
+                    self.join(run);
+                }
+            }
+            if started.elapsed() > DEADLINE {
+                return self.reason_to_stop(started);
+            }
+        }
+        None
+    }
+
     /// Why no more should be joined.
     fn reason_to_stop(&self, started: Instant) -> Option<String> {
         if let Some((left, limit)) = headroom::memory_left().filter(|&(left, _)| left < RESERVE) {
@@ -154,11 +162,13 @@ impl Joiner {
             return;
         }
         // The call may have ended at a block that cannot be joined now: it is in use elsewhere, say.
-        for block in pieces(range, self.size) {
-            match madvise_collapse(block) {
+        for block in pieces(range, self.blocks.size) {
+            match madvise_collapse(block.clone()) {
                 Ok(()) => self.without_memory = 0,
+                // The program has given it back meanwhile.
+                Err(_) if self.blocks.whole(block).is_empty() => {}
                 Err(errno) => {
-                    self.refused += self.size;
+                    self.refused += self.blocks.size;
                     self.without_memory = if errno == libc::ENOMEM { self.without_memory + 1 } else { 0 };
                 }
             }
@@ -185,30 +195,54 @@ fn is_joinable(mapping: &Mapping) -> bool {
     mapping.write && !mapping.shared && mapping.inode == 0 && len >= 2 << 20
 }
 
-/// The aligned blocks of `size` bytes in `range` of which every page is in memory and the program's alone, neighbours as
-/// one. Others would take more memory than before, or be copied.
-fn whole_blocks(pages: &mut Pages, pagemap: &File, range: Range<u64>, size: u64) -> Vec<Range<u64>> {
-    let mut blocks: Vec<Range<u64>> = Vec::new();
-    let aligned = range.start.next_multiple_of(size)..range.end / size * size;
-    if aligned.is_empty() {
-        return blocks;
-    }
-    let mut there = 0;
-    let page = page_size() as u64;
-    pages.each(pagemap, aligned, |range, entry| {
-        let is_there = entry & (PRESENT | FILE | EXCLUSIVE) == PRESENT | EXCLUSIVE;
-        there = if is_there { there + page } else { 0 };
-        if range.end.is_multiple_of(size) {
-            if there >= size {
+/// Blocks of memory that can become huge pages.
+struct Blocks {
+    pages: Pages,
+    pagemap: File,
+    /// Of a huge page.
+    size: u64,
+    /// Bytes that a child has, too.
+    shared: u64,
+}
+
+impl Blocks {
+    /// The aligned blocks in `range` of which every page is in memory and the program's alone, neighbours as one. Others
+    /// would take more memory than before, or be copied.
+    fn whole(&mut self, range: Range<u64>) -> Vec<Range<u64>> {
+        let Self { pages, pagemap, size, shared } = self;
+        let size = *size;
+        let mut blocks: Vec<Range<u64>> = Vec::new();
+        let aligned = range.start.next_multiple_of(size)..range.end / size * size;
+        if aligned.is_empty() {
+            return blocks;
+        }
+        let (mut there, mut exclusive) = (0, 0);
+        let page = page_size() as u64;
+        pages.each(pagemap, aligned, |range, entry| {
+            if range.start.is_multiple_of(size) {
+                (there, exclusive) = (0, 0);
+            }
+            if entry & (PRESENT | FILE) == PRESENT {
+                there += page;
+                exclusive += if entry & EXCLUSIVE != 0 { page } else { 0 };
+            }
+            if range.end.is_multiple_of(size) && there == size {
                 match blocks.last_mut() {
-                    Some(last) if last.end == range.end - size => last.end = range.end,
-                    _ => blocks.push(range.end - size..range.end),
+                    Some(last) if exclusive == size && last.end == range.end - size => last.end = range.end,
+                    _ if exclusive == size => blocks.push(range.end - size..range.end),
+                    _ if exclusive == 0 => *shared += size,
+                    // Of a page that takes no memory, like that of zeroes, there would be one that does.
+                    _ => {}
                 }
             }
-            there = 0;
-        }
-    });
-    blocks
+        });
+        blocks
+    }
+
+    /// Whether all of it is in huge pages.
+    fn are_joined(&self, range: &Range<u64>) -> bool {
+        huge_in(&self.pagemap, range.clone()) == Some(range.end - range.start)
+    }
 }
 
 /// `range` in pieces of `len` bytes, the last of which may be shorter.
@@ -230,7 +264,7 @@ fn huge_in(pagemap: &File, range: Range<u64>) -> Option<u64> {
             start: at,
             // The kernel holds its locks for a part at most.
             end: range.end.min(at.saturating_add(PART)),
-            regions: regions.as_mut_ptr().addr() as u64,
+            regions: regions.as_mut_ptr().expose_provenance() as u64,
             regions_len: regions.len() as u64,
             category_inverted: PAGE_IS_FILE | PAGE_IS_PFNZERO,
             category_mask: PAGE_IS_HUGE | PAGE_IS_FILE | PAGE_IS_PFNZERO,
@@ -240,8 +274,19 @@ fn huge_in(pagemap: &File, range: Range<u64>) -> Option<u64> {
         // SAFETY: the kernel writes to `arguments` and, at most their number, to `regions`.
         let filled = unsafe { libc::ioctl(pagemap.as_raw_fd(), PAGEMAP_SCAN as _, &raw mut arguments) };
         let filled = regions.get(..usize::try_from(filled).ok()?)?;
-        huge += filled.iter().map(|region| region.end.saturating_sub(region.start)).sum::<u64>();
+        for region in filled {
+            // Before Linux 6.16, huge pages of zeroes are among them, which are never the program's alone.
+            let blocks = (region.start..region.end).step_by(2 << 20);
+            huge += (2 << 20) * blocks.filter(|block| is_exclusive(pagemap, *block)).count() as u64;
+        }
         at = Some(arguments.walk_end).filter(|end| *end > at)?;
     }
     Some(huge)
+}
+
+/// Whether the page at `address` is the program's alone.
+fn is_exclusive(pagemap: &File, address: u64) -> bool {
+    let mut entry = [0; 8];
+    let read = pagemap.read_exact_at(&mut entry, address / page_size() as u64 * 8);
+    read.is_ok() && u64::from_ne_bytes(entry) & EXCLUSIVE != 0
 }

@@ -124,7 +124,7 @@ impl Judge<'_, '_, '_, '_, '_> {
         let objects = self.graph.objects(islands);
         if objects.iter().any(|object| self.remains.doubtful.contains(object)) {
             gaps.push(
-                "not certain: the address of what they share stands elsewhere on the heap, too; that may be what is left of a handle, or one that was not found"
+                "not certain: the address of what they share stands elsewhere in memory, too; that may be what is left of a handle, or one that was not found"
                     .to_owned(),
             );
         }
