@@ -287,8 +287,8 @@ pub(crate) enum Unavailable {
 pub struct Capture {
     /// How long the program stood still for it, in microseconds.
     pub pause_us: u64,
-    /// The longest that any one of its threads was held, in microseconds. Where all are held at once, those that wait for
-    /// others to wake them are stopped first and go on last: nobody misses them meanwhile.
+    /// The longest that any one of its threads was held, in microseconds. Where all are held at once, those that sleep
+    /// are stopped first and go on last: nobody misses them meanwhile, unless what they wait for happens.
     pub held_us: u64,
     /// From the request to the answer's last byte being ready, in microseconds.
     pub total_us: u64,

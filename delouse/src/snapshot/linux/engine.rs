@@ -6,8 +6,9 @@ use std::sync::{Mutex, PoisonError};
 use super::captured::Captured;
 use super::memory::OwnMemory;
 use super::round::{Entry, Round};
-use super::slots::{TABLE, Table, Turn};
+use super::slots::{TABLE, Table};
 use super::stacks::{self, Places};
+use super::turn::Turn;
 use super::{proc, signal, sys};
 use crate::snapshot::SnapshotError;
 
@@ -96,6 +97,7 @@ pub(super) fn capture(hold: Hold<'_>, stack_limit: usize) -> Result<Captured, Sn
         signal,
         pid: sys::getpid(),
         tid,
+        memory: &memory,
         known,
         places: Places::find(),
         deadline: 0,

@@ -6,12 +6,17 @@
 use super::arch::RT_SIGTIMEDWAIT;
 use super::memory::OwnMemory;
 use super::proc::{self, Call, Stat, mask_has};
-use super::slots::Turn;
 use super::sys;
-use crate::snapshot::{FutexWait, SnapshotError, Thread, Unavailable};
+use super::turn::Turn;
+use crate::snapshot::{SnapshotError, Thread, Unavailable};
 
 /// Whether a signal would reach the thread's handler, as far as `/proc` tells, and what it would be taken from.
-pub(super) fn can_be_asked(tid: i32, stat: Option<&Stat>, signal: i32) -> Result<Turn, Unavailable> {
+pub(super) fn can_be_asked(
+    tid: i32,
+    stat: Option<&Stat>,
+    signal: i32,
+    memory: &OwnMemory,
+) -> Result<Turn, Unavailable> {
     let Some(stat) = stat else {
         let exists = sys::tgkill(sys::getpid(), tid, 0).is_ok();
         return Err(if exists { Unavailable::NoFiles } else { Unavailable::Exited });
@@ -26,31 +31,18 @@ pub(super) fn can_be_asked(tid: i32, stat: Option<&Stat>, signal: i32) -> Result
     }
     match proc::call_of(tid).filter(|_| stat.state == b'S') {
         // While it waits, the signals that it waits for are not blocked.
-        Some(Call { number: RT_SIGTIMEDWAIT, arguments: [set, ..] }) if set_has(set, signal) => {
+        Some(Call { number: RT_SIGTIMEDWAIT, arguments: [set, ..] }) if set_has(memory, set, signal) => {
             Err(Unavailable::SigWait)
         }
-        call => Ok(turn(call)),
-    }
-}
-
-/// When a thread is stopped that sleeps in `call`, or runs.
-fn turn(call: Option<Call>) -> Turn {
-    match call {
-        Some(Call { number, arguments: [address, operation, expected, 0] })
-            if FutexWait::of(number, [address, operation, expected]).is_some() =>
-        {
-            Turn::Sleeper
-        }
-        _ => Turn::Other,
+        call => Ok(Turn::of(call, memory)),
     }
 }
 
 /// Whether the signal set at `set`, which a thread waits for (sigtimedwait(2)), has `signal` in it.
-fn set_has(set: u64, signal: i32) -> bool {
+fn set_has(memory: &OwnMemory, set: u64, signal: i32) -> bool {
     let mut mask = [0; 8];
-    let read = OwnMemory::open().map_or(0, |memory| memory.read(set, &mut mask));
     // It cannot be read: better one stack less than a signal that somebody takes for his own.
-    read < mask.len() || mask_has(u64::from_le_bytes(mask), signal)
+    memory.read(set, &mut mask) < mask.len() || mask_has(u64::from_le_bytes(mask), signal)
 }
 
 /// Why a thread has not answered yet.
@@ -82,13 +74,13 @@ pub(super) fn thread(tid: i32, stat: Option<Stat>) -> Thread {
     }
 }
 
-/// How many threads a capture that holds all keeps from going on. Others wait to be woken.
+/// How many threads a capture that holds all keeps from going on. The others sleep.
 ///
-/// Costs a read in `/proc` for each thread.
+/// Costs a read in `/proc` for each thread, and of memory for some.
 pub(super) fn count_of_others() -> Result<usize, SnapshotError> {
-    let mut count = 0_usize;
+    let (mut count, memory) = (0_usize, OwnMemory::open()?);
     proc::for_each_thread(&mut vec![0; 32 << 10], |tid| {
-        let is_other = turn(proc::call_of(tid)) == Turn::Other;
+        let is_other = Turn::of(proc::call_of(tid), &memory) == Turn::Other;
         count = count.saturating_add(usize::from(is_other));
     })
     .map_err(|errno| SnapshotError::Proc("/proc/self/task", errno))?;

@@ -26,6 +26,7 @@ mod signal;
 mod slots;
 mod stacks;
 mod sys;
+mod turn;
 
 #[cfg(test)]
 mod tests;

@@ -1,9 +1,5 @@
 //! One capture in progress: who is asked, who is waited for, who is given up, and why.
 //!
-//! Threads that sleep until others wake them ([`Turn::Sleeper`]) are most of a large program's, and nobody misses them for
-//! a moment. Where all have to stand still, they are stopped before those who run, and go on after them, a few at a time:
-//! the program stands still for as long as the others do.
-//!
 //! Rules of the window (from the first signal to the open gate, in a capture that holds threads): any
 //! thread may stand still inside malloc, the loader, a logger. So on our own thread, too: **no
 //! allocation, no lock, no logging, no panic**. Vectors that grow there were given their room before.
@@ -15,10 +11,12 @@ use std::time::Duration;
 use super::captured::Pause;
 use super::engine::{Held, Hold, Myself};
 use super::examine::{can_be_asked, why_silent};
+use super::memory::OwnMemory;
 use super::proc::{self, Stat};
-use super::slots::{Slot, State, Table, Turn};
+use super::slots::{Slot, State, Table};
 use super::stacks::Places;
 use super::sys;
+use super::turn::Turn;
 use crate::snapshot::{SnapshotError, Unavailable};
 
 /// How long a capture waits for threads that nobody holds.
@@ -79,6 +77,7 @@ pub(super) struct Round<'e> {
     pub(super) pid: i32,
     /// The capturing thread.
     pub(super) tid: i32,
+    pub(super) memory: &'e OwnMemory,
     pub(super) known: &'e mut Vec<Entry>,
     pub(super) places: Places,
     /// After that nobody is waited for any more.
@@ -124,7 +123,7 @@ impl Round<'_> {
     /// all: some were new, or fewer were seen than there are.
     pub(super) fn look_for_threads(&mut self, listing: &mut [u8]) -> Result<bool, SnapshotError> {
         let before = self.known.len();
-        let Self { table, generation, signal, known, .. } = self;
+        let Self { table, generation, signal, memory, known, .. } = self;
         let result = proc::for_each_thread(listing, |tid| {
             // Within capacity: no allocation.
             if known.len() == known.capacity() || table.find(tid).is_some() {
@@ -134,7 +133,7 @@ impl Round<'_> {
             let room = known.len() < table.capacity();
             let asked =
                 room.then(|| table.insert(tid)).flatten().ok_or(Unavailable::NoSlot).and_then(|slot| {
-                    let turn = can_be_asked(tid, stat.as_ref(), *signal)?;
+                    let turn = can_be_asked(tid, stat.as_ref(), *signal, memory)?;
                     slot.announce(*generation, turn);
                     Ok((slot, turn))
                 });
@@ -288,7 +287,7 @@ impl Round<'_> {
             }
             entry.stat = Stat::read(entry.tid).or(entry.stat);
             let Some(slot) = self.table.find(entry.tid) else { continue };
-            match can_be_asked(entry.tid, entry.stat.as_ref(), self.signal) {
+            match can_be_asked(entry.tid, entry.stat.as_ref(), self.signal, self.memory) {
                 _ if sys::tgkill(self.pid, entry.tid, 0).is_err() => entry.slot = Err(Unavailable::Exited),
                 Ok(turn) => {
                     slot.announce(self.generation, turn);

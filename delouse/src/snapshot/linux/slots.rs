@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize,
 
 use super::arch::Context;
 use super::memory::RawMemory;
+use super::turn::Turn;
 use crate::snapshot::SnapshotError;
 
 /// The table that handlers look into; null before the first capture.
@@ -29,17 +30,6 @@ pub(super) enum State {
     Claimed = 2,
     /// Written: the capture may read.
     Done = 3,
-}
-
-/// When a thread is stopped and goes on, in a capture that holds all of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u32)]
-pub(super) enum Turn {
-    /// It runs, or may go on by itself: the program stands still for as long as it does. Stopped last, and the first to
-    /// go on.
-    Other = 1,
-    /// It waits, without a limit of time, to be woken by another thread: until that happens, nobody misses it.
-    Sleeper = 2,
 }
 
 /// One thread's part of a capture.

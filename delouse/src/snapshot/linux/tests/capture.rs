@@ -1,5 +1,6 @@
 //! Rolling and frozen captures.
 
+use std::io::Read as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
@@ -189,8 +190,8 @@ fn the_handler_takes_no_more_stack_than_it_asks_for() {
 
 /// A program with hundreds of threads of which a few run stands still for as long as these do.
 #[test]
-fn who_waits_for_others_is_stopped_first_and_goes_on_last() {
-    isolated(test_name!(who_waits_for_others_is_stopped_first_and_goes_on_last), || {
+fn who_sleeps_is_stopped_first_and_goes_on_last() {
+    isolated(test_name!(who_sleeps_is_stopped_first_and_goes_on_last), || {
         static STOP: AtomicBool = AtomicBool::new(false);
         let others = || examine::count_of_others().unwrap();
         let before = others();
@@ -200,16 +201,21 @@ fn who_waits_for_others_is_stopped_first_and_goes_on_last() {
                 std::hint::spin_loop();
             }
         });
-        let sleeps = std::thread::spawn(|| {
+        let naps = std::thread::spawn(|| {
             while !STOP.load(Ordering::Relaxed) {
                 std::thread::sleep(Duration::from_millis(50));
             }
         });
-        // A wait with a limit of time.
         let (keep, kept) = channel::<()>();
-        let limited = std::thread::spawn(move || {
+        let looks_up = std::thread::spawn(move || {
             while kept.recv_timeout(Duration::from_millis(50)) == Err(RecvTimeoutError::Timeout) {}
         });
+        // Sleepers: one for hours, and one that waits for what comes in.
+        std::thread::spawn(|| std::thread::sleep(Duration::from_secs(100_000)));
+        let (give, given) = channel::<()>();
+        let waits_for_long = std::thread::spawn(move || given.recv_timeout(Duration::from_secs(100_000)));
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let reads = std::thread::spawn(move || reader.read(&mut [0]).unwrap());
         // They take their time to where they wait.
         while others() != before + 3 {
             std::thread::yield_now();
@@ -220,7 +226,9 @@ fn who_waits_for_others_is_stopped_first_and_goes_on_last() {
             parked.iter().for_each(|thread| thread.assert_captured(&capture));
         }
         STOP.store(true, Ordering::Relaxed);
-        drop(keep);
-        [spins, sleeps, limited].map(|thread| thread.join().unwrap());
+        drop((keep, give, writer));
+        [spins, naps, looks_up].into_iter().for_each(|thread| thread.join().unwrap());
+        assert_eq!(waits_for_long.join().unwrap(), Err(RecvTimeoutError::Disconnected));
+        assert_eq!(reads.join().unwrap(), 0);
     });
 }
