@@ -100,6 +100,8 @@ pub(crate) fn start(settings: Settings) -> Result<Server, StartError> {
     let (stop, stop_asked) = oneshot::channel();
     let (done, stopped) = mpsc::sync_channel(1);
     let body = move || {
+        // What it starts does, too.
+        snapshot::give_way();
         serve(settings, &ready, stop_asked);
         let _nobody_waits = done.send(());
     };

@@ -21,6 +21,7 @@ mod pagemap;
 mod proc;
 mod quit;
 mod round;
+mod scheduling;
 mod search;
 mod signal;
 mod slots;
@@ -36,6 +37,7 @@ pub(crate) use huge_pages::join as join_huge_pages;
 pub(crate) use image::{Image, fork, fork_with_threads, freeze_fork_thaw};
 pub(crate) use live::{Live, freeze, rolling};
 pub(crate) use quit::{Quits, quits};
+pub(crate) use scheduling::give_way;
 pub(crate) use signal::shielded;
 
 /// The monotonic clock, in nanoseconds: what `std::time::Instant` counts on Linux.
