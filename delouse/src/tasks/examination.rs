@@ -58,10 +58,12 @@ impl Examination<'_, '_, '_> {
     /// Whether the stack and the registers of every thread that may have variables of the program's are known, and of the
     /// moment of the image.
     pub(crate) fn sees_all_threads(&self) -> bool {
-        let mut threads = self.process.memory.snapshot().threads().iter();
-        threads.all(|thread| match thread.registers {
+        let threads = self.process.memory.snapshot().threads();
+        // Where stacks were copied, one that was not has run on, for all that is known.
+        let copied = threads.iter().any(|thread| thread.stack.is_some());
+        threads.iter().all(|thread| match thread.registers {
             _ if self.is_idle(thread) => true,
-            Ok(_) => self.stands_still(thread, MOVES),
+            Ok(_) => thread.stack.is_some() == copied && self.stands_still(thread, MOVES),
             Err(why) => why == Unavailable::Exited,
         })
     }

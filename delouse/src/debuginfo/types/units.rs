@@ -168,7 +168,7 @@ impl<'a> Units<'a> {
             let Some(unit) = self.headers.get(number).and_then(|header| self.dwarf.unit(*header).ok()) else {
                 continue;
             };
-            let Ok(mut own) = self.dwarf.unit_ranges(&unit) else { continue };
+            let Some(mut own) = self.own_ranges(&unit) else { continue };
             while let Ok(Some(range)) = own.next() {
                 if range.begin != 0 && range.begin < range.end {
                     ranges.push(Range { start: range.begin, end: range.end, unit: number as u32 });
@@ -177,6 +177,25 @@ impl<'a> Units<'a> {
         }
         ranges.sort_unstable_by_key(|range| (range.start, range.end));
         ranges
+    }
+
+    /// What a unit says of its addresses. gimli adds its size to its first address without a look at whether that can be
+    /// (0.34, `Dwarf::die_ranges`).
+    fn own_ranges(&self, unit: &gimli::Unit<Slice<'a>>) -> Option<gimli::RangeIter<Slice<'a>>> {
+        let mut entries = unit.entries();
+        let root = entries.next_dfs().ok()??;
+        let (mut first, mut size) = (0, 0);
+        for attribute in root.attrs() {
+            match (attribute.name(), attribute.value()) {
+                (gimli::DW_AT_low_pc, value) => {
+                    first = first.max(self.dwarf.attr_address(unit, value).ok()??);
+                }
+                (gimli::DW_AT_high_pc, AttributeValue::Udata(value)) => size = size.max(value),
+                _ => {}
+            }
+        }
+        first.checked_add(size)?;
+        self.dwarf.die_ranges(unit, root).ok()
     }
 }
 

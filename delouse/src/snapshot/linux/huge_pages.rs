@@ -23,6 +23,8 @@ const PART: u64 = 1 << 30;
 /// The largest huge page that is made: while that is done, who needs the memory waits. Where pages have 64K, a huge one
 /// has 512 MB.
 const LARGEST: u64 = 4 << 20;
+/// The least size of a huge page, and its alignment.
+const HUGE: u64 = 2 << 20;
 /// So many times in a row the kernel may be without a huge page.
 const NO_MEMORY: u32 = 4;
 /// After that long the rest is left as it is.
@@ -192,7 +194,7 @@ fn madvise_collapse(range: Range<u64>) -> Result<(), i32> {
 /// Private memory without a file, room for a huge page. What the program may only read is no heap.
 fn is_joinable(mapping: &Mapping) -> bool {
     let len = mapping.range.end.saturating_sub(mapping.range.start);
-    mapping.write && !mapping.shared && mapping.inode == 0 && len >= 2 << 20
+    mapping.write && !mapping.shared && mapping.inode == 0 && len >= HUGE
 }
 
 /// Blocks of memory that can become huge pages.
@@ -262,8 +264,8 @@ fn huge_in(pagemap: &File, range: Range<u64>) -> Option<u64> {
         let mut arguments = ScanArguments {
             size: size_of::<ScanArguments>() as u64,
             start: at,
-            // The kernel holds its locks for a part at most.
-            end: range.end.min(at.saturating_add(PART)),
+            // The kernel holds its locks for a part at most, and parts end where huge pages do.
+            end: range.end.min(at.saturating_add(PART) / HUGE * HUGE),
             regions: regions.as_mut_ptr().expose_provenance() as u64,
             regions_len: regions.len() as u64,
             category_inverted: PAGE_IS_FILE | PAGE_IS_PFNZERO,
@@ -275,18 +277,18 @@ fn huge_in(pagemap: &File, range: Range<u64>) -> Option<u64> {
         let filled = unsafe { libc::ioctl(pagemap.as_raw_fd(), PAGEMAP_SCAN as _, &raw mut arguments) };
         let filled = regions.get(..usize::try_from(filled).ok()?)?;
         for region in filled {
-            // Before Linux 6.16, huge pages of zeroes are among them, which are never the program's alone.
-            let blocks = (region.start..region.end).step_by(2 << 20);
-            huge += (2 << 20) * blocks.filter(|block| is_exclusive(pagemap, *block)).count() as u64;
+            // Before Linux 6.16, huge pages of zeroes are among them, which are marked as a file's.
+            let blocks = (region.start..region.end).step_by(HUGE as usize);
+            huge += HUGE * blocks.filter(|block| is_anonymous(pagemap, *block)).count() as u64;
         }
         at = Some(arguments.walk_end).filter(|end| *end > at)?;
     }
     Some(huge)
 }
 
-/// Whether the page at `address` is the program's alone.
-fn is_exclusive(pagemap: &File, address: u64) -> bool {
+/// Whether there is a page at `address` that is no file's.
+fn is_anonymous(pagemap: &File, address: u64) -> bool {
     let mut entry = [0; 8];
     let read = pagemap.read_exact_at(&mut entry, address / page_size() as u64 * 8);
-    read.is_ok() && u64::from_ne_bytes(entry) & EXCLUSIVE != 0
+    read.is_ok() && u64::from_ne_bytes(entry) & (PRESENT | FILE) == PRESENT
 }

@@ -66,7 +66,8 @@ pub(super) unsafe fn read_raw(memory: RawMemory, address: u64, buf: *mut u8, len
     done
 }
 
-fn has_seccomp_filter() -> bool {
+/// Whether a filter may forbid system calls: one that it does not know may be the program's end.
+pub(super) fn has_seccomp_filter() -> bool {
     let mut buf = [0; 4096];
     let status = read_file(c"/proc/self/status", &mut buf).unwrap_or_default();
     status_field(status, b"Seccomp:") != Some(b"0")

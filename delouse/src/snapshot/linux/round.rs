@@ -38,7 +38,7 @@ const WAVE: usize = 16;
 /// How long to wait for a wave, in nanoseconds: who has not come by then may take his time, and the next are asked.
 const WAVE_PATIENCE: u64 = 1_000_000;
 /// How long it may take until all who sleep are stopped: then the others are, too, whoever is missing.
-const SLEEPERS_DEADLINE: u64 = 600_000_000;
+const SLEEPERS_DEADLINE: u64 = 300_000_000;
 /// Passes over the thread list: under heavy churn there is always someone new.
 const MOST_SCANS: usize = 16;
 /// How long those are left alone who blocked the signal while they ran.
@@ -57,6 +57,14 @@ pub(super) struct Entry {
 }
 
 impl Entry {
+    /// Who slept when he was examined may run by now, and have what others need.
+    fn look_again(&mut self, memory: &OwnMemory) {
+        if let (Ok(slot), Turn::Sleeper) = (self.slot, self.turn) {
+            self.turn = Turn::of(proc::call_of(self.tid), memory);
+            slot.set_turn(self.turn);
+        }
+    }
+
     /// Sends the signal, if there is a slot for the answer.
     fn ask(&mut self, pid: i32, signal: i32, generation: u32) {
         let Ok(slot) = self.slot else { return };
@@ -90,23 +98,29 @@ pub(super) struct Round<'e> {
 struct Gate(&'static Table);
 
 impl Gate {
-    /// Lets those go on who may have something to do, and then the sleepers, a few at a time. Gives the moment between.
+    /// Lets those go on who may have something to do, and then the sleepers, a few at a time. Gives the moment that
+    /// it begins.
     fn open(self) -> u64 {
-        let Self(table) = self;
-        table.gate.store(0, Ordering::Release);
-        sys::futex_wake_among(&table.gate, i32::MAX as u32, Turn::Other as u32);
         let opened = sys::now();
+        self.0.gate.store(0, Ordering::Release);
+        self.let_go(i32::MAX as u32, Turn::Other);
+        while self.let_go(WAVE as u32, Turn::Sleeper) > 0 {}
+        opened
+    }
+
+    /// Wakes as many as `most`, and waits until they have left, or as long as that may take. Gives their number.
+    fn let_go(&self, most: u32, turn: Turn) -> u32 {
+        let Self(table) = self;
+        let before = table.left.load(Ordering::Acquire);
+        let woken = sys::futex_wake_among(&table.gate, most, turn as u32);
+        let deadline = sys::now().wrapping_add(WAVE_PATIENCE);
         loop {
             let left = table.left.load(Ordering::Acquire);
-            let woken = sys::futex_wake_among(&table.gate, WAVE as u32, Turn::Sleeper as u32);
-            if woken == 0 {
-                return opened;
+            if left.wrapping_sub(before) >= woken || sys::now() >= deadline {
+                return woken;
             }
-            let deadline = sys::now().wrapping_add(WAVE_PATIENCE);
-            while table.left.load(Ordering::Acquire).wrapping_sub(left) < woken && sys::now() < deadline {
-                // Nobody wakes us: handlers that leave make no call for it.
-                sys::futex_wait(&table.left, table.left.load(Ordering::Acquire), 50_000);
-            }
+            // Nobody wakes us: handlers that leave make no call for it.
+            sys::futex_wait(&table.left, left, 50_000);
         }
     }
 }
@@ -250,6 +264,9 @@ impl Round<'_> {
                 && (is_late || asked < WAVE)
             {
                 end = end.wrapping_add(1);
+                if turn == Some(Turn::Sleeper) {
+                    entry.look_again(self.memory);
+                }
                 if entry.tid != self.tid && turn.is_none_or(|turn| entry.turn == turn) {
                     entry.ask(self.pid, self.signal, self.generation);
                     asked = asked.wrapping_add(1);

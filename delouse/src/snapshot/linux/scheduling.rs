@@ -1,6 +1,7 @@
 //! When the kernel lets our threads run.
 
 use super::arch::syscall;
+use super::memory::has_seccomp_filter;
 
 /// The time, in nanoseconds, that the kernel may let one of our threads have at once; 3 ms are usual.
 const SLICE: u64 = 20_000_000;
@@ -25,8 +26,12 @@ struct Attributes {
 /// Has the program's threads run before the calling one, and before those that it starts, as soon as they want to.
 ///
 /// These get no less of the processors than others, but in larger parts: a thread that wakes up to do little does not wait
-/// for one that reads debug information (Linux 6.12; before, nothing changes).
+/// for one that reads debug information (Linux 6.12; before, and where system calls are filtered, nothing changes).
 pub(crate) fn give_way() {
+    // systemd's `SystemCallFilter=~@resources` has this call in it.
+    if has_seccomp_filter() {
+        return;
+    }
     let size = size_of::<Attributes>();
     let mut attributes = Attributes::default();
     // SAFETY: the first writes `size` bytes at most, the second reads them; both concern the calling thread alone.

@@ -129,8 +129,13 @@ impl Slot {
     /// Before the signal is sent.
     pub(super) fn announce(&self, generation: u32, turn: Turn) {
         self.left.store(0, Ordering::Relaxed);
-        self.turn.store(turn as u32, Ordering::Relaxed);
+        self.set_turn(turn);
         self.word.store(Self::pack(generation, State::Sent), Ordering::Release);
+    }
+
+    /// Before the signal is sent, if the thread has gone on since.
+    pub(super) fn set_turn(&self, turn: Turn) {
+        self.turn.store(turn as u32, Ordering::Relaxed);
     }
 
     /// The thread's [`Turn`], as a bit. Async-signal-safe.
