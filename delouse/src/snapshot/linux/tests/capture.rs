@@ -3,11 +3,13 @@
 use std::io::Read as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Parked, isolated, test_name, thread_of};
 use crate::snapshot::linux::handler::STACK_NEEDED;
-use crate::snapshot::linux::{examine, sys};
+use crate::snapshot::linux::memory::OwnMemory;
+use crate::snapshot::linux::turn::Turn;
+use crate::snapshot::linux::{examine, proc, sys};
 use crate::snapshot::{Live, Snapshot, Unavailable, freeze, rolling};
 
 #[test]
@@ -193,33 +195,58 @@ fn the_handler_takes_no_more_stack_than_it_asks_for() {
 fn who_sleeps_is_stopped_first_and_goes_on_last() {
     isolated(test_name!(who_sleeps_is_stopped_first_and_goes_on_last), || {
         static STOP: AtomicBool = AtomicBool::new(false);
-        let others = || examine::count_of_others().unwrap();
-        let before = others();
-        let parked: Vec<Parked> = (0..200).map(Parked::new).collect();
-        let spins = std::thread::spawn(|| {
-            while !STOP.load(Ordering::Relaxed) {
-                std::hint::spin_loop();
-            }
-        });
-        let naps = std::thread::spawn(|| {
-            while !STOP.load(Ordering::Relaxed) {
-                std::thread::sleep(Duration::from_millis(50));
-            }
-        });
+        let (tell, told) = channel();
+        let started = |work: Box<dyn FnOnce() + Send>| {
+            let tell = tell.clone();
+            let thread = std::thread::spawn(move || {
+                tell.send(sys::gettid()).unwrap();
+                work();
+            });
+            (told.recv().unwrap(), thread)
+        };
         let (keep, kept) = channel::<()>();
-        let looks_up = std::thread::spawn(move || {
-            while kept.recv_timeout(Duration::from_millis(50)) == Err(RecvTimeoutError::Timeout) {}
-        });
-        // Sleepers: one for hours, and one that waits for what comes in.
-        std::thread::spawn(|| std::thread::sleep(Duration::from_secs(100_000)));
         let (give, given) = channel::<()>();
-        let waits_for_long = std::thread::spawn(move || given.recv_timeout(Duration::from_secs(100_000)));
         let (mut reader, writer) = std::io::pipe().unwrap();
-        let reads = std::thread::spawn(move || reader.read(&mut [0]).unwrap());
-        // They take their time to where they wait.
-        while others() != before + 3 {
-            std::thread::yield_now();
+        let others = [
+            started(Box::new(|| {
+                while !STOP.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            })),
+            started(Box::new(|| {
+                while !STOP.load(Ordering::Relaxed) {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+            })),
+            started(Box::new(move || {
+                while kept.recv_timeout(Duration::from_millis(50)) == Err(RecvTimeoutError::Timeout) {}
+            })),
+        ];
+        let sleepers = [
+            started(Box::new(move || {
+                let ended = given.recv_timeout(Duration::from_secs(100_000));
+                assert_eq!(ended, Err(RecvTimeoutError::Disconnected));
+            })),
+            started(Box::new(move || assert_eq!(reader.read(&mut [0]).unwrap(), 0))),
+        ];
+        let (sleeps_for_hours, _) = started(Box::new(|| std::thread::sleep(Duration::from_secs(100_000))));
+        let parked: Vec<Parked> = (0..200).map(Parked::new).collect();
+
+        let memory = OwnMemory::open().unwrap();
+        let turn = |tid| Turn::of(proc::call_of(tid), &memory);
+        let asleep = sleepers.iter().map(|(tid, _)| *tid).chain(parked.iter().map(|thread| thread.tid));
+        for tid in asleep.chain([sleeps_for_hours]) {
+            // They take their time to where they sleep.
+            let begun = Instant::now();
+            while turn(tid) != Turn::Sleeper {
+                assert!(begun.elapsed() < Duration::from_secs(60), "{tid}: {:?}", proc::call_of(tid));
+                std::thread::yield_now();
+            }
         }
+        for _ in 0..1000 {
+            others.iter().for_each(|(tid, _)| assert_eq!(turn(*tid), Turn::Other));
+        }
+        assert!(examine::count_of_others().unwrap() >= others.len());
         for _ in 0..20 {
             let capture = freeze().unwrap();
             assert!(capture.capture().held_us > capture.capture().pause_us, "{:?}", capture.capture());
@@ -227,8 +254,6 @@ fn who_sleeps_is_stopped_first_and_goes_on_last() {
         }
         STOP.store(true, Ordering::Relaxed);
         drop((keep, give, writer));
-        [spins, naps, looks_up].into_iter().for_each(|thread| thread.join().unwrap());
-        assert_eq!(waits_for_long.join().unwrap(), Err(RecvTimeoutError::Disconnected));
-        assert_eq!(reads.join().unwrap(), 0);
+        others.into_iter().chain(sleepers).for_each(|(_, thread)| thread.join().unwrap());
     });
 }
