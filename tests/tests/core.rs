@@ -67,6 +67,18 @@ fn unpack(tool: &str, packed: Vec<u8>) -> Option<Vec<u8>> {
     Some(output.stdout)
 }
 
+/// Who has read an answer to its end is never told that it is still being captured.
+#[test]
+fn one_core_after_another() {
+    let ballast = Ballast::start(program!("ballast"), 2, 1);
+    let mut wire = Wire::connect(ballast.program.address()).unwrap();
+    for _ in 0..30 {
+        let head = wire.ask("GET", "/core", &[("accept-encoding", "zstd")]).unwrap();
+        let body = wire.body(&head).unwrap();
+        assert_eq!(head.status, 200, "{}", String::from_utf8_lossy(&body));
+    }
+}
+
 #[test]
 fn what_it_would_cost_is_told_first() {
     let ballast = Ballast::start(program!("ballast"), 20, 30);

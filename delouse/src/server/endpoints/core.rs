@@ -68,7 +68,10 @@ pub(super) async fn core(
     let capture = move || {
         let image = match snapshot::freeze_fork_thaw(limits) {
             Ok(image) => image,
-            Err(error) => return drop(tell.send(Err(ApiError::from(error)))),
+            Err(error) => {
+                drop(permit);
+                return drop(tell.send(Err(ApiError::from(error))));
+            }
         };
         if tell.send(Ok(snapshot::Snapshot::capture(&image).clone())).is_ok()
             && let Err(error) = send(image, encoding, writer, permit)
@@ -148,8 +151,11 @@ impl std::fmt::Display for CoreEstimate {
 }
 
 /// Writes the core file. The image lives no longer than that, and the gate is shut for as long.
-fn send(image: Image, encoding: Encoding, mut writer: stream::Writer, _permit: Permit) -> Result<(), String> {
+fn send(image: Image, encoding: Encoding, mut writer: stream::Writer, permit: Permit) -> Result<(), String> {
     encoding.write(&image, &mut writer)?;
+    // Before the body ends: who has read it to its end can ask for the next one.
+    drop(image);
+    drop(permit);
     writer.finish();
     Ok(())
 }
