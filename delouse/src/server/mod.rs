@@ -102,6 +102,7 @@ pub(crate) fn start(settings: Settings) -> Result<Server, StartError> {
     let body = move || {
         // What it starts does, too.
         snapshot::give_way();
+        snapshot::prepare();
         serve(settings, &ready, stop_asked);
         let _nobody_waits = done.send(());
     };

@@ -20,9 +20,9 @@ pub(super) struct Captured {
     /// Nobody was missed and nobody went on too early.
     pub(super) complete: bool,
     pub(super) notes: Vec<String>,
-    /// What all handlers took together.
+    /// What each handler took.
     #[cfg(test)]
-    pub(super) in_handlers: Duration,
+    pub(super) in_handlers: Vec<Duration>,
 }
 
 /// What a capture kept the program from.
@@ -112,7 +112,7 @@ impl Round<'_> {
             in_handlers: self
                 .times()
                 .map(|(_, entered, left)| Duration::from_nanos(left.saturating_sub(entered)))
-                .sum(),
+                .collect(),
         }
     }
 }

@@ -18,13 +18,21 @@ pub(super) const STACK_LIMIT: usize = 1 << 20;
 const MOST_ABANDONED: u32 = 8;
 
 /// What captures need between them; one capture at a time.
-static ENGINE: Mutex<Engine> =
-    Mutex::new(Engine { signal: None, table: None, abandoned: 0, known: Vec::new(), listing: Vec::new() });
+static ENGINE: Mutex<Engine> = Mutex::new(Engine {
+    signal: None,
+    table: None,
+    abandoned: 0,
+    stack_bytes: 4096,
+    known: Vec::new(),
+    listing: Vec::new(),
+});
 
 struct Engine {
     signal: Option<i32>,
     table: Option<&'static Table>,
     abandoned: u32,
+    /// How many bytes of stack a thread had, on average, the last time.
+    stack_bytes: usize,
     /// Scratch, kept for its room.
     known: Vec<Entry>,
     listing: Vec<u8>,
@@ -82,13 +90,14 @@ impl Myself {
 /// Captures every thread of this process.
 pub(super) fn capture(hold: Hold<'_>, stack_limit: usize) -> Result<Captured, SnapshotError> {
     // The engine's state is sound between any two statements: a poisoned lock is as good as another.
+    let places = super::places();
     let mut engine = ENGINE.lock().unwrap_or_else(PoisonError::into_inner);
     let signal = signal::ready(engine.signal)?;
     engine.signal = Some(signal);
     let memory = OwnMemory::open()?;
     let table = engine.prepare()?;
 
-    let Engine { known, listing, .. } = &mut *engine;
+    let Engine { known, listing, stack_bytes, .. } = &mut *engine;
     let tid = sys::gettid();
     let generation = table.begin(tid, memory.raw(), stack_limit);
     let mut round = Round {
@@ -99,15 +108,21 @@ pub(super) fn capture(hold: Hold<'_>, stack_limit: usize) -> Result<Captured, Sn
         tid,
         memory: &memory,
         known,
-        places: Places::find(),
+        places,
         deadline: 0,
         patience: 0,
     };
 
     round.look_for_threads(listing)?;
+    if stack_limit > 0 {
+        table.populate(round.known.len().saturating_mul(*stack_bytes));
+    }
     let is_held = matches!(hold, Hold::Everybody(_));
     let pause = round.run(hold, listing);
     let captured = round.collect(pause, is_held);
+    if stack_limit > 0 {
+        *stack_bytes = table.arena_used() / round.known.len().max(1);
+    }
     if round.is_anyone_inside() {
         // Their handlers may write yet: this table is theirs for ever.
         engine.table = None;

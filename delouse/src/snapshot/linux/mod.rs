@@ -1,5 +1,7 @@
 //! The sources that need a living process: ourselves, and a forked image of ourselves.
 
+use std::sync::OnceLock;
+
 mod arch;
 mod captured;
 mod child;
@@ -28,9 +30,12 @@ mod slots;
 mod stacks;
 mod sys;
 mod turn;
+mod vdso;
 
 #[cfg(test)]
 mod tests;
+
+use stacks::Places;
 
 pub(crate) use files::open_file;
 pub(crate) use huge_pages::join as join_huge_pages;
@@ -39,6 +44,20 @@ pub(crate) use live::{Live, freeze, rolling};
 pub(crate) use quit::{Quits, quits};
 pub(crate) use scheduling::give_way;
 pub(crate) use signal::shielded;
+
+/// What captures want of the loader. To be called early: later a thread may stand still inside of it for ever.
+pub(crate) fn prepare() {
+    let _asked_for_when_used = places();
+}
+
+fn places() -> Places {
+    static PLACES: OnceLock<Places> = OnceLock::new();
+    *PLACES.get_or_init(|| {
+        arch::prepare();
+        vdso::find();
+        Places::find()
+    })
+}
 
 /// The monotonic clock, in nanoseconds: what `std::time::Instant` counts on Linux.
 pub(crate) fn monotonic_nanos() -> Option<u64> {

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize,
 
 use super::arch::Context;
 use super::memory::RawMemory;
+use super::sys;
 use super::turn::Turn;
 use crate::snapshot::SnapshotError;
 
@@ -292,6 +293,16 @@ impl Table {
         generation
     }
 
+    /// Has memory at hand for so many bytes of stacks: handlers would wait for it, page by page.
+    pub(super) fn populate(&self, len: usize) {
+        sys::populate(self.arena.addr() as u64, len.min(self.arena_len) as u64);
+    }
+
+    /// Bytes of stacks that were copied, or cut.
+    pub(super) fn arena_used(&self) -> usize {
+        self.arena_used.load(Ordering::Relaxed).min(self.arena_len)
+    }
+
     /// Takes up to `len` bytes of the arena: where, and how many. Async-signal-safe.
     pub(super) fn reserve(&self, len: usize) -> (usize, usize) {
         let len = len.min(self.arena_len);
@@ -327,11 +338,8 @@ impl Table {
 
     /// Gives the arena's memory back to the system, but for a little.
     pub(super) fn release_memory(&self) {
-        let used = self.arena_used.load(Ordering::Relaxed).min(self.arena_len);
-        if used > ARENA_KEPT {
-            let len = used.wrapping_sub(ARENA_KEPT);
-            // SAFETY: a part of the arena, page-aligned; nobody reads it before it is written again.
-            unsafe { libc::madvise(self.arena_at(ARENA_KEPT).cast(), len, libc::MADV_DONTNEED) };
-        }
+        let len = self.arena_len.saturating_sub(ARENA_KEPT);
+        // SAFETY: a part of the arena, page-aligned; nobody reads it before it is written again.
+        unsafe { libc::madvise(self.arena_at(ARENA_KEPT).cast(), len, libc::MADV_DONTNEED) };
     }
 }

@@ -8,6 +8,7 @@ use std::ffi::CStr;
 use std::sync::atomic::{AtomicI32, AtomicU32};
 
 use super::arch::syscall;
+use super::vdso;
 
 /// The negated error number of a failed call, made positive.
 pub(super) type Errno = i32;
@@ -15,13 +16,11 @@ pub(super) type Errno = i32;
 /// Nanoseconds of `CLOCK_MONOTONIC`.
 pub(super) fn now() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: writes one `timespec`.
-    unsafe {
-        syscall(
-            libc::SYS_clock_gettime,
-            [libc::CLOCK_MONOTONIC as usize, (&raw mut time) as usize, 0, 0, 0, 0],
-        )
-    };
+    if !vdso::clock_gettime(&mut time) {
+        let place = (&raw mut time) as usize;
+        // SAFETY: writes one `timespec`.
+        unsafe { syscall(libc::SYS_clock_gettime, [libc::CLOCK_MONOTONIC as usize, place, 0, 0, 0, 0]) };
+    }
     (time.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec as u64)
 }
 

@@ -1,7 +1,7 @@
 //! aarch64. Written after the kernel's headers, compiled, **not yet run**.
 
 use std::arch::asm;
-use std::ffi::c_void;
+use std::ffi::{CStr, c_void};
 
 use crate::snapshot::{FutexWait, Hidden, Registers};
 
@@ -9,6 +9,8 @@ use crate::snapshot::{FutexWait, Hidden, Registers};
 pub(in super::super) const ELF_MACHINE: u16 = 183;
 /// The system call that `sigwait` and its kin make (`rt_sigtimedwait`), as `/proc/…/syscall` numbers it.
 pub(in super::super) const RT_SIGTIMEDWAIT: u64 = 137;
+/// The vDSO's name for `clock_gettime` (vdso(7)).
+pub(in super::super) const VDSO_CLOCK: &CStr = c"__kernel_clock_gettime";
 /// Words of `elf_gregset_t` (`user_pt_regs`): x0 to x30, sp, pc, pstate.
 const GENERAL: usize = 34;
 /// `user_fpsimd_state`: v0 to v31, fpsr, fpcr, padding.
@@ -91,6 +93,9 @@ impl Context {
 
 /// Permission overlays, which are the same here, are left as they are.
 pub(in super::super) fn ignore_protection_keys() {}
+
+/// Nothing that the handler uses has to be found out.
+pub(in super::super) fn prepare() {}
 
 /// `NT_FPREGSET` from the saved record: the same registers in another order.
 pub(in super::super) fn float_registers(extended: &[u8]) -> Option<Vec<u8>> {

@@ -3,7 +3,8 @@
 use std::arch::asm;
 use std::arch::x86_64::__cpuid_count;
 use std::array;
-use std::ffi::c_void;
+use std::ffi::{CStr, c_void};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use libc::{
     REG_CSGSFS, REG_EFL, REG_R8, REG_R9, REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15, REG_RAX,
@@ -16,6 +17,8 @@ use crate::snapshot::{FutexWait, Hidden, Registers};
 pub(in super::super) const ELF_MACHINE: u16 = 62;
 /// The system call that `sigwait` and its kin make (`rt_sigtimedwait`), as `/proc/…/syscall` numbers it.
 pub(in super::super) const RT_SIGTIMEDWAIT: u64 = 128;
+/// The vDSO's name for `clock_gettime` (vdso(7)).
+pub(in super::super) const VDSO_CLOCK: &CStr = c"__vdso_clock_gettime";
 /// Words of `elf_gregset_t` (`user_regs_struct`).
 const GENERAL: usize = 27;
 /// Places in `elf_gregset_t`.
@@ -62,8 +65,7 @@ impl Context {
         let (fs, ss) = ((segments >> 32) & 0xffff, segments >> 48);
         // No system call was interrupted as far as a debugger need know: its return is in rax already.
         let orig_rax = u64::MAX;
-        let fs_base = segment_base(ARCH_GET_FS);
-        let gs_base = segment_base(ARCH_GET_GS);
+        let [fs_base, gs_base] = segment_bases();
         let general = [
             words[REG_R15 as usize],
             words[REG_R14 as usize],
@@ -135,6 +137,17 @@ impl Context {
     }
 }
 
+/// In `AT_HWCAP2`: programs may read the bases of segments by instructions (Linux 5.9, asm/hwcap2.h).
+const HWCAP2_FSGSBASE: u64 = 1 << 1;
+static HAS_FSGSBASE: AtomicBool = AtomicBool::new(false);
+
+/// Finds out what the handler may use.
+pub(in super::super) fn prepare() {
+    // SAFETY: only asks.
+    let features = unsafe { libc::getauxval(libc::AT_HWCAP2) };
+    HAS_FSGSBASE.store(features & HWCAP2_FSGSBASE != 0, Ordering::Relaxed);
+}
+
 /// Lets the calling thread read whatever its mappings allow, even where protection keys (pkeys(7)) would not: who reads
 /// through `/proc` is not asked for them either. Async-signal-safe. Not yet run on a processor that has them.
 pub(in super::super) fn ignore_protection_keys() {
@@ -195,6 +208,19 @@ fn intel_layout(area: &[u8], features: u64) -> Option<Vec<u8>> {
 const NT_X86_XSTATE: u32 = 0x202;
 const ARCH_GET_FS: usize = 0x1003;
 const ARCH_GET_GS: usize = 0x1004;
+
+/// Of fs and gs. Async-signal-safe.
+fn segment_bases() -> [u64; 2] {
+    if !HAS_FSGSBASE.load(Ordering::Relaxed) {
+        return [segment_base(ARCH_GET_FS), segment_base(ARCH_GET_GS)];
+    }
+    let (fs, gs);
+    // SAFETY: reads two registers, by instructions that the kernel has allowed.
+    unsafe {
+        asm!("rdfsbase {}", "rdgsbase {}", out(reg) fs, out(reg) gs, options(nomem, nostack, preserves_flags));
+    }
+    [fs, gs]
+}
 
 fn segment_base(which: usize) -> u64 {
     let mut base = 0_u64;
