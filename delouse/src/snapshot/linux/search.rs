@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::child::Control;
 use super::image::ALIVE_INTERVAL;
 use super::pagemap::{PRESENT, Pages, SWAPPED};
-use super::{page_size, sys};
+use super::{arch, page_size, sys};
 
 /// Memory that is looked through at a time, in bytes: enough to be worth a message.
 const BATCH: u64 = 4 << 20;
@@ -21,6 +21,12 @@ const BATCH: u64 = 4 << 20;
 const PARTS: usize = 256;
 /// Words in it: none is left out, whatever is wanted.
 const HITS: usize = (BATCH / 8) as usize;
+
+/// What a processor fetches at once, in bytes.
+const LINE: u64 = 64;
+/// So far ahead memory is fetched: processors do that by themselves, but not beyond the page that is being read, which
+/// is half of the time.
+const AHEAD: u64 = 5 << 10;
 
 /// How long a batch may take, which is a matter of milliseconds: a child that was stopped (SIGSTOP, a debugger) never
 /// answers.
@@ -53,16 +59,20 @@ pub(super) unsafe fn look_through(batch: &Batch) {
     for [start, end] in batch.ranges.iter().take(parts) {
         let (mut at, end) = (start.load(Ordering::Relaxed), end.load(Ordering::Relaxed));
         while at < end {
-            // SAFETY: by the contract above. Volatile: a memory that no Rust object of ours lies in.
-            let word = unsafe { std::ptr::with_exposed_provenance::<u64>(at as usize).read_volatile() };
-            if word.wrapping_sub(lowest) <= span
-                && let Some([address, value]) = hits.next()
-            {
-                address.store(!at, Ordering::Relaxed);
-                value.store(!word, Ordering::Relaxed);
-                found = found.wrapping_add(1);
+            arch::prefetch(at.wrapping_add(AHEAD));
+            let line = end.min((at | (LINE - 1)).wrapping_add(1));
+            while at < line {
+                // SAFETY: by the contract above. Volatile: a memory that no Rust object of ours lies in.
+                let word = unsafe { std::ptr::with_exposed_provenance::<u64>(at as usize).read_volatile() };
+                if word.wrapping_sub(lowest) <= span
+                    && let Some([address, value]) = hits.next()
+                {
+                    address.store(!at, Ordering::Relaxed);
+                    value.store(!word, Ordering::Relaxed);
+                    found = found.wrapping_add(1);
+                }
+                at = at.wrapping_add(8);
             }
-            at = at.wrapping_add(8);
         }
     }
     batch.found.store(found, Ordering::Relaxed);

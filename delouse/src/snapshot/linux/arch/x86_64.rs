@@ -137,6 +137,13 @@ impl Context {
     }
 }
 
+/// Fetches what will be read soon; any address may be given. Async-signal-safe.
+#[inline(always)]
+pub(in super::super) fn prefetch(address: u64) {
+    // SAFETY: a hint, which never faults.
+    unsafe { asm!("prefetcht0 [{}]", in(reg) address, options(nostack, preserves_flags, readonly)) };
+}
+
 /// In `AT_HWCAP2`: programs may read the bases of segments by instructions (Linux 5.9, asm/hwcap2.h).
 const HWCAP2_FSGSBASE: u64 = 1 << 1;
 static HAS_FSGSBASE: AtomicBool = AtomicBool::new(false);
