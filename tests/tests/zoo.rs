@@ -58,7 +58,9 @@ impl Zoo {
             let list = delouse::offline::tasks_of_process(self.process.id()).expect("a list of tasks");
             let moves = |task: &Task| matches!(task.state, Some(TaskState::Scheduled | TaskState::Running));
             let async_task = |task: &Task| task.kind != delouse::TaskKind::Blocking;
-            if !list.tasks.iter().any(|task| moves(task) && async_task(task)) || Instant::now() > deadline {
+            // Who was polled while he was read, and rests again, has left a note.
+            let rests = list.notes.is_empty() && !list.tasks.iter().any(|task| moves(task) && async_task(task));
+            if rests || Instant::now() > deadline {
                 return list;
             }
             std::thread::yield_now();

@@ -115,7 +115,7 @@ pub(crate) fn looks(context: &Context) -> Result<(Vec<Look>, Capture), ApiError>
     }
     let mut seen = std::collections::HashSet::new();
     capture.notes.retain(|note| seen.insert(note.clone()));
-    capture.total_us = micros(begun);
+    capture.total_us = micros(begun.elapsed());
     Ok((looks, capture))
 }
 

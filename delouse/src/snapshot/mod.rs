@@ -44,7 +44,7 @@ pub(crate) use unsupported::*;
 
 use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -298,7 +298,7 @@ pub struct Capture {
     pub notes: Vec<String>,
 }
 
-/// Microseconds since then, as captures tell them.
-pub(crate) fn micros(since: Instant) -> u64 {
-    since.elapsed().as_micros().try_into().unwrap_or(u64::MAX)
+/// Microseconds, as answers tell times.
+pub(crate) fn micros(time: Duration) -> u64 {
+    time.as_micros().try_into().unwrap_or(u64::MAX)
 }

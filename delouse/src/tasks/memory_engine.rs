@@ -220,7 +220,7 @@ impl Reader<'_, '_> {
                 (captured, None)
             }
         };
-        let captured = captured.map(|capture| Capture { total_us: micros(begun), ..capture });
+        let captured = captured.map(|capture| Capture { total_us: micros(begun.elapsed()), ..capture });
         (captured, image)
     }
 

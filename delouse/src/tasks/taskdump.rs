@@ -138,7 +138,8 @@ mod engine {
                 ..blank(0, TaskKind::Main)
             }));
             list.tasks.sort_by_key(|t| t.id);
-            list.capture = Capture { total_us: micros(begun), consistent: false, notes, ..list.capture };
+            list.capture =
+                Capture { total_us: micros(begun.elapsed()), consistent: false, notes, ..list.capture };
             Ok(list)
         }
     }
@@ -165,7 +166,7 @@ mod engine {
             match answer.recv_timeout(DEADLINE) {
                 // Reading symbols takes longer than the dump: it is done here, not in the deadline's time.
                 Ok((dump, own)) => {
-                    capture.pause_us += micros(asked);
+                    capture.pause_us += micros(asked.elapsed());
                     capture.held_us = capture.pause_us;
                     Ok(tasks(&dump, own))
                 }

@@ -27,7 +27,7 @@ pub(crate) fn capture(consistent: bool, symbols: &Symbols) -> (Vec<ThreadStack>,
         }
         Err(error) => portable::stacks(&error.to_string()),
     };
-    capture.total_us = micros(begun);
+    capture.total_us = micros(begun.elapsed());
     (threads, capture)
 }
 

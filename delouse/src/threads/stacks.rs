@@ -4,7 +4,7 @@ use super::{Activity, StackFrame, ThreadStack, classify};
 use crate::debuginfo::modules::Modules;
 use crate::debuginfo::symbols::{Origin, Symbols};
 use crate::debuginfo::unwind::{CodeAddress, MAX_FRAMES, StackEnd, Unwinder};
-use crate::snapshot::{Snapshot, Thread, Unavailable};
+use crate::snapshot::{Snapshot, Thread, Unavailable, micros};
 
 /// The function of the frame that the kernel puts between a signal's handler and what it interrupted.
 pub(crate) const SIGNAL_FRAME: &str = "<signal handler called>";
@@ -42,7 +42,7 @@ fn describe(snapshot: &dyn Snapshot, thread: &Thread, frames: Vec<StackFrame>, e
         state: thread.state.map(|s| state(s).to_owned()),
         role,
         activity,
-        cpu_us: thread.cpu.map(|cpu| u64::try_from(cpu.as_micros()).unwrap_or(u64::MAX)),
+        cpu_us: thread.cpu.map(micros),
         runs_task: None,
         unavailable: thread.registers.err().map(|reason| unavailable(reason).to_owned()),
         kernel: thread.kernel.clone(),

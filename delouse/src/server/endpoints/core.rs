@@ -12,12 +12,12 @@ use serde::{Deserialize, Serialize};
 use slog::warn;
 use tokio::sync::oneshot;
 
-use super::{admit, micros};
+use super::admit;
 use crate::server::answer::{Answer, Rendered, accepted_quality, harden};
 use crate::server::error::ApiError;
 use crate::server::gate::Permit;
 use crate::server::{Context, stream, thread};
-use crate::snapshot::{self, Image, Limits, core_writer};
+use crate::snapshot::{self, Image, Limits, core_writer, micros};
 
 /// Parameters of `/core`.
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -6,10 +6,10 @@ use dropshot::{HttpError, Query, RequestContext, endpoint};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Common, admit_common, micros};
+use super::{Common, admit_common};
 use crate::server::Context;
 use crate::server::answer::{Answer, Rendered};
-use crate::snapshot;
+use crate::snapshot::{self, micros};
 
 /// What joining memory into huge pages has come to.
 #[derive(Debug, Serialize, JsonSchema)]

@@ -8,8 +8,6 @@ mod index;
 mod stacktrace;
 mod waits;
 
-use std::time::Duration;
-
 use dropshot::{ApiDescription, HttpError, Query, RequestContext};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -71,11 +69,6 @@ fn admit(request: &RequestContext<Context>, format: Option<&str>) -> Result<Form
 /// [`admit`] for endpoints that take nothing but the format.
 fn admit_common(request: &RequestContext<Context>, query: Query<Common>) -> Result<Format, HttpError> {
     admit(request, query.into_inner().format.as_deref())
-}
-
-/// As answers tell times.
-fn micros(time: Duration) -> u64 {
-    time.as_micros().try_into().unwrap_or(u64::MAX)
 }
 
 /// A parameter that an engine or a renderer parses.

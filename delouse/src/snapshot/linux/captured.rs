@@ -8,7 +8,7 @@ use super::examine::thread;
 use super::kernel_wait;
 use super::round::Round;
 use super::slots::Content;
-use crate::snapshot::{StackCopy, Thread, Unavailable};
+use crate::snapshot::{StackCopy, Thread, Unavailable, micros};
 
 /// All threads as they were captured.
 #[derive(Default)]
@@ -43,11 +43,11 @@ impl Pause {
     }
 
     pub(super) fn program_us(self) -> u64 {
-        self.program.as_micros().try_into().unwrap_or(u64::MAX)
+        micros(self.program)
     }
 
     pub(super) fn longest_us(self) -> u64 {
-        self.longest.as_micros().try_into().unwrap_or(u64::MAX)
+        micros(self.longest)
     }
 }
 

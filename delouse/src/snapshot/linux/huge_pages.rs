@@ -110,7 +110,7 @@ pub(crate) fn join() -> Result<Joined, SnapshotError> {
                 .to_owned(),
         );
     }
-    Ok(Joined { huge, prediction, total_us: micros(started), notes })
+    Ok(Joined { huge, prediction, total_us: micros(started.elapsed()), notes })
 }
 
 /// One call after the other.

@@ -76,7 +76,7 @@ pub(crate) fn freeze_fork_thaw(limits: Limits) -> Result<Image, SnapshotError> {
     let mut image = Image::new(started, child?, captured)?;
     let fork_took = image.child.fork_took();
     headroom::observe(&prediction, fork_took);
-    image.capture.total_us = micros(started);
+    image.capture.total_us = micros(started.elapsed());
     Ok(image)
 }
 
@@ -146,7 +146,7 @@ impl Image {
         let capture = Capture {
             pause_us: pause.program_us(),
             held_us: pause.longest_us(),
-            total_us: micros(started),
+            total_us: micros(started.elapsed()),
             consistent: complete,
             notes,
         };

@@ -25,7 +25,7 @@ impl Live {
         let started = Instant::now();
         let (memory, mappings) = (OwnMemory::open()?, maps::own()?);
         let threads = examine::list()?;
-        let capture = Capture { total_us: micros(started), ..Capture::default() };
+        let capture = Capture { total_us: micros(started.elapsed()), ..Capture::default() };
         Ok(Self { memory, mappings, threads, capture })
     }
 
@@ -43,7 +43,7 @@ impl Live {
         let capture = Capture {
             pause_us: pause.program_us(),
             held_us: pause.longest_us(),
-            total_us: micros(started),
+            total_us: micros(started.elapsed()),
             consistent: stacks_agree && complete,
             notes,
         };
