@@ -59,7 +59,8 @@ impl Zoo {
             let moves = |task: &Task| matches!(task.state, Some(TaskState::Scheduled | TaskState::Running));
             let async_task = |task: &Task| task.kind != delouse::TaskKind::Blocking;
             // Who was polled while he was read, and rests again, has left a note.
-            let rests = list.notes.is_empty() && !list.tasks.iter().any(|task| moves(task) && async_task(task));
+            let rests =
+                list.notes.is_empty() && !list.tasks.iter().any(|task| moves(task) && async_task(task));
             if rests || Instant::now() > deadline {
                 return list;
             }
