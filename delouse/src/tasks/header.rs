@@ -118,6 +118,8 @@ impl State {
 
 /// More vtables than any program has are garbage.
 const MAX_VTABLES: usize = 1 << 16;
+/// So are more places where tasks are spawned.
+const MAX_LOCATIONS: usize = 1 << 16;
 
 /// All kinds of task that a program has: constants, which hold for every capture of it.
 pub(super) struct Kinds {
@@ -257,7 +259,11 @@ impl<'a, 'p, 'i> Headers<'a, 'p, 'i> {
         let line = memory.half(location.checked_add(16)?)?;
         let column = memory.half(location.checked_add(20)?)?;
         let place: Arc<str> = format!("{file}:{line}:{column}").into();
-        self.kinds.locations.borrow_mut().insert(location, place.clone());
+        let mut known = self.kinds.locations.borrow_mut();
+        if known.len() >= MAX_LOCATIONS {
+            known.clear();
+        }
+        known.insert(location, place.clone());
         Some(place)
     }
 

@@ -108,11 +108,13 @@ pub(crate) fn examine_with<R>(
         walker: Walker::new(&process, &knowledge.plans),
         stacks: Stacks::new(&knowledge.plans, &knowledge.stacks),
         options,
-        tasks: Vec::with_capacity(expected),
+        tasks: Vec::new(),
         places: Vec::new(),
         early: Early::default(),
         notes: Notes::default(),
     };
+    // There may be no room for as many, and fewer tasks now.
+    let _as_it_goes = lister.tasks.try_reserve(expected);
     let read = |header, kind: &Kind| lister.read_early(header, kind);
     let candidates = scan::headers(&process, &headers, vtables, options.scan, &mut notes, expected, read);
     lister.notes = notes;

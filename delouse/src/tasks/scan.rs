@@ -64,7 +64,8 @@ pub(super) fn headers(
 ) -> Candidates {
     // What changes while it is read is read when it is wanted, no earlier.
     let frozen = process.memory.snapshot().capture().consistent;
-    let mut found = Vec::with_capacity(expected);
+    let mut found = Vec::new();
+    let _as_it_goes = found.try_reserve(expected);
     let all = each_header(process, headers, vtables, budget, notes, |header, vtable| {
         if let Some(kind) = headers.kind(vtable) {
             let links = if frozen { headers.links(header, &kind) } else { None };

@@ -74,7 +74,7 @@ pub(super) async fn core(
             }
         };
         if tell.send(Ok(snapshot::Snapshot::capture(&image).clone())).is_ok()
-            && let Err(error) = send(image, encoding, writer, permit)
+            && let Err(error) = send(writer, encoding, permit, image)
         {
             warn!(log, "the core file was not sent to its end: {error}");
         }
@@ -151,7 +151,7 @@ impl std::fmt::Display for CoreEstimate {
 }
 
 /// Writes the core file. The image lives no longer than that, and the gate is shut for as long.
-fn send(image: Image, encoding: Encoding, mut writer: stream::Writer, permit: Permit) -> Result<(), String> {
+fn send(mut writer: stream::Writer, encoding: Encoding, permit: Permit, image: Image) -> Result<(), String> {
     encoding.write(&image, &mut writer)?;
     // Before the body ends: who has read it to its end can ask for the next one.
     drop(image);

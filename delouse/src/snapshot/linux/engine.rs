@@ -115,13 +115,14 @@ pub(super) fn capture(hold: Hold<'_>, stack_limit: usize) -> Result<Captured, Sn
 
     round.look_for_threads(listing)?;
     if stack_limit > 0 {
-        table.populate(round.known.len().saturating_mul(*stack_bytes));
+        table.populate(round.known.len(), *stack_bytes);
     }
     let is_held = matches!(hold, Hold::Everybody(_));
     let pause = round.run(hold, listing);
     let captured = round.collect(pause, is_held);
     if stack_limit > 0 {
-        *stack_bytes = table.arena_used() / round.known.len().max(1);
+        let copied = captured.threads.iter().filter_map(|thread| Some(thread.stack.as_ref()?.bytes.len()));
+        *stack_bytes = copied.sum::<usize>() / round.known.len().max(1);
     }
     if round.is_anyone_inside() {
         // Their handlers may write yet: this table is theirs for ever.

@@ -64,14 +64,17 @@ pub(super) extern "C" fn on_signal(_signal: c_int, _info: *mut libc::siginfo_t, 
 }
 
 /// Copies the live stack, from the stack pointer up. It lies below the thread's control block where libc
-/// put it there (glibc and musl do, for every thread but the first); elsewhere the copy ends with the
-/// mapping or at the limit.
+/// put it there (glibc and musl do, for every thread but the first), and that of the first thread below what the kernel
+/// put there; elsewhere the copy ends with the mapping or at the limit.
 fn copy_stack(table: &Table, content: &mut Content) {
     let limit = table.stack_limit.load(Ordering::Relaxed);
     let (sp, tls) = content.context.stack();
-    let below_control_block = tls.wrapping_sub(sp);
-    let known = tls > sp && below_control_block <= limit as u64;
-    let wanted = if known { below_control_block as usize } else { limit };
+    // From addresses below, these are lengths that no limit allows.
+    let below_control_block = tls.wrapping_sub(sp) as usize;
+    let of_first_thread = table.first_stack_end.load(Ordering::Relaxed).wrapping_sub(sp) as usize;
+    let length = below_control_block.min(of_first_thread);
+    let known = length <= limit;
+    let wanted = if known { length } else { limit };
     let (at, room) = table.reserve(wanted);
     // SAFETY: `reserve` gave this part of the arena to us alone.
     let copied = unsafe { read_raw(table.memory.load(Ordering::Relaxed), sp, table.arena_at(at), room) };

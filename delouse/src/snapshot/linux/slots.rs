@@ -177,6 +177,8 @@ pub(super) struct Table {
     pub(super) generation: AtomicU32,
     /// Longest copy of one stack, in bytes; 0: none.
     pub(super) stack_limit: AtomicUsize,
+    /// An address above all frames of the process's first thread, not far; 0: not known.
+    pub(super) first_stack_end: AtomicU64,
     arena: *mut u8,
     arena_len: usize,
     arena_used: AtomicUsize,
@@ -286,6 +288,10 @@ impl Table {
         self.capturer.store(capturer, Ordering::Relaxed);
         self.memory.store(memory, Ordering::Relaxed);
         self.stack_limit.store(stack_limit, Ordering::Relaxed);
+        // SAFETY: only asks. The kernel puts these random bytes above the frames of `main` and what calls it (its
+        // `create_elf_tables`).
+        let first_stack_end = unsafe { libc::getauxval(libc::AT_RANDOM) };
+        self.first_stack_end.store(first_stack_end, Ordering::Relaxed);
         self.arena_used.store(0, Ordering::Relaxed);
         // 0 means an open gate, so no generation is 0.
         let generation = self.generation.load(Ordering::Relaxed).wrapping_add(1).max(1);
@@ -293,14 +299,11 @@ impl Table {
         generation
     }
 
-    /// Has memory at hand for so many bytes of stacks: handlers would wait for it, page by page.
-    pub(super) fn populate(&self, len: usize) {
-        sys::populate(self.arena.addr() as u64, len.min(self.arena_len) as u64);
-    }
-
-    /// Bytes of stacks that were copied, or cut.
-    pub(super) fn arena_used(&self) -> usize {
-        self.arena_used.load(Ordering::Relaxed).min(self.arena_len)
+    /// Has memory at hand for the stacks of so many threads, of so many bytes each: handlers would wait for it, page by
+    /// page.
+    pub(super) fn populate(&self, threads: usize, bytes: usize) {
+        let len = threads.saturating_mul(bytes.min(ARENA_PER_SLOT)).min(self.arena_len);
+        sys::populate(self.arena.addr() as u64, len as u64);
     }
 
     /// Takes up to `len` bytes of the arena: where, and how many. Async-signal-safe.
