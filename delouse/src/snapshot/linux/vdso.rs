@@ -12,8 +12,8 @@ static CLOCK: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
 
 /// Asks the loader for it. Where it does not know (musl), the system call is made.
 pub(super) fn find() {
-    // SAFETY: glibc has the vDSO among its libraries by this name (its `setup_vdso`); without RTLD_NOLOAD's finding one
-    // nothing is opened. It stays mapped, so the handle may stay open.
+    // SAFETY: glibc has the vDSO among its libraries by this name (its `setup_vdso`), and with RTLD_NOLOAD opens nothing
+    // that is not there. It stays mapped, so the handle may stay open.
     let clock = unsafe {
         let vdso = libc::dlopen(c"linux-vdso.so.1".as_ptr(), libc::RTLD_NOW | libc::RTLD_NOLOAD);
         if vdso.is_null() { vdso } else { libc::dlsym(vdso, VDSO_CLOCK.as_ptr()) }
