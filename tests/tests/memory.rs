@@ -52,6 +52,7 @@ fn memory_of_an_answer_is_given_back() {
         loop {
             let left = anonymous(pid).saturating_sub(before);
             if left < KEPT {
+                println!("{path}: {} MB, of which {} are left", needed >> 20, left >> 20);
                 break;
             }
             assert!(since.elapsed() < SOON, "{path}: of {needed} bytes {left} are left");
