@@ -102,9 +102,6 @@ pub(crate) fn start(settings: Settings) -> Result<Server, StartError> {
     let body = move || {
         // What it starts does, too.
         snapshot::give_way();
-        // On a thread of its own: the loader may be in use for long. Where none can be had, the first capture does it.
-        let _prepared =
-            std::thread::Builder::new().name("delouse-prepare".to_owned()).spawn(snapshot::prepare);
         serve(settings, &ready, stop_asked);
         let _nobody_waits = done.send(());
     };

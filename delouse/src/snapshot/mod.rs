@@ -33,7 +33,7 @@ pub(crate) use error::SnapshotError;
 ))]
 pub(crate) use linux::{
     Image, Live, Quits, core_writer, fork, fork_with_threads, freeze, freeze_fork_thaw, give_way,
-    join_huge_pages, monotonic_nanos, open_file, prepare, quits, rolling, shielded,
+    join_huge_pages, monotonic_nanos, open_file, quits, rolling, shielded,
 };
 #[cfg(not(all(
     target_os = "linux",

@@ -77,9 +77,6 @@ pub(crate) fn join_huge_pages() -> Result<Joined, SnapshotError> {
 /// Threads are scheduled as they are.
 pub(crate) fn give_way() {}
 
-/// There is nothing to be asked for.
-pub(crate) fn prepare() {}
-
 /// Core files need an image.
 pub(crate) mod core_writer {
     use std::fmt;

@@ -45,11 +45,7 @@ pub(crate) use quit::{Quits, quits};
 pub(crate) use scheduling::give_way;
 pub(crate) use signal::shielded;
 
-/// What captures want of the loader. To be called early: later a thread may stand still inside of it for ever.
-pub(crate) fn prepare() {
-    let _asked_for_when_used = places();
-}
-
+/// What captures want of the loader, asked for once, before anybody is stopped.
 fn places() -> Places {
     static PLACES: OnceLock<Places> = OnceLock::new();
     *PLACES.get_or_init(|| {
