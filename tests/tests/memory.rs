@@ -9,8 +9,8 @@ use delouse_tests::{Program, program};
 
 const TASKS: usize = 100_000;
 /// What delouse keeps for the next answer: types, and what it learned of the program. And glibc, at the upper end of an
-/// arena: up to twice the largest block that it has mapped and freed, here 24 MB.
-const KEPT: u64 = 48 << 20;
+/// arena: up to twice the largest block that it has mapped and freed.
+const KEPT: u64 = 40 << 20;
 
 /// After a minute without a question that goes, too, and much else with it.
 const SOON: Duration = Duration::from_secs(30);

@@ -89,8 +89,8 @@ impl Myself {
 
 /// Captures every thread of this process.
 pub(super) fn capture(hold: Hold<'_>, stack_limit: usize) -> Result<Captured, SnapshotError> {
-    // The engine's state is sound between any two statements: a poisoned lock is as good as another.
     let places = super::places();
+    // The engine's state is sound between any two statements: a poisoned lock is as good as another.
     let mut engine = ENGINE.lock().unwrap_or_else(PoisonError::into_inner);
     let signal = signal::ready(engine.signal)?;
     engine.signal = Some(signal);
