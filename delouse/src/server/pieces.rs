@@ -115,7 +115,6 @@ impl<I: Serialize + Send + Sync + 'static> http_body::Body for PiecesBody<I> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by it")]
     use super::*;
-    use crate::snapshot::heap::Before;
 
     #[derive(Serialize)]
     struct Answer {
@@ -124,7 +123,7 @@ mod tests {
     }
 
     fn material<I: Send>(items: Vec<I>) -> Material<Vec<I>> {
-        Material::new(Before::now(), items)
+        Material::new(items)
     }
 
     fn read(items: &[String]) -> (Vec<u8>, usize) {

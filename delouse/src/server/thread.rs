@@ -1,5 +1,6 @@
 //! The server's own threads: what may block is done on one of them, never on the server's.
 
+use std::cell::RefCell;
 use std::thread;
 
 use tokio::sync::oneshot;
@@ -11,22 +12,59 @@ use crate::snapshot::heap::{Before, Grown};
 /// level in a build without optimisations. Memory that is not used is not taken.
 const STACK: usize = 16 << 20;
 
+thread_local! {
+    /// On a thread of ours, until its work is done.
+    static WORK: RefCell<Option<Work>> = const { RefCell::new(None) };
+}
+
+/// What a thread of ours has to clean up when its work is done.
+struct Work {
+    before: Before,
+    grown: Grown,
+    left: Vec<Box<dyn Send>>,
+}
+
+impl Work {
+    fn begin() {
+        let before = Before::now();
+        WORK.set(Some(Self { before, grown: Grown::default(), left: Vec::new() }));
+    }
+
+    fn end() {
+        if let Some(Self { grown, left, .. }) = WORK.take() {
+            drop(left);
+            grown.give_back();
+        }
+    }
+}
+
 /// Starts a thread. That there is none to be had is an answer: unlike `spawn_blocking`, this does not panic.
 pub(crate) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), ApiError> {
+    let body = move || {
+        Work::begin();
+        body();
+        Work::end();
+    };
     let spawned = thread::Builder::new().name(name.to_owned()).stack_size(STACK).spawn(body);
     spawned.map(drop).map_err(|_| ApiError::NoThread)
 }
 
-/// What an answer is made of. Dropped, it is freed on a thread of its own: a hundred thousand tasks take some
-/// milliseconds, which whoever asked need not wait for.
+/// What an answer is made of. Dropped on the thread that made it, it is freed when that thread's work is done, and else
+/// on a thread of its own: a hundred thousand tasks take some milliseconds, which whoever asked need not wait for.
 ///
-/// Then what the program had grown by since `before` is given back, as far as it is free: the next image is the smaller
-/// for it, and sooner searched.
+/// Then what the program had grown by since the thread began is given back, as far as it is free: the next image is the
+/// smaller for it, and sooner searched.
 pub(crate) struct Material<T: Send + 'static>(Option<(Grown, T)>);
 
 impl<T: Send + 'static> Material<T> {
-    pub(crate) fn new(before: Before, what: T) -> Self {
-        Self(Some((before.grown(), what)))
+    pub(crate) fn new(what: T) -> Self {
+        let grown = WORK.with_borrow_mut(|work| {
+            work.as_mut().map(|work| {
+                work.grown = work.before.grown();
+                work.grown
+            })
+        });
+        Self(Some((grown.unwrap_or_default(), what)))
     }
 
     /// Itself, until it is dropped.
@@ -37,14 +75,21 @@ impl<T: Send + 'static> Material<T> {
 
 impl<T: Send + 'static> Drop for Material<T> {
     fn drop(&mut self) {
-        let material = self.0.take();
-        // Without a thread it is freed right here.
-        let _no_thread = spawn("delouse-free", move || {
-            if let Some((grown, what)) = material {
+        let Some((grown, what)) = self.0.take() else { return };
+        let elsewhere = WORK.with_borrow_mut(|work| match work {
+            Some(work) => {
+                work.left.push(Box::new(what));
+                None
+            }
+            None => Some(what),
+        });
+        if let Some(what) = elsewhere {
+            // Without a thread it is freed right here.
+            let _no_thread = spawn("delouse-free", move || {
                 drop(what);
                 grown.give_back();
-            }
-        });
+            });
+        }
     }
 }
 

@@ -24,16 +24,17 @@ impl Before {
 }
 
 /// Whether something large has made the program grow by much.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Grown(bool);
 
 impl Grown {
     /// Gives back what was freed, where that may be much. While it does, an arena of the allocator is locked for as long
     /// as its free pages take: a program that is large beside what delouse used is left alone, for most of what is free
-    /// may be its own.
+    /// may be its own. To be called on the thread that needed the memory, whose arena has no other user as a rule.
     pub(crate) fn give_back(self) {
         if self.0 {
             trim();
+            trim_end();
         }
     }
 }
@@ -45,6 +46,13 @@ fn anonymous() -> Option<u64> {
     Some(line.trim().trim_end_matches(" kB").parse::<u64>().ok()? << 10)
 }
 
+/// Bytes of a page, which is not 4,096 everywhere.
+#[cfg(target_os = "linux")]
+pub(super) fn page_size() -> usize {
+    // SAFETY: only asks.
+    usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
+}
+
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn trim() {
     // SAFETY: it takes the allocator's own locks, and touches free memory only. Whether it gave any back does not
@@ -52,5 +60,36 @@ fn trim() {
     unsafe { libc::malloc_trim(0) };
 }
 
+/// What is free at the upper end of this thread's arena, too, which `malloc_trim` leaves there: up to twice the largest
+/// block that was ever mapped by itself and freed, and that is up to 32 MB (`M_MMAP_THRESHOLD` and `M_TRIM_THRESHOLD` in
+/// mallopt(3)). It is taken in blocks, which are emptied and freed.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn trim_end() {
+    /// In bytes. Smaller than what is mapped by itself.
+    const BLOCK: usize = 96 << 10;
+    const BLOCKS: usize = (64 << 20) / BLOCK;
+
+    let page = page_size();
+    let mut blocks = Vec::<Vec<u8>>::new();
+    if blocks.try_reserve_exact(BLOCKS).is_err() {
+        return;
+    }
+    while blocks.len() < BLOCKS {
+        let mut block = Vec::new();
+        if block.try_reserve_exact(BLOCK).is_err() {
+            break;
+        }
+        let begin = block.spare_capacity_mut().as_mut_ptr();
+        let skipped = begin.align_offset(page);
+        let length = BLOCK.saturating_sub(skipped) / page * page;
+        // SAFETY: these pages lie in the block, which is ours alone and has no contents. Where it fails, the pages stay.
+        unsafe { libc::madvise(begin.wrapping_add(skipped).cast(), length, libc::MADV_DONTNEED) };
+        blocks.push(block);
+    }
+}
+
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 fn trim() {}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn trim_end() {}

@@ -10,7 +10,6 @@ use crate::server::Context;
 use crate::server::answer::{Answer, Format, Rendered};
 use crate::server::error::ApiError;
 use crate::server::thread::Material;
-use crate::snapshot::heap::Before;
 use crate::tasks::engine::EngineName;
 use crate::{runtime, tasks, threads};
 
@@ -54,10 +53,9 @@ pub(super) async fn stacktrace_tokio(
     let server = request.server.clone();
     let capture = move || {
         let roots = runtime::roots().without(&server.private.runtime);
-        let before = Before::now();
         let list = server.private.engines.list(name, &roots)?;
         let mut answer = TasksAnswer::new(list, &server.private.symbols, &filter, full);
-        let tasks = Material::new(before, std::mem::take(&mut answer.tasks));
+        let tasks = Material::new(std::mem::take(&mut answer.tasks));
         if format == Format::Json {
             return Rendered::long(&answer, "tasks", tasks);
         }

@@ -15,7 +15,6 @@ use crate::server::error::ApiError;
 use crate::server::thread::Material;
 use crate::server::{Context, looks};
 use crate::snapshot::files;
-use crate::snapshot::heap::Before;
 use crate::waits::diagnosis::diagnose;
 use crate::waits::growing::Counts;
 use crate::waits::look::Look;
@@ -42,14 +41,13 @@ pub(super) async fn waits(
     };
     let server = request.server.clone();
     let capture = move || {
-        let before = Before::now();
         let (Look { listing, graph, findings, .. }, capture) = looks::look(&server.private)?;
         let answer = WaitsAnswer { graph, findings, capture };
         let rendered = Rendered::new(format, &answer, || match format {
             Format::Dot => dot::dot(&answer.graph),
             _ => answer.text(),
         });
-        drop(Material::new(before, (listing, answer)));
+        drop(Material::new((listing, answer)));
         rendered
     };
     let key = format!("/waits {format:?}");
@@ -120,7 +118,6 @@ fn look_and_tell(
     earlier: Option<&Counts>,
     format: Format,
 ) -> Result<Rendered<DiagnosisAnswer>, ApiError> {
-    let before = Before::now();
     let (looks, mut capture) = looks::looks(context)?;
     let files = files::open_files();
     if let Err(error) = &files {
@@ -133,6 +130,6 @@ fn look_and_tell(
     let id = context.marks.keep(Counts::new(last.at, &last.listing.tasks));
     let answer = DiagnosisAnswer::new(found, last, capture, Some(id));
     let rendered = Rendered::new(format, &answer, || answer.diagnosis.clone());
-    drop(Material::new(before, (looks, answer)));
+    drop(Material::new((looks, answer)));
     rendered
 }

@@ -37,6 +37,8 @@ mod tests;
 
 use stacks::Places;
 
+use super::heap::page_size;
+
 pub(crate) use files::open_file;
 pub(crate) use huge_pages::join as join_huge_pages;
 pub(crate) use image::{Image, fork, fork_with_threads, freeze_fork_thaw};
@@ -58,12 +60,6 @@ fn places() -> Places {
 /// The monotonic clock, in nanoseconds: what `std::time::Instant` counts on Linux.
 pub(crate) fn monotonic_nanos() -> Option<u64> {
     Some(sys::now())
-}
-
-/// Bytes of a page, which is not 4,096 everywhere.
-pub(super) fn page_size() -> usize {
-    // SAFETY: only asks.
-    usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
 }
 
 /// The error number of the libc call that just failed on this thread.
