@@ -8,9 +8,9 @@ use delouse_tests::measure::anonymous;
 use delouse_tests::{Program, program};
 
 const TASKS: usize = 100_000;
-/// What delouse keeps for the next answer: types, and what it learned of the program. And glibc, at the upper end of an
-/// arena: up to twice the largest block that it has mapped and freed.
-const KEPT: u64 = 40 << 20;
+/// What delouse keeps for the next answer: types, and what it learned of the program. And what glibc keeps at the upper end of
+/// the arena of the thread that reads tasks.
+const KEPT: u64 = 28 << 20;
 
 /// After a minute without a question that goes, too, and much else with it.
 const SOON: Duration = Duration::from_secs(30);

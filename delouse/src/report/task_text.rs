@@ -6,7 +6,7 @@
 use std::cmp::Reverse;
 use std::fmt::Write as _;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use super::now;
 use crate::debuginfo::symbols::shorten;
@@ -195,7 +195,7 @@ impl Page<'_> {
     /// What a group waits for: each resource once, and how many tasks wait for it where it is not all.
     fn waits(&mut self, tasks: &[&Task]) {
         let mut resources: Vec<(&WaitsOn, usize)> = Vec::new();
-        let mut known = FxHashMap::default();
+        let mut known = FxHashMap::with_capacity_and_hasher(tasks.len(), FxBuildHasher);
         for waits in tasks.iter().flat_map(|task| &task.waits_on) {
             let at = *known.entry((waits.kind, waits.address)).or_insert(resources.len());
             match resources.get_mut(at) {

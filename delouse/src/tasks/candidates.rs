@@ -1,7 +1,7 @@
 //! What a scan of memory came by, for the lists that lead to it.
 //!
 //! A list leads to and fro in memory, of which little fits into the cache at a time: what it will be asked for
-//! is read when the scan passes.
+//! is read when the scan passes, and the tasks themselves, too.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -14,13 +14,15 @@ pub(super) struct Candidate {
     pub(super) kind: Rc<Kind>,
     /// Its neighbours in a list; `None` where memory may change between the scan and the list.
     links: Option<(u64, u64)>,
+    /// Which of the tasks it is that were read as the scan passed.
+    pub(super) read: Option<usize>,
     /// The scheduler on whose list it is; 0 while it is on none.
     list: Cell<u64>,
 }
 
 impl Candidate {
-    pub(super) fn new(header: u64, kind: Rc<Kind>, links: Option<(u64, u64)>) -> Self {
-        Self { header, kind, links, list: Cell::new(0) }
+    pub(super) fn new(header: u64, kind: Rc<Kind>, links: Option<(u64, u64)>, read: Option<usize>) -> Self {
+        Self { header, kind, links, read, list: Cell::new(0) }
     }
 
     /// The scheduler on whose list it is.
@@ -56,11 +58,6 @@ impl Candidates {
     /// Whether these are all that there are.
     pub(super) fn are_all(&self) -> bool {
         self.all
-    }
-
-    /// How many are on lists.
-    pub(super) fn listed(&self) -> usize {
-        self.iter().filter(|candidate| candidate.list().is_some()).count()
     }
 
     /// The candidate with that header, looked for around `near`, which becomes where it is: neighbours in a list are

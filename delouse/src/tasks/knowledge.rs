@@ -1,6 +1,6 @@
 //! What stays the same from one capture of a program to the next: only the first one pays for it.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 
 use rustc_hash::FxHashSet;
 
@@ -23,6 +23,8 @@ pub(crate) struct Knowledge<'p, 'i> {
     pub(super) contexts: OnceCell<Option<contexts::Routes>>,
     /// What could not be learned, for every answer to say.
     pub(super) notes: Notes,
+    /// How many tasks to make room for: about as many as there were the last time.
+    pub(super) tasks: Cell<usize>,
     polls: Vec<u64>,
     vtables: OnceCell<FxHashSet<u64>>,
 }
@@ -44,6 +46,7 @@ impl<'p, 'i> Knowledge<'p, 'i> {
             stacks: RefCell::default(),
             contexts: OnceCell::new(),
             notes,
+            tasks: Cell::default(),
             polls,
             vtables: OnceCell::new(),
         }

@@ -100,7 +100,7 @@ pub(crate) fn examine_with<R>(
     let mut notes = notes;
     let headers = Headers::new(&process, kinds);
     let vtables = knowledge.vtables(&process);
-    let candidates = scan::headers(&process, &headers, vtables, options.scan, &mut notes);
+    let expected = knowledge.tasks.get();
     let mut lister = Lister {
         process: &process,
         headers: &headers,
@@ -110,8 +110,14 @@ pub(crate) fn examine_with<R>(
         options,
         tasks: Vec::new(),
         places: Vec::new(),
-        notes,
+        early: Early::default(),
+        notes: Notes::default(),
     };
+    // There may be no room for as many, and fewer tasks now.
+    let _as_it_goes = lister.tasks.try_reserve(expected);
+    let read = |header, kind: &Kind| lister.read_early(header, kind);
+    let candidates = scan::headers(&process, &headers, vtables, options.scan, &mut notes, expected, read);
+    lister.notes = notes;
     let mut runtimes = Runtimes::new(&process, &headers, &candidates);
     let contexts = lister.find(&mut runtimes, roots, &candidates);
     let running = contexts.iter().filter_map(|context| Some((context.tid, context.task?))).collect();
@@ -119,6 +125,8 @@ pub(crate) fn examine_with<R>(
     lister.futures(roots);
     let Lister { mut tasks, mut places, stacks, notes, .. } = lister;
     sort_by_id(&mut tasks, &mut places);
+    // Some are remains each time.
+    knowledge.tasks.set(tasks.len() + tasks.len() / 16);
     let mut listing = Listing { tasks, running, rounds, notes: notes.into_vec(), without_types: false };
     running::join(&mut listing);
     let frame = |of, state| stacks.coroutine(of, state);
@@ -162,7 +170,18 @@ struct Lister<'l, 'p, 'i> {
     tasks: Vec<Task>,
     /// In the same order, where they are wanted.
     places: Vec<Place>,
+    early: Early,
     notes: Notes,
+}
+
+/// The first of the tasks: those that were read before it was known whether a list leads to them. What is left of freed
+/// tasks is among them.
+#[derive(Default)]
+struct Early {
+    /// Which of them are tasks.
+    stay: Vec<bool>,
+    /// Those whose stacks are not shown to their end.
+    cut: Vec<(usize, &'static str)>,
 }
 
 impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
@@ -205,11 +224,14 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
                 runtimes.add(flavor, place, &mut self.notes);
             }
         }
-        self.tasks.reserve_exact(candidates.listed() + runtimes.others.len());
         // In the order of their addresses: what is next to each other is read at once.
         for candidate in candidates.iter() {
             let Some(list) = candidate.list().filter(|list| Some(*list) != own) else { continue };
-            self.task(candidate.header, &candidate.kind, runtimes.found.get(&list));
+            let runtime = runtimes.found.get(&list);
+            match candidate.read {
+                Some(at) => self.keep(at, runtime),
+                None => self.task(candidate.header, &candidate.kind, runtime),
+            }
         }
         let mut others: Vec<(u64, u64)> = runtimes.others.iter().map(|(h, s)| (*h, *s)).collect();
         others.sort_unstable();
@@ -230,7 +252,45 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
                 self.task(*header, kind, runtime);
             }
         }
+        self.drop_remains();
         contexts
+    }
+
+    /// Reads what looks like a task on a list, before that is known, and gives its number.
+    ///
+    /// Lists are walked when the scan is over. To come back for the tasks then would be to read all of them twice, and the
+    /// scan is another process's work, which need not be waited for.
+    fn read_early(&mut self, header: u64, kind: &Kind) -> Option<usize> {
+        let is_listed = matches!(kind.scheduler, Scheduler::Shared(..))
+            && self.headers.owner(header).is_some_and(|owner| owner != 0)
+            && self.headers.stage(header, kind) == Some(Stage::Future);
+        let (task, place, cut) = if is_listed { self.read(header, kind) } else { None }?;
+        let at = self.tasks.len();
+        self.early.stay.push(false);
+        self.early.cut.extend(cut.map(|cut| (at, cut)));
+        self.add(task, place);
+        Some(at)
+    }
+
+    /// Keeps a task that was read early: it is on the list of `runtime`.
+    fn keep(&mut self, at: usize, runtime: Option<&Runtime>) {
+        if let (Some(task), Some(stays)) = (self.tasks.get_mut(at), self.early.stay.get_mut(at)) {
+            runs_in(task, runtime);
+            *stays = true;
+        }
+    }
+
+    /// Drops what was read early and is no task.
+    fn drop_remains(&mut self) {
+        let Early { stay, cut } = std::mem::take(&mut self.early);
+        let stays = |at: usize| stay.get(at).copied().unwrap_or(true);
+        for (_, cut) in cut.into_iter().filter(|(at, _)| stays(*at)) {
+            self.note_cut(cut);
+        }
+        let mut of_task = 0..;
+        self.tasks.retain(|_| of_task.next().is_none_or(stays));
+        let mut of_place = 0..;
+        self.places.retain(|_| of_place.next().is_none_or(stays));
     }
 
     /// Whether what a scan found is a task at all.
@@ -253,15 +313,24 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
     }
 
     fn task(&mut self, header: u64, kind: &Kind, runtime: Option<&Runtime>) {
-        let id = self.headers.id_of(header, kind);
-        let (Some(id), Some(state)) = (id, self.headers.state(header)) else { return };
+        if let Some((mut task, place, cut)) = self.read(header, kind) {
+            runs_in(&mut task, runtime);
+            cut.into_iter().for_each(|cut| self.note_cut(cut));
+            self.add(task, place);
+        }
+    }
+
+    /// A task, where it lies, and why its stack is not shown to its end.
+    fn read(&mut self, header: u64, kind: &Kind) -> Option<(Task, Place, Option<&'static str>)> {
+        let id = self.headers.id_of(header, kind)?;
+        let state = self.headers.state(header)?;
         let future = self.headers.stage(header, kind) == Some(Stage::Future);
         let at = header.checked_add(kind.future_at).filter(|_| future);
-        let (stack, waits_on, leaves) = if kind.scheduler == Scheduler::Blocking {
+        let AsyncStack { stack, waits_on, leaves, cut } = if kind.scheduler == Scheduler::Blocking {
             let plan = self.knowledge.plans.plan(kind.future);
-            let Some(frame) = plan.and_then(|plan| self.stacks.blocking(&plan)) else { return };
+            let frame = plan.and_then(|plan| self.stacks.blocking(&plan))?;
             // A closure waits for nothing that we can see.
-            (Arc::from([frame]), Vec::new(), Vec::new())
+            AsyncStack { stack: Arc::from([frame]), ..AsyncStack::default() }
         } else {
             at.and_then(|at| self.future(kind.future, at)).unwrap_or_default()
         };
@@ -270,10 +339,9 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
             kind: match kind.scheduler {
                 Scheduler::Blocking => TaskKind::Blocking,
                 Scheduler::Shared(_, Flavor::LocalSet) => TaskKind::Local,
-                Scheduler::Shared(..) if runtime.is_some_and(|runtime| runtime.is_local) => TaskKind::Local,
                 _ => TaskKind::Task,
             },
-            runtime: runtime.map(|runtime| runtime.name.clone()),
+            runtime: None,
             state: Some(state.meaning()),
             thread: None,
             spawned_at: self.headers.spawned_at(header, kind),
@@ -288,7 +356,8 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
             }
             _ => None,
         };
-        self.add(task, Place { header: Some(header), state: Some(state.0), one_at_a_time, future, leaves });
+        let place = Place { header: Some(header), state: Some(state.0), one_at_a_time, future, leaves };
+        Some((task, place, cut))
     }
 
     fn add(&mut self, task: Task, place: Place) {
@@ -306,7 +375,8 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
                 self.notes.add("the type of a main future is not known".to_owned());
                 continue;
             };
-            let (stack, waits_on, leaves) = self.future(of, *address).unwrap_or_default();
+            let AsyncStack { stack, waits_on, leaves, cut } = self.future(of, *address).unwrap_or_default();
+            cut.into_iter().for_each(|cut| self.note_cut(cut));
             let task = Task {
                 id: 0,
                 kind: TaskKind::Main,
@@ -327,9 +397,6 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
     fn future(&mut self, of: TypeId, address: u64) -> Option<AsyncStack> {
         let plan = self.knowledge.plans.plan(of)?;
         let walked = self.walker.walk(&plan, address);
-        if let Some(cut) = walked.cut {
-            self.notes.add(format!("a stack is not shown to its end: {cut}"));
-        }
         for (index, header) in &walked.joins {
             if let Some(waits) = walked.waits.get_mut(*index) {
                 waits.task = self.headers.id(*header);
@@ -351,12 +418,31 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
         };
         // What is taken is exactly as large as it has to be; the room stays for the next walk.
         let leaves = if self.options.places { walked.leaves.as_slice().into() } else { Vec::new() };
-        Some((stack, walked.waits.as_slice().into(), leaves))
+        Some(AsyncStack { stack, waits_on: walked.waits.as_slice().into(), leaves, cut: walked.cut })
+    }
+
+    fn note_cut(&mut self, cut: &str) {
+        self.notes.add(format!("a stack is not shown to its end: {cut}"));
     }
 }
 
-/// A stack, what its leaves wait for, and where they lie.
-type AsyncStack = (Arc<[Frame]>, Vec<WaitsOn>, Vec<LeafPlace>);
+/// A stack, what its leaves wait for, where they lie, and why it is not shown to its end.
+#[derive(Default)]
+struct AsyncStack {
+    stack: Arc<[Frame]>,
+    waits_on: Vec<WaitsOn>,
+    leaves: Vec<LeafPlace>,
+    cut: Option<&'static str>,
+}
+
+/// Says who runs a task.
+fn runs_in(task: &mut Task, runtime: Option<&Runtime>) {
+    let Some(runtime) = runtime else { return };
+    task.runtime = Some(runtime.name.clone());
+    if runtime.is_local && task.kind == TaskKind::Task {
+        task.kind = TaskKind::Local;
+    }
+}
 
 /// Sorts tasks, and their places with them where there are any. Of two with the same id the first stays: the other is
 /// what is left of it elsewhere in memory. Few bytes are moved: tasks are large.

@@ -8,7 +8,7 @@ use rustc_hash::FxHashSet;
 use super::MemoryPlace;
 use super::candidates::{Candidate, Candidates};
 use super::facts::Notes;
-use super::header::Headers;
+use super::header::{Headers, Kind};
 use super::memory::BLOCK;
 use super::process::Process;
 use crate::debuginfo::types::Types;
@@ -51,21 +51,26 @@ pub(super) fn vtables(process: &Process<'_, '_>, polls: &[u64]) -> FxHashSet<u64
 }
 
 /// Everything in writable memory that looks like the header of a task with one of those vtables, up to
-/// `budget` bytes of memory.
+/// `budget` bytes of memory: about `expected`. What does not change while it is read is shown to `read`, which gives its
+/// number.
 pub(super) fn headers(
     process: &Process<'_, '_>,
     headers: &Headers<'_, '_, '_>,
     vtables: &FxHashSet<u64>,
     budget: u64,
     notes: &mut Notes,
+    expected: usize,
+    mut read: impl FnMut(u64, &Kind) -> Option<usize>,
 ) -> Candidates {
     // What changes while it is read is read when it is wanted, no earlier.
     let frozen = process.memory.snapshot().capture().consistent;
     let mut found = Vec::new();
+    let _as_it_goes = found.try_reserve(expected);
     let all = each_header(process, headers, vtables, budget, notes, |header, vtable| {
         if let Some(kind) = headers.kind(vtable) {
             let links = if frozen { headers.links(header, &kind) } else { None };
-            found.push(Candidate::new(header, kind, links));
+            let read = if frozen { read(header, &kind) } else { None };
+            found.push(Candidate::new(header, kind, links, read));
         }
     });
     Candidates::new(found, all)
