@@ -11,6 +11,7 @@ use super::plan::Plans;
 use super::process::{Process, Program};
 use super::scan;
 use super::stack::KnownStacks;
+use super::walk::Trails;
 use crate::debuginfo::types::Types;
 
 /// Everything that was learned of a program from its types and constants.
@@ -20,6 +21,7 @@ pub(crate) struct Knowledge<'p, 'i> {
     pub(super) kinds: Option<Kinds>,
     pub(super) plans: Plans<'p, 'i>,
     pub(super) stacks: RefCell<KnownStacks>,
+    pub(super) trails: RefCell<Trails>,
     pub(super) contexts: OnceCell<Option<contexts::Routes>>,
     /// What could not be learned, for every answer to say.
     pub(super) notes: Notes,
@@ -44,6 +46,7 @@ impl<'p, 'i> Knowledge<'p, 'i> {
             kinds,
             plans: Plans::new(program),
             stacks: RefCell::default(),
+            trails: RefCell::default(),
             contexts: OnceCell::new(),
             notes,
             tasks: Cell::default(),

@@ -105,7 +105,7 @@ pub(crate) fn examine_with<R>(
         process: &process,
         headers: &headers,
         knowledge,
-        walker: Walker::new(&process, &knowledge.plans),
+        walker: Walker::new(&process, &knowledge.plans, &knowledge.trails),
         stacks: Stacks::new(&knowledge.plans, &knowledge.stacks),
         options,
         tasks: Vec::new(),
@@ -154,10 +154,15 @@ pub(crate) fn examine_with<R>(
     })
 }
 
-/// The list alone.
+/// The list alone, made twice: the second time, ways are followed that the first one walked, and lead to the same.
 #[cfg(test)]
 pub(crate) fn list(snapshot: &dyn Snapshot, types: &Types<'_>, roots: &[Root], options: &Options) -> Listing {
-    examine(snapshot, types, roots, options, |examination| examination.listing)
+    let knowledge = Knowledge::new(types, options.bias);
+    let list = || examine_with(snapshot, &knowledge, roots, options, |examination| examination.listing);
+    let (walked, followed) = (list(), list());
+    let text = |listing: &Listing| format!("{listing:#?}");
+    assert_eq!(text(&walked), text(&followed));
+    followed
 }
 
 struct Lister<'l, 'p, 'i> {
@@ -408,17 +413,25 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
                     waits.deadline.map(|deadline| (deadline as i64).wrapping_sub(now as i64) / 1_000_000);
             }
         }
-        if walked.nodes.is_empty() && walked.waits.is_empty() {
+        let (known, nodes) = (walked.stack.take(), walked.nodes.as_slice());
+        let is_opaque = known.is_none() && nodes.is_empty();
+        if is_opaque && walked.waits.is_empty() {
             walked.waits.push(WaitsOn::default());
             walked.leaves.push(LeafPlace::default());
         }
-        let stack = match walked.nodes.as_slice() {
-            [] => Arc::from([self.stacks.opaque(&plan)]),
-            _ => self.stacks.stack(walked),
-        };
         // What is taken is exactly as large as it has to be; the room stays for the next walk.
         let leaves = if self.options.places { walked.leaves.as_slice().into() } else { Vec::new() };
-        Some(AsyncStack { stack, waits_on: walked.waits.as_slice().into(), leaves, cut: walked.cut })
+        let (waits_on, cut) = (walked.waits.as_slice().into(), walked.cut);
+        let stack = match known {
+            Some(stack) => stack,
+            None if is_opaque => Arc::from([self.stacks.opaque(&plan)]),
+            None => {
+                let stack = self.stacks.stack(walked);
+                self.walker.keep(&stack);
+                stack
+            }
+        };
+        Some(AsyncStack { stack, waits_on, leaves, cut })
     }
 
     fn note_cut(&mut self, cut: &str) {

@@ -37,7 +37,7 @@ impl Plans<'_, '_> {
     /// Anything that is no coroutine and no leaf: whatever in it may be a future.
     fn combinator(&self, id: TypeId, ty: &Type) -> Body {
         if let Some(container) = self.container(id, ty) {
-            return Body::Steps([Step { offset: 0, via: Via::Container(container) }].into());
+            return Body::Steps([Step { offset: 0, via: Via::Container(Rc::new(container)) }].into());
         }
         match &ty.shape {
             Shape::Struct if is_wide(ty) => match is_owned(&ty.name) && is_dyn_future(&ty.name) {

@@ -116,7 +116,7 @@ pub(super) enum Via {
     /// A pointer and a vtable lie there.
     Dyn,
     /// Several lie there, or are led to from there.
-    Container(Container),
+    Container(Rc<Container>),
 }
 
 /// By the way that leads to it; `None` where it leads nowhere.

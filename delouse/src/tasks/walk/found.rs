@@ -1,0 +1,81 @@
+//! What a walk found.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::super::plan::Plan;
+use super::super::{Frame, LeafPlace, WaitsOn};
+
+/// What was found in one future: its frames in preorder, and what its leaves wait for.
+#[derive(Debug, Default)]
+pub(in crate::tasks) struct Walked {
+    pub(in crate::tasks) nodes: Vec<Node>,
+    pub(in crate::tasks) waits: Vec<WaitsOn>,
+    /// Where the leaves lie, in the same order.
+    pub(in crate::tasks) leaves: Vec<LeafPlace>,
+    /// Headers of the tasks that are joined, by index into `waits`.
+    pub(in crate::tasks) joins: Vec<(usize, u64)>,
+    /// Why this is not all.
+    pub(in crate::tasks) cut: Option<&'static str>,
+    /// The whole stack, where it was known before; then there are no nodes.
+    pub(in crate::tasks) stack: Option<Arc<[Frame]>>,
+}
+
+impl Walked {
+    pub(super) fn clear(&mut self) {
+        self.nodes.clear();
+        self.waits.clear();
+        self.leaves.clear();
+        self.joins.clear();
+        self.cut = None;
+        self.stack = None;
+    }
+}
+
+/// One frame.
+// Two words, as all that is handed on while walking is whole words: a processor that reads a word of which parts were
+// just written waits for each, which was half of the time.
+#[derive(Debug, Clone)]
+pub(in crate::tasks) struct Node {
+    pub(in crate::tasks) plan: Rc<Plan>,
+    pub(in crate::tasks) place: Place,
+}
+
+/// Where a frame stands in its stack, and which part of its plan it shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(in crate::tasks) struct Place(u64);
+
+impl Place {
+    pub(in crate::tasks) fn new(depth: u16, part: Part) -> Self {
+        let part = match part {
+            Part::Type => 0,
+            Part::State(index) => ((index as u64) << 2) | 1,
+            Part::Awaitee(index) => ((index as u64) << 2) | 2,
+        };
+        Self((part << 16) | u64::from(depth))
+    }
+
+    pub(in crate::tasks) fn depth(self) -> u16 {
+        self.0 as u16
+    }
+
+    pub(in crate::tasks) fn part(self) -> Part {
+        let index = (self.0 >> 18) as usize;
+        match (self.0 >> 16) & 3 {
+            0 => Part::Type,
+            1 => Part::State(index),
+            _ => Part::Awaitee(index),
+        }
+    }
+}
+
+/// Which part of a plan a frame shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(in crate::tasks) enum Part {
+    /// The type itself.
+    Type,
+    /// A coroutine in that state (an index).
+    State(usize),
+    /// The future that a coroutine in that state awaits, of which nothing more is known.
+    Awaitee(usize),
+}
