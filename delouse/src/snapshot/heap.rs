@@ -65,8 +65,8 @@ fn trim() {
 /// mallopt(3)). It is taken in blocks, which are emptied and freed.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn trim_end() {
-    /// In bytes. Smaller than what is mapped by itself.
-    const BLOCK: usize = 96 << 10;
+    /// In bytes. Where such a block is mapped by itself, there is not much more than that at the end.
+    const BLOCK: usize = 1 << 20;
     const BLOCKS: usize = (64 << 20) / BLOCK;
 
     let page = page_size();
@@ -82,9 +82,14 @@ fn trim_end() {
         let begin = block.spare_capacity_mut().as_mut_ptr();
         let skipped = begin.align_offset(page);
         let length = BLOCK.saturating_sub(skipped) / page * page;
-        // SAFETY: these pages lie in the block, which is ours alone and has no contents. Where it fails, the pages stay.
-        unsafe { libc::madvise(begin.wrapping_add(skipped).cast(), length, libc::MADV_DONTNEED) };
+        // SAFETY: these pages lie in the block, which is ours alone and has no contents.
+        let emptied =
+            unsafe { libc::madvise(begin.wrapping_add(skipped).cast(), length, libc::MADV_DONTNEED) };
         blocks.push(block);
+        if emptied != 0 {
+            // Locked in memory (`mlockall`): more would be taken, and none given back.
+            break;
+        }
     }
 }
 

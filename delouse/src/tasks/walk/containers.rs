@@ -31,7 +31,7 @@ impl Walker<'_, '_, '_> {
                 }
             }
             Container::Dyn { offset } => {
-                let visit = at.checked_add(*offset).and_then(|at| self.dynamic(at, way));
+                let visit = self.dynamic(at.wrapping_add(*offset), way);
                 self.work.extend(visit);
             }
             Container::Select { branches, .. } => {
@@ -43,8 +43,8 @@ impl Walker<'_, '_, '_> {
                 let Some((tuple, way)) = self.whole(container, at, way) else { return };
                 for (number, offset, plan) in branches {
                     let is_polled = bits.checked_shr(*number).is_none_or(|bits| bits & 1 == 0);
-                    if let Some(at) = tuple.checked_add(*offset).filter(|_| is_polled) {
-                        self.work.push(Visit { plan: plan.clone(), at, way });
+                    if is_polled {
+                        self.work.push(Visit { plan: plan.clone(), at: tuple.wrapping_add(*offset), way });
                     }
                 }
             }
@@ -65,10 +65,7 @@ impl Walker<'_, '_, '_> {
 
     /// Where what a collection consists of lies as a whole, and the way there.
     fn whole(&mut self, container: &Rc<Container>, at: u64, way: Way) -> Option<(u64, Way)> {
-        let Some(whole) = self.whole_at(container, at) else {
-            self.keeps = false;
-            return None;
-        };
+        let Some(whole) = self.whole_at(container, at) else { return self.ends() };
         let event = |walker: &Self| Event::Whole { of: container.clone(), at: walker.spot(way, at) };
         Some((whole, self.lead(event, whole, way)))
     }
@@ -83,9 +80,7 @@ impl Walker<'_, '_, '_> {
 
     fn each(&mut self, plan: &Rc<Plan>, first: u64, stride: u64, count: u64, way: Way) {
         for index in 0..count.min(MAX_ELEMENTS) {
-            let Some(at) = index.checked_mul(stride).and_then(|offset| first.checked_add(offset)) else {
-                return;
-            };
+            let at = first.wrapping_add(index.wrapping_mul(stride));
             self.work.push(Visit { plan: plan.clone(), at, way });
         }
         if count > MAX_ELEMENTS {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::super::Frame;
 use super::super::plan::{Body, Container};
-use super::trails::{Choice, Event, KnownLeaf, MAX_BASES, Node, Spot};
+use super::trails::{Choice, Event, KnownLeaf, MAX_BASES, MAX_EVENTS, Node, Spot};
 use super::{Context, Walker, Way};
 use crate::debuginfo::types::TypeId;
 
@@ -21,7 +21,6 @@ pub(super) enum Followed {
 impl Walker<'_, '_, '_> {
     /// Keeps the way of the last walk, which led to that stack, for others.
     pub(in crate::tasks) fn keep(&mut self, stack: &Arc<[Frame]>) {
-        // A cut depends on more than what is kept.
         if self.keeps && self.found.cut.is_none() {
             self.learn(Some(stack.clone()));
         }
@@ -34,8 +33,17 @@ impl Walker<'_, '_, '_> {
         }
     }
 
+    /// Nothing is found on this branch, for reasons that are not noted: the way must not be kept.
+    pub(super) fn ends<T>(&mut self) -> Option<T> {
+        self.keeps = false;
+        None
+    }
+
     /// Notes what happens, where that is worth keeping.
     pub(super) fn note(&mut self, event: impl FnOnce(&Self) -> Event) {
+        if self.events.len() >= MAX_EVENTS {
+            self.only_walk();
+        }
         if self.keeps {
             let event = event(self);
             self.events.push(event);

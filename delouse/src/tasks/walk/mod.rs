@@ -173,7 +173,7 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
         self.begin(address);
         match self.follow(plan.of) {
             Followed::ToItsEnd => return &mut self.found,
-            Followed::NewWay => self.keeps = !self.trails.borrow().is_full(),
+            Followed::NewWay => self.keeps = true,
             Followed::MustWalk => {}
         }
         self.begin(address);
@@ -207,6 +207,7 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
             if way.is_behind() {
                 if self.followed.contains(&(at, plan.id)) {
                     self.found.cut = Some("a future that contains itself");
+                    self.keeps = false;
                     continue;
                 }
                 self.followed.push((at, plan.id));
@@ -234,10 +235,7 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
                 self.take(steps, address, way)
             }
             Body::Variants { cases, .. } => {
-                let Some(index) = self.case(plan, address) else {
-                    self.keeps = false;
-                    return None;
-                };
+                let Some(index) = self.case(plan, address) else { return self.ends() };
                 self.note(|walker| {
                     let (of, at) = (Choice::Case(plan.clone()), walker.spot(way, address));
                     Event::Choice { of, at, is: index as u64 }
@@ -264,7 +262,7 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
         let value = self.discriminant(coroutine.at, address);
         let Some(index) = coroutine.states.iter().position(|state| Some(state.value) == value) else {
             self.found.cut = Some("a future is in a state that its type does not have");
-            return None;
+            return self.ends();
         };
         self.note(|walker| {
             let at = walker.spot(way, address.wrapping_add(coroutine.at.offset));
@@ -315,7 +313,7 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
     }
 
     fn step(&mut self, step: &Step, base: u64, way: Way) -> Option<Visit> {
-        let at = base.checked_add(step.offset)?;
+        let Some(at) = base.checked_add(step.offset) else { return self.ends() };
         match &step.via {
             Via::Inline(plan) => Some(Visit { plan: plan.clone(), at, way: way.deeper(way.frames()) }),
             Via::Pointer(target) => {
@@ -332,26 +330,17 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
 
     /// What the pointer and vtable at `at` lead to.
     fn dynamic(&mut self, at: u64, way: Way) -> Option<Visit> {
-        let vtable_at = at.checked_add(8)?;
-        let Some(vtable) = self.word(vtable_at) else {
-            self.keeps = false;
-            return None;
-        };
-        self.note(|walker| Event::Choice {
-            of: Choice::Number(8),
-            at: walker.spot(way, vtable_at),
-            is: vtable,
-        });
-        let plan = self.plans.plan_of_vtable(self.process, vtable)?;
+        let vtable_at = at.wrapping_add(8);
+        let vtable = self.word(vtable_at);
+        let plan = vtable.and_then(|vtable| self.plans.plan_of_vtable(self.process, vtable));
+        let (Some(is), Some(plan)) = (vtable, plan) else { return self.ends() };
+        self.note(|walker| Event::Choice { of: Choice::Number(8), at: walker.spot(way, vtable_at), is });
         self.behind(plan, at, way)
     }
 
     /// What the pointer at `at` leads to.
     fn behind(&mut self, plan: Rc<Plan>, at: u64, way: Way) -> Option<Visit> {
-        let Some(target) = self.word(at) else {
-            self.keeps = false;
-            return None;
-        };
+        let Some(target) = self.word(at) else { return self.ends() };
         let event = |walker: &Self| Event::Pointer { at: walker.spot(way, at), plan: plan.id };
         let way = self.lead(event, target, way).behind();
         Some(Visit { plan, at: target, way })

@@ -5,6 +5,7 @@
 //! one of these is read. Whoever follows a tree reads these, pointers and leaves, and finds the whole stack at its end;
 //! where a future differs from all before, it is walked as if nothing were known.
 
+use std::mem::discriminant;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -14,13 +15,15 @@ use super::super::plan::{Container, Plan};
 use super::super::{Frame, leaves};
 use crate::debuginfo::types::TypeId;
 
-/// Nodes of all trees: some megabytes. What does not fit is walked.
+/// Nodes of all trees: some megabytes. Where more are wanted, all begins anew.
 const MAX_NODES: usize = 1 << 15;
+/// Events of one way: a way through a thousand futures of an array is seldom gone twice.
+pub(super) const MAX_EVENTS: usize = 512;
 /// Pointers on one way, each of which is compared with those before.
 pub(super) const MAX_BASES: usize = 32;
 
 /// A place in a future: from the future itself (base 0), or from where one of the pointers on the way led to.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Spot {
     pub(super) base: u32,
     pub(super) offset: u32,
@@ -124,15 +127,9 @@ impl Cases {
 pub(in crate::tasks) struct Trails {
     roots: FxHashMap<TypeId, u32>,
     nodes: Vec<Node>,
-    is_full: bool,
 }
 
 impl Trails {
-    /// Whether there is no room to learn more.
-    pub(super) fn is_full(&self) -> bool {
-        self.is_full
-    }
-
     /// Where ways through futures of that type begin.
     pub(super) fn root(&self, of: TypeId) -> Option<u32> {
         self.roots.get(&of).copied()
@@ -150,9 +147,8 @@ impl Trails {
         events: impl Iterator<Item = Event>,
         stack: Option<Arc<[Frame]>>,
     ) {
-        self.is_full |= self.nodes.len() >= MAX_NODES;
-        if self.is_full {
-            return;
+        if self.nodes.len() >= MAX_NODES {
+            *self = Self::default();
         }
         let mut at = match self.root(of) {
             Some(root) => root,
@@ -177,11 +173,8 @@ impl Trails {
         number
     }
 
-    /// The node behind `at` where that event happened there; `None` where there is no room for it.
+    /// The node behind `at` where that event happened there; `None` where another one is known to happen.
     fn step(&mut self, at: u32, event: Event) -> Option<u32> {
-        if self.nodes.len() >= MAX_NODES {
-            return None;
-        }
         let next = self.nodes.len() as u32;
         let behind = match (self.nodes.get_mut(at as usize)?, event) {
             (node @ Node::Open, event) => {
@@ -196,18 +189,26 @@ impl Trails {
                 };
                 next
             }
-            (Node::Choice { cases, .. }, Event::Choice { is, .. }) => match cases.get(is) {
-                Some(behind) => behind,
-                None => {
-                    let place = cases.find(is).unwrap_or_else(|place| place);
-                    cases.others.insert(place, (is, next));
-                    next
+            (Node::Choice { of, at, cases }, Event::Choice { of: by, at: here, is })
+                if *at == here && discriminant(of) == discriminant(&by) =>
+            {
+                match cases.get(is) {
+                    Some(behind) => behind,
+                    None => {
+                        let place = cases.find(is).unwrap_or_else(|place| place);
+                        cases.others.insert(place, (is, next));
+                        next
+                    }
                 }
-            },
-            (Node::Pointer { next, .. }, Event::Pointer { .. })
-            | (Node::Whole { next, .. }, Event::Whole { .. })
-            | (Node::Leaf { next, .. }, Event::Leaf { .. })
-            | (Node::Unknown { next }, Event::Unknown) => *next,
+            }
+            (Node::Pointer { at, next, .. }, Event::Pointer { at: here, .. })
+            | (Node::Whole { at, next, .. }, Event::Whole { at: here, .. })
+            | (Node::Leaf { at, next, .. }, Event::Leaf { at: here, .. })
+                if *at == here =>
+            {
+                *next
+            }
+            (Node::Unknown { next }, Event::Unknown) => *next,
             // A walk depends on nothing else than these events: it does not come here.
             _ => return None,
         };
@@ -285,12 +286,25 @@ mod tests {
             let Node::End(stack) = end(&trails, of, &[value]) else { panic!("no end") };
             assert_eq!(stack[0].function, format!("way {value}"));
         }
-        assert!(!trails.is_full());
-        for unit in 1..100 {
-            let long = (0..MAX_NODES / 10).map(|_| pointer());
-            trails.learn(TypeId { unit, offset: 0 }, long, Some(stack("long")));
+        for unit in 1..1000 {
+            let of = TypeId { unit, offset: 0 };
+            trails.learn(of, (0..MAX_EVENTS).map(|_| pointer()), Some(stack("long")));
+            assert!(matches!(end(&trails, of, &[]), Node::End(_)));
+            assert!(trails.nodes.len() <= MAX_NODES + MAX_EVENTS, "{}", trails.nodes.len());
         }
-        assert!(trails.is_full());
-        assert!(trails.nodes.len() <= MAX_NODES + 1, "{}", trails.nodes.len());
+        assert_eq!(trails.root(of), None, "all began anew");
+    }
+
+    #[test]
+    fn ways_that_do_not_agree_are_not_mixed() {
+        let (mut trails, of) = (Trails::default(), TypeId { unit: 0, offset: 0 });
+        let elsewhere = Spot { base: 0, offset: 16 };
+        trails.learn(of, [vtable(1)].into_iter(), Some(stack("here")));
+        let other = Event::Choice { of: Choice::Number(8), at: elsewhere, is: 2 };
+        trails.learn(of, [other].into_iter(), Some(stack("elsewhere")));
+        let Some(Node::Choice { at: HERE, cases, .. }) = trails.node(trails.root(of).unwrap()) else {
+            panic!("{:?}", trails.nodes)
+        };
+        assert_eq!(cases.get(2), None);
     }
 }
