@@ -31,7 +31,8 @@ impl Walker<'_, '_, '_> {
                 }
             }
             Container::Dyn { offset } => {
-                let visit = self.dynamic(at.wrapping_add(*offset), way);
+                let at = at.checked_add(*offset).or_else(|| self.ends());
+                let visit = at.and_then(|at| self.dynamic(at, way));
                 self.work.extend(visit);
             }
             Container::Select { branches, .. } => {
@@ -43,8 +44,9 @@ impl Walker<'_, '_, '_> {
                 let Some((tuple, way)) = self.whole(container, at, way) else { return };
                 for (number, offset, plan) in branches {
                     let is_polled = bits.checked_shr(*number).is_none_or(|bits| bits & 1 == 0);
-                    if is_polled {
-                        self.work.push(Visit { plan: plan.clone(), at: tuple.wrapping_add(*offset), way });
+                    let at = tuple.checked_add(*offset).or_else(|| self.ends());
+                    if let Some(at) = at.filter(|_| is_polled) {
+                        self.work.push(Visit { plan: plan.clone(), at, way });
                     }
                 }
             }
@@ -80,7 +82,8 @@ impl Walker<'_, '_, '_> {
 
     fn each(&mut self, plan: &Rc<Plan>, first: u64, stride: u64, count: u64, way: Way) {
         for index in 0..count.min(MAX_ELEMENTS) {
-            let at = first.wrapping_add(index.wrapping_mul(stride));
+            let at = index.checked_mul(stride).and_then(|offset| first.checked_add(offset));
+            let Some(at) = at.or_else(|| self.ends()) else { return };
             self.work.push(Visit { plan: plan.clone(), at, way });
         }
         if count > MAX_ELEMENTS {

@@ -330,7 +330,7 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
 
     /// What the pointer and vtable at `at` lead to.
     fn dynamic(&mut self, at: u64, way: Way) -> Option<Visit> {
-        let vtable_at = at.wrapping_add(8);
+        let Some(vtable_at) = at.checked_add(8) else { return self.ends() };
         let vtable = self.word(vtable_at);
         let plan = vtable.and_then(|vtable| self.plans.plan_of_vtable(self.process, vtable));
         let (Some(is), Some(plan)) = (vtable, plan) else { return self.ends() };
