@@ -31,12 +31,19 @@ enum Way {
     FreezeForkThaw,
     Gdb,
     Gcore,
-    /// The last: memory stays in huge pages.
-    HugePages,
+    /// Memory is in small pages each time it is asked: that they are joined before is part of the capture.
+    JoinFreezeForkThaw,
 }
 
-const WAYS: [Way; 7] =
-    [Way::Nothing, Way::Rolling, Way::Freeze, Way::FreezeForkThaw, Way::Gdb, Way::Gcore, Way::HugePages];
+const WAYS: [Way; 7] = [
+    Way::Nothing,
+    Way::Rolling,
+    Way::Freeze,
+    Way::FreezeForkThaw,
+    Way::Gdb,
+    Way::Gcore,
+    Way::JoinFreezeForkThaw,
+];
 
 impl Way {
     fn name(self) -> &'static str {
@@ -47,7 +54,7 @@ impl Way {
             Self::FreezeForkThaw => "freeze, fork, thaw",
             Self::Gdb => "gdb -p, all backtraces",
             Self::Gcore => "gcore",
-            Self::HugePages => "freeze, fork, thaw, in huge pages",
+            Self::JoinFreezeForkThaw => "join, freeze, fork, thaw",
         }
     }
 
@@ -55,7 +62,7 @@ impl Way {
     fn rounds(self) -> usize {
         match self {
             Self::Gdb | Self::Gcore => 3,
-            Self::FreezeForkThaw | Self::HugePages => 7,
+            Self::FreezeForkThaw | Self::JoinFreezeForkThaw => 7,
             Self::Nothing | Self::Rolling | Self::Freeze => 15,
         }
     }
@@ -102,9 +109,6 @@ fn compare(threads: usize, megabytes: usize) {
     let medians: Vec<_> = WAYS
         .into_iter()
         .filter_map(|way| {
-            if way == Way::HugePages {
-                join(&mut ballast)?;
-            }
             let samples: Option<Vec<_>> = (0..way.rounds()).map(|_| sample(&mut ballast, way)).collect();
             Some((way, medians(samples?)))
         })
@@ -127,6 +131,9 @@ fn compare(threads: usize, megabytes: usize) {
 
 /// `None` where the tool is missing.
 fn sample(ballast: &mut Ballast, way: Way) -> Option<Sample> {
+    if way == Way::JoinFreezeForkThaw {
+        ballast.tell("joinable");
+    }
     ballast.longest_gap();
     let begun = Instant::now();
     let stop = match way {
@@ -136,9 +143,10 @@ fn sample(ballast: &mut Ballast, way: Way) -> Option<Sample> {
         }
         Way::Rolling => Some(stacks(ballast, "/stacktrace/rust")),
         Way::Freeze => Some(stacks(ballast, "/stacktrace/rust?consistent=true")),
-        Way::FreezeForkThaw | Way::HugePages => {
+        Way::FreezeForkThaw | Way::JoinFreezeForkThaw => {
+            let join = way == Way::JoinFreezeForkThaw;
             let mut wire = Wire::connect(ballast.program.address()).unwrap();
-            let head = wire.ask("GET", "/core?force=true", &[]).unwrap();
+            let head = wire.ask("GET", &format!("/core?force=true&huge_pages={join}"), &[]).unwrap();
             let stop = head.header("x-delouse-pause-us").unwrap().parse().unwrap();
             drop(wire.body(&head).unwrap());
             Some(Duration::from_micros(stop))
@@ -172,18 +180,6 @@ fn sample(ballast: &mut Ballast, way: Way) -> Option<Sample> {
 fn run(command: &mut Command) -> Option<()> {
     let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
     status.is_ok_and(|status| status.success()).then_some(())
-}
-
-/// Has the program's memory joined into huge pages, and prints what that cost it. `None` where it cannot be.
-fn join(ballast: &mut Ballast) -> Option<()> {
-    ballast.tell("joinable");
-    ballast.longest_gap();
-    let joined = ballast.program.post("/huge-pages", &[]);
-    let gap = ballast.longest_gap();
-    let json = (joined.status == 200).then(|| joined.json())?;
-    let (huge, took) = (json["huge_bytes"].as_u64()?, Duration::from_micros(json["total_us"].as_u64()?));
-    eprintln!("{} MB joined into huge pages in {}, longest gap {}", huge >> 20, show(took), show(gap));
-    Some(())
 }
 
 /// Asks for stacks and returns the stop.

@@ -105,10 +105,10 @@ fn huge_pages_make_the_stop_short() {
     let mut command = program!("ballast");
     command.env("DELOUSE_PAUSE_BUDGET_MS", "6");
     let mut ballast = Ballast::start(command, 4, 400);
-    assert_eq!(ballast.tell("joinable"), "0");
+    assert_eq!(ballast.tell("joinable"), "true");
     let refused = ballast.program.get("/core");
     assert_eq!(refused.status, 503, "{}", refused.body);
-    assert!(refused.body.contains("POST /huge-pages"), "{}", refused.body);
+    assert!(refused.body.contains("POST /huge-pages, or /core?huge_pages=true"), "{}", refused.body);
     let joined = ballast.program.post("/huge-pages?format=text", &[]);
     if joined.status == 501 {
         return println!("skipped: {}", joined.body);
@@ -125,6 +125,42 @@ fn huge_pages_make_the_stop_short() {
     let tasks = ballast.program.get("/stacktrace/tokio").json();
     assert_eq!(tasks["capture"]["consistent"], true, "{tasks}");
     assert_eq!(ballast.program.get("/huge-pages").status, 405);
+}
+
+/// The same in one request; and where joining does not help, the refusal says why.
+#[test]
+fn a_core_may_be_joined_first() {
+    let start = |budget| {
+        let mut command = program!("ballast");
+        command.env("DELOUSE_PAUSE_BUDGET_MS", budget);
+        Ballast::start(command, 4, 400)
+    };
+    let mut ballast = start("6");
+    assert_eq!(ballast.tell("joinable"), "true");
+    assert_eq!(ballast.program.get("/core").status, 503);
+    let estimate = ballast.program.get("/core?estimate=true&huge_pages=true").json();
+    assert!(estimate["refused"].is_string(), "an estimate joins nothing: {estimate}");
+    let mut wire = Wire::connect(ballast.program.address()).unwrap();
+    let head = wire.ask("GET", "/core?huge_pages=true", &[]).unwrap();
+    let body = wire.body(&head).unwrap();
+    if head.status == 200 {
+        assert!(body.len() > 400 << 20);
+        assert_eq!(CoreDump::parse(&body).unwrap().bytes, body.len() as u64);
+    } else {
+        let body = String::from_utf8_lossy(&body);
+        println!("no huge pages here: {body}");
+        assert!(
+            body.contains("Not all of its memory could be joined: huge pages cannot be had here"),
+            "{body}"
+        );
+    }
+
+    // Its memory is not to be joined: it has said so.
+    let ballast = start("1");
+    let refused = ballast.program.get("/core?huge_pages=true");
+    assert_eq!(refused.status, 503, "{}", refused.body);
+    assert_eq!(refused.json()["error_code"], "OverBudget");
+    assert!(refused.body.contains("Not all of its memory could be joined: "), "{}", refused.body);
 }
 
 #[test]

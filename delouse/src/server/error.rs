@@ -17,7 +17,9 @@ pub(crate) enum ApiError {
     CrossSite,
     WrongToken,
     BrowserMayNot,
-    Busy { running: String },
+    Busy {
+        running: String,
+    },
     UnknownFormat(String),
     UnknownEngine(String),
     Filter(FilterError),
@@ -25,7 +27,14 @@ pub(crate) enum ApiError {
     BadGrowth(&'static str),
     Engine(EngineError),
     Snapshot(SnapshotError),
-    NoRoom { wanted: usize },
+    /// Of a program whose memory was joined into huge pages before, and why no more of it.
+    Joined {
+        error: SnapshotError,
+        joining: Vec<String>,
+    },
+    NoRoom {
+        wanted: usize,
+    },
     NoThread,
     Failed(String),
 }
@@ -49,6 +58,7 @@ impl ApiError {
             | Self::Snapshot(_)
             | Self::NoRoom { .. }
             | Self::NoThread => ErrorStatusCode::SERVICE_UNAVAILABLE,
+            Self::Joined { error, .. } => Self::Snapshot(error.clone()).status(),
             Self::Failed(_) => ErrorStatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -72,6 +82,7 @@ impl ApiError {
             Self::Snapshot(SnapshotError::OverBudget { .. }) => "OverBudget",
             Self::Snapshot(SnapshotError::NoHeadroom { .. }) => "NoHeadroom",
             Self::Snapshot(_) => "NoSnapshot",
+            Self::Joined { error, .. } => Self::Snapshot(error.clone()).code(),
             Self::NoRoom { .. } => "NoRoom",
             Self::NoThread => "NoThread",
             Self::Failed(_) => "Failed",
@@ -132,6 +143,15 @@ impl fmt::Display for ApiError {
                 write!(f, "{error}. /stacktrace/rust needs no fork")
             }
             Self::Snapshot(error) => write!(f, "{error}"),
+            Self::Joined { error, joining } => {
+                write!(f, "{}", Self::Snapshot(error.clone()))?;
+                match joining.join("; ") {
+                    why if why.is_empty() => {
+                        f.write_str(". Its memory is in huge pages now, as far as it can be")
+                    }
+                    why => write!(f, ". Not all of its memory could be joined: {why}"),
+                }
+            }
             Self::NoThread => f.write_str(
                 "no thread for the capture: raise the limit (pids.max of the cgroup, or RLIMIT_NPROC). \
                  /stacktrace/rust needs none",

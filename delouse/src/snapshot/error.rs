@@ -67,7 +67,8 @@ impl fmt::Display for SnapshotError {
             Self::OverBudget { predicted, budget, anonymous } => write!(
                 f,
                 "a fork would stop the program for about {} ms ({} MB of memory), more than the {} ms allowed: \
-                 join its memory into huge pages first (POST /huge-pages), force it, or raise DELOUSE_PAUSE_BUDGET_MS",
+                 join its memory into huge pages first (POST /huge-pages, or /core?huge_pages=true), force it, or raise \
+                 DELOUSE_PAUSE_BUDGET_MS",
                 predicted.as_millis(),
                 anonymous >> 20,
                 budget.as_millis()

@@ -2,7 +2,7 @@
 //!
 //! Its threads stand still; a heartbeat ticks every millisecond. Prints `control ADDRESS` when all are where
 //! they should be: there, each line is a command, answered by a line.
-//! - `joinable`: the memory, which is in small pages, may be joined into huge ones from now on;
+//! - `joinable`: writes the memory anew, in small pages, which may be joined into huge ones from now on;
 //! - `gap`: the longest time between two ticks since the last `gap`, in microseconds;
 //! - `listen`: listens on a free port and answers it; `accept`: takes one connection;
 //! - `close`: closes both; `bind PORT`: listens on that port, and answers `bound` or why not.
@@ -68,22 +68,38 @@ fn awake() -> usize {
 /// Anonymous memory in small pages, each written: what a fork has to copy the page tables of.
 fn fill(megabytes: usize) -> Vec<u8> {
     let mut memory: Vec<u8> = Vec::with_capacity(megabytes << 20);
-    // SAFETY: advice about pages of our own; what does not lie on a page boundary is refused, which is no
-    // matter.
-    unsafe {
-        let start = (memory.as_mut_ptr() as usize).next_multiple_of(4096);
-        let len = (megabytes << 20).saturating_sub(4096);
-        libc::madvise(start as *mut _, len, libc::MADV_NOHUGEPAGE);
-        MEMORY.0.store(start, Relaxed);
-        MEMORY.1.store(len, Relaxed);
-    }
-    let mut word = 1_u64;
-    for _ in 0..(megabytes << 20) / 64 {
-        word = word.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+    MEMORY.0.store((memory.as_mut_ptr() as usize).next_multiple_of(4096), Relaxed);
+    MEMORY.1.store((megabytes << 20).saturating_sub(4096), Relaxed);
+    advise(libc::MADV_NOHUGEPAGE);
+    for word in words().take((megabytes << 20) / 64) {
         memory.extend_from_slice(&word.to_le_bytes());
         memory.extend_from_slice(&[0; 56]);
     }
     black_box(memory)
+}
+
+/// Numbers that do not compress.
+fn words() -> impl Iterator<Item = u64> {
+    std::iter::successors(Some(1_u64), |word| {
+        Some(word.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1))
+    })
+}
+
+/// Whether the system took the advice about the memory. What does not lie on a page boundary is refused.
+fn advise(advice: i32) -> bool {
+    // SAFETY: pages of our own; nobody reads what was in them when they are given back.
+    unsafe { libc::madvise(MEMORY.0.load(Relaxed) as *mut _, MEMORY.1.load(Relaxed), advice) == 0 }
+}
+
+/// In small pages again, whatever it was in.
+fn joinable() -> bool {
+    let made = advise(libc::MADV_NOHUGEPAGE) && advise(libc::MADV_DONTNEED);
+    let start = MEMORY.0.load(Relaxed) as *mut u64;
+    for (line, word) in words().take(MEMORY.1.load(Relaxed) / 64).enumerate() {
+        // SAFETY: within the memory, which nobody else looks at.
+        unsafe { start.add(line * 8).write_volatile(word) };
+    }
+    made && advise(libc::MADV_HUGEPAGE)
 }
 
 fn ticks() {
@@ -124,17 +140,7 @@ fn obey(client: TcpStream) {
     let (mut listener, mut connection) = (None, None);
     for line in BufReader::new(client).lines().map_while(Result::ok) {
         let answer = match line.split_once(' ').unwrap_or((&line, "")) {
-            ("joinable", _) => {
-                // SAFETY: advice about pages of our own.
-                let done = unsafe {
-                    libc::madvise(
-                        MEMORY.0.load(Relaxed) as *mut _,
-                        MEMORY.1.load(Relaxed),
-                        libc::MADV_HUGEPAGE,
-                    )
-                };
-                done.to_string()
-            }
+            ("joinable", _) => joinable().to_string(),
             ("gap", _) => GAP_US.swap(0, Relaxed).to_string(),
             ("listen", _) => match TcpListener::bind((Ipv4Addr::LOCALHOST, 0)) {
                 Ok(bound) => {

@@ -27,6 +27,9 @@ pub(super) struct CoreQuery {
     estimate: Option<bool>,
     /// `true`: whatever it costs.
     force: Option<bool>,
+    /// `true`: joins the program's memory into huge pages before, as `POST /huge-pages` does, so that the stop is short.
+    /// The first byte comes a second or three later for each gigabyte. An estimate joins nothing.
+    huge_pages: Option<bool>,
     /// For the estimate: `json` (the default) or `text`.
     format: Option<String>,
 }
@@ -47,7 +50,8 @@ pub(super) struct CoreEstimate {
 /// A core file of the running program, which goes on
 ///
 /// Compressed with zstd or gzip where the client accepts it. gdb opens it:
-/// `curl localhost:7132/core -o core && gdb <executable> core`. With `?estimate=true`, what it would cost.
+/// `curl localhost:7132/core -o core && gdb <executable> core`. With `?estimate=true`, what it would cost; with
+/// `?huge_pages=true`, a short stop for a program of gigabytes.
 #[endpoint { method = GET, path = "/core" }]
 pub(super) async fn core(
     request: RequestContext<Context>,
@@ -65,15 +69,23 @@ pub(super) async fn core(
     let (writer, body) = stream::channel();
     let (tell, told) = oneshot::channel();
     let log = request.log.clone();
+    let join = query.huge_pages.unwrap_or(false);
     let capture = move || {
+        let joining = if join { join_huge_pages() } else { Vec::new() };
+        if tell.is_closed() {
+            return warn!(log, "the client is gone: the program was not stopped");
+        }
         let image = match snapshot::freeze_fork_thaw(limits) {
             Ok(image) => image,
             Err(error) => {
                 drop(permit);
-                return drop(tell.send(Err(ApiError::from(error))));
+                let error = if join { ApiError::Joined { error, joining } } else { error.into() };
+                return drop(tell.send(Err(error)));
             }
         };
-        if tell.send(Ok(snapshot::Snapshot::capture(&image).clone())).is_ok()
+        let mut capture = snapshot::Snapshot::capture(&image).clone();
+        capture.notes.extend(joining);
+        if tell.send(Ok(capture)).is_ok()
             && let Err(error) = send(writer, encoding, permit, image)
         {
             warn!(log, "the core file was not sent to its end: {error}");
@@ -123,6 +135,11 @@ pub(super) async fn core_estimate(
         response.headers_mut().insert(HeaderName::from_static(name), value.into());
     }
     Ok(response)
+}
+
+/// Why there is not more in huge pages. Where there are none at all, the budget still holds.
+fn join_huge_pages() -> Vec<String> {
+    snapshot::join_huge_pages().map_or_else(|error| vec![error.to_string()], |joined| joined.notes)
 }
 
 async fn estimate(limits: Limits) -> Result<CoreEstimate, ApiError> {
