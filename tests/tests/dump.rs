@@ -11,6 +11,14 @@ use delouse_tests::{PATIENCE, Program, program};
 const SIGQUIT: i32 = 3;
 const END: &str = "=== delouse: end ===";
 
+/// As from a terminal: what a script runs in the background, this test perhaps, ignores SIGQUIT, and what it starts
+/// inherits that.
+fn start(command: Command) -> Program {
+    // SAFETY: sets no handler.
+    unsafe { libc::signal(SIGQUIT, libc::SIG_DFL) };
+    Program::start(command)
+}
+
 /// Sends SIGQUIT and waits until a thread has it.
 fn quit(program: &Program) {
     let pid = program.pid().to_string();
@@ -45,7 +53,7 @@ fn dumped(program: &Program, count: usize) -> String {
 fn heartbeat(environment: &[(&str, &str)]) -> Program {
     let mut command = program!("example-heartbeat");
     command.envs(environment.iter().copied());
-    let program = Program::start(command);
+    let program = start(command);
     program.address();
     program.printed("heartbeat 1");
     program
@@ -91,7 +99,7 @@ fn switched_off_it_is_as_ever() {
     for environment in [("DELOUSE_SIGQUIT", "off"), ("DELOUSE", "off")] {
         let mut command = program!("example-heartbeat");
         command.env(environment.0, environment.1);
-        let mut program = Program::start(command);
+        let mut program = start(command);
         program.printed("heartbeat 1");
         quit(&program);
         assert_eq!(program.wait().signal(), Some(SIGQUIT), "{environment:?}");
@@ -103,7 +111,7 @@ fn switched_off_it_is_as_ever() {
 fn ignored_stays_ignored() {
     let mut command = Command::new("sh");
     command.args(["-c", "trap '' QUIT; exec \"$0\"", env!("CARGO_BIN_EXE_example-heartbeat")]);
-    let mut program = Program::start(command);
+    let mut program = start(command);
     program.address();
     program.printed("heartbeat 1");
     quit(&program);
@@ -119,7 +127,7 @@ fn a_program_that_takes_it_is_left_alone() {
     for way in ["handles_it", "handled_it_before"] {
         let mut command = program!("quits");
         command.arg(way);
-        let mut program = Program::start(command);
+        let mut program = start(command);
         program.address();
         program.printed("ready");
         for number in 1..=3 {
@@ -137,7 +145,7 @@ fn wedged_programs_dump_too() {
     for how in ["workers", "current_thread", "local"] {
         let mut command = program!("wedged");
         command.arg(how);
-        let mut program = Program::start(command);
+        let mut program = start(command);
         program.address();
         program.printed("wedged");
         quit(&program);
@@ -151,7 +159,7 @@ fn wedged_programs_dump_too() {
 fn from_inside() {
     let mut command = program!("quits");
     command.arg("dumps");
-    let mut program = Program::start(command);
+    let mut program = start(command);
     program.printed("dumped Ok(())");
     assert!(program.wait().success());
     let text = dumped(&program, 1);
@@ -164,7 +172,7 @@ fn from_inside_without_a_server() {
     for (environment, count) in [("on", 1), ("off", 0)] {
         let mut command = program!("quits");
         command.arg("dumps_without_server").env("DELOUSE", environment);
-        let mut program = Program::start(command);
+        let mut program = start(command);
         program.printed("dumped Ok(())");
         assert!(program.wait().success());
         dumped(&program, count);
