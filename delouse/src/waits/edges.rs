@@ -179,11 +179,15 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
     fn holder(&mut self, holding: &Holding, account: Account, told: &mut Vec<Holder>, elsewhere: &mut bool) {
         let certain =
             account == Account::Exact && (!holding.uncertain || self.holders.is_closed(holding.resource));
-        let mut seen = FxHashSet::from_iter([holding.owner]);
+        let parts = &self.holders.ownership.parts;
+        let owner = parts.whole(holding.owner);
+        let mut seen = FxHashSet::from_iter([owner]);
         let way = self.way(holding.path, holding.unpolled);
-        let mut queue = VecDeque::from([(holding.owner, way, certain, holding.path)]);
+        let mut queue = VecDeque::from([(owner, way, certain, holding.path)]);
         while let Some((node, rest, certain, path)) = queue.pop_front() {
             match node {
+                // Whole tasks are told.
+                Node::Part(_) => {}
                 Node::Task(task) => {
                     let (place, _) = self.step(path);
                     let running = self.examination.listing.tasks.get(task as usize).and_then(|t| t.state)
@@ -208,11 +212,12 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
                     }
                     let holders = self.holders;
                     for reference in holders.references_to(object).take(4 * MAX_HOLDERS) {
-                        if seen.insert(reference.owner) {
+                        let owner = parts.whole(reference.owner);
+                        if seen.insert(owner) {
                             let variable = self.way(reference.path, reference.unpolled);
                             let way = join(&variable, &rest);
                             let certain = certain && !reference.uncertain;
-                            queue.push_back((reference.owner, way, certain, reference.path));
+                            queue.push_back((owner, way, certain, reference.path));
                         }
                     }
                 }

@@ -294,10 +294,8 @@ impl Holders {
 
     /// A task that runs right now and gets at a lock: what it has lies on its thread's stack.
     pub(super) fn running(&self, resource: u64) -> Option<u32> {
-        self.owners(resource).find_map(|node| match node {
-            Node::Task(task) if self.may_have(task, resource) => Some(task),
-            _ => None,
-        })
+        let mut tasks = self.owners(resource).filter_map(|node| self.ownership.parts.task_of(node));
+        tasks.find(|task| self.may_have(*task, resource))
     }
 
     /// Whether all who get at a lock were found, and none of them runs right now: whoever has it is among the
@@ -306,7 +304,10 @@ impl Holders {
         let mut owners = self.owners(resource).peekable();
         owners.peek().is_some()
             && owners.all(|node| match node {
-                Node::Task(task) => !self.may_have(task, resource),
+                Node::Task(_) | Node::Part(_) => {
+                    let task = self.ownership.parts.task_of(node);
+                    task.is_some_and(|task| !self.may_have(task, resource))
+                }
                 Node::Object(object) => self.is_confined(object),
                 Node::Statics => false,
             })

@@ -4,10 +4,12 @@ use std::collections::{BTreeSet, VecDeque};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::handles::Roles;
 use super::holders::Holders;
 use super::liveness::Liveness;
 use super::ownership::Node;
-use super::resources::{Wait, Waits, Waker};
+use super::resources::{Wait, Waits, Waker, is_lock};
+use crate::tasks::ResourceKind;
 
 /// Something in the graph that stuck tasks make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -19,10 +21,11 @@ pub(super) enum Vertex {
 }
 
 /// The graph of the stuck: a task leads to what it waits for, that to who owns a handle of it, a shared
-/// object to who refers to it.
+/// object to who refers to it. Of a task that lives, the stuck branches of a `join!` are in it.
 pub(super) struct Graph<'g> {
     pub(super) waits: &'g Waits,
     pub(super) holders: &'g Holders,
+    liveness: &'g Liveness,
     pub(super) vertices: Vec<Vertex>,
     numbers: FxHashMap<Vertex, u32>,
     /// Of each vertex, those that it leads to.
@@ -48,12 +51,16 @@ pub(super) struct Island {
 
 impl<'g> Graph<'g> {
     /// The graph of all stuck tasks.
-    pub(super) fn of(waits: &'g Waits, holders: &'g Holders, liveness: &Liveness) -> Self {
-        let mut graph =
-            Self { waits, holders, vertices: Vec::new(), numbers: FxHashMap::default(), leads: Vec::new() };
+    pub(super) fn of(waits: &'g Waits, holders: &'g Holders, liveness: &'g Liveness) -> Self {
+        let (vertices, leads) = (Vec::new(), Vec::new());
+        let mut graph = Self { waits, holders, liveness, vertices, numbers: FxHashMap::default(), leads };
+        let parts = &holders.ownership.parts;
         let mut resources: FxHashMap<(u64, u16), usize> = FxHashMap::default();
         for task in liveness.stuck() {
-            graph.number(Vertex::Owner(Node::Task(task)));
+            graph.owner(Node::Task(task));
+        }
+        for part in liveness.stuck_parts().filter(|part| parts.awaited(*part).is_empty()) {
+            graph.owner(Node::Part(part));
         }
         let mut next = 0;
         while let Some(vertex) = graph.vertices.get(next).copied() {
@@ -64,27 +71,34 @@ impl<'g> Graph<'g> {
                 Vertex::Owner(Node::Task(task)) => {
                     let thread = waits.for_thread(task).filter(|_| liveness.is_held_back(task));
                     let own = if thread.is_none() { waits.of_task(task) } else { &[] };
-                    for wait in own.iter().chain(thread).filter(|wait| wait.by != Waker::Outside) {
-                        let index = waits.index(wait);
-                        let first =
-                            *resources.entry((wait.resource, holders.roles_of(wait).bits())).or_insert(index);
-                        leads.push(Arc { to: graph.number(Vertex::Resource(first)), unpolled: false });
+                    let own = own.iter().chain(thread);
+                    leads.extend(own.filter_map(|wait| graph.resource(wait, &mut resources)));
+                }
+                Vertex::Owner(node @ Node::Part(part)) => {
+                    let task = parts.get(part).map_or(0, |part| part.task);
+                    let own =
+                        waits.of_task(task).iter().filter(|wait| parts.at_leaf(task, wait.leaf) == node);
+                    leads.extend(own.filter_map(|wait| graph.resource(wait, &mut resources)));
+                    let inside = parts.awaited(part).iter().chain(parts.branches(node));
+                    for other in inside.copied().filter(|part| !liveness.is_alive(Node::Part(*part))) {
+                        leads.push(Arc { to: graph.owner(Node::Part(other)), unpolled: false });
                     }
                 }
                 Vertex::Owner(Node::Statics) => {}
                 Vertex::Owner(Node::Object(object)) => {
                     for reference in holders.references_to(object) {
-                        let to = graph.number(Vertex::Owner(reference.owner));
+                        let to = graph.owner(reference.owner);
                         leads.push(Arc { to, unpolled: reference.unpolled.is_some() });
                     }
                 }
                 Vertex::Resource(first) => {
                     let Some(wait) = waits.list.get(first) else { break };
                     if let Waker::Task(Some(of)) = wait.by {
-                        leads.push(Arc { to: graph.number(Vertex::Owner(Node::Task(of))), unpolled: false });
+                        let end = parts.end(Node::Task(of));
+                        leads.push(Arc { to: graph.owner(end), unpolled: false });
                     }
                     for holding in holders.of_wait(wait).filter(|holding| !holding.is_in_line()) {
-                        let to = graph.number(Vertex::Owner(holding.owner));
+                        let to = graph.owner(holding.owner);
                         leads.push(Arc { to, unpolled: holding.unpolled.is_some() });
                     }
                 }
@@ -93,6 +107,20 @@ impl<'g> Graph<'g> {
             next += 1;
         }
         graph
+    }
+
+    fn resource(&mut self, wait: &Wait, firsts: &mut FxHashMap<(u64, u16), usize>) -> Option<Arc> {
+        let key = (wait.resource, self.holders.roles_of(wait).bits());
+        let first = *firsts.entry(key).or_insert(self.waits.index(wait));
+        let is_inside = wait.by != Waker::Outside;
+        is_inside.then(|| Arc { to: self.number(Vertex::Resource(first)), unpolled: false })
+    }
+
+    /// Of a task that is stuck as a whole, parts tell nothing more.
+    fn owner(&mut self, node: Node) -> u32 {
+        let whole = self.holders.ownership.parts.whole(node);
+        let node = if self.liveness.is_alive(whole) { node } else { whole };
+        self.number(Vertex::Owner(node))
     }
 
     fn number(&mut self, vertex: Vertex) -> u32 {
@@ -108,12 +136,25 @@ impl<'g> Graph<'g> {
         self.vertices.get(number as usize).copied()
     }
 
-    /// The task that a vertex is.
+    /// The task that a vertex is, or is a part of.
     pub(super) fn task(&self, number: u32) -> Option<u32> {
         match self.vertex(number) {
-            Some(Vertex::Owner(Node::Task(task))) => Some(task),
+            Some(Vertex::Owner(node)) => self.holders.ownership.parts.task_of(node),
             _ => None,
         }
+    }
+
+    /// Whether a vertex is stuck in a task that is not.
+    pub(super) fn is_part(&self, number: u32) -> bool {
+        matches!(self.vertex(number), Some(Vertex::Owner(Node::Part(_))))
+    }
+
+    /// Whether a wait ends when somebody lets go, rather than when somebody has something to say.
+    pub(super) fn blocks(&self, wait: &Wait) -> bool {
+        let kind = wait.kind;
+        (is_lock(kind)
+            || matches!(kind, ResourceKind::Join | ResourceKind::ChannelSend | ResourceKind::Thread))
+            && self.holders.roles_of(wait) != Roles::ACCESS
     }
 
     /// The wait that stands for the resource that a vertex is.
@@ -136,10 +177,14 @@ impl<'g> Graph<'g> {
         for component in components {
             // A single vertex is the task at the end of a chain, or none of interest.
             let end = |vertex: &u32| self.leads(*vertex).is_empty() && self.task(*vertex).is_some();
-            let interesting = match component.as_slice() {
-                [only] => end(only),
-                several => several.iter().any(|vertex| self.task(*vertex).is_some()),
-            };
+            // A branch that hears nothing more, of a task that goes on, may be meant.
+            let is_meant = component.iter().any(|vertex| self.is_part(*vertex))
+                && !component.iter().filter_map(|vertex| self.wait(*vertex)).any(|wait| self.blocks(wait));
+            let interesting = !is_meant
+                && match component.as_slice() {
+                    [only] => end(only),
+                    several => several.iter().any(|vertex| self.task(*vertex).is_some()),
+                };
             if !interesting {
                 continue;
             }

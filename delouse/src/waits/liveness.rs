@@ -2,7 +2,7 @@
 //!
 //! A task is alive if it is not idle, or waits for something outside of the program, or for something that a
 //! living one can give: the least set that these rules make. All others are stuck: everyone who could wake
-//! them is stuck too. Where something was not found, its owner counts as alive, so that a gap in what we know
+//! them is stuck too. The branches of a `join!` are alive or stuck one by one. Where something was not found, its owner counts as alive, so that a gap in what we know
 //! hides a stuck task rather than making one up.
 
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -22,6 +22,8 @@ const REFERENCE: u64 = 1 << 6;
 /// Who is alive.
 pub(super) struct Liveness {
     tasks: Vec<bool>,
+    /// Of each part of a task.
+    parts: Vec<bool>,
     objects: Vec<bool>,
     /// Tasks that nothing has a waker of.
     unwakeable: Vec<bool>,
@@ -32,11 +34,14 @@ pub(super) struct Liveness {
 struct Search<'s> {
     holders: &'s Holders,
     waiters: FxHashMap<u64, Vec<&'s Wait>>,
-    joiners: FxHashMap<u32, Vec<u32>>,
+    /// Those who wait for the end of a task, by what comes to life with that.
+    joiners: FxHashMap<Node, Vec<Node>>,
     /// Resources whose waiters were woken by handles with these roles.
     woken: FxHashSet<(u64, Roles)>,
-    /// Tasks that could go on if the thread were free, by the task that has it.
-    held_back: FxHashMap<u32, FxHashSet<u32>>,
+    /// Of each part, how many of those are stuck whose ends it waits for.
+    missing: Vec<usize>,
+    /// Tasks, or parts of them, that could go on if the thread were free, by the task that has it.
+    held_back: FxHashMap<u32, FxHashSet<Node>>,
     waits: &'s Waits,
     liveness: Liveness,
     work: Vec<Node>,
@@ -51,15 +56,18 @@ impl Liveness {
         remains: &Remains,
     ) -> Self {
         let tasks = &examination.listing.tasks;
+        let parts = &holders.ownership.parts;
         let mut search = Search {
             holders,
             waiters: Default::default(),
             joiners: Default::default(),
             woken: FxHashSet::default(),
+            missing: parts.all().map(|(part, _)| parts.awaited(part).len()).collect(),
             held_back: FxHashMap::default(),
             waits,
             liveness: Self {
                 tasks: vec![false; tasks.len()],
+                parts: vec![false; parts.len()],
                 objects: vec![false; holders.ownership.objects.len()],
                 unwakeable: vec![false; tasks.len()],
                 held_back: FxHashSet::default(),
@@ -69,7 +77,10 @@ impl Liveness {
         for wait in waits.counting() {
             match wait.by {
                 Waker::Handles(_) => search.waiters.entry(wait.resource).or_default().push(wait),
-                Waker::Task(Some(of)) => search.joiners.entry(of).or_default().push(wait.task),
+                Waker::Task(Some(of)) => {
+                    let waiter = parts.at_leaf(wait.task, wait.leaf);
+                    search.joiners.entry(parts.end(Node::Task(of))).or_default().push(waiter);
+                }
                 _ => {}
             }
         }
@@ -84,8 +95,23 @@ impl Liveness {
             }
         }
         for (number, (task, place)) in numbered() {
-            if search.is_alive_itself(number, task, place, waits.of_task(number)) {
+            let whole = parts.branches(Node::Task(number)).is_empty();
+            if whole && search.is_alive_itself(number, task, place, waits.of_task(number)) {
                 search.live(Node::Task(number));
+            }
+        }
+        for (part, of) in parts.all() {
+            let node = Node::Part(part);
+            let (Some(task), Some(place)) =
+                (tasks.get(of.task as usize), examination.places.get(of.task as usize))
+            else {
+                continue;
+            };
+            let here = |wait: &&Wait| parts.at_leaf(of.task, wait.leaf) == node;
+            let own: Vec<Wait> = waits.of_task(of.task).iter().filter(here).cloned().collect();
+            let is_leaf = parts.branches(node).is_empty() && parts.awaited(part).is_empty();
+            if is_leaf && search.is_alive_itself(of.task, task, place, &own) {
+                search.live(node);
             }
         }
         for object in 0..holders.ownership.objects.len() as u32 {
@@ -103,19 +129,20 @@ impl Liveness {
             if matches!(wait.by, Waker::Handles(_))
                 && holders.channel_of(wait).is_some_and(|object| held.contains(&object))
             {
-                search.live(Node::Task(wait.task));
+                search.live(parts.at_leaf(wait.task, wait.leaf));
             }
         }
         // A thread that knows the lock has it, rather than a variable that it may have been moved from.
         for wait in waits.counting() {
             if holders.doubtful_lock(wait).any(|object| remains.on_stacks.contains(&object)) {
-                search.live(Node::Task(wait.task));
+                search.live(parts.at_leaf(wait.task, wait.leaf));
             }
         }
         search.live(Node::Statics);
         search.spread();
         let held_back = std::mem::take(&mut search.held_back);
-        search.liveness.held_back.extend(held_back.into_values().flatten());
+        let tasks = held_back.into_values().flatten().filter_map(|node| parts.task_of(node));
+        search.liveness.held_back.extend(tasks);
         search.liveness
     }
 
@@ -128,6 +155,7 @@ impl Liveness {
     pub(super) fn is_alive(&self, node: Node) -> bool {
         match node {
             Node::Task(task) => self.tasks.get(task as usize).copied().unwrap_or(true),
+            Node::Part(part) => self.parts.get(part as usize).copied().unwrap_or(true),
             Node::Object(object) => self.objects.get(object as usize).copied().unwrap_or(true),
             Node::Statics => true,
         }
@@ -138,6 +166,11 @@ impl Liveness {
         self.unwakeable.get(task as usize) == Some(&true)
     }
 
+    /// The parts of tasks that nothing will wake.
+    pub(super) fn stuck_parts(&self) -> impl Iterator<Item = u32> {
+        (0..).zip(&self.parts).filter(|(_, alive)| !**alive).map(|(part, _)| part)
+    }
+
     /// The tasks that nothing will wake, in their order.
     pub(super) fn stuck(&self) -> impl Iterator<Item = u32> {
         (0..).zip(&self.tasks).filter(|(_, alive)| !**alive).map(|(task, _)| task)
@@ -145,7 +178,7 @@ impl Liveness {
 }
 
 impl Search<'_> {
-    /// Whether a task can go on without any other.
+    /// Whether a task can go on without any other: all of it that waits for `waits`.
     fn is_alive_itself(&self, number: u32, task: &Task, place: &Place, waits: &[Wait]) -> bool {
         if self.liveness.is_unwakeable(number) {
             return false;
@@ -170,16 +203,17 @@ impl Search<'_> {
         // More wakers than what it waits for accounts for: something else that we do not see may wake it.
         let slots = self.holders.ownership.slots.get(number as usize).copied().unwrap_or(0);
         let handles = place.header.map_or(0, |of| self.holders.of_resource(of, Roles::ABORT).count() as u64);
-        let explained = waits.len() as u64 + slots + handles;
+        let explained = self.waits.of_task(number).len() as u64 + slots + handles;
         if wakers(place).is_some_and(|wakers| wakers > explained) {
             return true;
         }
-        waits.iter().zip(&task.waits_on).any(|(wait, on)| match wait.by {
+        waits.iter().any(|wait| match wait.by {
             Waker::Outside | Waker::Task(None) => true,
             Waker::Task(Some(_)) => false,
             // Whoever holds a lock that nobody seems to hold was not found.
             Waker::Handles(_) => {
-                self.holders.account(wait, on.available) == Account::Missing
+                let available = task.waits_on.get(wait.leaf).and_then(|on| on.available);
+                self.holders.account(wait, available) == Account::Missing
                     || !is_lock(wait.kind) && self.holders.of_wait(wait).next().is_none()
             }
         })
@@ -190,18 +224,19 @@ impl Search<'_> {
     }
 
     fn live(&mut self, node: Node) {
-        if let Node::Task(task) = node {
+        if let Some(task) = self.holders.ownership.parts.task_of(node) {
             if self.liveness.is_unwakeable(task) {
                 return;
             }
             let taken_by = self.waits.thread_taken_by(task);
             if let Some(by) = taken_by.filter(|by| !self.is_alive(*by)) {
-                self.held_back.entry(by).or_default().insert(task);
+                self.held_back.entry(by).or_default().insert(node);
                 return;
             }
         }
         let alive = match node {
             Node::Task(task) => self.liveness.tasks.get_mut(task as usize),
+            Node::Part(part) => self.liveness.parts.get_mut(part as usize),
             Node::Object(object) => self.liveness.objects.get_mut(object as usize),
             Node::Statics => return self.work.push(node),
         };
@@ -210,6 +245,21 @@ impl Search<'_> {
         {
             *alive = true;
             self.work.push(node);
+        }
+    }
+
+    /// One living branch makes its whole a living one; with the last, all of it can come to its end.
+    fn part_lives(&mut self, part: u32) {
+        let parts = &self.holders.ownership.parts;
+        if let Some(of) = parts.get(part) {
+            self.live(of.whole);
+        }
+        let Some(next) = parts.next(part) else { return };
+        if let Some(missing) = self.missing.get_mut(next as usize) {
+            *missing = missing.saturating_sub(1);
+            if *missing == 0 {
+                self.live(Node::Part(next));
+            }
         }
     }
 
@@ -226,25 +276,29 @@ impl Search<'_> {
                     continue;
                 }
                 let waiters = self.waiters.get(&holding.resource).map(Vec::as_slice).unwrap_or_default();
-                let woken: Vec<u32> = waiters
+                let woken: Vec<Node> = waiters
                     .iter()
                     .filter(|wait| {
                         // Roles that count depend on who else has a handle.
                         holders.roles_of(wait).has(roles)
                     })
-                    .map(|wait| wait.task)
+                    .map(|wait| holders.ownership.parts.at_leaf(wait.task, wait.leaf))
                     .collect();
-                for task in woken {
-                    self.live(Node::Task(task));
+                for waiter in woken {
+                    self.live(waiter);
                 }
             }
-            if let Node::Task(task) = node {
-                for task in self.held_back.remove(&task).unwrap_or_default() {
-                    self.live(Node::Task(task));
+            match node {
+                Node::Task(task) => {
+                    for other in self.held_back.remove(&task).unwrap_or_default() {
+                        self.live(other);
+                    }
                 }
-                for joiner in self.joiners.get(&task).cloned().unwrap_or_default() {
-                    self.live(Node::Task(joiner));
-                }
+                Node::Part(part) => self.part_lives(part),
+                Node::Object(_) | Node::Statics => {}
+            }
+            for joiner in self.joiners.get(&node).cloned().unwrap_or_default() {
+                self.live(joiner);
             }
         }
     }
@@ -266,7 +320,7 @@ fn wakers(place: &Place) -> Option<u64> {
 fn aborts(holders: &Holders, header: u64) -> u64 {
     let exact = |owner| match owner {
         Node::Object(object) => holders.account_of_object(object) == Account::Exact,
-        Node::Task(_) | Node::Statics => true,
+        Node::Task(_) | Node::Part(_) | Node::Statics => true,
     };
     let found = holders.of_resource(header, Roles::ABORT);
     let sure = found.filter(|holding| holding.solid && !holding.uncertain && exact(holding.owner));

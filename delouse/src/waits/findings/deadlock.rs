@@ -34,6 +34,16 @@ impl Judge<'_, '_, '_, '_, '_> {
         if unpolled {
             evidence.push("the future that has it is suspended, and its task polls another one".to_owned());
         }
+        let parts = island.vertices.iter().copied().filter(|vertex| self.graph.is_part(*vertex));
+        let parts = self.ids(parts.filter_map(|vertex| self.graph.task(vertex)));
+        if !parts.is_empty() {
+            let are = if parts.len() == 1 { "is" } else { "are" };
+            evidence.push(format!(
+                "{} {are} stuck in a branch of a `join!` only, while its other branches go on: {}",
+                count(parts.len(), "task"),
+                ids(&parts)
+            ));
+        }
         let members = self.ids(island.vertices.iter().filter_map(|vertex| self.graph.task(*vertex)));
         if members.len() > links.len() {
             evidence.push(format!(

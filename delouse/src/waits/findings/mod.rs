@@ -16,9 +16,8 @@ use super::islands::{Graph, Island};
 use super::liveness::Liveness;
 use super::ownership::Node;
 use super::remains::Remains;
-use super::resources::is_lock;
 use super::{Finding, Severity};
-use crate::tasks::{ResourceKind, Task};
+use crate::tasks::Task;
 
 /// All findings, worst first.
 pub(super) fn findings(
@@ -40,7 +39,7 @@ pub(super) fn findings(
             if judge.is_worth_telling(&island, task) {
                 ends.entry(judge.pattern(task)).or_default().push(island);
             }
-        } else if waits.any(|wait| blocks(wait.kind) && graph.holders.roles_of(wait) != Roles::ACCESS) {
+        } else if waits.any(|wait| graph.blocks(wait)) {
             findings.push(judge.deadlock(&island));
         } else {
             let tasks = island.vertices.iter().filter_map(|vertex| graph.task(*vertex));
@@ -54,11 +53,6 @@ pub(super) fn findings(
     findings.extend(ends.into_values().map(|islands| judge.unwakeable(&islands)));
     findings.sort_by_key(|finding| (finding.severity == Severity::Suspected, finding.kind));
     findings
-}
-
-/// Whether a wait of that kind ends when somebody lets go, rather than when somebody has something to say.
-fn blocks(kind: ResourceKind) -> bool {
-    is_lock(kind) || matches!(kind, ResourceKind::Join | ResourceKind::ChannelSend | ResourceKind::Thread)
 }
 
 struct Judge<'j, 't, 'e, 'p, 'i> {
@@ -77,8 +71,9 @@ impl Judge<'_, '_, '_, '_, '_> {
     fn living(&self, resource: u64, roles: Roles) -> Option<String> {
         let of = self.graph.holders.of_resource(resource, roles);
         let alive = of.map(|holding| holding.owner).find(|owner| self.liveness.is_alive(*owner))?;
+        let task = self.graph.holders.ownership.parts.task_of(alive);
         Some(match alive {
-            Node::Task(task) => format!("task {}", self.teller.id(task)),
+            Node::Task(_) | Node::Part(_) => format!("task {}", self.teller.id(task?)),
             Node::Object(_) => "somebody outside of these tasks".to_owned(),
             Node::Statics => "a static".to_owned(),
         })

@@ -6,10 +6,13 @@
 
 mod collections;
 mod labels;
+mod parts;
 mod plan;
+mod standing;
 mod walk;
 
 pub(super) use labels::{Labels, PathId};
+pub(super) use parts::Parts;
 pub(in crate::waits) use plan::Plans;
 
 use rustc_hash::FxHashSet;
@@ -22,6 +25,8 @@ use crate::tasks::{Examination, LeafPlace, TaskState};
 pub(super) enum Node {
     /// A task, by its place in the listing.
     Task(u32),
+    /// A part of a task, by its number: a branch of a `join!`.
+    Part(u32),
     /// A shared object, by its number.
     Object(u32),
     /// The statics of the program.
@@ -48,6 +53,8 @@ pub(super) struct Holding {
     /// It is no variable of a suspended function, which might have been moved away or dropped without a
     /// trace.
     pub(super) solid: bool,
+    /// It is a variable of its own: nobody takes it out of there while its function is suspended.
+    pub(super) kept: bool,
 }
 
 impl Holding {
@@ -63,6 +70,7 @@ impl Holding {
             uncertain: true,
             place: 0,
             solid: false,
+            kept: false,
         }
     }
 
@@ -110,6 +118,8 @@ pub(super) struct Ownership {
     pub(super) references: Vec<Reference>,
     pub(super) objects: Vec<Object>,
     pub(super) labels: Labels,
+    /// The branches that tasks wait in.
+    pub(super) parts: Parts,
     /// Of each task, whether all that it owns was seen.
     pub(super) complete: Vec<bool>,
     /// Of each task, places where wakers of it may lie that it does not wait at now: receivers, timers and
@@ -125,6 +135,7 @@ pub(super) struct Ownership {
 pub(super) struct Survey<'s, 'a, 'p, 'i> {
     plans: &'s Plans<'a, 'p, 'i>,
     walker: walk::Walker<'s, 'a, 'p, 'i>,
+    parts: Parts,
     complete: Vec<bool>,
     slots: Vec<u64>,
 }
@@ -140,14 +151,19 @@ impl<'s, 'a, 'p, 'i> Survey<'s, 'a, 'p, 'i> {
         let mut complete = Vec::with_capacity(examination.places.len());
         let mut slots = Vec::with_capacity(examination.places.len());
         let tasks = examination.listing.tasks.iter().zip(&examination.places);
+        let mut parts = Parts::default();
         for (number, (task, place)) in (0..).zip(tasks) {
+            // Where its thread is blocked, it is past what it seems to wait for.
             let running = task.state == Some(TaskState::Running);
-            let all = place.future.is_none_or(|(of, at)| walker.task(number, of, at, running));
+            let all = place.future.is_none_or(|(of, at)| match running || task.thread.is_some() {
+                true => walker.task(number, of, at, running),
+                false => walker.suspended(number, (of, at), &place.leaves, &mut parts),
+            });
             complete.push(all);
             slots.push(idle(&walker.slots, &place.leaves));
         }
         walker.objects();
-        Self { plans, walker, complete, slots }
+        Self { plans, walker, parts, complete, slots }
     }
 
     /// Hands over what was found.
@@ -158,6 +174,7 @@ impl<'s, 'a, 'p, 'i> Survey<'s, 'a, 'p, 'i> {
             references: found.references,
             objects: found.objects,
             labels: self.plans.labels.take(),
+            parts: std::mem::take(&mut self.parts),
             complete: std::mem::take(&mut self.complete),
             slots: std::mem::take(&mut self.slots),
             values: found.values,
@@ -183,7 +200,7 @@ impl<'s, 'a, 'p, 'i> Survey<'s, 'a, 'p, 'i> {
             values: before.values,
         };
         self.plans.labels.replace(before.labels);
-        (self.complete, self.slots) = (before.complete, before.slots);
+        (self.parts, self.complete, self.slots) = (before.parts, before.complete, before.slots);
         for (address, of) in examination.process.types.statics() {
             self.walker.of_static(*of, address.wrapping_add(examination.process.bias));
         }

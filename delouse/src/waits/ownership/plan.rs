@@ -53,6 +53,9 @@ const CHANNELS: &[&str] = &[
     "tokio::sync::watch::Shared",
 ];
 
+/// The source of tokio's `join!`, where its `.await` stands.
+const JOIN: &str = "src/macros/join.rs";
+
 /// Wrappers of futures that lie among those: what tokio's task dump puts around every task, for one.
 const OPEN: &[&str] = &["tokio::runtime::task::trace::", "tokio::task::local::RunUntil"];
 
@@ -74,7 +77,7 @@ pub(super) enum Body {
     /// All of these, in any case.
     Fields(Box<[Field]>),
     /// One case of an enum.
-    Variants { at: Option<Discriminant>, cases: Box<[Case]> },
+    Variants { at: Option<Discriminant>, cases: Box<[Case]>, maybe_done: Option<MaybeDone> },
     /// An `async` function, block or closure.
     Coroutine(Coroutine),
     /// A thin pointer to something that nobody else uses: `Box`, which owns it, and `&mut`.
@@ -97,10 +100,21 @@ pub(super) struct Field {
     pub(super) plan: Rc<Plan>,
 }
 
+/// A branch of a `join!`: the future, or what it came to. Their paths are those of tokio 1.40 to 1.54 and futures 0.3.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum MaybeDone {
+    /// tokio's, of `join!` and of `try_join!`, which is over when one branch fails.
+    Tokio,
+    /// That of futures, of `join!` and `join_all`.
+    Futures,
+}
+
 /// A variant of an enum.
 #[derive(Debug)]
 pub(super) struct Case {
     pub(super) value: Option<u64>,
+    /// Of a branch: it has not ended.
+    pub(super) pending: bool,
     pub(super) fields: Box<[Field]>,
 }
 
@@ -119,6 +133,8 @@ pub(super) struct Coroutine {
 pub(super) struct State {
     pub(super) value: u64,
     pub(super) kind: StateKind,
+    /// It is at the `.await` of a `tokio::join!`.
+    pub(super) joins: bool,
     offset: u64,
     variables: TypeId,
     inside: OnceCell<Variables>,
@@ -264,8 +280,14 @@ impl<'a, 'p, 'i> Plans<'a, 'p, 'i> {
                 self.coroutine(&ty, variants.discriminant?, &variants.list).map(Body::Coroutine)
             }
             Shape::Variants(variants) => {
+                let maybe_done = match path {
+                    "tokio::future::maybe_done::MaybeDone" => Some(MaybeDone::Tokio),
+                    "futures_util::future::maybe_done::MaybeDone" => Some(MaybeDone::Futures),
+                    _ => None,
+                };
                 let case = |variant: &Variant| Case {
                     value: variant.value,
+                    pending: maybe_done.is_some() && variant.member.name == "Future",
                     fields: self
                         .process
                         .ty(variant.member.of)
@@ -273,8 +295,8 @@ impl<'a, 'p, 'i> Plans<'a, 'p, 'i> {
                         .unwrap_or_default(),
                 };
                 let cases: Box<[Case]> = variants.list.iter().map(case).collect();
-                let any = cases.iter().any(|case| !case.fields.is_empty());
-                any.then_some(Body::Variants { at: variants.discriminant, cases })
+                let any = maybe_done.is_some() || cases.iter().any(|case| !case.fields.is_empty());
+                any.then_some(Body::Variants { at: variants.discriminant, cases, maybe_done })
             }
             Shape::Pointer(Some(target)) => {
                 let owned = !ty.name.starts_with("&mut ");
@@ -373,6 +395,7 @@ impl<'a, 'p, 'i> Plans<'a, 'p, 'i> {
                     name if name.starts_with("Suspend") => StateKind::Suspended,
                     _ => StateKind::Over,
                 },
+                joins: variant.source.as_ref().is_some_and(|source| source.file.ends_with(JOIN)),
                 offset: variant.member.offset,
                 variables: variant.member.of,
                 inside: OnceCell::new(),

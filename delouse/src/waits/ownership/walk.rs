@@ -6,9 +6,12 @@ use std::time::{Duration, Instant};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::labels::{Label, PathId};
-use super::plan::{Body, Content, Coroutine, Field, Plan, Plans, Shared, StateKind};
+use super::parts::{Draft, Parts};
+use super::plan::{Body, Case, Content, Coroutine, Field, MaybeDone, Plan, Plans, Shared, StateKind};
+use super::standing::{Doubt, Standing};
 use super::{Holding, Node, Object, Reference};
 use crate::debuginfo::types::{Discriminant, TypeId};
+use crate::tasks::LeafPlace;
 
 /// Steps from one root; few in tests, which want to see what is beyond them.
 const MAX_STEPS: usize = if cfg!(test) { 1 << 18 } else { 1 << 22 };
@@ -41,38 +44,11 @@ struct Trail {
     label: Label,
 }
 
-/// What is known of the place that a walk is at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Standing {
-    /// Among the variables of a function, not in what it awaits.
-    aside: bool,
-    /// Inside of a future that its task does not poll at the moment, to which this step of the way led.
-    unpolled: Option<u32>,
-    /// Of what lies here.
-    doubt: Doubt,
-    /// Of the memory around it, up to the last pointer: a future that was polled is pinned there.
-    pinned: Doubt,
-}
-
-/// Whether something may have been moved away or dropped, with all that it has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Doubt {
-    /// It is a variable of a suspended function: no trace would be left.
-    loose: bool,
-    /// A drop flag says that something beside it was moved away.
-    maybe_moved: bool,
-}
-
-impl Standing {
-    /// What lies behind a pointer is moved with it, but is not moved in memory.
-    fn behind_pointer(self) -> Self {
-        Self { pinned: self.doubt, ..self }
-    }
-}
-
 struct Work {
     plan: Rc<Plan>,
     at: u64,
+    /// Where that lies in which it lies.
+    base: u64,
     trail: u32,
     standing: Standing,
 }
@@ -85,6 +61,10 @@ pub(super) struct Walker<'w, 'a, 'p, 'i> {
     pub(super) found: Found,
     /// What the last root has that keeps wakers.
     pub(super) slots: Vec<u64>,
+    /// Branches of `join!`s are told apart.
+    parted: bool,
+    /// Those that the last root waits in.
+    branches: Vec<Draft>,
     /// Objects by the complement of their address: who looks for the address itself in memory shall not find
     /// it in what is left of us.
     numbers: FxHashMap<u64, u32>,
@@ -113,6 +93,8 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
             wanted,
             found: Found::default(),
             slots: Vec::new(),
+            parted: false,
+            branches: Vec::new(),
             numbers: FxHashMap::default(),
             queue: Vec::new(),
             queued: FxHashSet::default(),
@@ -133,6 +115,26 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
         self.running = running;
         let all = self.root(Node::Task(number), plan, at);
         self.running = false;
+        all
+    }
+
+    /// The same for one that waits at `leaves`, with the branches that it waits in.
+    pub(super) fn suspended(
+        &mut self,
+        number: u32,
+        (of, at): (TypeId, u64),
+        leaves: &[LeafPlace],
+        parts: &mut Parts,
+    ) -> bool {
+        let (holdings, references) = (self.found.holdings.len(), self.found.references.len());
+        self.parted = true;
+        let all = self.task(number, of, at, false);
+        self.parted = false;
+        if !self.branches.is_empty() {
+            let holdings = self.found.holdings.get_mut(holdings..).unwrap_or_default();
+            let references = self.found.references.get_mut(references..).unwrap_or_default();
+            parts.settle(number, &self.branches, leaves, holdings, references);
+        }
         all
     }
 
@@ -159,10 +161,11 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
         self.work.clear();
         self.seen.clear();
         self.slots.clear();
+        self.branches.clear();
         self.trails.clear();
         self.trails.push(Trail { parent: 0, depth: 0, label: Label::NONE });
         self.value(&plan, at);
-        self.work.push(Work { plan, at, trail: 0, standing: Standing::default() });
+        self.work.push(Work { plan, at, base: at, trail: 0, standing: Standing::default() });
         let mut all = true;
         for step in 0.. {
             let Some(work) = self.work.pop() else { break };
@@ -179,15 +182,21 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
 
     /// Looks at one place; says whether all of it could be seen.
     fn visit(&mut self, work: Work) -> bool {
-        let Work { plan, at, trail, standing } = work;
+        let Work { plan, at, base, trail, standing } = work;
+        let is_variable = standing.variable;
+        let standing = Standing { variable: false, ..standing };
         match &plan.body {
             Body::Nothing => {}
             Body::Fields(fields) => self.fields(fields, at, trail, standing),
-            Body::Variants { at: discriminant, cases } => {
+            Body::Variants { at: discriminant, cases, maybe_done } => {
                 let value = discriminant.and_then(|place| self.discriminant(place, at));
                 let exact = cases.iter().find(|case| value.is_some() && case.value == value);
                 let case = exact.or_else(|| cases.iter().find(|case| case.value.is_none()));
                 if let Some(case) = case {
+                    let standing = match maybe_done {
+                        Some(of) => self.branch(*of, case, (at, plan.size), base, standing),
+                        None => standing,
+                    };
                     self.fields(&case.fields, at, trail, standing);
                 }
             }
@@ -215,10 +224,14 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
                 let standing = standing.behind_pointer();
                 let mut left = MAX_STEPS.saturating_sub(self.work.len());
                 let work = &mut self.work;
-                let all = many.each(self.plans.process, at, |at| {
+                let mut branch = standing.branch.and_then(|branch| self.branches.get_mut(branch as usize));
+                let all = many.each(self.plans.process, at, |element| {
                     if left > 0 {
                         left -= 1;
-                        work.push(Work { plan: many.plan.clone(), at, trail, standing });
+                        if let Some(branch) = &mut branch {
+                            branch.pieces.push((element, many.plan.size));
+                        }
+                        work.push(Work { plan: many.plan.clone(), at: element, base: at, trail, standing });
                     }
                 });
                 return all && left > 0;
@@ -239,7 +252,7 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
                     let unpolled = standing.unpolled.or((queued && standing.aside).then_some(trail));
                     let doubt = if queued { standing.pinned } else { standing.doubt };
                     self.found.holdings.push(Holding {
-                        owner: self.owner,
+                        owner: self.owner(standing),
                         resource,
                         permits,
                         handle: handle.index(),
@@ -248,6 +261,7 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
                         uncertain: self.running || doubt.maybe_moved,
                         place: at,
                         solid: !doubt.loose && !self.running,
+                        kept: is_variable && unpolled.is_none(),
                     });
                 }
                 self.fields(fields, at, trail, standing);
@@ -283,11 +297,14 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
         let unpolled = standing.unpolled.or((standing.aside && suspended).then_some(beside));
         // One that was never polled may have been moved.
         let doubt = if suspended { standing.pinned } else { standing.doubt };
-        let inside = Standing { aside: false, unpolled, doubt, pinned: doubt };
+        let joined = state.joins;
+        let inside =
+            Standing { aside: false, variable: false, joined, unpolled, doubt, pinned: doubt, ..standing };
         // What is pushed last is walked first: a future that is polled by reference is met by the way that
         // polls it.
         let of_variables = Doubt { loose: doubt.loose || suspended, maybe_moved: doubt.maybe_moved || moved };
-        let aside = Standing { aside: suspended, doubt: of_variables, ..inside };
+        let aside =
+            Standing { aside: suspended, variable: suspended, joined: false, doubt: of_variables, ..inside };
         for field in variables.fields.iter().rev() {
             let twin = variables.awaitee.as_ref().is_some_and(|awaitee| {
                 awaitee.plan.of == field.plan.of && self.is_moved(at, awaitee, field, variables.size)
@@ -344,7 +361,7 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
         let path = self.path(trail);
         let Some(place) = at.checked_add(shared.pointer) else { return true };
         self.found.references.push(Reference {
-            owner: self.owner,
+            owner: self.owner(standing),
             object: number,
             weak: shared.weak,
             path,
@@ -418,8 +435,32 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
         for field in fields.iter().rev() {
             let Some(at) = base.checked_add(field.offset) else { continue };
             let trail = self.trail(trail, field.label);
-            self.work.push(Work { plan: field.plan.clone(), at, trail, standing });
+            self.work.push(Work { plan: field.plan.clone(), at, base, trail, standing });
         }
+    }
+
+    /// Where we are inside of a branch of a `join!`, if this is one that its task polls and that has not ended.
+    fn branch(
+        &mut self,
+        of: MaybeDone,
+        case: &Case,
+        piece: (u64, u64),
+        join: u64,
+        standing: Standing,
+    ) -> Standing {
+        let polled = !standing.aside && standing.unpolled.is_none();
+        let joins = of == MaybeDone::Futures || standing.joined;
+        if !self.parted || !polled || !joins || !case.pending {
+            return standing;
+        }
+        let number = self.branches.len() as u32;
+        self.branches.push(Draft { within: standing.branch, join, pieces: vec![piece] });
+        Standing { branch: Some(number), joined: false, ..standing }
+    }
+
+    /// Who owns what lies here.
+    fn owner(&self, standing: Standing) -> Node {
+        standing.branch.map_or(self.owner, Node::Part)
     }
 
     /// What a pointer leads to; the same place is met by several ways only if somebody borrows it.
@@ -428,7 +469,11 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
         let minds = matches!(plan.body, Body::Coroutine(_) | Body::Handle { .. });
         self.value(&plan, at);
         if minds || self.seen.insert((at, plan.id)) {
-            self.work.push(Work { plan, at, trail, standing });
+            let branch = standing.branch.and_then(|branch| self.branches.get_mut(branch as usize));
+            if let Some(branch) = branch {
+                branch.pieces.push((at, plan.size));
+            }
+            self.work.push(Work { plan, at, base: at, trail, standing });
         }
     }
 

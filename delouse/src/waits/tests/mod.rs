@@ -4,6 +4,7 @@
 mod channels;
 mod crowds;
 mod healthy;
+mod joins;
 mod locks;
 mod thread_locks;
 mod unpolled;

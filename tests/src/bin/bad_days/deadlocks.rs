@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures::future::{BoxFuture, join_all};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::{Barrier, Mutex, RwLock, Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use crate::stage::{self, Case, bad};
+use crate::stage::{self, AGES, Case, bad, good};
 
 pub(crate) const CASES: &[Case] = &[
     bad!(two_mutexes: "deadlock"),
@@ -17,6 +19,11 @@ pub(crate) const CASES: &[Case] = &[
     bad!(one_permit_more: "deadlock"),
     bad!(joins_of_each_other: "deadlock"),
     bad!(full_channels_in_a_ring: "deadlock"),
+    bad!(branches_of_main_and_of_a_task: "deadlock"),
+    bad!(branches_of_join_all: "deadlock"),
+    bad!(end_of_a_task_that_beats_on: "deadlock"),
+    good!(branches_until_a_timeout),
+    good!(branch_that_hears_from_another),
 ];
 
 async fn two_mutexes() {
@@ -148,4 +155,114 @@ async fn passes_on(mut inbox: Receiver<u64>, next: Sender<u64>, meet: Arc<Barrie
     stage::guilty("passes_on");
     let _ = next.send(2).await;
     let _ = inbox.recv().await;
+}
+
+/// As services do it: all loops of `main` in one `join!`, of which some tick on.
+async fn branches_of_main_and_of_a_task() {
+    let (one, two) = (Arc::new(Mutex::new(1)), Arc::new(Mutex::new(2)));
+    let meet = Arc::new(Barrier::new(2));
+    let transfers = transfer(two.clone(), one.clone(), meet.clone());
+    tokio::spawn(async {
+        tokio::join!(ticks(), transfers);
+    });
+    tokio::join!(transfer(one, two, meet), stage::stands(2));
+}
+
+async fn ticks() {
+    let mut interval = tokio::time::interval(Duration::from_millis(5));
+    loop {
+        interval.tick().await;
+    }
+}
+
+async fn branches_of_join_all() {
+    let (one, two) = (Arc::new(Mutex::new(1)), Arc::new(Mutex::new(2)));
+    let meet = Arc::new(Barrier::new(2));
+    tokio::spawn(transfer(one.clone(), two.clone(), meet.clone()));
+    tokio::spawn(async move {
+        let all: [BoxFuture<'static, ()>; 2] = [Box::pin(ticks()), Box::pin(transfer(two, one, meet))];
+        join_all(all).await;
+    });
+    stage::stands(2).await;
+}
+
+/// Somebody waits, with a lock in hand, for the end of a task of which one branch wants that lock.
+async fn end_of_a_task_that_beats_on() {
+    let lock = Arc::new(Mutex::new(0));
+    let (send, receive) = oneshot::channel();
+    let (locked, is_locked) = oneshot::channel();
+    tokio::spawn(waits_with_a_lock(lock.clone(), receive, locked));
+    let worker = tokio::spawn(async move {
+        let _ = is_locked.await;
+        tokio::join!(adds(lock), ticks());
+    });
+    let _ = send.send(worker);
+    stage::stands(2).await;
+}
+
+async fn waits_with_a_lock(
+    lock: Arc<Mutex<i32>>,
+    worker: oneshot::Receiver<JoinHandle<()>>,
+    locked: oneshot::Sender<()>,
+) {
+    let mut value = lock.lock().await;
+    let _ = locked.send(());
+    let Ok(worker) = worker.await else { return };
+    stage::guilty("waits_with_a_lock");
+    let _ = worker.await;
+    *value += 1;
+}
+
+async fn adds(lock: Arc<Mutex<i32>>) {
+    stage::guilty("adds");
+    *lock.lock().await += 1;
+}
+
+/// Whoever waits for both branches gives up some day.
+async fn branches_until_a_timeout() {
+    let (one, two) = (Arc::new(Mutex::new(1)), Arc::new(Mutex::new(2)));
+    let meet = Arc::new(Barrier::new(2));
+    for (from, to) in [(one.clone(), two.clone()), (two, one)] {
+        let meet = meet.clone();
+        tokio::spawn(async {
+            let both = async {
+                tokio::join!(innocent(from, to, meet), ticks());
+            };
+            let _ = tokio::time::timeout(AGES, both).await;
+        });
+    }
+    drop(meet);
+    stage::stands(2).await;
+}
+
+async fn innocent(from: Arc<Mutex<i32>>, to: Arc<Mutex<i32>>, meet: Arc<Barrier>) {
+    let mut debit = from.lock().await;
+    meet.wait().await;
+    stage::waits();
+    let mut credit = to.lock().await;
+    *debit -= 1;
+    *credit += 1;
+}
+
+/// What one branch waits for, another one has, and goes on.
+async fn branch_that_hears_from_another() {
+    tokio::spawn(async {
+        let (sender, mut receiver) = channel::<u8>(1);
+        let lock = Mutex::new(0);
+        let hears = async {
+            let mut sum = lock.lock().await;
+            stage::waits();
+            *sum += receiver.recv().await.unwrap_or_default();
+        };
+        let speaks = async {
+            tokio::time::sleep(AGES).await;
+            let _ = sender.send(1).await;
+        };
+        let reads = async {
+            stage::waits();
+            println!("{}", lock.lock().await);
+        };
+        tokio::join!(hears, speaks, reads);
+    });
+    stage::stands(2).await;
 }

@@ -1,0 +1,252 @@
+//! Parts of tasks that end one by one: the branches of a `join!`.
+//!
+//! Of a `select!`, whichever branch gets on makes the task go on, and let go of what the others have. A `join!` goes on
+//! when all branches have ended: until then a stuck one keeps what it has, and the function around it keeps its guards,
+//! however lively the others are.
+
+use rustc_hash::FxHashMap;
+
+use super::{Holding, Node, Reference};
+use crate::tasks::LeafPlace;
+use crate::waits::handles::{self, Roles};
+
+/// A part of a task: a branch, or what waits for all branches.
+#[derive(Debug)]
+pub(in crate::waits) struct Part {
+    /// The task, by its place in the listing.
+    pub(in crate::waits) task: u32,
+    /// What it is a part of: that is alive when this is.
+    pub(in crate::waits) whole: Node,
+    /// The part that waits for the end of this one.
+    next: Option<u32>,
+}
+
+/// All parts of all tasks; of most tasks there are none.
+#[derive(Debug, Default)]
+pub(in crate::waits) struct Parts {
+    list: Vec<Part>,
+    /// Of each task or branch that waits in a `join!`, the branches of that which have not ended.
+    branches: FxHashMap<Node, Vec<u32>>,
+    /// Of the same, the part that waits for all of them.
+    rests: FxHashMap<Node, u32>,
+    /// Of those, the parts whose ends they wait for.
+    awaited: FxHashMap<u32, Vec<u32>>,
+    /// The branch that a leaf is in, by the task and the leaf's number.
+    of_leaf: FxHashMap<(u32, usize), u32>,
+}
+
+/// A branch, as the walk through a task has found it.
+#[derive(Debug)]
+pub(super) struct Draft {
+    /// The branch that it is in; `None` for one of the task's own.
+    pub(super) within: Option<u32>,
+    /// Where its `join!` has all of its branches: those of one lie together.
+    pub(super) join: u64,
+    /// Addresses and sizes of what it consists of.
+    pub(super) pieces: Vec<(u64, u64)>,
+}
+
+impl Parts {
+    /// All of them, with their numbers.
+    pub(in crate::waits) fn all(&self) -> impl Iterator<Item = (u32, &Part)> {
+        (0..).zip(&self.list)
+    }
+
+    pub(in crate::waits) fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    pub(in crate::waits) fn get(&self, part: u32) -> Option<&Part> {
+        self.list.get(part as usize)
+    }
+
+    /// The task that a node is, or is a part of.
+    pub(in crate::waits) fn task_of(&self, node: Node) -> Option<u32> {
+        match node {
+            Node::Task(task) => Some(task),
+            Node::Part(part) => self.get(part).map(|part| part.task),
+            Node::Object(_) | Node::Statics => None,
+        }
+    }
+
+    /// The whole task for a part of it, and all else for itself.
+    pub(in crate::waits) fn whole(&self, node: Node) -> Node {
+        self.task_of(node).map_or(node, Node::Task)
+    }
+
+    /// The branches in which a task or branch waits.
+    pub(in crate::waits) fn branches(&self, of: Node) -> &[u32] {
+        self.branches.get(&of).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// What comes to life when a task or branch can come to its end: itself, where it has no branches.
+    pub(in crate::waits) fn end(&self, of: Node) -> Node {
+        self.rests.get(&of).map_or(of, |rest| Node::Part(*rest))
+    }
+
+    /// The parts whose ends a part waits for.
+    pub(in crate::waits) fn awaited(&self, part: u32) -> &[u32] {
+        self.awaited.get(&part).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The part that waits for the end of this one.
+    pub(in crate::waits) fn next(&self, part: u32) -> Option<u32> {
+        self.get(part)?.next
+    }
+
+    /// The task, or the branch of it, that waits at a leaf.
+    pub(in crate::waits) fn at_leaf(&self, task: u32, leaf: usize) -> Node {
+        self.of_leaf.get(&(task, leaf)).map_or(Node::Task(task), |part| Node::Part(*part))
+    }
+
+    /// Takes note of the branches of a task, and gives them what they have. Where it cannot be told for certain which
+    /// branch each leaf is in, the task has none: one that waits for any of its leaves.
+    pub(super) fn settle(
+        &mut self,
+        task: u32,
+        drafts: &[Draft],
+        leaves: &[LeafPlace],
+        holdings: &mut [Holding],
+        references: &mut [Reference],
+    ) {
+        let places = places(drafts, leaves);
+        let first = self.list.len() as u32;
+        let node = |draft: Option<u32>| draft.map_or(Node::Task(task), |draft| Node::Part(first + draft));
+        if let Some(places) = &places {
+            self.add(task, drafts, node);
+            let leaves = places.iter().enumerate().map(|(leaf, draft)| ((task, leaf), first + draft));
+            self.of_leaf.extend(leaves);
+        }
+        let owner = |owner: Node| match owner {
+            Node::Part(draft) if places.is_some() => node(Some(draft)),
+            Node::Part(_) => Node::Task(task),
+            other => other,
+        };
+        for holding in holdings {
+            holding.owner = owner(holding.owner);
+            // Nobody else can take a guard out of a variable.
+            if holding.kept && handles::at(holding.handle).is_some_and(|fact| fact.roles.has(GUARDS)) {
+                holding.owner = self.end(holding.owner);
+            }
+        }
+        for reference in references {
+            reference.owner = owner(reference.owner);
+        }
+    }
+
+    fn add(&mut self, task: u32, drafts: &[Draft], node: impl Fn(Option<u32>) -> Node) {
+        for draft in drafts {
+            self.list.push(Part { task, whole: node(draft.within), next: None });
+        }
+        for (number, draft) in (0..).zip(drafts) {
+            let Node::Part(branch) = node(Some(number)) else { continue };
+            let whole = node(draft.within);
+            self.branches.entry(whole).or_default().push(branch);
+            if !self.rests.contains_key(&whole) {
+                self.rests.insert(whole, self.list.len() as u32);
+                self.list.push(Part { task, whole, next: None });
+            }
+        }
+        for (number, draft) in (0..).zip(drafts) {
+            let (Node::Part(end), Some(rest)) =
+                (self.end(node(Some(number))), self.rests.get(&node(draft.within)))
+            else {
+                continue;
+            };
+            self.awaited.entry(*rest).or_default().push(end);
+            if let Some(part) = self.list.get_mut(end as usize) {
+                part.next = Some(*rest);
+            }
+        }
+    }
+}
+
+/// What only its own function lets go of.
+const GUARDS: Roles = Roles::GUARD.or(Roles::THREAD_GUARD);
+
+/// The innermost branch of each leaf, if each is in one, and no two `join!`s stand side by side, as they would in a
+/// `select!`.
+fn places(drafts: &[Draft], leaves: &[LeafPlace]) -> Option<Vec<u32>> {
+    let mut joins: FxHashMap<Option<u32>, u64> = FxHashMap::default();
+    if drafts.iter().any(|draft| *joins.entry(draft.within).or_insert(draft.join) != draft.join) {
+        return None;
+    }
+    let is_whole = |number: &u32| !joins.contains_key(&Some(*number));
+    innermost(drafts, leaves).into_iter().map(|branch| branch.filter(is_whole)).collect()
+}
+
+/// The innermost branch that each leaf lies in. Branches stand behind those that they are in.
+fn innermost(drafts: &[Draft], leaves: &[LeafPlace]) -> Vec<Option<u32>> {
+    let of = |(number, draft): (u32, &Draft)| {
+        let piece = move |(at, size): &(u64, u64)| (*at, at.saturating_add(*size), number);
+        draft.pieces.iter().map(piece).collect::<Vec<_>>()
+    };
+    let mut pieces: Vec<(u64, u64, u32)> = (0..).zip(drafts).flat_map(of).collect();
+    pieces.sort_unstable();
+    let mut pieces = pieces.into_iter().peekable();
+    let mut ordered: Vec<(u64, usize)> = leaves.iter().map(|leaf| leaf.at).zip(0..).collect();
+    ordered.sort_unstable();
+    let mut found = vec![None; leaves.len()];
+    let mut around: Vec<(u64, u32)> = Vec::new();
+    for (at, leaf) in ordered {
+        while let Some((_, end, number)) = pieces.next_if(|(start, ..)| *start <= at) {
+            around.push((end, number));
+        }
+        around.retain(|(end, _)| *end > at);
+        if let Some(of) = found.get_mut(leaf) {
+            *of = around.iter().map(|(_, number)| *number).max();
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn draft(within: Option<u32>, join: u64, at: u64) -> Draft {
+        Draft { within, join, pieces: vec![(at, 16)] }
+    }
+
+    fn leaf(at: u64) -> LeafPlace {
+        LeafPlace { at, ..LeafPlace::default() }
+    }
+
+    #[test]
+    fn leaves_are_in_the_innermost_branch() {
+        let nested = [
+            draft(None, 100, 100),
+            draft(None, 100, 116),
+            draft(Some(1), 116, 116),
+            draft(Some(1), 116, 120),
+        ];
+        assert_eq!(places(&nested, &[leaf(104), leaf(118), leaf(135)]), Some(vec![0, 2, 3]));
+        assert_eq!(places(&nested, &[leaf(104), leaf(96)]), None, "one beside the join, as of a timeout");
+        let side_by_side = [draft(None, 100, 100), draft(None, 200, 200)];
+        assert_eq!(places(&side_by_side, &[leaf(100), leaf(200)]), None, "two joins in a select");
+        let outer = [draft(None, 100, 100), draft(Some(0), 50, 104)];
+        assert_eq!(places(&outer, &[leaf(100)]), None, "one beside the inner join");
+    }
+
+    #[test]
+    fn all_ends_make_the_end_of_the_whole() {
+        let drafts = [draft(None, 100, 100), draft(None, 100, 116), draft(Some(1), 300, 300)];
+        let mut parts = Parts::default();
+        parts.settle(7, &drafts, &[leaf(100), leaf(300)], &mut [], &mut []);
+        assert_eq!(parts.at_leaf(7, 0), Node::Part(0));
+        assert_eq!(parts.at_leaf(7, 1), Node::Part(2));
+        assert_eq!(parts.at_leaf(8, 0), Node::Task(8));
+        assert_eq!(parts.branches(Node::Task(7)), [0, 1]);
+        assert_eq!(parts.branches(Node::Part(1)), [2]);
+        let (Node::Part(all), Node::Part(inner)) = (parts.end(Node::Task(7)), parts.end(Node::Part(1)))
+        else {
+            panic!("both wait for branches")
+        };
+        assert_eq!(parts.awaited(all), [0, inner]);
+        assert_eq!(parts.awaited(inner), [2]);
+        assert_eq!(parts.next(inner), Some(all));
+        assert_eq!(parts.next(1), None, "its end is that of the branches in it");
+        assert_eq!(parts.end(Node::Part(0)), Node::Part(0));
+        assert_eq!(parts.whole(Node::Part(inner)), Node::Task(7));
+    }
+}
