@@ -1,9 +1,21 @@
 //! Prints the tasks of a core file, or of a running process: `postmortem EXECUTABLE CORE`, `postmortem PID`;
 //! with `--json` or `--full` in front, as JSON or with every frame; with `--diagnosis`, what is wrong with them.
 
+use std::error::Error;
 use std::path::Path;
+use std::process::ExitCode;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> ExitCode {
+    match print() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("postmortem: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn print() -> Result<(), Box<dyn Error>> {
     let (flags, arguments): (Vec<String>, Vec<String>) =
         std::env::args().skip(1).partition(|argument| argument.starts_with("--"));
     let flag = |name: &str| flags.iter().any(|flag| flag == name);

@@ -41,7 +41,9 @@ impl fmt::Display for OfflineError {
             Self::Io(error) => write!(f, "cannot read the process: {error}"),
             Self::Core(error) => write!(f, "cannot read the core file: {error}"),
             Self::Executable(error) => write!(f, "cannot read the executable: {error}"),
-            Self::OtherProgram => f.write_str("the executable is not the one that the process ran"),
+            Self::OtherProgram => f.write_str(
+                "this executable is not in the core file: give the one that ran, of the same build, by its own name",
+            ),
         }
     }
 }
@@ -129,7 +131,54 @@ fn look_at<R>(
     look: impl FnOnce(Examination<'_, '_, '_>) -> R,
 ) -> Result<R, OfflineError> {
     let image = Image::open(executable)?;
-    let bias = image.bias(executable, snapshot.mappings()).ok_or(OfflineError::OtherProgram)?;
+    let bias = bias(&image, executable, snapshot).ok_or(OfflineError::OtherProgram)?;
     let types = Types::open(&image);
     Ok(examine(snapshot, &types, &[], &Options { bias, scan: SCAN, now, places: true, entered: true }, look))
+}
+
+/// Where the program lay in memory: it may be given by another path than the one that it ran from.
+fn bias(image: &Image, executable: &Path, snapshot: &dyn Snapshot) -> Option<u64> {
+    let mappings = snapshot.mappings();
+    let whole = executable.canonicalize().unwrap_or_else(|_| executable.to_owned());
+    let known = [&whole, executable].into_iter().find_map(|path| image.bias(path, mappings));
+    let namesake = || {
+        let paths = mappings.iter().filter_map(|mapping| mapping.path.as_deref());
+        let mut paths = paths.filter(|path| path.file_name() == executable.file_name());
+        paths.find_map(|path| {
+            image.bias(path, mappings).filter(|bias| image.is_at(*bias, snapshot) == Some(true))
+        })
+    };
+    known.filter(|bias| image.is_at(*bias, snapshot) != Some(false)).or_else(namesake)
+}
+
+#[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
+mod tests {
+    use super::*;
+    use crate::snapshot::{self, Limits};
+
+    #[test]
+    fn the_program_is_known_by_any_path() {
+        let snapshot = snapshot::fork(Limits { force: true, ..Limits::default() }).unwrap();
+        let ran = std::env::current_exe().unwrap();
+        let expected = bias(&Image::open(&ran).unwrap(), &ran, &snapshot).unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        let name = ran.file_name().unwrap();
+        let (copy, link) = (elsewhere.path().join(name), elsewhere.path().join("link"));
+        std::fs::copy(&ran, &copy).unwrap();
+        std::os::unix::fs::symlink(&ran, &link).unwrap();
+        for path in [&copy, &link] {
+            assert_eq!(
+                bias(&Image::open(path).unwrap(), path, &snapshot),
+                Some(expected),
+                "{}",
+                path.display()
+            );
+        }
+        let other = Path::new("/bin/sh").canonicalize().unwrap();
+        assert_eq!(bias(&Image::open(&other).unwrap(), &other, &snapshot), None);
+        // Another build by the same name.
+        std::fs::remove_file(&copy).unwrap();
+        std::fs::copy(&other, &copy).unwrap();
+        assert_eq!(bias(&Image::open(&copy).unwrap(), &copy, &snapshot), None);
+    }
 }

@@ -11,8 +11,8 @@ use object::{CompressionFormat, Object, ObjectSection, ObjectSegment, ObjectSymb
 
 use super::separate::{self, Identity};
 use super::types::split;
-use crate::snapshot::Mapping;
 use crate::snapshot::shared_bytes::SharedBytes;
+use crate::snapshot::{Mapping, Snapshot};
 
 /// No debug section of a file may unpack to more than this.
 const MAX_SECTION: u64 = 4 << 30;
@@ -201,10 +201,23 @@ impl Image {
         Some((mapping.range.start + (offset - mapping.offset)).wrapping_sub(code.address()))
     }
 
+    /// Whether what lies in memory is of this build; `None` where that cannot be told.
+    pub(crate) fn is_at(&self, bias: u64, snapshot: &dyn Snapshot) -> Option<bool> {
+        let file = self.file()?;
+        let section = file.section_by_name(".note.gnu.build-id")?;
+        let expected = section.data().ok().filter(|note| note.len() <= MAX_NOTE)?;
+        let mut ran = vec![0; expected.len()];
+        let read = snapshot.read(section.address().wrapping_add(bias), &mut ran);
+        (read == ran.len()).then(|| ran == expected)
+    }
+
     fn file(&self) -> Option<object::File<'_>> {
         object::File::parse(&*self.map).ok()
     }
 }
+
+/// A build-id has 20 bytes, or 32.
+const MAX_NOTE: usize = 256;
 
 /// The sections that types are read from, in both forms.
 const SECTIONS: [&str; 25] = [

@@ -107,7 +107,6 @@ impl Symbols {
     }
 
     /// How many files' symbols are loaded.
-    #[cfg(test)]
     pub(crate) fn loaded(&self) -> usize {
         self.lock().files.len()
     }

@@ -109,7 +109,10 @@ fn lower(sentence: &str) -> String {
 
 fn finding_text(out: &mut String, finding: &Finding, last: &Look) {
     let _infallible = writeln!(out, "{}", headline(finding));
-    let known: Vec<&Task> = finding.tasks.iter().filter_map(|id| last.task(*id)).collect();
+    let mut mains = last.listing.tasks.iter().take_while(|task| task.id == 0);
+    let main = mains.next().filter(|_| mains.next().is_none());
+    let known = |id: &u64| if *id == 0 { main } else { last.task(*id) };
+    let known: Vec<&Task> = finding.tasks.iter().filter_map(known).collect();
     if !known.is_empty() {
         out.push_str("  who\n");
         for task in known.iter().take(TASKS) {
@@ -131,7 +134,7 @@ fn finding_text(out: &mut String, finding: &Finding, last: &Look) {
 
 /// `task 12, in app::transfer at src/main.rs:31, spawned at src/main.rs:12:5`.
 fn whereabouts(task: &Task) -> String {
-    let mut text = format!("task {}", task.id);
+    let mut text = words::name(task.id);
     match words::user_frame(&task.stack) {
         // Its frames are where it was suspended before.
         _ if task.state == Some(TaskState::Running) => {

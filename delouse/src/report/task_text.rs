@@ -235,7 +235,7 @@ fn heading(group: &Group<'_>, options: &TextOptions) -> String {
     let runtime = first.runtime.as_ref().map(|runtime| format!(", runtime {runtime}")).unwrap_or_default();
     let state = match first.state {
         Some(TaskState::Running) => format!(", running{}", on_threads(&group.tasks, options)),
-        Some(TaskState::Scheduled) => ", woken, waits for a worker".to_owned(),
+        Some(TaskState::Scheduled) => ", woken, waiting for a worker".to_owned(),
         Some(TaskState::Complete) => ", complete, kept by its JoinHandle".to_owned(),
         Some(TaskState::Idle) | None => String::new(),
     };

@@ -136,8 +136,14 @@ impl fmt::Display for ApiError {
             Self::BadGrowth(why) => f.write_str(why),
             Self::Engine(error) => write!(f, "{error}"),
             Self::Filter(error) => write!(f, "{error}"),
-            Self::Snapshot(error @ (SnapshotError::OverBudget { .. } | SnapshotError::NoHeadroom { .. })) => {
-                write!(f, "{error}. To do it all the same, add ?force=true")
+            Self::Snapshot(error @ SnapshotError::OverBudget { .. }) => {
+                write!(
+                    f,
+                    "{error}. ?huge_pages=true joins it before the capture, ?force=true captures all the same"
+                )
+            }
+            Self::Snapshot(error @ SnapshotError::NoHeadroom { .. }) => {
+                write!(f, "{error}. ?force=true captures all the same")
             }
             Self::Snapshot(error @ SnapshotError::Fork(_)) => {
                 write!(f, "{error}. /stacktrace/rust needs no fork")

@@ -92,6 +92,11 @@ pub(crate) fn look(context: &Context) -> Result<(Look, Capture), ApiError> {
 /// from the first to the last.
 pub(crate) fn looks(context: &Context) -> Result<(Vec<Look>, Capture), ApiError> {
     let begun = Instant::now();
+    if context.symbols.loaded() == 0 {
+        // The debug information is read for the first look, which may take seconds: the next one must not be so late
+        // that it misses what the first has seen.
+        let _warm = (look(context)?, threads::capture::capture(false, &context.symbols));
+    }
     let (mut first, mut capture) = look(context)?;
     first.at = context.marks.start.elapsed();
     let stacks = |capture: &mut Capture| {

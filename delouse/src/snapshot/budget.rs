@@ -100,8 +100,7 @@ mod tests {
         assert_eq!(
             refused.to_string(),
             "a fork would stop the program for about 80 ms (2048 MB of memory), more than the 50 ms allowed: \
-             join its memory into huge pages first (POST /huge-pages, or /core?huge_pages=true), force it, or raise \
-             DELOUSE_PAUSE_BUDGET_MS"
+             join its memory into huge pages first (POST /huge-pages), or raise DELOUSE_PAUSE_BUDGET_MS"
         );
         prediction.pause = Duration::from_millis(5);
         let refused = prediction.allowed_by(limits).unwrap_err();

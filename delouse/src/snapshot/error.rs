@@ -67,15 +67,14 @@ impl fmt::Display for SnapshotError {
             Self::OverBudget { predicted, budget, anonymous } => write!(
                 f,
                 "a fork would stop the program for about {} ms ({} MB of memory), more than the {} ms allowed: \
-                 join its memory into huge pages first (POST /huge-pages, or /core?huge_pages=true), force it, or raise \
-                 DELOUSE_PAUSE_BUDGET_MS",
+                 join its memory into huge pages first (POST /huge-pages), or raise DELOUSE_PAUSE_BUDGET_MS",
                 predicted.as_millis(),
                 anonymous >> 20,
                 budget.as_millis()
             ),
             Self::NoHeadroom { needed, available, limit } => write!(
                 f,
-                "a forked image may need {} MB, {limit} leaves {} MB: force it, or give the program more memory",
+                "a forked image may need {} MB, {limit} leaves {} MB: give the program more memory",
                 needed >> 20,
                 available >> 20
             ),

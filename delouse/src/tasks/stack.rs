@@ -62,8 +62,8 @@ impl<'s, 'p, 'i> Stacks<'s, 'p, 'i> {
             // `Instrumented<BlockingTask<T>>`: builds with tokio's feature `tracing`.
             closure = process.ty(closure.parameter("T")?)?;
         }
-        let worker = "tokio::runtime::scheduler::multi_thread::worker::";
-        if closure.name.starts_with(worker) && closure.name.contains("::launch::") {
+        // `launch`, and `block_in_place`, which hands the worker over to another thread.
+        if closure.name.starts_with("tokio::runtime::scheduler::multi_thread::worker::") {
             return None;
         }
         let function = names::ty(&closure.name);

@@ -242,11 +242,12 @@ fn behind(looks: &[Look], polls: &[Poll<'_>]) -> Vec<String> {
         for edge in edges {
             let held = edge.holders.iter().find(|holder| holder.task == Some(poll.task.id));
             if let (Some(holder), Some(waiter)) = (held, edge.waiter.filter(|id| *id != poll.task.id)) {
+                let (waiter, holds) = (words::name(waiter), words::name(poll.task.id));
                 let sure = if holder.certain { "holds" } else { "may hold" };
-                lines.push(format!(
-                    "task {waiter} waits for {}, which task {} {sure}",
-                    edge.resource.id, poll.task.id
-                ));
+                lines.push(match edge.resource.kind {
+                    ResourceKind::Join => format!("{waiter} waits for the end of {holds}"),
+                    _ => format!("{waiter} waits for {}, which {holds} {sure}", edge.resource.id),
+                });
             }
         }
     }

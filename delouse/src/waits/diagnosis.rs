@@ -65,8 +65,16 @@ pub(crate) fn diagnose(looks: &[Look], files: Option<&Files>, earlier: Option<&C
     if let Some(earlier) = earlier {
         // A leak that is proven needs no suspicion of growth.
         let told: HashSet<u64> = findings.iter().flat_map(|finding| &finding.tasks).copied().collect();
-        let grown = growing::check(earlier, last.at, tasks).into_iter();
-        findings.extend(grown.filter(|finding| !finding.tasks.iter().all(|task| told.contains(task))));
+        let grown = growing::check(earlier, last.at, tasks);
+        let (known, new): (Vec<_>, Vec<_>) =
+            grown.into_iter().partition(|finding| finding.tasks.iter().all(|task| told.contains(task)));
+        for grown in known {
+            let of = |finding: &&mut Finding| grown.tasks.iter().any(|task| finding.tasks.contains(task));
+            if let Some(finding) = findings.iter_mut().find(of) {
+                finding.evidence.push(grown.summary);
+            }
+        }
+        findings.extend(new);
     }
     findings.sort_by_key(|finding| (finding.severity, finding.kind, Reverse(finding.tasks.len())));
     let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);

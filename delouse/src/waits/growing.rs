@@ -113,7 +113,7 @@ fn finding(grown: usize, group: &[&Task], apart: Duration) -> Option<Finding> {
         kind: FindingKind::GrowingGroup,
         severity: Severity::Suspected,
         summary: format!(
-            "{} tasks wait in {place}, {grown} of them since the last {apart}, and they do not become fewer",
+            "{} tasks wait in {place}, {grown} of them in the last {apart}, and they do not become fewer",
             group.len()
         ),
         tasks: group.iter().map(|task| task.id).collect(),
@@ -144,7 +144,7 @@ mod tests {
         assert_eq!(found.len(), 1);
         assert_eq!(
             found[0].summary,
-            "50 tasks wait in app::lingers at src/main.rs:5, 30 of them since the last 2.0 s, and they do \
+            "50 tasks wait in app::lingers at src/main.rs:5, 30 of them in the last 2.0 s, and they do \
              not become fewer"
         );
         assert_eq!(found[0].tasks.len(), 50);

@@ -21,9 +21,19 @@ pub(crate) fn place(file: &str, line: Option<u32>) -> String {
     line.map_or(short.clone(), |line| format!("{short}:{line}"))
 }
 
+/// A task in a sentence.
+pub(crate) fn name(id: u64) -> String {
+    if id == 0 { "the main future".to_owned() } else { format!("task {id}") }
+}
+
+/// A task among others.
+pub(crate) fn short(id: u64) -> String {
+    if id == 0 { "main".to_owned() } else { id.to_string() }
+}
+
 /// `task 12 (app::transfer at src/main.rs:31)`.
 pub(crate) fn task(task: &Task) -> String {
-    let name = if task.id == 0 { "the main future".to_owned() } else { format!("task {}", task.id) };
+    let name = name(task.id);
     match user_frame(&task.stack) {
         Some(frame) => format!("{name} ({})", frame_at(frame)),
         None => name,
@@ -86,8 +96,9 @@ fn stack_frame_at(frame: &StackFrame) -> String {
 
 /// `task 7`, `tasks 7, 9, 12 and 4 more`.
 pub(crate) fn ids(ids: &[u64]) -> String {
-    let listed: Vec<String> = ids.iter().take(LISTED).map(u64::to_string).collect();
+    let listed: Vec<String> = ids.iter().take(LISTED).map(|id| short(*id)).collect();
     match ids.len() {
+        1 if ids.contains(&0) => name(0),
         1 => format!("task {}", listed.concat()),
         n if n > LISTED => format!("tasks {} and {} more", listed.join(", "), n - LISTED),
         _ => format!("tasks {}", listed.join(", ")),

@@ -5,9 +5,7 @@
 //! curl -s 'localhost:7132/diagnosis?format=text'
 //! ```
 //!
-//! Names the task, `book`, and the line of its `lock` in its first line, and what waits behind it.
-//!
-//! tokio's own task dump would stop the healthy workers as well, so delouse does not ask it.
+//! Names the task, `book`, and the line of its `lock` in its first line.
 
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;

@@ -220,6 +220,11 @@ fn io(keeper: &Keeper) {
     keeper.spawn(tcp_write);
     keeper.spawn(tcp_readable);
     keeper.spawn(tcp_read_line);
+    keeper.spawn(half_of_tcp_read_line);
+    keeper.spawn(half_of_tcp_write);
+    keeper.spawn(borrowed_half_of_tcp_read);
+    keeper.spawn(half_of_unix_read);
+    keeper.spawn(half_of_a_stream_read_line);
     keeper.spawn(udp_recv);
     keeper.spawn(unix_accept);
     keeper.spawn(unix_read);
@@ -268,6 +273,46 @@ async fn tcp_read_line(zoo: Keeper) {
     let (here, _there) = connected().await;
     let mut lines = BufReader::new(here).lines();
     zoo.waits("tcp_read_line", "io");
+    let _ = lines.next_line().await;
+}
+
+async fn half_of_tcp_read_line(zoo: Keeper) {
+    let (here, _there) = connected().await;
+    let (reader, _writer) = here.into_split();
+    let mut lines = BufReader::new(reader).lines();
+    zoo.waits("half_of_tcp_read_line", "io");
+    let _ = lines.next_line().await;
+}
+
+async fn half_of_tcp_write(zoo: Keeper) {
+    let (here, _there) = connected().await;
+    let (_reader, mut writer) = here.into_split();
+    let block = vec![0; 64 << 20];
+    zoo.waits("half_of_tcp_write", "io");
+    let _ = writer.write_all(&block).await;
+}
+
+async fn borrowed_half_of_tcp_read(zoo: Keeper) {
+    let (mut here, _there) = connected().await;
+    let (mut reader, _writer) = here.split();
+    let mut buffer = [0; 64];
+    zoo.waits("borrowed_half_of_tcp_read", "io");
+    let _ = reader.read(&mut buffer).await;
+}
+
+async fn half_of_unix_read(zoo: Keeper) {
+    let (here, _there) = UnixStream::pair().expect("a pair");
+    let (mut reader, _writer) = here.into_split();
+    let mut text = String::new();
+    zoo.waits("half_of_unix_read", "io");
+    let _ = reader.read_to_string(&mut text).await;
+}
+
+async fn half_of_a_stream_read_line(zoo: Keeper) {
+    let (here, _there) = connected().await;
+    let (reader, _writer) = tokio::io::split(here);
+    let mut lines = BufReader::new(reader).lines();
+    zoo.waits("half_of_a_stream_read_line", "io");
     let _ = lines.next_line().await;
 }
 

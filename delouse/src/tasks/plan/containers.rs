@@ -6,6 +6,22 @@ use super::{Plan, Plans};
 use crate::debuginfo::types::{Member, Shape, Type, TypeId};
 use crate::tasks::route::Route;
 
+/// Halves of a stream, and the way from each to the whole (tokio 1.40 to 1.54): of `tokio::io::split`, in a mutex of
+/// std's or of parking_lot's.
+const HALVES: &[(&str, &str)] = &[
+    ("tokio::net::tcp::split_owned::OwnedReadHalf", "inner *"),
+    ("tokio::net::tcp::split_owned::OwnedWriteHalf", "inner *"),
+    ("tokio::net::tcp::split::ReadHalf", "__0 *"),
+    ("tokio::net::tcp::split::WriteHalf", "__0 *"),
+    ("tokio::net::unix::split_owned::OwnedReadHalf", "inner *"),
+    ("tokio::net::unix::split_owned::OwnedWriteHalf", "inner *"),
+    ("tokio::net::unix::split::ReadHalf", "__0 *"),
+    ("tokio::net::unix::split::WriteHalf", "__0 *"),
+    ("tokio::io::split::ReadHalf", SPLIT),
+    ("tokio::io::split::WriteHalf", SPLIT),
+];
+const SPLIT: &str = "inner * stream data value";
+
 /// Where the futures of a collection are.
 #[derive(Debug)]
 pub(in crate::tasks) enum Container {
@@ -33,6 +49,10 @@ impl Plans<'_, '_> {
             "tokio::util::idle_notified_set::IdleNotifiedSet" => self.idle_notified_set(id),
             "futures_util::future::future::shared::Shared" => {
                 let way = Route::compile(&self.program, id, "inner * future_or_output")?;
+                Some(Container::Shared { plan: self.some_plan(way.end)?, way })
+            }
+            path if let Some((_, way)) = HALVES.iter().find(|(half, _)| *half == path) => {
+                let way = Route::compile(&self.program, id, way)?;
                 Some(Container::Shared { plan: self.some_plan(way.end)?, way })
             }
             path if path.ends_with("::reusable_box::ReusableBoxFuture") => {

@@ -4,13 +4,13 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use super::Judge;
-use super::sentences::{holder, ids, name};
+use super::sentences::{holder, ids, name_first};
 use crate::tasks::ResourceKind;
 use crate::waits::handles::Roles;
 use crate::waits::holders::Account;
 use crate::waits::islands::Island;
 use crate::waits::resources::{Wait, Waker, is_lock};
-use crate::waits::words::count;
+use crate::waits::words::{count, name, short};
 use crate::waits::{Finding, FindingKind, Holder, Severity};
 
 /// One task of a circle, with what it waits for.
@@ -166,17 +166,20 @@ fn sentence(link: &Link) -> String {
     let of = match link.wait.by {
         Waker::Task(_) if link.wait.kind == ResourceKind::Thread => {
             format!(
-                ", which alone could poll it and which task {} blocks",
-                link.holder.task.unwrap_or_default()
+                ", which alone could poll it and which {} blocks",
+                name(link.holder.task.unwrap_or_default())
             )
         }
         Waker::Task(_) => " to end".to_owned(),
+        _ if adds_permits(link) => {
+            format!(", of which nobody has a permit, and to which {} could add some", holder(&link.holder))
+        }
         _ => {
             let doubt = is_for(link, ResourceKind::Lock) && !link.holder.certain;
             format!(", which {} {}", holder(&link.holder), if doubt { "may have" } else { "has" })
         }
     };
-    format!("task {} waits{place} for {}{of}", link.task, link.resource)
+    format!("{} waits{place} for {}{of}", name(link.task), link.resource)
 }
 
 fn summary(kind: FindingKind, links: &[Link]) -> String {
@@ -186,15 +189,21 @@ fn summary(kind: FindingKind, links: &[Link]) -> String {
     let resource = first.map_or("?", |link| link.resource.as_str());
     match links {
         [only] if kind == FindingKind::Futurelock => format!(
-            "Task {} waits{place} for {resource}, which a future of its own has that it does not poll: `{}`",
-            only.task, only.holder.variable
+            "{} waits{place} for {resource}, which a future of its own has that it does not poll: `{}`",
+            name_first(only.task),
+            only.holder.variable
         ),
         [only] if matches!(only.wait.by, Waker::Task(_)) => {
-            format!("Task {} waits{place} for its own end", only.task)
+            format!("{} waits{place} for its own end", name_first(only.task))
         }
+        [only] if adds_permits(only) => format!(
+            "{} waits{place} for {resource}, of which nobody has a permit, and all who could add one wait",
+            name_first(only.task)
+        ),
         [only] => format!(
-            "Task {} waits{place} for {resource}, which it has itself: `{}`",
-            only.task, only.holder.variable
+            "{} waits{place} for {resource}, which it has itself: `{}`",
+            name_first(only.task),
+            only.holder.variable
         ),
         [one, other] if is_for(one, ResourceKind::Lock) && is_for(other, ResourceKind::Thread) => {
             blocked_by_guard(one, other)
@@ -208,16 +217,16 @@ fn summary(kind: FindingKind, links: &[Link]) -> String {
                 "{} and {} wait for each other: {} for {}{}, {} for {}{}",
                 name(one.task),
                 name(other.task),
-                one.task,
+                short(one.task),
                 one.resource,
                 at(one),
-                other.task,
+                short(other.task),
                 other.resource,
                 at(other)
             )
         }
         several => {
-            let circle: Vec<String> = several.iter().map(|link| link.task.to_string()).collect();
+            let circle: Vec<String> = several.iter().map(|link| short(link.task)).collect();
             let again = circle.first().cloned().unwrap_or_default();
             format!(
                 "{} wait for one another in a circle: {} → {again}",
@@ -226,6 +235,11 @@ fn summary(kind: FindingKind, links: &[Link]) -> String {
             )
         }
     }
+}
+
+/// Whether the holder has no permit of the semaphore, but the semaphore itself.
+fn adds_permits(link: &Link) -> bool {
+    link.wait.kind == ResourceKind::Semaphore && link.holder.handle == "Semaphore"
 }
 
 fn is_for(link: &Link, kind: ResourceKind) -> bool {
@@ -239,8 +253,11 @@ fn blocked_by_guard(blocked: &Link, suspended: &Link) -> String {
     let guard = if variable.is_empty() { String::new() } else { format!(": `{variable}`") };
     let place = place.as_ref().map(|place| format!(" in `{place}`")).unwrap_or_default();
     format!(
-        "Task {} blocks {} for {}, which task {} {has} across an `.await`{guard}{place}, and only that thread could poll it",
-        blocked.task, suspended.resource, blocked.resource, suspended.task
+        "{} blocks {} for {}, which {} {has} across an `.await`{guard}{place}, and only that thread could poll it",
+        name_first(blocked.task),
+        suspended.resource,
+        blocked.resource,
+        name(suspended.task)
     )
 }
 
@@ -256,6 +273,9 @@ fn remedy(kind: FindingKind, links: &[Link]) -> Option<String> {
         }
         _ if kinds.contains(&ResourceKind::Thread) && kinds.contains(&ResourceKind::Lock) => {
             "a guard of a lock that blocks threads must not live across an `.await`: drop it before, or use tokio::sync::Mutex".to_owned()
+        }
+        _ if links.iter().any(adds_permits) => {
+            "look for an `add_permits` that is missing, or for a permit that was given to `forget()`".to_owned()
         }
         _ if locks && links.len() > 1 => "take these locks in the same order everywhere, or let go of one before waiting for the next".to_owned(),
         _ if kinds.contains(&ResourceKind::Join) => "one of them must not wait for the other's end: abort it, or let go first".to_owned(),

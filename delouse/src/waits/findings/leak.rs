@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::Judge;
-use super::sentences::{count_waiting, holder, ids};
+use super::sentences::{self, holder, ids};
 use crate::tasks::ResourceKind;
 use crate::waits::handles::Roles;
 use crate::waits::holders::Account;
 use crate::waits::islands::Island;
 use crate::waits::liveness;
-use crate::waits::words::count;
+use crate::waits::words::{self, count};
 use crate::waits::{Finding, FindingKind, Severity};
 
 /// Sentences of one pattern.
@@ -56,11 +56,7 @@ impl Judge<'_, '_, '_, '_, '_> {
         evidence.push(format!("all references to what they share are their own: {why}"));
         if !behind.is_empty() {
             let ids_behind = self.ids(behind.iter().copied());
-            evidence.push(format!(
-                "{} more behind them: {}",
-                count_waiting(ids_behind.len()),
-                ids(&ids_behind)
-            ));
+            evidence.push(sentences::behind(&ids_behind));
         }
         let gaps = self.leak_gaps(islands, &all);
         let severity = if gaps.is_empty() { Severity::Certain } else { Severity::Suspected };
@@ -102,8 +98,8 @@ impl Judge<'_, '_, '_, '_, '_> {
             let place = edge.place.map(|place| format!(" at `{place}`")).unwrap_or_default();
             let holders: Vec<String> = edge.holders.iter().take(4).map(holder).collect();
             lines.push(format!(
-                "task {} waits{place} for {}, which only {} can wake",
-                self.teller.id(task),
+                "{} waits{place} for {}, which only {} can wake",
+                words::name(self.teller.id(task)),
                 edge.resource.id,
                 holders.join(" and ")
             ));

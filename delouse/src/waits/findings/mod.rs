@@ -8,7 +8,7 @@ mod unwakeable;
 
 use std::collections::BTreeMap;
 
-use sentences::{a, count_waiting, ids};
+use sentences::a;
 
 use super::edges::Teller;
 use super::handles::Roles;
@@ -82,7 +82,7 @@ impl Judge<'_, '_, '_, '_, '_> {
     fn behind(&self, island: &Island, evidence: &mut Vec<String>) {
         if !island.behind.is_empty() {
             let behind = self.ids(island.behind.iter().copied());
-            evidence.push(format!("{} more behind them: {}", count_waiting(behind.len()), ids(&behind)));
+            evidence.push(sentences::behind(&behind));
         }
     }
 

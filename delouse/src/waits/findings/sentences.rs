@@ -2,18 +2,20 @@
 
 use crate::tasks::ResourceKind;
 use crate::waits::Holder;
+use crate::waits::words::{name, short};
 
 /// Tasks that are told by their ids in a sentence.
 const MAX_IDS: usize = 8;
 
 /// ``task 7 (`guard`, a MutexGuard, in `app::b at app.rs:9`)``.
 pub(super) fn holder(holder: &Holder) -> String {
-    let id = holder.task.map_or_else(|| "?".to_owned(), |id| id.to_string());
+    let task = holder.task.map_or_else(|| "task ?".to_owned(), name);
     if holder.variable.is_empty() && holder.place.is_none() {
-        return format!("task {id}");
+        return task;
     }
     let place = holder.place.as_ref().map(|place| format!(", in `{place}`")).unwrap_or_default();
-    format!("task {id} (`{}`, a {}{place})", holder.variable, holder.handle)
+    let article = if holder.handle.starts_with(['A', 'E', 'I', 'O', 'U']) { "an" } else { "a" };
+    format!("{task} (`{}`, {article} {}{place})", holder.variable, holder.handle)
 }
 
 /// `a mutex`.
@@ -41,14 +43,23 @@ pub(super) fn count_waiting(number: usize) -> String {
     if number == 1 { "1 task waits".to_owned() } else { format!("{number} tasks wait") }
 }
 
-/// A task in a sentence.
-pub(super) fn name(id: u64) -> String {
-    if id == 0 { "the main future".to_owned() } else { format!("task {id}") }
+/// `3 more tasks wait behind them: 7, 8, 9`.
+pub(super) fn behind(tasks: &[u64]) -> String {
+    let wait = if tasks.len() == 1 {
+        "1 more task waits".to_owned()
+    } else {
+        format!("{} more tasks wait", tasks.len())
+    };
+    format!("{wait} behind them: {}", ids(tasks))
+}
+
+/// A task at the beginning of a sentence.
+pub(super) fn name_first(id: u64) -> String {
+    if id == 0 { "The main future".to_owned() } else { format!("Task {id}") }
 }
 
 pub(super) fn ids(ids: &[u64]) -> String {
-    let name = |id: &u64| if *id == 0 { "main".to_owned() } else { id.to_string() };
-    let shown: Vec<String> = ids.iter().take(MAX_IDS).map(name).collect();
+    let shown: Vec<String> = ids.iter().take(MAX_IDS).map(|id| short(*id)).collect();
     let more = if ids.len() > MAX_IDS { ", …" } else { "" };
     format!("{}{more}", shown.join(", "))
 }

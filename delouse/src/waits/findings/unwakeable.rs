@@ -12,9 +12,8 @@ impl Judge<'_, '_, '_, '_, '_> {
     /// Whether a task that nothing wakes is news: `pending()` is written on purpose, and no trouble unless
     /// others wait for what such a task has.
     pub(super) fn is_worth_telling(&self, island: &Island, number: u32) -> bool {
-        let on_purpose = self.task(number).is_some_and(|task| {
-            leaves(&task.stack).iter().all(|frame| frame.function.contains("::pending::Pending<"))
-        });
+        let on_purpose =
+            self.task(number).is_some_and(|task| leaves(&task.stack).iter().all(|leaf| is_pending(leaf)));
         let blocked = island
             .behind
             .iter()
@@ -54,6 +53,11 @@ impl Judge<'_, '_, '_, '_, '_> {
             [only] => format!("Task {only} can never be woken"),
             several => format!("{} can never be woken", count(several.len(), "task")),
         };
+        let remedy = if !stack.is_empty() && stack.iter().all(|leaf| is_pending(leaf)) {
+            "`pending()` never ends: let go of what others wait for before it is awaited, or end the task"
+        } else {
+            "a future that returns `Pending` must keep a clone of the waker of that call, and wake it"
+        };
         let awaits = leaf.map(|leaf| format!(": {leaf} kept no waker")).unwrap_or_default();
         let mut tasks = of;
         tasks.extend(behind);
@@ -63,12 +67,14 @@ impl Judge<'_, '_, '_, '_, '_> {
             summary: format!("{who}{place}{awaits}"),
             tasks,
             evidence,
-            remedy: Some(
-                "a future that returns `Pending` must keep a clone of the waker of that call, and wake it"
-                    .to_owned(),
-            ),
+            remedy: Some(remedy.to_owned()),
         }
     }
+}
+
+/// Whether it is `std::future::pending()`, which is written on purpose.
+fn is_pending(leaf: &Frame) -> bool {
+    leaf.function.contains("::pending::Pending<")
 }
 
 /// The innermost frames. The depth is bounded by the walk's.

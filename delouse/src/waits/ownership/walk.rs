@@ -370,6 +370,12 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
             place,
             solid: !standing.doubt.loose && !self.running,
         });
+        if let (Content::Value { of, offset }, Some(branch)) = (&shared.content, standing.branch)
+            && let (Some(plan), Some(draft)) = (self.plans.plan(*of), self.branches.get_mut(branch as usize))
+        {
+            // Half of a socket: a branch that is given a leaf too many counts as alive, rather than as stuck.
+            draft.pieces.push((counters.wrapping_add(*offset), plan.size));
+        }
         self.content(shared, number, counters, place.checked_add(8));
         true
     }

@@ -47,7 +47,9 @@ fn five_tasks_in_a_circle_and_three_behind() {
     drop(locks);
     let analysis = analysis(&runtime);
     assert_eq!(told(&analysis), [(FindingKind::Deadlock, Severity::Certain, tasks)], "{}", text(&analysis));
-    assert!(analysis.findings[0].evidence.iter().any(|line| line.starts_with("3 tasks wait more behind")));
+    assert!(
+        analysis.findings[0].evidence.iter().any(|line| line.starts_with("3 more tasks wait behind them: "))
+    );
 }
 
 #[test]
