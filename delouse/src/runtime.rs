@@ -13,7 +13,6 @@ use crate::debuginfo::symbols::Symbols;
 use crate::dump::Sources;
 use crate::server::{self, Server, log};
 use crate::settings::{Settings, SettingsError};
-use crate::snapshot::Limits;
 use crate::tasks::engine::Engines;
 use crate::tasks::roots::{MainFuture, Roots};
 
@@ -44,9 +43,12 @@ pub(crate) fn sources() -> Option<Sources> {
         return Some(server.sources().clone());
     }
     drop(running);
-    let off = matches!(Settings::resolve(&Config::new()), Err(SettingsError::Off));
-    let engines = || Arc::new(Engines::new(Limits::from_env()));
-    (!off).then(|| Sources { engines: engines(), symbols: Arc::new(Symbols::new()), own: None })
+    let limits = match Settings::resolve(&Config::new()) {
+        Err(SettingsError::Off) => return None,
+        settings => settings.map(|settings| settings.limits).unwrap_or_default(),
+    };
+    let engines = Arc::new(Engines::new(limits));
+    Some(Sources { engines, symbols: Arc::new(Symbols::new()), own: None })
 }
 
 /// Starts the debug server with the defaults and the environment: [`Config::init`].

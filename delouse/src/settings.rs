@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use crate::Config;
 use crate::snapshot::Limits;
@@ -17,6 +18,8 @@ pub(crate) struct Settings {
     /// Whether SIGQUIT prints a dump.
     pub(crate) sigquit: bool,
     pub(crate) limits: Limits,
+    /// Of values that mean nothing, what they could be: the defaults hold in their place.
+    pub(crate) ignored: Vec<String>,
 }
 
 /// Why no server is started.
@@ -78,16 +81,51 @@ impl Settings {
         if token.is_none() && !bind.ip().is_loopback() {
             return Err(SettingsError::OpenToNetwork(bind));
         }
-        let log = match environment("DELOUSE_LOG").unwrap_or_default().to_ascii_lowercase().as_str() {
-            "off" | "none" => slog::FilterLevel::Off,
-            "error" => slog::FilterLevel::Error,
-            "info" => slog::FilterLevel::Info,
-            "debug" => slog::FilterLevel::Debug,
-            _ => slog::FilterLevel::Warning,
+        let mut ignored = Vec::new();
+        let log = valid(&environment, LOG, level, &mut ignored).unwrap_or(slog::FilterLevel::Warning);
+        let on = |text: &str| match text {
+            "on" | "1" | "true" | "yes" => Some(true),
+            text => off.contains(&text).then_some(false),
         };
-        let sigquit = environment("DELOUSE_SIGQUIT").map_or(config.sigquit.unwrap_or(true), |v| !is_off(v));
-        Ok(Self { bind, token, log, sigquit, limits: Limits::from_env() })
+        let sigquit = valid(&environment, SIGQUIT, on, &mut ignored).or(config.sigquit).unwrap_or(true);
+        let default = Limits::default();
+        let budget =
+            valid(&environment, BUDGET, |text| text.parse().ok().map(Duration::from_millis), &mut ignored);
+        let limits = Limits { budget: budget.unwrap_or(default.budget), ..default };
+        Ok(Self { bind, token, log, sigquit, limits, ignored })
     }
+}
+
+/// Variables, and what they can be.
+const LOG: (&str, &str) = ("DELOUSE_LOG", "off, error, warning, info or debug");
+const SIGQUIT: (&str, &str) = ("DELOUSE_SIGQUIT", "on or off");
+const BUDGET: (&str, &str) = ("DELOUSE_PAUSE_BUDGET_MS", "a number of milliseconds");
+
+/// What a variable says; `None` where it is not set, or says nothing that `parse` knows.
+fn valid<T>(
+    environment: impl Fn(&str) -> Option<String>,
+    (name, wanted): (&str, &str),
+    parse: impl Fn(&str) -> Option<T>,
+    ignored: &mut Vec<String>,
+) -> Option<T> {
+    let value = environment(name)?;
+    let text = value.trim().to_ascii_lowercase();
+    let parsed = parse(&text);
+    if parsed.is_none() && !text.is_empty() {
+        ignored.push(format!("{name} is `{value}` and is ignored: it can be {wanted}"));
+    }
+    parsed
+}
+
+fn level(name: &str) -> Option<slog::FilterLevel> {
+    Some(match name {
+        "off" | "none" => slog::FilterLevel::Off,
+        "error" => slog::FilterLevel::Error,
+        "warning" | "warn" => slog::FilterLevel::Warning,
+        "info" => slog::FilterLevel::Info,
+        "debug" => slog::FilterLevel::Debug,
+        _ => return None,
+    })
 }
 
 /// No resolver is asked: `localhost` is the one name that is known.
@@ -173,6 +211,26 @@ mod tests {
             assert_eq!(resolve(Config::new(), &[("DELOUSE", off)]).unwrap_err(), SettingsError::Off);
         }
         assert!(resolve(Config::new(), &[("DELOUSE", "on")]).is_ok());
+    }
+
+    #[test]
+    fn what_means_nothing_is_told() {
+        let settings = |value| {
+            let variables = ["DELOUSE_LOG", "DELOUSE_SIGQUIT", "DELOUSE_PAUSE_BUDGET_MS"];
+            resolve(Config::new(), &variables.map(|name| (name, value))).unwrap()
+        };
+        let nonsense = settings("-7 or so");
+        assert_eq!(nonsense.ignored.len(), 3);
+        assert_eq!(
+            nonsense.ignored[2],
+            "DELOUSE_PAUSE_BUDGET_MS is `-7 or so` and is ignored: it can be a number of milliseconds"
+        );
+        assert_eq!((nonsense.sigquit, nonsense.limits), (true, Limits::default()));
+        assert!(settings("").ignored.is_empty(), "as good as not set");
+        let budget =
+            resolve(Config::new(), &[("DELOUSE_PAUSE_BUDGET_MS", " 70 "), ("DELOUSE_LOG", "Warning")]);
+        let budget = budget.unwrap();
+        assert_eq!((budget.limits.budget, budget.ignored), (Duration::from_millis(70), vec![]));
     }
 
     #[test]

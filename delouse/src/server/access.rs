@@ -95,6 +95,7 @@ mod tests {
 
     fn ask(token: Option<&str>, bind: &str, pairs: &[(&'static str, &str)]) -> Result<(), ApiError> {
         let settings = Settings {
+            ignored: Vec::new(),
             bind: bind.parse().unwrap(),
             token: token.map(str::to_owned),
             log: slog::FilterLevel::Off,

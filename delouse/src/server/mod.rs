@@ -160,6 +160,7 @@ fn serve(
             return;
         }
     };
+    settings.ignored.iter().for_each(|line| log.say(line));
     runtime.block_on(async {
         let sigquit = settings.sigquit;
         let result = listen(settings, &log).await;

@@ -49,17 +49,6 @@ pub(crate) struct Joined {
     pub(crate) notes: Vec<String>,
 }
 
-impl Limits {
-    /// The budget that `DELOUSE_PAUSE_BUDGET_MS` sets, or the default. To be called once, at start: another
-    /// thread of the program may change the environment.
-    pub(crate) fn from_env() -> Self {
-        let milliseconds =
-            std::env::var("DELOUSE_PAUSE_BUDGET_MS").ok().and_then(|text| text.trim().parse().ok());
-        let default = Self::default();
-        Self { budget: milliseconds.map_or(default.budget, Duration::from_millis), ..default }
-    }
-}
-
 impl Prediction {
     /// Whether `limits` allow it.
     pub(crate) fn allowed_by(&self, limits: Limits) -> Result<(), SnapshotError> {
