@@ -5,7 +5,9 @@
 //! curl -s 'localhost:7132/diagnosis?format=text'
 //! ```
 //!
-//! Names the task, `book`, and the line of its `lock` in its first line.
+//! Names the task, `book`, and the line of its `lock` in its first line, and the thread that may have the lock.
+//!
+//! `/stacktrace/rust` shows both threads.
 
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;

@@ -6,8 +6,7 @@
 //! ```
 //!
 //! Names the two groups in its first line: `read_half` and `write_half`, all at their `recv`, all of connections
-//! that ended long ago. With `?seconds=10`, how many came in
-//! that time.
+//! that ended long ago. With `?seconds=10`, how many came in that time.
 
 use std::time::Duration;
 

@@ -206,3 +206,32 @@ fn a_lock_that_is_held_across_a_wait_for_an_answer() {
         text(&analysis)
     );
 }
+
+/// A semaphore that nobody has a permit of is no lock that its waiter "has itself".
+#[test]
+fn permits_that_nobody_adds() {
+    async fn waits(gate: Arc<Semaphore>) {
+        let _permit = gate.acquire().await;
+    }
+    async fn joins(gate: Arc<Semaphore>) {
+        let waiter = tokio::spawn(waits(gate.clone()));
+        let _ = waiter.await;
+        gate.add_permits(1);
+    }
+    let runtime = runtime();
+    let task = spawn(&runtime, joins(Arc::new(Semaphore::new(0))));
+    let analysis = analysis(&runtime);
+    let [finding] = &analysis.findings[..] else { panic!("{}", text(&analysis)) };
+    assert_eq!(
+        (finding.kind, finding.tasks.contains(&task)),
+        (FindingKind::Deadlock, true),
+        "{}",
+        text(&analysis)
+    );
+    assert!(
+        finding.summary.ends_with("of which nobody has a permit, and all who could add one wait"),
+        "{}",
+        text(&analysis)
+    );
+    assert!(finding.remedy.as_ref().unwrap().contains("`add_permits`"), "{}", text(&analysis));
+}
