@@ -105,7 +105,7 @@ pub fn diagnosis_of_process(pid: u32) -> Result<DiagnosisAnswer, OfflineError> {
 
 fn diagnosis(snapshot: &dyn Snapshot, executable: &Path) -> Result<DiagnosisAnswer, OfflineError> {
     let mut look = look_at(snapshot, executable, None, |seen| {
-        let Analysis { graph, findings, notes: doubts } = waits::analyse(&seen);
+        let Analysis { graph, findings, notes: doubts } = waits::analyse(&seen, false);
         Look { listing: seen.listing, graph, findings, doubts, ..Look::default() }
     })?;
     look.threads = stacks::stacks(snapshot, &Symbols::new()).0;

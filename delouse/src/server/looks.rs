@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::Context;
 use super::error::ApiError;
 use crate::snapshot::{Capture, micros};
+use crate::threads::classify::mains_rest;
 use crate::waits::growing::Counts;
 use crate::waits::look::Look;
 use crate::waits::{self, Analysis, diagnosis};
@@ -74,12 +75,12 @@ pub(crate) fn count(context: &Context) -> Result<Counts, ApiError> {
     Ok(counts)
 }
 
-/// Tasks, and who waits for whom; no threads.
-pub(crate) fn look(context: &Context) -> Result<(Look, Capture), ApiError> {
+/// Tasks, and who waits for whom; no threads. `mains_rest`: just before, no main future was being polled.
+pub(crate) fn look(context: &Context, mains_rest: bool) -> Result<(Look, Capture), ApiError> {
     let roots = runtime::roots().without(&context.runtime);
     let at = context.marks.start.elapsed();
     let (look, mut capture) = context.engines.examine(&roots, move |seen| {
-        let Analysis { graph, findings, notes: doubts } = waits::analyse(&seen);
+        let Analysis { graph, findings, notes: doubts } = waits::analyse(&seen, mains_rest);
         Look { at, listing: seen.listing, threads: Vec::new(), graph, findings, doubts }
     })?;
     capture.notes.extend(look.listing.notes.iter().chain(&look.doubts).cloned());
@@ -95,22 +96,23 @@ pub(crate) fn looks(context: &Context) -> Result<(Vec<Look>, Capture), ApiError>
     if context.symbols.loaded() == 0 {
         // The debug information is read for the first look, which may take seconds: the next one must not be so late
         // that it misses what the first has seen.
-        let _warm = (look(context)?, threads::capture::capture(false, &context.symbols));
+        let _warm = (look(context, false)?, threads::capture::capture(false, &context.symbols));
     }
-    let (mut first, mut capture) = look(context)?;
-    first.at = context.marks.start.elapsed();
     let stacks = |capture: &mut Capture| {
         let (threads, of) = threads::capture::capture(false, &context.symbols);
         capture.notes.extend(of.notes);
         threads
     };
+    let rest = mains_rest(&stacks(&mut Capture::default()));
+    let (mut first, mut capture) = look(context, rest)?;
+    first.at = context.marks.start.elapsed();
     first.threads = stacks(&mut capture);
     let mut looks = vec![first];
     while diagnosis::is_undecided(&looks) && looks.len() < MAX_LOOKS {
         thread::sleep(APART);
         let mut notes = Capture::default();
         let threads = stacks(&mut notes);
-        let (mut next, of) = look(context)?;
+        let (mut next, of) = look(context, mains_rest(&threads))?;
         next.threads = threads;
         looks.push(next);
         capture.pause_us = capture.pause_us.max(of.pause_us);

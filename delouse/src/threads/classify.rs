@@ -4,7 +4,7 @@
 //! 0.5, rayon-core 1.12 and glibc. One that has been renamed is no longer recognised, and the thread is
 //! listed by its system call; nothing else depends on them.
 
-use super::{Activity, StackFrame, ThreadRole};
+use super::{Activity, StackFrame, ThreadRole, ThreadStack};
 use crate::snapshot::is_our_thread;
 
 /// A function on the stack means this activity. Patterns are paths without types and generic arguments (see
@@ -163,6 +163,19 @@ pub(crate) fn activity(role: ThreadRole, frames: &[StackFrame], in_syscall: bool
         None if in_syscall => Activity::Syscall,
         None => Activity::Running,
     }
+}
+
+/// Whether the futures that threads drive by `block_on` all wait: those threads are idle, and not inside of a poll that
+/// has called `block_on` once more.
+pub(crate) fn mains_rest(threads: &[ThreadStack]) -> bool {
+    let rests = |thread: &ThreadStack| {
+        let mut outside = thread.frames.iter().skip_while(|frame| !frame.own);
+        let nested =
+            outside.any(|frame| path(frame).is_some_and(|path| path.starts_with("tokio::runtime::")));
+        thread.activity == Activity::Idle && !nested
+    };
+    let mut mains = threads.iter().filter(|thread| thread.role == ThreadRole::TokioBlockOn).peekable();
+    mains.peek().is_some() && mains.all(rests)
 }
 
 /// Whether `path` is what `pattern` says.

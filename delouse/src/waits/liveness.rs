@@ -11,7 +11,7 @@ use super::handles::Roles;
 use super::holders::{Account, Holders, role};
 use super::ownership::Node;
 use super::remains::Remains;
-use super::resources::{Wait, Waits, Waker, is_lock};
+use super::resources::{Wait, Waits, Waker, holds_main, is_lock};
 use crate::tasks::{Examination, Place, ResourceKind, Task, TaskKind, TaskState};
 
 /// Bits of a task's state word: `runtime/task/state.rs`.
@@ -192,9 +192,9 @@ impl Search<'_> {
         let complete = self.holders.ownership.complete.get(number as usize) == Some(&true);
         let idle = match task.kind {
             TaskKind::Blocking => false,
-            // Nobody knows whether a main future is being polled right now, in which case it is past what
-            // it seems to wait for; but it cannot be past these while the others are as they are.
-            TaskKind::Main => waits.iter().all(|wait| wait.kind == ResourceKind::Join || is_lock(wait.kind)),
+            // Its memory does not tell whether a main future is being polled right now, in which case it is past what it
+            // seems to wait for.
+            TaskKind::Main => self.waits.mains_rest || waits.iter().all(|wait| holds_main(wait.kind)),
             _ => task.state == Some(TaskState::Idle),
         };
         if !idle || !complete || waits.is_empty() {

@@ -42,10 +42,11 @@ pub(crate) struct Analysis {
     pub(crate) notes: Vec<String>,
 }
 
-/// Finds out who waits for whom, and what will never end.
-pub(crate) fn analyse(examination: &Examination<'_, '_, '_>) -> Analysis {
+/// Finds out who waits for whom, and what will never end. `mains_rest`: no main future is being polled, as far as threads
+/// tell.
+pub(crate) fn analyse(examination: &Examination<'_, '_, '_>, mains_rest: bool) -> Analysis {
     let locks = thread_locks::ThreadLocks::of(examination);
-    let waits = resources::Waits::of(examination, &locks);
+    let waits = resources::Waits::of(examination, &locks, mains_rest);
     let (plans, wanted) = (ownership::Plans::new(examination.process), waits.wanted());
     let mut survey = ownership::Survey::of(examination, &plans, &wanted);
     let mut holders = holders::Holders::of(examination, &waits, &locks, survey.hand_over());
@@ -158,6 +159,15 @@ pub struct Finding {
 }
 
 impl Finding {
+    /// Its thread rested a moment before.
+    fn doubt_main(&mut self) {
+        self.severity = Severity::Suspected;
+        self.evidence.push(
+            "not certain: that the main future waits there is concluded from its thread, which rests"
+                .to_owned(),
+        );
+    }
+
     /// Tasks that hand something to and fro are never seen both awake where each is read at a moment of its own.
     fn doubt_torn_memory(&mut self) {
         self.severity = Severity::Suspected;

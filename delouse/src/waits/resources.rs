@@ -48,15 +48,17 @@ pub(super) struct Waits {
     /// Parts of resources, by the address that handles of those parts give: the semaphore of a channel.
     wholes: FxHashMap<u64, u64>,
     names: FxHashMap<(ResourceKind, u64), Arc<Resource>>,
+    /// No main future is being polled, as far as threads tell.
+    pub(super) mains_rest: bool,
 }
 
 impl Waits {
-    pub(super) fn of(examination: &Examination<'_, '_, '_>, locks: &ThreadLocks) -> Self {
+    pub(super) fn of(examination: &Examination<'_, '_, '_>, locks: &ThreadLocks, mains_rest: bool) -> Self {
         let tasks = &examination.listing.tasks;
         let places = &examination.places;
         let headers: FxHashMap<u64, u32> =
             (0..).zip(places).filter_map(|(number, place)| Some((place.header?, number))).collect();
-        let mut waits = Self::default();
+        let mut waits = Self { mains_rest, ..Self::default() };
         for (number, (task, place)) in (0..).zip(tasks.iter().zip(places)) {
             waits.first.push(waits.list.len());
             let leaves = task.waits_on.iter().zip(&place.leaves).enumerate();
@@ -215,6 +217,12 @@ impl Waits {
         }
         self.names = named;
     }
+}
+
+/// Whether a main future that seems to wait for that does, even if it may be being polled: it cannot be past it while the
+/// others are as they are.
+pub(super) fn holds_main(kind: ResourceKind) -> bool {
+    kind == ResourceKind::Join || is_lock(kind)
 }
 
 /// Whether somebody has what is waited for, until he lets go of it.

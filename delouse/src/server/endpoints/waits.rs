@@ -41,7 +41,7 @@ pub(super) async fn waits(
     };
     let server = request.server.clone();
     let capture = move || {
-        let (Look { listing, graph, findings, .. }, capture) = looks::look(&server.private)?;
+        let (Look { listing, graph, findings, .. }, capture) = looks::look(&server.private, false)?;
         let answer = WaitsAnswer { graph, findings, capture };
         let rendered = Rendered::new(format, &answer, || match format {
             Format::Dot => dot::dot(&answer.graph),

@@ -16,8 +16,9 @@ use super::islands::{Graph, Island};
 use super::liveness::Liveness;
 use super::ownership::Node;
 use super::remains::Remains;
+use super::resources::holds_main;
 use super::{Finding, Severity};
-use crate::tasks::Task;
+use crate::tasks::{Task, TaskKind};
 
 /// All findings, worst first.
 pub(super) fn findings(
@@ -32,6 +33,7 @@ pub(super) fn findings(
     let mut leaks: BTreeMap<Vec<String>, Vec<Island>> = BTreeMap::new();
     let mut ends: BTreeMap<String, Vec<Island>> = BTreeMap::new();
     for island in islands {
+        let resting = judge.has_resting_main(&island);
         let mut waits = island.vertices.iter().filter_map(|vertex| graph.wait(*vertex));
         if let [only] = island.vertices.as_slice()
             && let Some(task) = graph.task(*only)
@@ -40,7 +42,11 @@ pub(super) fn findings(
                 ends.entry(judge.pattern(task)).or_default().push(island);
             }
         } else if waits.any(|wait| graph.blocks(wait)) {
-            findings.push(judge.deadlock(&island));
+            let mut finding = judge.deadlock(&island);
+            if resting {
+                finding.doubt_main();
+            }
+            findings.push(finding);
         } else {
             let tasks = island.vertices.iter().filter_map(|vertex| graph.task(*vertex));
             let mut patterns: Vec<String> = tasks.map(|task| judge.pattern(task)).collect();
@@ -49,7 +55,13 @@ pub(super) fn findings(
             leaks.entry(patterns).or_default().push(island);
         }
     }
-    findings.extend(leaks.into_values().map(|islands| judge.leak(&islands)));
+    for islands in leaks.into_values() {
+        let mut finding = judge.leak(&islands);
+        if islands.iter().any(|island| judge.has_resting_main(island)) {
+            finding.doubt_main();
+        }
+        findings.push(finding);
+    }
     findings.extend(ends.into_values().map(|islands| judge.unwakeable(&islands)));
     findings.sort_by_key(|finding| (finding.severity == Severity::Suspected, finding.kind));
     findings
@@ -65,6 +77,17 @@ struct Judge<'j, 't, 'e, 'p, 'i> {
 impl Judge<'_, '_, '_, '_, '_> {
     fn task(&self, number: u32) -> Option<&Task> {
         self.teller.examination.listing.tasks.get(number as usize)
+    }
+
+    /// Whether it takes a main future that only its thread says to wait.
+    fn has_resting_main(&self, island: &Island) -> bool {
+        let waits = self.teller.waits;
+        let mut tasks = island.vertices.iter().filter_map(|vertex| self.graph.task(*vertex));
+        waits.mains_rest
+            && tasks.any(|task| {
+                self.task(task).is_some_and(|of| of.kind == TaskKind::Main)
+                    && !waits.of_task(task).iter().all(|wait| holds_main(wait.kind))
+            })
     }
 
     /// Somebody alive that has a handle of a resource, as words.

@@ -57,7 +57,7 @@ fn analysis_of(roots: &Roots) -> Analysis {
     let bias = file.bias(&executable, image.mappings()).unwrap();
     let types = Types::open(&file);
     let options = Options { bias, scan: 0, now: None, places: true, entered: false };
-    examine(&image, &types, &roots.addresses(), &options, |examination| analyse(&examination))
+    examine(&image, &types, &roots.addresses(), &options, |examination| analyse(&examination, false))
 }
 
 /// The edges of one task.

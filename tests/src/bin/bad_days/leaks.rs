@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc::{Receiver, Sender, UnboundedReceiver, UnboundedSender, channel, unbounded_channel};
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::stage::{self, Case, bad};
+use crate::stage::{self, AGES, Case, bad, good};
 
 pub(crate) const CASES: &[Case] = &[
     bad!(one_websocket: "leaked_tasks"),
@@ -15,7 +15,42 @@ pub(crate) const CASES: &[Case] = &[
     bad!(sender_in_a_hub: "leaked_tasks"),
     bad!(reply_that_its_asker_holds: "leaked_tasks"),
     bad!(permits_forgotten: "leaked_tasks"),
+    bad!(main_that_hears_only_itself: "leaked_tasks"),
+    good!(main_that_hears_from_a_thread),
+    good!(main_that_is_busy),
 ];
+
+/// The sender that is dropped too late.
+async fn main_that_hears_only_itself() {
+    tokio::spawn(stage::stands(1));
+    let (sender, mut receiver) = channel::<u8>(1);
+    stage::guilty("main_that_hears_only_itself");
+    while receiver.recv().await.is_some() {}
+    drop(sender);
+}
+
+async fn main_that_hears_from_a_thread() {
+    tokio::spawn(stage::stands(1));
+    let (sender, mut receiver) = channel::<u8>(1);
+    std::thread::spawn(move || {
+        std::thread::sleep(AGES);
+        drop(sender);
+    });
+    stage::waits();
+    let _ = receiver.recv().await;
+}
+
+/// What it waited for is past: it holds the last sender now, and will send.
+async fn main_that_is_busy() {
+    tokio::spawn(stage::stands(1));
+    let (sender, mut receiver) = channel::<u8>(1);
+    let first = sender.clone();
+    tokio::spawn(async move { first.send(1).await });
+    let _ = receiver.recv().await;
+    stage::waits();
+    tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(tokio::time::sleep(AGES)));
+    let _ = sender.send(2).await;
+}
 
 async fn one_websocket() {
     websockets(1).await;
