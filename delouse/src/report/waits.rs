@@ -59,22 +59,73 @@ fn waiter(edge: &Edge) -> Waiter {
     (edge.waiter, if edge.waiter.is_some() { None } else { edge.thread })
 }
 
+/// Who a holder is.
+fn holds(holder: &Holder) -> Waiter {
+    (holder.task, holder.thread.filter(|_| holder.task.is_none()))
+}
+
 struct Page<'g> {
     out: String,
     graph: &'g WaitGraph,
     /// What each waiter waits for.
     waits: HashMap<Waiter, Vec<&'g Edge>>,
+    /// Waiters that wait at one place for the same, and for the same holders: told as one.
+    groups: Vec<Vec<Waiter>>,
+    /// The group of each waiter, by its number.
+    group_of: HashMap<Waiter, usize>,
+    /// Who waits for which resource.
+    awaited: HashSet<(Waiter, &'g str)>,
     /// Waiters that have been shown with all that is below them.
     shown: HashSet<Waiter>,
 }
 
+/// What makes one wait like another: place, resource, holders, more of them elsewhere. All who wait for the same share
+/// the list of holders, so where it lies will do.
+type Alike<'g> = (Option<&'g str>, &'g str, *const Holder, bool);
+
 impl<'g> Page<'g> {
     fn new(graph: &'g WaitGraph) -> Self {
         let mut waits: HashMap<Waiter, Vec<&Edge>> = HashMap::new();
+        let mut awaited = HashSet::new();
         for edge in &graph.edges {
             waits.entry(waiter(edge)).or_default().push(edge);
+            awaited.insert((waiter(edge), edge.resource.id.as_str()));
         }
-        Self { out: String::new(), graph, waits, shown: HashSet::new() }
+        let mut page = Self {
+            out: String::new(),
+            graph,
+            waits,
+            groups: Vec::new(),
+            group_of: HashMap::new(),
+            awaited,
+            shown: HashSet::new(),
+        };
+        page.group();
+        page
+    }
+
+    /// Puts those together who wait alike.
+    fn group(&mut self) {
+        let mut known: HashMap<(Option<Waiter>, Vec<Alike<'g>>), usize> = HashMap::new();
+        for edge in &self.graph.edges {
+            let who = waiter(edge);
+            if self.group_of.contains_key(&who) {
+                continue;
+            }
+            let edges = self.waits.get(&who).map(Vec::as_slice).unwrap_or_default();
+            // A main future has no id to list, and the thread that a task blocks is told of each.
+            let alone = matches!(who, (None | Some(0), _)) || edges.iter().any(|edge| edge.thread.is_some());
+            let alike = |edge: &&'g Edge| {
+                (edge.place.as_deref(), edge.resource.id.as_str(), edge.holders.as_ptr(), edge.held_elsewhere)
+            };
+            let key = (alone.then_some(who), edges.iter().map(alike).collect());
+            let number = *known.entry(key).or_insert(self.groups.len());
+            match self.groups.get_mut(number) {
+                Some(group) => group.push(who),
+                None => self.groups.push(vec![who]),
+            }
+            self.group_of.insert(who, number);
+        }
     }
 
     fn line(&mut self, depth: usize, text: &str) {
@@ -84,13 +135,10 @@ impl<'g> Page<'g> {
     /// The waits that somebody can end: from those that nobody waits for inwards; then what is left, which are
     /// circles.
     fn trees(&mut self) {
-        let holders: HashSet<Waiter> = self
-            .graph
-            .edges
-            .iter()
-            .flat_map(|edge| edge.holders.iter())
-            .map(|h| (h.task, h.thread.filter(|_| h.task.is_none())))
-            .collect();
+        let mut holders: HashSet<Waiter> = HashSet::new();
+        for edge in &self.graph.edges {
+            holders.extend(edge.holders.iter().filter(|h| !self.shares(edge, h)).map(holds));
+        }
         let held = |edge: &&Edge| !edge.holders.is_empty();
         let graph = self.graph;
         for inner in [false, true] {
@@ -101,11 +149,13 @@ impl<'g> Page<'g> {
                     continue;
                 }
                 trees += 1;
+                let group = self.group_of.get(&who).copied().unwrap_or_default();
+                let all = self.groups.get(group).map(Vec::as_slice).unwrap_or_default();
+                let all: Vec<Waiter> = all.iter().copied().filter(|who| !self.shown.contains(who)).collect();
+                self.shown.extend(&all);
                 if trees <= SHOWN {
                     self.out.push('\n');
-                    self.waiter(0, who, &mut Vec::new());
-                } else {
-                    self.shown.insert(who);
+                    self.waiters(&all, group);
                 }
             }
             if trees > SHOWN {
@@ -114,26 +164,34 @@ impl<'g> Page<'g> {
         }
     }
 
-    /// One who waits, and all that it waits for.
-    fn waiter(&mut self, depth: usize, who: Waiter, path: &mut Vec<Waiter>) {
-        let edges = self.waits.get(&who).cloned().unwrap_or_default();
+    /// Those who wait alike, and all that they wait for.
+    fn waiters(&mut self, all: &[Waiter], group: usize) {
+        let edges = all.first().and_then(|who| self.waits.get(who)).cloned().unwrap_or_default();
         let place = edges.iter().find_map(|edge| edge.place.as_ref());
         let place = place.map(|place| format!(" in {place}")).unwrap_or_default();
         let blocked = edges.iter().find_map(|edge| edge.thread.filter(|_| edge.waiter.is_some()));
         let blocked = blocked.map(|tid| format!(", which blocks thread {tid}")).unwrap_or_default();
-        self.line(depth, &format!("{}{place}{blocked}", name(who)));
-        self.below(depth + 1, who, &edges, path);
+        let (who, verb) = match all {
+            [who] => (name(*who), "waits"),
+            all => {
+                let ids: Vec<u64> = all.iter().filter_map(|(task, _)| *task).collect();
+                (format!("{} ({})", words::count(ids.len(), "task"), words::ids(&ids)), "wait")
+            }
+        };
+        self.line(0, &format!("{who}{place}{blocked}"));
+        self.below(1, verb, &edges, &mut vec![group]);
     }
 
-    fn below(&mut self, depth: usize, who: Waiter, edges: &[&'g Edge], path: &mut Vec<Waiter>) {
-        self.shown.insert(who);
-        path.push(who);
+    /// What somebody waits for; `path` has the groups above, and that of the one who waits.
+    fn below(&mut self, depth: usize, verb: &str, edges: &[&'g Edge], path: &mut Vec<usize>) {
         for edge in edges {
             let resource = &edge.resource;
             let address = resource.address.as_ref().map(|a| format!(" ({a})")).unwrap_or_default();
+            let (sharers, others): (Vec<&Holder>, Vec<&Holder>) =
+                edge.holders.iter().partition(|holder| self.shares(edge, holder));
             let by = match &*edge.holders {
                 [] if edge.held_elsewhere => ", held by no task".to_owned(),
-                [] => String::new(),
+                _ if others.is_empty() => String::new(),
                 // That task is the resource.
                 _ if resource.kind == ResourceKind::Join => String::new(),
                 [holder] if holder.certain => ", held by".to_owned(),
@@ -142,39 +200,62 @@ impl<'g> Page<'g> {
             };
             self.line(
                 depth,
-                &format!("waits for {}{address}{by}", resource_name(&resource.id, resource.kind)),
+                &format!("{verb} for {}{address}{by}", resource_name(&resource.id, resource.kind)),
             );
-            for holder in edge.holders.iter().take(HOLDERS) {
+            for holder in others.iter().take(HOLDERS) {
                 self.holder(depth + 1, holder, path);
             }
-            if edge.holders.len() > HOLDERS {
-                self.line(depth + 1, &format!("and {} more", edge.holders.len() - HOLDERS));
+            if others.len() > HOLDERS {
+                self.line(depth + 1, &format!("and {} more", others.len() - HOLDERS));
+            }
+            if !sharers.is_empty() {
+                let more = edge.holders.len() >= HOLDERS;
+                self.line(depth + 1, &sharing(&sharers, more));
             }
             if edge.held_elsewhere && !edge.holders.is_empty() {
                 self.line(depth + 1, "and somebody outside of all tasks");
             }
         }
-        path.pop();
     }
 
-    fn holder(&mut self, depth: usize, holder: &Holder, path: &mut Vec<Waiter>) {
-        let who = (holder.task, holder.thread.filter(|_| holder.task.is_none()));
+    /// Whether a holder only gets at what it waits for itself, as all do who share a `Notify`: no circle.
+    fn shares(&self, edge: &Edge, holder: &Holder) -> bool {
+        holder.is_access() && self.awaited.contains(&(holds(holder), edge.resource.id.as_str()))
+    }
+
+    fn holder(&mut self, depth: usize, holder: &Holder, path: &mut Vec<usize>) {
+        let who = holds(holder);
         let place = holder.place.as_ref().map(|place| format!(" in {place}")).unwrap_or_default();
         let mut text = match holder.variable.as_str() {
             "" => format!("{}{place}", name(who)),
             variable => format!("{}: {} `{variable}`{place}", name(who), holder.handle),
         };
         let edges = self.waits.get(&who).cloned().unwrap_or_default();
-        if path.contains(&who) {
-            text.push_str("  <- the circle closes here");
-        } else if self.shown.contains(&who) && !edges.is_empty() {
-            text.push_str(", see above");
-        } else {
-            self.line(depth, &text);
-            if path.len() < DEPTH {
-                self.below(depth + 1, who, &edges, path);
+        let group = self.group_of.get(&who).copied();
+        match group {
+            // Who waits alike has the same holders below.
+            Some(group) if path.contains(&group) => text.push_str("  <- the circle closes here"),
+            Some(group) if self.shown.contains(&who) => {
+                // Among many, nobody finds it by its name.
+                if let Some(edge) = edges.first()
+                    && self.groups.get(group).is_some_and(|all| all.len() > 1)
+                {
+                    let resource = resource_name(&edge.resource.id, edge.resource.kind);
+                    let _infallible = write!(text, ", which waits for {resource}");
+                }
+                text.push_str(", see above");
             }
-            return;
+            Some(group) => {
+                self.line(depth, &text);
+                if path.len() < DEPTH {
+                    self.shown.insert(who);
+                    path.push(group);
+                    self.below(depth + 1, "waits", &edges, path);
+                    path.pop();
+                }
+                return;
+            }
+            None => {}
         }
         self.line(depth, &text);
     }
@@ -214,6 +295,27 @@ impl<'g> Page<'g> {
             self.line(1, &format!("and {} more places", groups.len() - SHOWN));
         }
     }
+}
+
+/// ``tasks 4, 5, 6 have it themselves: Notify `end` ``.
+fn sharing(sharers: &[&Holder], more: bool) -> String {
+    let main = sharers.iter().any(|holder| holder.task == Some(0)).then(|| name((Some(0), None)));
+    let ids: Vec<u64> = sharers.iter().filter_map(|holder| holder.task).filter(|id| *id != 0).collect();
+    let tasks = (!ids.is_empty()).then(|| words::ids(&ids));
+    let who: Vec<String> = main.into_iter().chain(tasks).collect();
+    let (more, verb) = match sharers {
+        [_] if !more => ("", "has it itself"),
+        _ if !more => ("", "have it themselves"),
+        // No more than that are looked for.
+        _ => (" and perhaps more", "have it themselves"),
+    };
+    let what = match sharers {
+        [first, rest @ ..] if rest.iter().all(|other| other.variable == first.variable) => {
+            format!(": {} `{}`", first.handle, first.variable)
+        }
+        _ => String::new(),
+    };
+    format!("{}{more} {verb}{what}", who.join(" and "))
 }
 
 fn name(who: Waiter) -> String {

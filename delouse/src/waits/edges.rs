@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::handles;
-use super::holders::{Account, Holders};
-use super::ownership::{Holding, Node, PathId};
+use super::handles::{self, Roles};
+use super::holders::{Account, Holders, role};
+use super::ownership::{Holding, Node, PathId, Reference};
 use super::resources::{Wait, Waits, Waker};
 use super::{Edge, Holder, Resource, words};
 use crate::debuginfo::types::TypeId;
@@ -19,6 +19,8 @@ use crate::tasks::{Examination, Frame, Origin, ResourceKind, TaskState};
 const MAX_HOLDERS: usize = 8;
 /// Shared objects between a task and a handle.
 const MAX_WAY: usize = 64;
+/// References that are looked through, in all, for somebody who does not wait himself.
+const MAX_LOOKED_AT: usize = 1 << 20;
 
 /// Tells who waits for whom.
 pub(super) struct Teller<'t, 'e, 'p, 'i> {
@@ -28,6 +30,8 @@ pub(super) struct Teller<'t, 'e, 'p, 'i> {
     frames: FxHashMap<(TypeId, u64), Option<Rc<Told>>>,
     told: FxHashMap<(u64, u16), Rc<Group>>,
     places: RefCell<FxHashMap<Leaf, Option<Arc<str>>>>,
+    /// How many of [`MAX_LOOKED_AT`] are left.
+    to_look_at: usize,
 }
 
 /// A stack, and which of its leaves.
@@ -44,6 +48,8 @@ struct Group {
     holders: Arc<[Holder]>,
     /// There are more, outside of all tasks.
     elsewhere: bool,
+    /// They wait in the queue themselves, and were given a part of it.
+    in_line: bool,
 }
 
 impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
@@ -59,6 +65,7 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
             frames: FxHashMap::default(),
             told: FxHashMap::default(),
             places: RefCell::default(),
+            to_look_at: MAX_LOOKED_AT,
         }
     }
 
@@ -74,7 +81,17 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
             };
             wait.by != Waker::Outside && awake
         };
-        waits.list.iter().filter(is_told).map(|wait| self.edge(wait)).collect()
+        waits.list.iter().filter(is_told).map(|wait| self.others(wait)).collect()
+    }
+
+    /// A wait, and who else can end it: nobody waits for his own place in the queue.
+    fn others(&mut self, wait: &Wait) -> Edge {
+        let mut edge = self.edge(wait);
+        let own = |holder: &Holder| holder.task == edge.waiter;
+        if self.group(wait).in_line && edge.holders.iter().any(own) {
+            edge.holders = edge.holders.iter().filter(|holder| !own(holder)).cloned().collect();
+        }
+        edge
     }
 
     pub(super) fn edge(&mut self, wait: &Wait) -> Edge {
@@ -143,7 +160,11 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
                 certain: true,
                 ..Holder::default()
             });
-            return Group { elsewhere: holder.is_none(), holders: holder.into_iter().collect() };
+            return Group {
+                elsewhere: holder.is_none(),
+                holders: holder.into_iter().collect(),
+                in_line: false,
+            };
         }
         let account = self.account(wait);
         let mut elsewhere = account == Account::Missing;
@@ -152,6 +173,13 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
         if found.iter().any(|holding| !holding.is_in_line()) {
             found.retain(|holding| !holding.is_in_line());
         }
+        let in_line = found.first().is_some_and(|holding| holding.is_in_line());
+        let is_named = |holding: &&Holding| handles::is_named(holding.handle, wait.kind);
+        if holders.roles_of(wait) == Roles::ACCESS && found.iter().any(is_named) {
+            found.retain(is_named);
+        }
+        // What was moved is seen a second time where it was before: its name of now is told.
+        found.sort_by_key(|holding| holding.uncertain);
         let mut told = Vec::new();
         for holding in found {
             if told.len() >= MAX_HOLDERS {
@@ -165,7 +193,7 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
             handle: handles::name(handles::ON_STACK).to_owned(),
             ..Holder::default()
         }));
-        Group { holders: told.into(), elsewhere }
+        Group { holders: told.into(), elsewhere, in_line }
     }
 
     /// Whether the handles that were found are those that there are.
@@ -192,14 +220,15 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
                     let (place, _) = self.step(path);
                     let running = self.examination.listing.tasks.get(task as usize).and_then(|t| t.state)
                         == Some(TaskState::Running);
-                    told.push(Holder {
+                    let holder = Holder {
                         task: Some(self.id(task)),
                         thread: self.thread(task).filter(|_| holding.handle == handles::ON_STACK),
                         variable: rest,
                         place,
                         handle: handles::name(holding.handle).to_owned(),
                         certain: certain && !running,
-                    });
+                    };
+                    add(told, holder);
                     if told.len() >= MAX_HOLDERS {
                         return;
                     }
@@ -210,8 +239,7 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
                     if seen.len() > MAX_WAY {
                         continue;
                     }
-                    let holders = self.holders;
-                    for reference in holders.references_to(object).take(4 * MAX_HOLDERS) {
+                    for reference in self.references(object, holding) {
                         let owner = parts.whole(reference.owner);
                         if seen.insert(owner) {
                             let variable = self.way(reference.path, reference.unpolled);
@@ -223,6 +251,24 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
                 }
             }
         }
+    }
+
+    /// Some of those who refer to the shared object that a handle is in. Where hundreds wait for a `Notify` that
+    /// each of them has, the one that does not wait comes first: it is the one that will notify them.
+    fn references(&mut self, object: u32, holding: &Holding) -> Vec<&'t Reference> {
+        let (waits, holders) = (self.waits, self.holders);
+        let all = holders.references_to(object);
+        if !role(holding).has(Roles::ACCESS) {
+            return all.take(4 * MAX_HOLDERS).collect();
+        }
+        let is_waiting = |reference: &&Reference| {
+            let task = holders.ownership.parts.task_of(reference.owner);
+            task.is_some_and(|task| waits.of_task(task).iter().any(|wait| wait.resource == holding.resource))
+        };
+        let all: Vec<&Reference> = all.take(self.to_look_at.max(4 * MAX_HOLDERS)).collect();
+        self.to_look_at = self.to_look_at.saturating_sub(all.len());
+        let (waiting, others): (Vec<_>, Vec<_>) = all.into_iter().partition(is_waiting);
+        others.into_iter().chain(waiting).take(4 * MAX_HOLDERS).collect()
     }
 
     /// A way, with the variable in front that has the future that is not polled.
@@ -250,6 +296,21 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
             .labels
             .tell(path, |of, state| told(of, state).is_some_and(|told| told.own));
         (frame.and_then(|(of, state)| told(of, state)).map(|told| told.place.clone()), variable)
+    }
+}
+
+/// Adds a holder, unless it was told. Of two variables of one function, one is what is left of the other when it was
+/// moved, unless counters confirm both.
+fn add(told: &mut Vec<Holder>, holder: Holder) {
+    let same = |known: &&mut Holder| {
+        (known.task, known.thread) == (holder.task, holder.thread)
+            && (&known.place, &known.handle) == (&holder.place, &holder.handle)
+            && (known.variable == holder.variable || !known.certain || !holder.certain)
+    };
+    match told.iter_mut().find(same) {
+        Some(known) if holder.certain => *known = holder,
+        Some(_) => {}
+        None => told.push(holder),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Handles: values that can let go of a resource, or wake those who wait for it.
 
 use crate::debuginfo::types::TypeId;
+use crate::tasks::ResourceKind;
 use crate::tasks::process::Process;
 use crate::tasks::route::Route;
 
@@ -202,6 +203,21 @@ pub(super) fn name(index: u16) -> &'static str {
     match index {
         ON_STACK => "its address stands on that stack",
         index => at(index).map_or("", HandleFact::name),
+    }
+}
+
+/// Whether handles of that name are the resource itself.
+pub(super) fn is_access(name: &str) -> bool {
+    HANDLES.iter().any(|fact| fact.roles.has(Roles::ACCESS) && fact.name() == name)
+}
+
+/// Whether a handle goes by the name of what is waited for. The locks inside of a `Semaphore` and a `Notify` lie at
+/// the same address, and are no part of the program that its author knows.
+pub(super) fn is_named(index: u16, kind: ResourceKind) -> bool {
+    match kind {
+        ResourceKind::Semaphore => name(index) == "Semaphore",
+        ResourceKind::Notify => name(index) == "Notify",
+        _ => true,
     }
 }
 

@@ -140,6 +140,13 @@ pub struct Holder {
     pub certain: bool,
 }
 
+impl Holder {
+    /// Whether it has no part of the resource, but only gets at it: it can notify, or add permits.
+    pub(crate) fn is_access(&self) -> bool {
+        handles::is_access(&self.handle)
+    }
+}
+
 /// Something that is wrong, or looks so.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Finding {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use super::{Waiter, kind_name, name, waiter};
+use super::{Waiter, holds, kind_name, name, waiter};
 use crate::waits::{Edge, WaitGraph};
 
 /// Waits that are drawn: of more than that, a picture shows nothing any more.
@@ -28,7 +28,7 @@ pub(crate) fn dot(graph: &WaitGraph) -> String {
         resources.insert(id, format!("{id}\n{}\n{address}", kind_name(edge.resource.kind)));
         arrows.insert(format!("{} -> {};", quoted(&name(who)), quoted(id)));
         for holder in edge.holders.iter() {
-            let by = (holder.task, holder.thread.filter(|_| holder.task.is_none()));
+            let by = holds(holder);
             waiters.entry(by).or_insert(holder.place.as_deref());
             let style = if holder.certain { "solid" } else { "dashed" };
             arrows.insert(format!(

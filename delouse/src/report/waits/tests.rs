@@ -72,6 +72,47 @@ fn several_that_may_hold_it_and_those_outside() {
 }
 
 #[test]
+fn those_who_wait_alike_are_one_block() {
+    let first = edge(1, "mutex-1", ResourceKind::Mutex, &[9]);
+    let alike = |waiter| Edge { waiter: Some(waiter), ..first.clone() };
+    // One of them has what another one waits for.
+    let text = answer(vec![
+        first.clone(),
+        alike(2),
+        alike(3),
+        edge(4, "mutex-2", ResourceKind::Mutex, &[2]),
+        edge(0, "mutex-1", ResourceKind::Mutex, &[9]),
+    ])
+    .text();
+    assert_eq!(
+        text,
+        "9 tasks, 5 waits for 2 resources\n\
+         \n\
+         3 tasks (tasks 1, 2, 3) in app::f1 at src/main.rs:10\n\
+         \x20 wait for mutex-1 (0x7f01), held by\n\
+         \x20   task 9: MutexGuard `guard` in app::f9 at src/main.rs:9\n\
+         \n\
+         task 4 in app::f4 at src/main.rs:40\n\
+         \x20 waits for mutex-2 (0x7f01), held by\n\
+         \x20   task 2: MutexGuard `guard` in app::f2 at src/main.rs:2, which waits for mutex-1, see above\n\
+         \n\
+         the main future in app::f0 at src/main.rs:00\n\
+         \x20 waits for mutex-1 (0x7f01), held by\n\
+         \x20   task 9: MutexGuard `guard` in app::f9 at src/main.rs:9\n"
+    );
+}
+
+#[test]
+fn who_locks_what_he_has_locked_is_in_a_circle() {
+    let first = edge(1, "mutex-1", ResourceKind::Mutex, &[1]);
+    let behind = (2..100).map(|waiter| Edge { waiter: Some(waiter), ..first.clone() });
+    let text = answer(std::iter::once(first.clone()).chain(behind).collect()).text();
+    assert!(text.contains("99 tasks (tasks 1, 2, 3, 4, 5, 6, 7, 8 and 91 more) in app::f1"), "{text}");
+    assert!(text.contains("task 1: MutexGuard `guard` in app::f1 at src/main.rs:1  <- the circle"), "{text}");
+    assert_eq!(text.lines().count(), 5, "{text}");
+}
+
+#[test]
 fn timers_are_told_in_groups() {
     let timers = (1..=500).map(|id| Edge {
         place: Some("app::tick at src/main.rs:4".into()),

@@ -7,6 +7,7 @@ mod healthy;
 mod joins;
 mod locks;
 mod thread_locks;
+mod told;
 mod unpolled;
 
 use std::future::Future;
