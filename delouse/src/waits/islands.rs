@@ -144,6 +144,16 @@ impl<'g> Graph<'g> {
         }
     }
 
+    /// What the task waits for, or the branch of it, that a vertex is.
+    pub(super) fn waits_of(&self, number: u32) -> impl Iterator<Item = &'g Wait> {
+        let parts = &self.holders.ownership.parts;
+        let part = self.vertex(number).filter(|_| self.is_part(number));
+        let own = self.task(number).map(|task| self.waits.of_task(task)).unwrap_or_default().iter();
+        own.filter(move |wait| {
+            part.is_none_or(|part| part == Vertex::Owner(parts.at_leaf(wait.task, wait.leaf)))
+        })
+    }
+
     /// Whether a vertex is stuck in a task that is not.
     pub(super) fn is_part(&self, number: u32) -> bool {
         matches!(self.vertex(number), Some(Vertex::Owner(Node::Part(_))))

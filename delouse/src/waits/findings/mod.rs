@@ -81,13 +81,10 @@ impl Judge<'_, '_, '_, '_, '_> {
 
     /// Whether it takes a main future that only its thread says to wait.
     fn has_resting_main(&self, island: &Island) -> bool {
-        let waits = self.teller.waits;
-        let mut tasks = island.vertices.iter().filter_map(|vertex| self.graph.task(*vertex));
-        waits.mains_rest
-            && tasks.any(|task| {
-                self.task(task).is_some_and(|of| of.kind == TaskKind::Main)
-                    && !waits.of_task(task).iter().all(|wait| holds_main(wait.kind))
-            })
+        let is_main = |task: u32| self.task(task).is_some_and(|of| of.kind == TaskKind::Main);
+        let mains = island.vertices.iter().filter(|vertex| self.graph.task(**vertex).is_some_and(is_main));
+        let mut waits = mains.flat_map(|vertex| self.graph.waits_of(*vertex));
+        self.teller.waits.mains_rest && waits.any(|wait| !holds_main(wait.kind))
     }
 
     /// Somebody alive that has a handle of a resource, as words.
