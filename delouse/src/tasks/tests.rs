@@ -308,13 +308,15 @@ fn damaged_memory_gives_a_shorter_answer() {
     let runtime = crowd();
     let mut roots = Roots::new();
     roots.add_runtime(runtime.handle());
-    let snapshot = snapshot::fork(Limits { force: true, ..Limits::default() }).unwrap();
+    // No image lives for as long as all seeds may take together.
+    let capture = || snapshot::fork(Limits { force: true, ..Limits::default() }).unwrap();
     let executable = std::env::current_exe().unwrap();
     let file = Image::open(&executable).unwrap();
-    let bias = file.bias(&executable, snapshot.mappings()).unwrap();
+    let bias = file.bias(&executable, capture().mappings()).unwrap();
     let types = Types::open(&file);
     let mut found = 0;
     for seed in 0..16 {
+        let snapshot = capture();
         let one_of = [2_000, 200, 20, 3][seed as usize % 4];
         let damaged = Damaged { snapshot: &snapshot, seed, one_of };
         let begun = std::time::Instant::now();
@@ -332,10 +334,10 @@ fn damaged_types_give_a_shorter_answer() {
     let runtime = crowd();
     let mut roots = Roots::new();
     roots.add_runtime(runtime.handle());
-    let snapshot = snapshot::fork(Limits { force: true, ..Limits::default() }).unwrap();
+    let capture = || snapshot::fork(Limits { force: true, ..Limits::default() }).unwrap();
     let executable = std::env::current_exe().unwrap();
     let whole = std::fs::read(&executable).unwrap();
-    let bias = Image::open(&executable).unwrap().bias(&executable, snapshot.mappings()).unwrap();
+    let bias = Image::open(&executable).unwrap().bias(&executable, capture().mappings()).unwrap();
     let mut found = 0;
     // DELOUSE_FUZZ: how many seeds, by hand. Each build is another file to be damaged.
     let seeds = std::env::var("DELOUSE_FUZZ").ok().and_then(|text| text.parse().ok()).unwrap_or(10_u64);
@@ -350,6 +352,7 @@ fn damaged_types_give_a_shorter_answer() {
             at += 1 + random % [20_000, 2_000, 200][seed as usize % 3];
         }
         let Ok(file) = Image::parse(SharedBytes::new(bytes)) else { continue };
+        let snapshot = capture();
         let begun = std::time::Instant::now();
         let types = Types::open(&file);
         let options = Options { bias, scan: 16 << 20, now: None, places: true, entered: false };
