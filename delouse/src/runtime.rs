@@ -45,7 +45,7 @@ pub(crate) fn sources() -> Option<Sources> {
     drop(running);
     let limits = match Settings::resolve(&Config::new()) {
         Err(SettingsError::Off) => return None,
-        settings => settings.map(|settings| settings.limits).unwrap_or_default(),
+        settings => settings.map_or_else(|_| Settings::limits(), |settings| settings.limits),
     };
     let engines = Arc::new(Engines::new(limits));
     Some(Sources { engines, symbols: Arc::new(Symbols::new()), own: None })

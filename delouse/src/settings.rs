@@ -56,8 +56,12 @@ impl fmt::Display for SettingsError {
 impl Settings {
     /// What holds for this process.
     pub(crate) fn resolve(config: &Config) -> Result<Self, SettingsError> {
-        // What is no text is no valid value either: told, rather than taken for absent. A token least of all.
-        Self::resolve_with(config, |name| Some(std::env::var_os(name)?.to_string_lossy().into_owned()))
+        Self::resolve_with(config, variable)
+    }
+
+    /// What captures may cost, whether there is a server or not.
+    pub(crate) fn limits() -> Limits {
+        limits(variable, &mut Vec::new())
     }
 
     fn resolve_with(
@@ -88,12 +92,14 @@ impl Settings {
             text => off.contains(&text).then_some(false),
         };
         let sigquit = valid(&environment, SIGQUIT, on, &mut ignored).or(config.sigquit).unwrap_or(true);
-        let default = Limits::default();
-        let budget =
-            valid(&environment, BUDGET, |text| text.parse().ok().map(Duration::from_millis), &mut ignored);
-        let limits = Limits { budget: budget.unwrap_or(default.budget), ..default };
+        let limits = limits(&environment, &mut ignored);
         Ok(Self { bind, token, log, sigquit, limits, ignored })
     }
+}
+
+/// What is no text is no valid value either: told, rather than taken for absent. A token least of all.
+fn variable(name: &str) -> Option<String> {
+    Some(std::env::var_os(name)?.to_string_lossy().into_owned())
 }
 
 /// Variables, and what they can be.
@@ -115,6 +121,12 @@ fn valid<T>(
         ignored.push(format!("{name} is `{value}` and is ignored: it can be {wanted}"));
     }
     parsed
+}
+
+fn limits(environment: impl Fn(&str) -> Option<String>, ignored: &mut Vec<String>) -> Limits {
+    let milliseconds = |text: &str| text.parse().ok().map(Duration::from_millis);
+    let default = Limits::default();
+    Limits { budget: valid(environment, BUDGET, milliseconds, ignored).unwrap_or(default.budget), ..default }
 }
 
 fn level(name: &str) -> Option<slog::FilterLevel> {

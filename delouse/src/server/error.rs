@@ -150,7 +150,16 @@ impl fmt::Display for ApiError {
             }
             Self::Snapshot(error) => write!(f, "{error}"),
             Self::Joined { error, joining } => {
-                write!(f, "{}", Self::Snapshot(error.clone()))?;
+                match error {
+                    SnapshotError::OverBudget { predicted, budget, .. } => write!(
+                        f,
+                        "a fork would still stop the program for about {} ms, more than the {} ms allowed: raise \
+                         DELOUSE_PAUSE_BUDGET_MS, or add ?force=true",
+                        predicted.as_millis(),
+                        budget.as_millis()
+                    )?,
+                    error => write!(f, "{}", Self::Snapshot(error.clone()))?,
+                }
                 match joining.join("; ") {
                     why if why.is_empty() => {
                         f.write_str(". Its memory is in huge pages now, as far as it can be")

@@ -93,10 +93,12 @@ pub(crate) fn look(context: &Context, mains_rest: bool) -> Result<(Look, Capture
 /// from the first to the last.
 pub(crate) fn looks(context: &Context) -> Result<(Vec<Look>, Capture), ApiError> {
     let begun = Instant::now();
+    let mut warm = None;
     if context.symbols.loaded() == 0 {
         // The debug information is read for the first look, which may take seconds: the next one must not be so late
         // that it misses what the first has seen.
-        let _warm = (look(context, false)?, threads::capture::capture(false, &context.symbols));
+        warm = Some(look(context, false)?.1);
+        let _stacks = threads::capture::capture(false, &context.symbols);
     }
     let stacks = |capture: &mut Capture| {
         let (threads, of) = threads::capture::capture(false, &context.symbols);
@@ -105,6 +107,7 @@ pub(crate) fn looks(context: &Context) -> Result<(Vec<Look>, Capture), ApiError>
     };
     let rest = mains_rest(&stacks(&mut Capture::default()));
     let (mut first, mut capture) = look(context, rest)?;
+    capture.pause_us = warm.map_or(capture.pause_us, |warm| warm.pause_us.max(capture.pause_us));
     first.at = context.marks.start.elapsed();
     first.threads = stacks(&mut capture);
     let mut looks = vec![first];

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 
 use super::growing::Counts;
 use super::look::Look;
-use super::resources::is_lock;
 use super::{Edge, Finding, blocked_worker, files, growing, starved, words};
 use crate::snapshot::files::Files;
 use crate::threads::ThreadRole;
@@ -95,12 +94,6 @@ pub(crate) fn diagnose(looks: &[Look], files: Option<&Files>, earlier: Option<&C
 
 fn not_looked_at(look: &Look) -> Vec<String> {
     let mut missing = look.doubts.clone();
-    let nobody = |edge: &&Edge| is_lock(edge.resource.kind) && edge.holders.is_empty();
-    let waiting = look.graph.edges.iter().filter(nobody).count();
-    if waiting > 0 {
-        let (tasks, wait) = (words::count(waiting, "task"), if waiting == 1 { "waits" } else { "wait" });
-        missing.push(format!("who has the locks that {tasks} {wait} for: no task does, see /waits"));
-    }
     if look.listing.without_types {
         missing.push("what tasks wait for and who holds it: the debug information has no types".to_owned());
     }

@@ -72,6 +72,11 @@ impl HandleFact {
         }
     }
 
+    /// Whether it is a permit of a semaphore: others can be added.
+    pub(super) fn is_permit(&self) -> bool {
+        self.resource == "sem * ll_sem"
+    }
+
     /// Whether it is the place in a queue of a future that acquires permits.
     pub(super) fn is_queue_place(&self) -> bool {
         self.roles == Roles::QUEUE

@@ -227,7 +227,8 @@ impl<'g> Graph<'g> {
                 if let Some(of @ None) = island_of.get_mut(*from as usize) {
                     *of = Some(island);
                     queue.push_back(*from);
-                    if let (Some(task), Some(island)) = (self.task(*from), islands.get_mut(island)) {
+                    let task = self.task(*from).filter(|_| !self.is_part(*from));
+                    if let (Some(task), Some(island)) = (task, islands.get_mut(island)) {
                         island.behind.push(task);
                     }
                 }

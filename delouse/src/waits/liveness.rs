@@ -100,6 +100,12 @@ impl Liveness {
                 search.live(Node::Task(number));
             }
         }
+        let mut of_parts: FxHashMap<u32, Vec<Wait>> = FxHashMap::default();
+        for wait in waits.counting() {
+            if let Node::Part(part) = parts.at_leaf(wait.task, wait.leaf) {
+                of_parts.entry(part).or_default().push(wait.clone());
+            }
+        }
         for (part, of) in parts.all() {
             let node = Node::Part(part);
             let (Some(task), Some(place)) =
@@ -107,10 +113,13 @@ impl Liveness {
             else {
                 continue;
             };
-            let here = |wait: &&Wait| parts.at_leaf(of.task, wait.leaf) == node;
-            let own: Vec<Wait> = waits.of_task(of.task).iter().filter(here).cloned().collect();
-            let is_leaf = parts.branches(node).is_empty() && parts.awaited(part).is_empty();
-            if is_leaf && search.is_alive_itself(of.task, task, place, &own) {
+            if !parts.branches(node).is_empty() || !parts.awaited(part).is_empty() {
+                continue;
+            }
+            let own = of_parts.get(&part).map(Vec::as_slice).unwrap_or_default();
+            // Whoever gets at a semaphore may add permits: another branch, too.
+            let is_open = of.open || own.iter().any(|wait| wait.kind == ResourceKind::Semaphore);
+            if is_open || search.is_alive_itself(of.task, task, place, own) {
                 search.live(node);
             }
         }

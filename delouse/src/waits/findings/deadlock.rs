@@ -85,9 +85,8 @@ impl Judge<'_, '_, '_, '_, '_> {
             let first = vertex(at + 1).and_then(|vertex| self.graph.wait(vertex));
             let (Some(task), Some(next), Some(first)) = (task, next, first) else { continue };
             let same = |wait: &&Wait| wait.resource == first.resource && wait.kind == first.kind;
-            let waits = self.teller.waits;
-            let all = waits.of_task(task).iter().chain(waits.for_thread(task));
-            let Some(wait) = all.into_iter().find(same) else { continue };
+            let own = vertex(*at).into_iter().flat_map(|vertex| self.graph.waits_of(vertex));
+            let Some(wait) = own.chain(self.teller.waits.for_thread(task)).find(same) else { continue };
             let edge = self.teller.edge(wait);
             let next = self.teller.id(next);
             let holder = edge.holders.iter().find(|holder| holder.task == Some(next)).cloned();
@@ -211,6 +210,12 @@ fn summary(kind: FindingKind, links: &[Link]) -> String {
         [other, one] if is_for(one, ResourceKind::Lock) && is_for(other, ResourceKind::Thread) => {
             blocked_by_guard(one, other)
         }
+        [one, other] if one.task == other.task => format!(
+            "{} waits for itself: one branch of its `join!` for {}, another for {}",
+            name_first(one.task),
+            one.resource,
+            other.resource
+        ),
         [one, other] => {
             let at = |link: &Link| link.place.as_ref().map(|p| format!(" at `{p}`")).unwrap_or_default();
             format!(

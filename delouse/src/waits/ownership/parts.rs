@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 
 use super::{Holding, Node, Reference};
 use crate::tasks::LeafPlace;
-use crate::waits::handles::{self, Roles};
+use crate::waits::handles::{self, HandleFact, Roles};
 
 /// A part of a task: a branch, or what waits for all branches.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub(in crate::waits) struct Part {
     pub(in crate::waits) task: u32,
     /// What it is a part of: that is alive when this is.
     pub(in crate::waits) whole: Node,
+    /// It may be ended by something that is not known.
+    pub(in crate::waits) open: bool,
     /// The part that waits for the end of this one.
     next: Option<u32>,
 }
@@ -44,6 +46,8 @@ pub(super) struct Draft {
     pub(super) join: u64,
     /// Addresses and sizes of what it consists of.
     pub(super) pieces: Vec<(u64, u64)>,
+    /// It may be ended by something that is not known.
+    pub(super) open: bool,
 }
 
 impl Parts {
@@ -100,16 +104,16 @@ impl Parts {
     }
 
     /// Takes note of the branches of a task, and gives them what they have. Where it cannot be told for certain which
-    /// branch each leaf is in, the task has none: one that waits for any of its leaves.
+    /// branch each leaf is in, or that all must end (no `leaves`), the task has none: it waits for any of its leaves.
     pub(super) fn settle(
         &mut self,
         task: u32,
         drafts: &[Draft],
-        leaves: &[LeafPlace],
+        leaves: Option<&[LeafPlace]>,
         holdings: &mut [Holding],
         references: &mut [Reference],
     ) {
-        let places = places(drafts, leaves);
+        let places = leaves.and_then(|leaves| places(drafts, leaves));
         let first = self.list.len() as u32;
         let node = |draft: Option<u32>| draft.map_or(Node::Task(task), |draft| Node::Part(first + draft));
         if let Some(places) = &places {
@@ -124,8 +128,9 @@ impl Parts {
         };
         for holding in holdings {
             holding.owner = owner(holding.owner);
-            // Nobody else can take a guard out of a variable.
-            if holding.kept && handles::at(holding.handle).is_some_and(|fact| fact.roles.has(GUARDS)) {
+            // Nobody else can take a guard out of a variable. It may have been moved or dropped, where a flag says so.
+            let is_guard = |fact: &HandleFact| fact.roles.has(GUARDS) && !fact.is_permit();
+            if holding.kept && !holding.uncertain && handles::at(holding.handle).is_some_and(is_guard) {
                 holding.owner = self.end(holding.owner);
             }
         }
@@ -136,7 +141,7 @@ impl Parts {
 
     fn add(&mut self, task: u32, drafts: &[Draft], node: impl Fn(Option<u32>) -> Node) {
         for draft in drafts {
-            self.list.push(Part { task, whole: node(draft.within), next: None });
+            self.list.push(Part { task, whole: node(draft.within), open: draft.open, next: None });
         }
         for (number, draft) in (0..).zip(drafts) {
             let Node::Part(branch) = node(Some(number)) else { continue };
@@ -144,7 +149,7 @@ impl Parts {
             self.branches.entry(whole).or_default().push(branch);
             if !self.rests.contains_key(&whole) {
                 self.rests.insert(whole, self.list.len() as u32);
-                self.list.push(Part { task, whole, next: None });
+                self.list.push(Part { task, whole, open: false, next: None });
             }
         }
         for (number, draft) in (0..).zip(drafts) {
@@ -193,8 +198,13 @@ fn innermost(drafts: &[Draft], leaves: &[LeafPlace]) -> Vec<Option<u32>> {
             around.push((end, number));
         }
         around.retain(|(end, _)| *end > at);
+        let innermost = around.iter().map(|(_, number)| *number).max();
+        // What two branches have in common is in neither.
+        let outer = |number: u32| drafts.get(number as usize).and_then(|draft| draft.within);
+        let chain = std::iter::successors(innermost, |number| outer(*number));
+        let chain: Vec<u32> = chain.collect();
         if let Some(of) = found.get_mut(leaf) {
-            *of = around.iter().map(|(_, number)| *number).max();
+            *of = innermost.filter(|_| around.iter().all(|(_, number)| chain.contains(number)));
         }
     }
     found
@@ -205,7 +215,7 @@ mod tests {
     use super::*;
 
     fn draft(within: Option<u32>, join: u64, at: u64) -> Draft {
-        Draft { within, join, pieces: vec![(at, 16)] }
+        Draft { within, join, pieces: vec![(at, 16)], open: false }
     }
 
     fn leaf(at: u64) -> LeafPlace {
@@ -226,13 +236,16 @@ mod tests {
         assert_eq!(places(&side_by_side, &[leaf(100), leaf(200)]), None, "two joins in a select");
         let outer = [draft(None, 100, 100), draft(Some(0), 50, 104)];
         assert_eq!(places(&outer, &[leaf(100)]), None, "one beside the inner join");
+        let mut common = [draft(None, 100, 100), draft(None, 100, 116)];
+        common.iter_mut().for_each(|draft| draft.pieces.push((500, 8)));
+        assert_eq!(places(&common, &[leaf(100), leaf(500)]), None, "one that both may mean");
     }
 
     #[test]
     fn all_ends_make_the_end_of_the_whole() {
         let drafts = [draft(None, 100, 100), draft(None, 100, 116), draft(Some(1), 300, 300)];
         let mut parts = Parts::default();
-        parts.settle(7, &drafts, &[leaf(100), leaf(300)], &mut [], &mut []);
+        parts.settle(7, &drafts, Some(&[leaf(100), leaf(300)]), &mut [], &mut []);
         assert_eq!(parts.at_leaf(7, 0), Node::Part(0));
         assert_eq!(parts.at_leaf(7, 1), Node::Part(2));
         assert_eq!(parts.at_leaf(8, 0), Node::Task(8));

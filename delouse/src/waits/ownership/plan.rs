@@ -56,6 +56,24 @@ const CHANNELS: &[&str] = &[
 /// The source of tokio's `join!`, where its `.await` stands.
 const JOIN: &str = "src/macros/join.rs";
 
+/// Futures that end with all that they poll (futures 0.3).
+const JOINS: &[&str] = &["futures_util::future::join::", "futures_util::future::join_all::JoinAll"];
+
+/// Futures and their wrappers that end with the one that they poll.
+const WRAPPERS: &[&str] = &[
+    "core::",
+    "alloc::",
+    "std::",
+    "(",
+    "&",
+    "[",
+    "futures_util::future::maybe_done::MaybeDone",
+    "tokio::future::maybe_done::MaybeDone",
+    "tokio::runtime::task::trace::",
+    "tokio::task::coop::",
+    "tracing::instrument::Instrumented",
+];
+
 /// Wrappers of futures that lie among those: what tokio's task dump puts around every task, for one.
 const OPEN: &[&str] = &["tokio::runtime::task::trace::", "tokio::task::local::RunUntil"];
 
@@ -66,7 +84,23 @@ pub(super) struct Plan {
     pub(super) id: u32,
     pub(super) of: TypeId,
     pub(super) size: u64,
+    pub(super) ends: Ends,
     pub(super) body: Body,
+}
+
+/// When a future ends that is polled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ends {
+    /// With what it polls: `async` functions, pointers, wrappers.
+    With,
+    /// With all that it polls: `Join`, `JoinAll`.
+    WithAll,
+    /// A closure: with all in a `tokio::join!`, else nobody knows.
+    Closure,
+    /// When something ends that it polls, as far as that is known: what tokio has, a `select!`.
+    WithAny,
+    /// Nobody knows.
+    Unknown,
 }
 
 /// What there is inside.
@@ -77,13 +111,13 @@ pub(super) enum Body {
     /// All of these, in any case.
     Fields(Box<[Field]>),
     /// One case of an enum.
-    Variants { at: Option<Discriminant>, cases: Box<[Case]>, maybe_done: Option<MaybeDone> },
+    Variants { at: Option<Discriminant>, cases: Box<[Case]>, is_branch: bool },
     /// An `async` function, block or closure.
     Coroutine(Coroutine),
     /// A thin pointer to something that nobody else uses: `Box`, which owns it, and `&mut`.
     Pointer { target: TypeId, owned: bool },
-    /// The same with a vtable.
-    Dyn,
+    /// The same with a vtable; of a future.
+    Dyn { future: bool },
     /// `Arc`, `Rc`, and their weak forms.
     Shared(Shared),
     /// Several of one type.
@@ -100,14 +134,10 @@ pub(super) struct Field {
     pub(super) plan: Rc<Plan>,
 }
 
-/// A branch of a `join!`: the future, or what it came to. Their paths are those of tokio 1.40 to 1.54 and futures 0.3.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum MaybeDone {
-    /// tokio's, of `join!` and of `try_join!`, which is over when one branch fails.
-    Tokio,
-    /// That of futures, of `join!` and `join_all`.
-    Futures,
-}
+/// Branches of a `join!`: the future, or what it came to (tokio 1.40 to 1.54, futures 0.3). tokio's are those of
+/// `try_join!`, too, which is over when one branch fails.
+const BRANCHES: &[&str] =
+    &["tokio::future::maybe_done::MaybeDone", "futures_util::future::maybe_done::MaybeDone"];
 
 /// A variant of an enum.
 #[derive(Debug)]
@@ -222,10 +252,38 @@ impl<'a, 'p, 'i> Plans<'a, 'p, 'i> {
         let number = self.number();
         let size = self.process.ty(id).map_or(0, |ty| ty.size);
         let body = self.compile(id).unwrap_or(Body::Nothing);
-        let plan = Rc::new(Plan { id: number, of: id, size, body });
+        let plan = Rc::new(Plan { id: number, of: id, size, ends: self.ends(id), body });
         self.depth.set(self.depth.get() - 1);
         self.known.borrow_mut().insert(id, Some(plan.clone()));
         Some(plan)
+    }
+
+    /// When a future of that type ends.
+    fn ends(&self, id: TypeId) -> Ends {
+        let Some(ty) = self.process.ty(id) else { return Ends::Unknown };
+        let path = ty.path();
+        let is_in = |list: &[&str]| list.iter().any(|prefix| path.starts_with(prefix));
+        if matches!(&ty.shape, Shape::Variants(variants) if variants.coroutine) {
+            Ends::With
+        } else if ty.member("_ref__disabled").is_some() {
+            // What it polls besides what we know could end it.
+            let tuple = ["_ref__futures *", "_ref__futures * *"].iter();
+            let tuple = tuple
+                .filter_map(|way| Route::compile(self.process, id, way))
+                .find_map(|way| self.process.ty(way.end).filter(|tuple| tuple.name.starts_with('(')));
+            let known = |tuple: Rc<Type>| tuple.members.iter().all(|member| self.leads_on(member.of));
+            if tuple.is_some_and(known) { Ends::WithAny } else { Ends::Unknown }
+        } else if path.contains("{closure_env#") && !is_in(&["tokio::"]) {
+            Ends::Closure
+        } else if is_in(JOINS) {
+            Ends::WithAll
+        } else if is_in(WRAPPERS) {
+            Ends::With
+        } else if is_in(&["tokio::"]) {
+            Ends::WithAny
+        } else {
+            Ends::Unknown
+        }
     }
 
     /// The plan for what the `dyn` pointer with that vtable points to.
@@ -267,7 +325,8 @@ impl<'a, 'p, 'i> Plans<'a, 'p, 'i> {
         }
         match &ty.shape {
             Shape::Struct if is_wide(&ty) => {
-                (is_owned(&ty.name) && ty.name.contains("dyn ")).then_some(Body::Dyn)
+                let future = ty.name.contains("dyn core::future::future::Future");
+                (is_owned(&ty.name) && ty.name.contains("dyn ")).then_some(Body::Dyn { future })
             }
             Shape::Struct => {
                 let mut fields = self.fields(&ty, 0).into_vec();
@@ -280,14 +339,10 @@ impl<'a, 'p, 'i> Plans<'a, 'p, 'i> {
                 self.coroutine(&ty, variants.discriminant?, &variants.list).map(Body::Coroutine)
             }
             Shape::Variants(variants) => {
-                let maybe_done = match path {
-                    "tokio::future::maybe_done::MaybeDone" => Some(MaybeDone::Tokio),
-                    "futures_util::future::maybe_done::MaybeDone" => Some(MaybeDone::Futures),
-                    _ => None,
-                };
+                let is_branch = BRANCHES.contains(&path);
                 let case = |variant: &Variant| Case {
                     value: variant.value,
-                    pending: maybe_done.is_some() && variant.member.name == "Future",
+                    pending: is_branch && variant.member.name == "Future",
                     fields: self
                         .process
                         .ty(variant.member.of)
@@ -295,8 +350,8 @@ impl<'a, 'p, 'i> Plans<'a, 'p, 'i> {
                         .unwrap_or_default(),
                 };
                 let cases: Box<[Case]> = variants.list.iter().map(case).collect();
-                let any = maybe_done.is_some() || cases.iter().any(|case| !case.fields.is_empty());
-                any.then_some(Body::Variants { at: variants.discriminant, cases, maybe_done })
+                let any = is_branch || cases.iter().any(|case| !case.fields.is_empty());
+                any.then_some(Body::Variants { at: variants.discriminant, cases, is_branch })
             }
             Shape::Pointer(Some(target)) => {
                 let owned = !ty.name.starts_with("&mut ");
@@ -334,7 +389,8 @@ impl<'a, 'p, 'i> Plans<'a, 'p, 'i> {
     /// The messages of a channel, as a field of it.
     fn queued(&self, of: TypeId, many: Many) -> Field {
         let label = self.labels.borrow_mut().name("(queued)");
-        let plan = Rc::new(Plan { id: self.number(), of, size: 0, body: Body::Many(many) });
+        let plan =
+            Rc::new(Plan { id: self.number(), of, size: 0, ends: Ends::Unknown, body: Body::Many(many) });
         Field { label, offset: 0, plan }
     }
 

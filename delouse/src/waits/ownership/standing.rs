@@ -7,8 +7,11 @@ pub(super) struct Standing {
     pub(super) aside: bool,
     /// Such a variable itself.
     pub(super) variable: bool,
-    /// In what a `tokio::join!` awaits.
+    /// In what a `join!` awaits.
     pub(super) joined: bool,
+    /// Under something that may end without the end of all that lies in it, inside of the innermost branch: a timeout, a
+    /// `select!`, a future of somebody's own.
+    pub(super) raced: bool,
     /// The branch of a `join!` that it is in.
     pub(super) branch: Option<u32>,
     /// Inside of a future that its task does not poll at the moment, to which this step of the way led.
@@ -29,6 +32,11 @@ pub(super) struct Doubt {
 }
 
 impl Standing {
+    /// Whether its task polls what lies here.
+    pub(super) fn polled(self) -> bool {
+        !self.aside && self.unpolled.is_none()
+    }
+
     /// What lies behind a pointer is moved with it, but is not moved in memory.
     pub(super) fn behind_pointer(self) -> Self {
         Self { pinned: self.doubt, ..self }

@@ -7,7 +7,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::labels::{Label, PathId};
 use super::parts::{Draft, Parts};
-use super::plan::{Body, Case, Content, Coroutine, Field, MaybeDone, Plan, Plans, Shared, StateKind};
+use super::plan::{Body, Case, Content, Coroutine, Ends, Field, Plan, Plans, Shared, StateKind};
 use super::standing::{Doubt, Standing};
 use super::{Holding, Node, Object, Reference};
 use crate::debuginfo::types::{Discriminant, TypeId};
@@ -65,6 +65,8 @@ pub(super) struct Walker<'w, 'a, 'p, 'i> {
     parted: bool,
     /// Those that the last root waits in.
     branches: Vec<Draft>,
+    /// A `join!` of it may be ended before all of its branches have ended.
+    raced: bool,
     /// Objects by the complement of their address: who looks for the address itself in memory shall not find
     /// it in what is left of us.
     numbers: FxHashMap<u64, u32>,
@@ -76,6 +78,8 @@ pub(super) struct Walker<'w, 'a, 'p, 'i> {
     /// The task runs: its last state may not be what it has now.
     running: bool,
     work: Vec<Work>,
+    /// Variables: walked when all that is polled has been, which may lead there, too.
+    aside: Vec<Work>,
     trails: Vec<Trail>,
     /// Places of this root that were walked.
     seen: FxHashSet<(u64, u32)>,
@@ -95,12 +99,14 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
             slots: Vec::new(),
             parted: false,
             branches: Vec::new(),
+            raced: false,
             numbers: FxHashMap::default(),
             queue: Vec::new(),
             queued: FxHashSet::default(),
             owner: Node::Task(0),
             running: false,
             work: Vec::new(),
+            aside: Vec::new(),
             trails: Vec::new(),
             seen: FxHashSet::default(),
             began: Instant::now(),
@@ -133,6 +139,7 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
         if !self.branches.is_empty() {
             let holdings = self.found.holdings.get_mut(holdings..).unwrap_or_default();
             let references = self.found.references.get_mut(references..).unwrap_or_default();
+            let leaves = Some(leaves).filter(|_| !self.raced);
             parts.settle(number, &self.branches, leaves, holdings, references);
         }
         all
@@ -159,6 +166,8 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
     fn root(&mut self, owner: Node, plan: Rc<Plan>, at: u64) -> bool {
         self.owner = owner;
         self.work.clear();
+        self.aside.clear();
+        self.raced = false;
         self.seen.clear();
         self.slots.clear();
         self.branches.clear();
@@ -168,7 +177,7 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
         self.work.push(Work { plan, at, base: at, trail: 0, standing: Standing::default() });
         let mut all = true;
         for step in 0.. {
-            let Some(work) = self.work.pop() else { break };
+            let Some(work) = self.work.pop().or_else(|| self.aside.pop()) else { break };
             self.late |= step % 256 == 0 && self.began.elapsed() > MAX_TIME;
             // One that is too large, or damaged, says nothing of the others.
             if self.late || step >= MAX_STEPS {
@@ -184,18 +193,18 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
     fn visit(&mut self, work: Work) -> bool {
         let Work { plan, at, base, trail, standing } = work;
         let is_variable = standing.variable;
-        let standing = Standing { variable: false, ..standing };
+        let standing = self.on_the_way(&plan, Standing { variable: false, ..standing });
         match &plan.body {
             Body::Nothing => {}
             Body::Fields(fields) => self.fields(fields, at, trail, standing),
-            Body::Variants { at: discriminant, cases, maybe_done } => {
+            Body::Variants { at: discriminant, cases, is_branch } => {
                 let value = discriminant.and_then(|place| self.discriminant(place, at));
                 let exact = cases.iter().find(|case| value.is_some() && case.value == value);
                 let case = exact.or_else(|| cases.iter().find(|case| case.value.is_none()));
                 if let Some(case) = case {
-                    let standing = match maybe_done {
-                        Some(of) => self.branch(*of, case, (at, plan.size), base, standing),
-                        None => standing,
+                    let standing = match is_branch {
+                        true => self.branch(case, (at, plan.size), base, standing),
+                        false => standing,
                     };
                     self.fields(&case.fields, at, trail, standing);
                 }
@@ -210,7 +219,7 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
                     self.push_once(plan, at, trail, standing);
                 }
             }
-            Body::Dyn => {
+            Body::Dyn { .. } => {
                 let vtable = at.checked_add(8).and_then(|at| self.pointer(at));
                 let (Some(at), Some(vtable)) = (self.pointer(at), vtable) else { return true };
                 match self.plans.plan_of_vtable(vtable) {
@@ -224,7 +233,8 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
                 let standing = standing.behind_pointer();
                 let mut left = MAX_STEPS.saturating_sub(self.work.len());
                 let work = &mut self.work;
-                let mut branch = standing.branch.and_then(|branch| self.branches.get_mut(branch as usize));
+                let branch = standing.branch.filter(|_| standing.polled());
+                let mut branch = branch.and_then(|branch| self.branches.get_mut(branch as usize));
                 let all = many.each(self.plans.process, at, |element| {
                     if left > 0 {
                         left -= 1;
@@ -370,12 +380,6 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
             place,
             solid: !standing.doubt.loose && !self.running,
         });
-        if let (Content::Value { of, offset }, Some(branch)) = (&shared.content, standing.branch)
-            && let (Some(plan), Some(draft)) = (self.plans.plan(*of), self.branches.get_mut(branch as usize))
-        {
-            // Half of a socket: a branch that is given a leaf too many counts as alive, rather than as stuck.
-            draft.pieces.push((counters.wrapping_add(*offset), plan.size));
-        }
         self.content(shared, number, counters, place.checked_add(8));
         true
     }
@@ -441,27 +445,39 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
         for field in fields.iter().rev() {
             let Some(at) = base.checked_add(field.offset) else { continue };
             let trail = self.trail(trail, field.label);
-            self.work.push(Work { plan: field.plan.clone(), at, base, trail, standing });
+            let work = Work { plan: field.plan.clone(), at, base, trail, standing };
+            if standing.aside { self.aside.push(work) } else { self.work.push(work) }
         }
     }
 
     /// Where we are inside of a branch of a `join!`, if this is one that its task polls and that has not ended.
-    fn branch(
-        &mut self,
-        of: MaybeDone,
-        case: &Case,
-        piece: (u64, u64),
-        join: u64,
-        standing: Standing,
-    ) -> Standing {
-        let polled = !standing.aside && standing.unpolled.is_none();
-        let joins = of == MaybeDone::Futures || standing.joined;
-        if !self.parted || !polled || !joins || !case.pending {
+    fn branch(&mut self, case: &Case, piece: (u64, u64), join: u64, standing: Standing) -> Standing {
+        if !self.parted || !standing.polled() || !standing.joined || !case.pending {
             return standing;
         }
+        self.raced |= standing.raced;
         let number = self.branches.len() as u32;
-        self.branches.push(Draft { within: standing.branch, join, pieces: vec![piece] });
-        Standing { branch: Some(number), joined: false, ..standing }
+        self.branches.push(Draft { within: standing.branch, join, pieces: vec![piece], open: false });
+        Standing { branch: Some(number), joined: false, raced: false, ..standing }
+    }
+
+    /// What follows for what a future polls, from when it ends itself.
+    fn on_the_way(&mut self, plan: &Plan, standing: Standing) -> Standing {
+        if !self.parted || !standing.polled() {
+            return standing;
+        }
+        let (raced, open) = match plan.ends {
+            Ends::With => (false, false),
+            Ends::WithAll => return Standing { joined: true, ..standing },
+            Ends::Closure => (!standing.joined, !standing.joined),
+            Ends::WithAny => (true, false),
+            Ends::Unknown => (true, true),
+        };
+        let blind = matches!(plan.body, Body::Dyn { future: false });
+        if let Some(branch) = standing.branch.and_then(|branch| self.branches.get_mut(branch as usize)) {
+            branch.open |= open || blind;
+        }
+        Standing { raced: standing.raced || raced || blind, ..standing }
     }
 
     /// Who owns what lies here.
@@ -475,7 +491,8 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
         let minds = matches!(plan.body, Body::Coroutine(_) | Body::Handle { .. });
         self.value(&plan, at);
         if minds || self.seen.insert((at, plan.id)) {
-            let branch = standing.branch.and_then(|branch| self.branches.get_mut(branch as usize));
+            let branch = standing.branch.filter(|_| standing.polled());
+            let branch = branch.and_then(|branch| self.branches.get_mut(branch as usize));
             if let Some(branch) = branch {
                 branch.pieces.push((at, plan.size));
             }

@@ -5,6 +5,7 @@ mod blocking;
 mod deadlocks;
 mod guards;
 mod handles;
+mod joins;
 mod leaks;
 mod services;
 mod stage;
@@ -20,6 +21,7 @@ fn cases() -> impl Iterator<Item = &'static Case> {
         blocking::CASES,
         guards::CASES,
         handles::CASES,
+        joins::CASES,
         services::CASES,
     ]
     .into_iter()

@@ -1,0 +1,191 @@
+//! Branches of a `join!` that look stuck, and are ended by something else than what they seem to wait for.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Barrier, Mutex, Semaphore, mpsc};
+use tokio::time::sleep;
+
+use crate::stage::{self, AGES, Case, good};
+
+pub(crate) const CASES: &[Case] = &[
+    good!(branch_until_a_socket_hears),
+    good!(join_until_a_client_hangs_up),
+    good!(join_until_a_box_is_read),
+    good!(branch_that_can_be_aborted),
+    good!(branch_that_a_flag_ends),
+    good!(permits_that_a_branch_adds),
+];
+
+type Lock = Arc<Mutex<i32>>;
+
+/// Two locks that a task of the case holds crosswise with whoever calls `take_both` with them.
+fn crossed() -> (Lock, Lock) {
+    let (one, two) = (Lock::default(), Lock::default());
+    let meet = Arc::new(Barrier::new(2));
+    tokio::spawn(take_both(two.clone(), one.clone(), meet.clone()));
+    // The caller's half of the meeting: it comes once the other one has its first lock.
+    tokio::spawn(async move {
+        meet.wait().await;
+    });
+    (one, two)
+}
+
+async fn take_both(first: Lock, second: Lock, meet: Arc<Barrier>) {
+    let mut mine = first.lock().await;
+    meet.wait().await;
+    stage::waits();
+    sleep(Duration::from_millis(50)).await;
+    *mine += *second.lock().await;
+}
+
+async fn take(first: Lock, second: Lock) {
+    let mut mine = first.lock().await;
+    stage::waits();
+    sleep(Duration::from_millis(50)).await;
+    *mine += *second.lock().await;
+}
+
+async fn ticks() {
+    loop {
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn connected() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+    let address = listener.local_addr().expect("bound");
+    let (here, there) = tokio::join!(TcpStream::connect(address), listener.accept());
+    (here.expect("connected"), there.expect("accepted").0)
+}
+
+/// The other branch has the other half of the socket, and does not read.
+async fn branch_until_a_socket_hears() {
+    let (socket, _peer) = connected().await;
+    let (mut reader, writer) = socket.into_split();
+    let (sender, mut receiver) = mpsc::channel::<u8>(1);
+    let lock = Lock::default();
+    let locked = lock.clone();
+    tokio::spawn(async move {
+        let hears = async {
+            let guard = locked.lock().await;
+            stage::waits();
+            let mut buffer = [0; 8];
+            tokio::select! { _ = reader.read(&mut buffer) => {}, _ = receiver.recv() => {} }
+            drop(guard);
+        };
+        let beats = async {
+            let _writer = writer;
+            ticks().await;
+        };
+        tokio::join!(hears, beats);
+    });
+    tokio::spawn(async move {
+        while lock.try_lock().is_ok() {
+            tokio::task::yield_now().await;
+        }
+        stage::waits();
+        drop(lock.lock().await);
+        let _ = sender.send(1).await;
+    });
+    stage::stands(2).await;
+}
+
+async fn join_until_a_client_hangs_up() {
+    let (socket, _peer) = connected().await;
+    let (mut reader, mut writer) = socket.into_split();
+    let (one, two) = crossed();
+    tokio::spawn(async move {
+        let both = async {
+            let writes = async {
+                let block = vec![0; 64 << 20];
+                let _ = writer.write_all(&block).await;
+            };
+            tokio::join!(take(one, two), writes);
+        };
+        let mut buffer = [0; 8];
+        tokio::select! { _ = reader.read(&mut buffer) => {}, () = both => {} }
+    });
+    stage::stands(2).await;
+}
+
+async fn join_until_a_box_is_read() {
+    let (socket, _peer) = connected().await;
+    let mut reader: Box<dyn AsyncRead + Send + Unpin> = Box::new(socket);
+    let (one, two) = crossed();
+    tokio::spawn(async move {
+        let both = async {
+            tokio::join!(take(one, two), ticks());
+        };
+        let mut buffer = [0; 8];
+        tokio::select! { _ = reader.read(&mut buffer) => {}, () = both => {} }
+    });
+    stage::stands(2).await;
+}
+
+/// In `main`, of which nobody counts the wakers.
+async fn branch_that_can_be_aborted() {
+    let (one, two) = crossed();
+    tokio::spawn(stage::stands(2));
+    let (takes, handle) = futures::future::abortable(take(one, two));
+    let aborts = async {
+        sleep(AGES).await;
+        handle.abort();
+    };
+    let _ = tokio::join!(takes, aborts);
+}
+
+async fn branch_that_a_flag_ends() {
+    let (one, two) = crossed();
+    let over = AtomicBool::new(false);
+    tokio::spawn(async move {
+        let takes = async {
+            let mut takes = pin!(take(one, two));
+            std::future::poll_fn(|context| match over.load(Ordering::Relaxed) {
+                true => std::task::Poll::Ready(()),
+                false => takes.as_mut().poll(context),
+            })
+            .await;
+        };
+        let ends = async {
+            sleep(AGES).await;
+            over.store(true, Ordering::Relaxed);
+        };
+        tokio::join!(takes, ends);
+    });
+    stage::stands(2).await;
+}
+
+async fn permits_that_a_branch_adds() {
+    tokio::spawn(async {
+        let permits = Semaphore::new(1);
+        let _permit = permits.acquire().await;
+        let waits = async {
+            stage::waits();
+            drop(permits.acquire().await);
+        };
+        let adds = async {
+            sleep(AGES).await;
+            permits.add_permits(1);
+        };
+        tokio::join!(waits, adds);
+    });
+    tokio::spawn(async {
+        let permits = Semaphore::new(1);
+        let waits = async {
+            let _permit = permits.acquire().await;
+            stage::waits();
+            drop(permits.acquire().await);
+        };
+        let adds = async {
+            sleep(AGES).await;
+            permits.add_permits(1);
+        };
+        tokio::join!(waits, adds);
+    });
+    stage::stands(2).await;
+}
