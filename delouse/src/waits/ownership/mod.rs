@@ -5,6 +5,7 @@
 //! found. Plain references are not followed: what they lead to has an owner of its own.
 
 mod collections;
+mod ends;
 mod labels;
 mod parts;
 mod plan;

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use rustc_hash::FxHashMap;
 
 use super::collections::Many;
+use super::ends::Ends;
 use super::labels::{Label, Labels};
 use crate::debuginfo::types::{Discriminant, Member, Shape, Type, TypeId, Variant, names};
 use crate::tasks::process::Process;
@@ -56,24 +57,6 @@ const CHANNELS: &[&str] = &[
 /// The source of tokio's `join!`, where its `.await` stands.
 const JOIN: &str = "src/macros/join.rs";
 
-/// Futures that end with all that they poll (futures 0.3).
-const JOINS: &[&str] = &["futures_util::future::join::", "futures_util::future::join_all::JoinAll"];
-
-/// Futures and their wrappers that end with the one that they poll.
-const WRAPPERS: &[&str] = &[
-    "core::",
-    "alloc::",
-    "std::",
-    "(",
-    "&",
-    "[",
-    "futures_util::future::maybe_done::MaybeDone",
-    "tokio::future::maybe_done::MaybeDone",
-    "tokio::runtime::task::trace::",
-    "tokio::task::coop::",
-    "tracing::instrument::Instrumented",
-];
-
 /// Wrappers of futures that lie among those: what tokio's task dump puts around every task, for one.
 const OPEN: &[&str] = &["tokio::runtime::task::trace::", "tokio::task::local::RunUntil"];
 
@@ -86,21 +69,6 @@ pub(super) struct Plan {
     pub(super) size: u64,
     pub(super) ends: Ends,
     pub(super) body: Body,
-}
-
-/// When a future ends that is polled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ends {
-    /// With what it polls: `async` functions, pointers, wrappers.
-    With,
-    /// With all that it polls: `Join`, `JoinAll`.
-    WithAll,
-    /// A closure: with all in a `tokio::join!`, else nobody knows.
-    Closure,
-    /// When something ends that it polls, as far as that is known: what tokio has, a `select!`.
-    WithAny,
-    /// Nobody knows.
-    Unknown,
 }
 
 /// What there is inside.
@@ -116,7 +84,7 @@ pub(super) enum Body {
     Coroutine(Coroutine),
     /// A thin pointer to something that nobody else uses: `Box`, which owns it, and `&mut`.
     Pointer { target: TypeId, owned: bool },
-    /// The same with a vtable; of a future.
+    /// The same with a vtable; of a future or a stream, or of anything else.
     Dyn { future: bool },
     /// `Arc`, `Rc`, and their weak forms.
     Shared(Shared),
@@ -258,34 +226,6 @@ impl<'a, 'p, 'i> Plans<'a, 'p, 'i> {
         Some(plan)
     }
 
-    /// When a future of that type ends.
-    fn ends(&self, id: TypeId) -> Ends {
-        let Some(ty) = self.process.ty(id) else { return Ends::Unknown };
-        let path = ty.path();
-        let is_in = |list: &[&str]| list.iter().any(|prefix| path.starts_with(prefix));
-        if matches!(&ty.shape, Shape::Variants(variants) if variants.coroutine) {
-            Ends::With
-        } else if ty.member("_ref__disabled").is_some() {
-            // What it polls besides what we know could end it.
-            let tuple = ["_ref__futures *", "_ref__futures * *"].iter();
-            let tuple = tuple
-                .filter_map(|way| Route::compile(self.process, id, way))
-                .find_map(|way| self.process.ty(way.end).filter(|tuple| tuple.name.starts_with('(')));
-            let known = |tuple: Rc<Type>| tuple.members.iter().all(|member| self.leads_on(member.of));
-            if tuple.is_some_and(known) { Ends::WithAny } else { Ends::Unknown }
-        } else if path.contains("{closure_env#") && !is_in(&["tokio::"]) {
-            Ends::Closure
-        } else if is_in(JOINS) {
-            Ends::WithAll
-        } else if is_in(WRAPPERS) {
-            Ends::With
-        } else if is_in(&["tokio::"]) {
-            Ends::WithAny
-        } else {
-            Ends::Unknown
-        }
-    }
-
     /// The plan for what the `dyn` pointer with that vtable points to.
     pub(super) fn plan_of_vtable(&self, vtable: u64) -> Option<Rc<Plan>> {
         if let Some(known) = self.dyns.borrow().get(&vtable) {
@@ -325,7 +265,8 @@ impl<'a, 'p, 'i> Plans<'a, 'p, 'i> {
         }
         match &ty.shape {
             Shape::Struct if is_wide(&ty) => {
-                let future = ty.name.contains("dyn core::future::future::Future");
+                // Those in which leaves are looked for.
+                let future = ["Future", "Stream"].iter().any(|of| ty.name.contains(of));
                 (is_owned(&ty.name) && ty.name.contains("dyn ")).then_some(Body::Dyn { future })
             }
             Shape::Struct => {

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::ends::Ends;
 use super::labels::{Label, PathId};
 use super::parts::{Draft, Parts};
-use super::plan::{Body, Case, Content, Coroutine, Ends, Field, Plan, Plans, Shared, StateKind};
+use super::plan::{Body, Case, Content, Coroutine, Field, Plan, Plans, Shared, StateKind};
 use super::standing::{Doubt, Standing};
 use super::{Holding, Node, Object, Reference};
 use crate::debuginfo::types::{Discriminant, TypeId};
@@ -192,7 +193,7 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
     /// Looks at one place; says whether all of it could be seen.
     fn visit(&mut self, work: Work) -> bool {
         let Work { plan, at, base, trail, standing } = work;
-        let is_variable = standing.variable;
+        let (is_variable, was_raced) = (standing.variable, standing.raced);
         let standing = self.on_the_way(&plan, Standing { variable: false, ..standing });
         match &plan.body {
             Body::Nothing => {}
@@ -219,13 +220,15 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
                     self.push_once(plan, at, trail, standing);
                 }
             }
-            Body::Dyn { .. } => {
+            Body::Dyn { future } => {
                 let vtable = at.checked_add(8).and_then(|at| self.pointer(at));
                 let (Some(at), Some(vtable)) = (self.pointer(at), vtable) else { return true };
                 match self.plans.plan_of_vtable(vtable) {
                     Some(plan) => self.push_once(plan, at, trail, standing.behind_pointer()),
                     None => return false,
                 }
+                // What waits in there is no leaf that was seen, and may be the first to end.
+                return *future || !was_raced || !standing.polled();
             }
             Body::Shared(shared) => return self.shared(shared, at, trail, standing),
             Body::Many(many) => {

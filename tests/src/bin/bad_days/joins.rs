@@ -16,6 +16,7 @@ pub(crate) const CASES: &[Case] = &[
     good!(branch_until_a_socket_hears),
     good!(join_until_a_client_hangs_up),
     good!(join_until_a_box_is_read),
+    good!(select_until_a_box_is_read),
     good!(branch_that_can_be_aborted),
     good!(branch_that_a_flag_ends),
     good!(permits_that_a_branch_adds),
@@ -123,6 +124,17 @@ async fn join_until_a_box_is_read() {
         };
         let mut buffer = [0; 8];
         tokio::select! { _ = reader.read(&mut buffer) => {}, () = both => {} }
+    });
+    stage::stands(2).await;
+}
+
+async fn select_until_a_box_is_read() {
+    let (one, two) = crossed();
+    let (socket, _peer) = connected().await;
+    let mut reader: Box<dyn AsyncRead + Send + Unpin> = Box::new(socket);
+    tokio::spawn(async move {
+        let mut buffer = [0; 8];
+        tokio::select! { _ = reader.read(&mut buffer) => {}, () = take(one, two) => {} }
     });
     stage::stands(2).await;
 }
