@@ -234,7 +234,7 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
             Body::Many(many) => {
                 let trail = self.trail(trail, Label::ELEMENT);
                 let standing = standing.behind_pointer();
-                let mut left = MAX_STEPS.saturating_sub(self.work.len());
+                let mut left = MAX_STEPS.saturating_sub(self.work.len() + self.aside.len());
                 let work = &mut self.work;
                 let branch = standing.branch.filter(|_| standing.polled());
                 let mut branch = branch.and_then(|branch| self.branches.get_mut(branch as usize));
