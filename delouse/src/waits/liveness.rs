@@ -2,8 +2,8 @@
 //!
 //! A task is alive if it is not idle, or waits for something outside of the program, or for something that a
 //! living one can give: the least set that these rules make. All others are stuck: everyone who could wake
-//! them is stuck too. The branches of a `join!` are alive or stuck one by one. Where something was not found, its owner counts as alive, so that a gap in what we know
-//! hides a stuck task rather than making one up.
+//! them is stuck too. The branches of a `join!` are alive or stuck one by one. Where something was not found, its
+//! owner counts as alive, so that a gap in what we know hides a stuck task rather than making one up.
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
