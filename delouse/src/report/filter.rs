@@ -45,7 +45,11 @@ impl fmt::Display for FilterError {
                  between them (0 is the main future)"
             ),
             Self::State(value) => write!(f, "there is no state `{value}`: use {}", names(&STATES)),
-            Self::Kind(value) => write!(f, "there is no kind `{value}`: use {}", names(&KINDS)),
+            Self::Kind(value) => write!(
+                f,
+                "there is no kind `{value}`: use {}; by what they wait for, tasks are chosen with match=",
+                names(&KINDS)
+            ),
             Self::EmptyMatch => f.write_str(
                 "match is empty: write a part of a function's name, of a place in the source, of a kind of \
                  resource or of an address",
@@ -293,7 +297,10 @@ mod tests {
         let told = error(None, Some("asleep"), None, None);
         assert_eq!(told, "there is no state `asleep`: use idle, scheduled, running or complete");
         let told = error(None, None, Some("Task"), None);
-        assert_eq!(told, "there is no kind `Task`: use task, main, local or blocking");
+        assert_eq!(
+            told,
+            "there is no kind `Task`: use task, main, local or blocking; by what they wait for, tasks are chosen with match="
+        );
         assert!(error(None, None, None, Some("")).contains("match is empty"));
     }
 

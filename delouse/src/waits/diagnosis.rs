@@ -134,7 +134,9 @@ fn tell_threads(finding: &mut Finding, last: &Look, blocked: &[&Edge]) {
         let Some((place, called)) = last.thread(tid).and_then(words::own_line) else { continue };
         let called = called.map(|called| format!(", which called {called}")).unwrap_or_default();
         let lock = &edge.resource.id;
-        finding.evidence.insert(0, format!("task {task} blocks thread {tid} for {lock} in {place}{called}"));
+        finding
+            .evidence
+            .insert(0, format!("{} blocks thread {tid} for {lock} in {place}{called}", words::name(task)));
     }
 }
 

@@ -150,7 +150,7 @@ impl Judge<'_, '_, '_, '_, '_> {
             if matches!(wait.kind, ResourceKind::Mutex | ResourceKind::Rwlock)
                 && let Some(id) = self.graph.holders.running(wait.resource).map(|task| self.teller.id(task))
             {
-                gaps.push(format!("not certain: task {id} runs right now, and could hold {resource}"));
+                gaps.push(format!("not certain: {} runs right now, and could hold {resource}", name(id)));
             }
         }
         gaps.sort();

@@ -17,7 +17,7 @@ use super::liveness::Liveness;
 use super::ownership::Node;
 use super::remains::Remains;
 use super::resources::holds_main;
-use super::{Finding, Severity};
+use super::{Finding, Severity, words};
 use crate::tasks::{Task, TaskKind};
 
 /// All findings, worst first.
@@ -93,7 +93,7 @@ impl Judge<'_, '_, '_, '_, '_> {
         let alive = of.map(|holding| holding.owner).find(|owner| self.liveness.is_alive(*owner))?;
         let task = self.graph.holders.ownership.parts.task_of(alive);
         Some(match alive {
-            Node::Task(_) | Node::Part(_) => format!("task {}", self.teller.id(task?)),
+            Node::Task(_) | Node::Part(_) => words::name(self.teller.id(task?)),
             Node::Object(_) => "somebody outside of these tasks".to_owned(),
             Node::Statics => "a static".to_owned(),
         })
