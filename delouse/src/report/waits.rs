@@ -320,8 +320,7 @@ fn sharing(sharers: &[&Holder], more: bool) -> String {
 
 fn name(who: Waiter) -> String {
     match who {
-        (Some(0), _) => "the main future".to_owned(),
-        (Some(task), _) => format!("task {task}"),
+        (Some(task), _) => words::name(task),
         (None, Some(thread)) => format!("thread {thread}"),
         (None, None) => "somebody outside of all tasks".to_owned(),
     }

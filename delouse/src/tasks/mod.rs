@@ -35,6 +35,7 @@ pub use list::Listing;
 #[cfg(test)]
 pub(crate) use list::list;
 pub(crate) use list::{Options, examine, examine_with};
+pub(crate) use plan::{futures_of_select, is_dyn_future};
 pub(crate) use roots::Root;
 pub(crate) use running::learn;
 

@@ -75,10 +75,8 @@ impl<'g> Graph<'g> {
                     leads.extend(own.filter_map(|wait| graph.resource(wait, &mut resources)));
                 }
                 Vertex::Owner(node @ Node::Part(part)) => {
-                    let task = parts.get(part).map_or(0, |part| part.task);
-                    let own =
-                        waits.of_task(task).iter().filter(|wait| parts.at_leaf(task, wait.leaf) == node);
-                    leads.extend(own.filter_map(|wait| graph.resource(wait, &mut resources)));
+                    let own: Vec<&Wait> = graph.waits_of(next as u32).collect();
+                    leads.extend(own.into_iter().filter_map(|wait| graph.resource(wait, &mut resources)));
                     let inside = parts.awaited(part).iter().chain(parts.branches(node));
                     for other in inside.copied().filter(|part| !liveness.is_alive(Node::Part(*part))) {
                         leads.push(Arc { to: graph.owner(Node::Part(other)), unpolled: false });

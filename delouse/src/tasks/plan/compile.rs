@@ -197,6 +197,7 @@ fn is_wide(ty: &Type) -> bool {
     ty.members.len() == 2 && (ty.member("vtable").is_some() || ty.member("length").is_some())
 }
 
-fn is_dyn_future(name: &str) -> bool {
+/// Whether the pointer with that type's name leads to something in which leaves are looked for.
+pub(crate) fn is_dyn_future(name: &str) -> bool {
     name.contains("dyn ") && (name.contains("Future") || name.contains("Stream"))
 }

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use super::{Plan, Plans};
 use crate::debuginfo::types::{Member, Shape, Type, TypeId};
+use crate::tasks::process::Program;
 use crate::tasks::route::Route;
 
 /// Halves of a stream, and the way from each to the whole (tokio 1.40 to 1.54): of `tokio::io::split`, in a mutex of
@@ -38,6 +39,14 @@ pub(in crate::tasks) enum Container {
     /// The branches of a `tokio::select!`, each with its number and its offset in the tuple of them all, and
     /// the bits of those that are not polled: their `if` did not hold, or they have ended.
     Select { disabled: Route, size: u64, tuple: Route, branches: Box<[(u32, u64, Rc<Plan>)]> },
+}
+
+/// The way from the closure of a `tokio::select!` to the tuple of its futures.
+pub(crate) fn futures_of_select(program: &Program<'_, '_>, id: TypeId) -> Option<Route> {
+    ["_ref__futures *", "_ref__futures * *"].iter().find_map(|way| {
+        let tuple = Route::compile(program, id, way)?;
+        program.ty(tuple.end)?.name.starts_with('(').then_some(tuple)
+    })
 }
 
 impl Plans<'_, '_> {
@@ -91,10 +100,7 @@ impl Plans<'_, '_> {
         ty.member("_ref__disabled").and(ty.member("_ref__futures"))?;
         let disabled = Route::compile(&self.program, id, "_ref__disabled *")?;
         let size = self.program.ty(disabled.end)?.size;
-        let tuple = ["_ref__futures *", "_ref__futures * *"].iter().find_map(|way| {
-            let tuple = Route::compile(&self.program, id, way)?;
-            self.program.ty(tuple.end)?.name.starts_with('(').then_some(tuple)
-        })?;
+        let tuple = futures_of_select(&self.program, id)?;
         let branch = |member: &Member| {
             let number = member.name.strip_prefix("__")?.parse().ok()?;
             Some((number, member.offset, self.some_plan(member.of)?))

@@ -10,7 +10,9 @@ use std::rc::Rc;
 
 use rustc_hash::FxHashMap;
 
+pub(crate) use compile::is_dyn_future;
 pub(super) use containers::Container;
+pub(crate) use containers::futures_of_select;
 
 use super::leaves::Leaf;
 use super::process::{Process, Program};

@@ -244,7 +244,7 @@ fn summary(kind: FindingKind, links: &[Link]) -> String {
 
 /// Whether the holder has no permit of the semaphore, but the semaphore itself.
 fn adds_permits(link: &Link) -> bool {
-    link.wait.kind == ResourceKind::Semaphore && link.holder.handle == "Semaphore"
+    is_for(link, ResourceKind::Semaphore) && link.holder.is_access()
 }
 
 fn is_for(link: &Link, kind: ResourceKind) -> bool {

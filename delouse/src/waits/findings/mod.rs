@@ -33,7 +33,6 @@ pub(super) fn findings(
     let mut leaks: BTreeMap<Vec<String>, Vec<Island>> = BTreeMap::new();
     let mut ends: BTreeMap<String, Vec<Island>> = BTreeMap::new();
     for island in islands {
-        let resting = judge.has_resting_main(&island);
         let mut waits = island.vertices.iter().filter_map(|vertex| graph.wait(*vertex));
         if let [only] = island.vertices.as_slice()
             && let Some(task) = graph.task(*only)
@@ -43,7 +42,7 @@ pub(super) fn findings(
             }
         } else if waits.any(|wait| graph.blocks(wait)) {
             let mut finding = judge.deadlock(&island);
-            if resting {
+            if judge.has_resting_main(&island) {
                 finding.doubt_main();
             }
             findings.push(finding);

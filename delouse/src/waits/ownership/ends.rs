@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::plan::Plans;
 use crate::debuginfo::types::{Shape, Type, TypeId};
-use crate::tasks::route::Route;
+use crate::tasks::futures_of_select;
 
 /// When a future ends that is polled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,10 +50,7 @@ impl Plans<'_, '_, '_> {
             Ends::With
         } else if ty.member("_ref__disabled").is_some() {
             // What it polls besides what we know could end it.
-            let tuple = ["_ref__futures *", "_ref__futures * *"].iter();
-            let tuple = tuple
-                .filter_map(|way| Route::compile(self.process, id, way))
-                .find_map(|way| self.process.ty(way.end).filter(|tuple| tuple.name.starts_with('(')));
+            let tuple = futures_of_select(self.process, id).and_then(|way| self.process.ty(way.end));
             let known = |tuple: Rc<Type>| tuple.members.iter().all(|member| self.leads_on(member.of));
             if tuple.is_some_and(known) { Ends::WithAny } else { Ends::Unknown }
         } else if path.contains("{closure_env#") && !is_in(&["tokio::"]) {

@@ -10,6 +10,7 @@ use super::collections::Many;
 use super::ends::Ends;
 use super::labels::{Label, Labels};
 use crate::debuginfo::types::{Discriminant, Member, Shape, Type, TypeId, Variant, names};
+use crate::tasks::is_dyn_future;
 use crate::tasks::process::Process;
 use crate::tasks::route::Route;
 use crate::waits::handles::{self, Handle};
@@ -265,8 +266,7 @@ impl<'a, 'p, 'i> Plans<'a, 'p, 'i> {
         }
         match &ty.shape {
             Shape::Struct if is_wide(&ty) => {
-                // Those in which leaves are looked for.
-                let future = ["Future", "Stream"].iter().any(|of| ty.name.contains(of));
+                let future = is_dyn_future(&ty.name);
                 (is_owned(&ty.name) && ty.name.contains("dyn ")).then_some(Body::Dyn { future })
             }
             Shape::Struct => {
