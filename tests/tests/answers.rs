@@ -218,6 +218,50 @@ fn openapi_is_as_reviewed() {
     assert!(document == reviewed, "the API changed: review it with UPDATE_GOLDEN=1, then git diff {golden}");
 }
 
+/// What is refused says what can be asked instead, as JSON or as text, like every other answer.
+#[test]
+fn errors_have_the_format_that_was_asked_for() {
+    let (program, _) = example!("heartbeat");
+    let cases = [
+        ("GET", "/stacktrace/tokyo", 404, "NoSuchPath", "/stacktrace/tokio"),
+        ("GET", "/nothing/at/all", 404, "NoSuchPath", "/diagnosis"),
+        ("DELETE", "/waits", 405, "MethodNotAllowed", "use GET"),
+        ("GET", "/huge-pages", 405, "MethodNotAllowed", "use POST"),
+        ("PUT", "/", 405, "MethodNotAllowed", "use GET"),
+        ("GET", "/waits?fromat=x", 400, "BadQuery", "format"),
+        ("GET", "/stacktrace/tokio?full=perhaps", 400, "BadQuery", "engine"),
+        ("GET", "/diagnosis?seconds=0", 400, "BadGrowth", "1 to 60"),
+        ("GET", "/stacktrace/tokio?state=asleep", 400, "BadFilter", "idle"),
+        ("GET", "/stacktrace/tokio?engine=none", 400, "UnknownEngine", "taskdump"),
+        ("GET", "/diagnosis?since=never", 404, "UnknownCapture", "seconds=10"),
+    ];
+    for (method, path, status, code, advice) in cases {
+        let answer = delouse_tests::request(method, program.address(), path, &[]);
+        let json = answer.json();
+        assert_eq!((answer.status, json["error_code"].as_str()), (status, Some(code)), "{path}: {json}");
+        let message = json["message"].as_str().expect("a message");
+        assert!(message.contains(advice), "{path}: {message}");
+        assert!(json["request_id"].is_string(), "{path}: {json}");
+
+        let question = if path.contains('?') { "&" } else { "?" };
+        let by_parameter = format!("{path}{question}format=text");
+        let accepted = [("accept", "text/plain")];
+        let texts = [
+            delouse_tests::request(method, program.address(), &by_parameter, &[]),
+            delouse_tests::request(method, program.address(), path, &accepted),
+        ];
+        for text in texts {
+            assert_eq!(text.status, status, "{path}: {}", text.body);
+            assert_eq!(text.header("content-type"), Some("text/plain; charset=utf-8"), "{path}");
+            assert_eq!(text.body, format!("{message}\n"), "{path}");
+        }
+    }
+    let answer = delouse_tests::request("DELETE", program.address(), "/core", &[]);
+    assert_eq!(answer.header("allow"), Some("GET, HEAD"));
+    let refused = program.get_with("/waits?format=text", &[("origin", "http://evil.example")]);
+    assert_eq!((refused.status, refused.header("content-type")), (403, Some("text/plain; charset=utf-8")));
+}
+
 #[test]
 fn core_dump_opens_in_gdb() {
     let dir = tempfile::tempdir().unwrap();

@@ -36,6 +36,25 @@ impl Format {
         }
     }
 
+    /// For the header `Content-Type`.
+    pub(crate) fn media_type(self) -> &'static str {
+        match self {
+            Self::Text => "text/plain; charset=utf-8",
+            Self::Dot => "text/vnd.graphviz; charset=utf-8",
+            Self::Json => "application/json",
+        }
+    }
+
+    /// Of an error, where no endpoint has read its parameters, or what they say is the error.
+    pub(crate) fn of_error(uri: &http::Uri, headers: &HeaderMap) -> Self {
+        let parameters = uri.query().unwrap_or_default().split('&');
+        match parameters.filter_map(|parameter| parameter.strip_prefix("format=")).next() {
+            Some("text" | "dot") => Self::Text,
+            Some("json") => Self::Json,
+            _ => Self::accepted(headers),
+        }
+    }
+
     /// The better of the two by `Accept` (RFC 9110, 12.5.1); JSON where they are equal.
     fn accepted(headers: &HeaderMap) -> Self {
         let quality =
@@ -110,18 +129,19 @@ pub(crate) struct Answer<T> {
 
 impl<T> From<Rendered<T>> for Answer<T> {
     fn from(rendered: Rendered<T>) -> Self {
-        let kind = match rendered.format {
-            Format::Text => "text/plain; charset=utf-8",
-            Format::Dot => "text/vnd.graphviz; charset=utf-8",
-            Format::Json => "application/json",
-        };
         let mut response = Response::new(match rendered.content {
             Content::Whole(bytes) => Body::from(bytes),
             Content::Pieces(body) => body(),
         });
         harden(response.headers_mut());
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(rendered.format.media_type()));
         response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
+        Self { response, schema: PhantomData }
+    }
+}
+
+impl<T> From<Response<Body>> for Answer<T> {
+    fn from(response: Response<Body>) -> Self {
         Self { response, schema: PhantomData }
     }
 }
@@ -187,5 +207,22 @@ mod tests {
         }
         assert_eq!(Format::negotiate(Some("text"), &HeaderMap::new()), Ok(Format::Text));
         assert!(Format::negotiate(Some("xml"), &HeaderMap::new()).is_err());
+    }
+
+    #[test]
+    fn errors_have_the_format_that_was_asked_for() {
+        let mut text = HeaderMap::new();
+        text.insert(ACCEPT, HeaderValue::from_static("text/plain"));
+        let json = HeaderMap::new();
+        for (uri, headers, format) in [
+            ("/nothing", &json, Format::Json),
+            ("/nothing", &text, Format::Text),
+            ("/nothing?format=json", &text, Format::Json),
+            ("/nothing?full=true&format=text", &json, Format::Text),
+            ("/waits?format=dot", &json, Format::Text),
+            ("/waits?format=xml", &json, Format::Json),
+        ] {
+            assert_eq!(Format::of_error(&uri.parse().unwrap(), headers), format, "{uri}");
+        }
     }
 }

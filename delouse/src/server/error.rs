@@ -2,9 +2,11 @@
 
 use std::fmt;
 
-use dropshot::{ErrorStatusCode, HttpError};
+use dropshot::{Body, ErrorStatusCode};
+use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::Response;
 
-use super::answer;
+use super::answer::{self, Format};
 use crate::report::FilterError;
 use crate::snapshot::SnapshotError;
 use crate::tasks::engine::EngineError;
@@ -19,6 +21,20 @@ pub(crate) enum ApiError {
     BrowserMayNot,
     Busy {
         running: String,
+    },
+    NoSuchPath {
+        path: String,
+        paths: Vec<String>,
+    },
+    MethodNotAllowed {
+        method: String,
+        path: String,
+        allowed: Vec<String>,
+    },
+    /// dropshot's own words, and the parameters that there are.
+    BadQuery {
+        message: String,
+        known: Vec<String>,
     },
     UnknownFormat(String),
     UnknownEngine(String),
@@ -44,12 +60,14 @@ impl ApiError {
         match self {
             Self::ForeignHost(_) | Self::ForeignOrigin(_) | Self::CrossSite => ErrorStatusCode::FORBIDDEN,
             Self::WrongToken => ErrorStatusCode::UNAUTHORIZED,
-            Self::BrowserMayNot => ErrorStatusCode::METHOD_NOT_ALLOWED,
+            Self::BrowserMayNot | Self::MethodNotAllowed { .. } => ErrorStatusCode::METHOD_NOT_ALLOWED,
             Self::Busy { .. } => ErrorStatusCode::TOO_MANY_REQUESTS,
-            Self::UnknownFormat(_) | Self::UnknownEngine(_) | Self::Filter(_) | Self::BadGrowth(_) => {
-                ErrorStatusCode::BAD_REQUEST
-            }
-            Self::UnknownCapture(_) => ErrorStatusCode::NOT_FOUND,
+            Self::BadQuery { .. }
+            | Self::UnknownFormat(_)
+            | Self::UnknownEngine(_)
+            | Self::Filter(_)
+            | Self::BadGrowth(_) => ErrorStatusCode::BAD_REQUEST,
+            Self::NoSuchPath { .. } | Self::UnknownCapture(_) => ErrorStatusCode::NOT_FOUND,
             Self::Engine(EngineError::NotBuilt(_)) => ErrorStatusCode::NOT_IMPLEMENTED,
             Self::Snapshot(SnapshotError::Unsupported | SnapshotError::NoHugePages) => {
                 ErrorStatusCode::NOT_IMPLEMENTED
@@ -71,6 +89,9 @@ impl ApiError {
             Self::WrongToken => "WrongToken",
             Self::BrowserMayNot => "BrowserMayNot",
             Self::Busy { .. } => "Busy",
+            Self::NoSuchPath { .. } => "NoSuchPath",
+            Self::MethodNotAllowed { .. } => "MethodNotAllowed",
+            Self::BadQuery { .. } => "BadQuery",
             Self::UnknownFormat(_) => "UnknownFormat",
             Self::UnknownEngine(_) => "UnknownEngine",
             Self::Filter(_) => "BadFilter",
@@ -90,11 +111,12 @@ impl ApiError {
     }
 
     /// A header that goes with the status, by RFC 9110 and RFC 6750.
-    fn header(&self) -> Option<(&'static str, &'static str)> {
+    fn header(&self) -> Option<(HeaderName, String)> {
         match self {
-            Self::WrongToken => Some(("www-authenticate", "Bearer")),
-            Self::BrowserMayNot => Some(("allow", "POST")),
-            Self::Busy { .. } | Self::Engine(EngineError::Refused(_)) => Some(("retry-after", "1")),
+            Self::WrongToken => Some((WWW_AUTHENTICATE, "Bearer".to_owned())),
+            Self::BrowserMayNot => Some((ALLOW, "POST".to_owned())),
+            Self::MethodNotAllowed { allowed, .. } => Some((ALLOW, allowed.join(", "))),
+            Self::Busy { .. } | Self::Engine(EngineError::Refused(_)) => Some((RETRY_AFTER, "1".to_owned())),
             _ => None,
         }
     }
@@ -120,6 +142,15 @@ impl fmt::Display for ApiError {
                     f,
                     "{running} is being captured; only one capture runs at a time. Ask again in a second"
                 )
+            }
+            Self::NoSuchPath { path, paths } => {
+                write!(f, "there is no `{path}`; there are {}", paths.join(", "))
+            }
+            Self::MethodNotAllowed { method, path, allowed } => {
+                write!(f, "{path} cannot be asked by {method}: use {}", allowed.join(" or "))
+            }
+            Self::BadQuery { message, known } => {
+                write!(f, "{message}. Parameters of this endpoint: {}", known.join(", "))
             }
             Self::UnknownFormat(format) => {
                 write!(f, "there is no format `{format}`: use json or text (/waits also has dot)")
@@ -200,20 +231,28 @@ impl From<SnapshotError> for ApiError {
     }
 }
 
-impl From<ApiError> for HttpError {
-    fn from(error: ApiError) -> Self {
-        let message = error.to_string();
-        let mut http = Self {
-            status_code: error.status(),
-            error_code: Some(error.code().to_owned()),
-            internal_message: message.clone(),
-            external_message: message,
-            headers: None,
+impl ApiError {
+    /// The whole response, in `format`: one line of text, or the shape that the API describes for errors.
+    pub(crate) fn response(&self, format: Format, request_id: &str) -> Response<Body> {
+        let body = match format {
+            Format::Json => {
+                let fields = serde_json::json!({
+                    "error_code": self.code(), "message": self.to_string(), "request_id": request_id,
+                });
+                format!("{fields:#}\n")
+            }
+            Format::Text | Format::Dot => format!("{self}\n"),
         };
-        answer::harden(http.headers_mut());
-        if let Some((name, value)) = error.header() {
-            http.headers_mut().insert(name, http::HeaderValue::from_static(value));
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = self.status().as_status();
+        let headers = response.headers_mut();
+        answer::harden(headers);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(format.media_type()));
+        if let Some((name, value)) = self.header()
+            && let Ok(value) = value.parse()
+        {
+            headers.insert(name, value);
         }
-        http
+        response
     }
 }

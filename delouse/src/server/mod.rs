@@ -7,6 +7,7 @@ mod access;
 mod answer;
 mod endpoints;
 mod error;
+mod front;
 mod gate;
 pub(crate) mod log;
 mod looks;
@@ -39,7 +40,8 @@ pub(crate) struct Context {
     gate: gate::Gate,
     elf_gate: gate::Gate,
     engines: Arc<Engines>,
-    openapi: serde_json::Value,
+    openapi: Arc<serde_json::Value>,
+    routes: front::Routes,
     log: log::Log,
     symbols: Arc<Symbols>,
     /// For diagnoses of what has grown.
@@ -251,11 +253,12 @@ fn build(
     log: &log::Log,
 ) -> Result<HttpServer<Context>, BuildError> {
     let api = endpoints::api();
-    let openapi = endpoints::openapi(&api);
+    let openapi = Arc::new(endpoints::openapi(&api));
     let context = Context {
         gate: gate::Gate::default(),
         elf_gate: gate::Gate::default(),
         engines: Arc::new(Engines::new(settings.limits)),
+        routes: front::routes(api, openapi.clone()),
         openapi,
         log: log.clone(),
         symbols: Arc::new(Symbols::new()),
@@ -270,5 +273,5 @@ fn build(
         default_handler_task_mode: HandlerTaskMode::Detached,
         ..ConfigDropshot::default()
     };
-    ServerBuilder::new(api, context, log.dropshot().clone()).config(config).start()
+    ServerBuilder::new(front::api(), context, log.dropshot().clone()).config(config).start()
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use dropshot::{Body, HttpError, Query, RequestContext, endpoint};
+use dropshot::{Body, HttpError, RequestContext, endpoint};
 use http::header::{
     ACCEPT_ENCODING, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue,
 };
@@ -12,9 +12,10 @@ use serde::{Deserialize, Serialize};
 use slog::warn;
 use tokio::sync::oneshot;
 
-use super::admit;
+use super::format;
 use crate::server::answer::{Answer, Rendered, accepted_quality, harden};
 use crate::server::error::ApiError;
+use crate::server::front::{Parameters, respond};
 use crate::server::gate::Permit;
 use crate::server::{Context, stream, thread};
 use crate::snapshot::{self, Image, Limits, core_writer, micros};
@@ -55,10 +56,13 @@ pub(super) struct CoreEstimate {
 #[endpoint { method = GET, path = "/core" }]
 pub(super) async fn core(
     request: RequestContext<Context>,
-    query: Query<CoreQuery>,
+    query: Parameters<CoreQuery>,
 ) -> Result<Response<Body>, HttpError> {
-    let query = query.into_inner();
-    let format = admit(&request, query.format.as_deref())?;
+    respond(request, query, core_file).await
+}
+
+async fn core_file(request: RequestContext<Context>, query: CoreQuery) -> Result<Response<Body>, ApiError> {
+    let format = format(&request, query.format.as_deref())?;
     let limits = Limits { force: query.force.unwrap_or(false), ..request.context().settings.limits };
     if query.estimate.unwrap_or(false) {
         let estimate = estimate(limits).await?;
@@ -120,10 +124,16 @@ pub(super) async fn core(
 #[endpoint { method = HEAD, path = "/core" }]
 pub(super) async fn core_estimate(
     request: RequestContext<Context>,
-    query: Query<CoreQuery>,
+    query: Parameters<CoreQuery>,
 ) -> Result<Response<Body>, HttpError> {
-    let query = query.into_inner();
-    admit(&request, query.format.as_deref())?;
+    respond(request, query, estimate_in_headers).await
+}
+
+async fn estimate_in_headers(
+    request: RequestContext<Context>,
+    query: CoreQuery,
+) -> Result<Response<Body>, ApiError> {
+    format(&request, query.format.as_deref())?;
     let estimate = estimate(request.context().settings.limits).await?;
     let mut response = Response::new(Body::empty());
     harden(response.headers_mut());

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use dropshot::{HttpError, Query, RequestContext, endpoint};
+use dropshot::{HttpError, RequestContext, endpoint};
 use tokio::sync::oneshot;
 
-use super::{Common, admit_common};
+use super::{Common, format};
 use crate::server::answer::{Answer, Rendered};
 use crate::server::error::ApiError;
+use crate::server::front::{Parameters, respond};
 use crate::server::{Context, access, thread};
 use crate::snapshot::core_pattern::CorePlan;
 
@@ -22,28 +23,25 @@ const FLUSH: Duration = Duration::from_millis(50);
 #[endpoint { method = POST, path = "/coredump" }]
 pub(super) async fn coredump(
     request: RequestContext<Context>,
-    query: Query<Common>,
+    query: Parameters<Common>,
 ) -> Result<Answer<CorePlan>, HttpError> {
-    crash(request, query).await
+    respond(request, query, crash).await
 }
 
 /// The same, for clients that are no browser: following a link must not end a program
 #[endpoint { method = GET, path = "/coredump" }]
 pub(super) async fn coredump_by_get(
     request: RequestContext<Context>,
-    query: Query<Common>,
+    query: Parameters<Common>,
 ) -> Result<Answer<CorePlan>, HttpError> {
-    crash(request, query).await
+    respond(request, query, crash).await
 }
 
-async fn crash(
-    request: RequestContext<Context>,
-    query: Query<Common>,
-) -> Result<Answer<CorePlan>, HttpError> {
-    let format = admit_common(&request, query)?;
+async fn crash(request: RequestContext<Context>, query: Common) -> Result<Answer<CorePlan>, ApiError> {
+    let format = format(&request, query.format.as_deref())?;
     let headers = request.request.headers();
     if request.request.method() == http::Method::GET && access::is_browser(headers) {
-        return Err(ApiError::BrowserMayNot.into());
+        return Err(ApiError::BrowserMayNot);
     }
     let (answered, wait) = mpsc::channel::<()>();
     let (tell, told) = oneshot::channel();

@@ -2,13 +2,15 @@
 
 use std::fmt;
 
-use dropshot::{HttpError, Query, RequestContext, endpoint};
+use dropshot::{HttpError, RequestContext, endpoint};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Common, admit_common};
+use super::{Common, format};
 use crate::server::Context;
 use crate::server::answer::{Answer, Rendered};
+use crate::server::error::ApiError;
+use crate::server::front::{Parameters, respond};
 use crate::snapshot::{self, micros};
 
 /// What joining memory into huge pages has come to.
@@ -35,9 +37,13 @@ pub(super) struct HugePages {
 #[endpoint { method = POST, path = "/huge-pages" }]
 pub(super) async fn huge_pages(
     request: RequestContext<Context>,
-    query: Query<Common>,
+    query: Parameters<Common>,
 ) -> Result<Answer<HugePages>, HttpError> {
-    let format = admit_common(&request, query)?;
+    respond(request, query, join).await
+}
+
+async fn join(request: RequestContext<Context>, query: Common) -> Result<Answer<HugePages>, ApiError> {
+    let format = format(&request, query.format.as_deref())?;
     let context = request.context();
     let join = || Ok(snapshot::join_huge_pages()?);
     let joined = context.gate.run("/huge-pages".to_owned(), join).await?;

@@ -1,10 +1,11 @@
 //! `/`: what can be asked.
 
-use dropshot::{HttpError, Query, RequestContext, endpoint};
+use dropshot::{HttpError, RequestContext, endpoint};
 
-use super::{Common, admit_common};
+use super::{Common, format};
 use crate::server::Context;
 use crate::server::answer::{Answer, Rendered};
+use crate::server::front::{Parameters, respond};
 
 /// What can be asked: this document
 ///
@@ -12,12 +13,15 @@ use crate::server::answer::{Answer, Rendered};
 #[endpoint { method = GET, path = "/" }]
 pub(super) async fn index(
     request: RequestContext<Context>,
-    query: Query<Common>,
+    query: Parameters<Common>,
 ) -> Result<Answer<serde_json::Value>, HttpError> {
-    let format = admit_common(&request, query)?;
-    let openapi = &request.context().openapi;
-    let text = || summary(openapi, &request.server.local_addr.to_string());
-    Ok(Rendered::new(format, openapi, text)?.into())
+    respond(request, query, async |request, query| {
+        let format = format(&request, query.format.as_deref())?;
+        let openapi = request.context().openapi.as_ref();
+        let text = || summary(openapi, &request.server.local_addr.to_string());
+        Ok(Rendered::new(format, openapi, text)?.into())
+    })
+    .await
 }
 
 /// One line an endpoint, ready to be typed.

@@ -8,13 +8,11 @@ mod index;
 mod stacktrace;
 mod waits;
 
-use dropshot::{ApiDescription, HttpError, Query, RequestContext};
+use dropshot::{ApiDescription, RequestContext};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use slog::warn;
 
 use super::Context;
-use super::access;
 use super::answer::Format;
 use super::error::ApiError;
 
@@ -56,19 +54,9 @@ pub(crate) fn openapi(api: &ApiDescription<Context>) -> serde_json::Value {
     document.json().unwrap_or_default()
 }
 
-/// Whether the client may ask, and the format it wants.
-fn admit(request: &RequestContext<Context>, format: Option<&str>) -> Result<Format, HttpError> {
-    let (uri, headers) = (request.request.uri(), request.request.headers());
-    access::check(&request.context().settings, uri, headers).map_err(|error| {
-        warn!(request.log, "refused: {error}");
-        HttpError::from(error)
-    })?;
-    Ok(Format::negotiate(format, headers)?)
-}
-
-/// [`admit`] for endpoints that take nothing but the format.
-fn admit_common(request: &RequestContext<Context>, query: Query<Common>) -> Result<Format, HttpError> {
-    admit(request, query.into_inner().format.as_deref())
+/// The format that the client wants.
+fn format(request: &RequestContext<Context>, asked: Option<&str>) -> Result<Format, ApiError> {
+    Format::negotiate(asked, request.request.headers())
 }
 
 /// A parameter that an engine or a renderer parses.

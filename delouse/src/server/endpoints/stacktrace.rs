@@ -1,14 +1,15 @@
 //! `/stacktrace/tokio` and `/stacktrace/rust`: what every task and every thread is doing.
 
-use dropshot::{HttpError, Query, RequestContext, endpoint};
+use dropshot::{HttpError, RequestContext, endpoint};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{admit, parse};
+use super::{format, parse};
 use crate::report::{Filter, TasksAnswer, ThreadsAnswer};
 use crate::server::Context;
 use crate::server::answer::{Answer, Format, Rendered};
 use crate::server::error::ApiError;
+use crate::server::front::{Parameters, respond};
 use crate::server::thread::Material;
 use crate::tasks::engine::EngineName;
 use crate::{runtime, tasks, threads};
@@ -39,10 +40,16 @@ pub(super) struct TasksQuery {
 #[endpoint { method = GET, path = "/stacktrace/tokio" }]
 pub(super) async fn stacktrace_tokio(
     request: RequestContext<Context>,
-    query: Query<TasksQuery>,
+    query: Parameters<TasksQuery>,
 ) -> Result<Answer<TasksAnswer>, HttpError> {
-    let query = query.into_inner();
-    let format = admit(&request, query.format.as_deref())?;
+    respond(request, query, tasks).await
+}
+
+async fn tasks(
+    request: RequestContext<Context>,
+    query: TasksQuery,
+) -> Result<Answer<TasksAnswer>, ApiError> {
+    let format = format(&request, query.format.as_deref())?;
     let name: Option<EngineName> = parse(query.engine.as_deref(), ApiError::UnknownEngine)?;
     let (task, state) = (query.task.as_deref(), query.state.as_deref());
     let filter = Filter::parse(task, state, query.kind.as_deref(), query.text.as_deref());
@@ -80,10 +87,16 @@ pub(super) struct ThreadsQuery {
 #[endpoint { method = GET, path = "/stacktrace/rust" }]
 pub(super) async fn stacktrace_rust(
     request: RequestContext<Context>,
-    query: Query<ThreadsQuery>,
+    query: Parameters<ThreadsQuery>,
 ) -> Result<Answer<ThreadsAnswer>, HttpError> {
-    let query = query.into_inner();
-    let format = admit(&request, query.format.as_deref())?;
+    respond(request, query, threads).await
+}
+
+async fn threads(
+    request: RequestContext<Context>,
+    query: ThreadsQuery,
+) -> Result<Answer<ThreadsAnswer>, ApiError> {
+    let format = format(&request, query.format.as_deref())?;
     let (full, consistent) = (query.full.unwrap_or(false), query.consistent.unwrap_or(false));
     let key = format!("/stacktrace/rust full={full} consistent={consistent} {format:?}");
     let server = request.server.clone();

@@ -2,16 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use dropshot::{HttpError, Query, RequestContext, endpoint};
+use dropshot::{HttpError, RequestContext, endpoint};
 use http::header::{ACCEPT, HeaderMap};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Common, admit};
+use super::{Common, format};
 use crate::report::waits::dot;
 use crate::report::{DiagnosisAnswer, WaitsAnswer};
 use crate::server::answer::{Answer, Format, Rendered, accepted_quality};
 use crate::server::error::ApiError;
+use crate::server::front::{Parameters, respond};
 use crate::server::thread::Material;
 use crate::server::{Context, looks};
 use crate::snapshot::files;
@@ -30,14 +31,16 @@ const BUSY: Duration = Duration::from_secs(5);
 #[endpoint { method = GET, path = "/waits" }]
 pub(super) async fn waits(
     request: RequestContext<Context>,
-    query: Query<Common>,
+    query: Parameters<Common>,
 ) -> Result<Answer<WaitsAnswer>, HttpError> {
-    let asked = query.into_inner().format;
-    let format = if wants_dot(asked.as_deref(), request.request.headers()) {
-        admit(&request, None)?;
-        Format::Dot
-    } else {
-        admit(&request, asked.as_deref())?
+    respond(request, query, graph).await
+}
+
+async fn graph(request: RequestContext<Context>, query: Common) -> Result<Answer<WaitsAnswer>, ApiError> {
+    let asked = query.format.as_deref();
+    let format = match wants_dot(asked, request.request.headers()) {
+        true => Format::Dot,
+        false => format(&request, asked)?,
     };
     let server = request.server.clone();
     let capture = move || {
@@ -77,16 +80,23 @@ pub(super) struct DiagnosisQuery {
 #[endpoint { method = GET, path = "/diagnosis" }]
 pub(super) async fn diagnosis(
     request: RequestContext<Context>,
-    query: Query<DiagnosisQuery>,
+    query: Parameters<DiagnosisQuery>,
 ) -> Result<Answer<DiagnosisAnswer>, HttpError> {
-    let DiagnosisQuery { format, seconds, since } = query.into_inner();
-    let format = admit(&request, format.as_deref())?;
+    respond(request, query, diagnose_now).await
+}
+
+async fn diagnose_now(
+    request: RequestContext<Context>,
+    query: DiagnosisQuery,
+) -> Result<Answer<DiagnosisAnswer>, ApiError> {
+    let DiagnosisQuery { format: asked, seconds, since } = query;
+    let format = format(&request, asked.as_deref())?;
     let context = request.context();
     let key = format!("/diagnosis {seconds:?} {since:?} {format:?}");
     let earlier: Option<Counts> = match (seconds, &since) {
-        (Some(_), Some(_)) => return Err(ApiError::BadGrowth("give seconds or since, not both").into()),
+        (Some(_), Some(_)) => return Err(ApiError::BadGrowth("give seconds or since, not both")),
         (Some(seconds), None) if seconds == 0 || seconds > MAX_SECONDS => {
-            return Err(ApiError::BadGrowth("seconds must be 1 to 60").into());
+            return Err(ApiError::BadGrowth("seconds must be 1 to 60"));
         }
         (Some(seconds), None) => {
             let server = request.server.clone();
