@@ -7,7 +7,10 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use gimli::SectionId;
-use object::{CompressionFormat, Object, ObjectSection, ObjectSegment, ObjectSymbol, SegmentFlags};
+use object::{
+    CompressionFormat, Object, ObjectSection, ObjectSegment, ObjectSymbol, RelocationFlags, RelocationTarget,
+    SegmentFlags,
+};
 
 use super::separate::{self, Identity};
 use super::types::split;
@@ -67,6 +70,14 @@ pub(crate) struct TlsSegment {
     pub(crate) size: u64,
     /// Alignment, in bytes.
     pub(crate) align: u64,
+}
+
+/// Where thread locals of a shared library lie (Drepper, "ELF Handling For Thread-Local Storage", the general dynamic
+/// model): in a block of each thread's, which the thread's vector of blocks has at the number of the library.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LibraryTls {
+    /// The address in the file of the word that holds the number, which the loader writes.
+    pub(crate) module: u64,
 }
 
 /// A symbol of `.symtab`.
@@ -177,6 +188,22 @@ impl Image {
         Some(TlsSegment { size: tls.p_memsz(endian), align: tls.p_align(endian) })
     }
 
+    /// Where a shared library keeps its thread locals; `None` for an executable, and where it does not say.
+    pub(crate) fn library_tls(&self) -> Option<LibraryTls> {
+        let file = self.file().filter(is_library)?;
+        let module = file.dynamic_relocations()?.find(|(_, relocation)| {
+            let RelocationFlags::Elf { r_type } = relocation.flags() else { return false };
+            // Of a symbol it may be the number of another library.
+            r_type == object::elf::R_X86_64_DTPMOD64 && relocation.target() == RelocationTarget::Absolute
+        })?;
+        Some(LibraryTls { module: module.0 })
+    }
+
+    /// Whether this is a shared library rather than an executable.
+    pub(crate) fn is_library(&self) -> bool {
+        self.file().is_some_and(|file| is_library(&file))
+    }
+
     /// The addresses of a section in the file.
     pub(crate) fn section_range(&self, name: &str) -> Option<Range<u64>> {
         let file = self.file()?;
@@ -214,6 +241,22 @@ impl Image {
     fn file(&self) -> Option<object::File<'_>> {
         object::File::parse(&*self.map).ok()
     }
+}
+
+/// An executable has an interpreter, or is marked as position-independent by the linker (static-pie).
+fn is_library(file: &object::File<'_>) -> bool {
+    use object::read::elf::{Dyn as _, FileHeader as _, ProgramHeader as _};
+    let object::File::Elf64(file) = file else { return false };
+    let (header, endian, data) = (file.elf_header(), file.endian(), file.data());
+    let interpreter = |segment: &&_| {
+        object::read::elf::ProgramHeader::p_type(*segment, endian) == object::elf::PT_INTERP
+    };
+    let segments = file.elf_program_headers();
+    let dynamic = segments.iter().find_map(|segment| segment.dynamic(endian, data).ok().flatten());
+    let is_pie = dynamic.into_iter().flatten().any(|entry| {
+        entry.tag(endian) == object::elf::DT_FLAGS_1 && entry.val(endian) & object::elf::DF_1_PIE.0 != 0
+    });
+    header.e_type(endian) == object::elf::ET_DYN && !segments.iter().any(|s| interpreter(&s)) && !is_pie
 }
 
 /// A build-id has 20 bytes, or 32.

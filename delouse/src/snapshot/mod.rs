@@ -15,6 +15,7 @@ pub(crate) mod limits;
 mod linux;
 pub(crate) mod mapped_file;
 pub(crate) mod other_process;
+pub(crate) mod own_object;
 pub(crate) mod scratch;
 pub(crate) mod shared_bytes;
 #[cfg(not(all(
@@ -33,7 +34,7 @@ pub(crate) use error::SnapshotError;
 ))]
 pub(crate) use linux::{
     Image, Live, Quits, core_writer, fork, fork_with_threads, freeze, freeze_fork_thaw, give_way,
-    join_huge_pages, monotonic_nanos, open_file, quits, rolling, shielded,
+    join_huge_pages, monotonic_nanos, open_file, own_mappings, quits, rolling, shielded,
 };
 #[cfg(not(all(
     target_os = "linux",

@@ -115,6 +115,10 @@ pub(crate) mod core_writer {
 }
 
 /// Not known here.
+pub(crate) fn own_mappings() -> std::io::Result<Vec<super::Mapping>> {
+    Err(std::io::ErrorKind::Unsupported.into())
+}
+
 pub(crate) fn monotonic_nanos() -> Option<u64> {
     None
 }

@@ -19,8 +19,6 @@ pub(super) struct ThreadContext {
 
 /// The contexts of all threads whose thread pointer is known.
 ///
-/// A thread local of the executable lies below the thread pointer (variant II of the TLS ABI, x86_64),
-/// at its symbol's value in the TLS segment.
 pub(super) fn thread_contexts(
     process: &Process<'_, '_>,
     routes: Option<&Routes>,
@@ -32,7 +30,7 @@ pub(super) fn thread_contexts(
     if pointers.is_empty() || !cfg!(target_arch = "x86_64") {
         return Vec::new();
     }
-    let Some(Routes { offset, handle, task, rounds }) = routes else {
+    let Some(Routes { locals, handle, task, rounds }) = routes else {
         notes.missing(&facts::CONTEXT);
         return Vec::new();
     };
@@ -43,7 +41,7 @@ pub(super) fn thread_contexts(
         notes.missing(&facts::ROUNDS);
     }
     let context = |(tid, tls): (i32, u64)| {
-        let at = tls.checked_sub(*offset)?;
+        let at = locals.of(process, tls)?;
         let word = |route: &Route| {
             Some((route.follow(process, at)?, process.memory.word(route.follow(process, at)?)?))
         };
@@ -58,10 +56,53 @@ pub(super) fn thread_contexts(
     pointers.into_iter().filter_map(context).collect()
 }
 
+/// Where each thread has its copy of a thread local (variant II of the TLS ABI, x86_64).
+#[derive(Debug, Clone, Copy)]
+enum ThreadLocal {
+    /// The executable's: so far below the thread pointer.
+    Below(u64),
+    /// A shared library's: at this offset of the block that the thread has for the library, whose number is at the
+    /// address `module` of the process.
+    InBlock { module: u64, offset: u64 },
+}
+
+/// More libraries with thread locals than any process has.
+const MAX_LIBRARIES: u64 = 1 << 16;
+
+impl ThreadLocal {
+    /// Of the symbol whose value is `address`.
+    fn new(program: &Program<'_, '_>, address: u64) -> Option<Self> {
+        let image = program.types.image();
+        if image.is_library() {
+            let module = image.library_tls()?.module.wrapping_add(program.bias);
+            return Some(Self::InBlock { module, offset: address });
+        }
+        let tls = image.tls()?;
+        let size = tls.size.checked_next_multiple_of(tls.align.max(1))?;
+        Some(Self::Below(size.checked_sub(address)?))
+    }
+
+    /// Its address in the thread whose thread pointer is `pointer`.
+    fn of(self, process: &Process<'_, '_>, pointer: u64) -> Option<u64> {
+        match self {
+            Self::Below(offset) => pointer.checked_sub(offset),
+            Self::InBlock { module, offset } => {
+                let word = |at| process.memory.word(at);
+                let number = word(module).filter(|number| (1..MAX_LIBRARIES).contains(number))?;
+                // glibc (`sysdeps/x86_64/nptl/tls.h`): the second word of the thread's descriptor leads to its vector of
+                // blocks, of two words each.
+                let vector = word(pointer.checked_add(8)?)?;
+                let block = word(vector.checked_add(number * 16)?)?;
+                // The thread has not used any of the library's thread locals: no address, or all bits set.
+                block.checked_add(offset).filter(|_| block != 0 && block != u64::MAX)
+            }
+        }
+    }
+}
+
 /// The ways to what a thread's context says.
 pub(super) struct Routes {
-    /// How far below the thread pointer it lies.
-    offset: u64,
+    locals: ThreadLocal,
     handle: Route,
     task: Option<Route>,
     rounds: Option<Rounds>,
@@ -74,21 +115,20 @@ impl Routes {
         let context = types.symbols_with("7runtime7context7CONTEXT");
         let value = memchr::memmem::Finder::new("RUST_STD_INTERNAL_VAL");
         let variable = context.iter().find(|symbol| value.find(symbol.name).is_some())?;
-        let tls = types.image().tls()?;
-        let size = tls.size.checked_next_multiple_of(tls.align.max(1))?;
-        let offset = size.checked_sub(variable.address)?;
+        let locals = ThreadLocal::new(program, variable.address)?;
         let near = types.symbols_with("7runtime7context");
         // The thread local's own initialiser is of the same unit; others of the module may be, or may not.
         let mut near = context.iter().chain(near.iter().take(256));
         let of = near.find_map(|symbol| types.variable(variable.name, symbol.address))?;
         let handle = Route::compile(program, of, "current handle ~core::option::Option")?;
         let task = Route::compile(program, of, "current_task_id");
-        Some(Self { offset, handle, task, rounds: Rounds::compile(program, of) })
+        Some(Self { locals, handle, task, rounds: Rounds::compile(program, of) })
     }
 
     /// How far below its thread pointer a thread keeps the id of the task that it polls.
     pub(super) fn task_id_below(&self) -> Option<u64> {
-        self.offset.checked_sub(self.task.as_ref()?.offset()?).filter(|_| cfg!(target_arch = "x86_64"))
+        let ThreadLocal::Below(offset) = self.locals else { return None };
+        offset.checked_sub(self.task.as_ref()?.offset()?).filter(|_| cfg!(target_arch = "x86_64"))
     }
 }
 

@@ -4,7 +4,6 @@
 //! `fork`; where that would take longer than the budget, our own live memory is read instead and the answer
 //! is marked.
 
-use std::path::PathBuf;
 use std::sync::mpsc;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -16,6 +15,7 @@ use super::{Examination, Knowledge, Options, examine_with, files, running};
 use crate::debuginfo::image::Image;
 use crate::debuginfo::types::Types;
 use crate::snapshot::heap::{Before, Grown};
+use crate::snapshot::own_object::OwnObject;
 use crate::snapshot::{self, Capture, Limits, Live, Snapshot, micros};
 
 /// How long types are kept for the next request: they take tens of megabytes.
@@ -148,17 +148,18 @@ impl Engine for MemoryEngine {
 fn read(jobs: mpsc::Receiver<Job>) -> Option<Grown> {
     let first = jobs.recv().ok()?;
     let before = Before::now();
-    // The link leads to the file that runs, even where another one has taken its place by now.
-    let image = match Image::open("/proc/self/exe".as_ref()) {
-        Ok(image) => image,
+    let opened = OwnObject::find().map_err(|error| error.to_string());
+    let opened = opened.and_then(|own| Ok((Image::open(&own.opened).map_err(|error| error.to_string())?, own)));
+    let (image, own) = match opened {
+        Ok(opened) => opened,
         Err(error) => {
-            let reason = format!("our own executable: {error}");
+            let reason = format!("the file with our own code: {error}");
             first.look.reply(Err(EngineError::Refused(reason)));
             return None;
         }
     };
     let types = Types::open(&image);
-    let mut reader = Reader { image: &image, types: &types, knowledge: None };
+    let mut reader = Reader { own, image: &image, types: &types, knowledge: None };
     let (mut next, mut grown) = (Ok(first), None);
     while let Ok(mut job) = next {
         let (captured, image) = reader.capture(&mut job);
@@ -177,8 +178,9 @@ fn read(jobs: mpsc::Receiver<Job>) -> Option<Grown> {
     grown
 }
 
-/// Our own executable, and what was learned of it so far.
+/// The file with our own code, and what was learned of it so far.
 struct Reader<'p, 'i> {
+    own: OwnObject,
     image: &'i Image,
     types: &'p Types<'i>,
     knowledge: Option<Knowledge<'p, 'i>>,
@@ -231,12 +233,9 @@ impl Reader<'_, '_> {
         (now, places): (Option<u64>, bool),
         look: &mut dyn Look,
     ) -> Result<Capture, EngineError> {
-        let executable = std::fs::read_link("/proc/self/exe").unwrap_or_else(|_| PathBuf::new());
-        let bias = self.image.bias(&executable, snapshot.mappings()).ok_or_else(|| {
-            EngineError::Refused(format!(
-                "our own executable {} is not among the mappings",
-                executable.display()
-            ))
+        let file = &self.own.mapped;
+        let bias = self.image.bias(file, snapshot.mappings()).ok_or_else(|| {
+            EngineError::Refused(format!("our own file {} is not among the mappings", file.display()))
         })?;
         let knowledge = match self.knowledge.take() {
             Some(known) if known.bias() == bias => known,

@@ -8,6 +8,7 @@ use super::process::Program;
 use super::{Examination, Listing, TaskState, contexts};
 use crate::debuginfo::image::Image;
 use crate::debuginfo::types::Types;
+use crate::snapshot::own_object::OwnObject;
 use crate::snapshot::{self, Thread};
 use crate::threads::polled;
 
@@ -41,7 +42,9 @@ pub(super) fn threads(examination: &Examination<'_, '_, '_>) -> Vec<Thread> {
 pub(crate) fn learn() {
     static BEGUN: Once = Once::new();
     let body = || {
-        if let Ok(image) = Image::open("/proc/self/exe".as_ref()) {
+        if let Ok(own) = OwnObject::find()
+            && let Ok(image) = Image::open(&own.opened)
+        {
             let program = Program { types: &Types::open(&image), bias: 0 };
             polled::learned(contexts::Routes::learn(&program).and_then(|routes| routes.task_id_below()));
         }

@@ -17,7 +17,7 @@ mod survey;
 mod tests;
 mod units;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use object::elf;
 
@@ -25,6 +25,7 @@ pub(crate) use image::{ElfError, Image};
 pub(crate) use model::*;
 
 use crate::debuginfo::separate::{self, Identity, hex};
+use crate::snapshot::own_object::OwnObject;
 use contents::Contents;
 use image::Section;
 use survey::Survey;
@@ -44,17 +45,15 @@ pub(crate) fn inspect(path: &Path) -> Result<ElfInfo, ElfError> {
     Ok(read(Image::open(path)?, path))
 }
 
-/// Reads the facts about the running program, even where its file was replaced or removed since it started.
+/// Reads the facts about the file that holds delouse's own code: the executable, even where it was replaced or removed
+/// since it started, or a shared library of it.
 ///
 /// # Errors
 /// Those of [`inspect`].
 pub(crate) fn inspect_self() -> Result<ElfInfo, ElfError> {
-    // Opening the link gives the file that runs; its target gives the name, with a remark if that is gone.
-    let link = Path::new("/proc/self/exe");
-    let target = std::fs::read_link(link).map_err(ElfError::Io)?;
-    let gone = target.to_str().and_then(|target| target.strip_suffix(" (deleted)")).map(PathBuf::from);
-    let replaced = gone.is_some();
-    let mut info = read(Image::open(link)?, &gone.unwrap_or(target));
+    let own = OwnObject::find().map_err(ElfError::Io)?;
+    let (name, replaced) = own.name();
+    let mut info = read(Image::open(&own.opened)?, name);
     if replaced {
         info.problems.insert(0, "the file was replaced or removed since the program started".to_owned());
     }

@@ -57,6 +57,11 @@ fn places() -> Places {
     })
 }
 
+/// The mappings of this process, by address.
+pub(crate) fn own_mappings() -> std::io::Result<Vec<super::Mapping>> {
+    maps::own().map_err(std::io::Error::other)
+}
+
 /// The monotonic clock, in nanoseconds: what `std::time::Instant` counts on Linux.
 pub(crate) fn monotonic_nanos() -> Option<u64> {
     Some(sys::now())
