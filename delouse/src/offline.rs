@@ -2,7 +2,7 @@
 //! another process.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::debuginfo::image::{Image, ImageError};
 use crate::debuginfo::symbols::Symbols;
@@ -12,6 +12,7 @@ use crate::report::task_text::{self, TextOptions};
 use crate::snapshot::Snapshot;
 use crate::snapshot::core_file::{CoreError, CoreFile};
 use crate::snapshot::other_process::OtherProcess;
+use crate::tasks::other_objects::{self, OtherObjects};
 use crate::tasks::{Examination, Listing, Options, examine};
 use crate::threads::stacks;
 use crate::waits::diagnosis::diagnose;
@@ -104,7 +105,7 @@ pub fn diagnosis_of_process(pid: u32) -> Result<DiagnosisAnswer, OfflineError> {
 }
 
 fn diagnosis(snapshot: &dyn Snapshot, executable: &Path) -> Result<DiagnosisAnswer, OfflineError> {
-    let mut look = look_at(snapshot, executable, None, |seen| {
+    let mut look = look_at(snapshot, &holding_tokio(executable, snapshot), None, |seen| {
         let Analysis { graph, findings, notes: doubts } = waits::analyse(&seen, false);
         Look { listing: seen.listing, graph, findings, doubts, ..Look::default() }
     })?;
@@ -121,7 +122,28 @@ pub fn text(listing: &Listing, full: bool) -> String {
 }
 
 fn tasks(snapshot: &dyn Snapshot, executable: &Path, now: Option<u64>) -> Result<Listing, OfflineError> {
-    look_at(snapshot, executable, now, |examination| examination.listing)
+    let options = Options { bias: 0, scan: SCAN, now, places: false, entered: true };
+    let main = holding_tokio(executable, snapshot);
+    let mut listing = look_at(snapshot, &main, now, |examination| examination.listing)?;
+    for path in libraries(executable, snapshot).iter().filter(|path| **path != main) {
+        other_objects::add(path, snapshot, &options, &mut listing);
+    }
+    Ok(listing)
+}
+
+/// The executable, or, where that is no Rust program, the first library in it that holds a tokio.
+fn holding_tokio(executable: &Path, snapshot: &dyn Snapshot) -> PathBuf {
+    let library = || libraries(executable, snapshot).into_iter().next();
+    let none = !other_objects::holds_tokio(executable);
+    none.then(library).flatten().unwrap_or_else(|| executable.to_owned())
+}
+
+/// The files with a tokio that are not the executable, which may be given by another path than the one it ran from.
+fn libraries(executable: &Path, snapshot: &dyn Snapshot) -> Vec<PathBuf> {
+    let whole = executable.canonicalize().unwrap_or_else(|_| executable.to_owned());
+    let mut others = OtherObjects::default();
+    let found = others.find(&whole, snapshot).iter();
+    found.filter(|path| path.file_name() != executable.file_name()).cloned().collect()
 }
 
 fn look_at<R>(

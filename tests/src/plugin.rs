@@ -1,4 +1,5 @@
-//! A shared library with a tokio runtime of its own, as an extension module of Python is: its host is no Rust program.
+//! A shared library with a tokio runtime of its own, as an extension module of Python is: its host is no Rust program,
+//! or another one.
 
 use std::time::Duration;
 
@@ -24,3 +25,22 @@ async fn run() {
 pub extern "C" fn start() {
     std::thread::spawn(run);
 }
+
+/// What the loader calls, where the environment asks for it: a runtime without delouse.
+extern "C" fn loaded() {
+    if std::env::var_os("PLUGIN_STARTS").is_some() {
+        std::thread::spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime").block_on(async {
+                tokio::spawn(fetch());
+                std::future::pending::<()>().await
+            });
+        });
+    }
+}
+
+#[used]
+// SAFETY: the loader calls what the section points to, without arguments that matter (System V ABI, "Initialization and
+// Termination Functions"); `loaded` unwinds nowhere, as it only starts a thread.
+#[unsafe(link_section = ".init_array")]
+static LOADED: extern "C" fn() = loaded;

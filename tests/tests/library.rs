@@ -49,6 +49,25 @@ fn library() -> PathBuf {
 }
 
 #[test]
+fn a_library_beside_a_rust_program_is_listed() {
+    let mut command = delouse_tests::program!("example-heartbeat");
+    command.env("LD_PRELOAD", library()).env("PLUGIN_STARTS", "1");
+    let program = Program::start(command);
+    program.printed("heartbeat 1");
+    let begun = Instant::now();
+    let mut text = String::new();
+    while !text.contains("plugin::fetch at ") {
+        assert!(begun.elapsed() < PATIENCE, "{text}");
+        text = program.get("/stacktrace/tokio?format=text").body;
+    }
+    assert!(text.contains("heartbeat::beat at ") && text.contains(" of libplugin.so"), "{text}");
+    let diagnosis = program.get("/diagnosis").json();
+    let notes = diagnosis["capture"]["notes"].to_string();
+    assert!(notes.contains("libplugin.so holds a tokio of its own"), "{diagnosis}");
+    assert_eq!(diagnosis["summary"], "nothing wrong found");
+}
+
+#[test]
 fn the_tasks_of_a_library_are_found() {
     let directory = tempfile::tempdir().expect("a directory");
     let mut command = Command::new(host(directory.path()));
@@ -60,11 +79,14 @@ fn the_tasks_of_a_library_are_found() {
         assert!(begun.elapsed() < PATIENCE, "{text}");
         text = program.get("/stacktrace/tokio?format=text").body;
     }
-    for part in ["plugin::fetch at ", "plugin.rs:6", "plugin::compute at ", "the main future"] {
+    for part in ["plugin::fetch at ", "plugin.rs:7", "plugin::compute at ", "the main future"] {
         assert!(text.contains(part), "{part} is not in: {text}");
     }
     let elf = program.get("/elf/info").json();
     assert!(elf["path"].as_str().expect("a path").ends_with("libplugin.so"), "{elf}");
+    let listing = delouse::offline::tasks_of_process(program.pid()).expect("a list of tasks");
+    let text = delouse::offline::text(&listing, false);
+    assert!(text.contains("plugin::fetch at "), "{text}");
     let diagnosis = program.get("/diagnosis?format=text").body;
     assert!(diagnosis.starts_with("Blocked worker") || diagnosis.contains("plugin::compute"), "{diagnosis}");
 }

@@ -36,6 +36,8 @@ pub(crate) struct Image {
     debug: Option<Box<Image>>,
     /// The `.dwp` file (`split-debuginfo = "packed"`).
     package: Option<Box<Image>>,
+    /// Where that is looked for.
+    package_path: PathBuf,
     /// `.dwo` files by their path (`split-debuginfo = "unpacked"`).
     objects: HashMap<PathBuf, Image>,
 }
@@ -100,7 +102,8 @@ impl Image {
             let identity = image.file().map(|file| Identity::of(&file)).unwrap_or_default();
             image.debug = separate::find(&path, &identity).found.and_then(|path| Self::alone(&path));
         }
-        image.package = Self::alone(&separate::dwp_path(&path));
+        image.package_path = separate::dwp_path(&path);
+        image.package = Self::alone(&image.package_path);
         if image.package.is_none() {
             let objects = split::object_files(&image);
             let objects = objects.into_iter().take(MAX_OBJECTS);
@@ -133,7 +136,14 @@ impl Image {
             };
             sections.insert(id, content);
         }
-        Ok(Self { map, sections, debug: None, package: None, objects: HashMap::new() })
+        Ok(Self {
+            map,
+            sections,
+            debug: None,
+            package: None,
+            package_path: PathBuf::new(),
+            objects: HashMap::new(),
+        })
     }
 
     /// The file with the debug sections: this one, or its `.debug` file.
@@ -144,6 +154,11 @@ impl Image {
     /// The package of split units.
     pub(crate) fn package(&self) -> Option<&Self> {
         self.package.as_deref()
+    }
+
+    /// Where the package of split units is, or would be.
+    pub(crate) fn package_path(&self) -> &Path {
+        &self.package_path
     }
 
     /// The `.dwo` file at `path`.
@@ -248,9 +263,8 @@ fn is_library(file: &object::File<'_>) -> bool {
     use object::read::elf::{Dyn as _, FileHeader as _, ProgramHeader as _};
     let object::File::Elf64(file) = file else { return false };
     let (header, endian, data) = (file.elf_header(), file.endian(), file.data());
-    let interpreter = |segment: &&_| {
-        object::read::elf::ProgramHeader::p_type(*segment, endian) == object::elf::PT_INTERP
-    };
+    let interpreter =
+        |segment: &&_| object::read::elf::ProgramHeader::p_type(*segment, endian) == object::elf::PT_INTERP;
     let segments = file.elf_program_headers();
     let dynamic = segments.iter().find_map(|segment| segment.dynamic(endian, data).ok().flatten());
     let is_pie = dynamic.into_iter().flatten().any(|entry| {

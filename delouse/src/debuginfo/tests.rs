@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use super::image::Image;
 use super::object_file::ObjectFile;
 use super::symbols::Symbols;
+use super::types::Types;
 use super::unwind::Unwinder;
 use crate::snapshot::shared_bytes::SharedBytes;
 use crate::snapshot::{Capture, Hidden, Mapping, Registers, Snapshot, StackCopy, Thread};
@@ -248,4 +250,34 @@ fn debug_information_is_found_wherever_it_is() {
     let (threads, _) = crate::threads::stacks::stacks(&process, &Symbols::new());
     let place = format!("small+{:#x}", code.start + 1);
     assert_eq!(threads[0].frames[0].function.as_deref(), Some(place.as_str()), "{threads:#?}");
+}
+
+/// The advice names the file that is not there, not a setting of Cargo's.
+#[test]
+fn missing_parts_of_split_units_are_named() {
+    let function = |path: &Path| {
+        let image = Image::open(path).unwrap();
+        let types = Types::open(&image);
+        let start = types.symbols().iter().find(|symbol| symbol.name == b"_start").unwrap().address;
+        (types.function(start).is_some(), types.missing())
+    };
+    for (option, part) in [("packed", "small.dwp"), ("unpacked", ".dwo")] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = program(directory.path(), &[&format!("-Csplit-debuginfo={option}")]);
+        assert_eq!(function(&path), (true, None));
+        for entry in std::fs::read_dir(directory.path()).unwrap() {
+            let file = entry.unwrap().path();
+            if file.extension().is_some_and(|extension| extension == "dwp" || extension == "dwo") {
+                std::fs::remove_file(file).unwrap();
+            }
+        }
+        let (found, missing) = function(&path);
+        let missing = missing.unwrap();
+        assert!(!found && missing.starts_with("put ") && missing.contains(part), "{missing}");
+        // A package of another build is told from one that is not there.
+        let other = tempfile::tempdir().unwrap();
+        program(other.path(), &["-Csplit-debuginfo=packed", "-Cllvm-args=-inline-threshold=0", "-Cmetadata=other"]);
+        std::fs::copy(other.path().join("small.dwp"), directory.path().join("small.dwp")).unwrap();
+        assert!(function(&path).1.unwrap().contains("small.dwp is of another build"));
+    }
 }

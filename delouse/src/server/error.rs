@@ -3,8 +3,8 @@
 use std::fmt;
 
 use dropshot::{Body, ErrorStatusCode};
-use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::Response;
+use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 
 use super::answer::{self, Format};
 use crate::report::FilterError;

@@ -37,7 +37,9 @@ pub(crate) fn routes(api: ApiDescription<Context>, openapi: Arc<serde_json::Valu
                 context.endpoint = found.endpoint;
                 let answer = async move { found.handler.handle_request(context, request).await };
                 // Endpoints answer their errors themselves.
-                Box::pin(async { answer.await.map_err(|_| ApiError::Failed("no answer was made".to_owned())) })
+                Box::pin(async {
+                    answer.await.map_err(|_| ApiError::Failed("no answer was made".to_owned()))
+                })
             }
             Err(_) => Box::pin(std::future::ready(Err(missing(&openapi, method, path)))),
         }
@@ -62,8 +64,15 @@ fn missing(openapi: &serde_json::Value, method: &Method, path: &str) -> ApiError
 /// An API with one endpoint, which every path and every usual method leads to.
 pub(crate) fn api() -> ApiDescription<Context> {
     let mut api = ApiDescription::new();
-    let methods =
-        [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE, Method::PATCH, Method::OPTIONS];
+    let methods = [
+        Method::GET,
+        Method::HEAD,
+        Method::POST,
+        Method::PUT,
+        Method::DELETE,
+        Method::PATCH,
+        Method::OPTIONS,
+    ];
     for method in methods {
         let name = format!("any_{}", method.as_str().to_lowercase());
         let endpoint = ApiEndpoint::new(

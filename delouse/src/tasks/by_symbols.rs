@@ -18,10 +18,12 @@ use crate::debuginfo::types::names;
 /// Ids are counted up from 1.
 const MAX_ID: u64 = 1 << 48;
 
-/// What is missing, and what to do about it.
-const ADVICE: &str = "the debug information has no types, so only the outermost future of each task is shown, where its \
-     name is known. For stacks and for what tasks wait for, write into Cargo.toml: [profile.release] \
-     debug = \"full\" (a dev build has it, unless [profile.dev] says otherwise)";
+/// What is missing, and what to do about it, which follows.
+const LIMITED: &str = "the debug information has no types, so only the outermost future of each task is shown, where its \
+     name is known. For stacks and for what tasks wait for, ";
+/// Where there never were any.
+const ADVICE: &str = "write into Cargo.toml: [profile.release] debug = \"full\" (a dev build has it, unless \
+     [profile.dev] says otherwise)";
 
 /// Of one kind of task, by its `poll::<T, S>`.
 #[derive(Clone)]
@@ -97,7 +99,7 @@ pub(super) fn list(
     }
     tasks.extend(roots.iter().filter_map(|root| main(process, root)));
     tasks.sort_by_key(|task| task.id);
-    notes.add(ADVICE.to_owned());
+    notes.add(format!("{LIMITED}{}", process.types.missing().as_deref().unwrap_or(ADVICE)));
     tasks
 }
 

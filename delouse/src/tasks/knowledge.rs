@@ -39,7 +39,10 @@ impl<'p, 'i> Knowledge<'p, 'i> {
         let polls = scan::polls(types);
         let kinds = Kinds::learn(&program, &polls, &mut notes);
         if kinds.is_none() {
-            notes.missing(&facts::POLL);
+            match types.missing() {
+                Some(missing) => notes.add(format!("no types were found: {missing}")),
+                None => notes.missing(&facts::POLL),
+            }
         }
         Self {
             program,

@@ -123,7 +123,10 @@ pub(crate) fn examine_with<R>(
     let running = contexts.iter().filter_map(|context| Some((context.tid, context.task?))).collect();
     let rounds = contexts.iter().filter_map(|context| Some((context.tid, context.rounds?))).collect();
     lister.futures(roots);
-    let Lister { mut tasks, mut places, stacks, notes, .. } = lister;
+    let Lister { mut tasks, mut places, stacks, mut notes, .. } = lister;
+    if let Some(missing) = process.types.missing() {
+        notes.add(format!("some types are missing, so some stacks may be short: {missing}"));
+    }
     sort_by_id(&mut tasks, &mut places);
     // Some are remains each time.
     knowledge.tasks.set(tasks.len() + tasks.len() / 16);

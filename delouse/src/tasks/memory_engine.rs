@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::engine::{Engine, EngineError, EngineName, TaskList};
+use super::other_objects::{self, OtherObjects};
 use super::roots::Roots;
 use super::{Examination, Knowledge, Options, examine_with, files, running};
 use crate::debuginfo::image::Image;
@@ -149,7 +150,8 @@ fn read(jobs: mpsc::Receiver<Job>) -> Option<Grown> {
     let first = jobs.recv().ok()?;
     let before = Before::now();
     let opened = OwnObject::find().map_err(|error| error.to_string());
-    let opened = opened.and_then(|own| Ok((Image::open(&own.opened).map_err(|error| error.to_string())?, own)));
+    let opened =
+        opened.and_then(|own| Ok((Image::open(&own.opened).map_err(|error| error.to_string())?, own)));
     let (image, own) = match opened {
         Ok(opened) => opened,
         Err(error) => {
@@ -159,7 +161,8 @@ fn read(jobs: mpsc::Receiver<Job>) -> Option<Grown> {
         }
     };
     let types = Types::open(&image);
-    let mut reader = Reader { own, image: &image, types: &types, knowledge: None };
+    let others = OtherObjects::default();
+    let mut reader = Reader { own, others, image: &image, types: &types, knowledge: None };
     let (mut next, mut grown) = (Ok(first), None);
     while let Ok(mut job) = next {
         let (captured, image) = reader.capture(&mut job);
@@ -181,6 +184,7 @@ fn read(jobs: mpsc::Receiver<Job>) -> Option<Grown> {
 /// The file with our own code, and what was learned of it so far.
 struct Reader<'p, 'i> {
     own: OwnObject,
+    others: OtherObjects,
     image: &'i Image,
     types: &'p Types<'i>,
     knowledge: Option<Knowledge<'p, 'i>>,
@@ -243,7 +247,17 @@ impl Reader<'_, '_> {
         };
         let knowledge = self.knowledge.insert(knowledge);
         let options = Options { bias, scan: SCAN, now, places, entered: true };
-        examine_with(snapshot, knowledge, roots, &options, |seen| look.look(seen));
-        Ok(snapshot.capture().clone())
+        let others = self.others.find(file, snapshot);
+        examine_with(snapshot, knowledge, roots, &options, |mut seen| {
+            if !places {
+                others
+                    .iter()
+                    .for_each(|path| other_objects::add(path, snapshot, &options, &mut seen.listing));
+            }
+            look.look(seen);
+        });
+        let mut capture = snapshot.capture().clone();
+        capture.notes.extend(other_objects::left_out(others).filter(|_| places));
+        Ok(capture)
     }
 }

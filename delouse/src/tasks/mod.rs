@@ -15,6 +15,7 @@ mod leaves;
 mod list;
 pub(crate) mod memory;
 mod memory_engine;
+pub(crate) mod other_objects;
 mod plan;
 pub(crate) mod process;
 pub(crate) mod roots;

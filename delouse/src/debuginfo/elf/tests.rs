@@ -1,5 +1,6 @@
 //! Against binaries that rustc and the binutils make on the spot.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use tempfile::TempDir;

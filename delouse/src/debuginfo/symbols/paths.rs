@@ -25,7 +25,8 @@ pub(crate) fn shorten(path: &str, compiled_in: Option<&str>) -> (String, Origin)
         }
     }
     // Crates that std is built from: hashbrown, gimli, …
-    if let Some(after) = path.strip_prefix("/rust/deps/") {
+    let vendored = path.split_once("/vendor/").filter(|(before, _)| is_rustc_source(before));
+    if let Some(after) = path.strip_prefix("/rust/deps/").or(vendored.map(|(_, after)| after)) {
         return (after.to_owned(), Origin::Std);
     }
     if let Some((_, after)) = path.split_once("/registry/src/")
@@ -50,15 +51,30 @@ pub(crate) fn shorten(path: &str, compiled_in: Option<&str>) -> (String, Origin)
     {
         return (vendored.to_owned(), Origin::Dependency);
     }
-    if is_rustc_source(compiled_in.unwrap_or_default()) {
+    let directory = compiled_in.unwrap_or_default();
+    if is_rustc_source(directory)
+        || directory.split_once("/library").is_some_and(|(of, _)| is_rustc_source(of))
+    {
         return (relative.to_owned(), Origin::Std);
     }
     (relative.to_owned(), Origin::Own)
 }
 
-/// `/rustc/HASH`, to which the released std's paths are remapped.
+/// `/rustc/HASH`, to which the released std's paths are remapped; or the directory that a distribution built it in:
+/// `/usr/src/rustc-1.96.0` (Debian), `/builddir/build/BUILD/rustc-1.95.0-src` (Fedora), `/build/rustc-1.95.0-src` (Nix).
 fn is_rustc_source(path: &str) -> bool {
-    path.strip_prefix("/rustc/").is_some_and(|rest| rest.len() >= 40 && !rest.starts_with('/'))
+    let released =
+        path.strip_prefix("/rustc/").is_some_and(|rest| rest.len() >= 40 && !rest.starts_with('/'));
+    released || path.rsplit('/').next().is_some_and(is_rustc_release)
+}
+
+/// `rustc-1.96.0`, `rustc-1.95.0-src`, `rustc-beta-src`, `rust-1.94.1`.
+fn is_rustc_release(name: &str) -> bool {
+    let version = name.strip_prefix("rustc-").or(name.strip_prefix("rust-"));
+    version.is_some_and(|version| {
+        let released = version.starts_with("1.") && version[2..].starts_with(|c: char| c.is_ascii_digit());
+        released || matches!(version, "beta-src" | "nightly-src" | "beta" | "nightly")
+    })
 }
 
 #[cfg(test)]
@@ -117,6 +133,39 @@ mod tests {
             ),
             ("/home/me/library/src/lib.rs".into(), Some("/home/me/library"), "src/lib.rs", Origin::Own),
             ("".into(), None, "", Origin::Own),
+            // Distributions build std where they like, without remapping.
+            ("/usr/src/rustc-1.96.0/library/std/src/io.rs".into(), None, "std/src/io.rs", Origin::Std),
+            (
+                "/builddir/build/BUILD/rust-1.95.0-build/rustc-1.95.0-src/library/core/src/panic.rs".into(),
+                None,
+                "core/src/panic.rs",
+                Origin::Std,
+            ),
+            (
+                "/build/rustc-1.95.0-src/library/alloc/src/vec/mod.rs".into(),
+                None,
+                "alloc/src/vec/mod.rs",
+                Origin::Std,
+            ),
+            (
+                "/usr/src/rustc-1.96.0/vendor/hashbrown-0.15.2/src/raw.rs".into(),
+                None,
+                "hashbrown-0.15.2/src/raw.rs",
+                Origin::Std,
+            ),
+            (
+                "src/panicking.rs".into(),
+                Some("/usr/src/rustc-1.96.0/library/std"),
+                "src/panicking.rs",
+                Origin::Std,
+            ),
+            (
+                "/home/me/rustc-tools/library/src/lib.rs".into(),
+                None,
+                "/home/me/rustc-tools/library/src/lib.rs",
+                Origin::Own,
+            ),
+            ("/home/me/rust-1/vendor/tokio/src/lib.rs".into(), None, "tokio/src/lib.rs", Origin::Dependency),
         ];
         for (path, directory, short, origin) in cases {
             assert_eq!(shorten(&path, directory), (short.to_owned(), origin), "{path}");

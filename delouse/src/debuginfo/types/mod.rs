@@ -63,6 +63,16 @@ impl<'a> Types<'a> {
         }
     }
 
+    /// What is missing where units are split off and their files were not found so far, and what to do about it.
+    pub(crate) fn missing(&self) -> Option<String> {
+        let object = self.units.missing()?;
+        let package = self.image.package_path().display();
+        Some(match self.image.package() {
+            Some(_) => format!("{package} is of another build: put the one of this build there"),
+            None => format!("put {package} back, or the .dwo files, such as {}", object.display()),
+        })
+    }
+
     /// The file that the types come from.
     pub(crate) fn image(&self) -> &'a Image {
         self.image

@@ -3,10 +3,11 @@
 //! The program has a skeleton of each unit, with addresses, ranges and the line table; the rest is in a
 //! `.dwo` file of its own, or in a package of all of them (`.dwp`).
 
-use std::path::PathBuf;
+use std::cell::OnceCell;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use gimli::{Dwarf, DwarfPackage, EndianSlice, LittleEndian, SectionId};
+use gimli::{Dwarf, DwarfPackage, DwoId, EndianSlice, LittleEndian, SectionId};
 
 use super::units::Slice;
 use crate::debuginfo::image::Image;
@@ -15,6 +16,8 @@ use crate::debuginfo::image::Image;
 pub(super) struct Split<'a> {
     image: &'a Image,
     package: Option<DwarfPackage<Slice<'a>>>,
+    /// The first file that a unit needs and that is not there, or is of another build.
+    missing: OnceCell<PathBuf>,
 }
 
 impl<'a> Split<'a> {
@@ -23,7 +26,12 @@ impl<'a> Split<'a> {
             let load = |id: SectionId| Ok::<_, gimli::Error>(slice(package.dwo_section(id)));
             DwarfPackage::load(load, slice(&[])).ok()
         });
-        Self { image, package }
+        Self { image, package, missing: OnceCell::new() }
+    }
+
+    /// The first file that was needed so far and is not there.
+    pub(super) fn missing(&self) -> Option<&Path> {
+        self.missing.get().map(PathBuf::as_path)
     }
 
     /// The part of `skeleton` that is elsewhere; `None` for a whole unit, and where the file is missing.
@@ -33,6 +41,19 @@ impl<'a> Split<'a> {
         skeleton: &gimli::Unit<Slice<'a>>,
     ) -> Option<(Rc<Dwarf<Slice<'a>>>, gimli::Unit<Slice<'a>>)> {
         let id = skeleton.dwo_id?;
+        let found = self.find(id, parent, skeleton);
+        if found.is_none() {
+            self.missing.get_or_init(|| object_file(parent, skeleton).unwrap_or_default());
+        }
+        found
+    }
+
+    fn find(
+        &self,
+        id: DwoId,
+        parent: &Dwarf<Slice<'a>>,
+        skeleton: &gimli::Unit<Slice<'a>>,
+    ) -> Option<(Rc<Dwarf<Slice<'a>>>, gimli::Unit<Slice<'a>>)> {
         let packed = self.package.as_ref().and_then(|package| package.find_cu(id, parent).ok()?);
         let dwarf = packed.or_else(|| {
             let object = self.image.object(&object_file(parent, skeleton)?)?;

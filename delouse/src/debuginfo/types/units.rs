@@ -2,6 +2,7 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 use std::rc::Rc;
 
 use gimli::{AttributeValue, Dwarf, EndianSlice, LittleEndian, SectionId, UnitHeader, UnitOffset};
@@ -82,6 +83,11 @@ impl<'a> Units<'a> {
             }))
         })
         .clone()
+    }
+
+    /// A file with types that a unit needs and that is not there.
+    pub(super) fn missing(&self) -> Option<&Path> {
+        self.split.missing()
     }
 
     /// The units that have an index by now.

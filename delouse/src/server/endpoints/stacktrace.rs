@@ -45,10 +45,7 @@ pub(super) async fn stacktrace_tokio(
     respond(request, query, tasks).await
 }
 
-async fn tasks(
-    request: RequestContext<Context>,
-    query: TasksQuery,
-) -> Result<Answer<TasksAnswer>, ApiError> {
+async fn tasks(request: RequestContext<Context>, query: TasksQuery) -> Result<Answer<TasksAnswer>, ApiError> {
     let format = format(&request, query.format.as_deref())?;
     let name: Option<EngineName> = parse(query.engine.as_deref(), ApiError::UnknownEngine)?;
     let (task, state) = (query.task.as_deref(), query.state.as_deref());
