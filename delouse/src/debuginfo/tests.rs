@@ -276,7 +276,10 @@ fn missing_parts_of_split_units_are_named() {
         assert!(!found && missing.starts_with("put ") && missing.contains(part), "{missing}");
         // A package of another build is told from one that is not there.
         let other = tempfile::tempdir().unwrap();
-        program(other.path(), &["-Csplit-debuginfo=packed", "-Cllvm-args=-inline-threshold=0", "-Cmetadata=other"]);
+        program(
+            other.path(),
+            &["-Csplit-debuginfo=packed", "-Cllvm-args=-inline-threshold=0", "-Cmetadata=other"],
+        );
         std::fs::copy(other.path().join("small.dwp"), directory.path().join("small.dwp")).unwrap();
         assert!(function(&path).1.unwrap().contains("small.dwp is of another build"));
     }
