@@ -86,6 +86,11 @@ fn stands_at(frames: &[Frame], file: &str, line: u32) -> bool {
     })
 }
 
+/// How many waits the frames have together.
+fn waits_of(frames: &[Frame]) -> u32 {
+    frames.iter().map(|frame| frame.waits + waits_of(&frame.children)).sum()
+}
+
 fn complaints(zoo: &Zoo, list: &Listing) -> Vec<String> {
     let mut complaints = Vec::new();
     for Animal { name, id, file, line, resource } in &zoo.animals {
@@ -99,6 +104,9 @@ fn complaints(zoo: &Zoo, list: &Listing) -> Vec<String> {
         let kind = |waits: &delouse::WaitsOn| serde_json::to_value(waits.kind).expect("a name");
         if !task.waits_on.iter().any(|waits| kind(waits) == resource.as_str()) {
             complaints.push(format!("{name} waits not for {resource} but for {:?}", task.waits_on));
+        }
+        if waits_of(&task.stack) as usize != task.waits_on.len() {
+            complaints.push(format!("{name} has waits that no frame has: {task:#?}"));
         }
         let frames = serde_json::to_string(&task.stack).expect("JSON");
         if ["_env#", "{async_", "$", "{impl"].iter().any(|raw| frames.contains(raw)) {

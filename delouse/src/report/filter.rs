@@ -202,15 +202,14 @@ fn thousands(n: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tasks::Origin;
 
     fn frame(function: &str, line: u32, children: Vec<Frame>) -> Frame {
         Frame {
             function: function.to_owned(),
             file: Some("src/main.rs".to_owned()),
             line: Some(line),
-            origin: Origin::User,
             children,
+            ..Frame::default()
         }
     }
 

@@ -107,7 +107,7 @@ pub(crate) async fn run<T: Send + 'static>(
 mod tests {
     use super::*;
     use crate::server::answer::{Format, Rendered};
-    use crate::tasks::{Frame, Origin};
+    use crate::tasks::Frame;
 
     #[tokio::test]
     async fn deep_stacks_can_be_written_out() {
@@ -115,8 +115,8 @@ mod tests {
             function: "down".to_owned(),
             file: None,
             line: None,
-            origin: Origin::User,
             children,
+            ..Frame::default()
         };
         // More than any engine tells.
         let written = run("delouse-test", move || {

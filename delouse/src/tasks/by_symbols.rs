@@ -138,7 +138,7 @@ fn frame(process: &Process<'_, '_>, function: &str) -> Frame {
         krate if process.types.is_dependency(krate) => Origin::Dependency,
         _ => Origin::User,
     };
-    Frame { function: function.to_owned(), file: None, line: None, origin, children: Vec::new() }
+    Frame { function: function.to_owned(), origin, ..Frame::default() }
 }
 
 /// Of the tasks of `vtable`: its word 0 is `poll::<T, S>`.

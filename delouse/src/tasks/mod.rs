@@ -101,7 +101,7 @@ pub enum TaskState {
 }
 
 /// One future of an async stack, with those that it waits for below it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct Frame {
     /// The async function, block or type, as its author wrote it.
     pub function: String,
@@ -112,8 +112,17 @@ pub struct Frame {
     /// Whose code it is.
     #[serde(default)]
     pub origin: Origin,
+    /// How many entries of the task's `waits_on` are this frame's own. `waits_on` has the order of the stack: a frame's
+    /// own entries come first, those of its children follow, and each frame's follow those of the frame before it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub waits: u32,
     /// The futures that it waits for: one below an `.await`, several below `select!` and its like.
     pub children: Vec<Frame>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// Whose code a frame is.

@@ -68,7 +68,7 @@ impl<'s, 'p, 'i> Stacks<'s, 'p, 'i> {
         }
         let function = names::ty(&closure.name);
         let origin = self.origin_of_crate(&function);
-        Some(Frame { function, file: None, line: None, origin, children: Vec::new() })
+        Some(Frame { function, origin, ..Frame::default() })
     }
 
     /// The frame of a coroutine of that type in that state.
@@ -84,7 +84,7 @@ impl<'s, 'p, 'i> Stacks<'s, 'p, 'i> {
         let name = self.within(plan.of).map(|ty| names::ty(&ty.name));
         let function = name.unwrap_or_else(|| "?".to_owned());
         let origin = self.origin_of_crate(&function);
-        Frame { function, file: None, line: None, origin, children: Vec::new() }
+        Frame { function, origin, waits: 1, ..Frame::default() }
     }
 
     /// The user's type, without what tokio wraps around every future of a task.
@@ -108,7 +108,7 @@ impl<'s, 'p, 'i> Stacks<'s, 'p, 'i> {
     ) -> Vec<Frame> {
         let mut frames = Vec::new();
         while let Some(node) = nodes.next_if(|node| node.place.depth() >= depth) {
-            let mut frame = self.frame(node);
+            let mut frame = Frame { waits: node.place.waits(), ..self.frame(node) };
             if nodes.peek().is_some_and(|next| next.place.depth() > node.place.depth()) {
                 frame.children = self.siblings(nodes, node.place.depth() + 1);
                 drop_echo(&mut frame);
@@ -123,10 +123,8 @@ impl<'s, 'p, 'i> Stacks<'s, 'p, 'i> {
         let name = plan.frame.as_deref().unwrap_or("?");
         let of_type = |name: &str| Frame {
             function: name.to_owned(),
-            file: None,
-            line: None,
             origin: self.origin_of_crate(name),
-            children: Vec::new(),
+            ..Frame::default()
         };
         let Body::Coroutine(coroutine) = &plan.body else { return of_type(name) };
         match node.place.part() {
@@ -144,7 +142,7 @@ impl<'s, 'p, 'i> Stacks<'s, 'p, 'i> {
                     line: source.map(|source| source.line),
                     origin: source
                         .map_or_else(|| self.origin_of_crate(name), |source| Origin::of_file(&source.file)),
-                    children: Vec::new(),
+                    ..Frame::default()
                 }
             }
         }
@@ -172,6 +170,7 @@ fn drop_echo(frame: &mut Frame) {
         && only.line.is_none()
         && name(only) == own
     {
+        frame.waits += only.waits;
         frame.children = std::mem::take(&mut only.children);
     }
 }

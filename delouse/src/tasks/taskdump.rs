@@ -130,10 +130,7 @@ mod engine {
             list.tasks.extend(roots.mains().iter().map(|main| Task {
                 stack: Arc::from([Frame {
                     function: as_written(main.type_name),
-                    file: None,
-                    line: None,
-                    origin: Origin::User,
-                    children: Vec::new(),
+                    ..Frame::default()
                 }]),
                 ..blank(0, TaskKind::Main)
             }));
@@ -326,7 +323,7 @@ mod engine {
             origin: file.as_deref().map_or(Origin::User, Origin::of_file),
             file,
             line: symbol.lineno(),
-            children: Vec::new(),
+            ..Frame::default()
         }
     }
 
@@ -344,10 +341,7 @@ mod engine {
             let left_out = path.len() - MAX_FRAMES;
             let gap = Frame {
                 function: format!("… {left_out} more frames"),
-                file: None,
-                line: None,
-                origin: Origin::User,
-                children: Vec::new(),
+                ..Frame::default()
             };
             path.splice(OUTERMOST..OUTERMOST + left_out, [gap]);
         }
@@ -374,10 +368,7 @@ mod engine {
         fn named(function: &str) -> Frame {
             Frame {
                 function: function.to_owned(),
-                file: None,
-                line: None,
-                origin: Origin::User,
-                children: Vec::new(),
+                ..Frame::default()
             }
         }
 

@@ -134,10 +134,10 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
         }
         let mut ways = Vec::new();
         leaves(&task.stack, None, &mut ways);
-        // Every wait has a leaf of its own in the stack, unless leaves were folded.
-        let same = ways.len() == task.waits_on.len();
-        let way = if same { ways.get(wait.leaf).or(ways.first()) } else { ways.first() };
-        let place: Option<Arc<str>> = way.copied().flatten().map(|frame| words::frame_at(frame).into());
+        // A wait that no future has, as the one for a thread, is told at the first leaf.
+        let way = ways.get(wait.leaf).or(ways.first()).copied().flatten();
+        let way = way.or_else(|| first_leaf(&task.stack));
+        let place: Option<Arc<str>> = way.map(|frame| words::frame_at(frame).into());
         self.places.borrow_mut().insert(key, place.clone());
         place
     }
@@ -322,15 +322,18 @@ fn join(first: &str, second: &str) -> String {
     }
 }
 
-/// The innermost function of the user's above each leaf, in order. The depth is bounded by the walk's.
+/// The innermost function of the user's above the first leaf of a stack.
+fn first_leaf(stack: &[Frame]) -> Option<&Frame> {
+    let path = std::iter::successors(stack.first(), |frame| frame.children.first());
+    path.filter(|frame| frame.origin == Origin::User && frame.line.is_some()).last().or(stack.first())
+}
+
+/// The innermost function of the user's above each wait, in the order of `waits_on`. The depth is bounded by the walk's.
 fn leaves<'f>(frames: &'f [Frame], above: Option<&'f Frame>, found: &mut Vec<Option<&'f Frame>>) {
     for frame in frames {
         let own = frame.origin == Origin::User && frame.line.is_some();
         let above = if own || above.is_none() { Some(frame) } else { above };
-        if frame.children.is_empty() {
-            found.push(above);
-        } else {
-            leaves(&frame.children, above, found);
-        }
+        found.extend((0..frame.waits).map(|_| above));
+        leaves(&frame.children, above, found);
     }
 }

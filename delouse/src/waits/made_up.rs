@@ -13,7 +13,7 @@ pub(crate) fn task(id: u64, function: &str, line: u32) -> Task {
         file: Some("src/main.rs".to_owned()),
         line: Some(line),
         origin: Origin::User,
-        children: Vec::new(),
+        ..Frame::default()
     };
     Task {
         thread: None,

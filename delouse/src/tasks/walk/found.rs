@@ -22,6 +22,15 @@ pub(in crate::tasks) struct Walked {
 }
 
 impl Walked {
+    /// Adds a wait of the frame that was found last. A walk that follows a known path has no frames.
+    pub(super) fn add(&mut self, waits: WaitsOn, leaf: LeafPlace) {
+        self.waits.push(waits);
+        self.leaves.push(leaf);
+        if let Some(node) = self.nodes.last_mut() {
+            node.place.add_wait();
+        }
+    }
+
     pub(super) fn clear(&mut self) {
         self.nodes.clear();
         self.waits.clear();
@@ -41,16 +50,20 @@ pub(in crate::tasks) struct Node {
     pub(in crate::tasks) place: Place,
 }
 
-/// Where a frame stands in its stack, and which part of its plan it shows.
+/// Where a frame stands in its stack, which part of its plan it shows, and how many of the waits are its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(in crate::tasks) struct Place(u64);
 
 impl Place {
+    /// Above the depth (16 bits) and the part (2 bits, and an index of 22 bits).
+    const ONE_WAIT: u64 = 1 << 40;
+    const MAX_INDEX: u64 = (1 << 22) - 1;
+
     pub(in crate::tasks) fn new(depth: u16, part: Part) -> Self {
         let part = match part {
             Part::Type => 0,
-            Part::State(index) => ((index as u64) << 2) | 1,
-            Part::Awaitee(index) => ((index as u64) << 2) | 2,
+            Part::State(index) => ((index as u64).min(Self::MAX_INDEX) << 2) | 1,
+            Part::Awaitee(index) => ((index as u64).min(Self::MAX_INDEX) << 2) | 2,
         };
         Self((part << 16) | u64::from(depth))
     }
@@ -60,12 +73,21 @@ impl Place {
     }
 
     pub(in crate::tasks) fn part(self) -> Part {
-        let index = (self.0 >> 18) as usize;
+        let index = ((self.0 >> 18) & Self::MAX_INDEX) as usize;
         match (self.0 >> 16) & 3 {
             0 => Part::Type,
             1 => Part::State(index),
             _ => Part::Awaitee(index),
         }
+    }
+
+    /// Adds a wait to the frame's own.
+    pub(super) fn add_wait(&mut self) {
+        self.0 = self.0.saturating_add(Self::ONE_WAIT);
+    }
+
+    pub(in crate::tasks) fn waits(self) -> u32 {
+        (self.0 / Self::ONE_WAIT) as u32
     }
 }
 

@@ -57,8 +57,7 @@ impl Walker<'_, '_, '_> {
         if let (ResourceKind::Join, Some(header)) = (waits.kind, resource) {
             self.found.joins.push((self.found.waits.len(), header));
         }
-        self.found.waits.push(waits);
-        self.found.leaves.push(place);
+        self.found.add(waits, place);
     }
 
     /// Looks for the owner of `resource` among the variables of the functions on the way here: the channel
@@ -87,7 +86,6 @@ impl Walker<'_, '_, '_> {
 
     /// What is waited for is not known.
     pub(super) fn unknown(&mut self) {
-        self.found.waits.push(WaitsOn::default());
-        self.found.leaves.push(LeafPlace::default());
+        self.found.add(WaitsOn::default(), LeafPlace::default());
     }
 }

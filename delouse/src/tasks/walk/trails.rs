@@ -223,17 +223,13 @@ impl Trails {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by it")]
     use super::*;
-    use crate::tasks::Origin;
 
     const HERE: Spot = Spot { base: 0, offset: 8 };
 
     fn stack(function: &str) -> Arc<[Frame]> {
         Arc::from([Frame {
             function: function.to_owned(),
-            file: None,
-            line: None,
-            origin: Origin::User,
-            children: Vec::new(),
+            ..Frame::default()
         }])
     }
 
