@@ -23,6 +23,11 @@ pub(super) const VTABLE: Fact =
 /// `runtime/task/core.rs`: the links of the list of all tasks are in the trailer.
 pub(super) const TRAILER: Fact =
     Fact { name: "tokio's task trailer (owned)", without: "the links are assumed to come first in it" };
+/// `runtime/task/core.rs`: a task keeps its future, then its output in its stage.
+pub(super) const STAGE: Fact = Fact {
+    name: "tokio's task stage (Cell, Core or Stage) for some tasks",
+    without: "where their futures start is computed, and may be wrong",
+};
 /// `runtime/task/list.rs`, `util/sharded_list.rs`: every scheduler owns a list of its tasks.
 pub(super) const OWNED: Fact = Fact {
     name: "tokio's list of owned tasks (owned, lists, head)",

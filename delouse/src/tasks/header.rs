@@ -7,6 +7,8 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::TaskState;
+pub(super) use super::cell::Stage;
+use super::cell::{Parts, StageLayout};
 use super::facts::{self, Fact, Notes};
 use super::process::{Process, Program};
 use super::route::Route;
@@ -37,8 +39,7 @@ pub(super) struct Kind {
     pub(super) scheduler_at: u64,
     pub(super) spawned_at: Option<u64>,
     id_at: u64,
-    stage_tag: u64,
-    pub(super) future_at: u64,
+    pub(super) stage: StageLayout,
     trailer_at: u64,
 }
 
@@ -76,14 +77,6 @@ impl Flavor {
 /// freed task had its id is a pointer most often, and larger.
 const MAX_ID: u64 = 1 << 44;
 
-/// A task's future, or what became of it (`Stage`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stage {
-    Future,
-    Output,
-    Consumed,
-}
-
 /// `runtime/task/state.rs`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct State(pub(super) u64);
@@ -116,6 +109,8 @@ impl State {
     }
 }
 
+/// A task's vtable begins with functions, the first of which is `poll`.
+const FUNCTIONS: u64 = 7;
 /// More vtables than any program has are garbage.
 const MAX_VTABLES: usize = 1 << 16;
 /// So are more places where tasks are spawned.
@@ -238,12 +233,13 @@ impl<'a, 'p, 'i> Headers<'a, 'p, 'i> {
     }
 
     pub(super) fn stage(&self, header: u64, kind: &Kind) -> Option<Stage> {
-        match self.process.memory.half(header.checked_add(kind.stage_tag)?)? {
-            0 => Some(Stage::Future),
-            1 => Some(Stage::Output),
-            2 => Some(Stage::Consumed),
-            _ => None,
-        }
+        kind.stage.read(self.process, kind.future, header).map(|(stage, _)| stage)
+    }
+
+    /// Where its future starts, as long as it has one.
+    pub(super) fn future(&self, header: u64, kind: &Kind) -> Option<u64> {
+        let (stage, start) = kind.stage.read(self.process, kind.future, header)?;
+        (stage == Stage::Future).then_some(start)
     }
 
     /// `file:line:column` of the spawning call.
@@ -275,30 +271,40 @@ impl<'a, 'p, 'i> Headers<'a, 'p, 'i> {
         Some((prev, memory.word(trailer.checked_add(self.layout.next)?)?))
     }
 
-    fn learn_kind(&self, vtable: u64) -> Option<Kind> {
+    /// What the vtable says of the parts of its tasks, and of their spawn location.
+    pub(super) fn parts(&self, vtable: u64) -> Option<(Parts, Option<u64>)> {
         let process = self.process;
         let at = |offset: u64| process.memory.word(vtable.checked_add(offset)?).and_then(small);
         let function = process.function(process.memory.word(vtable)?)?;
         let [(_, future), (_, scheduler)] = function.parameters.as_slice() else { return None };
-        let id_at = at(self.layout.id_offset)?;
         let spawned_at = match self.layout.spawn_location_offset {
             Some(offset) => Some(at(offset)?),
             None => None,
         };
-        // `Core` is repr(C): scheduler, id, spawn location, stage. `Stage` is repr(C) too: a u32 tag, then
-        // the payload at the largest alignment of its variants, which is never below that of the
-        // `JoinError` in `Finished`.
-        let align = process.ty(*future)?.align.max(8);
-        let stage_tag = spawned_at.unwrap_or(id_at).checked_add(8)?.checked_next_multiple_of(align)?;
-        Some(Kind {
+        let parts = Parts {
             future: *future,
-            scheduler: scheduler_of(process, *scheduler),
-            scheduler_at: at(self.layout.scheduler_offset)?,
+            scheduler: *scheduler,
+            functions: (0..FUNCTIONS)
+                .filter_map(|n| process.memory.word(vtable.checked_add(n * 8)?))
+                .collect(),
+            core: at(self.layout.scheduler_offset)?,
+            stage: spawned_at.unwrap_or(at(self.layout.id_offset)?).checked_add(8)?,
+            trailer: at(self.layout.trailer_offset)?,
+        };
+        Some((parts, spawned_at))
+    }
+
+    fn learn_kind(&self, vtable: u64) -> Option<Kind> {
+        let (parts, spawned_at) = self.parts(vtable)?;
+        let id_at = self.process.memory.word(vtable.checked_add(self.layout.id_offset)?).and_then(small)?;
+        Some(Kind {
+            future: parts.future,
+            scheduler: scheduler_of(self.process, parts.scheduler),
+            scheduler_at: parts.core,
             spawned_at,
             id_at,
-            stage_tag,
-            future_at: stage_tag.checked_add(align)?,
-            trailer_at: at(self.layout.trailer_offset)?,
+            stage: StageLayout::learn(self.process, &parts)?,
+            trailer_at: parts.trailer,
         })
     }
 }

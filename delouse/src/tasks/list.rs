@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::candidates::{Candidate, Candidates};
 use super::contexts::{self, ThreadContext};
-use super::facts::Notes;
+use super::facts::{self, Notes};
 use super::header::{Flavor, Headers, Kind, Scheduler, Stage};
 use super::knowledge::Knowledge;
 use super::process::Process;
@@ -332,8 +332,10 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
     fn read(&mut self, header: u64, kind: &Kind) -> Option<(Task, Place, Option<&'static str>)> {
         let id = self.headers.id_of(header, kind)?;
         let state = self.headers.state(header)?;
-        let future = self.headers.stage(header, kind) == Some(Stage::Future);
-        let at = header.checked_add(kind.future_at).filter(|_| future);
+        if kind.stage.is_guess() {
+            self.notes.missing(&facts::STAGE);
+        }
+        let at = self.headers.future(header, kind);
         let AsyncStack { stack, waits_on, leaves, cut } = if kind.scheduler == Scheduler::Blocking {
             let plan = self.knowledge.plans.plan(kind.future);
             let frame = plan.and_then(|plan| self.stacks.blocking(&plan))?;

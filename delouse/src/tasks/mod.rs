@@ -3,6 +3,7 @@
 mod address;
 mod by_symbols;
 mod candidates;
+mod cell;
 mod contexts;
 pub(crate) mod engine;
 mod examination;

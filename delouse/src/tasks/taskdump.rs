@@ -128,10 +128,7 @@ mod engine {
                 return Err(refusal);
             }
             list.tasks.extend(roots.mains().iter().map(|main| Task {
-                stack: Arc::from([Frame {
-                    function: as_written(main.type_name),
-                    ..Frame::default()
-                }]),
+                stack: Arc::from([Frame { function: as_written(main.type_name), ..Frame::default() }]),
                 ..blank(0, TaskKind::Main)
             }));
             list.tasks.sort_by_key(|t| t.id);
@@ -339,10 +336,7 @@ mod engine {
     fn bounded(mut path: Vec<Frame>) -> Vec<Frame> {
         if path.len() > MAX_FRAMES {
             let left_out = path.len() - MAX_FRAMES;
-            let gap = Frame {
-                function: format!("… {left_out} more frames"),
-                ..Frame::default()
-            };
+            let gap = Frame { function: format!("… {left_out} more frames"), ..Frame::default() };
             path.splice(OUTERMOST..OUTERMOST + left_out, [gap]);
         }
         path
@@ -366,10 +360,7 @@ mod engine {
         use super::*;
 
         fn named(function: &str) -> Frame {
-            Frame {
-                function: function.to_owned(),
-                ..Frame::default()
-            }
+            Frame { function: function.to_owned(), ..Frame::default() }
         }
 
         #[test]

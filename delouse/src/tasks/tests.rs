@@ -187,6 +187,141 @@ fn a_completed_task_is_found_in_memory_only() {
     assert_eq!((found.state, found.stack.len()), (Some(TaskState::Complete), 0));
 }
 
+/// Outputs and futures that are aligned to `N` bytes.
+#[allow(dead_code, reason = "values that only need room")]
+mod aligned {
+    use super::*;
+
+    #[repr(align(32))]
+    pub(super) struct By32([u8; 40]);
+    #[repr(align(64))]
+    pub(super) struct By64([u8; 1]);
+    #[repr(align(128))]
+    pub(super) struct By128([u8; 200]);
+
+    pub(super) trait Sample: Send + 'static {
+        fn sample() -> Self;
+    }
+
+    impl Sample for u8 {
+        fn sample() -> Self {
+            1
+        }
+    }
+
+    impl Sample for u128 {
+        fn sample() -> Self {
+            1
+        }
+    }
+
+    impl Sample for By32 {
+        fn sample() -> Self {
+            Self([1; 40])
+        }
+    }
+
+    impl Sample for By64 {
+        fn sample() -> Self {
+            Self([1])
+        }
+    }
+
+    impl Sample for By128 {
+        fn sample() -> Self {
+            Self([1; 200])
+        }
+    }
+
+    pub(super) const LINE: u32 = line!() + 3;
+    /// Has a value of `V` across its await, and gives one of `O`.
+    pub(super) async fn keeps<V: Sample, O: Sample>(_kept: V) -> O {
+        tokio::sync::Notify::new().notified().await;
+        O::sample()
+    }
+
+    /// Four words, then a future: written by hand.
+    pub(super) struct ByHand<O>(
+        pub(super) [u64; 4],
+        pub(super) std::pin::Pin<Box<dyn Future<Output = O> + Send>>,
+    );
+
+    impl<O> Future for ByHand<O> {
+        type Output = O;
+
+        fn poll(mut self: std::pin::Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<O> {
+            self.1.as_mut().poll(cx)
+        }
+    }
+}
+
+#[test]
+fn a_future_is_found_whatever_its_output_needs() {
+    use aligned::{By32, By64, By128, ByHand, Sample, keeps};
+    let runtime = Builder::new_current_thread().build().unwrap();
+    let local = tokio::task::LocalSet::new();
+    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let mut ids = Vec::new();
+    macro_rules! spawn {
+        ($($kept:ty => $output:ty),*) => {$({
+            let future = || keeps::<$kept, $output>(Sample::sample());
+            ids.push(tokio::spawn(future()).id());
+            ids.push(tokio::spawn(ByHand([7; 4], Box::pin(future()))).id());
+            ids.push(tokio::task::spawn_local(future()).id());
+        })*};
+    }
+    local.block_on(&runtime, async {
+        spawn!(u8 => u8, u8 => u128, u8 => By32, u8 => By64, u8 => By128);
+        spawn!(u128 => u8, By32 => u8, By64 => u8, By128 => u8, By64 => u128, u128 => By64);
+        tokio::task::spawn_blocking(move || stopped.recv().map_or(By64::sample(), |()| By64::sample()));
+        settle().await;
+    });
+    let mut roots = Roots::new();
+    roots.add_runtime(runtime.handle());
+    let listing = capture(&roots.addresses(), 1 << 30);
+    for id in &ids {
+        let task = listing.tasks.iter().find(|task| task.id.to_string() == id.to_string()).unwrap();
+        let at =
+            |frame: &Frame| frame.function.ends_with("aligned::keeps") && frame.line == Some(aligned::LINE);
+        assert!(chain(&task.stack).any(at), "{task:#?}");
+        let waits: Vec<_> = task.waits_on.iter().map(|on| on.kind).collect();
+        assert_eq!(waits, [ResourceKind::Notify], "{task:#?}");
+    }
+    computed_starts_are_among_the_possible(&roots.addresses());
+    drop(stop);
+}
+
+/// The first child of the first child, and so on.
+fn chain(stack: &[Frame]) -> impl Iterator<Item = &Frame> {
+    std::iter::successors(stack.first(), |frame| frame.children.first())
+}
+
+/// Where the types of a stage are missing, its layout is computed: the true one is among those.
+fn computed_starts_are_among_the_possible(roots: &[Root]) {
+    let image = snapshot::fork(Limits { force: true, ..Limits::default() }).unwrap();
+    let executable = std::env::current_exe().unwrap();
+    let file = Image::open(&executable).unwrap();
+    let bias = file.bias(&executable, image.mappings()).unwrap();
+    let types = Types::open(&file);
+    let knowledge = Knowledge::new(&types, bias);
+    let options = Options { bias, scan: 1 << 30, now: None, places: true, entered: false };
+    let compared = examine_with(&image, &knowledge, roots, &options, |examination| {
+        let headers = header::Headers::new(examination.process, knowledge.kinds.as_ref().unwrap());
+        let mut compared = 0;
+        for header in examination.places.iter().filter_map(|place| place.header) {
+            let kind = headers.kind_of(header).unwrap();
+            let (parts, _) = headers.parts(headers.vtable(header).unwrap()).unwrap();
+            let computed = cell::StageLayout::computed(examination.process, &parts).unwrap();
+            assert!(!kind.stage.is_guess(), "{kind:#?}");
+            assert!(computed.places().contains(&kind.stage.places()[0]), "{computed:#?}\n{kind:#?}");
+            assert!(computed.read(examination.process, kind.future, header).is_some());
+            compared += 1;
+        }
+        compared
+    });
+    assert!(compared > 33, "{compared}");
+}
+
 #[test]
 fn nothing_is_polled() {
     let runtime = Builder::new_current_thread().build().unwrap();

@@ -37,13 +37,53 @@ pub(super) fn decode<'a>(units: &Units<'a>, id: TypeId) -> Option<Type> {
             let element = target(units, id.unit, &entry)?;
             decoded.shape = Shape::Array { element, count: 0 };
             read_children(units, &unit, id, &mut decoded);
+            // Only elements have a size and an alignment in the debug information.
+            if let Shape::Array { count, .. } = decoded.shape {
+                let (size, align) = size_and_align(units, element, MAX_HOPS);
+                decoded.size = count.saturating_mul(size);
+                decoded.align = align;
+            }
         }
         _ => {}
     }
     if decoded.align == 0 {
-        decoded.align = decoded.size.clamp(1, 8).next_power_of_two();
+        decoded.align = natural_align(decoded.size);
     }
     Some(decoded)
+}
+
+/// The alignment of a number or pointer of that size: rustc writes none for those. That of a `u128` is 16 since Rust 1.77.
+fn natural_align(size: u64) -> u64 {
+    size.clamp(1, 16).next_power_of_two()
+}
+
+/// Of any type, without decoding it: arrays of arrays nest.
+fn size_and_align<'a>(units: &Units<'a>, id: TypeId, depth: usize) -> (u64, u64) {
+    let nothing = (0, 1);
+    let Some(unit) = units.unit(id.unit) else { return nothing };
+    let Some(entry) = unit.entry(id.offset) else { return nothing };
+    match entry.tag() {
+        dw::DW_TAG_pointer_type | dw::DW_TAG_reference_type => {
+            let size = u64::from(unit.unit.encoding().address_size);
+            (size, size)
+        }
+        dw::DW_TAG_array_type if depth > 0 => {
+            let Some(element) = target(units, id.unit, &entry) else { return nothing };
+            let (size, align) = size_and_align(units, element, depth - 1);
+            let mut count = 0;
+            each_child(&unit, id.offset, |_, child| {
+                if child.tag() == dw::DW_TAG_subrange_type {
+                    count = number(child, dw::DW_AT_count).unwrap_or(0);
+                }
+            });
+            (size.saturating_mul(count), align)
+        }
+        _ => {
+            let size = number(&entry, dw::DW_AT_byte_size).unwrap_or(0);
+            let align = number(&entry, dw::DW_AT_alignment).filter(|align| align.is_power_of_two());
+            (size, align.unwrap_or(natural_align(size)))
+        }
+    }
 }
 
 /// The name of the function at `id`, or of its origin.

@@ -196,6 +196,20 @@ impl<'a> Types<'a> {
         })
     }
 
+    /// The type with that full name, parameters included, in the units of the functions at `near`. A mere declaration of
+    /// it, which has no size, is passed over.
+    pub(crate) fn named(&self, name: &str, near: &[u64]) -> Option<TypeId> {
+        let last = names::last_segment(name).as_bytes();
+        let mut numbers: Vec<u32> = near.iter().flat_map(|address| self.units.candidates(*address)).collect();
+        let mut seen = HashSet::new();
+        numbers.retain(|number| seen.insert(*number));
+        numbers.into_iter().take(MAX_UNITS_FOR_A_NAME).find_map(|unit| {
+            let offset = *self.units.unit(unit)?.index().types.get(last)?;
+            let found = TypeId { unit, offset };
+            self.get(found).filter(|ty| ty.name == name && ty.size > 0).map(|_| found)
+        })
+    }
+
     /// The function that polls the coroutine type `path`, for its linkage name and the lines of its awaits.
     pub(crate) fn body(&self, coroutine: TypeId, path: &str) -> Option<Rc<Body>> {
         self.bodies.borrow_mut().find(self, &self.units, coroutine, path)

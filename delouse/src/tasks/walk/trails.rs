@@ -227,10 +227,7 @@ mod tests {
     const HERE: Spot = Spot { base: 0, offset: 8 };
 
     fn stack(function: &str) -> Arc<[Frame]> {
-        Arc::from([Frame {
-            function: function.to_owned(),
-            ..Frame::default()
-        }])
+        Arc::from([Frame { function: function.to_owned(), ..Frame::default() }])
     }
 
     fn vtable(is: u64) -> Event {
