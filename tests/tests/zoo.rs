@@ -136,6 +136,9 @@ fn every_animal_is_where_it_says() {
     let select = task("select_disabled");
     assert_eq!(select.waits_on.len(), 1, "{select:?}");
     assert!(!format!("{:?}", select.stack).contains("leaf"), "{select:?}");
+    for (name, futures) in [("small_vec_inline", 2), ("small_vec_spilled", 3)] {
+        assert_eq!(task(name).waits_on.len(), futures, "{:?}", task(name));
+    }
     for name in ["flume_recv", "flume_send"] {
         assert!(task(name).waits_on.iter().all(|waits| waits.address.is_some()), "{:?}", task(name));
     }

@@ -65,6 +65,8 @@ pub(crate) fn spawn(keeper: &Keeper) {
     keeper.spawn(stream_select_all);
     keeper.spawn(for_each_concurrent);
     keeper.spawn(futures_mutex);
+    keeper.spawn(small_vec_inline);
+    keeper.spawn(small_vec_spilled);
 }
 
 async fn leaf() {
@@ -461,4 +463,28 @@ async fn futures_mutex(zoo: Keeper) {
     let _held = mutex.lock().await;
     zoo.waits("futures_mutex", "mutex");
     let _never = mutex.lock().await;
+}
+
+/// Futures that one task polls, kept as an actor of actix keeps them.
+struct Small(smallvec::SmallVec<[BoxFuture<'static, ()>; 2]>);
+
+impl Future for Small {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.retain(|future| future.as_mut().poll(cx).is_pending());
+        if self.0.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+async fn small_vec_inline(zoo: Keeper) {
+    let small = Small((0..2).map(|_| leaf().boxed()).collect());
+    zoo.waits("small_vec_inline", "notify");
+    small.await;
+}
+
+async fn small_vec_spilled(zoo: Keeper) {
+    let small = Small((0..3).map(|_| leaf().boxed()).collect());
+    zoo.waits("small_vec_spilled", "notify");
+    small.await;
 }

@@ -30,6 +30,9 @@ pub(in crate::tasks) enum Container {
     Array { plan: Rc<Plan>, stride: u64, count: u64 },
     /// A pointer and a length, each with its offset.
     Slice { plan: Rc<Plan>, stride: u64, pointer: u64, length: u64 },
+    /// `SmallVec`: up to `room` of them are stored in the value itself; more are behind a pointer. Each other number is
+    /// an offset; `capacity` is the length while they are in the value.
+    Small { plan: Rc<Plan>, stride: u64, room: u64, capacity: u64, inline: u64, pointer: u64, length: u64 },
     /// Linked lists: ways to the heads, then offsets of the link and of the future in each node.
     Lists { plan: Rc<Plan>, heads: Box<[Route]>, next: u64, value: u64 },
     /// One, behind an `Arc` that several share.
@@ -54,6 +57,7 @@ impl Plans<'_, '_> {
     pub(super) fn container(&self, id: TypeId, ty: &Type) -> Option<Container> {
         match ty.path() {
             "alloc::vec::Vec" => self.vec(id, ty),
+            "smallvec::SmallVec" => self.small_vec(id, ty),
             "futures_util::stream::futures_unordered::FuturesUnordered" => self.futures_unordered(id),
             "tokio::util::idle_notified_set::IdleNotifiedSet" => self.idle_notified_set(id),
             "futures_util::future::future::shared::Shared" => {
@@ -117,6 +121,22 @@ impl Plans<'_, '_> {
         let pointer = Route::compile(&self.program, id, "buf ptr pointer")?.offset()?;
         let length = Route::compile(&self.program, id, "len")?.offset()?;
         Some(Container::Slice { plan, stride, pointer, length })
+    }
+
+    /// smallvec 1: `data` is an enum, or a union where the crate's feature `union` is on.
+    fn small_vec(&self, id: TypeId, ty: &Type) -> Option<Container> {
+        let Shape::Array { element, count } = self.program.ty(ty.parameter("A")?)?.shape else { return None };
+        let offset = |way: &str| Route::compile(&self.program, id, way)?.offset();
+        let either = |of_enum: &str, of_union: &str| offset(of_enum).or_else(|| offset(of_union));
+        Some(Container::Small {
+            plan: self.some_plan(element)?,
+            stride: self.program.ty(element)?.size,
+            room: count,
+            capacity: offset("capacity")?,
+            inline: either("data Inline __0", "data inline")?,
+            pointer: either("data Heap ptr pointer", "data heap __0 pointer")?,
+            length: either("data Heap len", "data heap __1")?,
+        })
     }
 
     /// `futures_unordered/{mod,task}.rs`: a list of `Task { future, next_all, … }` from `head_all` on.

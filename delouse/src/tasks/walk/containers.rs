@@ -21,6 +21,18 @@ impl Walker<'_, '_, '_> {
                     self.each(plan, first, *stride, count, way);
                 }
             }
+            Container::Small { plan, stride, room, capacity, inline, pointer, length } => {
+                self.only_walk();
+                let word = |offset: &u64| self.word(at.checked_add(*offset)?);
+                let (first, count) = match word(capacity) {
+                    Some(count) if count <= *room => (at.checked_add(*inline), Some(count)),
+                    Some(_) => (word(pointer), word(length)),
+                    None => (None, None),
+                };
+                if let (Some(first), Some(count)) = (first, count) {
+                    self.each(plan, first, *stride, count, way);
+                }
+            }
             Container::Lists { plan, heads, next, value } => {
                 self.only_walk();
                 for head in heads {
