@@ -118,7 +118,9 @@ pub use tasks::{Address, Frame, Listing, Origin, ResourceKind, Task, TaskKind, T
 #[cfg(feature = "debug")]
 pub use threads::{Activity, StackFrame, ThreadRole, ThreadStack};
 #[cfg(feature = "debug")]
-pub use waits::{Edge, Finding, FindingKind, Holder, LookedAt, Resource, Severity, WaitGraph};
+pub use waits::{
+    Edge, Finding, FindingKind, Gap, Holder, LookedAt, NotJudged, Resource, Severity, WaitGraph,
+};
 
 /// [`Config::init`] with the defaults.
 pub fn init() -> Option<std::net::SocketAddr> {

@@ -106,8 +106,8 @@ pub fn diagnosis_of_process(pid: u32) -> Result<DiagnosisAnswer, OfflineError> {
 
 fn diagnosis(snapshot: &dyn Snapshot, executable: &Path) -> Result<DiagnosisAnswer, OfflineError> {
     let mut look = look_at(snapshot, &holding_tokio(executable, snapshot), None, |seen| {
-        let Analysis { graph, findings, notes: doubts } = waits::analyse(&seen, false);
-        Look { listing: seen.listing, graph, findings, doubts, ..Look::default() }
+        let Analysis { graph, findings, not_judged, notes: doubts } = waits::analyse(&seen, false);
+        Look { listing: seen.listing, graph, findings, not_judged, doubts, ..Look::default() }
     })?;
     look.threads = stacks::stacks(snapshot, &Symbols::new()).0;
     let found = diagnose(std::slice::from_ref(&look), None, None);

@@ -9,10 +9,12 @@ use crate::snapshot::Capture;
 use crate::tasks::{Task, TaskState};
 use crate::waits::diagnosis::Diagnosis;
 use crate::waits::look::Look;
-use crate::waits::{Finding, FindingKind, LookedAt, Severity, words};
+use crate::waits::{Finding, FindingKind, LookedAt, NotJudged, NotJudgedList, Severity, words};
 
 /// Tasks of one finding that are told where they stand.
 const TASKS: usize = 6;
+/// Places that could not be judged which are shown.
+const NOT_JUDGED: usize = 8;
 /// Lines are broken here.
 const WIDTH: usize = 110;
 
@@ -25,6 +27,13 @@ pub struct DiagnosisAnswer {
     pub diagnosis: String,
     /// What is wrong, worst first; nothing, where nothing was found.
     pub findings: Vec<Finding>,
+    /// Tasks of which delouse could not find out whether they will go on: the findings say nothing of these. The places
+    /// with most tasks first.
+    #[serde(default)]
+    pub not_judged: Vec<NotJudged>,
+    /// How many tasks could not be judged at places that `not_judged` leaves out.
+    #[serde(default)]
+    pub not_judged_more: usize,
     /// What that rests on.
     pub looked_at: LookedAt,
     /// How the capture went. The pause is the longest of all looks.
@@ -37,7 +46,7 @@ pub struct DiagnosisAnswer {
 impl DiagnosisAnswer {
     /// `last`: the look that tells where the tasks stand.
     pub(crate) fn new(
-        Diagnosis { findings, looked_at }: Diagnosis,
+        Diagnosis { findings, looked_at, not_judged }: Diagnosis,
         last: &Look,
         capture: Capture,
         id: Option<String>,
@@ -60,6 +69,7 @@ impl DiagnosisAnswer {
         if findings.is_empty() {
             let _infallible = writeln!(out, "{summary}");
         }
+        not_judged_text(&mut out, &not_judged);
         let _infallible = writeln!(out, "\nLooked at {}.", looked_at.words());
         for note in &capture.notes {
             wrapped(&mut out, "Note: ", note);
@@ -70,8 +80,42 @@ impl DiagnosisAnswer {
                 "What grows: /diagnosis?seconds=10; what has grown since now: /diagnosis?since={id}"
             );
         }
-        Self { summary, diagnosis: out, findings, looked_at, capture, id }
+        let NotJudgedList { places: not_judged, more: not_judged_more } = not_judged;
+        Self { summary, diagnosis: out, findings, not_judged, not_judged_more, looked_at, capture, id }
     }
+}
+
+/// What the findings say nothing of, and why.
+fn not_judged_text(out: &mut String, NotJudgedList { places, more }: &NotJudgedList) {
+    let tasks = places.iter().map(|place| place.count).sum::<usize>() + more;
+    if tasks == 0 {
+        return;
+    }
+    let _infallible = writeln!(out, "\nNot judged: {}", words::count(tasks, "task"));
+    for place in places.iter().take(NOT_JUDGED) {
+        wrapped(out, "  - ", &not_judged_line(place));
+    }
+    let left_out = tasks - places.iter().take(NOT_JUDGED).map(|place| place.count).sum::<usize>();
+    if left_out > 0 {
+        let _infallible = writeln!(out, "  and {} more", words::count(left_out, "task"));
+    }
+}
+
+/// `task 7 in app::serve at src/main.rs:9, in `hyper::body::Incoming`: why`.
+fn not_judged_line(place: &NotJudged) -> String {
+    let NotJudged { tasks, count, place, leaf, reason } = place;
+    let mut line = match count {
+        1 => words::ids(tasks),
+        count => words::many(*count, tasks),
+    };
+    if let Some(place) = place {
+        let _infallible = write!(line, " in {place}");
+    }
+    if let Some(leaf) = leaf {
+        let _infallible = write!(line, ", at `{leaf}`");
+    }
+    let _infallible = write!(line, ": {reason}");
+    line
 }
 
 /// One line for one finding; a suspicion is called one.
@@ -200,6 +244,10 @@ mod tests {
     }
 
     fn answer(findings: Vec<Finding>) -> DiagnosisAnswer {
+        answer_with(findings, NotJudgedList::default())
+    }
+
+    fn answer_with(findings: Vec<Finding>, not_judged: NotJudgedList) -> DiagnosisAnswer {
         let mut tasks = vec![made_up::task(1, "app::debit", 31), made_up::task(2, "app::credit", 40)];
         if let Some(task) = tasks.first_mut() {
             task.spawned_at = Some("src/main.rs:12:5".into());
@@ -207,7 +255,12 @@ mod tests {
         let look = made_up::look(0, tasks, Vec::new());
         let looked_at = LookedAt { tasks: 2, threads: 3, looks: 1, ..LookedAt::default() };
         let capture = Capture { notes: vec!["something is missing".to_owned()], ..Capture::default() };
-        DiagnosisAnswer::new(Diagnosis { findings, looked_at }, &look, capture, Some("4".to_owned()))
+        DiagnosisAnswer::new(
+            Diagnosis { findings, looked_at, not_judged },
+            &look,
+            capture,
+            Some("4".to_owned()),
+        )
     }
 
     #[test]
@@ -248,5 +301,30 @@ mod tests {
                 "Looked at 2 tasks, 3 threads, 0 resources that somebody waits for; one look; growth was not measured."
             ]
         );
+    }
+
+    #[test]
+    fn what_could_not_be_judged_is_listed_under_the_verdict() {
+        let place = |ids: std::ops::RangeInclusive<u64>, leaf: Option<&str>| NotJudged {
+            count: ids.clone().count(),
+            tasks: ids.collect(),
+            place: Some("app::serve at src/main.rs:9".into()),
+            leaf: leaf.map(Into::into),
+            reason: "delouse does not know what this type of future waits for".to_owned(),
+        };
+        let places = vec![place(7..=7, Some("hyper::Incoming")), place(10..=21, None)];
+        let list = NotJudgedList { places, more: 242 };
+        let DiagnosisAnswer { summary, diagnosis, not_judged, not_judged_more, .. } =
+            answer_with(Vec::new(), list);
+        assert_eq!((summary.as_str(), not_judged.len(), not_judged_more), ("nothing wrong found", 2, 242));
+        let unbroken = diagnosis.replace("\n    ", " ");
+        for line in [
+            "nothing wrong found\n\nNot judged: 255 tasks\n",
+            "\n  - task 7 in app::serve at src/main.rs:9, at `hyper::Incoming`: delouse does not know what this type of future waits for\n",
+            "\n  - 12 tasks (10, 11, 12, 13, 14, 15, 16, 17 and 4 more) in app::serve at src/main.rs:9: delouse",
+            "\n  and 242 tasks more\n",
+        ] {
+            assert!(unbroken.contains(line), "{line} is not in: {unbroken}");
+        }
     }
 }

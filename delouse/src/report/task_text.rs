@@ -280,7 +280,7 @@ fn beyond_libraries(frame: &Frame) -> Vec<&Frame> {
     found
 }
 
-fn resource(waits: &WaitsOn) -> String {
+pub(super) fn resource(waits: &WaitsOn) -> String {
     let what = match waits.kind {
         ResourceKind::Timer => "a timer",
         ResourceKind::Mutex => "mutex",

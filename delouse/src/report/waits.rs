@@ -1,5 +1,8 @@
 //! The answer of `/waits`: who waits for whom, as JSON and as a tree.
 
+mod groups;
+mod phrases;
+
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 
@@ -9,9 +12,11 @@ use serde::{Deserialize, Serialize};
 use super::diagnosis::headline;
 use crate::snapshot::Capture;
 use crate::tasks::ResourceKind;
-use crate::waits::{Edge, Finding, Holder, WaitGraph, words};
+use crate::waits::{Edge, Finding, FindingKind, Holder, WaitGraph, gaps, words};
+use groups::{Groups, Waiter, holds, waiter};
+use phrases::{awaited, by_the_same, kind_name, led_by, name, tasks, without_holder};
 
-/// Trees, and lines of those that wait for nobody, that are shown.
+/// Trees, and lines of each list, that are shown.
 const SHOWN: usize = 60;
 /// Holders of one resource that are shown.
 const HOLDERS: usize = 8;
@@ -33,7 +38,7 @@ pub struct WaitsAnswer {
 impl WaitsAnswer {
     /// The graph as trees: each waiter, what it waits for, who holds that, and what those wait for in turn.
     pub(crate) fn text(&self) -> String {
-        let mut page = Page::new(&self.graph);
+        let mut page = Page::new(&self.graph, &self.findings);
         let resources: HashSet<&str> = self.graph.edges.iter().map(|e| e.resource.id.as_str()).collect();
         page.line(
             0,
@@ -44,6 +49,9 @@ impl WaitsAnswer {
                 words::count(resources.len(), "resource")
             ),
         );
+        if let Some(gaps) = gaps::text(&self.graph.gaps) {
+            page.line(0, &format!("not read: {gaps}"));
+        }
         self.findings.iter().for_each(|finding| page.line(0, &format!("! {}", headline(finding))));
         page.trees();
         page.the_rest();
@@ -52,92 +60,48 @@ impl WaitsAnswer {
     }
 }
 
-/// One who waits: a task, or a thread on which none runs.
-type Waiter = (Option<u64>, Option<i32>);
-
-fn waiter(edge: &Edge) -> Waiter {
-    (edge.waiter, if edge.waiter.is_some() { None } else { edge.thread })
-}
-
-/// Who a holder is.
-fn holds(holder: &Holder) -> Waiter {
-    (holder.task, holder.thread.filter(|_| holder.task.is_none()))
-}
-
+/// A tree of waits, and lists of the waits that no task can end.
 struct Page<'g> {
     out: String,
     graph: &'g WaitGraph,
-    /// What each waiter waits for.
-    waits: HashMap<Waiter, Vec<&'g Edge>>,
-    /// Waiters that wait at one place for the same, and for the same holders: told as one.
-    groups: Vec<Vec<Waiter>>,
-    /// The group of each waiter, by its number.
-    group_of: HashMap<Waiter, usize>,
-    /// Who waits for which resource.
+    /// The tasks of each finding that says of tasks that they wait for one another.
+    circles: Vec<HashSet<u64>>,
+    groups: Groups<'g>,
+    /// Which waiter waits for which resource.
     awaited: HashSet<(Waiter, &'g str)>,
     /// Waiters that have been shown with all that is below them.
     shown: HashSet<Waiter>,
 }
 
-/// What makes one wait like another: place, resource, holders, more of them elsewhere. All who wait for the same share
-/// the list of holders, so where it lies will do.
-type Alike<'g> = (Option<&'g str>, &'g str, *const Holder, bool);
+/// The holders of one resource, by what they have of it.
+struct Sorted<'g> {
+    /// They hold it, or have a handle of their own.
+    holding: Vec<&'g Holder>,
+    /// They wait for it themselves, as all do that share a `Notify`.
+    waiting: Vec<&'g Holder>,
+    /// They share a value that a handle is part of.
+    sharing: Vec<&'g Holder>,
+}
 
 impl<'g> Page<'g> {
-    fn new(graph: &'g WaitGraph) -> Self {
-        let mut waits: HashMap<Waiter, Vec<&Edge>> = HashMap::new();
-        let mut awaited = HashSet::new();
-        for edge in &graph.edges {
-            waits.entry(waiter(edge)).or_default().push(edge);
-            awaited.insert((waiter(edge), edge.resource.id.as_str()));
-        }
-        let mut page = Self {
-            out: String::new(),
-            graph,
-            waits,
-            groups: Vec::new(),
-            group_of: HashMap::new(),
-            awaited,
-            shown: HashSet::new(),
-        };
-        page.group();
-        page
-    }
-
-    /// Puts those together who wait alike.
-    fn group(&mut self) {
-        let mut known: HashMap<(Option<Waiter>, Vec<Alike<'g>>), usize> = HashMap::new();
-        for edge in &self.graph.edges {
-            let who = waiter(edge);
-            if self.group_of.contains_key(&who) {
-                continue;
-            }
-            let edges = self.waits.get(&who).map(Vec::as_slice).unwrap_or_default();
-            // A main future has no id to list, and the thread that a task blocks is told of each.
-            let alone = matches!(who, (None | Some(0), _)) || edges.iter().any(|edge| edge.thread.is_some());
-            let alike = |edge: &&'g Edge| {
-                (edge.place.as_deref(), edge.resource.id.as_str(), edge.holders.as_ptr(), edge.held_elsewhere)
-            };
-            let key = (alone.then_some(who), edges.iter().map(alike).collect());
-            let number = *known.entry(key).or_insert(self.groups.len());
-            match self.groups.get_mut(number) {
-                Some(group) => group.push(who),
-                None => self.groups.push(vec![who]),
-            }
-            self.group_of.insert(who, number);
-        }
+    fn new(graph: &'g WaitGraph, findings: &'g [Finding]) -> Self {
+        let awaited = graph.edges.iter().map(|edge| (waiter(edge), edge.resource.id.as_str())).collect();
+        let kinds = [FindingKind::Deadlock, FindingKind::Futurelock, FindingKind::LeakedTasks];
+        let circles = findings.iter().filter(|finding| kinds.contains(&finding.kind));
+        let circles = circles.map(|finding| finding.tasks.iter().copied().collect()).collect();
+        let groups = Groups::of(graph);
+        Self { out: String::new(), graph, circles, groups, awaited, shown: HashSet::new() }
     }
 
     fn line(&mut self, depth: usize, text: &str) {
         let _infallible = writeln!(self.out, "{:1$}{text}", "", depth * 2);
     }
 
-    /// The waits that somebody can end: from those that nobody waits for inwards; then what is left, which are
-    /// circles.
+    /// The waits that a task can end: from waiters that no task waits for inwards; then what is left, which are circles.
     fn trees(&mut self) {
         let mut holders: HashSet<Waiter> = HashSet::new();
         for edge in &self.graph.edges {
-            holders.extend(edge.holders.iter().filter(|h| !self.shares(edge, h)).map(holds));
+            holders.extend(self.sort(edge).holding.into_iter().map(holds));
         }
         let held = |edge: &&Edge| !edge.holders.is_empty();
         let graph = self.graph;
@@ -149,9 +113,9 @@ impl<'g> Page<'g> {
                     continue;
                 }
                 trees += 1;
-                let group = self.group_of.get(&who).copied().unwrap_or_default();
-                let all = self.groups.get(group).map(Vec::as_slice).unwrap_or_default();
-                let all: Vec<Waiter> = all.iter().copied().filter(|who| !self.shown.contains(who)).collect();
+                let group = self.groups.number(who).unwrap_or_default();
+                let all = self.groups.members(group).iter().copied();
+                let all: Vec<Waiter> = all.filter(|who| !self.shown.contains(who)).collect();
                 self.shown.extend(&all);
                 if trees <= SHOWN {
                     self.out.push('\n');
@@ -164,63 +128,87 @@ impl<'g> Page<'g> {
         }
     }
 
-    /// Those who wait alike, and all that they wait for.
+    /// Waiters that wait alike, and all that they wait for.
     fn waiters(&mut self, all: &[Waiter], group: usize) {
-        let edges = all.first().and_then(|who| self.waits.get(who)).cloned().unwrap_or_default();
+        let edges = all.first().map(|who| self.groups.edges(*who)).unwrap_or_default();
         let place = edges.iter().find_map(|edge| edge.place.as_ref());
         let place = place.map(|place| format!(" in {place}")).unwrap_or_default();
         let blocked = edges.iter().find_map(|edge| edge.thread.filter(|_| edge.waiter.is_some()));
         let blocked = blocked.map(|tid| format!(", which blocks thread {tid}")).unwrap_or_default();
-        let (who, verb) = match all {
-            [who] => (name(*who), "waits"),
+        let who = match all {
+            [who] => name(*who),
             all => {
                 let ids: Vec<u64> = all.iter().filter_map(|(task, _)| *task).collect();
-                (format!("{} ({})", words::count(ids.len(), "task"), words::ids(&ids)), "wait")
+                format!("{} ({})", words::count(ids.len(), "task"), words::ids(&ids))
             }
         };
         self.line(0, &format!("{who}{place}{blocked}"));
-        self.below(1, verb, &edges, &mut vec![group]);
+        self.below(1, all.len() > 1, &edges, &mut vec![group]);
     }
 
-    /// What somebody waits for; `path` has the groups above, and that of the one who waits.
-    fn below(&mut self, depth: usize, verb: &str, edges: &[&'g Edge], path: &mut Vec<usize>) {
+    /// What a waiter waits for; `path` has the groups above, and that of the waiter.
+    fn below(&mut self, depth: usize, several: bool, edges: &[&'g Edge], path: &mut Vec<usize>) {
+        let verb = if several { "wait" } else { "waits" };
         for edge in edges {
-            let resource = &edge.resource;
-            let address = resource.address.as_ref().map(|a| format!(" ({a})")).unwrap_or_default();
-            let (sharers, others): (Vec<&Holder>, Vec<&Holder>) =
-                edge.holders.iter().partition(|holder| self.shares(edge, holder));
-            let by = match &*edge.holders {
-                [] if edge.held_elsewhere => ", held by no task".to_owned(),
-                _ if others.is_empty() => String::new(),
-                // That task is the resource.
-                _ if resource.kind == ResourceKind::Join => String::new(),
-                [holder] if holder.certain => ", held by".to_owned(),
-                [_] => ", which this may hold:".to_owned(),
-                _ => ", which one of these may hold:".to_owned(),
+            let Sorted { holding, waiting, sharing } = self.sort(edge);
+            let by = match (holding.as_slice(), edge.holders.is_empty()) {
+                ([], true) => without_holder(edge, &self.graph.gaps),
+                ([], false) => String::new(),
+                (holding, _) => led_by(edge.resource.kind, holding).to_owned(),
             };
-            self.line(
-                depth,
-                &format!("{verb} for {}{address}{by}", resource_name(&resource.id, resource.kind)),
-            );
-            for holder in others.iter().take(HOLDERS) {
+            self.line(depth, &format!("{verb} for {}{by}", awaited(edge, several)));
+            for holder in holding.iter().take(HOLDERS) {
                 self.holder(depth + 1, holder, path);
             }
-            if others.len() > HOLDERS {
-                self.line(depth + 1, &format!("and {} more", others.len() - HOLDERS));
+            // What was not listed is like what was listed last.
+            let mut more = edge.more_holders;
+            let mut left = || std::mem::take(&mut more);
+            let of_sharing = if sharing.is_empty() { 0 } else { left() };
+            let of_waiting = if waiting.is_empty() { 0 } else { left() };
+            let of_holding = left() + holding.len().saturating_sub(HOLDERS);
+            if of_holding > 0 {
+                self.line(depth + 1, &format!("and {of_holding} more"));
             }
-            if !sharers.is_empty() {
-                let more = edge.holders.len() >= HOLDERS;
-                self.line(depth + 1, &sharing(&sharers, more));
+            if let [own] = waiting.as_slice()
+                && (holds(own), of_waiting, several) == (waiter(edge), 0, false)
+            {
+                self.line(depth + 1, &format!("within its own reach{}", by_the_same(&waiting)));
+            } else if !waiting.is_empty() {
+                let (who, what) = (tasks(&waiting, of_waiting), by_the_same(&waiting));
+                let verb = if waiting.len() + of_waiting > 1 { "wait" } else { "waits" };
+                self.line(depth + 1, &format!("within reach of {who}, which {verb} for it, too{what}"));
+            }
+            if !sharing.is_empty() {
+                let (who, what) = (tasks(&sharing, of_sharing), by_the_same(&sharing));
+                self.line(depth + 1, &format!("within reach of {who}, in a value that is shared{what}"));
             }
             if edge.held_elsewhere && !edge.holders.is_empty() {
-                self.line(depth + 1, "and somebody outside of all tasks");
+                let more = "and more that was not found: in a static, on a thread, or in what was not read";
+                self.line(depth + 1, more);
             }
         }
     }
 
-    /// Whether a holder only gets at what it waits for itself, as all do who share a `Notify`: no circle.
-    fn shares(&self, edge: &Edge, holder: &Holder) -> bool {
-        holder.is_access() && self.awaited.contains(&(holds(holder), edge.resource.id.as_str()))
+    /// The holders of what an edge waits for, by what they have of it.
+    fn sort(&self, edge: &'g Edge) -> Sorted<'g> {
+        let mut sorted = Sorted { holding: Vec::new(), waiting: Vec::new(), sharing: Vec::new() };
+        for holder in edge.holders.iter() {
+            let waits = self.awaited.contains(&(holds(holder), edge.resource.id.as_str()));
+            if holder.is_access() && waits {
+                sorted.waiting.push(holder);
+            } else if holder.shared && !self.are_found(&[waiter(edge), holds(holder)]) {
+                sorted.sharing.push(holder);
+            } else {
+                sorted.holding.push(holder);
+            }
+        }
+        sorted
+    }
+
+    /// Whether a finding says that all of these wait for one another.
+    fn are_found(&self, all: &[Waiter]) -> bool {
+        let has = |tasks: &HashSet<u64>, who: &Waiter| who.0.is_some_and(|task| tasks.contains(&task));
+        self.circles.iter().any(|tasks| all.iter().all(|who| has(tasks, who)))
     }
 
     fn holder(&mut self, depth: usize, holder: &Holder, path: &mut Vec<usize>) {
@@ -230,45 +218,57 @@ impl<'g> Page<'g> {
             "" => format!("{}{place}", name(who)),
             variable => format!("{}: {} `{variable}`{place}", name(who), holder.handle),
         };
-        let edges = self.waits.get(&who).cloned().unwrap_or_default();
-        let group = self.group_of.get(&who).copied();
-        match group {
-            // Who waits alike has the same holders below.
-            Some(group) if path.contains(&group) => text.push_str("  <- the circle closes here"),
-            Some(group) if self.shown.contains(&who) => {
-                // Among many, nobody finds it by its name.
-                if let Some(edge) = edges.first()
-                    && self.groups.get(group).is_some_and(|all| all.len() > 1)
-                {
-                    let resource = resource_name(&edge.resource.id, edge.resource.kind);
-                    let _infallible = write!(text, ", which waits for {resource}");
-                }
-                text.push_str(", see above");
+        let edges = self.groups.edges(who);
+        let Some(group) = self.groups.number(who) else { return self.line(depth, &text) };
+        if let Some(from) = path.iter().position(|above| *above == group) {
+            // Waiters that wait alike have the same holders below.
+            let circle = path.get(from..).unwrap_or_default();
+            let on_it = circle.iter().filter_map(|group| self.groups.members(*group).first().copied());
+            let on_it: Vec<Waiter> = on_it.skip(1).chain([who]).collect();
+            let found = self.are_found(&on_it);
+            text.push_str(if found { "  <- the circle closes here" } else { ", see above" });
+        } else if self.shown.contains(&who) {
+            // Among many, the reader does not find it by its name.
+            if let Some(edge) = edges.first()
+                && self.groups.members(group).len() > 1
+            {
+                let resource = phrases::resource_name(&edge.resource.id, edge.resource.kind);
+                let _infallible = write!(text, ", which waits for {resource}");
             }
-            Some(group) => {
-                self.line(depth, &text);
-                if path.len() < DEPTH {
-                    self.shown.insert(who);
-                    path.push(group);
-                    self.below(depth + 1, "waits", &edges, path);
-                    path.pop();
-                }
-                return;
-            }
-            None => {}
+            text.push_str(", see above");
+        } else if path.len() >= DEPTH {
+            text.push_str(", which waits, too");
+        } else {
+            self.line(depth, &text);
+            self.shown.insert(who);
+            path.push(group);
+            self.below(depth + 1, false, &edges, path);
+            path.pop();
+            return;
         }
         self.line(depth, &text);
     }
 
-    /// Those that wait for what no task holds: timers, sockets, others outside.
+    /// Waits of which no holder is shown: for the clock and the kernel, for what is not known, and for what no holder was
+    /// found of.
     fn the_rest(&mut self) {
+        let graph = self.graph;
+        let (outside, others): (Vec<&Edge>, Vec<&Edge>) = graph
+            .edges
+            .iter()
+            .filter(|edge| edge.holders.is_empty() && !self.shown.contains(&waiter(edge)))
+            .partition(|edge| edge.outside.is_some());
+        self.list("for what comes from outside (timers, sockets), or is not known:", &outside);
+        self.list("for what no holder was found of:", &others);
+    }
+
+    /// Waits at one place for one kind of resource are one line.
+    fn list(&mut self, title: &str, edges: &[&Edge]) {
         let mut groups: Vec<(&Edge, Vec<u64>)> = Vec::new();
-        let mut known: HashMap<(Option<&str>, ResourceKind), usize> = HashMap::new();
-        for edge in self.graph.edges.iter().filter(|edge| edge.holders.is_empty()) {
-            if self.shown.contains(&waiter(edge)) {
-                continue;
-            }
-            let at = *known.entry((edge.place.as_deref(), edge.resource.kind)).or_insert(groups.len());
+        let mut known: HashMap<(Option<&str>, ResourceKind, Option<&str>), usize> = HashMap::new();
+        for edge in edges {
+            let key = (edge.place.as_deref(), edge.resource.kind, edge.leaf.as_deref());
+            let at = *known.entry(key).or_insert(groups.len());
             if at == groups.len() {
                 groups.push((edge, Vec::new()));
             }
@@ -278,7 +278,7 @@ impl<'g> Page<'g> {
         }
         groups.sort_by_key(|(_, ids)| std::cmp::Reverse(ids.len()));
         if !groups.is_empty() {
-            self.line(0, "\nfor what no task holds:");
+            self.line(0, &format!("\n{title}"));
         }
         for (edge, ids) in groups.iter().take(SHOWN) {
             let place = edge.place.as_ref().map(|place| format!(" in {place}")).unwrap_or_default();
@@ -287,76 +287,21 @@ impl<'g> Page<'g> {
                 [_] => words::ids(ids),
                 ids => format!("{} ({})", words::count(ids.len(), "task"), words::ids(ids)),
             };
-            let verb = if ids.len() > 1 { "wait" } else { "waits" };
-            let what = kind_name(edge.resource.kind);
-            self.line(1, &format!("{who}{place} {verb} for {what}"));
+            let several = ids.len() > 1;
+            let verb = if several { "wait" } else { "waits" };
+            let what = if several && edge.outside.is_none() {
+                kind_name(edge.resource.kind).to_owned()
+            } else {
+                awaited(edge, several)
+            };
+            let unknown = without_holder(edge, &self.graph.gaps);
+            self.line(1, &format!("{who}{place} {verb} for {what}{unknown}"));
         }
         if groups.len() > SHOWN {
-            self.line(1, &format!("and {} more places", groups.len() - SHOWN));
+            let waits = groups.iter().skip(SHOWN).map(|(_, ids)| ids.len().max(1)).sum();
+            let places = words::count(groups.len() - SHOWN, "more place");
+            self.line(1, &format!("and {places}, with {}", words::count(waits, "wait")));
         }
-    }
-}
-
-/// ``tasks 4, 5, 6 have it themselves: Notify `end` ``.
-fn sharing(sharers: &[&Holder], more: bool) -> String {
-    let main = sharers.iter().any(|holder| holder.task == Some(0)).then(|| name((Some(0), None)));
-    let ids: Vec<u64> = sharers.iter().filter_map(|holder| holder.task).filter(|id| *id != 0).collect();
-    let tasks = (!ids.is_empty()).then(|| words::ids(&ids));
-    let who: Vec<String> = main.into_iter().chain(tasks).collect();
-    let (more, verb) = match sharers {
-        [_] if !more => ("", "has it itself"),
-        _ if !more => ("", "have it themselves"),
-        // No more than that are looked for.
-        _ => (" and perhaps more", "have it themselves"),
-    };
-    let what = match sharers {
-        [first, rest @ ..] if rest.iter().all(|other| other.variable == first.variable) => {
-            format!(": {} `{}`", first.handle, first.variable)
-        }
-        _ => String::new(),
-    };
-    format!("{}{more} {verb}{what}", who.join(" and "))
-}
-
-fn name(who: Waiter) -> String {
-    match who {
-        (Some(task), _) => words::name(task),
-        (None, Some(thread)) => format!("thread {thread}"),
-        (None, None) => "somebody outside of all tasks".to_owned(),
-    }
-}
-
-/// `mutex-1`, with what is waited for where the name does not say it.
-fn resource_name(id: &str, kind: ResourceKind) -> String {
-    match kind {
-        ResourceKind::ChannelRecv => format!("a message of {id}"),
-        ResourceKind::ChannelSend => format!("room in {id}"),
-        ResourceKind::Oneshot => format!("the message of {id}"),
-        ResourceKind::Watch => format!("a change of {id}"),
-        ResourceKind::Broadcast => format!("a message of {id}"),
-        ResourceKind::Join => format!("the end of {id}"),
-        _ => id.to_owned(),
-    }
-}
-
-/// The same of several.
-fn kind_name(kind: ResourceKind) -> &'static str {
-    match kind {
-        ResourceKind::Timer => "a timer",
-        ResourceKind::Mutex => "a mutex",
-        ResourceKind::Rwlock => "a read-write lock",
-        ResourceKind::Semaphore => "a semaphore",
-        ResourceKind::ChannelRecv => "a message of a channel",
-        ResourceKind::ChannelSend => "room in a channel",
-        ResourceKind::Oneshot => "a oneshot",
-        ResourceKind::Watch => "a change of a watch",
-        ResourceKind::Broadcast => "a broadcast",
-        ResourceKind::Notify => "a notify",
-        ResourceKind::Join => "the end of a task",
-        ResourceKind::Lock => "a lock that blocks its thread",
-        ResourceKind::Thread => "its thread",
-        ResourceKind::Io => "input or output",
-        ResourceKind::Unknown => "something that delouse does not know",
     }
 }
 

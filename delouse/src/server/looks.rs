@@ -80,8 +80,8 @@ pub(crate) fn look(context: &Context, mains_rest: bool) -> Result<(Look, Capture
     let roots = runtime::roots().without(&context.runtime);
     let at = context.marks.start.elapsed();
     let (look, mut capture) = context.engines.examine(&roots, move |seen| {
-        let Analysis { graph, findings, notes: doubts } = waits::analyse(&seen, mains_rest);
-        Look { at, listing: seen.listing, threads: Vec::new(), graph, findings, doubts }
+        let Analysis { graph, findings, not_judged, notes: doubts } = waits::analyse(&seen, mains_rest);
+        Look { at, listing: seen.listing, threads: Vec::new(), graph, findings, not_judged, doubts }
     })?;
     capture.notes.extend(look.listing.notes.iter().chain(&look.doubts).cloned());
     Ok((look, capture))

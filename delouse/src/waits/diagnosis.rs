@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::growing::Counts;
 use super::look::Look;
-use super::{Edge, Finding, blocked_worker, files, growing, starved, words};
+use super::{Edge, Finding, NotJudgedList, blocked_worker, files, growing, starved, words};
 use crate::snapshot::files::Files;
 use crate::threads::ThreadRole;
 
@@ -42,6 +42,8 @@ pub(crate) struct Diagnosis {
     /// Worst first.
     pub(crate) findings: Vec<Finding>,
     pub(crate) looked_at: LookedAt,
+    /// Tasks of which it is not known whether they will go on; none that a finding is about.
+    pub(crate) not_judged: NotJudgedList,
 }
 
 /// Whether these looks leave a question that one more would answer.
@@ -89,7 +91,8 @@ pub(crate) fn diagnose(looks: &[Look], files: Option<&Files>, earlier: Option<&C
         growth_over_ms: earlier.map(|earlier| millis(last.at.saturating_sub(earlier.at()))),
         not_looked_at: not_looked_at(last),
     };
-    Diagnosis { findings, looked_at }
+    let not_judged = last.not_judged.clone().without(&findings);
+    Diagnosis { findings, looked_at, not_judged }
 }
 
 fn not_looked_at(look: &Look) -> Vec<String> {

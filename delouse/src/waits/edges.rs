@@ -9,17 +9,17 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::handles::{self, Roles};
 use super::holders::{Account, Holders, role};
-use super::ownership::{Holding, Node, PathId, Reference};
+use super::ownership::{Holding, Node, Ownership, PathId, Reference};
 use super::resources::{Wait, Waits, Waker};
 use super::{Edge, Holder, Resource, words};
 use crate::debuginfo::types::TypeId;
-use crate::tasks::{Examination, Frame, Origin, ResourceKind, TaskState};
+use crate::tasks::{Examination, Frame, Origin, ResourceKind, TaskState, WaitsOn};
 
-/// Holders that are told of one resource.
+/// Holders of one resource that are listed; more are counted.
 const MAX_HOLDERS: usize = 8;
 /// Shared objects between a task and a handle.
 const MAX_WAY: usize = 64;
-/// References that are looked through, in all, for somebody who does not wait himself.
+/// References that are looked through, in all, for a holder that does not wait itself, and to count holders.
 const MAX_LOOKED_AT: usize = 1 << 20;
 
 /// Tells who waits for whom.
@@ -29,13 +29,22 @@ pub(super) struct Teller<'t, 'e, 'p, 'i> {
     pub(super) holders: &'t Holders,
     frames: FxHashMap<(TypeId, u64), Option<Rc<Told>>>,
     told: FxHashMap<(u64, u16), Rc<Group>>,
-    places: RefCell<FxHashMap<Leaf, Option<Arc<str>>>>,
+    leaves: RefCell<FxHashMap<LeafOf, LeafText>>,
     /// How many of [`MAX_LOOKED_AT`] are left.
     to_look_at: usize,
 }
 
-/// A stack, and which of its leaves.
-type Leaf = (*const Frame, usize);
+/// A stack, and which of its waits.
+type LeafOf = (*const Frame, usize);
+
+/// A wait in a stack, as text.
+#[derive(Clone, Default)]
+struct LeafText {
+    /// The innermost function of the program's own that waits.
+    place: Option<Arc<str>>,
+    /// The innermost future.
+    leaf: Option<Arc<str>>,
+}
 
 /// A frame as it is told.
 struct Told {
@@ -46,7 +55,9 @@ struct Told {
 /// Those who can end a wait.
 struct Group {
     holders: Arc<[Holder]>,
-    /// There are more, outside of all tasks.
+    /// So many more tasks are holders, too.
+    more: usize,
+    /// There are more than were found.
     elsewhere: bool,
     /// They wait in the queue themselves, and were given a part of it.
     in_line: bool,
@@ -64,22 +75,22 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
             holders,
             frames: FxHashMap::default(),
             told: FxHashMap::default(),
-            places: RefCell::default(),
+            leaves: RefCell::default(),
             to_look_at: MAX_LOOKED_AT,
         }
     }
 
-    /// One edge for each wait for something that the program itself gives.
+    /// One edge for each wait.
     pub(super) fn edges(&mut self) -> Vec<Edge> {
         let (waits, tasks) = (self.waits, &self.examination.listing.tasks);
         let is_told = |wait: &&Wait| {
             let state = tasks.get(wait.task as usize).and_then(|task| task.state);
             // A task that nobody has woken has no use for its thread.
-            let awake = match wait.kind {
+            match wait.kind {
                 ResourceKind::Thread => state == Some(TaskState::Scheduled),
+                // What a blocked thread's task seems to wait for it is past.
                 _ => state != Some(TaskState::Running) || waits.counts(wait),
-            };
-            wait.by != Waker::Outside && awake
+            }
         };
         waits.list.iter().filter(is_told).map(|wait| self.others(wait)).collect()
     }
@@ -96,13 +107,38 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
 
     pub(super) fn edge(&mut self, wait: &Wait) -> Edge {
         let group = self.group(wait);
+        let LeafText { place, leaf } = self.leaf(wait);
+        let outside = if wait.by == Waker::Outside { self.waits_on(wait).cloned() } else { None };
         Edge {
             waiter: Some(self.id(wait.task)),
             thread: self.thread(wait.task).filter(|_| wait.kind == ResourceKind::Lock),
-            place: self.place(wait),
+            place,
+            leaf,
             resource: self.resource(wait),
+            outside: outside.map(Arc::new),
             holders: group.holders.clone(),
+            more_holders: group.more,
             held_elsewhere: group.elsewhere,
+            unknown_handles: self.has_unknown_handles(wait),
+        }
+    }
+
+    /// What the task's leaf says of a wait.
+    fn waits_on(&self, wait: &Wait) -> Option<&'t WaitsOn> {
+        let examination = self.examination;
+        examination.listing.tasks.get(wait.task as usize)?.waits_on.get(wait.leaf)
+    }
+
+    /// Whether no table says who could end a wait: handles of it are not found where they are.
+    pub(super) fn has_unknown_handles(&self, wait: &Wait) -> bool {
+        let place = self.examination.places.get(wait.task as usize);
+        let path = place.and_then(|place| place.leaves.get(wait.leaf)).map_or("", |leaf| leaf.path);
+        match wait.by {
+            // What a thread waits for is no leaf of a future, and its guards are known.
+            Waker::Handles(_) if wait.kind == ResourceKind::Lock => false,
+            Waker::Handles(roles) => !handles::are_known(path, roles),
+            Waker::Task(of) => of.is_none(),
+            Waker::Outside => false,
         }
     }
 
@@ -122,24 +158,37 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
 
     /// `function at file:line` of the innermost function of the user's that waits.
     pub(super) fn place(&self, wait: &Wait) -> Option<Arc<str>> {
+        self.leaf(wait).place
+    }
+
+    /// `function at file:line` of a task of which no wait is known.
+    pub(super) fn of_stack(&self, task: u32) -> Option<Arc<str>> {
+        let task = self.examination.listing.tasks.get(task as usize)?;
+        words::user_frame(&task.stack).map(|frame| words::frame_at(frame).into())
+    }
+
+    /// Where in the stack of its task a wait is.
+    fn leaf(&self, wait: &Wait) -> LeafText {
         // Where a thread is blocked, its own stack tells.
-        let task = self.examination.listing.tasks.get(wait.task as usize)?;
-        if wait.kind == ResourceKind::Lock {
-            return None;
-        }
+        let task = self.examination.listing.tasks.get(wait.task as usize);
+        let Some(task) = task.filter(|_| wait.kind != ResourceKind::Lock) else { return LeafText::default() };
         // Tasks that stand at the same place share their stack.
         let key = (task.stack.as_ptr(), wait.leaf);
-        if let Some(known) = self.places.borrow().get(&key) {
+        if let Some(known) = self.leaves.borrow().get(&key) {
             return known.clone();
         }
         let mut ways = Vec::new();
         leaves(&task.stack, None, &mut ways);
-        // A wait that no future has, as the one for a thread, is told at the first leaf.
-        let way = ways.get(wait.leaf).or(ways.first()).copied().flatten();
-        let way = way.or_else(|| first_leaf(&task.stack));
-        let place: Option<Arc<str>> = way.map(|frame| words::frame_at(frame).into());
-        self.places.borrow_mut().insert(key, place.clone());
-        place
+        // A wait that no future has, as the one for a thread, is at the first leaf.
+        let way = ways.get(wait.leaf).or(ways.first()).copied();
+        let (place, leaf) =
+            way.map_or_else(|| (first_leaf(&task.stack), None), |(place, leaf)| (place, Some(leaf)));
+        let text = LeafText {
+            place: place.map(|frame| words::frame_at(frame).into()),
+            leaf: leaf.map(|leaf| leaf.function.as_str().into()),
+        };
+        self.leaves.borrow_mut().insert(key, text.clone());
+        text
     }
 
     fn group(&mut self, wait: &Wait) -> Rc<Group> {
@@ -153,6 +202,9 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
     }
 
     fn make_group(&mut self, wait: &Wait) -> Group {
+        if wait.by == Waker::Outside {
+            return Group { holders: [].into(), more: 0, elsewhere: false, in_line: false };
+        }
         if let Waker::Task(of) = wait.by {
             let holder = of.map(|of| Holder {
                 task: Some(self.id(of)),
@@ -163,6 +215,7 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
             return Group {
                 elsewhere: holder.is_none(),
                 holders: holder.into_iter().collect(),
+                more: 0,
                 in_line: false,
             };
         }
@@ -187,13 +240,14 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
             }
             self.holder(holding, account, &mut told, &mut elsewhere);
         }
+        let more = if told.len() < MAX_HOLDERS { 0 } else { self.count_more(wait, &told) };
         let threads = self.holders.threads(wait).iter().take(MAX_HOLDERS - told.len().min(MAX_HOLDERS));
         told.extend(threads.map(|tid| Holder {
             thread: Some(*tid),
             handle: handles::name(handles::ON_STACK).to_owned(),
             ..Holder::default()
         }));
-        Group { holders: told.into(), elsewhere, in_line }
+        Group { holders: told.into(), more, elsewhere, in_line }
     }
 
     /// Whether the handles that were found are those that there are.
@@ -201,6 +255,36 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
         let task = self.examination.listing.tasks.get(wait.task as usize);
         let on = task.and_then(|task| task.waits_on.get(wait.leaf));
         self.holders.account(wait, on.and_then(|on| on.available))
+    }
+
+    /// How many tasks are holders beside those that are `told`. Of very many references, only some are counted.
+    fn count_more(&mut self, wait: &Wait, told: &[Holder]) -> usize {
+        let holders = self.holders;
+        let parts = &holders.ownership.parts;
+        let mut seen: FxHashSet<Node> = FxHashSet::default();
+        let mut queue: Vec<Node> = Vec::new();
+        let told: FxHashSet<u64> = told.iter().filter_map(|holder| holder.task).collect();
+        let mut more = 0;
+        for holding in holders.of_wait(wait) {
+            queue.push(parts.whole(holding.owner));
+            while let Some(node) = queue.pop() {
+                if self.to_look_at == 0 {
+                    return more;
+                }
+                self.to_look_at -= 1;
+                if !seen.insert(node) {
+                    continue;
+                }
+                match node {
+                    Node::Task(task) => more += usize::from(!told.contains(&self.id(task))),
+                    Node::Object(object) => {
+                        queue.extend(holders.references_to(object).map(|other| parts.whole(other.owner)));
+                    }
+                    Node::Part(_) | Node::Statics => {}
+                }
+            }
+        }
+        more
     }
 
     /// The tasks that own a handle, directly or through shared objects, nearest first.
@@ -211,8 +295,10 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
         let owner = parts.whole(holding.owner);
         let mut seen = FxHashSet::from_iter([owner]);
         let way = self.way(holding.path, holding.unpolled);
-        let mut queue = VecDeque::from([(owner, way, certain, holding.path)]);
-        while let Some((node, rest, certain, path)) = queue.pop_front() {
+        // Who has an `Arc` of nothing but the handle, has the handle.
+        let is_whole = way.is_empty();
+        let mut queue = VecDeque::from([(owner, way, certain, holding.path, false)]);
+        while let Some((node, rest, certain, path, shared)) = queue.pop_front() {
             match node {
                 // Whole tasks are told.
                 Node::Part(_) => {}
@@ -227,6 +313,7 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
                         place,
                         handle: handles::name(holding.handle).to_owned(),
                         certain: certain && !running,
+                        shared,
                     };
                     add(told, holder);
                     if told.len() >= MAX_HOLDERS {
@@ -239,13 +326,15 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
                     if seen.len() > MAX_WAY {
                         continue;
                     }
+                    let several = holders_of(&self.holders.ownership, object) > 1;
+                    let shared = shared || several && !(is_whole && node == owner);
                     for reference in self.references(object, holding) {
                         let owner = parts.whole(reference.owner);
                         if seen.insert(owner) {
                             let variable = self.way(reference.path, reference.unpolled);
                             let way = join(&variable, &rest);
                             let certain = certain && !reference.uncertain;
-                            queue.push_back((owner, way, certain, reference.path));
+                            queue.push_back((owner, way, certain, reference.path, shared));
                         }
                     }
                 }
@@ -299,6 +388,11 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
     }
 }
 
+/// How many strong pointers to a shared object there are.
+fn holders_of(ownership: &Ownership, object: u32) -> u64 {
+    ownership.objects.get(object as usize).map_or(0, |object| object.strong)
+}
+
 /// Adds a holder, unless it was told. Of two variables of one function, one is what is left of the other when it was
 /// moved, unless counters confirm both.
 fn add(told: &mut Vec<Holder>, holder: Holder) {
@@ -328,12 +422,15 @@ fn first_leaf(stack: &[Frame]) -> Option<&Frame> {
     path.filter(|frame| frame.origin == Origin::User && frame.line.is_some()).last().or(stack.first())
 }
 
-/// The innermost function of the user's above each wait, in the order of `waits_on`. The depth is bounded by the walk's.
-fn leaves<'f>(frames: &'f [Frame], above: Option<&'f Frame>, found: &mut Vec<Option<&'f Frame>>) {
+/// A future that waits, and the innermost function of the user's above it.
+type Way<'f> = (Option<&'f Frame>, &'f Frame);
+
+/// That of each wait, in the order of `waits_on`. The depth is bounded by the walk's.
+fn leaves<'f>(frames: &'f [Frame], above: Option<&'f Frame>, found: &mut Vec<Way<'f>>) {
     for frame in frames {
         let own = frame.origin == Origin::User && frame.line.is_some();
         let above = if own || above.is_none() { Some(frame) } else { above };
-        found.extend((0..frame.waits).map(|_| above));
+        found.extend((0..frame.waits).map(|_| (above, frame)));
         leaves(&frame.children, above, found);
     }
 }

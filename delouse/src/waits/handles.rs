@@ -226,6 +226,13 @@ pub(super) fn is_named(index: u16, kind: ResourceKind) -> bool {
     }
 }
 
+/// Whether the table has handles with one of `roles` of the crate that a leaf at `path` is from.
+pub(super) fn are_known(path: &str, roles: Roles) -> bool {
+    let of_crate = |path: &'static str| path.split("::").next();
+    let wanted = path.split("::").next();
+    HANDLES.iter().any(|fact| fact.roles.has(roles) && of_crate(fact.path) == wanted)
+}
+
 /// What the table says at `index`.
 pub(super) fn at(index: u16) -> Option<&'static HandleFact> {
     HANDLES.get(usize::from(index))

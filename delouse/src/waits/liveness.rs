@@ -7,11 +7,11 @@
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::handles::Roles;
+use super::handles::{self, Roles};
 use super::holders::{Account, Holders, role};
 use super::ownership::Node;
 use super::remains::Remains;
-use super::resources::{Wait, Waits, Waker, holds_main, is_lock};
+use super::resources::{Wait, Waits, Waker, holds_main, is_lock, is_outside};
 use crate::tasks::{Examination, Place, ResourceKind, Task, TaskKind, TaskState};
 
 /// Bits of a task's state word: `runtime/task/state.rs`.
@@ -29,6 +29,45 @@ pub(super) struct Liveness {
     unwakeable: Vec<bool>,
     /// Tasks that something could wake, but whose only thread is blocked for good.
     held_back: FxHashSet<u32>,
+    /// Tasks and parts that count as alive for what is not known only.
+    not_judged: Vec<(Node, Unjudged)>,
+}
+
+/// Why a task, or a part of it, counts as alive although nothing shows that it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Unjudged {
+    /// Its future could not be read: not even what it waits for is known.
+    NoFuture,
+    /// A future of an unknown kind: which of the task's waits.
+    UnknownFuture(usize),
+    /// It was not read what that wait waits for.
+    UnknownResource(usize),
+    /// The handles of that kind of resource are not known.
+    UnknownHandles(usize),
+    /// The task that it waits for was not found.
+    UnknownTask(usize),
+    /// More can end the wait than what was found.
+    MoreHandles(usize),
+    /// Nothing was found that can end the wait.
+    NoHandles(usize),
+    /// Not all of its variables could be read.
+    Unread,
+    /// Something that was not found can wake it.
+    MoreWakers,
+    /// A branch of a `join!` that may end with a future whose end is not understood, or a semaphore.
+    OpenBranch,
+    /// It waits for others that are not judged.
+    Behind,
+}
+
+/// What is known of a task by itself.
+enum Own {
+    /// It goes on if others do.
+    Waits,
+    /// It goes on without others.
+    Alive,
+    /// It may.
+    Unjudged(Unjudged),
 }
 
 struct Search<'s> {
@@ -55,101 +94,23 @@ impl Liveness {
         holders: &Holders,
         remains: &Remains,
     ) -> Self {
-        let tasks = &examination.listing.tasks;
-        let parts = &holders.ownership.parts;
-        let mut search = Search {
-            holders,
-            waiters: Default::default(),
-            joiners: Default::default(),
-            woken: FxHashSet::default(),
-            missing: parts.all().map(|(part, _)| parts.awaited(part).len()).collect(),
-            held_back: FxHashMap::default(),
-            waits,
-            liveness: Self {
-                tasks: vec![false; tasks.len()],
-                parts: vec![false; parts.len()],
-                objects: vec![false; holders.ownership.objects.len()],
-                unwakeable: vec![false; tasks.len()],
-                held_back: FxHashSet::default(),
-            },
-            work: Vec::new(),
-        };
-        for wait in waits.counting() {
-            match wait.by {
-                Waker::Handles(_) => search.waiters.entry(wait.resource).or_default().push(wait),
-                Waker::Task(Some(of)) => {
-                    let waiter = parts.at_leaf(wait.task, wait.leaf);
-                    search.joiners.entry(parts.end(Node::Task(of))).or_default().push(waiter);
-                }
-                _ => {}
-            }
-        }
-        let numbered = || (0..).zip(tasks.iter().zip(&examination.places));
-        for (number, (task, place)) in numbered() {
-            if task.state == Some(TaskState::Idle)
-                && task.kind != TaskKind::Blocking
-                && place.header.is_some_and(|of| wakers(place) == Some(aborts(holders, of)))
-                && let Some(of) = search.liveness.unwakeable.get_mut(number as usize)
-            {
-                *of = true;
-            }
-        }
-        for (number, (task, place)) in numbered() {
-            let whole = parts.branches(Node::Task(number)).is_empty();
-            if whole && search.is_alive_itself(number, task, place, waits.of_task(number)) {
-                search.live(Node::Task(number));
-            }
-        }
-        let mut of_parts: FxHashMap<u32, Vec<Wait>> = FxHashMap::default();
-        for wait in waits.counting() {
-            if let Node::Part(part) = parts.at_leaf(wait.task, wait.leaf) {
-                of_parts.entry(part).or_default().push(wait.clone());
-            }
-        }
-        for (part, of) in parts.all() {
-            let node = Node::Part(part);
-            let (Some(task), Some(place)) =
-                (tasks.get(of.task as usize), examination.places.get(of.task as usize))
-            else {
-                continue;
-            };
-            if !parts.branches(node).is_empty() || !parts.awaited(part).is_empty() {
-                continue;
-            }
-            let own = of_parts.get(&part).map(Vec::as_slice).unwrap_or_default();
-            // Whoever gets at a semaphore may add permits: another branch, too.
-            let is_open = of.open || own.iter().any(|wait| wait.kind == ResourceKind::Semaphore);
-            if is_open || search.is_alive_itself(of.task, task, place, own) {
-                search.live(node);
-            }
-        }
-        for object in 0..holders.ownership.objects.len() as u32 {
-            // Where not all of it was seen, it may have what nobody was found to have.
-            let cut = holders.ownership.objects.get(object as usize).is_none_or(|object| object.cut);
-            if cut || holders.account_of_object(object) == Account::Missing {
-                search.live(Node::Object(object));
-            }
-        }
-        for object in &remains.held {
-            search.live(Node::Object(*object));
-        }
-        let held: FxHashSet<u32> = remains.held.iter().copied().collect();
-        for wait in waits.counting() {
-            if matches!(wait.by, Waker::Handles(_))
-                && holders.channel_of(wait).is_some_and(|object| held.contains(&object))
-            {
-                search.live(parts.at_leaf(wait.task, wait.leaf));
-            }
-        }
-        // A thread that knows the lock has it, rather than a variable that it may have been moved from.
-        for wait in waits.counting() {
-            if holders.doubtful_lock(wait).any(|object| remains.on_stacks.contains(&object)) {
-                search.live(parts.at_leaf(wait.task, wait.leaf));
-            }
-        }
+        let mut search = Search::new(examination, waits, holders);
+        // First what is known to go on, and all that this can wake; then what may, for all that is known.
         search.live(Node::Statics);
+        let mut doubtful = search.tasks(examination);
+        doubtful.extend(search.parts(examination));
+        search.remains(remains);
         search.spread();
+        doubtful.retain(|(node, _)| !search.liveness.is_alive(*node));
+        let (tasks, parts) = (search.liveness.tasks.clone(), search.liveness.parts.clone());
+        search.objects();
+        doubtful.iter().for_each(|(node, _)| search.live(*node));
+        search.spread();
+        search.behind(&mut doubtful, (&tasks, &parts));
+        doubtful.retain(|(node, _)| search.liveness.is_alive(*node));
+        search.liveness.not_judged = doubtful;
         let held_back = std::mem::take(&mut search.held_back);
+        let parts = &holders.ownership.parts;
         let tasks = held_back.into_values().flatten().filter_map(|node| parts.task_of(node));
         search.liveness.held_back.extend(tasks);
         search.liveness
@@ -175,6 +136,11 @@ impl Liveness {
         self.unwakeable.get(task as usize) == Some(&true)
     }
 
+    /// Tasks and parts of which it is not known whether anything will wake them, and why not.
+    pub(super) fn not_judged(&self) -> &[(Node, Unjudged)] {
+        &self.not_judged
+    }
+
     /// The parts of tasks that nothing will wake.
     pub(super) fn stuck_parts(&self) -> impl Iterator<Item = u32> {
         (0..).zip(&self.parts).filter(|(_, alive)| !**alive).map(|(part, _)| part)
@@ -186,19 +152,169 @@ impl Liveness {
     }
 }
 
-impl Search<'_> {
-    /// Whether a task can go on without any other: all of it that waits for `waits`.
-    fn is_alive_itself(&self, number: u32, task: &Task, place: &Place, waits: &[Wait]) -> bool {
+impl<'s> Search<'s> {
+    /// Nothing is alive yet. Who waits for what, and which tasks nothing has a waker of.
+    fn new(examination: &Examination<'_, '_, '_>, waits: &'s Waits, holders: &'s Holders) -> Self {
+        let tasks = &examination.listing.tasks;
+        let parts = &holders.ownership.parts;
+        let mut search = Search {
+            holders,
+            waiters: Default::default(),
+            joiners: Default::default(),
+            woken: FxHashSet::default(),
+            missing: parts.all().map(|(part, _)| parts.awaited(part).len()).collect(),
+            held_back: FxHashMap::default(),
+            waits,
+            liveness: Liveness {
+                tasks: vec![false; tasks.len()],
+                parts: vec![false; parts.len()],
+                objects: vec![false; holders.ownership.objects.len()],
+                unwakeable: vec![false; tasks.len()],
+                held_back: FxHashSet::default(),
+                not_judged: Vec::new(),
+            },
+            work: Vec::new(),
+        };
+        for wait in waits.counting() {
+            match wait.by {
+                Waker::Handles(_) => search.waiters.entry(wait.resource).or_default().push(wait),
+                Waker::Task(Some(of)) => {
+                    let waiter = parts.at_leaf(wait.task, wait.leaf);
+                    search.joiners.entry(parts.end(Node::Task(of))).or_default().push(waiter);
+                }
+                _ => {}
+            }
+        }
+        let numbered = || (0..).zip(tasks.iter().zip(&examination.places));
+        for (number, (task, place)) in numbered() {
+            if task.state == Some(TaskState::Idle)
+                && task.kind != TaskKind::Blocking
+                && place.header.is_some_and(|of| wakers(place) == Some(aborts(holders, of)))
+                && let Some(of) = search.liveness.unwakeable.get_mut(number as usize)
+            {
+                *of = true;
+            }
+        }
+        search
+    }
+
+    /// Begins with the tasks that go on without others, and returns those of which that is not known.
+    fn tasks(&mut self, examination: &Examination<'_, '_, '_>) -> Vec<(Node, Unjudged)> {
+        let (waits, parts) = (self.waits, &self.holders.ownership.parts);
+        let mut doubtful = Vec::new();
+        for (number, (task, place)) in (0..).zip(examination.listing.tasks.iter().zip(&examination.places)) {
+            let node = Node::Task(number);
+            if !parts.branches(node).is_empty() {
+                continue;
+            }
+            match self.own(number, task, place, waits.of_task(number)) {
+                Own::Waits => {}
+                Own::Alive => self.live(node),
+                Own::Unjudged(why) => doubtful.push((node, why)),
+            }
+        }
+        doubtful
+    }
+
+    /// The same for the branches of `join!`s.
+    fn parts(&mut self, examination: &Examination<'_, '_, '_>) -> Vec<(Node, Unjudged)> {
+        let parts = &self.holders.ownership.parts;
+        let mut of_parts: FxHashMap<u32, Vec<Wait>> = FxHashMap::default();
+        for wait in self.waits.counting() {
+            if let Node::Part(part) = parts.at_leaf(wait.task, wait.leaf) {
+                of_parts.entry(part).or_default().push(wait.clone());
+            }
+        }
+        let mut doubtful = Vec::new();
+        for (part, of) in parts.all() {
+            let node = Node::Part(part);
+            let task = examination.listing.tasks.get(of.task as usize);
+            let (Some(task), Some(place)) = (task, examination.places.get(of.task as usize)) else {
+                continue;
+            };
+            if !parts.branches(node).is_empty() || !parts.awaited(part).is_empty() {
+                continue;
+            }
+            let own = of_parts.get(&part).map(Vec::as_slice).unwrap_or_default();
+            // Whoever gets at a semaphore may add permits: another branch, too.
+            let is_open = of.open || own.iter().any(|wait| wait.kind == ResourceKind::Semaphore);
+            match self.own(of.task, task, place, own) {
+                Own::Alive => self.live(node),
+                Own::Unjudged(why) => doubtful.push((node, why)),
+                Own::Waits if is_open => doubtful.push((node, Unjudged::OpenBranch)),
+                Own::Waits => {}
+            }
+        }
+        doubtful
+    }
+
+    /// Begins with shared objects that somebody may have who was not found.
+    fn objects(&mut self) {
+        let holders = self.holders;
+        for (object, of) in (0..).zip(&holders.ownership.objects) {
+            // Where not all of it was seen, it may have what nobody was found to have.
+            if of.cut || holders.account_of_object(object) == Account::Missing {
+                self.live(Node::Object(object));
+            }
+        }
+    }
+
+    /// Begins with what statics and threads refer to, as far as memory shows.
+    fn remains(&mut self, remains: &Remains) {
+        let (holders, waits) = (self.holders, self.waits);
+        let parts = &holders.ownership.parts;
+        for object in &remains.held {
+            self.live(Node::Object(*object));
+        }
+        let held: FxHashSet<u32> = remains.held.iter().copied().collect();
+        for wait in waits.counting() {
+            if matches!(wait.by, Waker::Handles(_))
+                && holders.channel_of(wait).is_some_and(|object| held.contains(&object))
+            {
+                self.live(parts.at_leaf(wait.task, wait.leaf));
+            }
+        }
+        // A thread that knows the lock has it, rather than a variable that it may have been moved from.
+        for wait in waits.counting() {
+            if holders.doubtful_lock(wait).any(|object| remains.on_stacks.contains(&object)) {
+                self.live(parts.at_leaf(wait.task, wait.leaf));
+            }
+        }
+    }
+
+    /// Adds what came to life with what is doubtful only: `before` that, other tasks and parts were alive.
+    fn behind(&self, doubtful: &mut Vec<(Node, Unjudged)>, before: (&[bool], &[bool])) {
+        let known: FxHashSet<Node> = doubtful.iter().map(|(node, _)| *node).collect();
+        let parts = &self.holders.ownership.parts;
+        let new = |now: &[bool], then: &[bool], node: fn(u32) -> Node| -> Vec<Node> {
+            let both = (0..).zip(now.iter().zip(then));
+            both.filter(|(_, (now, then))| **now && !**then).map(|(number, _)| node(number)).collect()
+        };
+        let mut nodes = new(&self.liveness.tasks, before.0, Node::Task);
+        nodes.extend(new(&self.liveness.parts, before.1, Node::Part));
+        // A task is told of by its branches.
+        let is_leaf = |node: &Node| parts.branches(*node).is_empty();
+        let new = nodes.into_iter().filter(|node| !known.contains(node) && is_leaf(node));
+        doubtful.extend(new.map(|node| (node, Unjudged::Behind)));
+    }
+
+    /// What a task does without any other: all of it that waits for `waits`.
+    fn own(&self, number: u32, task: &Task, place: &Place, waits: &[Wait]) -> Own {
         if self.liveness.is_unwakeable(number) {
-            return false;
+            return Own::Waits;
         }
         if let [wait] = waits
             && wait.kind == ResourceKind::Lock
         {
             // A thread outside of all tasks lets go sooner or later, as far as we know.
-            return !self.holders.threads(wait).is_empty() || self.holders.of_wait(wait).next().is_none();
+            return if !self.holders.threads(wait).is_empty() {
+                Own::Unjudged(Unjudged::MoreHandles(wait.leaf))
+            } else if self.holders.of_wait(wait).next().is_none() {
+                Own::Unjudged(Unjudged::NoHandles(wait.leaf))
+            } else {
+                Own::Waits
+            };
         }
-        let complete = self.holders.ownership.complete.get(number as usize) == Some(&true);
         let idle = match task.kind {
             TaskKind::Blocking => false,
             // Its memory does not tell whether a main future is being polled right now, in which case it is past what it
@@ -206,26 +322,58 @@ impl Search<'_> {
             TaskKind::Main => self.waits.mains_rest || waits.iter().all(|wait| holds_main(wait.kind)),
             _ => task.state == Some(TaskState::Idle),
         };
-        if !idle || !complete || waits.is_empty() {
-            return true;
+        let mut own: Vec<Own> = waits.iter().map(|wait| self.by_itself(task, place, wait)).collect();
+        if !idle || own.iter().any(|own| matches!(own, Own::Alive)) {
+            return Own::Alive;
+        }
+        let first = own.iter().position(|own| matches!(own, Own::Unjudged(_)));
+        if let Some(first) = first {
+            return own.swap_remove(first);
+        }
+        if waits.is_empty() {
+            return Own::Unjudged(Unjudged::NoFuture);
+        }
+        if self.holders.ownership.complete.get(number as usize) != Some(&true) {
+            return Own::Unjudged(Unjudged::Unread);
         }
         // More wakers than what it waits for accounts for: something else that we do not see may wake it.
         let slots = self.holders.ownership.slots.get(number as usize).copied().unwrap_or(0);
         let handles = place.header.map_or(0, |of| self.holders.of_resource(of, Roles::ABORT).count() as u64);
         let explained = self.waits.of_task(number).len() as u64 + slots + handles;
-        if wakers(place).is_some_and(|wakers| wakers > explained) {
-            return true;
+        match wakers(place) {
+            Some(wakers) if wakers > explained => Own::Unjudged(Unjudged::MoreWakers),
+            _ => Own::Waits,
         }
-        waits.iter().any(|wait| match wait.by {
-            Waker::Outside | Waker::Task(None) => true,
-            Waker::Task(Some(_)) => false,
+    }
+
+    /// Whether a wait ends without any other task.
+    fn by_itself(&self, task: &Task, place: &Place, wait: &Wait) -> Own {
+        let leaf = place.leaves.get(wait.leaf).copied().unwrap_or_default();
+        let why = match wait.by {
+            Waker::Outside if is_outside(wait.kind) => return Own::Alive,
+            Waker::Outside if wait.kind == ResourceKind::Unknown => Unjudged::UnknownFuture(wait.leaf),
+            Waker::Outside if leaf.address.is_none() => Unjudged::UnknownResource(wait.leaf),
+            Waker::Outside => Unjudged::UnknownHandles(wait.leaf),
+            Waker::Task(None) => Unjudged::UnknownTask(wait.leaf),
+            Waker::Task(Some(_)) => return Own::Waits,
             // Whoever holds a lock that nobody seems to hold was not found.
-            Waker::Handles(_) => {
+            Waker::Handles(roles) => {
                 let available = task.waits_on.get(wait.leaf).and_then(|on| on.available);
-                self.holders.account(wait, available) == Account::Missing
-                    || !is_lock(wait.kind) && self.holders.of_wait(wait).next().is_none()
+                let missing = self.holders.account(wait, available) == Account::Missing;
+                let none = self.holders.of_wait(wait).next().is_none();
+                let known = wait.kind == ResourceKind::Lock || handles::are_known(leaf.path, roles);
+                match (missing, none) {
+                    (_, true) if !known && (missing || !is_lock(wait.kind)) => {
+                        Unjudged::UnknownHandles(wait.leaf)
+                    }
+                    (true, true) => Unjudged::NoHandles(wait.leaf),
+                    (true, false) => Unjudged::MoreHandles(wait.leaf),
+                    (false, true) if !is_lock(wait.kind) => Unjudged::NoHandles(wait.leaf),
+                    _ => return Own::Waits,
+                }
             }
-        })
+        };
+        Own::Unjudged(why)
     }
 
     fn is_alive(&self, task: u32) -> bool {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::{Finding, WaitGraph};
+use super::{Finding, NotJudgedList, WaitGraph};
 use crate::tasks::{Listing, Task};
 use crate::threads::ThreadStack;
 
@@ -20,6 +20,8 @@ pub(crate) struct Look {
     pub(crate) graph: WaitGraph,
     /// What is wrong by this look alone.
     pub(crate) findings: Vec<Finding>,
+    /// Tasks of which it is not known whether they will go on.
+    pub(crate) not_judged: NotJudgedList,
     /// What its analysis did not come to the end of.
     pub(crate) doubts: Vec<String>,
 }

@@ -5,6 +5,7 @@ pub(crate) mod diagnosis;
 mod edges;
 pub(crate) mod files;
 mod findings;
+pub(crate) mod gaps;
 pub(crate) mod growing;
 mod handles;
 mod holders;
@@ -14,6 +15,7 @@ mod liveness;
 pub(crate) mod look;
 #[cfg(test)]
 pub(crate) mod made_up;
+pub(crate) mod not_judged;
 mod ownership;
 mod remains;
 mod resources;
@@ -24,13 +26,16 @@ mod thread_locks;
 pub(crate) mod words;
 
 pub use diagnosis::LookedAt;
+pub use gaps::Gap;
+pub use not_judged::NotJudged;
+pub(crate) use not_judged::NotJudgedList;
 
 use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::tasks::{Examination, ResourceKind};
+use crate::tasks::{Examination, ResourceKind, WaitsOn};
 
 /// What one capture tells of waiting.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -38,6 +43,8 @@ pub(crate) struct Analysis {
     pub(crate) graph: WaitGraph,
     /// Worst first.
     pub(crate) findings: Vec<Finding>,
+    /// Tasks of which it is not known whether they will go on.
+    pub(crate) not_judged: NotJudgedList,
     /// What is missing or doubtful.
     pub(crate) notes: Vec<String>,
 }
@@ -70,16 +77,18 @@ pub(crate) fn analyse(examination: &Examination<'_, '_, '_>, mains_rest: bool) -
     }
     let stuck = islands::Graph::of(&waits, &holders, &liveness);
     let islands = stuck.islands();
+    let gaps = Gap::of(examination, &holders, mains_rest);
     let mut teller = edges::Teller::new(examination, &waits, &holders);
     let edges = teller.edges();
-    let mut findings = findings::findings(&stuck, islands, &liveness, &remains, &mut teller);
+    let mut findings = findings::findings(&stuck, islands, &liveness, &remains, &gaps, &mut teller);
+    let not_judged = NotJudgedList::of(&liveness, &mut teller, &findings);
     if !examination.process.memory.snapshot().capture().consistent {
         findings.iter_mut().for_each(Finding::doubt_torn_memory);
     }
-    let graph = WaitGraph { tasks: examination.listing.tasks.len(), edges };
+    let graph = WaitGraph { tasks: examination.listing.tasks.len(), edges, gaps };
     let cut = "too much memory to see who holds what in time: holders may be missing";
     let notes = holders.ownership.cut.then(|| cut.to_owned()).into_iter().collect();
-    Analysis { graph, findings, notes }
+    Analysis { graph, findings, not_judged, notes }
 }
 
 /// Who waits for what, and who can let go of it, at one moment.
@@ -87,9 +96,12 @@ pub(crate) fn analyse(examination: &Examination<'_, '_, '_>, mains_rest: bool) -
 pub struct WaitGraph {
     /// How many tasks were looked at.
     pub tasks: usize,
-    /// One for each wait for something that the program itself gives: not for timers, and not for the
-    /// kernel. Every branch of a `select!` has its own.
+    /// One for each wait. Every branch of a `select!` has its own.
     pub edges: Vec<Edge>,
+    /// What delouse did not read: holders that are there are not listed. Without a gap, no task has more than what is
+    /// listed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<Gap>,
 }
 
 /// One task or thread that waits for one resource.
@@ -104,11 +116,34 @@ pub struct Edge {
     pub place: Option<Arc<str>>,
     /// What it waits for.
     pub resource: Arc<Resource>,
+    /// The type of the innermost future that waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leaf: Option<Arc<str>>,
+    /// What is known of a wait that no task can end, as in `waits_on` of the task: for a timer, the kernel, or something
+    /// that delouse does not know. Such a wait has no holders.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outside: Option<Arc<WaitsOn>>,
     /// Who can let go of it, or wake the waiter: those that were found.
     // Shared, as the others are, by all who wait there or for that, so that many cost no more than one.
     pub holders: Arc<[Holder]>,
-    /// More holders than those exist, outside of all tasks: in statics, on threads, elsewhere on the heap.
+    /// How many more tasks than those are holders, too.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub more_holders: usize,
+    /// More holders exist than those that were found: in statics, on threads, or in what was not read.
     pub held_elsewhere: bool,
+    /// delouse does not know the handles of this kind of resource, so that it finds no holders.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub unknown_handles: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 /// A thing that can be waited for.
@@ -138,6 +173,10 @@ pub struct Holder {
     pub handle: String,
     /// Counters confirm it; else it is one of several that may be.
     pub certain: bool,
+    /// It is part of a value that others share, an `Arc` of a program's state, say: the task gets at it, which does not
+    /// mean that it uses it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub shared: bool,
 }
 
 impl Holder {

@@ -230,6 +230,11 @@ pub(super) fn is_lock(kind: ResourceKind) -> bool {
     matches!(kind, ResourceKind::Mutex | ResourceKind::Rwlock | ResourceKind::Semaphore | ResourceKind::Lock)
 }
 
+/// Whether the clock or the kernel ends a wait of that kind.
+pub(super) fn is_outside(kind: ResourceKind) -> bool {
+    matches!(kind, ResourceKind::Timer | ResourceKind::Io)
+}
+
 /// What a resource of that kind is called.
 fn noun(kind: ResourceKind) -> &'static str {
     match kind {

@@ -105,6 +105,14 @@ pub(crate) fn ids(ids: &[u64]) -> String {
     }
 }
 
+/// `90 tasks (tasks 1, 2, 3 and 87 more)`, of which only some ids may be known.
+pub(crate) fn many(count: usize, some: &[u64]) -> String {
+    let listed: Vec<String> = some.iter().take(LISTED).map(|id| short(*id)).collect();
+    let more = count.saturating_sub(listed.len());
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{count} tasks ({}{more})", listed.join(", "))
+}
+
 /// `1 task`, `2 tasks`.
 pub(crate) fn count(n: usize, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })

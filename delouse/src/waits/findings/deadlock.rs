@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use super::Judge;
-use super::sentences::{holder, ids, name_first};
+use super::sentences::{ids, name_first, relation};
 use crate::tasks::ResourceKind;
 use crate::waits::handles::Roles;
 use crate::waits::holders::Account;
@@ -21,6 +21,8 @@ struct Link {
     resource: String,
     /// The next task of the circle, as the holder of that.
     holder: Holder,
+    /// The variables of every task were read.
+    all_read: bool,
 }
 
 impl Judge<'_, '_, '_, '_, '_> {
@@ -64,7 +66,7 @@ impl Judge<'_, '_, '_, '_, '_> {
         Finding {
             kind,
             severity,
-            summary: summary(kind, &links),
+            summary: summary(kind, &links, in_order.len() == 1),
             tasks: in_order,
             evidence,
             remedy: remedy(kind, &links),
@@ -96,6 +98,7 @@ impl Judge<'_, '_, '_, '_, '_> {
                 wait: wait.clone(),
                 resource: edge.resource.id.clone(),
                 holder: holder.unwrap_or_else(|| Holder { task: Some(next), ..Holder::default() }),
+                all_read: self.gaps.is_empty(),
             });
         }
         links
@@ -171,39 +174,31 @@ fn sentence(link: &Link) -> String {
         }
         Waker::Task(_) => " to end".to_owned(),
         _ if adds_permits(link) => {
-            format!(", of which nobody has a permit, and to which {} could add some", holder(&link.holder))
+            format!(", {}, and {}", no_permit(link), relation(link.wait.kind, &link.holder))
         }
-        _ => {
-            let doubt = is_for(link, ResourceKind::Lock) && !link.holder.certain;
-            format!(", which {} {}", holder(&link.holder), if doubt { "may have" } else { "has" })
-        }
+        _ => format!(", {}", relation(link.wait.kind, &link.holder)),
     };
     format!("{} waits{place} for {}{of}", name(link.task), link.resource)
 }
 
-fn summary(kind: FindingKind, links: &[Link]) -> String {
+fn summary(kind: FindingKind, links: &[Link], alone: bool) -> String {
     let first = links.first();
     let place =
         first.and_then(|link| link.place.as_ref()).map(|place| format!(" at `{place}`")).unwrap_or_default();
     let resource = first.map_or("?", |link| link.resource.as_str());
     match links {
         [only] if kind == FindingKind::Futurelock => format!(
-            "{} waits{place} for {resource}, which a future of its own has that it does not poll: `{}`",
+            "{} waits{place} for {resource}, which a future of its own {} that it does not poll: `{}`",
             name_first(only.task),
+            if only.holder.certain { "has" } else { "may have" },
             only.holder.variable
         ),
         [only] if matches!(only.wait.by, Waker::Task(_)) => {
             format!("{} waits{place} for its own end", name_first(only.task))
         }
-        [only] if adds_permits(only) => format!(
-            "{} waits{place} for {resource}, of which nobody has a permit, and all who could add one wait",
-            name_first(only.task)
-        ),
-        [only] => format!(
-            "{} waits{place} for {resource}, which it has itself: `{}`",
-            name_first(only.task),
-            only.holder.variable
-        ),
+        [only] => {
+            format!("{} waits{place} for {resource}, {}", name_first(only.task), of_itself(only, alone))
+        }
         [one, other] if is_for(one, ResourceKind::Lock) && is_for(other, ResourceKind::Thread) => {
             blocked_by_guard(one, other)
         }
@@ -240,6 +235,28 @@ fn summary(kind: FindingKind, links: &[Link]) -> String {
             )
         }
     }
+}
+
+/// What a task has itself of what it waits for; `alone`: no other task is in the same trouble.
+fn of_itself(link: &Link, alone: bool) -> String {
+    let Link { wait, holder, .. } = link;
+    let only = if alone { "only it itself" } else { "only tasks that wait, too," };
+    let variable = &holder.variable;
+    match wait.kind {
+        ResourceKind::Semaphore if holder.is_access() => {
+            format!("{}, and {only} could add one: `{variable}`", no_permit(link))
+        }
+        ResourceKind::Notify => format!("which {only} could notify: `{variable}`"),
+        _ if holder.handle.ends_with("Sender") => format!("to which {only} could send: `{variable}`"),
+        ResourceKind::ChannelSend => format!("whose receiver it has itself: `{variable}`"),
+        _ if holder.certain => format!("which it has itself: `{variable}`"),
+        _ => format!("which it may have itself: `{variable}`"),
+    }
+}
+
+/// That no handle with a permit was found says that there is none only where every task was read.
+fn no_permit(link: &Link) -> &'static str {
+    if link.all_read { "of which no task has a permit" } else { "of which no permit was found" }
 }
 
 /// Whether the holder has no permit of the semaphore, but the semaphore itself.
@@ -280,12 +297,18 @@ fn remedy(kind: FindingKind, links: &[Link]) -> Option<String> {
             "a guard of a lock that blocks threads must not live across an `.await`: drop it before, or use tokio::sync::Mutex".to_owned()
         }
         _ if links.iter().any(adds_permits) => {
-            "look for an `add_permits` that is missing, or for a permit that was given to `forget()`".to_owned()
+            "look for an `add_permits` that is not reached, or for a permit that was given to `forget()`".to_owned()
         }
         _ if locks && links.len() > 1 => "take these locks in the same order everywhere, or let go of one before waiting for the next".to_owned(),
         _ if kinds.contains(&ResourceKind::Join) => "one of them must not wait for the other's end: abort it, or let go first".to_owned(),
         _ if kinds.contains(&ResourceKind::ChannelSend) => {
             "a circle of bounded channels needs one place that does not wait: `try_send`, or a task of its own that sends".to_owned()
+        }
+        _ if kinds.contains(&ResourceKind::Notify) => {
+            "something else must call `notify_one`, or `notify_waiters` after this wait has begun".to_owned()
+        }
+        _ if links.iter().any(|link| link.holder.handle.ends_with("Sender")) => {
+            "something that does not wait itself must send, or all senders must be dropped before this `.await`".to_owned()
         }
         _ => match variables.as_slice() {
             [] => return None,

@@ -24,12 +24,13 @@ impl Judge<'_, '_, '_, '_, '_> {
         let behind: Vec<u32> = islands.iter().flat_map(|island| island.behind.iter().copied()).collect();
         let tasks = self.ids(all.iter().copied().chain(behind.iter().copied()));
         let first = islands.iter().min_by_key(|island| island.vertices.len());
+        let gaps = self.leak_gaps(islands, &all);
         let mut evidence = Vec::new();
         let mut told = HashSet::new();
         for task in first.map(members).unwrap_or_default() {
             let pattern = self.pattern(task);
             if evidence.len() < MAX_LINES && told.insert(pattern) {
-                evidence.extend(self.leaked(task));
+                evidence.extend(self.leaked(task, gaps.is_empty()));
             }
         }
         let alike: BTreeMap<usize, usize> = islands.iter().fold(BTreeMap::new(), |mut sizes, island| {
@@ -58,7 +59,6 @@ impl Judge<'_, '_, '_, '_, '_> {
             let ids_behind = self.ids(behind.iter().copied());
             evidence.push(sentences::behind(&ids_behind));
         }
-        let gaps = self.leak_gaps(islands, &all);
         let severity = if gaps.is_empty() { Severity::Certain } else { Severity::Suspected };
         if !gaps.is_empty() {
             evidence.retain(|line| !line.starts_with("all references"));
@@ -73,10 +73,14 @@ impl Judge<'_, '_, '_, '_, '_> {
             .filter_map(|vertex| self.graph.wait(*vertex))
             .map(|wait| wait.kind)
             .collect();
-        let leaked = match all.as_slice() {
-            [_] => "A task keeps itself alive, and nothing else can wake it".to_owned(),
-            all => {
-                format!("{} keep one another alive, and nothing else can wake them", count(all.len(), "task"))
+        let certain = severity == Severity::Certain;
+        let leaked = match (all.as_slice(), certain) {
+            ([_], true) => "A task keeps itself alive, and nothing else can wake it".to_owned(),
+            ([_], false) => "A task keeps itself alive, and nothing was found that can wake it".to_owned(),
+            (all, certain) => {
+                let nothing =
+                    if certain { "nothing else can wake" } else { "nothing else was found that can wake" };
+                format!("{} keep one another alive, and {nothing} them", count(all.len(), "task"))
             }
         };
         Finding {
@@ -89,18 +93,23 @@ impl Judge<'_, '_, '_, '_, '_> {
         }
     }
 
-    /// What a leaked task waits for, and who could end that.
-    fn leaked(&mut self, task: u32) -> Vec<String> {
+    /// What a leaked task waits for, and who could end that; `certain`: nothing else can.
+    fn leaked(&mut self, task: u32, certain: bool) -> Vec<String> {
         let waits = self.teller.waits;
         let mut lines = Vec::new();
         for wait in waits.of_task(task).iter().take(4) {
             let edge = self.teller.edge(wait);
             let place = edge.place.map(|place| format!(" at `{place}`")).unwrap_or_default();
             let holders: Vec<String> = edge.holders.iter().take(4).map(holder).collect();
+            // Of more holders, those that are named are not the only ones.
+            let all = certain && edge.holders.len() <= 4 && edge.more_holders == 0;
+            let more = (edge.holders.len() + edge.more_holders).saturating_sub(4);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             lines.push(format!(
-                "{} waits{place} for {}, which only {} can wake",
+                "{} waits{place} for {}, which {}{}{more} can wake",
                 words::name(self.teller.id(task)),
                 edge.resource.id,
+                if all { "only " } else { "" },
                 holders.join(" and ")
             ));
         }
@@ -149,7 +158,7 @@ impl Judge<'_, '_, '_, '_, '_> {
 
 fn remedy(kinds: &BTreeSet<ResourceKind>) -> &'static str {
     if kinds.contains(&ResourceKind::Semaphore) {
-        "nobody has a permit of the semaphore any more: look for `forget()`, or for an `add_permits` that is missing"
+        "no permit of the semaphore was found: look for `forget()`, or for an `add_permits` that is not reached"
     } else {
         "drop the sender that a task keeps of its own channel, or hold it weakly; or abort these tasks when their work is over"
     }

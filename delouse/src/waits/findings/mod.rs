@@ -17,7 +17,7 @@ use super::liveness::Liveness;
 use super::ownership::Node;
 use super::remains::Remains;
 use super::resources::holds_main;
-use super::{Finding, Severity, words};
+use super::{Finding, Gap, Severity, words};
 use crate::tasks::{Task, TaskKind};
 
 /// All findings, worst first.
@@ -26,9 +26,10 @@ pub(super) fn findings(
     islands: Vec<Island>,
     liveness: &Liveness,
     remains: &Remains,
+    gaps: &[Gap],
     teller: &mut Teller<'_, '_, '_, '_>,
 ) -> Vec<Finding> {
-    let mut judge = Judge { graph, liveness, remains, teller };
+    let mut judge = Judge { graph, liveness, remains, gaps, teller };
     let mut findings = Vec::new();
     let mut leaks: BTreeMap<Vec<String>, Vec<Island>> = BTreeMap::new();
     let mut ends: BTreeMap<String, Vec<Island>> = BTreeMap::new();
@@ -70,6 +71,8 @@ struct Judge<'j, 't, 'e, 'p, 'i> {
     graph: &'j Graph<'j>,
     liveness: &'j Liveness,
     remains: &'j Remains,
+    /// What was not read.
+    gaps: &'j [Gap],
     teller: &'j mut Teller<'t, 'e, 'p, 'i>,
 }
 

@@ -18,6 +18,21 @@ pub(super) fn holder(holder: &Holder) -> String {
     format!("{task} (`{}`, {article} {}{place})", holder.variable, holder.handle)
 }
 
+/// What a holder has to do with a wait, as part of a sentence: ``which task 7 (`guard`, …) has``. Only what is certain is
+/// said without doubt.
+pub(super) fn relation(kind: ResourceKind, by: &Holder) -> String {
+    let who = holder(by);
+    let (has, can) = if by.certain { ("has", "can") } else { ("may have", "may be able to") };
+    match kind {
+        ResourceKind::Notify => format!("which {who} {can} notify"),
+        ResourceKind::Semaphore if by.is_access() => format!("to which {who} {can} add permits"),
+        ResourceKind::Semaphore => format!("of which {who} {has} permits"),
+        _ if by.handle.ends_with("Sender") => format!("to which {who} {can} send"),
+        ResourceKind::ChannelSend => format!("whose receiver {who} {has}"),
+        _ => format!("which {who} {has}"),
+    }
+}
+
 /// `a mutex`.
 pub(super) fn a(kind: ResourceKind) -> &'static str {
     match kind {

@@ -6,6 +6,7 @@ mod crowds;
 mod healthy;
 mod joins;
 mod locks;
+mod not_judged;
 mod thread_locks;
 mod told;
 mod unpolled;
@@ -61,9 +62,14 @@ fn analysis_of(roots: &Roots) -> Analysis {
     examine(&image, &types, &roots.addresses(), &options, |examination| analyse(&examination, false))
 }
 
-/// The edges of one task.
+/// The waits that others in the program can end.
+fn inside(analysis: &Analysis) -> Vec<&Edge> {
+    analysis.graph.edges.iter().filter(|edge| edge.outside.is_none()).collect()
+}
+
+/// Those of one task.
 fn edges(analysis: &Analysis, task: u64) -> Vec<&Edge> {
-    analysis.graph.edges.iter().filter(|edge| edge.waiter == Some(task)).collect()
+    inside(analysis).into_iter().filter(|edge| edge.waiter == Some(task)).collect()
 }
 
 /// The kind, severity and tasks of each finding.
