@@ -4,6 +4,7 @@ mod diagnosis;
 pub(crate) mod elf;
 mod filter;
 mod now;
+mod stack_text;
 pub(crate) mod task_text;
 mod tasks;
 pub(crate) mod threads;

@@ -1,23 +1,21 @@
 //! Tasks as text, for a person who is in a hurry.
 //!
 //! What is alike is shown once, with a count. The program's own functions stand in full; a run of library
-//! functions is folded to the one that the program called, and below it stands what it all waits for.
+//! functions is folded to the one that the program called, and below it is what that waits for.
 
 use std::cmp::Reverse;
 use std::fmt::Write as _;
 
-use rustc_hash::{FxBuildHasher, FxHashMap};
+use rustc_hash::FxHashMap;
 
-use super::now;
+use super::{now, stack_text};
 use crate::debuginfo::symbols::shorten;
-use crate::tasks::{Frame, Origin, ResourceKind, Task, TaskKind, TaskState, WaitsOn};
+use crate::tasks::{Frame, ResourceKind, Task, TaskKind, TaskState, WaitsOn};
 use crate::threads::ThreadStack;
 use crate::waits::words::count;
 
 /// Task ids shown of one group.
 const MAX_IDS: usize = 8;
-/// Waits shown of one group.
-const MAX_WAITS: usize = 8;
 
 /// How much to show.
 #[derive(Debug, Clone, Default)]
@@ -159,60 +157,13 @@ impl Page<'_> {
             self.line(1, "begun or suspended last:");
         }
         let depth = if begun { 2 } else { 1 };
-        match first.stack.as_ref() {
-            [root] if !self.options.full && is_wrapper(root) => self.frames(&root.children, depth),
-            stack => self.frames(stack, depth),
-        }
+        let stack = match first.stack.as_ref() {
+            [root] if !self.options.full && is_wrapper(root) => &root.children,
+            stack => stack,
+        };
         // What runs waits for nothing.
-        if !begun {
-            self.waits(&group.tasks);
-        }
-    }
-
-    fn frames(&mut self, level: &[Frame], depth: usize) {
-        let mut rest = level;
-        while let Some(frame) = rest.first() {
-            let same = rest.iter().take_while(|other| *other == frame).count();
-            rest = rest.get(same..).unwrap_or_default();
-            let times = if same > 1 { format!("{same} × ") } else { String::new() };
-            let place = match (&frame.file, frame.line) {
-                (Some(file), Some(line)) => {
-                    format!(" at {}:{line}", shorten(file, Some(&self.current_dir)).0)
-                }
-                _ => String::new(),
-            };
-            self.line(depth, &format!("{times}{}{place}", frame.function));
-            let below = if self.options.full || frame.origin == Origin::User {
-                frame.children.iter().collect()
-            } else {
-                beyond_libraries(frame)
-            };
-            let below: Vec<Frame> = below.into_iter().cloned().collect();
-            self.frames(&below, depth + 1);
-        }
-    }
-
-    /// What a group waits for: each resource once, and how many tasks wait for it where it is not all.
-    fn waits(&mut self, tasks: &[&Task]) {
-        let mut resources: Vec<(&WaitsOn, usize)> = Vec::new();
-        let mut known = FxHashMap::with_capacity_and_hasher(tasks.len(), FxBuildHasher);
-        for waits in tasks.iter().flat_map(|task| &task.waits_on) {
-            let at = *known.entry((waits.kind, waits.address)).or_insert(resources.len());
-            match resources.get_mut(at) {
-                Some((_, times)) => *times += 1,
-                None => resources.push((waits, 1)),
-            }
-        }
-        resources.sort_by_key(|(_, times)| Reverse(*times));
-        let shown = if self.options.full { resources.len() } else { MAX_WAITS.min(resources.len()) };
-        for (waits, times) in resources.iter().take(shown) {
-            let all = tasks.len() == 1 || *times == 1;
-            let times = if all { String::new() } else { format!("{times} × ") };
-            self.line(1, &format!("→ {times}{}", resource(waits)));
-        }
-        if resources.len() > shown {
-            self.line(1, &format!("→ and {} more", resources.len() - shown));
-        }
+        let tasks = if begun { &[] } else { group.tasks.as_slice() };
+        stack_text::write(&mut self.out, stack, tasks, depth, (self.options.full, &self.current_dir));
     }
 }
 
@@ -264,20 +215,6 @@ fn on_threads(tasks: &[&Task], options: &TextOptions) -> String {
 /// What tokio puts around every task in a build with its task dump.
 fn is_wrapper(frame: &Frame) -> bool {
     frame.function.starts_with("tokio::runtime::task::trace::Root<") && !frame.children.is_empty()
-}
-
-/// The user's frames nearest below a library's.
-fn beyond_libraries(frame: &Frame) -> Vec<&Frame> {
-    let mut found = Vec::new();
-    let mut open: Vec<&Frame> = frame.children.iter().rev().collect();
-    while let Some(frame) = open.pop() {
-        if frame.origin == Origin::User {
-            found.push(frame);
-        } else {
-            open.extend(frame.children.iter().rev());
-        }
-    }
-    found
 }
 
 pub(super) fn resource(waits: &WaitsOn) -> String {
