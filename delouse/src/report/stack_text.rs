@@ -259,7 +259,8 @@ mod tests {
     fn tasks_with_one_stack_have_bounded_lists_at_each_leaf() {
         let leaf = |name: &str| frame(name, Origin::Dependency, 1, Vec::new());
         let stack = vec![frame("app::run", Origin::User, 0, vec![leaf("lib::Lock"), leaf("lib::Receive")])];
-        let of_task = |id| vec![waits(ResourceKind::Mutex, 1), waits(ResourceKind::ChannelRecv, 100 + id)];
+        let of_task =
+            |id: u64| vec![waits(ResourceKind::Mutex, 1), waits(ResourceKind::ChannelRecv, 100 + id)];
         let text = text(stack, (0..250).map(of_task).collect(), false);
         assert!(text.contains("    lib::Lock\n      → 250 × mutex 0x1\n    lib::Receive\n"), "{text}");
         assert!(text.ends_with("      → and 242 more\n"), "{text}");

@@ -29,7 +29,7 @@ fn analysis_within(
     patience: Duration,
     handle: &Handle,
     wanted: impl Fn(&Analysis) -> bool,
-) -> Result<Analysis, Analysis> {
+) -> Result<Analysis, Box<Analysis>> {
     let mut roots = Roots::new();
     roots.add_runtime(handle);
     let begun = Instant::now();
@@ -39,7 +39,7 @@ fn analysis_within(
             return Ok(analysis);
         }
         if begun.elapsed() > patience {
-            return Err(analysis);
+            return Err(Box::new(analysis));
         }
         thread::sleep(Duration::from_millis(5));
     }
