@@ -19,6 +19,19 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// Says that the program stood still for longer than it should have.
+    pub(crate) fn exceeded(self, pause: Duration) -> Option<String> {
+        (pause > self.budget).then(|| {
+            format!(
+                "the program stood still for {} ms, longer than the {} ms allowed (DELOUSE_PAUSE_BUDGET_MS)",
+                pause.as_millis(),
+                self.budget.as_millis()
+            )
+        })
+    }
+}
+
 /// What a forked image will cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Prediction {
@@ -74,6 +87,17 @@ impl Prediction {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pause_above_the_budget_is_told() {
+        let limits = Limits::default();
+        assert_eq!(limits.exceeded(Duration::from_millis(50)), None);
+        let told =
+            "the program stood still for 91 ms, longer than the 50 ms allowed (DELOUSE_PAUSE_BUDGET_MS)";
+        assert_eq!(limits.exceeded(Duration::from_millis(91)).as_deref(), Some(told));
+        let forced = Limits { force: true, ..limits };
+        assert_eq!(forced.exceeded(Duration::from_millis(91)).as_deref(), Some(told));
+    }
 
     #[test]
     fn what_is_too_long_or_too_large_is_refused_with_figures() {

@@ -117,6 +117,22 @@ pub(crate) struct Mapping {
     pub(crate) path: Option<PathBuf>,
 }
 
+impl Mapping {
+    /// Whether it is gone from all directories, or never was in one: memfds, System V segments, shared anonymous memory
+    /// (`/dev/zero (deleted)`).
+    pub(crate) fn is_unreachable(&self) -> bool {
+        let path = self.path.as_ref().map(|path| path.to_string_lossy());
+        path.is_some_and(|path| {
+            path.ends_with(" (deleted)") || path.starts_with("/memfd:") || path.starts_with("/SYSV")
+        })
+    }
+
+    /// Whether it shows a file, or another thing that has a name, that the program may share with others.
+    pub(crate) fn is_shared_file(&self) -> bool {
+        self.shared && self.inode != 0 && !self.is_unreachable()
+    }
+}
+
 /// One OS thread.
 #[derive(Debug, Clone)]
 pub(crate) struct Thread {
@@ -150,7 +166,7 @@ impl Thread {
 
 /// Whether delouse gives its threads that name. A program may well be called `delouse-…`, and its threads with it.
 pub(crate) fn is_our_thread(name: &str) -> bool {
-    const NAMES: [&str; 7] = ["server", "capture", "types", "free", "dump", "log", "abort"];
+    const NAMES: [&str; 8] = ["server", "capture", "types", "free", "dump", "log", "abort", "fork"];
     name.strip_prefix("delouse-").is_some_and(|name| NAMES.contains(&name))
 }
 

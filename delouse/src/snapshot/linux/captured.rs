@@ -7,7 +7,7 @@ use super::arch::Context;
 use super::examine::thread;
 use super::kernel_wait;
 use super::round::Round;
-use super::slots::Content;
+use super::slots::{Content, Slot};
 use crate::snapshot::{StackCopy, Thread, Unavailable, micros};
 
 /// All threads as they were captured.
@@ -59,8 +59,10 @@ impl Round<'_> {
         let mut notes = Vec::new();
         let mut complete = true;
         for entry in self.known.iter() {
+            // SAFETY: the capture that is collected is the table's last.
+            let content_of = |slot: &'static Slot| unsafe { slot.content(self.generation) };
             let content: Result<&Content, Unavailable> =
-                entry.slot.and_then(|slot| slot.content(self.generation).ok_or(Unavailable::NoAnswer));
+                entry.slot.and_then(|slot| content_of(slot).ok_or(Unavailable::NoAnswer));
             if content.is_err_and(|reason| reason == Unavailable::Exited) && entry.stat.is_none() {
                 // Gone before anything was known of it.
                 continue;
@@ -73,8 +75,11 @@ impl Round<'_> {
                 }
                 if content.stack_len > 0 {
                     let (base, _) = content.context.stack();
-                    stack = Some(StackCopy { base, bytes: self.table.stack(content).to_vec() });
-                    self.table.forget_stack(content);
+                    // SAFETY: of this capture, and copied before it is zeroed.
+                    let bytes = unsafe { self.table.stack(content).to_vec() };
+                    // SAFETY: as above.
+                    unsafe { self.table.forget_stack(content) };
+                    stack = Some(StackCopy { base, bytes });
                     if content.stack_cut {
                         notes.push(format!(
                             "the stack of thread {} is cut after {} KB",
@@ -97,6 +102,13 @@ impl Round<'_> {
         }
         threads.sort_unstable_by_key(|thread: &Thread| thread.tid);
         contexts.sort_unstable_by_key(|&(tid, _)| tid);
+        if !self.all_seen {
+            complete = false;
+            notes.push(
+                "threads may be missing: they are started faster than they can be asked, or cannot be listed"
+                    .to_owned(),
+            );
+        }
         let overslept = self.table.overslept.load(Ordering::Acquire);
         if overslept > 0 {
             complete = false;

@@ -4,11 +4,15 @@
 //! it has one: any lock may be held for ever. So **raw system calls only; no allocation, no lock, no libc,
 //! no panic, no return**.
 
-use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::sync::atomic::{AtomicI32, Ordering};
 
+use super::arch;
+use super::control::Control;
 use super::proc::decimal;
-use super::search::{Batches, look_through};
-use super::{arch, sys};
+use super::search::look_through;
+use super::sys::{self, Fd};
 
 /// How often the child looks whether it is still wanted, in nanoseconds.
 const TICK: u64 = 20_000_000;
@@ -36,115 +40,141 @@ impl Ended {
     }
 }
 
-/// The memory that parent and child share.
-#[repr(C)]
-pub(super) struct Control {
-    /// Futex: 1 once the child has opened its files.
-    pub(super) ready: AtomicU32,
-    /// An [`Ended`], before the child ends by itself.
-    pub(super) ended: AtomicU32,
-    /// Futex: number of the parent's latest request.
-    pub(super) request: AtomicU32,
-    /// Futex: number of the latest request that is answered.
-    pub(super) reply: AtomicU32,
-    /// The request: memory to write into the pipe.
-    pub(super) address: AtomicU64,
-    pub(super) len: AtomicU64,
-    /// The answer: bytes written.
-    pub(super) written: AtomicU64,
-    /// Descriptors that the child opened, in the table that it shares with the parent; below 0, why there is none:
-    /// the error number, negated.
-    pub(super) memory: AtomicI32,
-    pub(super) maps: AtomicI32,
-    pub(super) pagemap: AtomicI32,
-    pub(super) pipe: [AtomicI32; 2],
-    /// The child's pidfd, which the kernel writes.
-    pub(super) pidfd: AtomicI32,
-    /// When the child ends by itself.
-    pub(super) deadline: AtomicU64,
-    /// How long the fork took.
-    pub(super) fork_nanos: AtomicU64,
-    /// The process that the image is of.
-    pub(super) parent: AtomicI32,
-    /// `memory.stat` of the cgroup, or -1, and the anonymous bytes there above which the child gives up.
-    pub(super) cgroup: AtomicI32,
-    pub(super) cgroup_ceiling: AtomicU64,
-    /// How many batches the parent has handed over, and (futex) how many of them are done.
-    pub(super) batches_asked: AtomicU32,
-    pub(super) batches_done: AtomicU32,
-    pub(super) batches: Batches,
-}
-
 /// What the child does from its first to its last moment.
 pub(super) fn hold_still(control: &Control) -> ! {
     sys::set_name(c"delouse-image");
+    // The thread that forked this process lives as long as its program: until that ends or executes another one.
+    sys::die_with_parent();
+    let [parent, forker] = [&control.parent, &control.forker].map(|id| id.load(Ordering::Relaxed));
+    if sys::tgkill(parent, forker, 0).is_err() {
+        end(control, Ended::ParentGone);
+    }
+    let shares_files = control.shares_files.load(Ordering::Relaxed) != 0;
+    let pipe = if shares_files { hand_files_over(control) } else { None };
     arch::ignore_protection_keys();
     // If memory runs out, this process is the one to be killed.
-    if let Ok(fd) = sys::open(c"/proc/self/oom_score_adj", libc::O_WRONLY) {
-        let _ = sys::write(fd, b"1000".as_ptr() as u64, 4);
-        sys::close(fd);
+    if let Ok(file) = sys::open(c"/proc/self/oom_score_adj", libc::O_WRONLY) {
+        let _ = sys::write(file.borrow(), b"1000".as_ptr() as u64, 4);
     }
-    // These refer to the child's own memory; opening them needs no right, as it is itself that it reads.
-    // What can be done without comes last: the program may be near its limit of open files.
-    offer(&control.maps, sys::open(c"/proc/self/maps", libc::O_RDONLY));
-    if !offer(&control.memory, sys::open(c"/proc/self/mem", libc::O_RDONLY)) {
-        // Not dumpable: the child hands its memory out itself.
-        let [read, write] = &control.pipe;
-        let mut ends = [-1_i32; 2];
-        let made = sys::pipe(&mut ends);
-        offer(read, made.map(|()| ends[0]));
-        offer(write, made.map(|()| ends[1]));
-    }
-    offer(&control.pagemap, sys::open(c"/proc/self/pagemap", libc::O_RDONLY));
-    // If it crashes, that is no crash of the program's, to be dumped and reported. What is open stays so.
-    sys::set_undumpable();
+    let memory_stat = open_memory_stat(control);
+    let mut wanted = Wanted { at: 0, memory_stat: memory_stat.as_ref() };
     control.ready.store(1, Ordering::Release);
     sys::futex_wake(&control.ready);
 
-    let (mut served, mut wanted_at) = (0, 0);
+    let (mut served, mut dumpable) = (0, true);
     loop {
+        if dumpable && control.opened.load(Ordering::Acquire) != 0 {
+            // If it crashes, that is no crash of the program's, to be dumped and reported. What is open stays so.
+            sys::set_undumpable();
+            dumpable = false;
+        }
         let request = control.request.load(Ordering::Acquire);
         if request == served {
             sys::futex_wait(&control.request, served, TICK);
         } else {
             served = request;
-            look(control, &mut wanted_at);
-            serve(control);
+            for range in control.released() {
+                // SAFETY: a mapping of a file that nothing in this process uses.
+                unsafe { sys::unmap(range) };
+            }
+            look(control, &mut wanted);
+            serve(control, pipe.as_ref());
             control.reply.store(served, Ordering::Release);
             sys::futex_wake(&control.reply);
         }
-        end_if_unwanted(control, &mut wanted_at);
+        wanted.check(control);
     }
 }
 
-/// Ends the child when nobody wants it any more, or memory is needed; looks once in a while.
-fn end_if_unwanted(control: &Control, wanted_at: &mut u64) {
-    let now = sys::now();
-    if now.wrapping_sub(*wanted_at) < TICK {
-        return;
+/// Opens what the parent reads, in the program's table of open files, and gives that up. Returns the write end of a pipe
+/// where the parent may not read this process's memory.
+fn hand_files_over(control: &Control) -> Option<ManuallyDrop<Fd>> {
+    // These refer to the child's own memory; opening them needs no right, as it is itself that it reads.
+    // What can be done without comes last: the program may be near its limit of open files.
+    offer(&control.maps, sys::open(c"/proc/self/maps", libc::O_RDONLY));
+    let mut kept = None;
+    if !offer(&control.memory, sys::open(c"/proc/self/mem", libc::O_RDONLY)) {
+        // Not dumpable: the child hands its memory out itself.
+        let [read_end, write_end] = &control.pipe;
+        match sys::pipe() {
+            Ok([reader, writer]) => {
+                write_end.store(writer.borrow().as_raw_fd(), Ordering::Release);
+                // Closed with the process, or by the parent where the table stays shared.
+                kept = Some(ManuallyDrop::new(writer));
+                offer(read_end, Ok(reader));
+            }
+            Err(errno) => drop(offer(read_end, Err(errno))),
+        }
     }
-    *wanted_at = now;
-    // Not PR_SET_PDEATHSIG: it fires when the thread that forked ends, not the process.
-    if sys::getppid() != control.parent.load(Ordering::Relaxed) {
-        end(control, Ended::ParentGone);
+    offer(&control.pagemap, sys::open(c"/proc/self/pagemap", libc::O_RDONLY));
+    let number = kept.as_ref().map(|pipe| pipe.borrow().as_raw_fd() as u32);
+    // SAFETY: of all files, the child uses `kept` alone.
+    let unshared = unsafe {
+        match number {
+            None => sys::unshare_files(0..=u32::MAX),
+            Some(fd) => {
+                sys::unshare_files(fd.saturating_add(1)..=u32::MAX).and_then(|()| match fd.checked_sub(1) {
+                    None => Ok(()),
+                    Some(last) => sys::unshare_files(0..=last),
+                })
+            }
+        }
+    };
+    control.shares_files.store(u32::from(unshared.is_err()), Ordering::Release);
+    kept
+}
+
+/// Opens the file that tells how much memory the cgroup uses.
+fn open_memory_stat(control: &Control) -> Option<Fd> {
+    let path = control.memory_stat_path.load(Ordering::Relaxed);
+    // SAFETY: the path, or null, in the child's copy of the parent's memory.
+    let file =
+        unsafe { sys::open_at(std::ptr::with_exposed_provenance(path as usize), libc::O_RDONLY) }.ok()?;
+    if control.shares_files.load(Ordering::Relaxed) != 0 {
+        // The parent closes it: the child may be killed at any time.
+        control.memory_stat.store(file.borrow().as_raw_fd(), Ordering::Release);
     }
-    if now >= control.deadline.load(Ordering::Relaxed) {
-        end(control, Ended::Lifetime);
-    }
-    if anonymous_bytes(control.cgroup.load(Ordering::Relaxed))
-        .is_some_and(|bytes| bytes > control.cgroup_ceiling.load(Ordering::Relaxed))
-    {
-        end(control, Ended::Memory);
+    Some(file)
+}
+
+/// Whether the child is wanted, and since when that is known.
+struct Wanted<'f> {
+    at: u64,
+    memory_stat: Option<&'f Fd>,
+}
+
+impl Wanted<'_> {
+    /// Ends the child when nobody wants it any more, or memory is needed; looks once in a while.
+    fn check(&mut self, control: &Control) {
+        let now = sys::now();
+        if now.wrapping_sub(self.at) < TICK {
+            return;
+        }
+        self.at = now;
+        // The kernel has killed it with its parent, where a filter has not forbidden to ask for that.
+        if sys::getppid() != control.parent.load(Ordering::Relaxed) {
+            end(control, Ended::ParentGone);
+        }
+        if now >= control.deadline.load(Ordering::Relaxed) {
+            end(control, Ended::Lifetime);
+        }
+        let ceiling = control.memory_ceiling.load(Ordering::Relaxed);
+        if self.memory_stat.and_then(|file| anonymous_bytes(file.borrow())).is_some_and(|used| used > ceiling)
+        {
+            end(control, Ended::Memory);
+        }
     }
 }
 
-fn offer(place: &AtomicI32, fd: Result<i32, sys::Errno>) -> bool {
-    place.store(fd.unwrap_or_else(sys::Errno::wrapping_neg), Ordering::Release);
-    fd.is_ok()
+/// Leaves a descriptor, or the error number, to the parent.
+fn offer(place: &AtomicI32, file: Result<Fd, sys::Errno>) -> bool {
+    let is_open = file.is_ok();
+    place.store(file.map_or_else(sys::Errno::wrapping_neg, Fd::into_raw), Ordering::Release);
+    is_open
 }
 
 /// Looks through the batches that were handed over.
-fn look(control: &Control, wanted_at: &mut u64) {
+fn look(control: &Control, wanted: &mut Wanted<'_>) {
     let mut done = control.batches_done.load(Ordering::Relaxed);
     while done != control.batches_asked.load(Ordering::Acquire) {
         // SAFETY: the parent asks for pages that are in our memory, in mappings that may be read.
@@ -152,18 +182,15 @@ fn look(control: &Control, wanted_at: &mut u64) {
         done = done.wrapping_add(1);
         control.batches_done.store(done, Ordering::Release);
         sys::futex_wake(&control.batches_done);
-        end_if_unwanted(control, wanted_at);
+        wanted.check(control);
     }
 }
 
 /// Writes into the pipe what was asked for.
-fn serve(control: &Control) {
-    let [_, pipe] = &control.pipe;
+fn serve(control: &Control, pipe: Option<&ManuallyDrop<Fd>>) {
     let (address, len) = (control.address.load(Ordering::Relaxed), control.len.swap(0, Ordering::Relaxed));
-    if len == 0 {
-        return;
-    }
-    let written = sys::write(pipe.load(Ordering::Relaxed), address, len as usize).unwrap_or(0);
+    let Some(pipe) = pipe.filter(|_| len > 0) else { return };
+    let written = sys::write(pipe.borrow(), address, len as usize).unwrap_or(0);
     control.written.store(written as u64, Ordering::Relaxed);
 }
 
@@ -174,13 +201,10 @@ fn end(control: &Control, why: Ended) -> ! {
 
 /// Anonymous memory of a cgroup, in bytes, from its open `memory.stat`: `anon` in version 2, `rss` in
 /// version 1, within the first lines of either. Async-signal-safe.
-pub(super) fn anonymous_bytes(memory_stat: i32) -> Option<u64> {
-    if memory_stat < 0 {
-        return None;
-    }
+pub(super) fn anonymous_bytes(memory_stat: BorrowedFd<'_>) -> Option<u64> {
     let mut buf = [0_u8; 128];
     // SAFETY: `buf` is writable for its length.
-    let len = unsafe { sys::pread(memory_stat, buf.as_mut_ptr(), buf.len(), 0) }.ok()?;
+    let len = unsafe { sys::pread(memory_stat.as_raw_fd(), buf.as_mut_ptr(), buf.len(), 0) }.ok()?;
     parse_anonymous(buf.get(..len)?)
 }
 

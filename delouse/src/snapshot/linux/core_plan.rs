@@ -99,10 +99,8 @@ impl Plan {
 fn choose(mapping: &Mapping) -> Choice {
     let path = mapping.path.as_ref().map(|path| path.to_string_lossy());
     let path = path.as_deref().unwrap_or_default();
-    // Files that are gone, memfds, System V segments, shared anonymous memory (`/dev/zero (deleted)`): no
-    // debugger can read them elsewhere.
-    let unreachable =
-        path.ends_with(" (deleted)") || path.starts_with("/memfd:") || path.starts_with("/SYSV");
+    // No debugger can read these elsewhere.
+    let unreachable = mapping.is_unreachable();
     match path {
         "[vdso]" => Choice::Everything,
         // Not readable through /proc/PID/mem, or the same everywhere.

@@ -96,7 +96,7 @@ pub(crate) fn estimate() -> Result<Estimate, SnapshotError> {
 pub(crate) fn write(image: &Image, out: &mut dyn Write) -> Result<Stats, CoreError> {
     let own = image.pagemap();
     let living = File::open("/proc/self/pagemap").ok();
-    let plan = Plan::new(image.mappings(), own.as_deref(), living.as_ref());
+    let plan = Plan::new(image.mappings(), own, living.as_ref());
     let auxv = std::fs::read("/proc/self/auxv").unwrap_or_default();
     let notes = Notes { image, contexts: image.contexts(), auxv: &auxv, pid: sys::getpid() };
     let mut notes_len = Counter(0);

@@ -61,7 +61,9 @@ impl Held<'_> {
     pub(super) fn unshare_stacks(self) {
         let awake = self.known.iter().filter(|entry| entry.turn == Turn::Other);
         let slots = awake.filter_map(|entry| entry.slot.ok());
-        stacks::unshare(slots.filter_map(|slot| slot.content(self.generation)), self.places);
+        // SAFETY: this capture ends after what is held is let go.
+        let contents = slots.filter_map(|slot| unsafe { slot.content(self.generation) });
+        stacks::unshare(contents, self.places);
     }
 }
 
@@ -87,6 +89,21 @@ impl Myself {
     }
 }
 
+/// What a test has happen between the preparation of a capture and its window.
+#[cfg(test)]
+pub(super) mod before_window {
+    use std::sync::Mutex;
+
+    pub(in super::super) static HOOK: Mutex<Option<fn()>> = Mutex::new(None);
+
+    pub(super) fn run() {
+        let hook = HOOK.lock().ok().and_then(|hook| *hook);
+        if let Some(hook) = hook {
+            hook();
+        }
+    }
+}
+
 /// Captures every thread of this process.
 pub(super) fn capture(hold: Hold<'_>, stack_limit: usize) -> Result<Captured, SnapshotError> {
     let places = super::places();
@@ -99,7 +116,9 @@ pub(super) fn capture(hold: Hold<'_>, stack_limit: usize) -> Result<Captured, Sn
 
     let Engine { known, listing, stack_bytes, .. } = &mut *engine;
     let tid = sys::gettid();
-    let generation = table.begin(tid, memory.raw(), stack_limit);
+    // SAFETY: a table with a handler that is still inside is given up below, and what a capture returns are copies.
+    // `memory` is dropped after the last handler has left, or there is no table that those use: see below.
+    let generation = unsafe { table.begin(tid, memory.raw(), stack_limit) };
     let mut round = Round {
         table,
         generation,
@@ -111,12 +130,15 @@ pub(super) fn capture(hold: Hold<'_>, stack_limit: usize) -> Result<Captured, Sn
         places,
         deadline: 0,
         patience: 0,
+        all_seen: false,
     };
 
     round.look_for_threads(listing)?;
     if stack_limit > 0 {
         table.populate(round.known.len(), *stack_bytes);
     }
+    #[cfg(test)]
+    before_window::run();
     let is_held = matches!(hold, Hold::Everybody(_));
     let pause = round.run(hold, listing);
     let captured = round.collect(pause, is_held);
@@ -129,7 +151,8 @@ pub(super) fn capture(hold: Hold<'_>, stack_limit: usize) -> Result<Captured, Sn
         engine.table = None;
         engine.abandoned = engine.abandoned.saturating_add(1);
     } else {
-        table.release_memory();
+        // SAFETY: nobody is inside, and `captured` has copies.
+        unsafe { table.release_memory() };
     }
     drop(memory);
     Ok(captured)

@@ -10,8 +10,9 @@ use std::ffi::{c_int, c_void};
 use std::sync::atomic::Ordering;
 
 use super::arch::Context;
+use super::forker::is_forker;
 use super::memory::read_raw;
-use super::slots::{AlternateStack, Content, Slot, State, TABLE, Table};
+use super::slots::{AlternateStack, Content, MOST_VECTOR_BYTES, Slot, State, TABLE, Table};
 use super::sys;
 
 /// A frozen thread goes on by itself after this long, in nanoseconds: a capturing thread that died must
@@ -40,11 +41,16 @@ pub(super) extern "C" fn on_signal(_signal: c_int, _info: *mut libc::siginfo_t, 
         return;
     }
     let entered = sys::now();
+    // The capture itself, and the thread that forks for it.
+    let goes_on = tid == table.capturer.load(Ordering::Relaxed) || is_forker(tid);
     let written = slot.claim_and_write(generation, |content| {
         // SAFETY: the third argument of a handler installed with SA_SIGINFO.
         content.context = unsafe { Context::capture(ucontext) };
         content.handler_at = (&raw const entered).addr() as u64;
         content.alternate = alternate;
+        if goes_on {
+            keep_vectors(table, tid, &mut content.context);
+        }
         copy_stack(table, content);
     });
     if !written {
@@ -56,11 +62,23 @@ pub(super) extern "C" fn on_signal(_signal: c_int, _info: *mut libc::siginfo_t, 
     if arrived >= table.target.load(Ordering::Acquire) {
         sys::futex_wake(&table.arrived);
     }
-    if tid != table.capturer.load(Ordering::Relaxed) {
+    if !goes_on {
         stand_still(table, slot, generation);
     }
     slot.left.store(sys::now(), Ordering::Release);
     table.left.fetch_add(1, Ordering::Release);
+}
+
+/// Floating-point and vector registers stay on the stack of a thread that stands still. Those of the capturing thread
+/// are copied; those of the thread that forks are of no interest.
+fn keep_vectors(table: &Table, tid: i32, context: &mut Context) {
+    let length = (context.extended_len as usize).min(MOST_VECTOR_BYTES);
+    let memory = table.memory.load(Ordering::Relaxed);
+    // SAFETY: there is room, which belongs to the capturing thread.
+    let kept =
+        !is_forker(tid) && unsafe { read_raw(memory, context.extended, table.vectors(), length) == length };
+    (context.extended, context.extended_len) =
+        if kept { (table.vectors().addr() as u64, length as u32) } else { (0, 0) };
 }
 
 /// Copies the live stack, from the stack pointer up. It lies below the thread's control block where libc

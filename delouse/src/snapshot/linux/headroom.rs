@@ -1,7 +1,9 @@
 //! What a fork would cost, before it is made.
 
+use std::ffi::CString;
 use std::fs::{File, read_to_string};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -104,23 +106,31 @@ impl Forks {
 /// What the child watches while it lives.
 #[derive(Debug)]
 pub(super) struct Watch {
-    memory_stat: Option<OwnedFd>,
+    /// The cgroup's `memory.stat`.
+    path: Option<CString>,
     pub(super) ceiling: u64,
 }
 
 impl Watch {
     /// The cgroup's `memory.stat` and how high its anonymous memory may rise.
     pub(super) fn new() -> Self {
-        let nothing = Self { memory_stat: None, ceiling: u64::MAX };
+        let nothing = Self { path: None, ceiling: u64::MAX };
         let Some((left, directory)) = tightest_cgroup() else { return nothing };
-        let Ok(file) = File::open(directory.join("memory.stat")) else { return nothing };
-        let Some(now) = anonymous_bytes(file.as_raw_fd()) else { return nothing };
+        let path = directory.join("memory.stat");
+        let Ok(file) = File::open(&path) else { return nothing };
+        let Some(now) = anonymous_bytes(file.as_fd()) else { return nothing };
         let ceiling = now.saturating_add(left.saturating_sub(RESERVE / 2));
-        Self { memory_stat: Some(file.into()), ceiling }
+        Self { path: CString::new(path.into_os_string().into_vec()).ok(), ceiling }
     }
 
-    pub(super) fn raw(&self) -> i32 {
-        self.memory_stat.as_ref().map_or(-1, AsRawFd::as_raw_fd)
+    #[cfg(test)]
+    pub(super) fn of(path: &Path, ceiling: u64) -> Self {
+        Self { path: Some(CString::new(path.as_os_str().as_encoded_bytes()).unwrap()), ceiling }
+    }
+
+    /// Where the path is in memory, and in that of a child; 0 where there is none.
+    pub(super) fn path_address(&self) -> u64 {
+        self.path.as_ref().map_or(0, |path| path.as_ptr().expose_provenance() as u64)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Reading our own memory without ever faulting.
 
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use super::proc::{read_file, status_field};
 use super::sys;
@@ -24,8 +24,7 @@ const BY_CALL: RawMemory = -1;
 impl OwnMemory {
     pub(super) fn open() -> Result<Self, SnapshotError> {
         match sys::open(c"/proc/self/mem", libc::O_RDONLY) {
-            // SAFETY: just opened, owned by nobody else.
-            Ok(fd) => Ok(Self { file: Some(unsafe { OwnedFd::from_raw_fd(fd) }) }),
+            Ok(fd) => Ok(Self { file: Some(fd.into_owned()) }),
             Err(_) if !has_seccomp_filter() => Ok(Self { file: None }),
             Err(errno) => Err(SnapshotError::Proc("/proc/self/mem", errno)),
         }

@@ -165,14 +165,13 @@ pub(super) fn read_file<'b>(path: &CStr, buf: &'b mut [u8]) -> Result<&'b [u8], 
     let mut filled = 0;
     let result = loop {
         let Some(rest) = buf.get_mut(filled..).filter(|rest| !rest.is_empty()) else { break Ok(()) };
-        match sys::read(fd, rest) {
+        match sys::read(fd.borrow(), rest) {
             Ok(0) => break Ok(()),
             Ok(n) => filled = filled.wrapping_add(n),
             Err(libc::EINTR) => {}
             Err(errno) => break Err(errno),
         }
     };
-    sys::close(fd);
     result.map(|()| buf.get(..filled).unwrap_or_default())
 }
 
@@ -188,28 +187,25 @@ pub(super) fn for_each_thread(buf: &mut [u8], mut each: impl FnMut(i32)) -> Resu
         each(tid);
     };
     let result = loop {
-        match sys::getdents(fd, buf) {
+        match sys::getdents(fd.borrow(), buf) {
             Ok(0) => break Ok(()),
             Ok(n) => entries(buf.get(..n).unwrap_or_default(), &mut count),
             Err(errno) => break Err(errno),
         }
     };
-    let there = links_of_threads(fd);
-    sys::close(fd);
+    let there = links_of_threads(&fd);
     result.map(|()| seen >= there)
 }
 
 /// How many threads this process has.
 pub(super) fn thread_count() -> Result<u64, Errno> {
     let fd = sys::open(c"/proc/self/task", libc::O_RDONLY | libc::O_DIRECTORY)?;
-    let count = links_of_threads(fd);
-    sys::close(fd);
-    Ok(count)
+    Ok(links_of_threads(&fd))
 }
 
 /// `/proc/self/task` has two links and one more for each thread.
-fn links_of_threads(fd: i32) -> u64 {
-    sys::links(fd).map_or(0, |links| links.saturating_sub(2))
+fn links_of_threads(fd: &sys::Fd) -> u64 {
+    sys::links(fd.borrow()).map_or(0, |links| links.saturating_sub(2))
 }
 
 /// Walks `linux_dirent64` records: inode, offset (8 bytes each), length (2), type (1), name, NUL.

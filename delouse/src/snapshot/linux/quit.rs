@@ -9,7 +9,7 @@
 
 use std::ffi::{c_int, c_void};
 use std::io;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
@@ -42,12 +42,14 @@ extern "C" fn on_quit(_signal: c_int, _info: *mut libc::siginfo_t, _context: *mu
         return quit();
     }
     let byte = 0_u8;
+    // SAFETY: what is stored there stays open.
+    let writer = unsafe { BorrowedFd::borrow_raw(writer) };
     let _full = sys::write(writer, (&raw const byte) as u64, 1);
 }
 
 /// What SIGQUIT does by default: it waits until our handler, in which it is blocked, has returned.
 fn quit() {
-    sys::reset_action(libc::SIGQUIT);
+    sys::reset_action(libc::SIGQUIT, ours());
     let _gone = sys::tgkill(sys::getpid(), sys::gettid(), libc::SIGQUIT);
 }
 
@@ -63,7 +65,8 @@ pub(crate) struct Quits(OwnedFd);
 ///
 /// Handlers that are installed later go before ours.
 pub(crate) fn quits() -> Option<Quits> {
-    if !signal::install_where_default(libc::SIGQUIT, ours()) {
+    // SAFETY: it obeys the rules above.
+    if !unsafe { signal::install_where_default(libc::SIGQUIT, ours()) } {
         return None;
     }
     static PIPE: OnceLock<Option<(OwnedFd, OwnedFd)>> = OnceLock::new();

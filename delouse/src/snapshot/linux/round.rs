@@ -68,6 +68,7 @@ impl Entry {
     /// Sends the signal, if there is a slot for the answer.
     fn ask(&mut self, pid: i32, signal: i32, generation: u32) {
         let Ok(slot) = self.slot else { return };
+        slot.announce(generation);
         if let Err(errno) = sys::tgkill(pid, self.tid, signal)
             && slot.revoke(generation)
         {
@@ -92,6 +93,8 @@ pub(super) struct Round<'e> {
     pub(super) deadline: u64,
     /// See [`ROLLING_PATIENCE`].
     pub(super) patience: u64,
+    /// Whether there is no thread that the capture does not know.
+    pub(super) all_seen: bool,
 }
 
 /// Opens the gate on every path.
@@ -137,7 +140,7 @@ impl Round<'_> {
     /// all: some were new, or fewer were seen than there are.
     pub(super) fn look_for_threads(&mut self, listing: &mut [u8]) -> Result<bool, SnapshotError> {
         let before = self.known.len();
-        let Self { table, generation, signal, memory, known, .. } = self;
+        let Self { table, signal, memory, known, .. } = self;
         let result = proc::for_each_thread(listing, |tid| {
             // Within capacity: no allocation.
             if known.len() == known.capacity() || table.find(tid).is_some() {
@@ -148,7 +151,7 @@ impl Round<'_> {
             let asked =
                 room.then(|| table.insert(tid)).flatten().ok_or(Unavailable::NoSlot).and_then(|slot| {
                     let turn = can_be_asked(tid, stat.as_ref(), *signal, memory)?;
-                    slot.announce(*generation, turn);
+                    slot.prepare(turn);
                     Ok((slot, turn))
                 });
             let turn = asked.map_or(Turn::Other, |(_, turn)| turn);
@@ -178,22 +181,7 @@ impl Round<'_> {
             self.send(0, Some(Turn::Other));
         }
         self.wait();
-        for _ in 0..MOST_SCANS {
-            if holds && self.is_everyone_held() {
-                break;
-            }
-            let first_new = self.known.len();
-            let more = self.look_for_threads(listing).unwrap_or(false);
-            self.send(first_new, None);
-            let blocked = self.ask_again();
-            self.wait();
-            if blocked {
-                // A moment of their own is what those who block signals for a moment need.
-                sys::futex_wait(&self.table.gate, self.table.gate.load(Ordering::Relaxed), RETRY_INTERVAL);
-            } else if !more {
-                break;
-            }
-        }
+        self.all_seen = self.ask_new_threads(holds, listing);
         let myself = self.myself();
         match hold {
             Hold::Nobody => myself.capture(),
@@ -224,6 +212,32 @@ impl Round<'_> {
             false => (longest, longest),
         };
         Pause { program: Duration::from_nanos(program), longest: Duration::from_nanos(longest) }
+    }
+
+    /// Asks the threads that were started since, and those that could not be asked, until there are no more of them.
+    /// Returns whether all threads were seen.
+    fn ask_new_threads(&mut self, holds: bool, listing: &mut [u8]) -> bool {
+        let mut more = true;
+        for _ in 0..MOST_SCANS {
+            if holds && self.is_everyone_held() {
+                return true;
+            }
+            let first_new = self.known.len();
+            more = match self.look_for_threads(listing) {
+                Ok(more) => more,
+                Err(_) => return false,
+            };
+            self.send(first_new, None);
+            let blocked = self.ask_again();
+            self.wait();
+            if blocked {
+                // A moment of their own is what those who block signals for a moment need.
+                sys::futex_wait(&self.table.gate, self.table.gate.load(Ordering::Relaxed), RETRY_INTERVAL);
+            } else if !more {
+                break;
+            }
+        }
+        !more || (holds && self.is_everyone_held())
     }
 
     /// Whether all threads that exist stand still: as many as there are, so that none can have been born
@@ -307,7 +321,7 @@ impl Round<'_> {
             match can_be_asked(entry.tid, entry.stat.as_ref(), self.signal, self.memory) {
                 _ if sys::tgkill(self.pid, entry.tid, 0).is_err() => entry.slot = Err(Unavailable::Exited),
                 Ok(turn) => {
-                    slot.announce(self.generation, turn);
+                    slot.prepare(turn);
                     (entry.slot, entry.turn) = (Ok(slot), turn);
                     entry.ask(self.pid, self.signal, self.generation);
                 }
@@ -320,10 +334,13 @@ impl Round<'_> {
         blocked
     }
 
-    /// Ourselves, to be captured last.
+    /// The capturing thread, to be captured last.
     fn myself(&self) -> Myself {
-        let asked = self.known.iter().any(|entry| entry.tid == self.tid && entry.slot.is_ok());
-        Myself { pid: self.pid, tid: self.tid, signal: asked.then_some(self.signal) }
+        let slot = self.known.iter().find(|entry| entry.tid == self.tid).and_then(|entry| entry.slot.ok());
+        if let Some(slot) = slot {
+            slot.announce(self.generation);
+        }
+        Myself { pid: self.pid, tid: self.tid, signal: slot.map(|_| self.signal) }
     }
 
     /// Waits until everyone who was asked has published, has exited, or is given up.

@@ -10,8 +10,8 @@ use std::ops::{Range, RangeInclusive};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::child::Control;
-use super::image::ALIVE_INTERVAL;
+use super::child_handle::ALIVE_INTERVAL;
+use super::control::Control;
 use super::pagemap::{PRESENT, Pages, SWAPPED};
 use super::{arch, page_size, sys};
 

@@ -1,7 +1,6 @@
 //! Which signal captures use, and its handler's installation.
 
 use std::mem::MaybeUninit;
-use std::ptr::null_mut;
 
 use super::handler::on_signal;
 use super::sys;
@@ -21,16 +20,21 @@ pub(super) fn ready(current: Option<i32>) -> Result<i32, SnapshotError> {
         .chain(real_time)
         // Ours already: the signal of an earlier time, while another one was current.
         .find(|&signal| match disposition(signal) {
-            Some(libc::SIG_DFL) => install(signal, ours()),
+            // SAFETY: it obeys the rules at the top of its file.
+            Some(libc::SIG_DFL) => unsafe { install(signal, ours()) },
             handler => handler == Some(ours()),
         })
         .ok_or(SnapshotError::NoSignal)
 }
 
-/// Puts `handler` where the default action stands; whether it stands there now.
-pub(super) fn install_where_default(signal: i32, handler: libc::sighandler_t) -> bool {
+/// Installs `handler` for a signal that has the default action; returns whether it is installed now.
+///
+/// # Safety
+/// As for [`install`].
+pub(super) unsafe fn install_where_default(signal: i32, handler: libc::sighandler_t) -> bool {
     match disposition(signal) {
-        Some(libc::SIG_DFL) => install(signal, handler),
+        // SAFETY: by the contract above.
+        Some(libc::SIG_DFL) => unsafe { install(signal, handler) },
         current => current == Some(handler),
     }
 }
@@ -81,15 +85,49 @@ fn disposition(signal: i32) -> Option<libc::sighandler_t> {
     }
 }
 
-/// `handler` is `on_signal`, or another that obeys the rules at the top of its file.
-fn install(signal: i32, handler: libc::sighandler_t) -> bool {
-    // SAFETY: all fields are plain numbers or sets, for which zeroes are valid; the handler obeys the
-    // rules at the top of its file.
-    unsafe {
+/// Installs `handler` for a signal that had the default action a moment ago; returns whether it is installed now.
+///
+/// The program may have installed a handler of its own in that moment: the action that the kernel returns as the one
+/// before tells, and is installed again.
+///
+/// # Safety
+/// `handler` takes three arguments (`SA_SIGINFO`) and is async-signal-safe: it interrupts the program anywhere.
+pub(super) unsafe fn install(signal: i32, handler: libc::sighandler_t) -> bool {
+    /// Handlers that a program installs one after the other, within microseconds.
+    const MOST: usize = 8;
+    // SAFETY: all fields are plain numbers or sets, for which zeroes are valid.
+    let ours = unsafe {
         let mut action: libc::sigaction = MaybeUninit::zeroed().assume_init();
         action.sa_sigaction = handler;
         action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK;
         libc::sigfillset(&raw mut action.sa_mask);
-        libc::sigaction(signal, &raw const action, null_mut()) == 0
+        action
+    };
+    // SAFETY: by the contract above.
+    let Some(mut theirs) = (unsafe { exchange(signal, &ours) }) else { return false };
+    if [libc::SIG_DFL, handler].contains(&theirs.sa_sigaction) {
+        return true;
     }
+    for _ in 0..MOST {
+        // SAFETY: an action that the program has installed.
+        let replaced = unsafe { exchange(signal, &theirs) };
+        match replaced {
+            // Installed over ours since then: that one goes before the one that was there before ours.
+            Some(newer) if newer.sa_sigaction != handler && newer.sa_sigaction != theirs.sa_sigaction => {
+                theirs = newer
+            }
+            _ => break,
+        }
+    }
+    false
+}
+
+/// Installs `action` and returns the one before.
+///
+/// # Safety
+/// Its handler is one for this signal: of ours, see [`install`], or of the program's.
+unsafe fn exchange(signal: i32, action: &libc::sigaction) -> Option<libc::sigaction> {
+    let mut before = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: by the contract above; `before` is written on success, and zeroes are valid before.
+    unsafe { (libc::sigaction(signal, action, before.as_mut_ptr()) == 0).then(|| before.assume_init()) }
 }

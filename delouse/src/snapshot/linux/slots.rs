@@ -127,10 +127,15 @@ impl Slot {
         true
     }
 
-    /// Before the signal is sent.
-    pub(super) fn announce(&self, generation: u32, turn: Turn) {
+    /// Before [`Self::announce`].
+    pub(super) fn prepare(&self, turn: Turn) {
         self.left.store(0, Ordering::Relaxed);
         self.set_turn(turn);
+    }
+
+    /// Right before the signal is sent, and after the gate is shut: from now on a handler may claim the slot. It need not
+    /// be that signal's, as one of an earlier capture may still be pending.
+    pub(super) fn announce(&self, generation: u32) {
         self.word.store(Self::pack(generation, State::Sent), Ordering::Release);
     }
 
@@ -150,8 +155,12 @@ impl Slot {
     }
 
     /// What was captured, once the slot is `Done`.
-    pub(super) fn content(&self, generation: u32) -> Option<&Content> {
-        // SAFETY: `Done` is stored after the last write, and this generation's handler writes no more.
+    ///
+    /// # Safety
+    /// The table begins no other capture ([`Table::begin`]) while what is returned is in use.
+    pub(super) unsafe fn content(&self, generation: u32) -> Option<&Content> {
+        // SAFETY: `Done` is stored after the last write, and this generation's handler writes no more; by the contract
+        // above there is no handler of another.
         self.is(generation, State::Done).then(|| unsafe { &*self.content.get() })
     }
 }
@@ -195,6 +204,8 @@ unsafe impl Send for Table {}
 /// written take memory.
 const ARENA_PER_SLOT: usize = 32 << 10;
 const ARENA_BASE: usize = 16 << 20;
+/// More than any processor saves of a thread's floating-point and vector registers.
+pub(super) const MOST_VECTOR_BYTES: usize = 64 << 10;
 /// Arena memory that is kept for the next capture.
 const ARENA_KEPT: usize = 1 << 20;
 
@@ -206,7 +217,8 @@ impl Table {
         let slot_bytes = slot_count.saturating_mul(size_of::<Slot>());
         let arena_at = head.saturating_add(slot_bytes).next_multiple_of(super::page_size());
         let arena_len = slot_count.saturating_mul(ARENA_PER_SLOT).saturating_add(ARENA_BASE);
-        let total = arena_at.saturating_add(arena_len);
+        let wiped = arena_at.saturating_add(arena_len);
+        let total = wiped.saturating_add(MOST_VECTOR_BYTES);
         // SAFETY: a fresh anonymous mapping; zeroes are valid for every field (atomics, pointers, and
         // `Content`, which is plain numbers). It is as aligned as a page and is never unmapped.
         unsafe {
@@ -223,7 +235,7 @@ impl Table {
             }
             // A child gets zeroes, which every handler takes for "no capture", and the threads that a fork stops do not
             // copy it page by page as they go on. Where the kernel is older than 4.14, they do.
-            libc::madvise(base, total, libc::MADV_WIPEONFORK);
+            libc::madvise(base, wiped, libc::MADV_WIPEONFORK);
             let base = base.cast::<u8>();
             let table = base.cast::<Self>();
             (*table).slots = base.add(head).cast();
@@ -275,8 +287,12 @@ impl Table {
         Some(slot)
     }
 
-    /// Begins a capture. The caller saw to it that no handler of an earlier one is still inside.
-    pub(super) fn begin(&self, capturer: i32, memory: RawMemory, stack_limit: usize) -> u32 {
+    /// Begins a capture.
+    ///
+    /// # Safety
+    /// No handler of an earlier capture is inside, and nothing of it is in use: no [`Content`], and no
+    /// [`Self::stack`]. `memory` is [`RawMemory`] of this process until the last handler of this capture has left.
+    pub(super) unsafe fn begin(&self, capturer: i32, memory: RawMemory, stack_limit: usize) -> u32 {
         for slot in self.slots() {
             slot.word.store(0, Ordering::Release);
             slot.tid.store(0, Ordering::Release);
@@ -318,8 +334,16 @@ impl Table {
         self.arena.wrapping_add(at.min(self.arena_len))
     }
 
+    /// Room for [`MOST_VECTOR_BYTES`], which forked children have, too. Async-signal-safe.
+    pub(super) fn vectors(&self) -> *mut u8 {
+        self.arena.wrapping_add(self.arena_len)
+    }
+
     /// A copied stack.
-    pub(super) fn stack(&self, content: &Content) -> &[u8] {
+    ///
+    /// # Safety
+    /// `content` is of this table, which begins no other capture while what is returned is in use.
+    pub(super) unsafe fn stack(&self, content: &Content) -> &[u8] {
         let end = content.stack_at.saturating_add(content.stack_len);
         if end > self.arena_len {
             return &[];
@@ -329,20 +353,29 @@ impl Table {
         unsafe { std::slice::from_raw_parts(self.arena_at(content.stack_at), content.stack_len) }
     }
 
-    /// Wipes a copied stack: what is left of it must not be taken for the program's by who searches memory.
-    pub(super) fn forget_stack(&self, content: &Content) {
+    /// Zeroes a copied stack, so that a search of memory does not take what is left of it for the program's.
+    ///
+    /// # Safety
+    /// `content` is of this table, and nothing that [`Self::stack`] returned for it is in use.
+    pub(super) unsafe fn forget_stack(&self, content: &Content) {
         let end = content.stack_at.saturating_add(content.stack_len);
         if end <= self.arena_len {
-            // SAFETY: inside the arena, in the part that was given to this slot's handler, which is done; the
-            // capture has copied it and reads it no more.
+            // SAFETY: inside the arena, in the part that was given to this slot's handler, which is done; by the
+            // contract above it is read no more.
             unsafe { std::ptr::write_bytes(self.arena_at(content.stack_at), 0, content.stack_len) };
         }
     }
 
-    /// Gives the arena's memory back to the system, but for a little.
-    pub(super) fn release_memory(&self) {
+    /// Returns the arena's memory to the system, but for a little.
+    ///
+    /// # Safety
+    /// No handler is inside, and nothing that [`Self::stack`] returned is in use.
+    pub(super) unsafe fn release_memory(&self) {
         let len = self.arena_len.saturating_sub(ARENA_KEPT);
-        // SAFETY: a part of the arena, page-aligned; nobody reads it before it is written again.
-        unsafe { libc::madvise(self.arena_at(ARENA_KEPT).cast(), len, libc::MADV_DONTNEED) };
+        // SAFETY: parts of the mapping, page-aligned; by the contract above they are written before they are read again.
+        unsafe {
+            libc::madvise(self.arena_at(ARENA_KEPT).cast(), len, libc::MADV_DONTNEED);
+            libc::madvise(self.vectors().cast(), MOST_VECTOR_BYTES, libc::MADV_DONTNEED);
+        }
     }
 }

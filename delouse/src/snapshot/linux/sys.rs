@@ -4,7 +4,9 @@
 //! Rules of this file: **async-signal-safe**. No `errno`, no thread locals, no allocation, no lock, no
 //! panic (so no indexing, no plain arithmetic that may overflow), no call through the loader.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, c_char};
+use std::ops::Range;
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::sync::atomic::{AtomicI32, AtomicU32};
 
 use super::arch::syscall;
@@ -133,55 +135,90 @@ pub(super) fn populate(start: u64, len: u64) {
     };
 }
 
+/// An open file, closed when dropped by a raw system call: `OwnedFd` calls libc, which writes `errno`.
+#[derive(Debug)]
+pub(super) struct Fd(i32);
+
+impl Fd {
+    /// For the calls of this file.
+    pub(super) fn borrow(&self) -> BorrowedFd<'_> {
+        // SAFETY: it is open until this is dropped.
+        unsafe { BorrowedFd::borrow_raw(self.0) }
+    }
+
+    /// The number, which the caller closes.
+    pub(super) fn into_raw(self) -> i32 {
+        let Self(fd) = self;
+        std::mem::forget(self);
+        fd
+    }
+
+    /// For code that may call libc.
+    pub(super) fn into_owned(self) -> OwnedFd {
+        // SAFETY: open, and this was the only owner.
+        unsafe { OwnedFd::from_raw_fd(self.into_raw()) }
+    }
+}
+
+impl Drop for Fd {
+    fn drop(&mut self) {
+        // SAFETY: this is the only owner.
+        unsafe { syscall(libc::SYS_close, [self.0 as usize, 0, 0, 0, 0, 0]) };
+    }
+}
+
 /// Opens for reading, or writing, close-on-exec.
-pub(super) fn open(path: &CStr, flags: i32) -> Result<i32, Errno> {
-    let flags = (flags | libc::O_CLOEXEC) as usize;
+pub(super) fn open(path: &CStr, flags: i32) -> Result<Fd, Errno> {
     // SAFETY: `path` ends with a NUL.
-    check(unsafe {
-        syscall(libc::SYS_openat, [libc::AT_FDCWD as usize, path.as_ptr() as usize, flags, 0, 0, 0])
-    })
-    .map(|fd| fd as i32)
+    unsafe { open_at(path.as_ptr(), flags) }
 }
 
-pub(super) fn close(fd: i32) {
-    // SAFETY: callers close what they opened, once.
-    unsafe { syscall(libc::SYS_close, [fd as usize, 0, 0, 0, 0, 0]) };
+/// The same for a path by its address: `CStr::from_ptr` calls libc.
+///
+/// # Safety
+/// `path` is readable up to a NUL, or null: then the call fails.
+pub(super) unsafe fn open_at(path: *const c_char, flags: i32) -> Result<Fd, Errno> {
+    let flags = (flags | libc::O_CLOEXEC) as usize;
+    // SAFETY: by the contract above.
+    let fd = unsafe { syscall(libc::SYS_openat, [libc::AT_FDCWD as usize, path as usize, flags, 0, 0, 0]) };
+    check(fd).map(|fd| Fd(fd as i32))
 }
 
-pub(super) fn read(fd: i32, buf: &mut [u8]) -> Result<usize, Errno> {
+pub(super) fn read(fd: BorrowedFd<'_>, buf: &mut [u8]) -> Result<usize, Errno> {
+    let fd = fd.as_raw_fd() as usize;
     // SAFETY: `buf` is writable for its length.
-    check(unsafe { syscall(libc::SYS_read, [fd as usize, buf.as_mut_ptr() as usize, buf.len(), 0, 0, 0]) })
+    check(unsafe { syscall(libc::SYS_read, [fd, buf.as_mut_ptr() as usize, buf.len(), 0, 0, 0]) })
 }
 
 /// # Safety
-/// `buf` is writable for `len` bytes.
+/// `buf` is writable for `len` bytes, and `fd` is a file of ours.
 pub(super) unsafe fn pread(fd: i32, buf: *mut u8, len: usize, offset: u64) -> Result<usize, Errno> {
     // SAFETY: by the contract above.
     check(unsafe { syscall(libc::SYS_pread64, [fd as usize, buf as usize, len, offset as usize, 0, 0]) })
 }
 
 /// Writes memory at `address`, which may not be mapped: then EFAULT, or fewer bytes.
-pub(super) fn write(fd: i32, address: u64, len: usize) -> Result<usize, Errno> {
+pub(super) fn write(fd: BorrowedFd<'_>, address: u64, len: usize) -> Result<usize, Errno> {
+    let fd = fd.as_raw_fd() as usize;
     // SAFETY: the kernel reads; it reports unmapped memory, it does not fault.
-    check(unsafe { syscall(libc::SYS_write, [fd as usize, address as usize, len, 0, 0, 0]) })
+    check(unsafe { syscall(libc::SYS_write, [fd, address as usize, len, 0, 0, 0]) })
 }
 
 /// Directory entries, in the kernel's `linux_dirent64` layout.
-pub(super) fn getdents(fd: i32, buf: &mut [u8]) -> Result<usize, Errno> {
+pub(super) fn getdents(fd: BorrowedFd<'_>, buf: &mut [u8]) -> Result<usize, Errno> {
+    let fd = fd.as_raw_fd() as usize;
     // SAFETY: `buf` is writable for its length.
-    check(unsafe {
-        syscall(libc::SYS_getdents64, [fd as usize, buf.as_mut_ptr() as usize, buf.len(), 0, 0, 0])
-    })
+    check(unsafe { syscall(libc::SYS_getdents64, [fd, buf.as_mut_ptr() as usize, buf.len(), 0, 0, 0]) })
 }
 
 /// The number of links of an open file; of `/proc/self/task`, two more than there are threads
 /// (`proc_task_getattr` in the kernel's fs/proc/base.c).
 #[allow(clippy::useless_conversion, reason = "32 bits on aarch64")]
-pub(super) fn links(fd: i32) -> Result<u64, Errno> {
+pub(super) fn links(fd: BorrowedFd<'_>) -> Result<u64, Errno> {
     let mut stat = std::mem::MaybeUninit::<libc::stat>::zeroed();
     // SAFETY: writes one `stat`, for which zeroes are valid before.
     unsafe {
-        check(syscall(libc::SYS_fstat, [fd as usize, stat.as_mut_ptr() as usize, 0, 0, 0, 0]))?;
+        check(syscall(libc::SYS_fstat, [fd.as_raw_fd() as usize, stat.as_mut_ptr() as usize, 0, 0, 0, 0]))?;
         Ok(stat.assume_init().st_nlink.into())
     }
 }
@@ -221,17 +258,60 @@ pub(super) fn set_blocked_signals(mask: u64) -> u64 {
     before
 }
 
-/// `fork` by `clone`: 0 in the child. `pidfd` receives the child's.
+/// Which open files a forked child has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ChildFiles {
+    /// Copies of the calling thread's.
+    Copied,
+    /// The table of the calling thread: what either opens or closes, both do.
+    Shared,
+}
+
+/// `fork` by `clone`: 0 in the child. Where files are shared, `pidfd` receives the child's (Linux 5.2 and later).
 ///
 /// # Safety
 /// The child makes nothing but the calls of this file and ends with [`exit`].
 #[inline(always)]
-pub(super) unsafe fn fork_sharing_files(pidfd: &AtomicI32) -> Result<i32, Errno> {
+pub(super) unsafe fn fork(files: ChildFiles, pidfd: &AtomicI32) -> Result<i32, Errno> {
     // No signal at exit: the program's own SIGCHLD handling never sees this child.
-    let flags = (libc::CLONE_FILES | libc::CLONE_PIDFD) as usize;
+    let flags = match files {
+        ChildFiles::Copied => 0,
+        ChildFiles::Shared => (libc::CLONE_FILES | libc::CLONE_PIDFD) as usize,
+    };
     // SAFETY: without CLONE_VM this is a fork; `pidfd` is written by the kernel in the parent's memory.
     check(unsafe { syscall(libc::SYS_clone, super::arch::clone_arguments(flags, pidfd.as_ptr() as usize)) })
         .map(|pid| pid as i32)
+}
+
+/// Gives the calling thread, or process, a table of open files of its own, without those of `range` (Linux 5.9).
+///
+/// The kernel copies the table up to `range`, of which it leaves out less than it might: the lowest 64 files, if they
+/// are in `range`, are copied and then closed (`sane_fdtable_size`, fs/file.c).
+///
+/// # Safety
+/// The caller, and what it calls, uses none of these files any more.
+pub(super) unsafe fn unshare_files(range: std::ops::RangeInclusive<u32>) -> Result<(), Errno> {
+    /// linux/close_range.h
+    const CLOSE_RANGE_UNSHARE: usize = 1 << 1;
+    let (first, last) = (*range.start() as usize, *range.end() as usize);
+    // SAFETY: by the contract above; no memory is involved.
+    let closed = unsafe { syscall(libc::SYS_close_range, [first, last, CLOSE_RANGE_UNSHARE, 0, 0, 0]) };
+    check(closed).map(|_| ())
+}
+
+/// Has the kernel kill the calling process when the thread ends that has forked it.
+pub(super) fn die_with_parent() {
+    let arguments = [libc::PR_SET_PDEATHSIG as usize, libc::SIGKILL as usize, 0, 0, 0, 0];
+    // SAFETY: no memory is involved.
+    unsafe { syscall(libc::SYS_prctl, arguments) };
+}
+
+/// # Safety
+/// Nothing in the calling process uses the memory at `range`.
+pub(super) unsafe fn unmap(range: Range<u64>) {
+    let len = range.end.saturating_sub(range.start) as usize;
+    // SAFETY: by the contract above.
+    unsafe { syscall(libc::SYS_munmap, [range.start as usize, len, 0, 0, 0, 0]) };
 }
 
 /// The handler that stands for `signal`.
@@ -245,12 +325,22 @@ pub(super) fn action(signal: i32) -> Result<libc::sighandler_t, Errno> {
     Ok(handler)
 }
 
-/// Has `signal` do what it does by default.
-pub(super) fn reset_action(signal: i32) {
+/// Has `signal` do what it does by default, unless another handler than `ours` is installed.
+pub(super) fn reset_action(signal: i32, ours: libc::sighandler_t) {
     // As above; `SIG_DFL` is 0, and needs neither flags nor restorer.
-    let action = [libc::SIG_DFL, 0, 0, 0];
-    // SAFETY: four words are read; the default action runs no code of ours.
-    unsafe { syscall(libc::SYS_rt_sigaction, [signal as usize, (&raw const action) as usize, 0, 8, 0, 0]) };
+    let default = [libc::SIG_DFL, 0, 0, 0];
+    let mut before = [0_usize; 4];
+    // SAFETY: four words are read and four are written; the default action runs no code of ours, and what the kernel
+    // has written is an action that the program has installed.
+    unsafe {
+        let (new, old) = ((&raw const default) as usize, (&raw mut before) as usize);
+        let reset = syscall(libc::SYS_rt_sigaction, [signal as usize, new, old, 8, 0, 0]);
+        let [handler, ..] = before;
+        if reset == 0 && handler != ours && handler != libc::SIG_DFL {
+            // The program has installed it a moment ago.
+            syscall(libc::SYS_rt_sigaction, [signal as usize, old, 0, 8, 0, 0]);
+        }
+    }
 }
 
 pub(super) fn set_name(name: &CStr) {
@@ -278,13 +368,10 @@ fn check(result: isize) -> Result<usize, Errno> {
 }
 
 /// A pipe: its read end and its write end. Neither ever waits for the other.
-pub(super) fn pipe(ends: &mut [i32; 2]) -> Result<(), Errno> {
+pub(super) fn pipe() -> Result<[Fd; 2], Errno> {
+    let mut ends = [-1_i32; 2];
+    let flags = (libc::O_CLOEXEC | libc::O_NONBLOCK) as usize;
     // SAFETY: writes two descriptors.
-    check(unsafe {
-        syscall(
-            libc::SYS_pipe2,
-            [ends.as_mut_ptr() as usize, (libc::O_CLOEXEC | libc::O_NONBLOCK) as usize, 0, 0, 0, 0],
-        )
-    })
-    .map(|_| ())
+    check(unsafe { syscall(libc::SYS_pipe2, [ends.as_mut_ptr() as usize, flags, 0, 0, 0, 0]) })
+        .map(|_| ends.map(Fd))
 }

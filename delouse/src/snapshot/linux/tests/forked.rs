@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::{Parked, isolated, test_name, thread_of};
+use crate::snapshot::linux::headroom::Watch;
+use crate::snapshot::linux::image::fork_watched;
 use crate::snapshot::linux::{page_size, sys};
 use crate::snapshot::{
     Image, Limits, Snapshot, SnapshotError, Unavailable, fork, fork_with_threads, freeze_fork_thaw,
@@ -60,11 +62,10 @@ fn a_forgotten_child_ends_by_itself() {
     assert_eq!(why(&image), "it took longer than 30 s to read");
 
     // A cgroup whose memory.stat tells of more than the ceiling.
-    let stat = tempfile::tempfile().unwrap();
-    std::os::unix::fs::FileExt::write_all_at(&stat, b"anon 8192\nfile 0\n", 0).unwrap();
-    let image = fork(FORCED).unwrap();
-    image.control().cgroup_ceiling.store(8191, Ordering::Relaxed);
-    image.control().cgroup.store(std::os::fd::AsRawFd::as_raw_fd(&stat), Ordering::Relaxed);
+    let stat = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&stat, b"anon 8192\nfile 0\n").unwrap();
+    fork_watched(&Watch::of(stat.path(), 8192)).intact().unwrap();
+    let image = fork_watched(&Watch::of(stat.path(), 8191));
     assert_eq!(why(&image), "memory ran short while it was read");
 
     let image = fork(FORCED).unwrap();

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use super::forked::FORCED;
 use super::{Parked, isolated, test_name};
+use crate::snapshot::files;
+use crate::snapshot::linux::{forker, page_size, sys};
 use crate::snapshot::{
-    Limits, Snapshot, SnapshotError, Unavailable, fork, freeze, freeze_fork_thaw, rolling,
+    Limits, Snapshot, SnapshotError, Unavailable, fork, fork_with_threads, freeze, freeze_fork_thaw, rolling,
 };
 
 fn open_files() -> usize {
@@ -105,6 +107,155 @@ fn sockets_behave_while_an_image_lives() {
     let again = (0..1000).find_map(|_| TcpListener::bind(address).ok());
     assert!(again.is_some(), "the port is free again");
     image.intact().unwrap();
+}
+
+/// The files that a process has open, as far as this user may see them.
+fn files_of(pid: i32) -> Option<Vec<String>> {
+    let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
+    Some(
+        entries
+            .filter_map(|entry| Some(std::fs::read_link(entry.path()).ok()?.display().to_string()))
+            .collect(),
+    )
+}
+
+fn assert_no_file_of_ours(image: &crate::snapshot::Image) {
+    match files_of(image.pid()) {
+        Some(files) => assert!(files.iter().all(|file| file.ends_with("/memory.stat")), "{files:?}"),
+        None => println!("skipped: the child's files are not shown to this user"),
+    }
+}
+
+/// What ends with the program's last descriptor ends while an image lives, and whatever happens to the image.
+#[test]
+fn an_image_has_no_file_of_the_programs_open() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (_reader, _writer) = std::io::pipe().unwrap();
+    let images = [fork(FORCED).unwrap(), freeze_fork_thaw(FORCED).unwrap()];
+    images.iter().for_each(assert_no_file_of_ours);
+    drop(listener);
+}
+
+/// Nor a mapping: which keeps a file open, and with it the locks of its descriptor.
+#[test]
+fn an_image_does_not_keep_the_lock_of_a_file_that_was_mapped() {
+    let path = tempfile::NamedTempFile::new().unwrap();
+    let file = path.reopen().unwrap();
+    file.set_len(page_size() as u64).unwrap();
+    file.try_lock().unwrap();
+    // SAFETY: fresh mappings of a file of one page, of which none but this test knows.
+    let [shared, private] = unsafe {
+        [libc::MAP_SHARED, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS].map(|flags| {
+            let access = libc::PROT_READ | libc::PROT_WRITE;
+            let fd = std::os::fd::AsRawFd::as_raw_fd(&file);
+            let base = libc::mmap(std::ptr::null_mut(), page_size(), access, flags, fd, 0);
+            assert_ne!(base, libc::MAP_FAILED);
+            base.cast::<u64>().write(77);
+            base
+        })
+    };
+    let images = [fork(FORCED).unwrap(), freeze_fork_thaw(FORCED).unwrap()];
+    // SAFETY: mapped above.
+    unsafe { libc::munmap(shared, page_size()) };
+    drop(file);
+    path.reopen().unwrap().try_lock().unwrap();
+    for image in &images {
+        image.intact().unwrap();
+        assert_eq!(image.read_u64(private as u64), Some(77));
+        assert_eq!(image.read_u64(shared as u64), None);
+    }
+    // SAFETY: as above.
+    unsafe { libc::munmap(private, page_size()) };
+}
+
+/// The thread that forks closes copies of the program's first files: that must not release what belongs to the process.
+#[test]
+fn record_locks_of_the_program_stay() {
+    isolated(test_name!(record_locks_of_the_program_stay), || {
+        let file = tempfile::tempfile().unwrap();
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&file);
+        // SAFETY: plain numbers, for which zeroes are valid.
+        let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+        lock.l_type = libc::F_WRLCK as _;
+        // SAFETY: reads one `flock`.
+        assert_eq!(unsafe { libc::fcntl(fd, libc::F_SETLK, &raw const lock) }, 0);
+        fork(FORCED).unwrap().intact().unwrap();
+        // SAFETY: the child asks, and ends, without libc's own locks.
+        let status = unsafe {
+            let child = libc::fork();
+            if child == 0 {
+                let asked = libc::fcntl(fd, libc::F_GETLK, &raw mut lock);
+                sys::exit(if asked == 0 && lock.l_type == libc::F_WRLCK as i16 { 7 } else { 1 });
+            }
+            let mut status = 0;
+            assert_eq!(libc::waitpid(child, &raw mut status, 0), child);
+            status
+        };
+        assert_eq!(libc::WEXITSTATUS(status), 7, "another process could have the lock");
+    });
+}
+
+#[test]
+fn the_last_files_that_may_be_opened_are_left_to_the_program() {
+    isolated(test_name!(the_last_files_that_may_be_opened_are_left_to_the_program), || {
+        let limit = libc::rlimit { rlim_cur: 100, rlim_max: 100 };
+        // SAFETY: process of its own.
+        unsafe { assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit), 0) };
+        let mut held = Vec::new();
+        let left = loop {
+            match files::spare() {
+                Ok(()) => held.push(std::fs::File::open("/dev/null").unwrap()),
+                Err(left) => break left,
+            }
+        };
+        for still in (0..left).rev() {
+            held.push(std::fs::File::open("/dev/null").unwrap());
+            assert_eq!(files::spare(), Err(still));
+        }
+        assert_eq!(left, 11);
+        assert!(std::fs::File::open("/dev/null").is_err());
+    });
+}
+
+/// Where the kernel does not let a process open the files of its children.
+#[test]
+fn a_child_that_opens_its_files_itself_lets_go_of_the_programs() {
+    isolated(test_name!(a_child_that_opens_its_files_itself_lets_go_of_the_programs), || {
+        let one = fork(FORCED).unwrap();
+        forker::share_files();
+        let files = open_files();
+        let parked = Parked::new(21);
+        for image in [fork_with_threads(FORCED), freeze_fork_thaw(FORCED)] {
+            let image = image.unwrap();
+            parked.assert_captured(&image);
+            assert!(!image.reads_by_pipe());
+            assert_no_file_of_ours(&image);
+        }
+        parked.assert_captured(&freeze().unwrap());
+        assert_eq!(open_files(), files);
+        one.intact().unwrap();
+    });
+}
+
+/// The kernel ends it with the thread that forked it, and this with the process: also where that has executed another
+/// program meanwhile.
+#[test]
+fn an_image_ends_with_the_program() {
+    isolated(test_name!(an_image_ends_with_the_program), || {
+        let image = fork(FORCED).unwrap();
+        let pid = image.pid();
+        // SAFETY: replaces this process; the image's owner goes with all else.
+        let error = unsafe {
+            let line = format!(
+                "while kill -0 {pid} && ! grep -q '^State:.Z' /proc/{pid}/status; do :; done; echo 1 passed"
+            );
+            let line = std::ffi::CString::new(line).unwrap();
+            let arguments = [c"sh".as_ptr(), c"-c".as_ptr(), line.as_ptr(), std::ptr::null()];
+            libc::execv(c"/bin/sh".as_ptr(), arguments.as_ptr());
+            std::io::Error::last_os_error()
+        };
+        panic!("{error}");
+    });
 }
 
 #[test]

@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::channel;
 
 use super::{Parked, isolated, test_name, thread_of};
-use crate::snapshot::linux::{proc::Stat, signal, sys};
+use crate::snapshot::linux::engine::{self, Hold, before_window};
+use crate::snapshot::linux::proc::{self, Stat};
+use crate::snapshot::linux::{signal, sys};
 use crate::snapshot::{Snapshot, SnapshotError, Unavailable, freeze, rolling};
 
 fn set_of(signals: &[i32]) -> libc::sigset_t {
@@ -23,6 +25,13 @@ fn block(signals: &[i32]) {
     let set = set_of(signals);
     // SAFETY: changes the calling thread's own mask.
     unsafe { assert_eq!(libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()), 0) };
+}
+
+/// Whether a signal waits to be taken by the thread.
+fn is_pending(tid: i32, signal: i32) -> bool {
+    let mut buf = [0; 4096];
+    let status = proc::read_of_thread(tid, c"status", &mut buf).unwrap();
+    proc::mask_has(proc::hexadecimal(proc::status_field(status, b"SigPnd:").unwrap()).unwrap(), signal)
 }
 
 fn wait_for_state(tid: i32, state: u8) {
@@ -125,6 +134,93 @@ fn a_handler_of_the_programs_own_keeps_its_signal() {
             handle(signal);
         }
         assert_eq!(rolling().unwrap_err(), SnapshotError::NoSignal);
+    });
+}
+
+/// As if the program had installed it after it was looked whether there is one.
+#[test]
+fn a_handler_that_is_installed_meanwhile_is_not_lost() {
+    isolated(test_name!(a_handler_that_is_installed_meanwhile_is_not_lost), || {
+        extern "C" fn ours(_: i32, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
+        let ours = ours as *const () as libc::sighandler_t;
+        // SAFETY: handlers that do nothing, or count.
+        unsafe {
+            let mut theirs: libc::sigaction = std::mem::zeroed();
+            theirs.sa_sigaction = count as *const () as libc::sighandler_t;
+            theirs.sa_flags = libc::SA_NODEFER;
+            libc::sigaddset(&raw mut theirs.sa_mask, libc::SIGUSR2);
+            assert_eq!(libc::sigaction(libc::SIGUSR1, &raw const theirs, std::ptr::null_mut()), 0);
+            assert!(!signal::install(libc::SIGUSR1, ours));
+            let mut now: libc::sigaction = std::mem::zeroed();
+            assert_eq!(libc::sigaction(libc::SIGUSR1, std::ptr::null(), &raw mut now), 0);
+            assert_eq!(now.sa_sigaction, theirs.sa_sigaction);
+            assert_eq!(now.sa_flags & libc::SA_NODEFER, libc::SA_NODEFER);
+            assert_eq!(libc::sigismember(&raw const now.sa_mask, libc::SIGUSR2), 1);
+            // Where it is free, or ours already.
+            assert!(signal::install(libc::SIGUSR2, ours) && signal::install(libc::SIGUSR2, ours));
+            libc::raise(libc::SIGUSR1);
+        }
+        assert_eq!(HANDLED.load(Ordering::Relaxed), 1);
+        // The same of the handler of SIGQUIT, on its way to what the signal does by default.
+        handle(libc::SIGQUIT);
+        sys::reset_action(libc::SIGQUIT, ours);
+        // SAFETY: a signal that is handled.
+        unsafe { libc::raise(libc::SIGQUIT) };
+        assert_eq!(HANDLED.load(Ordering::Relaxed), 2);
+    });
+}
+
+/// A signal of an earlier capture may come late: when the next one knows the thread, and nothing holds it yet.
+#[test]
+fn a_late_signal_does_not_let_a_thread_run_through_a_freeze() {
+    isolated(test_name!(a_late_signal_does_not_let_a_thread_run_through_a_freeze), || {
+        static TID: AtomicU32 = AtomicU32::new(0);
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        static STOP: AtomicBool = AtomicBool::new(false);
+        static ENTERED: AtomicU32 = AtomicU32::new(0);
+        let thread = std::thread::spawn(|| {
+            TID.store(sys::gettid() as u32, Ordering::Release);
+            while !STOP.load(Ordering::Relaxed) {
+                COUNT.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        while COUNT.load(Ordering::Relaxed) == 0 {
+            std::thread::yield_now();
+        }
+        let send_late = || {
+            let tid = TID.load(Ordering::Acquire) as i32;
+            sys::tgkill(sys::getpid(), tid, signal::ready(None).unwrap()).unwrap();
+            ENTERED.fetch_add(1, Ordering::Relaxed);
+            // It is taken, and the thread runs on.
+            while is_pending(tid, signal::ready(None).unwrap()) {
+                std::thread::yield_now();
+            }
+            let before = COUNT.load(Ordering::Relaxed);
+            while COUNT.load(Ordering::Relaxed) == before {
+                std::thread::yield_now();
+            }
+        };
+        *before_window::HOOK.lock().unwrap() = Some(send_late);
+        let mut counts = [0; 2];
+        let captured = engine::capture(
+            Hold::Everybody(&mut |held| {
+                held.myself.capture();
+                let word = AtomicU32::new(0);
+                counts[0] = COUNT.load(Ordering::Relaxed);
+                sys::futex_wait(&word, 0, 20_000_000);
+                counts[1] = COUNT.load(Ordering::Relaxed);
+            }),
+            0,
+        )
+        .unwrap();
+        *before_window::HOOK.lock().unwrap() = None;
+        STOP.store(true, Ordering::Relaxed);
+        thread.join().unwrap();
+        assert_eq!(ENTERED.load(Ordering::Relaxed), 1);
+        let tid = TID.load(Ordering::Relaxed) as i32;
+        let shown = captured.threads.iter().find(|thread| thread.tid == tid).unwrap();
+        assert!(captured.complete && shown.registers.is_ok(), "{shown:?}");
+        assert_eq!(counts[0], counts[1], "captured as held, and it runs");
     });
 }
 
