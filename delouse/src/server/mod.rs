@@ -12,15 +12,16 @@ mod gate;
 pub(crate) mod log;
 mod looks;
 mod pieces;
+mod startup;
 mod stream;
 mod thread;
 
 pub(crate) use gate::room;
 pub(crate) use thread::spawn;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{fmt, io};
 
 use dropshot::{BuildError, ConfigDropshot, HandlerTaskMode, HttpServer, ServerBuilder};
@@ -32,6 +33,7 @@ use crate::dump::{self, Sources};
 use crate::settings::Settings;
 use crate::snapshot::{self, Quits};
 use crate::tasks::engine::Engines;
+use startup::Startup;
 
 /// What every endpoint works with.
 pub(crate) struct Context {
@@ -60,6 +62,8 @@ impl Context {
 /// How long the program waits for the server, to come and to go.
 const START: Duration = Duration::from_secs(1);
 const STOP: Duration = Duration::from_millis(200);
+/// How long a port that is taken is waited for.
+const PORT: Duration = Duration::from_millis(100);
 
 /// How long symbols are kept for the next request.
 const SYMBOLS_UNUSED: Duration = Duration::from_secs(60);
@@ -98,24 +102,31 @@ impl fmt::Display for StartError {
 
 /// Starts the server and waits until it listens, for a second at most.
 pub(crate) fn start(settings: Settings) -> Result<Server, StartError> {
+    start_within(settings, START)
+}
+
+fn start_within(settings: Settings, patience: Duration) -> Result<Server, StartError> {
+    let startup = Arc::new(Startup::default());
+    let theirs = startup.clone();
     let (ready, started) = mpsc::sync_channel(1);
     let (stop, stop_asked) = oneshot::channel();
     let (done, stopped) = mpsc::sync_channel(1);
     let body = move || {
         // What it starts does, too.
         snapshot::give_way();
-        serve(settings, &ready, stop_asked);
+        serve(settings, &theirs, &ready, stop_asked);
         let _nobody_waits = done.send(());
     };
     let thread = std::thread::Builder::new().name("delouse-server".to_owned());
     snapshot::shielded(|| thread.spawn(body)).map_err(StartError::NoThread)?;
-    let (address, sources) = match started.recv_timeout(START) {
-        Ok(listening) => listening?,
-        Err(mpsc::RecvTimeoutError::Timeout) => return Err(StartError::Slow),
-        Err(mpsc::RecvTimeoutError::Disconnected) => {
-            return Err(StartError::Build("its thread panicked".to_owned()));
-        }
+    let listening = match started.recv_timeout(patience) {
+        Err(mpsc::RecvTimeoutError::Timeout) if startup.give_up() => return Err(StartError::Slow),
+        // It has begun to listen at the last moment.
+        Err(mpsc::RecvTimeoutError::Timeout) => started.recv().ok(),
+        other => other.ok(),
     };
+    let panicked = || StartError::Build("its thread panicked".to_owned());
+    let (address, sources) = listening.ok_or_else(panicked)??;
     Ok(Server { address, sources, stop: Some(stop), stopped: Mutex::new(stopped) })
 }
 
@@ -145,6 +156,7 @@ impl Drop for Server {
 /// The server thread's body.
 fn serve(
     settings: Settings,
+    startup: &Startup,
     ready: &mpsc::SyncSender<Result<(SocketAddr, Sources), StartError>>,
     stop: oneshot::Receiver<()>,
 ) {
@@ -165,12 +177,13 @@ fn serve(
     settings.ignored.iter().for_each(|line| log.say(line));
     runtime.block_on(async {
         let sigquit = settings.sigquit;
-        let result = listen(settings, &log).await;
+        let result = listen(settings, startup, &log).await;
         match result {
-            Ok(server) => {
+            // Nobody waits any more: then nobody could stop it either.
+            Ok(None) => {}
+            Ok(Some(server)) => {
                 let sources = server.app_private().sources();
                 let quits = if sigquit { snapshot::quits() } else { None };
-                // Nobody waits for us if we were too slow: then nobody could stop us either.
                 if ready.send(Ok((server.local_addr(), sources.clone()))).is_ok() {
                     tokio::select! {
                         _asked = stop => {}
@@ -216,35 +229,63 @@ async fn dump_at_quit(quits: Option<Quits>, sources: &Sources, log: &log::Log) {
     std::future::pending().await
 }
 
-async fn listen(settings: Settings, log: &log::Log) -> Result<HttpServer<Context>, StartError> {
+/// Listens, and says where. `None` where that took too long.
+async fn listen(
+    settings: Settings,
+    startup: &Startup,
+    log: &log::Log,
+) -> Result<Option<HttpServer<Context>>, StartError> {
     let wanted = settings.bind;
-    let server = match build(settings.clone(), wanted, log) {
-        Err(BuildError::BindError { error, .. })
-            if matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied) =>
-        {
-            let why = match error.kind() {
-                io::ErrorKind::AddrInUse => "is taken",
-                _ => "is not allowed to this user",
-            };
-            let server = build(settings, SocketAddr::new(wanted.ip(), 0), log);
-            if server.is_ok() {
-                log.say(&format!("{wanted} {why}; using a free port instead"));
-            }
-            server
-        }
-        other => other,
+    let mut server = build(settings.clone(), wanted, log);
+    if refusal(&server) == Some(io::ErrorKind::AddrInUse) && becomes_free(wanted).await {
+        server = build(settings.clone(), wanted, log);
+    }
+    let instead = match refusal(&server) {
+        Some(io::ErrorKind::AddrInUse) => Some("is taken"),
+        Some(io::ErrorKind::PermissionDenied) => Some("is not allowed to this user"),
+        _ => None,
     };
+    if instead.is_some() {
+        server = build(settings, SocketAddr::new(wanted.ip(), 0), log);
+    }
     let server = server.map_err(|error| match error {
         BuildError::BindError { address, error } => StartError::Bind(address, error),
         other => StartError::Build(other.to_string()),
     })?;
+    if !startup.listens() {
+        return Ok(None);
+    }
+    if let Some(why) = instead {
+        log.say(&format!("{wanted} {why}; using a free port instead"));
+    }
     let address = server.local_addr();
     let host = match address.ip() {
         ip if ip == Ipv4Addr::LOCALHOST => format!("localhost:{}", address.port()),
         _ => address.to_string(),
     };
     log.say(&format!("listening on http://{address} - try: curl '{host}/?format=text'"));
-    Ok(server)
+    Ok(Some(server))
+}
+
+/// Why the kernel does not give us an address.
+fn refusal(server: &Result<HttpServer<Context>, BuildError>) -> Option<io::ErrorKind> {
+    match server {
+        Err(BuildError::BindError { error, .. }) => Some(error.kind()),
+        _ => None,
+    }
+}
+
+/// Waits a moment for a port that is taken, as a program that was killed to be started again may still be ending.
+/// Returns whether the port is free now.
+async fn becomes_free(address: SocketAddr) -> bool {
+    let begun = Instant::now();
+    while begun.elapsed() < PORT {
+        tokio::time::sleep(PORT / 10).await;
+        if TcpListener::bind(address).is_ok() {
+            return true;
+        }
+    }
+    false
 }
 
 fn build(
@@ -274,4 +315,67 @@ fn build(
         ..ConfigDropshot::default()
     };
     ServerBuilder::new(front::api(), context, log.dropshot().clone()).config(config).start()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+    use std::process::Command;
+
+    use super::*;
+
+    const NAME: &str = "server::tests::a_server_listens_or_is_said_not_to";
+
+    /// Whether any of the server's threads is there.
+    fn is_there() -> bool {
+        let names = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+        let mut names = names.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
+        names.any(|name| ["delouse-server", "delouse-log"].contains(&name.trim_end()))
+    }
+
+    /// Starts servers for which nobody waits long, and says what came of each.
+    fn start_many() {
+        let config = crate::Config::new().bind("127.0.0.1:0");
+        let mut longest = Duration::ZERO;
+        for round in 0..40 {
+            let settings = Settings::resolve(&config).unwrap();
+            let begun = Instant::now();
+            // From no patience at all to as much as a start has taken.
+            match start_within(settings, longest * round / 30) {
+                Ok(server) => {
+                    longest = longest.max(begun.elapsed());
+                    assert!(TcpStream::connect(server.address()).is_ok());
+                    println!("it listens");
+                }
+                Err(StartError::Slow) => {}
+                Err(other) => panic!("{other}"),
+            }
+            if round == 0 {
+                longest = longest.max(Duration::from_millis(1));
+                drop(
+                    start_within(Settings::resolve(&config).unwrap(), START).map(|_| println!("it listens")),
+                );
+                longest = longest.max(begun.elapsed());
+            }
+        }
+        while is_there() {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_server_listens_or_is_said_not_to() {
+        const MARK: &str = "DELOUSE_TEST_STARTS";
+        if std::env::var_os(MARK).is_some() {
+            return start_many();
+        }
+        let mut again = Command::new(std::env::current_exe().unwrap());
+        let output = again.args([NAME, "--exact", "--nocapture"]).env(MARK, "1").output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (said, logged) = (text(&output.stdout), text(&output.stderr));
+        assert!(output.status.success() && said.contains("1 passed"), "{said}{logged}");
+        let count = |text: &str, part: &str| text.matches(part).count();
+        assert_eq!(count(&logged, "listening on http://"), count(&said, "it listens"), "{said}{logged}");
+    }
 }
