@@ -63,7 +63,7 @@ pub(crate) fn start(
     sources: Sources,
     done: impl FnOnce(Result<(), DumpError>) + Send + 'static,
 ) -> Result<(), DumpError> {
-    server::room().map_err(|_| DumpError::NoRoom)?;
+    server::room()?;
     let turn = Turn::take().ok_or(DumpError::Busy)?;
     let body = move || {
         let written = write(&sources);

@@ -12,6 +12,8 @@ pub enum DumpError {
     NoThread,
     /// There is not enough address space for it (`RLIMIT_AS`, the system's commit limit).
     NoRoom,
+    /// The program may open hardly any more files (`RLIMIT_NOFILE`), which are left to it.
+    NoFiles,
     /// It takes longer than anybody should wait. It is printed when it is there.
     Late,
     /// stderr does not take it.
@@ -28,6 +30,7 @@ impl fmt::Display for DumpError {
                 "no thread for the dump: raise the limit (pids.max of the cgroup, or RLIMIT_NPROC)",
             ),
             Self::NoRoom => f.write_str("not enough address space for the dump: raise RLIMIT_AS"),
+            Self::NoFiles => f.write_str("not enough files can be opened for the dump: raise RLIMIT_NOFILE"),
             Self::Late => f.write_str("the dump takes long: it will be printed when it is there"),
             Self::Stderr(kind) => write!(f, "stderr does not take the dump: {kind}"),
             Self::Failed => f.write_str("the dump failed; the program is not affected"),

@@ -8,6 +8,7 @@ pub mod wire;
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -18,6 +19,8 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// A program that runs until it is dropped.
 pub struct Program {
     child: Child,
+    /// Where it prints to.
+    pipe: OwnedFd,
     stdout: Lines,
     stderr: Lines,
 }
@@ -55,9 +58,10 @@ impl Program {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        let stdout = Lines::read(child.stdout.take().expect("piped"));
+        let stdout = child.stdout.take().expect("piped");
+        let pipe = stdout.as_fd().try_clone_to_owned().expect("a descriptor");
         let stderr = Lines::read(child.stderr.take().expect("piped"));
-        Self { child, stdout, stderr }
+        Self { child, pipe, stdout: Lines::read(stdout), stderr }
     }
 
     /// Waits for the first line on stdout that contains `part`, and returns it.
@@ -107,6 +111,18 @@ impl Program {
             assert!(begun.elapsed() < PATIENCE, "still running; stderr: {:#?}", self.stderr());
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// The same without a moment's delay.
+    pub fn wait_closely(&mut self) -> ExitStatus {
+        self.child.wait().expect("our child")
+    }
+
+    /// Whether nobody has the program's end of its standard output open any more.
+    pub fn has_closed_stdout(&self) -> bool {
+        let mut poll = libc::pollfd { fd: self.pipe.as_raw_fd(), events: 0, revents: 0 };
+        // SAFETY: one `pollfd`; does not wait.
+        unsafe { libc::poll(&raw mut poll, 1, 0) == 1 && poll.revents & libc::POLLHUP != 0 }
     }
 
     /// `curl localhost:PORT{path}`.

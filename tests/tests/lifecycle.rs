@@ -1,9 +1,11 @@
 //! How functions under `#[delouse::main]` begin and end: with the server, and as they would under `#[tokio::main]`.
 
-use std::net::TcpStream;
+use std::io::{self, Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
-use delouse_tests::{Program, program};
+use delouse_tests::{PATIENCE, Program, process, program};
 
 /// Whether tokio's task dump is in this build.
 const TASKDUMP: bool = cfg!(all(tokio_unstable, feature = "taskdump"));
@@ -104,4 +106,108 @@ fn an_unfinished_body_is_dropped_inside_its_runtime() {
     program.printed("dropped inside a runtime: true");
     program.printed("caught: true");
     assert!(program.wait().success());
+}
+
+/// How often a program is killed, or executes itself, and is started again.
+fn rounds(usual: usize) -> usize {
+    let rounds = std::env::var("DELOUSE_TEST_ROUNDS").ok().and_then(|rounds| rounds.parse().ok());
+    rounds.unwrap_or(usual)
+}
+
+/// An address on which nothing listens. Clients' own ports are those of 127.0.0.1.
+fn free_address(host: Ipv4Addr) -> SocketAddr {
+    TcpListener::bind((host, 0)).unwrap().local_addr().unwrap()
+}
+
+/// A program that cannot run twice at the same time.
+struct Single {
+    debug: SocketAddr,
+    own: SocketAddr,
+    lock: tempfile::NamedTempFile,
+}
+
+impl Single {
+    fn new() -> Self {
+        let [debug, own] = [5, 6].map(|last| free_address(Ipv4Addr::new(127, 0, 0, last)));
+        Self { debug, own, lock: tempfile::NamedTempFile::new().unwrap() }
+    }
+
+    fn start(&self, round: usize) -> Program {
+        let mut command = command("restarts");
+        command.arg(self.own.to_string()).arg(self.lock.path()).arg(round.to_string());
+        command.env("DELOUSE_BIND", self.debug.to_string());
+        Program::start(command)
+    }
+
+    fn wait_for(&self, program: &Program, round: usize) {
+        let said = program.printed(&format!("round {round}: "));
+        assert!(said.ends_with("ready"), "{said}");
+        assert_eq!(program.address(), self.debug);
+    }
+
+    /// Asks, and returns at a moment at which the program has an image of itself, or had one.
+    fn ask(&self, program: &Program, round: usize) -> TcpStream {
+        let path = if round.is_multiple_of(2) { "/diagnosis" } else { "/core?force=true" };
+        let mut client = TcpStream::connect(self.debug).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(client, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
+        match round % 4 {
+            // After the answer.
+            0 => drop(io::copy(&mut client, &mut io::sink()).unwrap()),
+            // While it is sent.
+            1 | 3 => client.read_exact(&mut [0; 512]).unwrap(),
+            // Before it.
+            _ => {
+                let begun = Instant::now();
+                client.set_nonblocking(true).unwrap();
+                let is_unanswered =
+                    || client.peek(&mut [0]).is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock);
+                while process::images(program.pid()).is_empty() && is_unanswered() {
+                    assert!(begun.elapsed() < PATIENCE);
+                    std::thread::yield_now();
+                }
+            }
+        }
+        client
+    }
+}
+
+/// What a program has is free when it has ended: its own ports and locks, delouse's port, and its end of a pipe.
+#[test]
+fn a_program_that_was_asked_and_killed_can_be_started_again_at_once() {
+    let single = Single::new();
+    let rounds = rounds(12);
+    for round in 0..rounds {
+        let mut program = single.start(round);
+        single.wait_for(&program, round);
+        let _client = single.ask(&program, round);
+        let signal = if round % 3 == 0 { libc::SIGTERM } else { libc::SIGKILL };
+        // SAFETY: our own child.
+        unsafe { libc::kill(program.pid() as i32, signal) };
+        program.wait_closely();
+        assert!(program.has_closed_stdout(), "round {round}: its end of a pipe is still open");
+    }
+    println!("{rounds} rounds, nothing was taken");
+}
+
+/// The same of one that executes itself.
+#[test]
+fn a_program_that_was_asked_and_executes_itself_finds_its_ports_free() {
+    let single = Single::new();
+    let rounds = rounds(8);
+    let caller = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let program = single.start(0);
+    for round in 0..rounds {
+        single.wait_for(&program, round);
+        let _client = single.ask(&program, round);
+        caller.send_to(b"again", single.own).unwrap();
+    }
+    single.wait_for(&program, rounds);
+    let taken: Vec<String> = program.stderr().into_iter().filter(|line| line.contains("is taken")).collect();
+    assert_eq!(taken, Vec::<String>::new());
+    // Images of earlier programs of this process are not left behind, as the last of them may be.
+    drop(single.ask(&program, 0));
+    let left = process::children(program.pid());
+    assert!(left.iter().all(|child| child.state != 'Z'), "{left:?}");
+    println!("{rounds} rounds, nothing was taken");
 }

@@ -7,8 +7,9 @@ use http::Response;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 
 use super::answer::{self, Format};
+use crate::dump_error::DumpError;
 use crate::report::FilterError;
-use crate::snapshot::SnapshotError;
+use crate::snapshot::{SnapshotError, limits};
 use crate::tasks::engine::EngineError;
 
 /// Every error an endpoint answers with, in the one shape `{ error_code, message, request_id }`.
@@ -51,6 +52,10 @@ pub(crate) enum ApiError {
     NoRoom {
         wanted: usize,
     },
+    /// How many more files the program may open.
+    NoFiles {
+        left: usize,
+    },
     NoThread,
     Failed(String),
 }
@@ -75,6 +80,7 @@ impl ApiError {
             Self::Engine(EngineError::Refused(_))
             | Self::Snapshot(_)
             | Self::NoRoom { .. }
+            | Self::NoFiles { .. }
             | Self::NoThread => ErrorStatusCode::SERVICE_UNAVAILABLE,
             Self::Joined { error, .. } => Self::Snapshot(error.clone()).status(),
             Self::Failed(_) => ErrorStatusCode::INTERNAL_SERVER_ERROR,
@@ -105,6 +111,7 @@ impl ApiError {
             Self::Snapshot(_) => "NoSnapshot",
             Self::Joined { error, .. } => Self::Snapshot(error.clone()).code(),
             Self::NoRoom { .. } => "NoRoom",
+            Self::NoFiles { .. } => "NoFiles",
             Self::NoThread => "NoThread",
             Self::Failed(_) => "Failed",
         }
@@ -208,7 +215,23 @@ impl fmt::Display for ApiError {
                  the system's commit limit; nothing was captured",
                 wanted >> 20
             ),
+            Self::NoFiles { left } => write!(
+                f,
+                "the program may open only {left} more files (RLIMIT_NOFILE), which delouse leaves to it: raise the \
+                 limit while it runs, with {}; nothing was captured",
+                limits::more_files()
+            ),
             Self::Failed(what) => write!(f, "delouse failed: {what}. The program is not affected"),
+        }
+    }
+}
+
+impl From<ApiError> for DumpError {
+    /// Of what keeps captures from beginning.
+    fn from(error: ApiError) -> Self {
+        match error {
+            ApiError::NoFiles { .. } => Self::NoFiles,
+            _ => Self::NoRoom,
         }
     }
 }

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use super::error::ApiError;
 use super::thread;
+use crate::snapshot::files;
 
 /// Address space that a capture may want, in bytes: the debug information of a large program takes most.
 const ROOM: usize = 128 << 20;
@@ -119,7 +120,10 @@ fn spawn_or_run(body: impl FnOnce() + Send + 'static) {
 
 /// Whether there is address space for a capture, its answer and debug information. Most allocations end
 /// the process where they fail (`RLIMIT_AS`, strict overcommit), and it must not be ours that does.
+///
+/// The same goes for files (`RLIMIT_NOFILE`): a program that has none left to open may fail in the same way.
 pub(crate) fn room() -> Result<(), ApiError> {
+    files::spare().map_err(|left| ApiError::NoFiles { left })?;
     // Reserved and given back at once: no page of it is touched.
     let mut reserved = Vec::<u8>::new();
     reserved.try_reserve_exact(ROOM).map_err(|_| ApiError::NoRoom { wanted: ROOM })

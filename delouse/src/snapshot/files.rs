@@ -34,6 +34,26 @@ pub(crate) fn open_files() -> io::Result<Files> {
     Ok(files)
 }
 
+/// What a capture opens at once, at most: an image's memory, page table and process, and one file to read.
+const NEEDED: usize = 4;
+/// What is left to the program while a capture goes on.
+const LEFT: usize = 8;
+
+/// Whether a capture can open its files and leave some to the program; if not, how many more may be opened.
+///
+/// Costs some microseconds, but where more descriptors are open than half of those that may be: then more.
+pub(crate) fn spare() -> Result<(), usize> {
+    // Numbers are given out from the lowest on: the highest are free, as a rule.
+    let Ok(Some(limit)) = limit() else { return Ok(()) };
+    let numbers = (0..i32::try_from(limit).unwrap_or(i32::MAX)).rev();
+    // SAFETY: asks about a number, of which nothing need be open.
+    let is_free = |number: &i32| unsafe { libc::fcntl(*number, libc::F_GETFD) } < 0;
+    match numbers.filter(is_free).take(NEEDED + LEFT).count() {
+        free if free < NEEDED + LEFT => Err(free),
+        _ => Ok(()),
+    }
+}
+
 /// The link of a file descriptor says what it is (proc_pid_fd(5)).
 fn kind(target: &[u8]) -> &'static str {
     match target {

@@ -1,5 +1,8 @@
 //! The ways in which `#[delouse::main]` functions begin and end, each told apart by what is printed.
 
+#[path = "lifecycle/restarts.rs"]
+mod restarts;
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -13,6 +16,8 @@ fn main() -> ExitCode {
         Some("exit_hangs") => exit_hangs(),
         Some("exits_inside") => exits_inside(),
         Some("panics") => println!("caught: {}", std::panic::catch_unwind(panics).is_err()),
+        Some("restarts") => return restarts::main(),
+        Some("opens_files") => opens_files(),
         #[cfg(tokio_unstable)]
         Some("runtime_gives_up") => {
             println!("caught: {}", std::panic::catch_unwind(runtime_gives_up).is_err());
@@ -32,6 +37,22 @@ async fn serve_for_ever() {
     let _done = tokio::spawn(tokio::task::yield_now()).await;
     println!("ready");
     let _never = task.await;
+}
+
+/// Opens eight files at once, again and again.
+#[delouse::main(worker_threads = 1)]
+async fn opens_files() {
+    std::thread::spawn(|| {
+        loop {
+            let files = [(); 8].map(|()| std::fs::File::open("/dev/null"));
+            if let Some(error) = files.iter().find_map(|file| file.as_ref().err()) {
+                println!("cannot open a file: {error}");
+            }
+            drop(files);
+            std::thread::sleep(std::time::Duration::from_micros(200));
+        }
+    });
+    serve_for_ever().await
 }
 
 async fn waiting() {
