@@ -3,7 +3,7 @@
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use delouse_tests::{PATIENCE, Program, process, program};
 
@@ -176,7 +176,7 @@ impl Single {
 #[test]
 fn a_program_that_was_asked_and_killed_can_be_started_again_at_once() {
     let single = Single::new();
-    let rounds = rounds(12);
+    let rounds = rounds(8);
     for round in 0..rounds {
         let mut program = single.start(round);
         single.wait_for(&program, round);
@@ -194,7 +194,7 @@ fn a_program_that_was_asked_and_killed_can_be_started_again_at_once() {
 #[test]
 fn a_program_that_was_asked_and_executes_itself_finds_its_ports_free() {
     let single = Single::new();
-    let rounds = rounds(8);
+    let rounds = rounds(4);
     let caller = UdpSocket::bind("127.0.0.1:0").unwrap();
     let program = single.start(0);
     for round in 0..rounds {
