@@ -85,6 +85,10 @@ impl fmt::Display for SnapshotError {
                 "cannot fork: no more processes are allowed; raise the limit (pids.max of the cgroup, or \
                  RLIMIT_NPROC)",
             ),
+            Self::Fork(libc::ETIMEDOUT) => f.write_str(
+                "cannot fork: the thread that does so has not answered for half a second; the machine is busy, or a \
+                 network file system hangs",
+            ),
             Self::Fork(errno) => write!(f, "cannot fork: {}", error_text(*errno)),
             Self::ImageLost(why) => write!(f, "the forked image is gone: {why}"),
         }

@@ -65,7 +65,12 @@ pub(crate) fn freeze_fork_thaw(limits: Limits) -> Result<Image, SnapshotError> {
             }
         };
         let captured = engine::capture(Hold::Everybody(&mut fork_them), 0);
-        (forked.map_err(SnapshotError::Fork), captured)
+        let forked = match (&captured, forked) {
+            // There was no window to fork in.
+            (Err(error), Err(_)) => Err(error.clone()),
+            (_, forked) => forked.map_err(SnapshotError::Fork),
+        };
+        (forked, captured)
     })?;
     headroom::observe(&prediction, child.0.fork_took());
     Ok(Image::new(started, child, captured?, limits))
