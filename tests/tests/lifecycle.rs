@@ -149,7 +149,8 @@ impl Single {
     fn ask(&self, program: &Program, round: usize) -> TcpStream {
         let path = if round.is_multiple_of(2) { "/diagnosis" } else { "/core?force=true" };
         let mut client = TcpStream::connect(self.debug).unwrap();
-        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        // Many programs that read their debug information may run beside this one.
+        client.set_read_timeout(Some(5 * PATIENCE)).unwrap();
         write!(client, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
         match round % 4 {
             // After the answer.

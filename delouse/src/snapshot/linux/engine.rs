@@ -89,21 +89,6 @@ impl Myself {
     }
 }
 
-/// What a test has happen between the preparation of a capture and its window.
-#[cfg(test)]
-pub(super) mod before_window {
-    use std::sync::Mutex;
-
-    pub(in super::super) static HOOK: Mutex<Option<fn()>> = Mutex::new(None);
-
-    pub(super) fn run() {
-        let hook = HOOK.lock().ok().and_then(|hook| *hook);
-        if let Some(hook) = hook {
-            hook();
-        }
-    }
-}
-
 /// Captures every thread of this process.
 pub(super) fn capture(hold: Hold<'_>, stack_limit: usize) -> Result<Captured, SnapshotError> {
     let places = super::places();
@@ -181,5 +166,20 @@ impl Engine {
         self.known.clear();
         self.known.reserve(table.capacity());
         Ok(table)
+    }
+}
+
+/// What a test has happen between the preparation of a capture and its window.
+#[cfg(test)]
+pub(super) mod before_window {
+    use std::sync::Mutex;
+
+    pub(in super::super) static HOOK: Mutex<Option<fn()>> = Mutex::new(None);
+
+    pub(super) fn run() {
+        let hook = HOOK.lock().ok().and_then(|hook| *hook);
+        if let Some(hook) = hook {
+            hook();
+        }
     }
 }

@@ -31,7 +31,7 @@ pub(crate) fn main() -> ExitCode {
 }
 
 impl Held {
-    fn take(address: SocketAddrV4, lock: &str) -> Result<Self, String> {
+    fn take(address: SocketAddrV4, path: &str) -> Result<Self, String> {
         // delouse itself waits a moment for its port.
         let debug: Option<SocketAddr> = std::env::var("DELOUSE_BIND").ok().and_then(|bind| bind.parse().ok());
         let debug = debug.ok_or("no DELOUSE_BIND")?;
@@ -39,8 +39,8 @@ impl Held {
         let listener = listen(address).map_err(|error| format!("the program's port: {error}"))?;
         let datagrams =
             UdpSocket::bind(address).map_err(|error| format!("the program's UDP port: {error}"))?;
-        let file = File::options().write(true).open(lock).map_err(|error| error.to_string())?;
-        file.try_lock().map_err(|error| format!("the lock: {error}"))?;
+        let file = File::options().write(true).open(path).map_err(|error| error.to_string())?;
+        lock(&file).map_err(|error| format!("the lock: {error}"))?;
         lock_record(&file).map_err(|error| format!("the record lock: {error}"))?;
         Ok(Self { _listener: listener, _lock: file, datagrams })
     }
@@ -65,6 +65,13 @@ fn listen(address: SocketAddrV4) -> io::Result<OwnedFd> {
         }
         Ok(socket)
     }
+}
+
+/// By flock(2): a lock of the open file.
+fn lock(file: &File) -> io::Result<()> {
+    // SAFETY: a call without memory of ours.
+    let locked = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
+    if locked == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// By fcntl(2): a lock of the process, not of the open file.
