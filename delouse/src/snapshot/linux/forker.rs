@@ -23,10 +23,14 @@ use crate::snapshot::SnapshotError;
 
 /// What the thread needs: the frames of [`hold_still`], in a build without optimisations, some 10 kB.
 const STACK: usize = 128 << 10;
-/// How long to wait, in nanoseconds, until the thread has come up, and until it has seen an order.
-const PATIENCE: u64 = 500_000_000;
-/// Longer than any process runs.
-const FOR_EVER: u64 = 1 << 60;
+/// How long to wait, in nanoseconds, until the thread has come up: on a busy machine, while the program maps memory.
+const START_PATIENCE: u64 = 5_000_000_000;
+/// How long until it has seen an order, while all other threads may stand still.
+const PATIENCE: u64 = 1_000_000_000;
+/// Later than any machine runs, by its clock.
+const FOR_EVER: u64 = 1 << 62;
+/// Of those who wait for a futex.
+const EVERYBODY: u32 = u32::MAX;
 
 /// The thread, and whoever uses it.
 static FORKER: Mutex<Option<Running>> = Mutex::new(None);
@@ -94,12 +98,12 @@ pub(super) fn ready() -> Result<Forker, SnapshotError> {
         none => none.insert(start(pid, must_share)?),
     };
     // It closes files, once, which may be those of a network file system.
-    let deadline = sys::now().saturating_add(PATIENCE);
+    let deadline = sys::now().saturating_add(START_PATIENCE);
     while running.desk.order.load(Ordering::Acquire) == order::NONE {
         if sys::now() >= deadline {
             return Err(SnapshotError::Fork(libc::ETIMEDOUT));
         }
-        sys::futex_wait(&running.desk.order, order::NONE, PATIENCE);
+        sys::futex_wait_among(&running.desk.order, order::NONE, deadline, EVERYBODY);
     }
     let tid = running.desk.tid.load(Ordering::Relaxed);
     ID.store(u64::from(pid as u32) << 32 | u64::from(tid as u32), Ordering::Relaxed);
@@ -134,7 +138,7 @@ impl Forker {
         control.shares_files.store(u32::from(!desk.is_apart.load(Ordering::Relaxed)), Ordering::Relaxed);
         desk.control.store(std::ptr::from_ref(control).cast_mut(), Ordering::Relaxed);
         desk.order.store(order::FORK, Ordering::Release);
-        sys::futex_wake(&desk.order);
+        sys::futex_wake_among(&desk.order, u32::MAX >> 1, EVERYBODY);
         let deadline = sys::now().saturating_add(PATIENCE);
         loop {
             let seen = desk.order.load(Ordering::Acquire);
@@ -146,7 +150,7 @@ impl Forker {
             if seen == order::FORK && sys::now() >= deadline && swap(desk, order::FORK, order::WAIT) {
                 return Err(libc::ETIMEDOUT);
             }
-            sys::futex_wait(&desk.order, seen, PATIENCE);
+            sys::futex_wait_among(&desk.order, seen, deadline, EVERYBODY);
         }
     }
 }
@@ -162,7 +166,7 @@ fn serve(desk: &Desk, must_share: bool) -> ! {
     desk.is_apart.store(is_apart, Ordering::Relaxed);
     desk.tid.store(sys::gettid(), Ordering::Relaxed);
     desk.order.store(order::WAIT, Ordering::Release);
-    sys::futex_wake(&desk.order);
+    sys::futex_wake_among(&desk.order, u32::MAX >> 1, EVERYBODY);
     loop {
         match desk.order.load(Ordering::Acquire) {
             order::FORK if swap(desk, order::FORK, order::TAKEN) => {
@@ -171,9 +175,9 @@ fn serve(desk: &Desk, must_share: bool) -> ! {
                 let files = if is_apart { ChildFiles::Copied } else { ChildFiles::Shared };
                 desk.outcome.store(fork(control, files), Ordering::Relaxed);
                 desk.order.store(order::DONE, Ordering::Release);
-                sys::futex_wake(&desk.order);
+                sys::futex_wake_among(&desk.order, u32::MAX >> 1, EVERYBODY);
             }
-            other => sys::futex_wait(&desk.order, other, FOR_EVER),
+            other => sys::futex_wait_among(&desk.order, other, FOR_EVER, EVERYBODY),
         }
     }
 }
