@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 use crate::debuginfo::symbols::Symbols;
 use crate::dump_error::DumpError;
 use crate::report::{Filter, TasksAnswer, ThreadsAnswer};
+use crate::snapshot::room::Question;
 use crate::tasks::engine::Engines;
 use crate::{runtime, server, snapshot, threads};
 
@@ -35,7 +36,8 @@ pub(crate) struct Sources {
 }
 
 /// Prints what every task and every thread of this program is doing to stderr: the text of
-/// `/stacktrace/tokio`, then that of `/stacktrace/rust`.
+/// `/stacktrace/tokio`, then that of `/stacktrace/rust`. Where the debug information has to be read first, the threads are
+/// printed before that, too, by the names of their functions.
 ///
 /// Can be called from any thread, inside and outside of runtimes, with or without a server, whatever the
 /// other threads are doing. The calling thread waits until all is written: some 10 ms, but a second or more
@@ -63,10 +65,15 @@ pub(crate) fn start(
     sources: Sources,
     done: impl FnOnce(Result<(), DumpError>) + Send + 'static,
 ) -> Result<(), DumpError> {
+    let question = Question::begin();
     server::room()?;
     let turn = Turn::take().ok_or(DumpError::Busy)?;
     let body = move || {
         let written = write(&sources);
+        if question.should_give_back() {
+            sources.engines.release();
+            sources.symbols.trim(Duration::ZERO).give_back();
+        }
         // Before the caller hears of it, who may want the next one.
         drop(turn);
         done(written.map_err(|error| DumpError::Stderr(error.kind())));
@@ -89,9 +96,12 @@ impl Drop for Turn {
     }
 }
 
-/// Tasks first, written out before threads are asked: what is there is there.
+/// Tasks first, written out before threads are captured: a dump that is cut short has them.
 fn write(sources: &Sources) -> io::Result<()> {
     let pid = std::process::id();
+    if sources.symbols.loaded() == 0 {
+        write_names(pid)?;
+    }
     let mut roots = runtime::roots();
     if let Some(own) = &sources.own {
         roots = roots.without(own);
@@ -104,6 +114,16 @@ fn write(sources: &Sources) -> io::Result<()> {
     let captured = threads::capture::capture(false, &sources.symbols);
     let threads = ThreadsAnswer::new(captured, false).stacktrace;
     print(&format!("\n=== delouse: every thread of process {pid} ===\n{threads}=== delouse: end ===\n"))
+}
+
+/// What is known before the debug information is read, which may take seconds.
+fn write_names(pid: u32) -> io::Result<()> {
+    print(&format!(
+        "=== delouse: reads the debug information of process {pid}: that may take seconds ===\n"
+    ))?;
+    let captured = threads::capture::capture(false, &Symbols::names_only());
+    let threads = ThreadsAnswer::new(captured, false).stacktrace;
+    print(&format!("=== delouse: meanwhile its threads, by the names of functions ===\n{threads}\n"))
 }
 
 /// Past std's lock of stderr, which a thread that stands still may hold.

@@ -71,6 +71,11 @@ fn the_first_prints_and_the_program_goes_on() {
     let tasks = text.find("every task of process").unwrap();
     let threads = text.find("every thread of process").unwrap();
     assert!(tasks < threads, "{text}");
+    // Before the debug information is read, which takes seconds, there is something to read already.
+    let reads = text.find("reads the debug information of process").unwrap();
+    let names = text.find("meanwhile its threads, by the names of functions").unwrap();
+    assert!(reads < names && names < tasks, "{text}");
+    assert!(text[names..tasks].contains("heartbeat::main"), "{text}");
     assert!(text[tasks..threads].contains("heartbeat::beat at "), "{text}");
     assert!(text[threads..].contains("tokio worker"), "{text}");
     // More than two seconds later, by its own clock, it is a first one again.
@@ -81,7 +86,8 @@ fn the_first_prints_and_the_program_goes_on() {
         std::thread::yield_now();
     }
     quit(&program);
-    dumped(&program, 2);
+    let text = dumped(&program, 2);
+    assert_eq!(text.matches("reads the debug information").count(), 1, "{text}");
     assert!(program.is_running());
     assert_eq!(program.get("/").status, 200);
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use delouse_tests::ballast::Ballast;
 use delouse_tests::process::{self, Entry};
 use delouse_tests::wire::{Head, Wire};
-use delouse_tests::{PATIENCE, program};
+use delouse_tests::{PATIENCE, program, request};
 
 /// A small program.
 fn ballast() -> Ballast {
@@ -99,42 +99,51 @@ fn no_more_processes(ballast: &mut Ballast, what: &str, limit: impl Fn(Option<us
 #[test]
 fn no_more_processes_in_the_cgroup() {
     let mut ballast = ballast();
-    let Some(group) = PidsGroup::with(ballast.program.pid()) else {
+    let Some(group) = Group::with("pids", "pids.max", "pids.max", ballast.program.pid()) else {
         println!("skipped: no cgroup with a pids controller may be made here");
         return;
     };
     no_more_processes(&mut ballast, "pids.max", |most| {
-        fs::write(group.0.join("pids.max"), most.map_or("max".to_owned(), |n| n.to_string())).unwrap();
+        fs::write(&group.limit, most.map_or("max".to_owned(), |n| n.to_string())).unwrap();
     });
     drop(ballast);
 }
 
 /// A cgroup of our own, of either version.
-struct PidsGroup(PathBuf);
+struct Group {
+    path: PathBuf,
+    /// The file that its limit is written to.
+    limit: PathBuf,
+}
 
-impl PidsGroup {
-    /// One that holds process `pid` alone.
-    fn with(pid: u32) -> Option<Self> {
-        let hierarchies = ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"];
-        let group = hierarchies.iter().find_map(|hierarchy| {
-            let path = Path::new(hierarchy).join(format!("delouse-test-{pid}"));
+impl Group {
+    /// One that holds process `pid` alone, with the file of its limit in version 1 or 2.
+    fn with(controller: &str, version_1: &str, version_2: &str, pid: u32) -> Option<Self> {
+        let root = Path::new("/sys/fs/cgroup");
+        let places = [(root.join(controller), version_1), (root.to_owned(), version_2)];
+        let group = places.iter().find_map(|(hierarchy, file)| {
+            let path = hierarchy.join(format!("delouse-test-{pid}"));
             fs::create_dir(&path).ok()?;
-            let group = Self(path);
-            group.0.join("pids.max").exists().then_some(group)
+            let group = Self { limit: path.join(file), path };
+            group.limit.exists().then_some(group)
         })?;
-        fs::write(group.0.join("cgroup.procs"), pid.to_string()).ok()?;
+        fs::write(group.path.join("cgroup.procs"), pid.to_string()).ok()?;
         Some(group)
+    }
+
+    fn limit(&self, most: u64) {
+        fs::write(&self.limit, most.to_string()).unwrap();
     }
 }
 
-impl Drop for PidsGroup {
+impl Drop for Group {
     fn drop(&mut self) {
         // The program has gone, or goes to the group above.
-        let parent = self.0.parent().map(|parent| parent.join("cgroup.procs"));
-        for pid in fs::read_to_string(self.0.join("cgroup.procs")).unwrap_or_default().lines() {
+        let parent = self.path.parent().map(|parent| parent.join("cgroup.procs"));
+        for pid in fs::read_to_string(self.path.join("cgroup.procs")).unwrap_or_default().lines() {
             let _gone = parent.as_ref().map(|procs| fs::write(procs, pid));
         }
-        let _left = fs::remove_dir(&self.0);
+        let _left = fs::remove_dir(&self.path);
     }
 }
 
@@ -196,10 +205,79 @@ fn no_more_address_space() {
         let (head, body) = ask(&ballast, path);
         let said = message(body);
         println!("RLIMIT_AS {path}: {} {said}", head.status);
-        assert!(head.status == 503 && said.contains("prlimit --as"), "{said}");
+        let remedy = format!("prlimit --pid {pid} --as=");
+        assert!(head.status == 503 && said.contains(&remedy), "{said}");
     }
     prlimit(&[], pid, "as", None);
     unharmed(&mut ballast, "RLIMIT_AS");
+}
+
+/// Asks for everything that reads debug information while `meanwhile` is called again and again, and returns the answers.
+fn ask_all(ballast: &mut Ballast, mut meanwhile: impl FnMut(&mut Ballast)) -> Vec<(u16, String)> {
+    let address = ballast.program.address();
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(move || {
+            ["/stacktrace/tokio", "/stacktrace/rust", "/diagnosis"].map(|path| {
+                let answer = request("GET", address, &format!("{path}?format=text"), &[]);
+                (answer.status, answer.body)
+            })
+        });
+        while !asking.is_finished() {
+            meanwhile(ballast);
+        }
+        asking.join().unwrap().to_vec()
+    })
+}
+
+#[test]
+fn little_address_space() {
+    if Command::new("prlimit").arg("--version").output().is_err() {
+        println!("skipped: no prlimit");
+        return;
+    }
+    let (mut partial, mut whole) = (0, 0);
+    for left in [60, 200, 320, 450, 700, 2000] {
+        let mut ballast = ballast();
+        let pid = ballast.program.pid();
+        prlimit(&[], pid, "as", Some(process::bytes(pid, "VmSize") + (left << 20)));
+        // What the program could allocate before, it can at any time.
+        let reserve = format!("reserve {}", (left / 3).min(64));
+        let mut reserved = 0;
+        let answers = ask_all(&mut ballast, |ballast| {
+            assert_eq!(ballast.tell(&reserve), "reserved", "with {left} MB left");
+            reserved += 1;
+        });
+        for (status, text) in answers {
+            let complete = !text.contains(&format!("prlimit --pid {pid} --as="));
+            assert!(status == 200 || (status == 503 && !complete), "{left} MB left: {status} {text}");
+            *(if complete { &mut whole } else { &mut partial }) += 1;
+        }
+        println!(
+            "{left} MB left: {reserved} times {reserve}; {whole} answers complete, {partial} not, so far"
+        );
+        assert!(ballast.program.is_running());
+    }
+    assert!(partial >= 3, "with 60 MB left nothing can be read");
+    assert!(whole >= 3, "2 GB are enough");
+}
+
+#[test]
+fn little_memory_in_the_cgroup() {
+    let mut ballast = ballast();
+    let pid = ballast.program.pid();
+    let Some(group) = Group::with("memory", "memory.limit_in_bytes", "memory.max", pid) else {
+        println!("skipped: no cgroup with a memory controller may be made here");
+        return;
+    };
+    group.limit(48 << 20);
+    let answers = ask_all(&mut ballast, |ballast| drop(ballast.tell("gap")));
+    for (status, text) in &answers {
+        println!("memory.max: {status} {text}");
+        assert!(*status == 200 || *status == 503, "{status} {text}");
+    }
+    let told = |(_, text): &(u16, String)| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(answers.iter().map(told).any(|text| text.contains("the cgroup's memory limit leaves")));
+    assert!(ballast.program.is_running());
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use delouse_tests::measure::anonymous;
+use delouse_tests::wire::Wire;
 use delouse_tests::{Program, program};
 
 const TASKS: usize = 100_000;
@@ -29,6 +30,40 @@ where
         }
         most
     })
+}
+
+/// Clients that ask and then do not read: what their answers are made of is kept for few of them.
+#[test]
+fn clients_that_stop_reading_keep_little_memory() {
+    /// An answer of some megabytes, more than sockets take.
+    const TASKS: usize = 10_000;
+    const CLIENTS: usize = 40;
+    let mut command = program!("crowd");
+    command.args([&TASKS.to_string(), "plain"]).env("DELOUSE_PAUSE_BUDGET_MS", "10000");
+    let program = Program::start(command);
+    program.printed("control ");
+    let (pid, address) = (program.pid(), program.address());
+    let before = anonymous(pid);
+    let mut clients = Vec::new();
+    while clients.len() < CLIENTS {
+        let mut wire = Wire::connect(address).unwrap();
+        match wire.ask("GET", "/stacktrace/tokio", &[]).unwrap().status {
+            200 => clients.push(wire),
+            // The last ones have only just been handed something.
+            status => assert_eq!(status, 429),
+        }
+    }
+    let kept = anonymous(pid).saturating_sub(before);
+    println!("{CLIENTS} clients that do not read: {} MB", kept >> 20);
+    assert!(kept < 140 << 20, "{kept} bytes");
+    // A client that reads gets all of it.
+    let answer = loop {
+        match program.get("/stacktrace/tokio") {
+            answer if answer.status == 429 => {}
+            answer => break answer,
+        }
+    };
+    assert!(answer.json()["tasks"].as_array().unwrap().len() > TASKS);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use delouse_tests::{Program, program};
+use delouse_tests::{Program, program, request};
 
 /// Whether tokio's task dump is in this build.
 const TASKDUMP: bool = cfg!(all(tokio_unstable, feature = "taskdump"));
@@ -71,4 +71,28 @@ fn current_thread_blocked() {
 #[test]
 fn local_blocked() {
     all_answer("local", None, "its thread is blocked");
+}
+
+/// Loads of debug information take seconds in a build like this one. Requests for `/` are answered meanwhile, one after the
+/// other: the order of events tells, whatever the machine has to do besides.
+#[test]
+fn the_server_answers_while_debug_information_is_read() {
+    for load in ["/diagnosis", "/stacktrace/rust", "/stacktrace/tokio", "/waits"] {
+        let program = wedge("workers");
+        let address = program.address();
+        let (mut meanwhile, mut longest) = (0, Duration::ZERO);
+        let loaded = std::thread::scope(|scope| {
+            let loading = scope.spawn(move || request("GET", address, load, &[]));
+            while !loading.is_finished() {
+                let answer = program.get("/?format=text");
+                assert_eq!(answer.status, 200);
+                meanwhile += u32::from(!loading.is_finished());
+                longest = longest.max(answer.took);
+            }
+            loading.join().unwrap()
+        });
+        assert_eq!(loaded.status, 200, "{}", loaded.body);
+        println!("{load} took {:?}; / answered {meanwhile} times, in {longest:?} at most", loaded.took);
+        assert!(meanwhile >= 5, "{load} took {:?}; / answered {meanwhile} times meanwhile", loaded.took);
+    }
 }

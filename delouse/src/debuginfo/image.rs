@@ -1,5 +1,6 @@
 //! An ELF file on disk: its debug sections, symbols and segments.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
@@ -7,44 +8,37 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use gimli::SectionId;
-use object::{
-    CompressionFormat, Object, ObjectSection, ObjectSegment, ObjectSymbol, RelocationFlags, RelocationTarget,
-    SegmentFlags,
-};
 
-use super::separate::{self, Identity};
+use super::object_file::ObjectFile;
+pub(crate) use super::object_file::{LibraryTls, TlsSegment};
+use super::separate;
 use super::types::split;
+use crate::snapshot::file_parts::Access;
+use crate::snapshot::room::Shortage;
 use crate::snapshot::shared_bytes::SharedBytes;
 use crate::snapshot::{Mapping, Snapshot};
 
-/// No debug section of a file may unpack to more than this.
-const MAX_SECTION: u64 = 4 << 30;
-
-/// A larger file of debug information is left out, in bytes: it has to fit into memory.
-const MAX_COMPANION: u64 = 2 << 30;
 /// More `.dwo` files than a program has.
 const MAX_OBJECTS: usize = 1 << 14;
 
-/// An executable or library, mapped, with the files that its debug information was put into.
+/// An executable or library with the files that its debug information was put into.
 ///
 /// Opening costs a few milliseconds, plus the unpacking of compressed debug sections. Everything that is
-/// read from it borrows from it, so that nothing is copied.
+/// read from it borrows from it, so that nothing is copied. What would take too much of the memory that is left to the
+/// program is not there, as if the file had been built without: see [`Image::shortage`].
 pub(crate) struct Image {
-    map: SharedBytes,
-    sections: HashMap<&'static str, Content>,
+    object: ObjectFile,
+    sections: HashMap<&'static str, SharedBytes>,
+    /// `.symtab` and its names.
+    symbols: Option<(SharedBytes, SharedBytes)>,
     /// The `.debug` file, where this one was stripped.
     debug: Option<Box<Image>>,
     /// The `.dwp` file (`split-debuginfo = "packed"`).
     package: Option<Box<Image>>,
     /// Where that is looked for.
     package_path: PathBuf,
-    /// `.dwo` files by their path (`split-debuginfo = "unpacked"`).
-    objects: HashMap<PathBuf, Image>,
-}
-
-enum Content {
-    Mapped(Range<usize>),
-    Unpacked(Vec<u8>),
+    /// `.dwo` files by their path (`split-debuginfo = "unpacked"`), each read when it is first asked for.
+    objects: HashMap<PathBuf, OnceCell<Option<Box<Image>>>>,
 }
 
 /// Why a file gives no types.
@@ -65,23 +59,6 @@ impl fmt::Display for ImageError {
     }
 }
 
-/// Where thread locals of the executable lie, below the thread pointer on x86_64.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct TlsSegment {
-    /// Size in memory, in bytes.
-    pub(crate) size: u64,
-    /// Alignment, in bytes.
-    pub(crate) align: u64,
-}
-
-/// Where thread locals of a shared library lie (Drepper, "ELF Handling For Thread-Local Storage", the general dynamic
-/// model): in a block of each thread's, which the thread's vector of blocks has at the number of the library.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct LibraryTls {
-    /// The address in the file of the word that holds the number, which the loader writes.
-    pub(crate) module: u64,
-}
-
 /// A symbol of `.symtab`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Symbol<'a> {
@@ -92,58 +69,69 @@ pub(crate) struct Symbol<'a> {
 }
 
 impl Image {
-    /// Maps and parses `path`, and the files with its debug information where they are elsewhere: `.debug` by
+    /// Parses `path`, and the files with its debug information where they are elsewhere: `.debug` by
     /// build-id or debuglink, `.dwp` beside it, or the `.dwo` files that it names.
     pub(crate) fn open(path: &Path) -> Result<Self, ImageError> {
-        let mut image = Self::parse(SharedBytes::map(path).map_err(ImageError::Io)?)?;
+        let _can_be_opened = std::fs::File::open(path).map_err(ImageError::Io)?;
+        let object = ObjectFile::open(path, Access::Map).ok_or(ImageError::Format)?;
+        let mut image = Self::of(object);
         // Its companions lie beside the file itself, not beside a link to it such as `/proc/self/exe`.
         let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        if image.section(SectionId::DebugInfo).is_empty() {
-            let identity = image.file().map(|file| Identity::of(&file)).unwrap_or_default();
-            image.debug = separate::find(&path, &identity).found.and_then(|path| Self::alone(&path));
+        if image.section(SectionId::DebugInfo).is_empty() && image.shortage().is_none() {
+            let found = separate::find(&path, &image.object.identity()).found;
+            image.debug = found.and_then(|path| Self::alone(&path));
         }
         image.package_path = separate::dwp_path(&path);
         image.package = Self::alone(&image.package_path);
         if image.package.is_none() {
-            let objects = split::object_files(&image);
-            let objects = objects.into_iter().take(MAX_OBJECTS);
-            image.objects = objects.filter_map(|path| Some((path.clone(), *Self::alone(&path)?))).collect();
+            let objects = split::object_files(&image).into_iter().take(MAX_OBJECTS);
+            image.objects = objects.map(|path| (path, OnceCell::new())).collect();
         }
         Ok(image)
     }
 
     /// A file that is only part of another's debug information. Read, not mapped: rustc writes a `.dwp` in place,
-    /// and who reads a mapping of it just then gets SIGBUS.
+    /// and a thread that reads a mapping of it just then gets SIGBUS.
     fn alone(path: &Path) -> Option<Box<Self>> {
-        Self::parse(SharedBytes::read(path, MAX_COMPANION).ok()?).ok().map(Box::new)
+        Some(Box::new(Self::of(ObjectFile::open(path, Access::Read)?)))
     }
 
     /// Parses the bytes of a file, and looks for no others.
-    pub(crate) fn parse(map: SharedBytes) -> Result<Self, ImageError> {
-        let file = object::File::parse(&*map).map_err(|_| ImageError::Format)?;
-        let mut sections = HashMap::new();
-        for id in SECTIONS {
-            let Some(section) = file.section_by_name(id) else { continue };
-            let Ok(range) = section.compressed_file_range() else { continue };
-            let content = if range.format == CompressionFormat::None {
-                let start = range.offset as usize;
-                Content::Mapped(start..start.saturating_add(range.uncompressed_size as usize))
-            } else if range.uncompressed_size <= MAX_SECTION {
-                let Ok(data) = section.uncompressed_data() else { continue };
-                Content::Unpacked(data.into_owned())
-            } else {
-                continue;
-            };
-            sections.insert(id, content);
+    #[cfg(test)]
+    pub(crate) fn parse(bytes: SharedBytes) -> Result<Self, ImageError> {
+        ObjectFile::parse(bytes).map(Self::of).ok_or(ImageError::Format)
+    }
+
+    fn of(object: ObjectFile) -> Self {
+        let symbols = object.symbol_table(".symtab");
+        let section = |name| Some((name, object.section_bytes(name)?));
+        let mut sections: HashMap<_, _> = SECTIONS.into_iter().filter_map(section).collect();
+        if object.shortage().is_some() {
+            // Some of them without the others say things that are not true.
+            sections.clear();
         }
-        Ok(Self {
-            map,
+        Self {
+            object,
             sections,
+            symbols,
             debug: None,
             package: None,
             package_path: PathBuf::new(),
             objects: HashMap::new(),
-        })
+        }
+    }
+
+    /// Why debug information that is there was not read.
+    pub(crate) fn shortage(&self) -> Option<Shortage> {
+        let companions = [&self.debug, &self.package].into_iter().flatten();
+        let objects = self.objects.values().filter_map(|object| object.get()?.as_ref());
+        let mut all = companions.chain(objects).map(|image| image.object.shortage());
+        self.object.shortage().or_else(|| all.find_map(|shortage| shortage))
+    }
+
+    /// Says that some of it was not used, for what that would have taken.
+    pub(crate) fn note(&self, shortage: Shortage) {
+        self.object.note(shortage);
     }
 
     /// The file with the debug sections: this one, or its `.debug` file.
@@ -163,7 +151,7 @@ impl Image {
 
     /// The `.dwo` file at `path`.
     pub(crate) fn object(&self, path: &Path) -> Option<&Self> {
-        self.objects.get(path)
+        self.objects.get(path)?.get_or_init(|| Self::alone(path)).as_deref()
     }
 
     /// The bytes of a debug section, empty where the file has none.
@@ -177,100 +165,77 @@ impl Image {
     }
 
     fn named(&self, name: &str) -> &[u8] {
-        match self.sections.get(name) {
-            Some(Content::Mapped(range)) => self.map.get(range.clone()).unwrap_or_default(),
-            Some(Content::Unpacked(bytes)) => bytes,
-            None => &[],
-        }
+        self.sections.get(name).map_or(&[], |bytes| bytes)
     }
 
     /// All symbols that have a name and a definition.
     pub(crate) fn symbols(&self) -> Vec<Symbol<'_>> {
-        let Some(file) = self.with_debug().file() else { return Vec::new() };
-        file.symbols()
-            .filter(|symbol| symbol.is_definition() || symbol.kind() == object::SymbolKind::Tls)
-            .filter_map(|symbol| Some(Symbol { name: symbol.name_bytes().ok()?, address: symbol.address() }))
-            .collect()
+        let Some((entries, names)) = &self.with_debug().symbols else { return Vec::new() };
+        entries.chunks_exact(SYMBOL).filter_map(|entry| symbol(entry, names)).collect()
     }
 
     /// The segment that thread locals are made from.
     pub(crate) fn tls(&self) -> Option<TlsSegment> {
-        use object::read::elf::{FileHeader as _, ProgramHeader as _};
-        let header = object::elf::FileHeader64::<object::LittleEndian>::parse(&*self.map).ok()?;
-        let endian = header.endian().ok()?;
-        let segments = header.program_headers(endian, &*self.map).ok()?;
-        let tls = segments.iter().find(|s| s.p_type(endian) == object::elf::PT_TLS)?;
-        Some(TlsSegment { size: tls.p_memsz(endian), align: tls.p_align(endian) })
+        self.object.tls()
     }
 
     /// Where a shared library keeps its thread locals; `None` for an executable, and where it does not say.
     pub(crate) fn library_tls(&self) -> Option<LibraryTls> {
-        let file = self.file().filter(is_library)?;
-        let module = file.dynamic_relocations()?.find(|(_, relocation)| {
-            let RelocationFlags::Elf { r_type } = relocation.flags() else { return false };
-            // Of a symbol it may be the number of another library.
-            r_type == object::elf::R_X86_64_DTPMOD64 && relocation.target() == RelocationTarget::Absolute
-        })?;
-        Some(LibraryTls { module: module.0 })
+        self.object.library_tls()
     }
 
     /// Whether this is a shared library rather than an executable.
     pub(crate) fn is_library(&self) -> bool {
-        self.file().is_some_and(|file| is_library(&file))
+        self.object.is_library()
     }
 
     /// The addresses of a section in the file.
     pub(crate) fn section_range(&self, name: &str) -> Option<Range<u64>> {
-        let file = self.file()?;
-        let section = file.section_by_name(name)?;
-        Some(section.address()..section.address().checked_add(section.size())?)
+        self.object.section_addresses(name)
     }
 
     /// What to add to an address in the file for the address in the process, if one of `mappings` holds
     /// this file's code at `path`.
     pub(crate) fn bias(&self, path: &Path, mappings: &[Mapping]) -> Option<u64> {
-        let file = self.file()?;
-        let code = file.segments().find(|segment| {
-            matches!(segment.flags(), SegmentFlags::Elf { p_flags, .. } if p_flags.0 & object::elf::PF_X.0 != 0)
-        })?;
-        let (offset, _) = code.file_range();
+        let code = self.object.loads().iter().find(|load| load.execute)?;
+        let offset = code.offset;
         let mapping = mappings.iter().find(|mapping| {
             mapping.execute
                 && mapping.path.as_deref() == Some(path)
                 && mapping.offset <= offset
                 && offset - mapping.offset < mapping.range.end - mapping.range.start
         })?;
-        Some((mapping.range.start + (offset - mapping.offset)).wrapping_sub(code.address()))
+        Some((mapping.range.start + (offset - mapping.offset)).wrapping_sub(code.address))
     }
 
     /// Whether what lies in memory is of this build; `None` where that cannot be told.
     pub(crate) fn is_at(&self, bias: u64, snapshot: &dyn Snapshot) -> Option<bool> {
-        let file = self.file()?;
-        let section = file.section_by_name(".note.gnu.build-id")?;
-        let expected = section.data().ok().filter(|note| note.len() <= MAX_NOTE)?;
+        const BUILD_ID: &str = ".note.gnu.build-id";
+        let address = self.object.section_addresses(BUILD_ID)?.start;
+        let expected = self.object.section_bytes(BUILD_ID).filter(|note| note.len() <= MAX_NOTE)?;
         let mut ran = vec![0; expected.len()];
-        let read = snapshot.read(section.address().wrapping_add(bias), &mut ran);
-        (read == ran.len()).then(|| ran == expected)
-    }
-
-    fn file(&self) -> Option<object::File<'_>> {
-        object::File::parse(&*self.map).ok()
+        let read = snapshot.read(address.wrapping_add(bias), &mut ran);
+        (read == ran.len()).then(|| ran == *expected)
     }
 }
 
-/// An executable has an interpreter, or is marked as position-independent by the linker (static-pie).
-fn is_library(file: &object::File<'_>) -> bool {
-    use object::read::elf::{Dyn as _, FileHeader as _, ProgramHeader as _};
-    let object::File::Elf64(file) = file else { return false };
-    let (header, endian, data) = (file.elf_header(), file.endian(), file.data());
-    let interpreter =
-        |segment: &&_| object::read::elf::ProgramHeader::p_type(*segment, endian) == object::elf::PT_INTERP;
-    let segments = file.elf_program_headers();
-    let dynamic = segments.iter().find_map(|segment| segment.dynamic(endian, data).ok().flatten());
-    let is_pie = dynamic.into_iter().flatten().any(|entry| {
-        entry.tag(endian) == object::elf::DT_FLAGS_1 && entry.val(endian) & object::elf::DF_1_PIE.0 != 0
-    });
-    header.e_type(endian) == object::elf::ET_DYN && !segments.iter().any(|s| interpreter(&s)) && !is_pie
+/// `Elf64_Sym`: st_name, st_info, st_other, st_shndx, st_value, st_size.
+const SYMBOL: usize = 24;
+
+/// A definition that has a name.
+fn symbol<'a>(entry: &[u8], names: &'a [u8]) -> Option<Symbol<'a>> {
+    use object::elf::{SHN_LORESERVE, SHN_UNDEF, SHN_XINDEX, STT_FUNC, STT_NOTYPE, STT_OBJECT, STT_TLS};
+    let name = u32::from_le_bytes(*entry.first_chunk()?);
+    let kind = entry.get(4)? & 0xf;
+    let section = u16::from_le_bytes(*entry.get(6..)?.first_chunk()?);
+    let address = u64::from_le_bytes(*entry.get(8..)?.first_chunk()?);
+    let size = u64::from_le_bytes(*entry.get(16..)?.first_chunk()?);
+    let is_placed = section != SHN_UNDEF.0 && (section < SHN_LORESERVE || section == SHN_XINDEX.0);
+    let is_definition =
+        is_placed && (kind == STT_FUNC.0 || kind == STT_OBJECT.0 || (kind == STT_NOTYPE.0 && size != 0));
+    let name = names.get(usize::try_from(name).ok()?..)?;
+    let end = memchr::memchr(0, name)?;
+    (is_definition || kind == STT_TLS.0).then_some(Symbol { name: name.get(..end)?, address })
 }
 
 /// A build-id has 20 bytes, or 32.

@@ -1,6 +1,7 @@
 //! ELF modules and DWARF: which file is mapped where, symbols and lines of an address, types.
 
 mod bounded_file;
+mod compressed;
 pub(crate) mod elf;
 pub(crate) mod image;
 pub(crate) mod modules;

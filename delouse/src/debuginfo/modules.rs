@@ -10,6 +10,8 @@ use std::sync::{Arc, OnceLock};
 
 use super::object_file::ObjectFile;
 use super::unwind::Tables;
+use crate::snapshot::file_parts::Access;
+use crate::snapshot::room::{self, Amount};
 use crate::snapshot::shared_bytes::SharedBytes;
 use crate::snapshot::{Mapping, Snapshot};
 
@@ -112,7 +114,7 @@ fn is_kernels(path: &Path) -> bool {
 
 fn load(snapshot: &dyn Snapshot, mapping: &Mapping, path: &Path) -> Option<Module> {
     let from_file = |file: &Path| {
-        let object = Arc::new(ObjectFile::parse(SharedBytes::map(file).ok()?)?);
+        let object = Arc::new(ObjectFile::open(file, Access::Map)?);
         place(snapshot, mapping, object, path)
     };
     if !is_kernels(path) {
@@ -134,11 +136,10 @@ fn place(snapshot: &dyn Snapshot, mapping: &Mapping, object: Arc<ObjectFile>, pa
     let bias = bias(mapping, &object)?;
     let span = object.span()?;
     let first = object.loads().iter().find(|l| l.offset == 0)?;
-    let expected =
-        object.bytes().get(..COMPARED.min(usize::try_from(first.file_size).unwrap_or(COMPARED)))?;
+    let expected = object.first_bytes(first.file_size.min(COMPARED as u64))?;
     let mut there = [0; COMPARED];
     let there = there.get_mut(..expected.len())?;
-    if snapshot.read(bias.wrapping_add(first.address), there) < expected.len() || there != expected {
+    if snapshot.read(bias.wrapping_add(first.address), there) < expected.len() || there != &*expected {
         return None;
     }
     let range = bias.wrapping_add(span.start)..bias.wrapping_add(span.end);
@@ -187,6 +188,7 @@ fn from_memory(snapshot: &dyn Snapshot, code: &Mapping) -> Option<SharedBytes> {
             continue;
         }
         if image.len() < end {
+            room::expect(Amount::filled(end as u64)).ok()?;
             image.resize(end, 0);
         }
         snapshot.read(part.range.start, image.get_mut(offset..end)?);

@@ -1,29 +1,68 @@
 //! An ELF file or image as symbols and unwinding need it: its sections and segments by name and address.
 
 use std::ops::Range;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use object::elf::{FileHeader64, PF_X, PT_GNU_EH_FRAME, PT_LOAD, SHF_COMPRESSED, SHT_NOBITS};
-use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
-use object::{CompressedData, LittleEndian};
+use object::elf::{
+    DF_1_PIE, DT_FLAGS_1, ET_DYN, FileHeader64, PF_X, PT_GNU_EH_FRAME, PT_INTERP, PT_LOAD, PT_TLS,
+    R_X86_64_DTPMOD64, SHF_COMPRESSED, SHT_NOBITS,
+};
+use object::read::elf::{Dyn as _, FileHeader, ProgramHeader, SectionHeader};
+use object::{LittleEndian, ReadRef};
 
+use super::bounded_file::BoundedFile;
+use super::compressed;
+use super::separate::Identity;
+use crate::snapshot::file_parts::{Access, FileParts, Missing};
+use crate::snapshot::room::Shortage;
 use crate::snapshot::shared_bytes::SharedBytes;
 
 /// A linked file has some dozens; more are ignored.
 const MAX_SECTIONS: usize = 1 << 16;
 /// A linked file has about a dozen; more are ignored.
 const MAX_SEGMENTS: usize = 1 << 10;
-/// What one compressed section may grow to, in bytes.
-const MAX_UNCOMPRESSED: u64 = 1 << 30;
-/// Deflate reaches 1,032 : 1; whatever claims more is damaged.
-const MAX_RATIO: u64 = 1_100;
 
-/// A parsed ELF file of 64 bits, little endian.
+/// A parsed ELF file of 64 bits, little endian. Of a file on disk, each section is in memory only while it is used.
 #[derive(Debug, Clone)]
 pub(crate) struct ObjectFile {
-    bytes: SharedBytes,
+    source: Source,
+    headers: Headers,
+    /// Why something of it was not read.
+    shortage: Arc<Mutex<Option<Shortage>>>,
+}
+
+#[derive(Debug, Clone)]
+enum Source {
+    Bytes(SharedBytes),
+    File(Arc<FileParts>),
+}
+
+/// What the headers say.
+#[derive(Debug, Clone)]
+struct Headers {
     sections: Vec<Section>,
     loads: Vec<Load>,
     eh_frame_hdr: Option<Range<u64>>,
+    tls: Option<TlsSegment>,
+    is_library: bool,
+}
+
+/// Where thread locals of the executable lie, below the thread pointer on x86_64.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TlsSegment {
+    /// Size in memory, in bytes.
+    pub(crate) size: u64,
+    /// Alignment, in bytes.
+    pub(crate) align: u64,
+}
+
+/// Where thread locals of a shared library lie (Drepper, "ELF Handling For Thread-Local Storage", the general dynamic
+/// model): in a block of each thread's, which the thread's vector of blocks has at the number of the library.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LibraryTls {
+    /// The address in the file of the word that holds the number, which the loader writes.
+    pub(crate) module: u64,
 }
 
 /// One section.
@@ -33,7 +72,7 @@ struct Section {
     /// Addresses as the file states them.
     addresses: Range<u64>,
     /// Where the file has its bytes; empty for `.bss` and its like.
-    stored: Range<usize>,
+    stored: Range<u64>,
     compressed: bool,
 }
 
@@ -52,11 +91,10 @@ pub(crate) struct Load {
     pub(crate) execute: bool,
 }
 
-impl ObjectFile {
-    /// Parses the headers; `None` for what is no ELF file of 64 bits, little endian. The section table may
-    /// be missing (stripped files, images taken from memory).
-    pub(crate) fn parse(bytes: SharedBytes) -> Option<Self> {
-        let data: &[u8] = &bytes;
+impl Headers {
+    /// `None` for what is no ELF file of 64 bits, little endian. The section table may be missing (stripped files, images
+    /// taken from memory).
+    fn parse<'d>(data: impl ReadRef<'d>) -> Option<Self> {
         let header = FileHeader64::<LittleEndian>::parse(data).ok()?;
         header.endian().ok()?;
         let programs = header.program_headers(LittleEndian, data).unwrap_or_default();
@@ -77,6 +115,16 @@ impl ObjectFile {
                 let start = p.p_vaddr(LittleEndian);
                 Some(start..start.checked_add(p.p_memsz(LittleEndian))?)
             });
+        let tls = programs.iter().find(|p| p.p_type(LittleEndian) == PT_TLS);
+        let tls = tls.map(|p| TlsSegment { size: p.p_memsz(LittleEndian), align: p.p_align(LittleEndian) });
+        // An executable has an interpreter, or is marked as position-independent by the linker (static-pie).
+        let has_interpreter = programs.iter().any(|p| p.p_type(LittleEndian) == PT_INTERP);
+        let dynamic = programs.iter().find_map(|p| p.dynamic(LittleEndian, data).ok().flatten());
+        let is_pie = dynamic
+            .into_iter()
+            .flatten()
+            .any(|entry| entry.tag(LittleEndian) == DT_FLAGS_1 && entry.val(LittleEndian) & DF_1_PIE.0 != 0);
+        let is_library = header.e_type(LittleEndian) == ET_DYN && !has_interpreter && !is_pie;
         let sections = match header.sections(LittleEndian, data) {
             Ok(table) => table
                 .iter()
@@ -85,38 +133,120 @@ impl ObjectFile {
                     let name = table.section_name(LittleEndian, s).ok()?;
                     let address = s.sh_addr(LittleEndian);
                     let (offset, size) = (s.sh_offset(LittleEndian), s.sh_size(LittleEndian));
-                    let stored = if s.sh_type(LittleEndian) == SHT_NOBITS {
-                        0..0
-                    } else {
-                        usize::try_from(offset).ok()?..usize::try_from(offset.checked_add(size)?).ok()?
-                    };
+                    let is_stored = s.sh_type(LittleEndian) != SHT_NOBITS;
                     Some(Section {
                         name: String::from_utf8_lossy(name.get(..name.len().min(256))?).into_owned(),
                         addresses: address..address.checked_add(size)?,
-                        stored,
+                        stored: if is_stored { offset..offset.checked_add(size)? } else { 0..0 },
                         compressed: s.sh_flags(LittleEndian).0 & SHF_COMPRESSED.0 != 0,
                     })
                 })
                 .collect(),
             Err(_) => Vec::new(),
         };
-        Some(Self { bytes, sections, loads, eh_frame_hdr })
+        Some(Self { sections, loads, eh_frame_hdr, tls, is_library })
+    }
+}
+
+impl ObjectFile {
+    /// Parses the headers of a file, of which nothing else is read yet; `None` for what is no ELF file of 64 bits, little
+    /// endian, and what cannot be read.
+    pub(crate) fn open(path: &Path, access: Access) -> Option<Self> {
+        let file = FileParts::open(path, access).ok()?;
+        let headers = Headers::parse(&BoundedFile::open(path).ok()?)?;
+        Some(Self { source: Source::File(file), headers, shortage: Arc::default() })
     }
 
-    /// All bytes of the file.
-    pub(crate) fn bytes(&self) -> &SharedBytes {
-        &self.bytes
+    /// The same of bytes in memory.
+    pub(crate) fn parse(bytes: SharedBytes) -> Option<Self> {
+        let headers = Headers::parse(&*bytes)?;
+        Some(Self { source: Source::Bytes(bytes), headers, shortage: Arc::default() })
+    }
+
+    /// The first `length` bytes of the file.
+    pub(crate) fn first_bytes(&self, length: u64) -> Option<SharedBytes> {
+        self.bytes(0..length).ok()
+    }
+
+    /// Why something of it was not read for lack of memory.
+    pub(crate) fn shortage(&self) -> Option<Shortage> {
+        *self.shortage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn bytes(&self, range: Range<u64>) -> Result<SharedBytes, Missing> {
+        match &self.source {
+            Source::File(file) => file.part(range),
+            Source::Bytes(bytes) => {
+                let start = usize::try_from(range.start).map_err(|_| Missing::Absent)?;
+                let end = usize::try_from(range.end).map_err(|_| Missing::Absent)?;
+                bytes.slice(start..end).filter(|bytes| !bytes.is_empty()).ok_or(Missing::Absent)
+            }
+        }
+    }
+
+    /// What is missing, once it is noted.
+    fn noted<T>(&self, found: Result<T, Missing>) -> Option<T> {
+        found
+            .map_err(|missing| {
+                if let Missing::Short(shortage) = missing {
+                    self.note(shortage);
+                }
+            })
+            .ok()
+    }
+
+    /// Has [`shortage`](Self::shortage) tell of something that belongs to this file and was not read.
+    pub(crate) fn note(&self, shortage: Shortage) {
+        self.shortage.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(shortage);
+    }
+
+    /// The segment that thread locals are made from.
+    pub(crate) fn tls(&self) -> Option<TlsSegment> {
+        self.headers.tls
+    }
+
+    /// Where a shared library keeps its thread locals; `None` for an executable, and where it does not say.
+    pub(crate) fn library_tls(&self) -> Option<LibraryTls> {
+        /// `Elf64_Rela`: r_offset, r_info, r_addend.
+        const ENTRY: usize = 24;
+        let relocations = self.section_bytes(".rela.dyn").filter(|_| self.is_library())?;
+        relocations.chunks_exact(ENTRY).find_map(|entry| {
+            let module = u64::from_le_bytes(*entry.first_chunk()?);
+            let info = u64::from_le_bytes(*entry.get(8..)?.first_chunk()?);
+            // Of a symbol (the upper half) it may be the number of another library.
+            (info == u64::from(R_X86_64_DTPMOD64.0)).then_some(LibraryTls { module })
+        })
+    }
+
+    /// Whether this is a shared library rather than an executable.
+    pub(crate) fn is_library(&self) -> bool {
+        self.headers.is_library
+    }
+
+    /// What a separate file with debug information must match.
+    pub(crate) fn identity(&self) -> Identity {
+        let build_id = self.section_bytes(".note.gnu.build-id");
+        let debuglink = self.section_bytes(".gnu_debuglink");
+        Identity {
+            build_id: build_id.and_then(|note| build_id_in(&note).map(<[u8]>::to_vec)),
+            debuglink: debuglink.and_then(|link| {
+                let name = link.split(|byte| *byte == 0).next()?.to_vec();
+                // After the name, its end and padding.
+                let crc = link.get((name.len() + 1).next_multiple_of(4)..)?.first_chunk()?;
+                Some((name, u32::from_le_bytes(*crc)))
+            }),
+        }
     }
 
     /// The PT_LOAD segments in the file's order.
     pub(crate) fn loads(&self) -> &[Load] {
-        &self.loads
+        &self.headers.loads
     }
 
     /// The addresses that the segments span.
     pub(crate) fn span(&self) -> Option<Range<u64>> {
-        let start = self.loads.iter().map(|l| l.address).min()?;
-        let end = self.loads.iter().filter_map(|l| l.address.checked_add(l.memory_size)).max()?;
+        let start = self.headers.loads.iter().map(|l| l.address).min()?;
+        let end = self.headers.loads.iter().filter_map(|l| l.address.checked_add(l.memory_size)).max()?;
         (start < end).then_some(start..end)
     }
 
@@ -128,25 +258,30 @@ impl ObjectFile {
     /// The bytes of a section that is there and not empty, uncompressed.
     pub(crate) fn section_bytes(&self, name: &str) -> Option<SharedBytes> {
         let section = self.section(name)?;
-        let stored = self.bytes.slice(section.stored.clone()).filter(|b| !b.is_empty())?;
-        if section.compressed { decompress(&stored) } else { Some(stored) }
+        let stored = section.stored.clone();
+        let bytes = match &self.source {
+            Source::File(file) if section.compressed => file.unpacked(stored, compressed::unpack),
+            _ if section.compressed => self.bytes(stored).and_then(|stored| compressed::unpack(&stored)),
+            _ => self.bytes(stored),
+        };
+        self.noted(bytes)
     }
 
     fn section(&self, name: &str) -> Option<&Section> {
-        self.sections.iter().find(|s| s.name == name)
+        self.headers.sections.iter().find(|s| s.name == name)
     }
 
     /// The bytes that the file has for an address range, up to the end of their segment at most.
     pub(crate) fn bytes_at(&self, addresses: Range<u64>) -> Option<SharedBytes> {
         let load = self
+            .headers
             .loads
             .iter()
             .find(|l| addresses.start >= l.address && addresses.start - l.address < l.file_size)?;
         let within = addresses.start - load.address;
         let size = addresses.end.checked_sub(addresses.start)?.min(load.file_size - within);
         let start = load.offset.checked_add(within)?;
-        let range = usize::try_from(start).ok()?..usize::try_from(start.checked_add(size)?).ok()?;
-        self.bytes.slice(range)
+        self.noted(self.bytes(start..start.checked_add(size)?))
     }
 
     /// `.eh_frame_hdr` and `.eh_frame` with their addresses: by section, or by program header where the
@@ -157,7 +292,7 @@ impl ObjectFile {
             return UnwindTables { eh_frame_hdr: named(".eh_frame_hdr"), eh_frame: Some(eh_frame) };
         }
         let found = || {
-            let addresses = self.eh_frame_hdr.clone()?;
+            let addresses = self.headers.eh_frame_hdr.clone()?;
             let hdr = self.bytes_at(addresses.clone())?;
             let bases = gimli::BaseAddresses::default().set_eh_frame_hdr(addresses.start);
             let parsed = gimli::EhFrameHdr::new(&hdr, gimli::LittleEndian).parse(&bases, 8).ok()?;
@@ -189,19 +324,19 @@ pub(crate) struct UnwindTables {
     pub(crate) eh_frame: Option<(SharedBytes, Range<u64>)>,
 }
 
-fn decompress(stored: &SharedBytes) -> Option<SharedBytes> {
-    // Elf64_Chdr: ch_type, ch_reserved, ch_size, ch_addralign.
-    let kind = u32::from_le_bytes(stored.get(..4)?.try_into().ok()?);
-    let size = u64::from_le_bytes(stored.get(8..16)?.try_into().ok()?);
-    let data = stored.get(24..)?;
-    if size > MAX_UNCOMPRESSED || size > (data.len() as u64).saturating_mul(MAX_RATIO) {
-        return None;
+/// The description of the first note that is a build-id: sizes of name and description, type, name, description.
+fn build_id_in(notes: &[u8]) -> Option<&[u8]> {
+    const NT_GNU_BUILD_ID: u32 = 3;
+    let mut rest = notes;
+    while let Some((head, after)) = rest.split_first_chunk::<12>() {
+        let word = |at: usize| head.get(at..)?.first_chunk().map(|bytes| u32::from_le_bytes(*bytes));
+        let (name, length) = (word(0)? as usize, word(4)? as usize);
+        let begin = name.checked_next_multiple_of(4)?;
+        let description = after.get(begin..begin.checked_add(length)?)?;
+        if word(8)? == NT_GNU_BUILD_ID && after.starts_with(b"GNU\0") {
+            return Some(description);
+        }
+        rest = after.get(begin.checked_add(length)?.checked_next_multiple_of(4)?..)?;
     }
-    let format = match kind {
-        1 => object::CompressionFormat::Zlib,
-        2 => object::CompressionFormat::Zstandard,
-        _ => return None,
-    };
-    let bytes = CompressedData { format, data, uncompressed_size: size }.decompress().ok()?;
-    Some(SharedBytes::new(bytes.into_owned()))
+    None
 }

@@ -31,14 +31,6 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// Of an object that is already open.
-    pub(crate) fn of<'d>(object: &impl object::Object<'d>) -> Identity {
-        Identity {
-            build_id: object.build_id().ok().flatten().map(<[u8]>::to_vec),
-            debuglink: object.gnu_debuglink().ok().flatten().map(|(name, crc)| (name.to_vec(), crc)),
-        }
-    }
-
     /// Of the headers of a file.
     pub(crate) fn of_image(image: &Image) -> Identity {
         Identity { build_id: image.build_id.clone(), debuglink: image.debuglink() }
@@ -245,6 +237,8 @@ pub(crate) mod lossy {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::debuginfo::object_file::ObjectFile;
+    use crate::snapshot::file_parts::Access;
 
     /// Our own test program serves as its debug file: it has a build-id and debug information.
     fn own() -> (PathBuf, Identity) {
@@ -256,8 +250,7 @@ mod tests {
     #[test]
     fn both_ways_to_the_identity_agree() {
         let (path, identity) = own();
-        let bytes = fs::read(path).unwrap();
-        assert_eq!(Identity::of(&object::File::parse(&*bytes).unwrap()), identity);
+        assert_eq!(ObjectFile::open(&path, Access::Read).unwrap().identity(), identity);
     }
 
     #[test]

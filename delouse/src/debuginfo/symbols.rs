@@ -9,20 +9,20 @@ mod paths;
 mod table;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
-use object::read::elf::ElfFile64;
-
-use self::dwarf::{Dwarf, MAX_SEPARATE};
+use self::dwarf::Dwarf;
 pub(crate) use self::names::readable;
 pub(crate) use self::paths::{Origin, shorten};
 use self::table::SymbolTable;
 use super::modules::{Module, Modules};
 use super::object_file::ObjectFile;
-use super::separate::{self, Identity};
+use super::separate;
 use crate::snapshot::Snapshot;
-use crate::snapshot::shared_bytes::SharedBytes;
+use crate::snapshot::file_parts::Access;
+use crate::snapshot::heap::{Before, Grown};
+use crate::snapshot::room::{self, Shortage};
 
 /// Addresses whose answers are kept, for each file. Two hundred threads have about two thousand.
 const MAX_CACHED: usize = 1 << 15;
@@ -46,6 +46,8 @@ pub(crate) struct Location {
 #[derive(Default)]
 pub(crate) struct Symbols {
     state: Mutex<State>,
+    /// Of the symbol tables only, which takes no longer than sorting them: no lines, no inlined functions.
+    names_only: bool,
 }
 
 #[derive(Default)]
@@ -54,6 +56,9 @@ struct State {
     used: Option<Instant>,
     /// By the address of the `ObjectFile`, which each entry keeps alive.
     files: HashMap<usize, FileSymbols>,
+    /// Before the first file was loaded, until the growth since then is measured.
+    before: Option<Before>,
+    grown: Grown,
 }
 
 struct FileSymbols {
@@ -61,6 +66,11 @@ struct FileSymbols {
     _object: Arc<ObjectFile>,
     table: SymbolTable,
     dwarf: Option<Dwarf>,
+    /// Why lines are missing that the file has.
+    short: Option<Shortage>,
+    /// The crate that an executable of that name is made from, as a rule. Where files are not known, its functions are
+    /// taken for the program's own.
+    named_crate: String,
     known: HashMap<u64, Arc<[Location]>>,
     used: Instant,
 }
@@ -69,6 +79,11 @@ impl Symbols {
     /// Nothing loaded yet.
     pub(crate) fn new() -> Self {
         Self::default()
+    }
+
+    /// The same, for names of functions and nothing else.
+    pub(crate) fn names_only() -> Self {
+        Self { names_only: true, ..Self::default() }
     }
 
     /// The modules of `snapshot`; those of the last call where nothing has changed since.
@@ -87,28 +102,64 @@ impl Symbols {
     /// some tens of microseconds; warm, well below one.
     pub(crate) fn find(&self, module: &Module, address: u64) -> Arc<[Location]> {
         let mut state = self.lock();
-        let file = state
-            .files
-            .entry(Arc::as_ptr(&module.object) as usize)
-            .or_insert_with(|| FileSymbols::load(module));
+        let State { files, before, .. } = &mut *state;
+        let file = files.entry(Arc::as_ptr(&module.object) as usize).or_insert_with(|| {
+            before.get_or_insert_with(Before::now);
+            FileSymbols::load(module, !self.names_only)
+        });
         file.used = Instant::now();
         file.find(module.stated(address), module.system)
     }
 
-    /// Gives back what nobody has asked for since `age`.
-    pub(crate) fn trim(&self, age: Duration) {
+    /// To be called when an answer is complete, on the thread that made it: measures what was loaded for it, and forgets
+    /// what could not be loaded, as the next answer may have the memory. Returns why something was not loaded.
+    pub(crate) fn settle(&self) -> Option<Shortage> {
         let mut state = self.lock();
-        state.files.retain(|_, file| file.used.elapsed() < age);
-        if state.used.is_some_and(|used| used.elapsed() >= age) {
-            *state = State::default();
-        } else {
-            state.files.shrink_to_fit();
+        if let Some(before) = state.before.take() {
+            state.grown = state.grown.or(before.grown());
         }
+        let short = state.files.values().find_map(|file| file.short)?;
+        drop(std::mem::take(&mut *state));
+        Some(short)
+    }
+
+    /// Whether something is loaded that no request has used since `age`. Returns at once: symbols that a request uses
+    /// right now, perhaps for seconds, are in use.
+    pub(crate) fn is_unused(&self, age: Duration) -> bool {
+        let state = match self.state.try_lock() {
+            Ok(state) => state,
+            Err(TryLockError::Poisoned(state)) => state.into_inner(),
+            Err(TryLockError::WouldBlock) => return false,
+        };
+        state.is_unused(age) || state.files.values().any(|file| file.used.elapsed() >= age)
+    }
+
+    /// Frees what no request has used since `age`, which takes milliseconds, and waits for requests that use symbols.
+    /// Returns whether loading it had made the program grow by much.
+    pub(crate) fn trim(&self, age: Duration) -> Grown {
+        let mut state = self.lock();
+        let unused = if state.is_unused(age) {
+            std::mem::take(&mut *state)
+        } else {
+            let of_files = state.files.extract_if(|_, file| file.used.elapsed() >= age).collect();
+            state.files.shrink_to_fit();
+            State { files: of_files, grown: state.grown, ..State::default() }
+        };
+        // Freed without the lock, for which the next request may wait.
+        drop(state);
+        if unused.files.is_empty() { Grown::default() } else { unused.grown }
     }
 
     /// How many files' symbols are loaded.
     pub(crate) fn loaded(&self) -> usize {
         self.lock().files.len()
+    }
+
+    /// Runs `body` as while a request loads symbols.
+    #[cfg(test)]
+    pub(crate) fn hold(&self, body: impl FnOnce()) {
+        let _state = self.lock();
+        body();
     }
 
     /// A panic of another request leaves nothing half done that matters here: caches only.
@@ -117,24 +168,35 @@ impl Symbols {
     }
 }
 
+impl State {
+    fn is_unused(&self, age: Duration) -> bool {
+        self.used.is_some_and(|used| used.elapsed() >= age)
+    }
+}
+
 /// The debug file of a stripped module, where the system has one of the same build. It is read, not mapped:
 /// the program has not mapped it, and must not end with SIGBUS when somebody writes to it.
 fn separate_debug_file(module: &Module) -> Option<ObjectFile> {
-    let bytes: &[u8] = module.object.bytes();
-    let identity = Identity::of(&ElfFile64::<object::LittleEndian>::parse(bytes).ok()?);
-    let found = separate::find(&module.path, &identity).found?;
-    ObjectFile::parse(SharedBytes::read(&found, MAX_SEPARATE).ok()?)
+    let found = separate::find(&module.path, &module.object.identity()).found?;
+    ObjectFile::open(&found, Access::Read)
 }
 
 impl FileSymbols {
-    fn load(module: &Module) -> Self {
+    fn load(module: &Module, with_lines: bool) -> Self {
         let object = &module.object;
         let mut table = SymbolTable::of(object, ".symtab");
-        let mut dwarf = Dwarf::of(object, &module.path);
+        let mut short = None;
+        let mut lines_of = |object: &ObjectFile| {
+            let dwarf = if with_lines { Dwarf::of(object, &module.path) } else { None };
+            short = short.or(object.shortage());
+            dwarf
+        };
+        let mut dwarf = lines_of(object);
         if (table.is_empty() || dwarf.is_none())
+            && with_lines
             && let Some(separate) = separate_debug_file(module)
         {
-            dwarf = dwarf.or_else(|| Dwarf::of(&separate, &module.path));
+            dwarf = dwarf.or_else(|| lines_of(&separate));
             if table.is_empty() {
                 table = SymbolTable::of(&separate, ".symtab");
             }
@@ -142,7 +204,10 @@ impl FileSymbols {
         if table.is_empty() {
             table = SymbolTable::of(object, ".dynsym");
         }
-        Self { _object: module.object.clone(), table, dwarf, known: HashMap::new(), used: Instant::now() }
+        let named_crate = module.name.replace('-', "_");
+        let known = HashMap::new();
+        let used = Instant::now();
+        Self { _object: module.object.clone(), table, dwarf, short, named_crate, known, used }
     }
 
     fn find(&mut self, address: u64, system: bool) -> Arc<[Location]> {
@@ -158,7 +223,14 @@ impl FileSymbols {
     }
 
     fn look_up(&mut self, address: u64, system: bool) -> Vec<Location> {
-        let mut lines = self.dwarf.as_mut().map(|d| d.find(address)).unwrap_or_default();
+        let mut lines = match (self.dwarf.as_mut(), room::check()) {
+            (Some(dwarf), Ok(())) => dwarf.find(address),
+            (Some(_), Err(shortage)) => {
+                self.short.get_or_insert(shortage);
+                Vec::new()
+            }
+            (None, _) => Vec::new(),
+        };
         // With line tables only, DWARF has no function here, or only the last part of its name. For
         // functions of C, DWARF has the better of many aliases.
         let in_table = self.table.find(address);
@@ -173,9 +245,14 @@ impl FileSymbols {
         let mut locations: Vec<_> = lines
             .into_iter()
             .map(|line| {
-                let (file, origin) = line.file.unzip();
+                let function = line.symbol.as_deref().map(readable);
+                let is_own = || function.as_deref().is_some_and(|name| names::is_of(name, &self.named_crate));
+                let (file, mut origin) = line.file.unzip();
+                if file.is_none() && is_own() {
+                    origin = Some(Origin::Own);
+                }
                 Location {
-                    function: line.symbol.as_deref().map(readable),
+                    function,
                     file,
                     line: line.line,
                     origin: origin.filter(|_| !system),

@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::error::ApiError;
 use super::pieces::Pieces;
+use super::readers;
 use super::thread::Material;
 
 /// What a client can ask for.
@@ -116,7 +117,7 @@ impl<T: Serialize> Rendered<T> {
         items: Material<Vec<I>>,
     ) -> Result<Self, ApiError> {
         let pieces = Pieces::new(value, field, items).map_err(|e| ApiError::Failed(e.to_string()))?;
-        let content = Content::Pieces(Arc::new(move || Body::wrap(pieces.body())));
+        let content = Content::Pieces(Arc::new(move || readers::body(pieces.begin())));
         Ok(Self { format: Format::Json, content, schema: PhantomData })
     }
 }
@@ -130,7 +131,7 @@ pub(crate) struct Answer<T> {
 impl<T> From<Rendered<T>> for Answer<T> {
     fn from(rendered: Rendered<T>) -> Self {
         let mut response = Response::new(match rendered.content {
-            Content::Whole(bytes) => Body::from(bytes),
+            Content::Whole(bytes) => readers::whole(bytes),
             Content::Pieces(body) => body(),
         });
         harden(response.headers_mut());

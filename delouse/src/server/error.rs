@@ -7,8 +7,10 @@ use http::Response;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 
 use super::answer::{self, Format};
+use super::readers;
 use crate::dump_error::DumpError;
 use crate::report::FilterError;
+use crate::snapshot::room::Shortage;
 use crate::snapshot::{SnapshotError, limits};
 use crate::tasks::engine::EngineError;
 
@@ -49,14 +51,17 @@ pub(crate) enum ApiError {
         error: SnapshotError,
         joining: Vec<String>,
     },
-    NoRoom {
-        wanted: usize,
-    },
+    /// A capture would take too much of what is left to the program.
+    NoRoom(Shortage),
     /// How many more files the program may open.
     NoFiles {
         left: usize,
     },
     NoThread,
+    /// Of other clients, which read slowly or not at all.
+    Unread {
+        answers: usize,
+    },
     Failed(String),
 }
 
@@ -66,7 +71,7 @@ impl ApiError {
             Self::ForeignHost(_) | Self::ForeignOrigin(_) | Self::CrossSite => ErrorStatusCode::FORBIDDEN,
             Self::WrongToken => ErrorStatusCode::UNAUTHORIZED,
             Self::BrowserMayNot | Self::MethodNotAllowed { .. } => ErrorStatusCode::METHOD_NOT_ALLOWED,
-            Self::Busy { .. } => ErrorStatusCode::TOO_MANY_REQUESTS,
+            Self::Busy { .. } | Self::Unread { .. } => ErrorStatusCode::TOO_MANY_REQUESTS,
             Self::BadQuery { .. }
             | Self::UnknownFormat(_)
             | Self::UnknownEngine(_)
@@ -79,7 +84,7 @@ impl ApiError {
             }
             Self::Engine(EngineError::Refused(_))
             | Self::Snapshot(_)
-            | Self::NoRoom { .. }
+            | Self::NoRoom(_)
             | Self::NoFiles { .. }
             | Self::NoThread => ErrorStatusCode::SERVICE_UNAVAILABLE,
             Self::Joined { error, .. } => Self::Snapshot(error.clone()).status(),
@@ -110,9 +115,10 @@ impl ApiError {
             Self::Snapshot(SnapshotError::NoHeadroom { .. }) => "NoHeadroom",
             Self::Snapshot(_) => "NoSnapshot",
             Self::Joined { error, .. } => Self::Snapshot(error.clone()).code(),
-            Self::NoRoom { .. } => "NoRoom",
+            Self::NoRoom(_) => "NoRoom",
             Self::NoFiles { .. } => "NoFiles",
             Self::NoThread => "NoThread",
+            Self::Unread { .. } => "Unread",
             Self::Failed(_) => "Failed",
         }
     }
@@ -123,7 +129,9 @@ impl ApiError {
             Self::WrongToken => Some((WWW_AUTHENTICATE, "Bearer".to_owned())),
             Self::BrowserMayNot => Some((ALLOW, "POST".to_owned())),
             Self::MethodNotAllowed { allowed, .. } => Some((ALLOW, allowed.join(", "))),
-            Self::Busy { .. } | Self::Engine(EngineError::Refused(_)) => Some((RETRY_AFTER, "1".to_owned())),
+            Self::Busy { .. } | Self::Unread { .. } | Self::Engine(EngineError::Refused(_)) => {
+                Some((RETRY_AFTER, "1".to_owned()))
+            }
             _ => None,
         }
     }
@@ -159,6 +167,12 @@ impl fmt::Display for ApiError {
             Self::BadQuery { message, known } => {
                 write!(f, "{message}. Parameters of this endpoint: {}", known.join(", "))
             }
+            Self::Unread { answers } => write!(
+                f,
+                "{answers} clients have not read their answers to the end, which takes memory: ask again in a second. A \
+                 client that reads nothing is given up after {} s",
+                readers::STALLED.as_secs()
+            ),
             Self::UnknownFormat(format) => {
                 write!(f, "there is no format `{format}`: use json or text (/waits also has dot)")
             }
@@ -209,12 +223,7 @@ impl fmt::Display for ApiError {
                 "no thread for the capture: raise the limit (pids.max of the cgroup, or RLIMIT_NPROC). \
                  /stacktrace/rust needs none",
             ),
-            Self::NoRoom { wanted } => write!(
-                f,
-                "not {} MB of address space are left to this program: raise its RLIMIT_AS (prlimit --as) or \
-                 the system's commit limit; nothing was captured",
-                wanted >> 20
-            ),
+            Self::NoRoom(shortage) => write!(f, "nothing was captured: {shortage}"),
             Self::NoFiles { left } => write!(
                 f,
                 "the program may open only {left} more files (RLIMIT_NOFILE), which delouse leaves to it: raise the \

@@ -7,24 +7,27 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 use super::error::ApiError;
-use super::thread;
+use super::{readers, thread};
 use crate::snapshot::files;
-
-/// Address space that a capture may want, in bytes: the debug information of a large program takes most.
-const ROOM: usize = 128 << 20;
+use crate::snapshot::room::Question;
 
 /// The one place for captures.
 #[derive(Default, Clone)]
 pub(crate) struct Gate {
     running: Arc<Mutex<Option<Running>>>,
+    /// Frees what is kept for the next capture.
+    release: Option<Arc<dyn Fn() + Send + Sync>>,
 }
 
 /// The gate is shut; dropped, it opens.
-pub(crate) struct Permit(Gate);
+pub(crate) struct Permit {
+    gate: Gate,
+    _question: Question,
+}
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        *self.0.lock() = None;
+        *self.gate.lock() = None;
     }
 }
 
@@ -39,6 +42,11 @@ struct Running {
 type Outcome<T> = Option<Result<Arc<T>, ApiError>>;
 
 impl Gate {
+    /// One that calls `release` after captures which leave the program little memory.
+    pub(crate) fn new(release: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { release: Some(Arc::new(release)), ..Self::default() }
+    }
+
     /// Runs `capture` on a thread of its own, or joins the one of the same key that runs already.
     ///
     /// The capture does not depend on who asked for it: a client that goes away leaves it to finish, and
@@ -61,13 +69,14 @@ impl Gate {
 
     /// Keeps all captures out for as long as the permit lives: for one that is not shared.
     pub(crate) fn hold(&self, key: &str) -> Result<Permit, ApiError> {
+        let question = Question::begin();
         room()?;
         let mut running = self.lock();
         if let Some(current) = running.as_ref() {
             return Err(ApiError::Busy { running: current.key.clone() });
         }
         *running = Some(Running { key: key.to_owned(), outcome: Box::new(()) });
-        Ok(Permit(self.clone()))
+        Ok(Permit { gate: self.clone(), _question: question })
     }
 
     fn join_or_start<T, F>(&self, key: String, capture: F) -> Result<watch::Receiver<Outcome<T>>, ApiError>
@@ -80,16 +89,22 @@ impl Gate {
             let same = if current.key == key { current.outcome.downcast_ref() } else { None };
             return same.cloned().ok_or_else(|| ApiError::Busy { running: current.key.clone() });
         }
+        readers::room()?;
+        let question = Question::begin();
         room()?;
         let (done, outcome) = watch::channel(None);
         let gate = self.clone();
         let body = move || {
-            let permit = Permit(gate);
+            let release = gate.release.clone();
+            let permit = Permit { gate, _question: Question::begin() };
             let result = catch_unwind(AssertUnwindSafe(capture))
                 .unwrap_or_else(|_| Err(ApiError::Failed("the capture panicked".to_owned())));
             // Open before the answer is known: who has it can ask for the next one.
             drop(permit);
             done.send_replace(Some(result.map(Arc::new)));
+            if let Some(release) = release.filter(|_| question.should_give_back()) {
+                release();
+            }
         };
         *running = Some(Running { key, outcome: Box::new(outcome.clone()) });
         drop(running);
@@ -118,15 +133,11 @@ fn spawn_or_run(body: impl FnOnce() + Send + 'static) {
     }
 }
 
-/// Whether there is address space for a capture, its answer and debug information. Most allocations end
-/// the process where they fail (`RLIMIT_AS`, strict overcommit), and it must not be ours that does.
-///
-/// The same goes for files (`RLIMIT_NOFILE`): a program that has none left to open may fail in the same way.
+/// Whether there is room for a capture: address space for a thread, and files (`RLIMIT_NOFILE`), of which a program that has
+/// none left to open may fail.
 pub(crate) fn room() -> Result<(), ApiError> {
     files::spare().map_err(|left| ApiError::NoFiles { left })?;
-    // Reserved and given back at once: no page of it is touched.
-    let mut reserved = Vec::<u8>::new();
-    reserved.try_reserve_exact(ROOM).map_err(|_| ApiError::NoRoom { wanted: ROOM })
+    thread::room()
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod gate;
 pub(crate) mod log;
 mod looks;
 mod pieces;
+mod readers;
 mod startup;
 mod stream;
 mod thread;
@@ -31,7 +32,7 @@ use tokio::sync::oneshot;
 use crate::debuginfo::symbols::Symbols;
 use crate::dump::{self, Sources};
 use crate::settings::Settings;
-use crate::snapshot::{self, Quits};
+use crate::snapshot::{self, Quits, heap};
 use crate::tasks::engine::Engines;
 use startup::Startup;
 
@@ -201,11 +202,17 @@ fn serve(
     log.flush();
 }
 
-/// Forgets symbols that nobody has asked for lately: they take tens of megabytes.
+/// Frees symbols that no request has used lately: they take tens of megabytes. On a thread of its own, as freeing them
+/// takes a while, and as a request may hold them for seconds.
 async fn give_memory_back(server: &HttpServer<Context>) {
     loop {
         tokio::time::sleep(SYMBOLS_UNUSED / 2).await;
-        server.app_private().symbols.trim(SYMBOLS_UNUSED);
+        let symbols = &server.app_private().symbols;
+        if symbols.is_unused(SYMBOLS_UNUSED) {
+            let symbols = Arc::clone(symbols);
+            // Without a thread they are kept until the next time.
+            let _no_thread = spawn("delouse-free", move || symbols.trim(SYMBOLS_UNUSED).give_back());
+        }
     }
 }
 
@@ -259,6 +266,8 @@ async fn listen(
         log.say(&format!("{wanted} {why}; using a free port instead"));
     }
     let address = server.local_addr();
+    #[cfg(target_os = "linux")]
+    snapshot::listener::limit_connections(address, readers::STALLED, readers::SOCKET_BUFFER);
     let host = match address.ip() {
         ip if ip == Ipv4Addr::LOCALHOST => format!("localhost:{}", address.port()),
         _ => address.to_string(),
@@ -295,14 +304,22 @@ fn build(
 ) -> Result<HttpServer<Context>, BuildError> {
     let api = endpoints::api();
     let openapi = Arc::new(endpoints::openapi(&api));
+    let (engines, symbols) = (Arc::new(Engines::new(settings.limits)), Arc::new(Symbols::new()));
+    let kept = (engines.clone(), symbols.clone());
+    let release = move || {
+        let (engines, symbols) = &kept;
+        engines.release();
+        symbols.trim(Duration::ZERO);
+        heap::give_back();
+    };
     let context = Context {
-        gate: gate::Gate::default(),
+        gate: gate::Gate::new(release),
         elf_gate: gate::Gate::default(),
-        engines: Arc::new(Engines::new(settings.limits)),
+        engines,
         routes: front::routes(api, openapi.clone()),
         openapi,
         log: log.clone(),
-        symbols: Arc::new(Symbols::new()),
+        symbols,
         marks: looks::Marks::default(),
         runtime: tokio::runtime::Handle::current(),
         settings,

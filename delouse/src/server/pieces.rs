@@ -3,18 +3,13 @@
 //! A million tasks are gigabytes of JSON, of which never more than a piece exists at a time.
 
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http_body::Frame;
 use serde::Serialize;
 
+use super::readers::{PIECE, Source};
 use super::thread::Material;
-
-/// A piece is at least that long, in bytes, but for the last one: what a socket takes in one or two writes.
-const PIECE: usize = 128 << 10;
 
 /// What makes bodies: they share the list.
 pub(crate) struct Pieces<I: Send + 'static> {
@@ -46,8 +41,8 @@ impl<I: Serialize + Send + 'static> Pieces<I> {
         Ok(Self { head: head.into(), items: Arc::new(items) })
     }
 
-    /// A body from the beginning.
-    pub(crate) fn body(&self) -> PiecesBody<I> {
+    /// From the beginning.
+    pub(crate) fn begin(&self) -> PiecesBody<I> {
         PiecesBody { pieces: self.clone(), at: At::Head }
     }
 }
@@ -67,7 +62,7 @@ enum At {
     Nothing,
 }
 
-impl<I: Serialize + Send + 'static> PiecesBody<I> {
+impl<I: Serialize + Send + Sync + 'static> Source for PiecesBody<I> {
     fn next(&mut self) -> Option<io::Result<Bytes>> {
         let from = match self.at {
             At::Head => {
@@ -77,6 +72,7 @@ impl<I: Serialize + Send + 'static> PiecesBody<I> {
             At::Item(index) => index,
             At::Nothing => return None,
         };
+        // At least that long, but for the last one.
         let mut piece = Vec::with_capacity(PIECE + (PIECE >> 3));
         let items = self.pieces.items.get().into_iter().flatten();
         for (index, item) in items.enumerate().skip(from) {
@@ -96,17 +92,8 @@ impl<I: Serialize + Send + 'static> PiecesBody<I> {
         piece.extend_from_slice(END.as_bytes());
         Some(Ok(piece.into()))
     }
-}
 
-impl<I: Serialize + Send + Sync + 'static> http_body::Body for PiecesBody<I> {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        Poll::Ready(self.next().map(|piece| piece.map(Frame::data)))
-    }
-
-    fn is_end_stream(&self) -> bool {
+    fn is_over(&self) -> bool {
         matches!(self.at, At::Nothing)
     }
 }
@@ -129,7 +116,7 @@ mod tests {
     fn read(items: &[String]) -> (Vec<u8>, usize) {
         let answer = Answer { text: "[]}", items: Vec::new() };
         let pieces = Pieces::new(&answer, "items", material(items.to_vec())).unwrap();
-        let (mut body, mut all, mut count) = (pieces.body(), Vec::new(), 0);
+        let (mut body, mut all, mut count) = (pieces.begin(), Vec::new(), 0);
         while let Some(piece) = body.next() {
             all.extend_from_slice(&piece.unwrap());
             count += 1;

@@ -1,12 +1,14 @@
 //! The server's own threads: what may block is done on one of them, never on the server's.
 
 use std::cell::RefCell;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use tokio::sync::oneshot;
 
 use super::error::ApiError;
 use crate::snapshot::heap::{Before, Grown};
+use crate::snapshot::room;
 
 /// Stacks of async functions that call themselves are deep, and are written out by recursion: about 2 kB for each
 /// level in a build without optimisations. Memory that is not used is not taken.
@@ -38,9 +40,41 @@ impl Work {
     }
 }
 
+/// Our threads that run, and the most that ever ran at a time.
+static RUNNING: AtomicUsize = AtomicUsize::new(0);
+static MOST: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether there is room for a thread. What one had that has ended is used again: glibc unmaps neither the addresses that
+/// it reserved for the thread's allocations nor, up to 40 MB, stacks.
+pub(crate) fn room() -> Result<(), ApiError> {
+    if RUNNING.load(Ordering::Relaxed) < MOST.load(Ordering::Relaxed) {
+        return Ok(());
+    }
+    room::thread(STACK as u64).map_err(ApiError::NoRoom)
+}
+
+/// A thread that runs.
+struct Running;
+
+impl Running {
+    fn begin() -> Self {
+        MOST.fetch_max(RUNNING.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+        Self
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        RUNNING.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Starts a thread. That there is none to be had is an answer: unlike `spawn_blocking`, this does not panic.
 pub(crate) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), ApiError> {
+    room()?;
+    let running = Running::begin();
     let body = move || {
+        let _running = running;
         Work::begin();
         body();
         Work::end();

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::limits;
+use super::room::Shortage;
 
 /// Why there is no snapshot. Nothing was changed in the program, and nothing stands still.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub(crate) enum SnapshotError {
     Stuck,
     /// Not enough address space for the capture's slots: the error number.
     NoMemory(i32),
+    /// They would take too much of what is left to the program.
+    Short(Shortage),
     /// The fork would stop the program for longer than the budget.
     OverBudget {
         /// The predicted stop.
@@ -63,6 +66,7 @@ impl fmt::Display for SnapshotError {
             Self::Stuck => {
                 f.write_str("threads are stuck in earlier captures: restart the program to capture again")
             }
+            Self::Short(shortage) => write!(f, "no memory for the capture: {shortage}"),
             Self::NoMemory(errno) => write!(f, "no memory for the capture: {}", error_text(*errno)),
             Self::OverBudget { predicted, budget, anonymous } => write!(
                 f,

@@ -28,15 +28,25 @@ impl Before {
 pub(crate) struct Grown(bool);
 
 impl Grown {
+    /// Whether one of two has.
+    pub(crate) fn or(self, other: Self) -> Self {
+        Self(self.0 || other.0)
+    }
+
     /// Gives back what was freed, where that may be much. While it does, an arena of the allocator is locked for as long
     /// as its free pages take: a program that is large beside what delouse used is left alone, for most of what is free
     /// may be its own. To be called on the thread that needed the memory, whose arena has no other user as a rule.
     pub(crate) fn give_back(self) {
         if self.0 {
-            trim();
-            trim_end();
+            give_back();
         }
     }
+}
+
+/// Gives back what is free, however little that may be.
+pub(crate) fn give_back() {
+    trim();
+    trim_end();
 }
 
 /// Anonymous memory of this process, in bytes; `None` where `/proc` does not tell.
@@ -47,7 +57,6 @@ fn anonymous() -> Option<u64> {
 }
 
 /// Bytes of a page, which is not 4,096 everywhere.
-#[cfg(target_os = "linux")]
 pub(super) fn page_size() -> usize {
     // SAFETY: only asks.
     usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)

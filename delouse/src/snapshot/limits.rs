@@ -32,6 +32,36 @@ pub(crate) fn raise_core_limit() -> io::Result<CoreLimit> {
     core_limit()
 }
 
+/// A limit of what the process may map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MemoryLimit {
+    /// `RLIMIT_AS`: of all that is mapped.
+    AddressSpace,
+    /// `RLIMIT_DATA`: of what is private and can be written to.
+    Data,
+}
+
+/// The soft limit in bytes; `None` is unlimited.
+pub(crate) fn memory_limit(of: MemoryLimit) -> Option<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointer is to a writable `rlimit` that outlives the call.
+    let asked = unsafe {
+        match of {
+            MemoryLimit::AddressSpace => libc::getrlimit(libc::RLIMIT_AS, &mut limit),
+            MemoryLimit::Data => libc::getrlimit(libc::RLIMIT_DATA, &mut limit),
+        }
+    };
+    (asked == 0 && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
+}
+
+/// What `RLIMIT_AS` counts of this process, and what `RLIMIT_DATA` does, in bytes (proc_pid_statm(5)).
+pub(crate) fn sizes() -> Option<(u64, u64)> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: Vec<u64> = statm.split_whitespace().map_while(|number| number.parse().ok()).collect();
+    let page = super::heap::page_size() as u64;
+    Some((pages.first()?.saturating_mul(page), pages.get(5)?.saturating_mul(page)))
+}
+
 fn raw_limit() -> io::Result<libc::rlimit> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the pointer is to a writable `rlimit` that outlives the call.

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::path::Path;
 
 /// A regular file, mapped read-only and privately.
@@ -21,23 +21,39 @@ impl MappedFile {
     /// # Errors
     /// Those of `open` and `mmap`; `InvalidInput` where it is not a regular file or is empty.
     pub(crate) fn open(path: &Path) -> io::Result<MappedFile> {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        // O_NONBLOCK: a FIFO must not block us before we know that it is one.
-        let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-        }
-        if metadata.len() == 0 {
+        let file = open_regular(path)?;
+        let length = usize::try_from(file.metadata()?.len()).map_err(|_| io::ErrorKind::FileTooLarge)?;
+        if length == 0 {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "an empty file"));
         }
+        Self::part(&file, 0..length)
+    }
+
+    /// Maps the pages with the bytes of `range` of an open file, which must be within it.
+    ///
+    /// # Errors
+    /// Those of `mmap`.
+    pub(super) fn part(file: &File, range: Range<usize>) -> io::Result<MappedFile> {
+        let mut options = memmap2::MmapOptions::new();
+        options.offset(range.start as u64).len(range.end.saturating_sub(range.start));
         // SAFETY: the file's bytes must not change under the reference. Nobody writes to a running program
         // (ETXTBSY) nor, by custom, to a library or debug file in place: see the type. The parsers that read
         // the mapping check every offset against what they have read and tolerate any bytes; a page beyond
         // a new, shorter end raises SIGBUS, which is the risk stated above, not undefined behaviour.
-        let map = unsafe { memmap2::Mmap::map(&file)? };
+        let map = unsafe { options.map(file)? };
         Ok(MappedFile { map })
     }
+}
+
+/// Opens a regular file.
+pub(super) fn open_regular(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    // O_NONBLOCK: a FIFO must not block us before we know that it is one.
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    Ok(file)
 }
 
 impl Deref for MappedFile {

@@ -8,14 +8,18 @@ mod budget;
 pub(crate) mod core_file;
 pub(crate) mod core_pattern;
 mod error;
+pub(crate) mod file_parts;
 pub(crate) mod files;
 pub(crate) mod heap;
 pub(crate) mod limits;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"), not(delouse_portable)))]
 mod linux;
+#[cfg(target_os = "linux")]
+pub(crate) mod listener;
 pub(crate) mod mapped_file;
 pub(crate) mod other_process;
 pub(crate) mod own_object;
+pub(crate) mod room;
 pub(crate) mod scratch;
 pub(crate) mod shared_bytes;
 #[cfg(not(all(
@@ -34,7 +38,7 @@ pub(crate) use error::SnapshotError;
 ))]
 pub(crate) use linux::{
     Image, Live, Quits, core_writer, fork, fork_with_threads, freeze, freeze_fork_thaw, give_way,
-    join_huge_pages, monotonic_nanos, open_file, own_mappings, quits, rolling, shielded,
+    join_huge_pages, memory_left, monotonic_nanos, open_file, own_mappings, quits, rolling, shielded,
 };
 #[cfg(not(all(
     target_os = "linux",

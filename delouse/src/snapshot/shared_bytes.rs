@@ -4,11 +4,10 @@
 
 use std::fmt;
 use std::ops::{Deref, Range};
-use std::path::Path;
-use std::sync::Arc;
-use std::{fs::File, io, io::Read};
+use std::sync::{Arc, Weak};
 
 use super::mapped_file::MappedFile;
+use super::room::Grant;
 use super::scratch::Scratch;
 
 /// A slice of bytes that are kept alive, unmoved, by each of its clones.
@@ -19,70 +18,62 @@ pub(crate) struct SharedBytes {
     range: Range<usize>,
 }
 
-enum Owner {
+struct Owner {
+    content: Content,
+    /// Returned when the bytes are freed.
+    _grant: Option<Grant>,
+}
+
+enum Content {
     Mapped(MappedFile),
-    Read(Scratch),
+    Filled(Scratch),
     Made(Vec<u8>),
+}
+
+/// Bytes that somebody else may keep alive.
+pub(super) struct WeakBytes(Weak<Owner>);
+
+impl WeakBytes {
+    /// All of them, while they live.
+    pub(super) fn upgrade(&self) -> Option<SharedBytes> {
+        self.0.upgrade().map(SharedBytes::of)
+    }
 }
 
 impl Owner {
     fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Mapped(file) => file,
-            Self::Read(bytes) => bytes,
-            Self::Made(bytes) => bytes,
+        match &self.content {
+            Content::Mapped(file) => file,
+            Content::Filled(bytes) => bytes,
+            Content::Made(bytes) => bytes,
         }
     }
 }
 
 impl SharedBytes {
-    /// Maps a file: only for one that the program itself has mapped (see [`MappedFile`]), as whoever
-    /// truncates it kills the program in any case.
-    ///
-    /// # Errors
-    /// See [`MappedFile::open`].
-    pub(crate) fn map(path: &Path) -> io::Result<Self> {
-        Ok(Self::from(Owner::Mapped(MappedFile::open(path)?)))
+    /// Of a mapped file, or a part of one.
+    pub(super) fn mapped(file: MappedFile, grant: Grant) -> Self {
+        Self::of(Arc::new(Owner { content: Content::Mapped(file), _grant: Some(grant) }))
     }
 
-    /// Reads a file of at most `limit` bytes into memory: for those that the program has not mapped, which a
-    /// compiler may just write anew. A fork does not copy that memory.
-    ///
-    /// # Errors
-    /// The system's; `InvalidInput` for what is not a regular file, `FileTooLarge` above the limit.
-    pub(crate) fn read(path: &Path, limit: u64) -> io::Result<Self> {
-        let metadata = std::fs::metadata(path)?;
-        if !metadata.is_file() {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        if metadata.len() > limit {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        let length = usize::try_from(metadata.len()).map_err(|_| io::ErrorKind::FileTooLarge)?;
-        if length == 0 {
-            return Ok(Self::default());
-        }
-        let mut bytes = Scratch::new(length);
-        if bytes.is_empty() {
-            return Err(io::ErrorKind::OutOfMemory.into());
-        }
-        let mut file = File::open(path)?;
-        let mut filled = 0;
-        while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            match file.read(rest) {
-                Ok(0) => break,
-                Ok(read) => filled += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        // It may have become shorter meanwhile.
-        Ok(Self { owner: Arc::new(Owner::Read(bytes)), range: 0..filled })
+    /// Of memory that was filled and that no fork copies.
+    pub(super) fn filled(bytes: Scratch, grant: Grant) -> Self {
+        Self::of(Arc::new(Owner { content: Content::Filled(bytes), _grant: Some(grant) }))
+    }
+
+    /// What finds these bytes again as long as they live.
+    pub(super) fn downgrade(&self) -> WeakBytes {
+        WeakBytes(Arc::downgrade(&self.owner))
+    }
+
+    fn of(owner: Arc<Owner>) -> Self {
+        let range = 0..owner.bytes().len();
+        Self { owner, range }
     }
 
     /// Takes a buffer over.
     pub(crate) fn new(bytes: Vec<u8>) -> Self {
-        Self::from(Owner::Made(bytes))
+        Self::of(Arc::new(Owner { content: Content::Made(bytes), _grant: None }))
     }
 
     /// A part of these bytes; `None` where `range` reaches beyond them.
@@ -90,13 +81,6 @@ impl SharedBytes {
         let start = self.range.start.checked_add(range.start)?;
         let end = self.range.start.checked_add(range.end)?;
         (start <= end && end <= self.range.end).then(|| Self { owner: self.owner.clone(), range: start..end })
-    }
-}
-
-impl From<Owner> for SharedBytes {
-    fn from(owner: Owner) -> Self {
-        let range = 0..owner.bytes().len();
-        Self { owner: Arc::new(owner), range }
     }
 }
 

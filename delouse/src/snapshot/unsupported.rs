@@ -44,6 +44,11 @@ impl Snapshot for Live {
     }
 }
 
+/// Never known.
+pub(crate) fn memory_left() -> Option<(u64, &'static str)> {
+    None
+}
+
 /// Always [`SnapshotError::Unsupported`].
 pub(crate) fn rolling() -> Result<Live, SnapshotError> {
     Err(SnapshotError::Unsupported)

@@ -18,10 +18,9 @@ use crate::debuginfo::types::names;
 /// Ids are counted up from 1.
 const MAX_ID: u64 = 1 << 48;
 
-/// What is missing, and what to do about it, which follows.
-const LIMITED: &str = "the debug information has no types, so only the outermost future of each task is shown, where its \
-     name is known. For stacks and for what tasks wait for, ";
-/// Where there never were any.
+/// What is missing.
+const LIMITED: &str = "only the outermost future of each task is shown, where its name is known";
+/// What to do about it, where there never were any types.
 const ADVICE: &str = "write into Cargo.toml: [profile.release] debug = \"full\" (a dev build has it, unless \
      [profile.dev] says otherwise)";
 
@@ -99,7 +98,16 @@ pub(super) fn list(
     }
     tasks.extend(roots.iter().filter_map(|root| main(process, root)));
     tasks.sort_by_key(|task| task.id);
-    notes.add(format!("{LIMITED}{}", process.types.missing().as_deref().unwrap_or(ADVICE)));
+    notes.add(match process.types.image().shortage() {
+        Some(shortage) => format!("the debug information was not read, so {LIMITED}. {shortage}"),
+        None => {
+            let missing = process.types.missing();
+            let advice = missing.as_deref().unwrap_or(ADVICE);
+            format!(
+                "the debug information has no types, so {LIMITED}. For stacks and for what tasks wait for, {advice}"
+            )
+        }
+    });
     tasks
 }
 

@@ -103,6 +103,11 @@ impl Engines {
         self.memory.examine(roots, look)
     }
 
+    /// Has everything forgotten that is kept for the next request.
+    pub(crate) fn release(&self) {
+        self.memory.release();
+    }
+
     /// The tasks by the engine that was asked for; by memory where none was, and by the task dump where
     /// memory cannot be read for lack of types.
     pub(crate) fn list(

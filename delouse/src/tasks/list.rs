@@ -22,6 +22,7 @@ use super::{
 };
 use crate::debuginfo::types::{TypeId, Types};
 use crate::snapshot::Snapshot;
+use crate::snapshot::room::{self, Shortage};
 
 /// How to look.
 #[derive(Debug, Clone)]
@@ -54,6 +55,9 @@ pub struct Listing {
     pub notes: Vec<String>,
     /// Nothing could be listed, for the debug information has no types.
     pub without_types: bool,
+    /// Why debug information or tasks were not read that are there: what it would have taken of the program's memory.
+    #[serde(skip)]
+    pub shortage: Option<String>,
 }
 
 /// Lists every task of every runtime in `snapshot`, with its stack and what it waits for, and shows them to
@@ -81,12 +85,14 @@ pub(crate) fn examine_with<R>(
 ) -> R {
     let notes = knowledge.notes.clone();
     let process = Process::new(snapshot, knowledge.program);
+    let is_short = || process.types.image().shortage().map(|shortage| shortage.to_string());
     let Some(kinds) = &knowledge.kinds else {
         let mut advice = Notes::default();
         let tasks = by_symbols::list(&process, knowledge, roots, options, &mut advice);
-        let notes = if tasks.is_empty() { notes } else { advice }.into_vec();
+        let notes = if tasks.is_empty() && is_short().is_none() { notes } else { advice }.into_vec();
         let places = vec![Place::default(); tasks.len()];
-        let listing = Listing { tasks, notes, without_types: true, ..Listing::default() };
+        let listing =
+            Listing { tasks, notes, without_types: true, shortage: is_short(), ..Listing::default() };
         return look(Examination {
             process: &process,
             listing,
@@ -111,6 +117,7 @@ pub(crate) fn examine_with<R>(
         tasks: Vec::new(),
         places: Vec::new(),
         early: Early::default(),
+        shortage: None,
         notes: Notes::default(),
     };
     // There may be no room for as many, and fewer tasks now.
@@ -123,14 +130,25 @@ pub(crate) fn examine_with<R>(
     let running = contexts.iter().filter_map(|context| Some((context.tid, context.task?))).collect();
     let rounds = contexts.iter().filter_map(|context| Some((context.tid, context.rounds?))).collect();
     lister.futures(roots);
-    let Lister { mut tasks, mut places, stacks, mut notes, .. } = lister;
-    if let Some(missing) = process.types.missing() {
+    let Lister { mut tasks, mut places, stacks, mut notes, shortage, .. } = lister;
+    if let Some(shortage) = shortage {
+        notes.add(format!("only {} tasks were read: {shortage}", tasks.len()));
+    }
+    let unread = is_short();
+    if let Some(missing) = process.types.missing().filter(|_| unread.is_none()) {
         notes.add(format!("some types are missing, so some stacks may be short: {missing}"));
     }
+    if let Some(shortage) = &unread {
+        notes.add(format!(
+            "some types were not read, so stacks and what tasks hold are not complete: {shortage}"
+        ));
+    }
+    let shortage = unread.or_else(|| shortage.map(|shortage| shortage.to_string()));
     sort_by_id(&mut tasks, &mut places);
     // Some are remains each time.
     knowledge.tasks.set(tasks.len() + tasks.len() / 16);
-    let mut listing = Listing { tasks, running, rounds, notes: notes.into_vec(), without_types: false };
+    let mut listing =
+        Listing { tasks, running, rounds, notes: notes.into_vec(), without_types: false, shortage };
     running::join(&mut listing);
     let frame = |of, state| stacks.coroutine(of, state);
     // A worker is a task of the blocking pool to tokio, which is on no list of ours.
@@ -179,6 +197,8 @@ struct Lister<'l, 'p, 'i> {
     /// In the same order, where they are wanted.
     places: Vec<Place>,
     early: Early,
+    /// Why no more tasks are read.
+    shortage: Option<Shortage>,
     notes: Notes,
 }
 
@@ -272,7 +292,7 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
         let is_listed = matches!(kind.scheduler, Scheduler::Shared(..))
             && self.headers.owner(header).is_some_and(|owner| owner != 0)
             && self.headers.stage(header, kind) == Some(Stage::Future);
-        let (task, place, cut) = if is_listed { self.read(header, kind) } else { None }?;
+        let (task, place, cut) = if is_listed && !self.is_short() { self.read(header, kind) } else { None }?;
         let at = self.tasks.len();
         self.early.stay.push(false);
         self.early.cut.extend(cut.map(|cut| (at, cut)));
@@ -321,7 +341,9 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
     }
 
     fn task(&mut self, header: u64, kind: &Kind, runtime: Option<&Runtime>) {
-        if let Some((mut task, place, cut)) = self.read(header, kind) {
+        if !self.is_short()
+            && let Some((mut task, place, cut)) = self.read(header, kind)
+        {
             runs_in(&mut task, runtime);
             cut.into_iter().for_each(|cut| self.note_cut(cut));
             self.add(task, place);
@@ -368,6 +390,16 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
         };
         let place = Place { header: Some(header), state: Some(state.0), one_at_a_time, future, leaves };
         Some((task, place, cut))
+    }
+
+    /// Whether there is no memory for more tasks.
+    fn is_short(&mut self) -> bool {
+        /// Tasks between two looks at what is left.
+        const OFTEN: usize = 256;
+        if self.shortage.is_none() && self.tasks.len() % OFTEN == OFTEN - 1 {
+            self.shortage = room::check().err();
+        }
+        self.shortage.is_some()
     }
 
     fn add(&mut self, task: Task, place: Place) {

@@ -17,10 +17,13 @@ use crate::debuginfo::image::Image;
 use crate::debuginfo::types::Types;
 use crate::snapshot::heap::{Before, Grown};
 use crate::snapshot::own_object::OwnObject;
+use crate::snapshot::room;
 use crate::snapshot::{self, Capture, Limits, Live, Snapshot, micros};
 
 /// How long types are kept for the next request: they take tens of megabytes.
 const UNUSED: Duration = Duration::from_secs(60);
+/// Of the thread that keeps them, in bytes.
+const STACK: usize = 2 << 20;
 /// Memory that is scanned at most for tasks that are on no list: about a tenth of a second.
 const SCAN: u64 = 1 << 30;
 
@@ -102,6 +105,12 @@ impl MemoryEngine {
         })
     }
 
+    /// Has the types forgotten that are kept for the next request.
+    pub(super) fn release(&self) {
+        // The thread that keeps them ends when no other job can come.
+        *self.reader.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// Hands the job to the thread that keeps the types; starts one where none is left.
     fn send(&self, job: Job) -> Result<(), EngineError> {
         let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
@@ -113,8 +122,17 @@ impl MemoryEngine {
             },
         };
         let (sender, jobs) = mpsc::channel();
+        if room::is_narrow() || room::thread(STACK as u64).is_err() {
+            // Here and now, and forgotten when it is done.
+            drop(reader);
+            let _just_made = sender.send(job);
+            drop(sender);
+            read(jobs).unwrap_or_default().give_back();
+            return Ok(());
+        }
         thread::Builder::new()
             .name("delouse-types".to_owned())
+            .stack_size(STACK)
             .spawn(move || {
                 if let Some(grown) = read(jobs) {
                     grown.give_back();
@@ -140,7 +158,12 @@ impl Engine for MemoryEngine {
         let ((mut listing, threads), mut capture) = self.ask(roots, false, look)?;
         listing.notes.extend(files::describe(&mut listing.tasks));
         capture.notes.extend(listing.notes);
-        Ok(TaskList { tasks: listing.tasks, capture, threads, without_types: listing.without_types })
+        Ok(TaskList {
+            tasks: listing.tasks,
+            capture,
+            threads,
+            without_types: listing.without_types && listing.shortage.is_none(),
+        })
     }
 }
 
@@ -174,6 +197,10 @@ fn read(jobs: mpsc::Receiver<Job>) -> Option<Grown> {
         job.look.reply(captured);
         // A large child takes some milliseconds to end, which whoever asked need not wait for.
         drop(image);
+        if reader.image.shortage().is_some() {
+            // The next answer may have the memory for all of it.
+            break;
+        }
         next = jobs.recv_timeout(UNUSED);
     }
     // Before all that was read is given back, which takes a while: who asks meanwhile gets a new thread.

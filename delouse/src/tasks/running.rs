@@ -9,6 +9,7 @@ use super::{Examination, Listing, TaskState, contexts};
 use crate::debuginfo::image::Image;
 use crate::debuginfo::types::Types;
 use crate::snapshot::own_object::OwnObject;
+use crate::snapshot::room::{self, Question};
 use crate::snapshot::{self, Thread};
 use crate::threads::polled;
 
@@ -41,7 +42,9 @@ pub(super) fn threads(examination: &Examination<'_, '_, '_>) -> Vec<Thread> {
 /// its own, which nobody waits for. What is read for it is given back at once.
 pub(crate) fn learn() {
     static BEGUN: Once = Once::new();
+    const STACK: usize = 2 << 20;
     let body = || {
+        let _question = Question::begin();
         if let Ok(own) = OwnObject::find()
             && let Ok(image) = Image::open(&own.opened)
         {
@@ -49,9 +52,9 @@ pub(crate) fn learn() {
             polled::learned(contexts::Routes::learn(&program).and_then(|routes| routes.task_id_below()));
         }
     };
-    if !polled::is_learned() {
+    if !polled::is_learned() && !room::is_narrow() && room::thread(STACK as u64).is_ok() {
         BEGUN.call_once(|| {
-            let thread = thread::Builder::new().name("delouse-types".to_owned());
+            let thread = thread::Builder::new().name("delouse-types".to_owned()).stack_size(STACK);
             // Without a thread, threads are told without their tasks.
             drop(snapshot::shielded(|| thread.spawn(body)));
         });

@@ -56,7 +56,7 @@ mod engine {
 
     use tokio::runtime::{Dump, Handle, RuntimeFlavor, RuntimeMetrics};
 
-    use crate::snapshot::{Capture, micros};
+    use crate::snapshot::{Capture, micros, room};
     use crate::tasks::engine::{Engine, EngineError, EngineName, TaskList};
     use crate::tasks::roots::Roots;
     use crate::tasks::{Frame, Origin, Task, TaskKind};
@@ -93,6 +93,10 @@ mod engine {
 
         fn list(&self, roots: &Roots) -> Result<TaskList, EngineError> {
             let begun = Instant::now();
+            // It reads symbols by a crate that maps the whole executable.
+            room::symbolizer().map_err(|shortage| {
+                EngineError::Refused(format!("tokio's task dump is not asked: {shortage}"))
+            })?;
             let mut list = TaskList::default();
             let mut notes = vec![
                 "tokio's task dump cannot see inside main's future, LocalSet children, or a task that runs right \

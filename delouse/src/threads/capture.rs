@@ -27,6 +27,9 @@ pub(crate) fn capture(consistent: bool, symbols: &Symbols) -> (Vec<ThreadStack>,
         }
         Err(error) => portable::stacks(&error.to_string()),
     };
+    if let Some(shortage) = symbols.settle() {
+        capture.notes.push(format!("lines, inlined functions and some names are missing: {shortage}"));
+    }
     capture.total_us = micros(begun.elapsed());
     (threads, capture)
 }

@@ -4,7 +4,7 @@
 
 use super::{Activity, StackFrame, ThreadStack, classify};
 use crate::debuginfo::unwind::MAX_FRAMES;
-use crate::snapshot::Capture;
+use crate::snapshot::{Capture, room};
 
 /// The stack of the calling thread as the one element of the answer, with a note that says so. `why` tells
 /// why there is no more, and what to do about it.
@@ -12,10 +12,24 @@ use crate::snapshot::Capture;
 /// Not for signal handlers; allocates, and may take the loader's lock.
 pub(crate) fn stacks(why: &str) -> (Vec<ThreadStack>, Capture) {
     let mut frames = Vec::new();
+    let may_resolve = room::symbolizer().is_ok();
     backtrace::trace(|frame| {
         let pc = frame.ip() as u64;
         let address = format!("{pc:#x}");
         let before = frames.len();
+        // The crate maps whole files, and keeps them.
+        if !may_resolve {
+            frames.push(StackFrame {
+                function: None,
+                file: None,
+                line: None,
+                module: None,
+                address,
+                own: false,
+                inlined: false,
+            });
+            return frames.len() < MAX_FRAMES;
+        }
         backtrace::resolve_frame(frame, |symbol| {
             let (file, own) = symbol
                 .filename()

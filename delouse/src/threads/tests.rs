@@ -465,3 +465,28 @@ fn our_own_core_has_names_and_stacks() {
     animal.thread().unpark();
     animal.join().unwrap();
 }
+
+#[test]
+fn symbols_that_are_being_loaded_are_in_use_and_keep_no_thread_waiting() {
+    let symbols = Symbols::new();
+    drop(capture::capture(false, &symbols));
+    let (loading, wait) = std::sync::mpsc::channel();
+    let (finish, finished) = std::sync::mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        let symbols = &symbols;
+        scope.spawn(move || {
+            symbols.hold(|| {
+                loading.send(()).unwrap();
+                finished.recv().unwrap();
+            });
+        });
+        wait.recv().unwrap();
+        // With the lock it would never return.
+        assert!(!symbols.is_unused(std::time::Duration::ZERO));
+        finish.send(()).unwrap();
+    });
+    assert!(symbols.is_unused(std::time::Duration::ZERO));
+    assert!(!symbols.is_unused(std::time::Duration::from_secs(3600)));
+    symbols.trim(std::time::Duration::ZERO);
+    assert_eq!(symbols.loaded(), 0);
+}

@@ -97,7 +97,7 @@ pub(crate) fn diagnose(looks: &[Look], files: Option<&Files>, earlier: Option<&C
 
 fn not_looked_at(look: &Look) -> Vec<String> {
     let mut missing = look.doubts.clone();
-    if look.listing.without_types {
+    if look.listing.without_types && look.listing.shortage.is_none() {
         missing.push("what tasks wait for and who holds it: the debug information has no types".to_owned());
     }
     if !cfg!(target_arch = "x86_64") {

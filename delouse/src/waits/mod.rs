@@ -49,9 +49,21 @@ pub(crate) struct Analysis {
     pub(crate) notes: Vec<String>,
 }
 
+impl Analysis {
+    /// Of tasks or types that were not all read: a holder, and whatever else would wake a task, may be among the others.
+    fn not_known(examination: &Examination<'_, '_, '_>, shortage: &str) -> Self {
+        let graph = WaitGraph { tasks: examination.listing.tasks.len(), ..WaitGraph::default() };
+        let note = format!("what tasks wait for and who holds it, as not all was read: {shortage}");
+        Self { graph, notes: vec![note], ..Self::default() }
+    }
+}
+
 /// Finds out who waits for whom, and what will never end. `mains_rest`: no main future is being polled, as far as threads
 /// tell.
 pub(crate) fn analyse(examination: &Examination<'_, '_, '_>, mains_rest: bool) -> Analysis {
+    if let Some(shortage) = &examination.listing.shortage {
+        return Analysis::not_known(examination, shortage);
+    }
     let locks = thread_locks::ThreadLocks::of(examination);
     let waits = resources::Waits::of(examination, &locks, mains_rest);
     let (plans, wanted) = (ownership::Plans::new(examination.process), waits.wanted());
@@ -84,6 +96,10 @@ pub(crate) fn analyse(examination: &Examination<'_, '_, '_>, mains_rest: bool) -
     let not_judged = NotJudgedList::of(&liveness, &mut teller, &findings);
     if !examination.process.memory.snapshot().capture().consistent {
         findings.iter_mut().for_each(Finding::doubt_torn_memory);
+    }
+    // Types that nothing needed before may have been asked for.
+    if let Some(shortage) = examination.process.types.image().shortage() {
+        return Analysis::not_known(examination, &shortage.to_string());
     }
     let graph = WaitGraph { tasks: examination.listing.tasks.len(), edges, gaps };
     let cut = "too much memory to see who holds what in time: holders may be missing";

@@ -3,6 +3,7 @@
 //! Its threads stand still; a heartbeat ticks every millisecond. Prints `control ADDRESS` when all are where
 //! they should be: there, each line is a command, answered by a line.
 //! - `joinable`: writes the memory anew, in small pages, which may be joined into huge ones from now on;
+//! - `reserve MEGABYTES`: takes so much address space and gives it back, and answers `reserved`, or `failed`;
 //! - `gap`: the longest time between two ticks since the last `gap`, in microseconds;
 //! - `listen`: listens on a free port and answers it; `accept`: takes one connection;
 //! - `close`: closes both; `bind PORT`: listens on that port, and answers `bound` or why not.
@@ -141,6 +142,13 @@ fn obey(client: TcpStream) {
     for line in BufReader::new(client).lines().map_while(Result::ok) {
         let answer = match line.split_once(' ').unwrap_or((&line, "")) {
             ("joinable", _) => joinable().to_string(),
+            ("reserve", megabytes) => {
+                let mut reserved = Vec::<u8>::new();
+                let size = megabytes.parse::<usize>().unwrap_or(0) << 20;
+                let answer = if reserved.try_reserve_exact(size).is_ok() { "reserved" } else { "failed" };
+                black_box(&mut reserved);
+                answer.to_owned()
+            }
             ("gap", _) => GAP_US.swap(0, Relaxed).to_string(),
             ("listen", _) => match TcpListener::bind((Ipv4Addr::LOCALHOST, 0)) {
                 Ok(bound) => {

@@ -9,11 +9,10 @@ use gimli::{AbbreviationsCacheStrategy, EndianReader, LittleEndian, SectionId};
 use super::paths::{self, Origin};
 use crate::debuginfo::object_file::ObjectFile;
 use crate::debuginfo::separate;
+use crate::snapshot::file_parts::Access;
+use crate::snapshot::room::{self, Amount};
 use crate::snapshot::shared_bytes::SharedBytes;
 
-/// What a separate file may have, in bytes: it is read into memory, as whoever replaces it in place would
-/// otherwise end the program.
-pub(super) const MAX_SEPARATE: u64 = 1 << 30;
 /// Inlined calls at one address; compilers stop long before.
 const MAX_INLINED: usize = 128;
 /// Split units that one address may ask for.
@@ -44,6 +43,17 @@ impl Dwarf {
     pub(super) fn of(object: &ObjectFile, file: &Path) -> Option<Self> {
         object.section_addresses(".debug_line")?;
         let mut dwarf = gimli::Dwarf::load(|id| Ok::<_, gimli::Error>(section(object, id.name()))).ok()?;
+        // The list of units takes about as much as `.debug_info`, in a dev build of many small units. Without all of its
+        // sections it is of no use.
+        let units = gimli::Reader::len(gimli::Section::reader(&dwarf.debug_info)) as u64;
+        match (object.shortage(), room::expect(Amount::filled(units))) {
+            (None, Ok(())) => {}
+            (None, Err(shortage)) => {
+                object.note(shortage);
+                return None;
+            }
+            (Some(_), _) => return None,
+        }
         // The units of one object file share their abbreviations, which else each of them has again: three quarters of the
         // time and of the memory.
         dwarf.populate_abbreviations_cache(AbbreviationsCacheStrategy::Duplicates);
@@ -98,7 +108,7 @@ impl Split {
     fn load(&mut self, load: &SplitDwarfLoad<Reader>) -> Option<Arc<gimli::Dwarf<Reader>>> {
         let package = self.package.get_or_insert_with(|| {
             let path = separate::dwp_path(&self.file);
-            let object = ObjectFile::parse(SharedBytes::read(&path, MAX_SEPARATE).ok()?)?;
+            let object = ObjectFile::open(&path, Access::Read)?;
             let load =
                 |id: SectionId| Ok::<_, gimli::Error>(section(&object, id.dwo_name().unwrap_or_default()));
             gimli::DwarfPackage::load(load, reader(SharedBytes::default())).ok()
@@ -110,7 +120,7 @@ impl Split {
         }
         let path = PathBuf::from(load.comp_dir.as_ref().and_then(text).unwrap_or_default())
             .join(load.path.as_ref().and_then(text)?);
-        let object = ObjectFile::parse(SharedBytes::read(&path, MAX_SEPARATE).ok()?)?;
+        let object = ObjectFile::open(&path, Access::Read)?;
         let load_section =
             |id: SectionId| Ok::<_, gimli::Error>(section(&object, id.dwo_name().unwrap_or_default()));
         let mut dwarf = gimli::Dwarf::load(load_section).ok()?;

@@ -19,6 +19,12 @@ pub(crate) fn readable(symbol: &str) -> String {
     short
 }
 
+/// Whether a readable name is that of a function of the crate `name`, or of a method of one of its types.
+pub(super) fn is_of(function: &str, name: &str) -> bool {
+    let path = function.trim_start_matches(['<', '&']);
+    path.strip_prefix(name).is_some_and(|rest| rest.starts_with("::"))
+}
+
 /// Whether a symbol was mangled by rustc.
 pub(crate) fn is_rust(symbol: &str) -> bool {
     rustc_demangle::try_demangle(symbol).is_ok()

@@ -12,6 +12,7 @@ use super::model::TypeId;
 use super::split::Split;
 use crate::debuginfo::image::Image;
 use crate::debuginfo::symbols;
+use crate::snapshot::room;
 
 pub(super) type Slice<'a> = EndianSlice<'a, LittleEndian>;
 pub(super) type Entry<'a> = gimli::DebuggingInformationEntry<Slice<'a>>;
@@ -21,6 +22,7 @@ const MAX_UNITS: usize = 1 << 18;
 
 /// All units of one file.
 pub(super) struct Units<'a> {
+    image: &'a Image,
     dwarf: Rc<Dwarf<Slice<'a>>>,
     split: Split<'a>,
     headers: Vec<UnitHeader<Slice<'a>>>,
@@ -41,6 +43,7 @@ pub(super) struct Unit<'a> {
     pub(super) unit: gimli::Unit<Slice<'a>>,
     /// What the program itself has of a split unit.
     skeleton: Option<(Rc<Dwarf<Slice<'a>>>, gimli::Unit<Slice<'a>>)>,
+    image: &'a Image,
     index: OnceCell<Index<'a>>,
     files: RefCell<HashMap<u64, Option<Rc<str>>>>,
 }
@@ -58,8 +61,14 @@ impl<'a> Units<'a> {
             }
         }
         let loaded = headers.iter().map(|_| OnceCell::new()).collect();
-        let mut units =
-            Self { dwarf: Rc::new(dwarf), split: Split::open(image), headers, loaded, ranges: Vec::new() };
+        let mut units = Self {
+            image,
+            dwarf: Rc::new(dwarf),
+            split: Split::open(image),
+            headers,
+            loaded,
+            ranges: Vec::new(),
+        };
         units.ranges = units.address_ranges();
         units
     }
@@ -78,6 +87,7 @@ impl<'a> Units<'a> {
                 dwarf,
                 unit,
                 skeleton: skeleton.map(|skeleton| (self.dwarf.clone(), skeleton)),
+                image: self.image,
                 index: OnceCell::new(),
                 files: RefCell::default(),
             }))
@@ -206,9 +216,15 @@ impl<'a> Units<'a> {
 }
 
 impl<'a> Unit<'a> {
-    /// The index of this unit, made by one pass over it when first asked for.
+    /// The index of this unit, made by one pass over it when first asked for; empty where that would take too much memory.
     pub(super) fn index(&self) -> &Index<'a> {
-        self.index.get_or_init(|| Index::new(self))
+        self.index.get_or_init(|| match room::check() {
+            Ok(()) => Index::new(self),
+            Err(shortage) => {
+                self.image.note(shortage);
+                Index::default()
+            }
+        })
     }
 
     /// The entry at `offset`.

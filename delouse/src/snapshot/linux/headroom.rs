@@ -135,10 +135,11 @@ impl Watch {
 }
 
 /// Memory that is left to this process, and by whose limit.
-pub(super) fn memory_left() -> Option<(u64, &'static str)> {
+pub(crate) fn memory_left() -> Option<(u64, &'static str)> {
     let system = meminfo("MemAvailable:").map(|bytes| (bytes, "the system's memory"));
     let cgroup = tightest_cgroup().map(|(bytes, _)| (bytes, "the cgroup's memory limit"));
-    [system, cgroup].into_iter().flatten().min_by_key(|&(bytes, _)| bytes)
+    let commit = strict_commit_left().map(|bytes| (bytes, "the system's commit limit"));
+    [system, cgroup, commit].into_iter().flatten().min_by_key(|&(bytes, _)| bytes)
 }
 
 /// Under `vm.overcommit_memory=2`: what may still be committed.

@@ -43,6 +43,7 @@ use stacks::Places;
 use super::heap::page_size;
 
 pub(crate) use files::open_file;
+pub(crate) use headroom::memory_left;
 pub(crate) use huge_pages::join as join_huge_pages;
 pub(crate) use image::{Image, fork, fork_with_threads, freeze_fork_thaw};
 pub(crate) use live::{Live, freeze, rolling};

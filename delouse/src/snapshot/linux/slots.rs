@@ -15,6 +15,7 @@ use super::memory::RawMemory;
 use super::sys;
 use super::turn::Turn;
 use crate::snapshot::SnapshotError;
+use crate::snapshot::room::{self, Amount};
 
 /// The table that handlers look into; null before the first capture.
 pub(super) static TABLE: AtomicPtr<Table> = AtomicPtr::new(std::ptr::null_mut());
@@ -219,6 +220,7 @@ impl Table {
         let arena_len = slot_count.saturating_mul(ARENA_PER_SLOT).saturating_add(ARENA_BASE);
         let wiped = arena_at.saturating_add(arena_len);
         let total = wiped.saturating_add(MOST_VECTOR_BYTES);
+        room::expect(Amount::mapped(total as u64)).map_err(SnapshotError::Short)?;
         // SAFETY: a fresh anonymous mapping; zeroes are valid for every field (atomics, pointers, and
         // `Content`, which is plain numbers). It is as aligned as a page and is never unmapped.
         unsafe {
