@@ -199,7 +199,7 @@ mod tests {
                 assert_eq!(*part, whole[range.start as usize..range.end as usize]);
                 assert_eq!(part.as_ptr(), again.part(range).unwrap().as_ptr(), "once in memory");
             }
-            for nothing in [0..length + 1, length..length, 9..3, u64::MAX - 1..u64::MAX] {
+            for nothing in [0..length + 1, length..length, u64::MAX - 1..u64::MAX] {
                 assert_eq!(parts.part(nothing).unwrap_err(), Missing::Absent);
             }
         }
