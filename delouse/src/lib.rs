@@ -114,7 +114,10 @@ pub use snapshot::Capture;
 #[cfg(feature = "debug")]
 pub use tasks::engine::EngineName;
 #[cfg(feature = "debug")]
-pub use tasks::{Address, Frame, Listing, Origin, ResourceKind, Task, TaskKind, TaskState, WaitsOn};
+pub use tasks::{
+    Address, Connection, Direction, Frame, Io, Listing, Origin, ResourceKind, Task, TaskKind, TaskState,
+    WaitsOn,
+};
 #[cfg(feature = "debug")]
 pub use threads::{Activity, StackFrame, ThreadRole, ThreadStack};
 #[cfg(feature = "debug")]

@@ -339,35 +339,72 @@ fn filters_leave_the_tasks_that_were_asked_for() {
     }
 }
 
+/// What the first leaf of the task in that function waits for.
+fn waits_of(answer: &Response, function: &str) -> serde_json::Value {
+    let json = answer.json();
+    let tasks = json["tasks"].as_array().unwrap();
+    let task = tasks.iter().find(|task| task["stack"].to_string().contains(function)).unwrap();
+    task["waits_on"][0].clone()
+}
+
 #[test]
-fn sockets_are_told_by_their_addresses() {
+fn sockets_are_shown_with_direction_addresses_state_and_queues() {
     let program = Program::start(program!("sockets"));
     let addresses = program.printed("server ");
     let [_, server, _, client, _, udp] = addresses.split(' ').collect::<Vec<_>>()[..] else { panic!() };
     program.printed("ready");
-    let answer = program.get("/stacktrace/tokio");
-    let json = answer.json();
-    let waits = |function: &str| {
-        let tasks = json["tasks"].as_array().unwrap();
-        let task = tasks.iter().find(|task| task["stack"].to_string().contains(function)).unwrap();
-        task["waits_on"][0].clone()
+    // Writers are polled several times until the kernel takes no more.
+    let begun = Instant::now();
+    let is_full = |answer: &Response, function: &str| {
+        let io = &waits_of(answer, function)["io"];
+        io["direction"] == "write" && io["send_queue"].as_u64() > Some(0)
     };
-    for (function, file, local, peer) in [
-        ("sockets::accepts", "tcp listener", Some(server), None),
-        ("sockets::serves", "tcp", Some(server), Some(client)),
-        ("sockets::listens", "udp", Some(udp), None),
-        ("sockets::talks", "unix", None, None),
-        ("sockets::pipes", "pipe", None, None),
+    let answer = loop {
+        let answer = program.get("/stacktrace/tokio");
+        if is_full(&answer, "sockets::fills") && is_full(&answer, "sockets::answers_after_the_end") {
+            break answer;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{}", answer.stacktrace());
+    };
+    for (function, direction, file, local, peer, connection) in [
+        ("sockets::accepts", "read", "tcp listener", Some(server), None, None),
+        ("sockets::serves", "read", "tcp", Some(server), Some(client), Some("accepted")),
+        ("sockets::asks", "read", "tcp", Some(client), Some(server), Some("connected")),
+        ("sockets::listens", "read", "udp", Some(udp), None, None),
+        ("sockets::talks", "read", "unix", None, None, None),
+        ("sockets::pipes", "read", "pipe", None, None, None),
     ] {
-        let waits = waits(function);
-        assert_eq!((waits["kind"].as_str(), waits["file"].as_str()), (Some("io"), Some(file)), "{waits}");
-        assert_eq!((waits["local"].as_str(), waits["peer"].as_str()), (local, peer), "{waits}");
+        let waits = waits_of(&answer, function);
+        let io = |field: &str| waits["io"][field].as_str();
+        assert_eq!((waits["kind"].as_str(), io("file")), (Some("io"), Some(file)), "{waits}");
+        assert_eq!((io("local"), io("peer")), (local, peer), "{waits}");
+        assert_eq!((io("direction"), io("connection")), (Some(direction), connection), "{waits}");
     }
-    let fd = &waits("sockets::serves")["fd"];
-    let line = format!("→ I/O fd {fd} (tcp {server} ← {client})");
-    assert!(answer.stacktrace().contains(&line), "{line} is not in: {}", answer.stacktrace());
-    let found = program.get(&format!("/stacktrace/tokio?match={client}")).json();
-    assert_eq!(found["tasks"].as_array().unwrap().len(), 1, "{found}");
+    let of = |function: &str| {
+        let waits = waits_of(&answer, function);
+        let (state, queue) = (waits["io"]["state"].clone(), waits["io"]["send_queue"].to_string());
+        (waits["fd"].to_string(), state, queue, waits["io"]["peer"].as_str().unwrap_or("").to_owned())
+    };
+    let (fd, state, ..) = of("sockets::serves");
+    assert_eq!(state, "ESTABLISHED");
+    let mut lines = vec![format!("→ to read from tcp {server} ← {client} (fd {fd}, ESTABLISHED)")];
+    let (fd, ..) = of("sockets::asks");
+    lines.push(format!("→ to read from tcp {client} → {server} (fd {fd}, ESTABLISHED)"));
+    let (fd, ..) = of("sockets::accepts");
+    lines.push(format!("→ for a connection at tcp listener {server} (fd {fd})"));
+    let (fd, state, queue, peer) = of("sockets::answers_after_the_end");
+    assert_eq!(state, "CLOSE_WAIT");
+    lines.push(format!(
+        "→ to write to tcp {server} ← {peer} (fd {fd}, CLOSE_WAIT: the other end has closed its side, {queue} bytes \
+         that the other end has not taken)"
+    ));
+    for line in lines {
+        assert!(answer.stacktrace().contains(&line), "{line} is not in: {}", answer.stacktrace());
+    }
+    for (text, tasks) in [(client, 2), ("CLOSE_WAIT", 1)] {
+        let found = program.get(&format!("/stacktrace/tokio?match={text}")).json();
+        assert_eq!(found["tasks"].as_array().unwrap().len(), tasks, "{found}");
+    }
 }
 
 #[test]

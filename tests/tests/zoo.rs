@@ -21,7 +21,8 @@ struct Animal {
     id: u64,
     file: String,
     line: u32,
-    resource: String,
+    /// Fields of one of its waits.
+    resource: Value,
 }
 
 impl Zoo {
@@ -45,7 +46,7 @@ impl Zoo {
                 id: text("id").parse().expect("a number"),
                 file: text("file"),
                 line: animal["line"].as_u64().expect("line") as u32,
-                resource: text("resource"),
+                resource: animal["resource"].clone(),
             }
         });
         Self { animals: animals.collect(), process, _stdin: stdin, stdout }
@@ -91,6 +92,14 @@ fn waits_of(frames: &[Frame]) -> u32 {
     frames.iter().map(|frame| frame.waits + waits_of(&frame.children)).sum()
 }
 
+/// Whether `value` has all fields that `expected` has.
+fn has(value: &Value, expected: &Value) -> bool {
+    match expected.as_object() {
+        Some(fields) => fields.iter().all(|(name, expected)| has(&value[name], expected)),
+        None => value == expected,
+    }
+}
+
 fn complaints(zoo: &Zoo, list: &Listing) -> Vec<String> {
     let mut complaints = Vec::new();
     for Animal { name, id, file, line, resource } in &zoo.animals {
@@ -101,8 +110,8 @@ fn complaints(zoo: &Zoo, list: &Listing) -> Vec<String> {
         if !stands_at(&task.stack, file, *line) {
             complaints.push(format!("{name} is not at {file}:{line} but at {:#?}", task.stack));
         }
-        let kind = |waits: &delouse::WaitsOn| serde_json::to_value(waits.kind).expect("a name");
-        if !task.waits_on.iter().any(|waits| kind(waits) == resource.as_str()) {
+        let is_expected = |waits| has(&serde_json::to_value(waits).expect("JSON"), resource);
+        if !task.waits_on.iter().any(is_expected) {
             complaints.push(format!("{name} waits not for {resource} but for {:?}", task.waits_on));
         }
         if waits_of(&task.stack) as usize != task.waits_on.len() {

@@ -162,7 +162,10 @@ fn any_frame(frame: &Frame, contains: &mut impl FnMut(fmt::Arguments<'_>) -> boo
 fn any_wait(waits: &WaitsOn, contains: &mut impl FnMut(fmt::Arguments<'_>) -> bool) -> bool {
     contains(format_args!("{}", kind_name(waits.kind)))
         || waits.address.is_some_and(|address| contains(format_args!("{address}")))
-        || [&waits.local, &waits.peer].into_iter().flatten().any(|end| contains(format_args!("{end}")))
+        || waits.io.as_ref().is_some_and(|io| {
+            let texts = [&io.local, &io.peer, &io.state].into_iter().flatten();
+            texts.into_iter().any(|text| contains(format_args!("{text}")))
+        })
 }
 
 /// As in JSON.
@@ -178,6 +181,15 @@ fn kind_name(kind: ResourceKind) -> &'static str {
         ResourceKind::Watch => "watch",
         ResourceKind::Broadcast => "broadcast",
         ResourceKind::Notify => "notify",
+        ResourceKind::Closed => "closed",
+        ResourceKind::Barrier => "barrier",
+        ResourceKind::OnceCell => "once_cell",
+        ResourceKind::SetOnce => "set_once",
+        ResourceKind::Cancellation => "cancellation",
+        ResourceKind::Signal => "signal",
+        ResourceKind::Process => "process",
+        ResourceKind::Http2Stream => "http2_stream",
+        ResourceKind::Never => "never",
         ResourceKind::Join => "join",
         ResourceKind::Lock => "lock",
         ResourceKind::Thread => "thread",

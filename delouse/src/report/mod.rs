@@ -8,6 +8,7 @@ mod stack_text;
 pub(crate) mod task_text;
 mod tasks;
 pub(crate) mod threads;
+mod wait_text;
 pub(crate) mod waits;
 
 pub use diagnosis::DiagnosisAnswer;

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
-use super::task_text::resource;
+use super::wait_text;
 use crate::debuginfo::symbols::shorten;
 use crate::tasks::{Frame, Origin, ResourceKind, Task, WaitsOn};
 
@@ -156,7 +156,7 @@ impl StackText<'_> {
             let times = if *times == 1 { String::new() } else { format!("{times} × ") };
             // The future itself is not shown.
             let leaf = leaf.map(|leaf| format!(": `{}`", leaf.function)).unwrap_or_default();
-            self.write(depth, &format!("→ {times}{}{leaf}", resource(waits)));
+            self.write(depth, &format!("→ {times}{}{leaf}", wait_text::text(waits)));
         }
         if resources.len() > shown {
             self.write(depth, &format!("→ and {} more", resources.len() - shown));

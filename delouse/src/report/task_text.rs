@@ -10,7 +10,7 @@ use rustc_hash::FxHashMap;
 
 use super::{now, stack_text};
 use crate::debuginfo::symbols::shorten;
-use crate::tasks::{Frame, ResourceKind, Task, TaskKind, TaskState, WaitsOn};
+use crate::tasks::{Frame, Task, TaskKind, TaskState};
 use crate::threads::ThreadStack;
 use crate::waits::words::count;
 
@@ -215,76 +215,6 @@ fn on_threads(tasks: &[&Task], options: &TextOptions) -> String {
 /// What tokio puts around every task in a build with its task dump.
 fn is_wrapper(frame: &Frame) -> bool {
     frame.function.starts_with("tokio::runtime::task::trace::Root<") && !frame.children.is_empty()
-}
-
-pub(super) fn resource(waits: &WaitsOn) -> String {
-    let what = match waits.kind {
-        ResourceKind::Timer => "a timer",
-        ResourceKind::Mutex => "mutex",
-        ResourceKind::Rwlock => "rwlock",
-        ResourceKind::Semaphore => "semaphore",
-        ResourceKind::ChannelRecv => "a message on channel",
-        ResourceKind::ChannelSend => "room in channel",
-        ResourceKind::Oneshot => "oneshot",
-        ResourceKind::Watch => "a change of watch",
-        ResourceKind::Broadcast => "a message on broadcast",
-        ResourceKind::Notify => "notify",
-        ResourceKind::Join => "the end of",
-        ResourceKind::Lock => "lock",
-        ResourceKind::Thread => "thread",
-        ResourceKind::Io => "I/O",
-        ResourceKind::Unknown => "something that delouse does not know",
-    };
-    let mut text = what.to_owned();
-    match (waits.kind, waits.task, &waits.address) {
-        (ResourceKind::Join, Some(task), _) => {
-            let _infallible = write!(text, " task {task}");
-        }
-        (ResourceKind::Timer, ..) | (_, _, None) => {}
-        (ResourceKind::Io, ..) if waits.fd.is_some() => {}
-        (_, _, Some(address)) => {
-            let _infallible = write!(text, " {address}");
-        }
-    }
-    if let Some(fd) = waits.fd {
-        let _infallible = write!(text, " fd {fd}");
-    }
-    let mut details = Vec::new();
-    details.extend(file(waits));
-    details.extend(waits.senders.map(|senders| count(senders as usize, "sender")));
-    if let (ResourceKind::Semaphore, Some(wanted), Some(available)) =
-        (waits.kind, waits.wanted, waits.available)
-    {
-        details.push(format!("wants {wanted}, {available} available"));
-    }
-    details.extend(waits.in_ms.map(in_time));
-    if !details.is_empty() {
-        let _infallible = write!(text, " ({})", details.join(", "));
-    }
-    text
-}
-
-/// `tcp 127.0.0.1:8080 ← 127.0.0.1:51234`: what the descriptor is, its own end, the other end.
-fn file(waits: &WaitsOn) -> Option<String> {
-    let mut text = waits.file.clone()?;
-    if let Some(local) = &waits.local {
-        let _infallible = write!(text, " {local}");
-    }
-    if let Some(peer) = &waits.peer {
-        let _infallible = write!(text, " ← {peer}");
-    }
-    Some(text)
-}
-
-/// `in 23 h 59 min`, `in 1.5 s`, `due 3.0 s ago`.
-fn in_time(ms: i64) -> String {
-    let (s, tenths) = (ms.unsigned_abs() / 1000, ms.unsigned_abs() % 1000 / 100);
-    let span = match s {
-        0..60 => format!("{s}.{tenths} s"),
-        60..3600 => format!("{} min {} s", s / 60, s % 60),
-        _ => format!("{} h {} min", s / 3600, s % 3600 / 60),
-    };
-    if ms < 0 { format!("due {span} ago") } else { format!("in {span}") }
 }
 
 /// The first few, and how many more. tokio counts ids up: the smallest is the oldest task's. When a task was

@@ -270,7 +270,7 @@ impl Drop for StackCopy {
 }
 
 /// What a file descriptor is open on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct OpenFile {
     /// `tcp`, `tcp listener`, `udp`, `unix`, `pipe`, `eventfd`, `terminal`, `file`, …
     pub(crate) what: String,
@@ -278,6 +278,19 @@ pub(crate) struct OpenFile {
     pub(crate) local: Option<String>,
     /// The other end's, where it is connected.
     pub(crate) peer: Option<String>,
+    /// The state of a TCP socket, as in `ss`.
+    pub(crate) state: Option<&'static str>,
+    /// Bytes that may be read; of a TCP listener, connections that may be accepted.
+    pub(crate) receive_queue: Option<u64>,
+    /// Bytes that the other end has not taken; of a TCP listener, the longest queue of connections.
+    pub(crate) send_queue: Option<u64>,
+}
+
+impl OpenFile {
+    /// Whether connections are accepted from it.
+    pub(crate) fn is_listener(&self) -> bool {
+        self.what.ends_with(" listener")
+    }
 }
 
 /// Why a thread gave no registers.

@@ -364,7 +364,7 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
             // A closure waits for nothing that we can see.
             AsyncStack { stack: Arc::from([frame]), ..AsyncStack::default() }
         } else {
-            at.and_then(|at| self.future(kind.future, at)).unwrap_or_default()
+            at.and_then(|at| self.future(kind.future, at, header)).unwrap_or_default()
         };
         let task = Task {
             id,
@@ -417,7 +417,8 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
                 self.notes.add("the type of a main future is not known".to_owned());
                 continue;
             };
-            let AsyncStack { stack, waits_on, leaves, cut } = self.future(of, *address).unwrap_or_default();
+            let AsyncStack { stack, waits_on, leaves, cut } =
+                self.future(of, *address, 0).unwrap_or_default();
             cut.into_iter().for_each(|cut| self.note_cut(cut));
             let task = Task {
                 id: 0,
@@ -435,9 +436,10 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
         }
     }
 
-    /// The stack of the future of type `of` at `address`.
-    fn future(&mut self, of: TypeId, address: u64) -> Option<AsyncStack> {
+    /// The stack of the future of type `of` at `address`, of the task with that header, or a main future (0).
+    fn future(&mut self, of: TypeId, address: u64, header: u64) -> Option<AsyncStack> {
         let plan = self.knowledge.plans.plan(of)?;
+        self.walker.of_task(header);
         let walked = self.walker.walk(&plan, address);
         for (index, header) in &walked.joins {
             if let Some(waits) = walked.waits.get_mut(*index) {

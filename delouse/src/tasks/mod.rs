@@ -11,6 +11,7 @@ mod facts;
 mod files;
 mod header;
 mod identity;
+mod io;
 mod knowledge;
 mod leaves;
 mod list;
@@ -32,6 +33,7 @@ mod walk;
 
 pub use address::Address;
 pub(crate) use examination::{Examination, LeafPlace, MemoryPlace, Place};
+pub use io::{Connection, Direction, Io};
 pub(crate) use knowledge::Knowledge;
 pub use list::Listing;
 #[cfg(test)]
@@ -157,28 +159,34 @@ pub struct WaitsOn {
     pub kind: ResourceKind,
     /// Its address: the same resource has the same address in every task.
     pub address: Option<Address>,
-    /// Permits that it wants of a semaphore: 1 for a mutex.
+    /// Permits that it wants of a semaphore: 1 for a mutex. Of a barrier, how many tasks it is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wanted: Option<u64>,
     /// Permits that the semaphore has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub available: Option<u64>,
+    /// Tasks that are at the barrier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arrived: Option<u64>,
     /// Handles that can still send into the channel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub senders: Option<u64>,
     /// File descriptor of the socket, pipe or process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fd: Option<i32>,
-    /// What that descriptor is open on: `tcp`, `tcp listener`, `udp`, `unix`, `pipe`, `pidfd`, `terminal`, …
-    /// Of the running program only, and of the moment after the capture.
+    /// What is known of the input or output.
+    // In a box: of a hundred thousand tasks, most wait for something else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub file: Option<String>,
-    /// The socket's own address: `127.0.0.1:8080`, or the path of a Unix socket.
+    pub io: Option<Box<Io>>,
+    /// The number of the signal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub local: Option<String>,
-    /// The address of the other end.
+    pub signal: Option<i32>,
+    /// The id of the child process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub peer: Option<String>,
+    pub pid: Option<i32>,
+    /// The id of the HTTP/2 stream within its connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<u32>,
     /// The task that is joined.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<u64>,
@@ -196,6 +204,7 @@ pub struct WaitsOn {
 )]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the names say it")]
+#[non_exhaustive]
 pub enum ResourceKind {
     Timer,
     Mutex,
@@ -207,12 +216,30 @@ pub enum ResourceKind {
     Watch,
     Broadcast,
     Notify,
+    /// The end of all receivers of a channel.
+    Closed,
+    Barrier,
+    /// The value of a `OnceCell` that another task is making.
+    OnceCell,
+    /// The value of a `SetOnce`.
+    SetOnce,
+    /// The cancellation of a `CancellationToken`.
+    Cancellation,
     Join,
     /// A lock of the standard library or of parking_lot, which blocks the thread.
     Lock,
     /// The only thread that could poll the task.
     Thread,
     Io,
+    /// A signal from outside of the process.
+    Signal,
+    /// The end of a child process.
+    Process,
+    /// What the other end does with a stream of an HTTP/2 connection.
+    #[serde(rename = "http2_stream")]
+    Http2Stream,
+    /// A future that never ends: `std::future::pending`.
+    Never,
     #[default]
     Unknown,
 }

@@ -92,7 +92,7 @@ const fn permits(path: &'static str, resource: &'static str, permits: &'static s
 }
 
 /// The table. Paths and fields are those of tokio 1.40 to 1.54, tokio-util 0.7, futures 0.3, async-channel
-/// 2, lock_api 0.4 and the standard library of Rust 1.88 to 1.95; a handle whose fields are not there is
+/// 2, async-lock 3, hyper 1, lock_api 0.4 and the standard library of Rust 1.88 to 1.95; a handle whose fields are not there is
 /// treated as the struct that it is.
 static HANDLES: &[HandleFact] = &[
     fact("tokio::sync::mutex::MutexGuard", Roles::GUARD, "lock * s"),
@@ -116,6 +116,7 @@ static HANDLES: &[HandleFact] = &[
     fact("tokio::sync::mutex::Mutex", Roles::ACCESS, "s"),
     fact("tokio::sync::rwlock::RwLock", Roles::ACCESS, "s"),
     fact("tokio::sync::notify::Notify", Roles::ACCESS, ""),
+    fact("tokio::sync::barrier::Barrier", Roles::ACCESS, ""),
     fact("tokio::sync::mpsc::chan::Tx", Roles::SENDER, "inner *"),
     fact("tokio::sync::mpsc::chan::Rx", Roles::RECEIVER, "inner *"),
     fact("tokio::sync::mpsc::bounded::WeakSender", Roles::WEAK_SENDER, "chan *"),
@@ -137,8 +138,28 @@ static HANDLES: &[HandleFact] = &[
     fact("futures_channel::mpsc::UnboundedReceiver", Roles::RECEIVER, "inner *"),
     fact("futures_channel::oneshot::Sender", Roles::SENDER, "inner *"),
     fact("futures_channel::oneshot::Receiver", Roles::RECEIVER, "inner *"),
+    fact("futures_util::lock::mutex::MutexGuard", Roles::GUARD, "mutex *"),
+    fact("futures_util::lock::mutex::OwnedMutexGuard", Roles::GUARD, "mutex *"),
+    fact("futures_util::lock::mutex::MappedMutexGuard", Roles::GUARD, "mutex *"),
+    fact("futures_util::lock::mutex::Mutex", Roles::ACCESS, ""),
+    fact("async_lock::mutex::MutexGuard", Roles::GUARD, "__0 *"),
+    fact("async_lock::mutex::MutexGuardArc", Roles::GUARD, "__0 *"),
+    fact("async_lock::mutex::Mutex", Roles::ACCESS, ""),
+    fact("async_lock::rwlock::RwLockReadGuard", Roles::GUARD, "lock *"),
+    fact("async_lock::rwlock::RwLockUpgradableReadGuard", Roles::GUARD, "lock *"),
+    fact("async_lock::rwlock::RwLockWriteGuard", Roles::GUARD, "lock *"),
+    fact("async_lock::rwlock::RwLockUpgradableReadGuardArc", Roles::GUARD, "lock * raw"),
+    fact("async_lock::rwlock::RwLockWriteGuardArc", Roles::GUARD, "lock * raw"),
+    fact("async_lock::rwlock::RwLock", Roles::ACCESS, "raw"),
+    fact("async_lock::semaphore::SemaphoreGuard", Roles::GUARD, "__0 *"),
+    fact("async_lock::semaphore::SemaphoreGuardArc", Roles::GUARD, "__0 *"),
+    fact("async_lock::semaphore::Semaphore", Roles::ACCESS, ""),
+    fact("async_lock::barrier::Barrier", Roles::ACCESS, ""),
     fact("async_channel::Sender", Roles::SENDER, "channel *"),
     fact("async_channel::Receiver", Roles::RECEIVER, "channel *"),
+    fact("want::Taker", Roles::RECEIVER, "inner *"),
+    fact("hyper::body::chan::Sender", Roles::SENDER, "shared *"),
+    fact("hyper::body::chan::Receiver", Roles::RECEIVER, "shared *"),
     fact("tokio::sync::notify::Notified", Roles::POLLED, "notify *"),
     fact("tokio::time::sleep::Sleep", Roles::POLLED, ""),
     fact("tokio::io::poll_evented::PollEvented", Roles::POLLED, "registration shared *"),
@@ -221,7 +242,8 @@ pub(super) fn is_access(name: &str) -> bool {
 pub(super) fn is_named(index: u16, kind: ResourceKind) -> bool {
     match kind {
         ResourceKind::Semaphore => name(index) == "Semaphore",
-        ResourceKind::Notify => name(index) == "Notify",
+        ResourceKind::Notify | ResourceKind::SetOnce | ResourceKind::Cancellation => name(index) == "Notify",
+        ResourceKind::Barrier => name(index) == "Barrier",
         _ => true,
     }
 }

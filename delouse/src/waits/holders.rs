@@ -208,6 +208,7 @@ impl Holders {
                 | ResourceKind::Oneshot
                 | ResourceKind::Watch
                 | ResourceKind::Broadcast
+                | ResourceKind::Closed
         );
         self.by_value.get(&wait.resource).copied().filter(|_| is_channel)
     }
@@ -264,9 +265,17 @@ impl Holders {
     pub(super) fn account(&self, wait: &Wait, available: Option<u64>) -> Account {
         let found = || self.kinds(wait.resource, self.roles_of(wait));
         let permits = || found().fold(0_u64, |sum, kind| sum.saturating_add(kind.permits));
-        let available = available.unwrap_or(0);
+        let is_lock =
+            matches!(wait.kind, ResourceKind::Mutex | ResourceKind::Rwlock | ResourceKind::OnceCell);
+        let available = match available {
+            None if is_lock && found().next().is_some() => return Account::Unknown,
+            None if is_lock => return Account::Missing,
+            available => available.unwrap_or(0),
+        };
         match wait.kind {
-            ResourceKind::Mutex => Account::compare(1_u64.saturating_sub(available), permits()),
+            ResourceKind::Mutex | ResourceKind::OnceCell => {
+                Account::compare(1_u64.saturating_sub(available), permits())
+            }
             ResourceKind::Rwlock => Account::compare(MAX_READS.saturating_sub(available), permits()),
             ResourceKind::Semaphore => match found().next() {
                 Some(_) => Account::Unknown,
@@ -284,7 +293,10 @@ impl Holders {
                     _ => Account::Unknown,
                 }
             }
-            ResourceKind::Notify => match found().next() {
+            ResourceKind::Notify
+            | ResourceKind::Barrier
+            | ResourceKind::SetOnce
+            | ResourceKind::Cancellation => match found().next() {
                 Some(_) => Account::Exact,
                 None => Account::Missing,
             },

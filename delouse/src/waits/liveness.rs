@@ -322,7 +322,12 @@ impl<'s> Search<'s> {
             TaskKind::Main => self.waits.mains_rest || waits.iter().all(|wait| holds_main(wait.kind)),
             _ => task.state == Some(TaskState::Idle),
         };
-        let mut own: Vec<Own> = waits.iter().map(|wait| self.by_itself(task, place, wait)).collect();
+        // Of the branches of a `select!`, one that never ends changes nothing. A task that does nothing else is meant to.
+        let ending = waits.iter().filter(|wait| wait.kind != ResourceKind::Never);
+        let mut own: Vec<Own> = ending.map(|wait| self.by_itself(task, place, wait)).collect();
+        if own.is_empty() && !waits.is_empty() {
+            return Own::Alive;
+        }
         if !idle || own.iter().any(|own| matches!(own, Own::Alive)) {
             return Own::Alive;
         }

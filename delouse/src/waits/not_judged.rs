@@ -138,7 +138,13 @@ fn reason(why: Unjudged, edge: &Edge) -> String {
 /// `who holds it`: what would have to be known to judge a wait.
 pub(crate) fn ends(kind: ResourceKind) -> &'static str {
     match kind {
-        ResourceKind::Mutex | ResourceKind::Rwlock | ResourceKind::Lock => "what holds it",
+        ResourceKind::Mutex | ResourceKind::Rwlock | ResourceKind::Lock | ResourceKind::OnceCell => {
+            "what holds it"
+        }
+        ResourceKind::Closed => "what has its receivers",
+        ResourceKind::Barrier => "what can arrive at it",
+        ResourceKind::SetOnce => "what can set it",
+        ResourceKind::Cancellation => "what can cancel it",
         ResourceKind::Semaphore => "what has its permits",
         ResourceKind::ChannelRecv | ResourceKind::Oneshot | ResourceKind::Watch | ResourceKind::Broadcast => {
             "what can send to it"
@@ -147,6 +153,12 @@ pub(crate) fn ends(kind: ResourceKind) -> &'static str {
         ResourceKind::Notify => "what can notify it",
         ResourceKind::Join => "which task it is",
         ResourceKind::Thread => "what blocks that thread",
-        ResourceKind::Timer | ResourceKind::Io | ResourceKind::Unknown => "what ends it",
+        ResourceKind::Timer
+        | ResourceKind::Io
+        | ResourceKind::Signal
+        | ResourceKind::Process
+        | ResourceKind::Http2Stream
+        | ResourceKind::Never
+        | ResourceKind::Unknown => "what ends it",
     }
 }

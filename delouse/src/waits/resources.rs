@@ -8,7 +8,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::Resource;
 use super::handles::Roles;
 use super::thread_locks::ThreadLocks;
-use crate::tasks::{Examination, Frame, LeafPlace, ResourceKind, Task, TaskState, WaitsOn};
+use crate::tasks::{Examination, LeafPlace, ResourceKind, Task, TaskState, WaitsOn};
 
 /// One wait of one task: a branch of a `select!` has its own.
 #[derive(Debug, Clone)]
@@ -68,7 +68,7 @@ impl Waits {
                     leaf,
                     kind: on.kind,
                     resource: leaf_place.address.unwrap_or(0),
-                    by: waker(task, on, leaf_place, &headers),
+                    by: waker(on, leaf_place, &headers),
                 };
                 if let (Some(part), Some(whole)) = (leaf_place.resource, leaf_place.address)
                     && part != whole
@@ -191,6 +191,9 @@ impl Waits {
             let address_told = shown.then(|| format!("{address:#x}"));
             named.insert((kind, address), Arc::new(Resource { id, kind, address: address_told }));
         };
+        // A channel whose end is waited for is called as those call it that wait for its messages.
+        let others = self.list.iter().filter(|wait| wait.kind != ResourceKind::Closed);
+        let of_channels: FxHashMap<u64, &str> = others.map(|wait| (wait.resource, noun(wait.kind))).collect();
         for wait in &self.list {
             match wait.by {
                 _ if wait.kind == ResourceKind::Thread => {
@@ -200,7 +203,12 @@ impl Waits {
                     let id = tasks.get(of as usize).map_or(0, |task| task.id);
                     add(wait.kind, wait.resource, format!("task-{id}"));
                 }
-                _ => kinds.entry(noun(wait.kind)).or_default().push((wait.resource, wait.kind)),
+                _ => {
+                    let closed = wait.kind == ResourceKind::Closed;
+                    let known = of_channels.get(&wait.resource).copied().filter(|_| closed);
+                    let noun = known.unwrap_or(noun(wait.kind));
+                    kinds.entry(noun).or_default().push((wait.resource, wait.kind));
+                }
             }
         }
         for (noun, mut addresses) in kinds {
@@ -227,12 +235,26 @@ pub(super) fn holds_main(kind: ResourceKind) -> bool {
 
 /// Whether somebody has what is waited for, until he lets go of it.
 pub(super) fn is_lock(kind: ResourceKind) -> bool {
-    matches!(kind, ResourceKind::Mutex | ResourceKind::Rwlock | ResourceKind::Semaphore | ResourceKind::Lock)
+    matches!(
+        kind,
+        ResourceKind::Mutex
+            | ResourceKind::Rwlock
+            | ResourceKind::Semaphore
+            | ResourceKind::OnceCell
+            | ResourceKind::Lock
+    )
 }
 
-/// Whether the clock or the kernel ends a wait of that kind.
+/// Whether the clock, the kernel or another machine ends a wait of that kind.
 pub(super) fn is_outside(kind: ResourceKind) -> bool {
-    matches!(kind, ResourceKind::Timer | ResourceKind::Io)
+    matches!(
+        kind,
+        ResourceKind::Timer
+            | ResourceKind::Io
+            | ResourceKind::Signal
+            | ResourceKind::Process
+            | ResourceKind::Http2Stream
+    )
 }
 
 /// What a resource of that kind is called.
@@ -247,6 +269,16 @@ fn noun(kind: ResourceKind) -> &'static str {
         ResourceKind::Watch => "watch",
         ResourceKind::Broadcast => "broadcast",
         ResourceKind::Notify => "notify",
+        // Where it has another kind of wait too, it has that one's name.
+        ResourceKind::Closed => "channel",
+        ResourceKind::Barrier => "barrier",
+        ResourceKind::OnceCell => "once-cell",
+        ResourceKind::SetOnce => "set-once",
+        ResourceKind::Cancellation => "cancellation",
+        ResourceKind::Signal => "signal",
+        ResourceKind::Process => "process",
+        ResourceKind::Http2Stream => "http2-stream",
+        ResourceKind::Never => "never",
         ResourceKind::Join => "task",
         ResourceKind::Lock => "lock",
         ResourceKind::Thread => "thread",
@@ -255,36 +287,30 @@ fn noun(kind: ResourceKind) -> &'static str {
     }
 }
 
-fn waker(task: &Task, on: &WaitsOn, place: &LeafPlace, headers: &FxHashMap<u64, u32>) -> Waker {
+fn waker(on: &WaitsOn, place: &LeafPlace, headers: &FxHashMap<u64, u32>) -> Waker {
     let Some(resource) = place.address else { return Waker::Outside };
     Waker::Handles(match on.kind {
-        ResourceKind::Mutex | ResourceKind::Rwlock | ResourceKind::Semaphore => Roles::GUARD.or(Roles::QUEUE),
+        ResourceKind::Mutex | ResourceKind::Rwlock | ResourceKind::Semaphore | ResourceKind::OnceCell => {
+            Roles::GUARD.or(Roles::QUEUE)
+        }
         ResourceKind::ChannelSend => Roles::RECEIVER.or(Roles::SLOT).or(Roles::QUEUE),
         ResourceKind::ChannelRecv => Roles::SENDER.or(Roles::SLOT).or(Roles::WEAK_SENDER),
-        ResourceKind::Oneshot if place.path == "tokio::sync::oneshot::Sender" => Roles::RECEIVER,
         ResourceKind::Oneshot => Roles::SENDER,
-        // `Sender::closed` waits for its receivers.
-        ResourceKind::Watch if is_in(&task.stack, "tokio::sync::watch::Sender") => {
-            Roles::SENDER.or(Roles::RECEIVER)
-        }
-        ResourceKind::Watch => Roles::SENDER.or(Roles::WEAK_SENDER),
-        ResourceKind::Broadcast if place.path == "tokio::sync::broadcast::Recv" => {
-            Roles::SENDER.or(Roles::WEAK_SENDER)
-        }
-        ResourceKind::Broadcast => Roles::RECEIVER,
+        ResourceKind::Closed => Roles::RECEIVER,
+        ResourceKind::Watch | ResourceKind::Broadcast => Roles::SENDER.or(Roles::WEAK_SENDER),
         ResourceKind::Notify if place.path.starts_with("event_listener::") => return Waker::Outside,
-        // `mpsc::Sender::closed` waits at a `Notify` inside of the channel.
-        ResourceKind::Notify if place.resource != Some(resource) => Roles::RECEIVER,
-        ResourceKind::Notify => Roles::ACCESS,
+        ResourceKind::Notify | ResourceKind::Barrier | ResourceKind::SetOnce | ResourceKind::Cancellation => {
+            Roles::ACCESS
+        }
         ResourceKind::Join => return Waker::Task(headers.get(&resource).copied()),
         ResourceKind::Lock => Roles::THREAD_GUARD,
-        ResourceKind::Timer | ResourceKind::Io | ResourceKind::Thread | ResourceKind::Unknown => {
-            return Waker::Outside;
-        }
+        ResourceKind::Timer
+        | ResourceKind::Io
+        | ResourceKind::Signal
+        | ResourceKind::Process
+        | ResourceKind::Http2Stream
+        | ResourceKind::Never
+        | ResourceKind::Thread
+        | ResourceKind::Unknown => return Waker::Outside,
     })
-}
-
-/// Whether a function with that beginning is in the stack. Its depth is bounded by the walk's.
-fn is_in(frames: &[Frame], function: &str) -> bool {
-    frames.iter().any(|frame| frame.function.starts_with(function) || is_in(&frame.children, function))
 }

@@ -1,6 +1,6 @@
 //! Tasks that wait for sockets of several kinds.
 
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixStream, unix};
 
 #[delouse::main(worker_threads = 1)]
@@ -13,7 +13,15 @@ async fn main() -> std::io::Result<()> {
     let (local, _other) = UnixStream::pair()?;
     let (_sender, pipe) = unix::pipe::pipe()?;
     println!("server {server} client {from} udp {}", udp.local_addr()?);
+    let (full, accepted_full) = tokio::join!(TcpStream::connect(server), listener.accept());
+    let (full, (unread, _)) = (full?, accepted_full?);
+    let (half_closed, accepted_half) = tokio::join!(TcpStream::connect(server), listener.accept());
+    let (mut half_closed, (accepted_half, _)) = (half_closed?, accepted_half?);
+    half_closed.shutdown().await?;
     let tasks = [
+        tokio::spawn(asks(client)),
+        tokio::spawn(fills(full)),
+        tokio::spawn(answers_after_the_end(accepted_half)),
         tokio::spawn(accepts(listener)),
         tokio::spawn(serves(accepted)),
         tokio::spawn(listens(udp)),
@@ -26,7 +34,7 @@ async fn main() -> std::io::Result<()> {
     for task in tasks {
         let _never = task.await;
     }
-    drop(client);
+    drop((unread, half_closed));
     Ok(())
 }
 
@@ -36,6 +44,22 @@ async fn accepts(listener: TcpListener) {
 
 async fn serves(mut connection: TcpStream) {
     let _read = connection.read_u8().await;
+}
+
+async fn asks(mut connection: TcpStream) {
+    let _read = connection.read_u8().await;
+}
+
+/// More than the kernel keeps for a connection whose other end does not read.
+const TOO_MUCH: usize = 64 << 20;
+
+async fn fills(mut connection: TcpStream) {
+    let _written = connection.write_all(&vec![0; TOO_MUCH]).await;
+}
+
+async fn answers_after_the_end(mut connection: TcpStream) {
+    let _end = connection.read_u8().await;
+    let _written = connection.write_all(&vec![0; TOO_MUCH]).await;
 }
 
 async fn listens(socket: UdpSocket) {

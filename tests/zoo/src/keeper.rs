@@ -44,6 +44,12 @@ impl Keeper {
     /// Says that the current task waits for `resource` at the line after the caller's.
     #[track_caller]
     pub(crate) fn waits(&self, name: &str, resource: &str) {
+        self.waits_for(name, json!({ "kind": resource }));
+    }
+
+    /// The same where more than the kind is expected: each of these fields of one of its waits.
+    #[track_caller]
+    pub(crate) fn waits_for(&self, name: &str, resource: Value) {
         let here = Location::caller();
         let animal = json!({
             "name": name,

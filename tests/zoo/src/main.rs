@@ -8,6 +8,10 @@ mod keeper;
 mod locals;
 mod shapes;
 mod tokio_kinds;
+mod wait_kinds;
+#[cfg(not(feature = "old-tokio"))]
+mod wait_kinds_http;
+mod wait_kinds_io;
 #[cfg(not(feature = "old-tokio"))]
 mod web;
 
@@ -19,8 +23,12 @@ async fn main() {
     tokio_kinds::spawn(&keeper);
     shapes::spawn(&keeper);
     locals::spawn(&keeper);
+    wait_kinds::spawn(&keeper);
+    wait_kinds_io::spawn(&keeper);
     #[cfg(not(feature = "old-tokio"))]
     web::spawn(&keeper);
+    #[cfg(not(feature = "old-tokio"))]
+    wait_kinds_http::spawn(&keeper);
     keeper.settled().await;
     println!("{}", keeper.report());
     #[cfg(all(tokio_unstable, feature = "taskdump"))]

@@ -338,7 +338,7 @@ async fn poll_fn(zoo: Keeper) {
 }
 
 async fn pending(zoo: Keeper) {
-    zoo.waits("pending", "unknown");
+    zoo.waits("pending", "never");
     std::future::pending::<()>().await;
 }
 

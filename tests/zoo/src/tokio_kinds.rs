@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixListener, UnixStream};
 use tokio::sync::{Barrier, Mutex, Notify, OnceCell, RwLock, Semaphore, broadcast, mpsc, oneshot, watch};
@@ -114,7 +115,7 @@ async fn mpsc_reserve(zoo: Keeper) {
 
 async fn mpsc_closed(zoo: Keeper) {
     let (tx, _rx) = mpsc::channel::<u8>(1);
-    zoo.waits("mpsc_closed", "notify");
+    zoo.waits("mpsc_closed", "closed");
     tx.closed().await;
 }
 
@@ -126,7 +127,7 @@ async fn oneshot_recv(zoo: Keeper) {
 
 async fn oneshot_closed(zoo: Keeper) {
     let (mut tx, _rx) = oneshot::channel::<u32>();
-    zoo.waits("oneshot_closed", "oneshot");
+    zoo.waits("oneshot_closed", "closed");
     tx.closed().await;
 }
 
@@ -163,7 +164,7 @@ async fn notified_owned(zoo: Keeper) {
 
 async fn barrier(zoo: Keeper) {
     let barrier = Barrier::new(2);
-    zoo.waits("barrier", "watch");
+    zoo.waits_for("barrier", json!({ "kind": "barrier", "wanted": 2, "arrived": 1 }));
     barrier.wait().await;
 }
 
@@ -179,7 +180,7 @@ async fn forever() {
 
 async fn cancelled(zoo: Keeper) {
     let token = CancellationToken::new();
-    zoo.waits("cancelled", "notify");
+    zoo.waits("cancelled", "cancellation");
     token.cancelled().await;
 }
 
@@ -243,36 +244,40 @@ async fn connected() -> (TcpStream, TcpStream) {
     (here.expect("connected"), there.expect("accepted").0)
 }
 
+fn io_to(direction: &str) -> Value {
+    json!({ "kind": "io", "io": { "direction": direction } })
+}
+
 async fn tcp_accept(zoo: Keeper) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
-    zoo.waits("tcp_accept", "io");
+    zoo.waits_for("tcp_accept", io_to("read"));
     let _ = listener.accept().await;
 }
 
 async fn tcp_read(zoo: Keeper) {
     let (mut here, _there) = connected().await;
     let mut buffer = [0; 64];
-    zoo.waits("tcp_read", "io");
+    zoo.waits_for("tcp_read", io_to("read"));
     let _ = here.read(&mut buffer).await;
 }
 
 async fn tcp_write(zoo: Keeper) {
     let (mut here, _there) = connected().await;
     let block = vec![0; 64 << 20];
-    zoo.waits("tcp_write", "io");
+    zoo.waits_for("tcp_write", io_to("write"));
     let _ = here.write_all(&block).await;
 }
 
 async fn tcp_readable(zoo: Keeper) {
     let (here, _there) = connected().await;
-    zoo.waits("tcp_readable", "io");
+    zoo.waits_for("tcp_readable", io_to("read"));
     let _ = here.readable().await;
 }
 
 async fn tcp_read_line(zoo: Keeper) {
     let (here, _there) = connected().await;
     let mut lines = BufReader::new(here).lines();
-    zoo.waits("tcp_read_line", "io");
+    zoo.waits_for("tcp_read_line", io_to("read"));
     let _ = lines.next_line().await;
 }
 
@@ -280,7 +285,7 @@ async fn half_of_tcp_read_line(zoo: Keeper) {
     let (here, _there) = connected().await;
     let (reader, _writer) = here.into_split();
     let mut lines = BufReader::new(reader).lines();
-    zoo.waits("half_of_tcp_read_line", "io");
+    zoo.waits_for("half_of_tcp_read_line", io_to("read"));
     let _ = lines.next_line().await;
 }
 
@@ -288,7 +293,7 @@ async fn half_of_tcp_write(zoo: Keeper) {
     let (here, _there) = connected().await;
     let (_reader, mut writer) = here.into_split();
     let block = vec![0; 64 << 20];
-    zoo.waits("half_of_tcp_write", "io");
+    zoo.waits_for("half_of_tcp_write", io_to("write"));
     let _ = writer.write_all(&block).await;
 }
 
@@ -296,7 +301,7 @@ async fn borrowed_half_of_tcp_read(zoo: Keeper) {
     let (mut here, _there) = connected().await;
     let (mut reader, _writer) = here.split();
     let mut buffer = [0; 64];
-    zoo.waits("borrowed_half_of_tcp_read", "io");
+    zoo.waits_for("borrowed_half_of_tcp_read", io_to("read"));
     let _ = reader.read(&mut buffer).await;
 }
 
@@ -304,7 +309,7 @@ async fn half_of_unix_read(zoo: Keeper) {
     let (here, _there) = UnixStream::pair().expect("a pair");
     let (mut reader, _writer) = here.into_split();
     let mut text = String::new();
-    zoo.waits("half_of_unix_read", "io");
+    zoo.waits_for("half_of_unix_read", io_to("read"));
     let _ = reader.read_to_string(&mut text).await;
 }
 
@@ -312,14 +317,14 @@ async fn half_of_a_stream_read_line(zoo: Keeper) {
     let (here, _there) = connected().await;
     let (reader, _writer) = tokio::io::split(here);
     let mut lines = BufReader::new(reader).lines();
-    zoo.waits("half_of_a_stream_read_line", "io");
+    zoo.waits_for("half_of_a_stream_read_line", io_to("read"));
     let _ = lines.next_line().await;
 }
 
 async fn udp_recv(zoo: Keeper) {
     let socket = UdpSocket::bind("127.0.0.1:0").await.expect("loopback");
     let mut buffer = [0; 64];
-    zoo.waits("udp_recv", "io");
+    zoo.waits_for("udp_recv", io_to("read"));
     let _ = socket.recv_from(&mut buffer).await;
 }
 
@@ -327,27 +332,27 @@ async fn unix_accept(zoo: Keeper) {
     let path = std::env::temp_dir().join(format!("zoo-{}.sock", std::process::id()));
     let listener = UnixListener::bind(&path).expect("a fresh path");
     let _ = std::fs::remove_file(&path);
-    zoo.waits("unix_accept", "io");
+    zoo.waits_for("unix_accept", io_to("read"));
     let _ = listener.accept().await;
 }
 
 async fn unix_read(zoo: Keeper) {
     let (mut here, _there) = UnixStream::pair().expect("a pair");
     let mut text = String::new();
-    zoo.waits("unix_read", "io");
+    zoo.waits_for("unix_read", io_to("read"));
     let _ = here.read_to_string(&mut text).await;
 }
 
 async fn unix_datagram_recv(zoo: Keeper) {
     let (here, _there) = UnixDatagram::pair().expect("a pair");
     let mut buffer = [0; 64];
-    zoo.waits("unix_datagram_recv", "io");
+    zoo.waits_for("unix_datagram_recv", io_to("read"));
     let _ = here.recv(&mut buffer).await;
 }
 
 async fn duplex_read(zoo: Keeper) {
     let (mut here, _there) = tokio::io::duplex(64);
-    zoo.waits("duplex_read", "io");
+    zoo.waits_for("duplex_read", io_to("read"));
     let _ = here.read_u8().await;
 }
 
@@ -361,7 +366,8 @@ fn child() -> tokio::process::Child {
 async fn child_wait(zoo: Keeper) {
     let mut child = child();
     let _stdin = child.stdin.take();
-    zoo.waits("child_wait", "io");
+    let pid = json!({ "kind": "process", "pid": child.id() });
+    zoo.waits_for("child_wait", pid);
     let _ = child.wait().await;
 }
 
@@ -369,19 +375,19 @@ async fn child_output(zoo: Keeper) {
     let mut child = child();
     let mut stdout = child.stdout.take().expect("piped");
     let mut text = String::new();
-    zoo.waits("child_output", "io");
+    zoo.waits_for("child_output", io_to("read"));
     let _ = stdout.read_to_string(&mut text).await;
 }
 
 async fn signal(zoo: Keeper) {
     let kind = tokio::signal::unix::SignalKind::user_defined2();
     let mut signal = tokio::signal::unix::signal(kind).expect("free");
-    zoo.waits("signal", "watch");
+    zoo.waits_for("signal", json!({ "kind": "signal", "signal": 12 }));
     signal.recv().await;
 }
 
 async fn ctrl_c(zoo: Keeper) {
-    zoo.waits("ctrl_c", "watch");
+    zoo.waits_for("ctrl_c", json!({ "kind": "signal", "signal": 2 }));
     let _ = tokio::signal::ctrl_c().await;
 }
 

@@ -1,7 +1,7 @@
 //! What a wait, a resource and its holders are called in `/waits`.
 
 use super::groups::Waiter;
-use crate::report::task_text;
+use crate::report::wait_text;
 use crate::tasks::ResourceKind;
 use crate::waits::not_judged::ends;
 use crate::waits::{Edge, Gap, Holder, words};
@@ -18,7 +18,7 @@ pub(super) fn name(who: Waiter) -> String {
 pub(super) fn awaited(edge: &Edge, several: bool) -> String {
     let kind = edge.resource.kind;
     match (&edge.outside, &edge.resource.address) {
-        (Some(outside), _) if !several => unknown_leaf(edge, task_text::resource(outside)),
+        (Some(outside), _) if !several => unknown_leaf(edge, wait_text::text(outside)),
         (Some(_), _) => unknown_leaf(edge, kind_name(kind).to_owned()),
         (None, Some(address)) => format!("{} ({address})", resource_name(&edge.resource.id, kind)),
         (None, None) => resource_name(&edge.resource.id, kind),
@@ -42,6 +42,8 @@ pub(super) fn resource_name(id: &str, kind: ResourceKind) -> String {
         ResourceKind::Watch => format!("a change of {id}"),
         ResourceKind::Notify => format!("a notification of {id}"),
         ResourceKind::Join => format!("the end of {id}"),
+        ResourceKind::Closed => format!("the end of all receivers of {id}"),
+        ResourceKind::OnceCell | ResourceKind::SetOnce => format!("the value of {id}"),
         _ => id.to_owned(),
     }
 }
@@ -59,6 +61,15 @@ pub(super) fn kind_name(kind: ResourceKind) -> &'static str {
         ResourceKind::Watch => "a change of a watch",
         ResourceKind::Broadcast => "a message of a broadcast",
         ResourceKind::Notify => "a notification",
+        ResourceKind::Closed => "the end of all receivers of a channel",
+        ResourceKind::Barrier => "a barrier",
+        ResourceKind::OnceCell => "the value of a OnceCell",
+        ResourceKind::SetOnce => "the value of a SetOnce",
+        ResourceKind::Cancellation => "a cancellation",
+        ResourceKind::Signal => "a signal",
+        ResourceKind::Process => "the end of a child process",
+        ResourceKind::Http2Stream => "an HTTP/2 stream",
+        ResourceKind::Never => "nothing: the future never ends",
         ResourceKind::Join => "the end of a task",
         ResourceKind::Lock => "a lock that blocks its thread",
         ResourceKind::Thread => "its thread",
@@ -80,7 +91,12 @@ pub(super) fn led_by(kind: ResourceKind, holders: &[&Holder]) -> &'static str {
         ResourceKind::Semaphore if access => ", to which this can add permits:",
         ResourceKind::Semaphore if several => ", of which these may hold permits:",
         ResourceKind::Semaphore => ", of which this may hold permits:",
-        ResourceKind::Mutex | ResourceKind::Rwlock | ResourceKind::Lock => match (certain, several) {
+        ResourceKind::Barrier => ", at which tasks that have it can arrive:",
+        ResourceKind::Mutex
+        | ResourceKind::Rwlock
+        | ResourceKind::Lock
+        | ResourceKind::OnceCell
+        | ResourceKind::Closed => match (certain, several) {
             (true, _) => ", held by",
             (false, true) => ", which one of these may hold:",
             (false, false) => ", which this may hold:",
@@ -107,7 +123,14 @@ pub(super) fn without_holder(edge: &Edge, gaps: &[Gap]) -> String {
     match (gaps, edge.resource.kind) {
         ([first], _) => unknown(&first.text()),
         ([first, ..], _) => unknown(&format!("{}; more above", first.text())),
-        ([], ResourceKind::Mutex | ResourceKind::Rwlock | ResourceKind::Lock) => {
+        (
+            [],
+            ResourceKind::Mutex
+            | ResourceKind::Rwlock
+            | ResourceKind::Lock
+            | ResourceKind::OnceCell
+            | ResourceKind::Closed,
+        ) => {
             ", held by no task".to_owned()
         }
         ([], ResourceKind::Semaphore) => ", of which no task has a permit".to_owned(),

@@ -16,12 +16,12 @@ use crate::snapshot::OpenFile;
 pub(crate) fn open_file(fd: i32) -> Option<OpenFile> {
     let link = fs::read_link(format!("/proc/self/fd/{fd}")).ok()?;
     let link = link.to_string_lossy();
-    let plain = |what: &str| OpenFile { what: what.to_owned(), local: None, peer: None };
+    let plain = |what: &str| OpenFile { what: what.to_owned(), ..OpenFile::default() };
     if link.starts_with("socket:") {
         return Some(socket(fd).unwrap_or_else(|| plain("socket")));
     }
     if link.starts_with("pipe:") {
-        return Some(plain("pipe"));
+        return Some(OpenFile { receive_queue: queue(fd, libc::FIONREAD), ..plain("pipe") });
     }
     // `anon_inode:[eventfd]`, `anon_inode:inotify`; pidfds of kernels since 6.9 are `pidfd:[…]`.
     if let Some(name) = link.strip_prefix("anon_inode:") {
@@ -51,11 +51,63 @@ fn socket(fd: i32) -> Option<OpenFile> {
         _ => "socket",
     };
     let listens = option(fd, libc::SO_ACCEPTCONN).is_some_and(|listens| listens != 0);
+    let (state, (receive_queue, send_queue)) = match tcp(fd).filter(|_| name == "tcp") {
+        Some((state, backlog)) if listens => (state, backlog),
+        of_tcp => {
+            (of_tcp.and_then(|(state, _)| state), (queue(fd, libc::FIONREAD), queue(fd, libc::TIOCOUTQ)))
+        }
+    };
     Some(OpenFile {
         what: if listens { format!("{name} listener") } else { name.to_owned() },
         local: address(fd, libc::getsockname),
         peer: address(fd, libc::getpeername),
+        state,
+        receive_queue,
+        send_queue,
     })
+}
+
+/// States of a TCP socket: `include/net/tcp_states.h`.
+const TCP_STATES: &[&str] = &[
+    "ESTABLISHED",
+    "SYN_SENT",
+    "SYN_RECV",
+    "FIN_WAIT1",
+    "FIN_WAIT2",
+    "TIME_WAIT",
+    "CLOSE",
+    "CLOSE_WAIT",
+    "LAST_ACK",
+    "LISTEN",
+    "CLOSING",
+];
+
+/// Connections that wait to be accepted, and how many may.
+type Backlog = (Option<u64>, Option<u64>);
+
+/// The state of a TCP socket and the queue of a listener, by the beginning of `struct tcp_info`
+/// (`include/uapi/linux/tcp.h`): the state is its first byte, `tcpi_unacked` and `tcpi_sacked` its words 6 and 7.
+fn tcp(fd: i32) -> Option<(Option<&'static str>, Backlog)> {
+    let mut info = [0_u32; 8];
+    let mut length = size_of_val(&info) as libc::socklen_t;
+    let place = info.as_mut_ptr();
+    // SAFETY: `info` has room for `length` bytes; a descriptor that is none gives an error.
+    let result =
+        unsafe { libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, place.cast(), &raw mut length) };
+    if result != 0 || (length as usize) < size_of_val(&info) {
+        return None;
+    }
+    let [first, .., waiting, most] = info;
+    let state = usize::from(first.to_ne_bytes()[0]).checked_sub(1).and_then(|at| TCP_STATES.get(at));
+    Some((state.copied(), (Some(waiting.into()), Some(most.into()))))
+}
+
+/// The length of a queue, in bytes.
+fn queue(fd: i32, request: libc::Ioctl) -> Option<u64> {
+    let mut bytes = 0_i32;
+    // SAFETY: both requests write one `int`; a descriptor that has no queue gives an error.
+    let result = unsafe { libc::ioctl(fd, request, &raw mut bytes) };
+    u64::try_from(bytes).ok().filter(|_| result == 0)
 }
 
 /// A number of `SOL_SOCKET`.
@@ -126,7 +178,7 @@ mod tests {
     use super::*;
 
     fn of(file: &impl AsRawFd) -> (String, Option<String>, Option<String>) {
-        let OpenFile { what, local, peer } = open_file(file.as_raw_fd()).unwrap();
+        let OpenFile { what, local, peer, .. } = open_file(file.as_raw_fd()).unwrap();
         (what, local, peer)
     }
 
@@ -161,6 +213,39 @@ mod tests {
         assert_eq!(of(&UnixStream::pair().unwrap().0), ("unix".to_owned(), None, None));
         assert_eq!(unix_name(b"\0hidden"), Some("@hidden".to_owned()));
         assert_eq!(unix_name(b"/run/a\nb\0rest"), Some("/run/a\\nb".to_owned()));
+    }
+
+    #[test]
+    fn states_and_queues_of_connections() {
+        use std::io::Write as _;
+
+        let of = |file: &dyn AsRawFd| {
+            let OpenFile { state, receive_queue, send_queue, .. } = open_file(file.as_raw_fd()).unwrap();
+            (state, receive_queue, send_queue)
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (state, waiting, most) = of(&listener);
+        assert_eq!((state, waiting), (Some("LISTEN"), Some(1)));
+        assert!(most >= Some(1), "{most:?}");
+        let (server, _) = listener.accept().unwrap();
+        assert_eq!(of(&listener).1, Some(0));
+        client.write_all(b"hello").unwrap();
+        // Loopback delivers before `write` returns.
+        assert_eq!(of(&server), (Some("ESTABLISHED"), Some(5), Some(0)));
+        client.set_nonblocking(true).unwrap();
+        while client.write(&[0; 1 << 16]).is_ok() {}
+        assert!(of(&client).2 > Some(0), "{:?}", of(&client));
+        drop(client);
+        let (other, server) = {
+            let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            (client, listener.accept().unwrap().0)
+        };
+        drop(other);
+        assert_eq!(of(&server).0, Some("CLOSE_WAIT"));
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        writer.write_all(b"hello").unwrap();
+        assert_eq!(of(&reader), (None, Some(5), None));
     }
 
     #[test]

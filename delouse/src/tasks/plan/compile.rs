@@ -152,21 +152,19 @@ impl Plans<'_, '_> {
     }
 
     /// The way from a coroutine's state to something of the type at `path`, which one of its variables is,
-    /// has or points to; and from there, by `way`, to the whole that it is part of.
-    pub(in crate::tasks) fn owner(
-        &self,
-        state: &State,
-        (path, way): (&'static str, &'static str),
-    ) -> Option<Rc<Owner>> {
+    /// has or points to; and from there to the whole that it is part of.
+    pub(in crate::tasks) fn owner(&self, state: &State, of: leaves::Owner) -> Option<Rc<Owner>> {
+        let path = of.path;
         if let Some((_, known)) = state.owners.borrow().iter().find(|(known, _)| *known == path) {
             return known.clone();
         }
         let route = self.route_to(state, path);
         let owner = route.map(|route| {
-            let whole = Route::compile(&self.program, route.end, way);
+            let whole = Route::compile(&self.program, route.end, of.whole);
             let whole = whole.and_then(|whole| Some((self.program.ty(whole.end)?.size, whole)));
             let leaf = self.plan(route.end).filter(|plan| matches!(plan.body, Body::Leaf(_)));
-            Rc::new(Owner { route, whole: whole.map(|(size, whole)| (whole, size)), leaf })
+            let details = leaves::details(&self.program, route.end, of.details);
+            Rc::new(Owner { route, whole: whole.map(|(size, whole)| (whole, size)), leaf, details })
         });
         state.owners.borrow_mut().push((path, owner.clone()));
         owner

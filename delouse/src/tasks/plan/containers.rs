@@ -20,7 +20,13 @@ const HALVES: &[(&str, &str)] = &[
     ("tokio::net::unix::split::WriteHalf", "__0 *"),
     ("tokio::io::split::ReadHalf", SPLIT),
     ("tokio::io::split::WriteHalf", SPLIT),
+    ("futures_util::stream::stream::split::SplitStream", BI_LOCK),
+    ("futures_util::stream::stream::split::SplitSink", BI_LOCK),
+    ("futures_util::io::split::ReadHalf", BI_LOCK),
+    ("futures_util::io::split::WriteHalf", BI_LOCK),
 ];
+/// futures 0.3: both halves share a `BiLock`.
+const BI_LOCK: &str = "~futures_util::lock::bilock::BiLock arc * value";
 const SPLIT: &str = "inner * stream data value";
 
 /// Where the futures of a collection are.

@@ -14,7 +14,7 @@ pub(crate) use compile::is_dyn_future;
 pub(super) use containers::Container;
 pub(crate) use containers::futures_of_select;
 
-use super::leaves::Leaf;
+use super::leaves::{self, Leaf};
 use super::process::{Process, Program};
 use super::route::Route;
 use crate::debuginfo::types::{Discriminant, Source, TypeId};
@@ -89,6 +89,8 @@ pub(super) struct Owner {
     pub(super) whole: Option<(Route, u64)>,
     /// The owner's plan, where it is a leaf itself.
     pub(super) leaf: Option<Rc<Plan>>,
+    /// Numbers of the owner to read.
+    pub(super) details: leaves::Details,
 }
 
 /// What a state waits for; compiled when a task is found in it.
@@ -130,6 +132,8 @@ pub(super) struct Plans<'p, 'i> {
     /// `None` while a type is being compiled.
     known: RefCell<FxHashMap<TypeId, Option<Rc<Plan>>>>,
     dyns: RefCell<FxHashMap<u64, Option<Rc<Plan>>>>,
+    /// What leaves have in common.
+    pub(super) learned: leaves::Learned,
     next: Cell<u32>,
     /// How many types are being compiled, each inside the one before.
     depth: Cell<usize>,
@@ -141,6 +145,7 @@ impl<'p, 'i> Plans<'p, 'i> {
             program,
             known: RefCell::default(),
             dyns: RefCell::default(),
+            learned: leaves::Learned::default(),
             next: Cell::default(),
             depth: Cell::default(),
         }

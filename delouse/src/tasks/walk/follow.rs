@@ -125,6 +125,10 @@ impl Walker<'_, '_, '_> {
             Choice::Number(size) => self.process.memory.number(at, *size),
             Choice::Case(plan) => self.case(plan, at).map(|index| index as u64),
             Choice::Branches(container) => Some(self.disabled(container, at)),
+            Choice::Waits(plan) => match &plan.body {
+                Body::Leaf(leaf) => Some(u64::from(leaf.is_waiting(self.process, at))),
+                _ => None,
+            },
         }
     }
 
@@ -142,7 +146,7 @@ impl Walker<'_, '_, '_> {
             self.contexts.push(Context { plan, state, address, way: Way::to_all(), found: (0, 0) });
         }
         let Body::Leaf(kind) = &leaf.plan.body else { return None };
-        self.wait(kind, self.address(at)?, leaf.context);
+        self.wait(kind, self.address(at)?, leaf.context, leaf.hint);
         Some(())
     }
 

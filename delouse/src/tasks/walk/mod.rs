@@ -124,6 +124,8 @@ pub(super) struct Walker<'w, 'p, 'i> {
     work: Vec<Visit>,
     /// What has begun and is not over, the innermost last.
     scopes: Vec<Scope>,
+    /// The header of the task whose future it is; 0 for a main future.
+    task: u64,
     /// The type of the future.
     of: Option<TypeId>,
     /// Where the future lies, and where each pointer led to.
@@ -148,6 +150,7 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
             followed: Vec::new(),
             work: Vec::new(),
             scopes: Vec::new(),
+            task: 0,
             of: None,
             bases: Vec::new(),
             events: Vec::new(),

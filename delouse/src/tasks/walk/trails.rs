@@ -53,13 +53,16 @@ pub(super) enum Choice {
     Case(Rc<Plan>),
     /// The branches of a `select!` that are not polled.
     Branches(Rc<Container>),
+    /// Whether the leaf with that plan is waited for.
+    Waits(Rc<Plan>),
 }
 
 /// What must be known of a leaf to read it.
 #[derive(Debug)]
 pub(super) struct KnownLeaf {
     pub(super) plan: Rc<Plan>,
-    pub(super) context: Option<&'static leaves::Context>,
+    pub(super) context: Option<&'static leaves::contexts::Context>,
+    pub(super) hint: leaves::Hint,
     /// The functions on the way to it, the innermost last, where they are asked for the owner of its resource: their plan,
     /// their state, and where they are.
     pub(super) functions: Box<[(Rc<Plan>, usize, Spot)]>,

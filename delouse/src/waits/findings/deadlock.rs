@@ -247,6 +247,9 @@ fn of_itself(link: &Link, alone: bool) -> String {
             format!("{}, and {only} could add one: `{variable}`", no_permit(link))
         }
         ResourceKind::Notify => format!("which {only} could notify: `{variable}`"),
+        ResourceKind::Barrier => format!("at which {only} could arrive: `{variable}`"),
+        ResourceKind::SetOnce => format!("which {only} could set: `{variable}`"),
+        ResourceKind::Cancellation => format!("which {only} could cancel: `{variable}`"),
         _ if holder.handle.ends_with("Sender") => format!("to which {only} could send: `{variable}`"),
         ResourceKind::ChannelSend => format!("whose receiver it has itself: `{variable}`"),
         _ if holder.certain => format!("which it has itself: `{variable}`"),
@@ -300,10 +303,15 @@ fn remedy(kind: FindingKind, links: &[Link]) -> Option<String> {
             "look for an `add_permits` that is not reached, or for a permit that was given to `forget()`".to_owned()
         }
         _ if locks && links.len() > 1 => "take these locks in the same order everywhere, or let go of one before waiting for the next".to_owned(),
+        _ if kinds.contains(&ResourceKind::Barrier) => {
+            "as many tasks must come to the barrier as it was made for: look for one that has ended".to_owned()
+        }
         _ if kinds.contains(&ResourceKind::Join) => "one of them must not wait for the other's end: abort it, or let go first".to_owned(),
         _ if kinds.contains(&ResourceKind::ChannelSend) => {
             "a circle of bounded channels needs one place that does not wait: `try_send`, or a task of its own that sends".to_owned()
         }
+        _ if kinds.contains(&ResourceKind::SetOnce) => "something else must call `set`".to_owned(),
+        _ if kinds.contains(&ResourceKind::Cancellation) => "something else must call `cancel`".to_owned(),
         _ if kinds.contains(&ResourceKind::Notify) => {
             "something else must call `notify_one`, or `notify_waiters` after this wait has begun".to_owned()
         }

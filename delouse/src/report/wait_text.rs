@@ -1,0 +1,176 @@
+//! What a leaf waits for, as text.
+
+use std::fmt::Write as _;
+
+use crate::tasks::{Connection, Direction, Io, ResourceKind, WaitsOn};
+use crate::waits::words::count;
+
+/// `mutex 0x55…`, `to read from tcp 127.0.0.1:8080 ← 127.0.0.1:51234 (fd 12, ESTABLISHED)`.
+pub(super) fn text(waits: &WaitsOn) -> String {
+    let mut text = what(waits);
+    let mut details = details(waits);
+    if waits.kind == ResourceKind::Io {
+        let is_named = waits.io.as_ref().is_some_and(|io| io.file.is_some());
+        details.splice(0..0, waits.fd.map(|fd| format!("fd {fd}")).filter(|_| is_named));
+    }
+    if !details.is_empty() {
+        let _infallible = write!(text, " ({})", details.join(", "));
+    }
+    text
+}
+
+/// The resource itself.
+fn what(waits: &WaitsOn) -> String {
+    let address = || waits.address.map(|address| format!(" {address}")).unwrap_or_default();
+    let named = |what: &str| format!("{what}{}", address());
+    match waits.kind {
+        ResourceKind::Timer => "a timer".to_owned(),
+        ResourceKind::Mutex => named("mutex"),
+        ResourceKind::Rwlock => named("rwlock"),
+        ResourceKind::Semaphore => named("semaphore"),
+        ResourceKind::ChannelRecv => named("a message on channel"),
+        ResourceKind::ChannelSend => named("room in channel"),
+        ResourceKind::Oneshot => named("oneshot"),
+        ResourceKind::Watch => named("a change of watch"),
+        ResourceKind::Broadcast => named("a message on broadcast"),
+        ResourceKind::Notify => named("notify"),
+        ResourceKind::Closed => named("the end of all receivers of channel"),
+        ResourceKind::Barrier => named("barrier"),
+        ResourceKind::OnceCell => named("the value of OnceCell"),
+        ResourceKind::SetOnce => named("the value of SetOnce"),
+        ResourceKind::Cancellation => named("the cancellation of token"),
+        ResourceKind::Join => match waits.task {
+            Some(task) => format!("the end of task {task}"),
+            None => named("the end of"),
+        },
+        ResourceKind::Lock => named("lock"),
+        ResourceKind::Thread => named("thread"),
+        ResourceKind::Io => io(waits),
+        ResourceKind::Signal => match waits.signal {
+            Some(number) => format!("signal {number}{}", signal_name(number)),
+            None => "a signal".to_owned(),
+        },
+        ResourceKind::Process => match waits.pid {
+            Some(pid) => format!("the end of child process {pid}"),
+            None => "the end of a child process".to_owned(),
+        },
+        ResourceKind::Http2Stream => match waits.stream {
+            Some(stream) => format!("HTTP/2 stream {stream} of connection{}", address()),
+            None => "an HTTP/2 stream".to_owned(),
+        },
+        ResourceKind::Never => "nothing: this future never ends".to_owned(),
+        ResourceKind::Unknown => "something that delouse does not know".to_owned(),
+    }
+}
+
+fn details(waits: &WaitsOn) -> Vec<String> {
+    let mut details = Vec::new();
+    match (waits.kind, &waits.io) {
+        (ResourceKind::Io, Some(io)) => queues(io, &mut details),
+        (ResourceKind::Join, Some(io)) => details.extend(blocking(io)),
+        _ => {}
+    }
+    details.extend(waits.senders.map(|senders| count(senders as usize, "sender")));
+    match (waits.kind, waits.wanted) {
+        (ResourceKind::Semaphore, Some(wanted)) => {
+            details.extend(waits.available.map(|available| format!("wants {wanted}, {available} available")));
+        }
+        (ResourceKind::Barrier, Some(wanted)) => {
+            details.extend(waits.arrived.map(|arrived| format!("{arrived} of {wanted} have arrived")));
+        }
+        _ => {}
+    }
+    details.extend(waits.in_ms.map(in_time));
+    details
+}
+
+/// `to read from tcp 127.0.0.1:8080 ← 127.0.0.1:51234`.
+fn io(waits: &WaitsOn) -> String {
+    let io = waits.io.as_deref();
+    let listens = io.and_then(|io| io.file.as_ref()).is_some_and(|file| file.ends_with(" listener"));
+    let begin = match io.and_then(|io| io.direction) {
+        Some(Direction::Read) if listens => "for a connection at",
+        Some(Direction::Read) => "to read from",
+        Some(Direction::Write) => "to write to",
+        Some(Direction::ReadOrWrite) => "to read from or write to",
+        None => "I/O",
+    };
+    let file = io.and_then(file);
+    match (file, waits.fd, waits.address) {
+        (Some(file), ..) => format!("{begin} {file}"),
+        (None, Some(fd), _) => format!("{begin} fd {fd}"),
+        (None, None, Some(address)) => format!("{begin} {address}"),
+        (None, None, None) => begin.to_owned(),
+    }
+}
+
+/// `tcp 127.0.0.1:8080 ← 127.0.0.1:51234`: what the descriptor is, its own end, the other end; the arrow comes from the
+/// end that opened the connection.
+fn file(io: &Io) -> Option<String> {
+    let mut text = io.file.clone()?;
+    if let Some(local) = &io.local {
+        let _infallible = write!(text, " {local}");
+    }
+    if let Some(peer) = &io.peer {
+        let arrow = match io.connection {
+            Some(Connection::Accepted) => "←",
+            Some(Connection::Connected) => "→",
+            None => "↔",
+        };
+        let _infallible = write!(text, " {arrow} {peer}");
+    }
+    Some(text)
+}
+
+/// The state of a socket and what is in its queues.
+fn queues(io: &Io, details: &mut Vec<String>) {
+    match io.state.as_deref() {
+        None | Some("LISTEN") => {}
+        Some("CLOSE_WAIT") => details.push("CLOSE_WAIT: the other end has closed its side".to_owned()),
+        Some(state) => details.push(state.to_owned()),
+    }
+    if io.state.as_deref() == Some("LISTEN") {
+        let most = io.send_queue.map(|most| format!(" of at most {most}")).unwrap_or_default();
+        let waiting = io.receive_queue.filter(|waiting| *waiting > 0);
+        details.extend(waiting.map(|waiting| format!("{waiting}{most} connections wait to be accepted")));
+        return;
+    }
+    let shown = |bytes: Option<u64>| bytes.filter(|bytes| *bytes > 0);
+    details
+        .extend(shown(io.receive_queue).map(|bytes| format!("{bytes} bytes have arrived and were not read")));
+    details
+        .extend(shown(io.send_queue).map(|bytes| format!("{bytes} bytes that the other end has not taken")));
+}
+
+/// What a function of the blocking pool reads or writes.
+fn blocking(io: &Io) -> Option<String> {
+    let file = io.file.as_ref()?;
+    let name = if file == "file" { "a file" } else { file };
+    Some(match io.direction {
+        Some(Direction::Read) => format!("which reads {name} on the blocking pool"),
+        Some(Direction::Write) => format!("which writes {name} on the blocking pool"),
+        _ => format!("which uses {name} on the blocking pool"),
+    })
+}
+
+/// ` (SIGINT)`, as in signal(7), on x86 and ARM.
+fn signal_name(number: i32) -> String {
+    const NAMES: &[&str] = &[
+        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE",
+        "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ",
+        "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+    ];
+    let at = usize::try_from(number).ok().and_then(|number| number.checked_sub(1));
+    at.and_then(|at| NAMES.get(at)).map(|name| format!(" (SIG{name})")).unwrap_or_default()
+}
+
+/// `in 23 h 59 min`, `in 1.5 s`, `due 3.0 s ago`.
+fn in_time(ms: i64) -> String {
+    let (s, tenths) = (ms.unsigned_abs() / 1000, ms.unsigned_abs() % 1000 / 100);
+    let span = match s {
+        0..60 => format!("{s}.{tenths} s"),
+        60..3600 => format!("{} min {} s", s / 60, s % 60),
+        _ => format!("{} h {} min", s / 3600, s % 3600 / 60),
+    };
+    if ms < 0 { format!("due {span} ago") } else { format!("in {span}") }
+}

@@ -1,0 +1,117 @@
+//! What a leaf means to the function that waits for it: a mutex waits for its semaphore, which its user does not know.
+
+use super::super::ResourceKind;
+use super::table::{Detail, POLL_EVENTED};
+
+/// Functions around the innermost one that are compared with [`Context::within`].
+const MAX_WITHIN: usize = 4;
+
+/// One row of the table.
+#[derive(Debug)]
+pub(in crate::tasks) struct Context {
+    /// The innermost function's path begins so.
+    module: &'static str,
+    /// The path of one of the functions around it begins so.
+    within: Option<&'static str>,
+    /// The innermost function's path contains this.
+    function: &'static str,
+    /// The leaf that it waits for.
+    leaf: ResourceKind,
+    pub(super) meaning: ResourceKind,
+    pub(in crate::tasks) owner: Option<Owner>,
+}
+
+/// The type that the leaf's resource is part of, among the variables of the functions on the way.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::tasks) struct Owner {
+    pub(in crate::tasks) path: &'static str,
+    /// From the owner to the address that all who wait for the resource have in common.
+    pub(in crate::tasks) whole: &'static str,
+    /// Whether the resource must be stored inside of that: what else of the type is among the variables is another one's.
+    pub(in crate::tasks) contains: bool,
+    /// Numbers of the owner to read.
+    pub(in crate::tasks) details: &'static [(Detail, &'static str)],
+}
+
+const fn context(
+    module: &'static str,
+    leaf: ResourceKind,
+    meaning: ResourceKind,
+    owner: Option<Owner>,
+) -> Context {
+    Context { module, within: None, function: "", leaf, meaning, owner }
+}
+
+const fn part_of(path: &'static str, whole: &'static str) -> Option<Owner> {
+    Some(Owner { path, whole, contains: true, details: &[] })
+}
+
+const WATCH: Option<Owner> = part_of("tokio::sync::watch::Shared", "");
+
+/// The first row that fits counts.
+const CONTEXTS: &[Context] = &[
+    context("tokio::sync::mutex::", ResourceKind::Semaphore, ResourceKind::Mutex, None),
+    context("tokio::sync::rwlock::", ResourceKind::Semaphore, ResourceKind::Rwlock, None),
+    Context {
+        within: Some("tokio::sync::once_cell::"),
+        ..context("tokio::sync::semaphore::", ResourceKind::Semaphore, ResourceKind::OnceCell, None)
+    },
+    context("tokio::sync::set_once::", ResourceKind::Notify, ResourceKind::SetOnce, None),
+    context(
+        "tokio::sync::mpsc::",
+        ResourceKind::Semaphore,
+        ResourceKind::ChannelSend,
+        part_of("tokio::sync::mpsc::chan::Tx", "inner *"),
+    ),
+    context(
+        "tokio::sync::mpsc::",
+        ResourceKind::Notify,
+        ResourceKind::Closed,
+        part_of("tokio::sync::mpsc::chan::Tx", "inner *"),
+    ),
+    Context {
+        within: Some("tokio::signal::"),
+        ..context("tokio::sync::watch::", ResourceKind::Notify, ResourceKind::Signal, WATCH)
+    },
+    Context {
+        within: Some("tokio::sync::barrier::"),
+        ..context(
+            "tokio::sync::watch::",
+            ResourceKind::Notify,
+            ResourceKind::Barrier,
+            Some(Owner {
+                path: "tokio::sync::barrier::Barrier",
+                whole: "",
+                contains: false,
+                details: &[(Detail::Wanted, "n"), (Detail::Arrived, "state arrived")],
+            }),
+        )
+    },
+    Context {
+        function: "::closed::",
+        ..context("tokio::sync::watch::", ResourceKind::Notify, ResourceKind::Closed, WATCH)
+    },
+    context("tokio::sync::watch::", ResourceKind::Notify, ResourceKind::Watch, WATCH),
+    context(
+        "tokio::sync::broadcast::",
+        ResourceKind::Notify,
+        ResourceKind::Closed,
+        part_of("tokio::sync::broadcast::Shared", ""),
+    ),
+    context("tokio::", ResourceKind::Io, ResourceKind::Io, part_of(POLL_EVENTED, "")),
+];
+
+/// What a leaf of that kind means to the functions with these paths, the innermost first.
+pub(in crate::tasks) fn find<'p>(
+    kind: ResourceKind,
+    mut paths: impl Iterator<Item = &'p str>,
+) -> Option<&'static Context> {
+    let innermost = paths.next()?;
+    let around: Vec<&str> = paths.take(MAX_WITHIN).collect();
+    CONTEXTS.iter().find(|context| {
+        context.leaf == kind
+            && innermost.starts_with(context.module)
+            && innermost.contains(context.function)
+            && context.within.is_none_or(|within| around.iter().any(|path| path.starts_with(within)))
+    })
+}

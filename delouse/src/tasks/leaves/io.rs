@@ -1,0 +1,175 @@
+//! Whether a leaf waits to read or to write.
+//!
+//! tokio keeps the waker of a reader and that of a writer with each descriptor (`ScheduledIo`): that of the task at hand
+//! tells. Wakers of a collection of futures say nothing of the task; then the type of the future that polls decides.
+
+use std::cell::OnceCell;
+
+use super::super::Direction;
+use super::super::process::{Process, Program};
+use super::super::route::Route;
+use super::Met;
+use crate::debuginfo::types::TypeId;
+
+/// `Interest` of tokio's `io/interest.rs`.
+const READABLE: u64 = 1;
+const WRITABLE: u64 = 2;
+
+/// What an `Interest` waits for; `None` for errors and priority data alone.
+pub(super) fn of_interest(bits: u64) -> Option<Direction> {
+    match (bits & READABLE != 0, bits & WRITABLE != 0) {
+        (true, true) => Some(Direction::ReadOrWrite),
+        (true, false) => Some(Direction::Read),
+        (false, true) => Some(Direction::Write),
+        (false, false) => None,
+    }
+}
+
+/// Routes to the wakers of a reader and of a writer.
+#[derive(Debug)]
+pub(super) struct Wakers {
+    reader: Waker,
+    writer: Waker,
+}
+
+/// Routes to the two words of an `Option<Waker>`.
+#[derive(Debug)]
+struct Waker {
+    data: Route,
+    vtable: Route,
+}
+
+/// The functions that clone the waker of a task.
+#[derive(Default)]
+pub(super) struct Learned {
+    clones: OnceCell<Vec<u64>>,
+}
+
+impl Learned {
+    /// Whether the vtable at that address is the one of tokio's task wakers.
+    fn is_of_task(&self, process: &Process<'_, '_>, vtable: u64) -> bool {
+        let clones = self.clones.get_or_init(|| {
+            let symbols = process.types.symbols_with("4task5waker11clone_waker");
+            symbols.iter().map(|symbol| symbol.address.wrapping_add(process.bias)).collect()
+        });
+        process.memory.word(vtable).is_some_and(|clone| clones.contains(&clone))
+    }
+}
+
+/// Whose waker is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stored {
+    /// None.
+    Nothing,
+    /// That of the task at hand.
+    Own,
+    /// That of another task.
+    Others,
+    /// One that does not tell: of a collection of futures, or of a `block_on`.
+    Unknown,
+}
+
+impl Wakers {
+    pub(super) fn compile(
+        program: &Program<'_, '_>,
+        leaf: TypeId,
+        reader: &str,
+        writer: &str,
+    ) -> Option<Self> {
+        let waker = |way: &str| {
+            let route = |field: &str| Route::compile(program, leaf, &format!("{way} {field}"));
+            Some(Waker { data: route("data")?, vtable: route("vtable")? })
+        };
+        Some(Self { reader: waker(reader)?, writer: waker(writer)? })
+    }
+
+    /// What the leaf at `address` waits for. `None` where nothing waits there, or it cannot be told.
+    pub(super) fn direction(
+        &self,
+        process: &Process<'_, '_>,
+        learned: &Learned,
+        address: u64,
+        met: &Met,
+    ) -> Option<Direction> {
+        let stored = |waker: &Waker| waker.stored(process, learned, address, met.task);
+        let (reader, writer) = (stored(&self.reader), stored(&self.writer));
+        let pick = |of: Stored| match (reader == of, writer == of) {
+            (true, false) => Some(Direction::Read),
+            (false, true) => Some(Direction::Write),
+            // One of them may be left over from an earlier poll.
+            (true, true) => met.hint.direction.or(Some(Direction::ReadOrWrite)),
+            (false, false) => None,
+        };
+        // A task that was woken has its waker no more.
+        pick(Stored::Own).or_else(|| pick(Stored::Unknown)).or(met.hint.direction)
+    }
+}
+
+impl Waker {
+    fn stored(&self, process: &Process<'_, '_>, learned: &Learned, leaf: u64, task: u64) -> Stored {
+        let word = |route: &Route| process.memory.word(route.follow(process, leaf)?);
+        match (word(&self.vtable).filter(|vtable| *vtable != 0), word(&self.data)) {
+            (None, _) | (_, None) => Stored::Nothing,
+            (Some(_), Some(data)) if data == task && task != 0 => Stored::Own,
+            (Some(vtable), _) if learned.is_of_task(process, vtable) => Stored::Others,
+            _ => Stored::Unknown,
+        }
+    }
+}
+
+/// What types on the way to a leaf tell of its input or output.
+#[derive(Debug, Clone, Copy, Default)]
+pub(in crate::tasks) struct Hint {
+    pub(super) direction: Option<Direction>,
+    /// What it is open on, where the type says that.
+    pub(super) file: Option<&'static str>,
+}
+
+/// Futures that only read or only write, by the beginning of their names.
+const DIRECTIONS: &[(&str, Direction)] = &[
+    ("tokio::io::util::read", Direction::Read),
+    ("tokio::io::util::lines::", Direction::Read),
+    ("tokio::io::util::split::", Direction::Read),
+    ("tokio::io::util::fill_buf::", Direction::Read),
+    ("tokio::io::util::write", Direction::Write),
+    ("tokio::io::util::flush::", Direction::Write),
+    ("tokio::io::util::shutdown::", Direction::Write),
+    ("tokio::io::stdin::", Direction::Read),
+    ("tokio::io::stdout::", Direction::Write),
+    ("tokio::io::stderr::", Direction::Write),
+    ("tokio_util::codec::framed_read::", Direction::Read),
+    ("tokio_util::codec::framed_write::", Direction::Write),
+    ("futures_util::io::read", Direction::Read),
+    ("futures_util::io::lines::", Direction::Read),
+    ("futures_util::io::fill_buf::", Direction::Read),
+    ("futures_util::io::write", Direction::Write),
+    ("futures_util::io::flush::", Direction::Write),
+    ("futures_util::io::close::", Direction::Write),
+    ("futures_util::sink::", Direction::Write),
+    ("futures_util::stream::stream::split::SplitSink", Direction::Write),
+    ("futures_util::stream::stream::split::SplitStream", Direction::Read),
+    ("futures_util::stream::stream::next::", Direction::Read),
+    ("futures_util::stream::try_stream::try_next::", Direction::Read),
+    ("tokio_stream::stream_ext::next::", Direction::Read),
+    ("tokio_stream::stream_ext::try_next::", Direction::Read),
+];
+
+/// What blocking functions read or write, by the beginnings of the names of tokio's types for them.
+const FILES: &[(&str, &str)] = &[
+    ("tokio::io::stdin::Stdin", "stdin"),
+    ("tokio::io::stdout::Stdout", "stdout"),
+    ("tokio::io::stderr::Stderr", "stderr"),
+    ("tokio::fs::file::File", "file"),
+];
+
+/// What the names of types on the way to a leaf tell, the nearest first.
+pub(in crate::tasks) fn hint<'n>(names: impl Iterator<Item = &'n str>) -> Hint {
+    let mut hint = Hint::default();
+    for name in names {
+        let find = |(beginning, _): &&(&str, Direction)| name.starts_with(beginning);
+        hint.direction = hint.direction.or_else(|| DIRECTIONS.iter().find(find).map(|(_, of)| *of));
+        let find = |(beginning, _): &&(&'static str, &'static str)| name.starts_with(beginning);
+        hint.file = hint.file.or_else(|| FILES.iter().find(find).map(|(_, file)| *file));
+    }
+    hint
+}
