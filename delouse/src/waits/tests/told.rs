@@ -181,10 +181,8 @@ fn a_barrier_that_too_few_come_to() {
     });
     drop(barrier);
     let text = page(&runtime);
-    let block: Vec<&str> = text.lines().skip_while(|line| *line != many(&tasks)).collect();
-    assert_eq!(block.len(), 11, "{text}");
-    assert_eq!(block[10], "    and 4 more", "{text}");
-    assert!(block[2..10].iter().all(|line| line.ends_with("Sender `barrier`  <- the circle closes here")));
+    assert!(text.contains(&format!("{}\n  wait for barrier-1", many(&tasks))), "{text}");
+    assert!(text.contains("Barrier `barrier`") && !text.contains("Sender"), "{text}");
 }
 
 #[test]
@@ -202,7 +200,7 @@ fn a_cell_that_one_task_fills() {
         page(&runtime),
         format!(
             "{all}\n\
-             \x20 wait for semaphore-1, of which this may hold permits:\n\
+             \x20 wait for the value of once-cell-1, held by\n\
              \x20   task {fills}: SemaphorePermit `(awaited)`\n\
              \x20     waits for a timer\n"
         )
