@@ -130,9 +130,7 @@ pub(super) fn without_holder(edge: &Edge, gaps: &[Gap]) -> String {
             | ResourceKind::Lock
             | ResourceKind::OnceCell
             | ResourceKind::Closed,
-        ) => {
-            ", held by no task".to_owned()
-        }
+        ) => ", held by no task".to_owned(),
         ([], ResourceKind::Semaphore) => ", of which no task has a permit".to_owned(),
         ([], ResourceKind::Join | ResourceKind::Thread) => String::new(),
         ([], _) => ", which no task can give".to_owned(),
