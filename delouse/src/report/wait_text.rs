@@ -7,7 +7,26 @@ use crate::waits::words::count;
 
 /// `mutex 0x55…`, `to read from tcp 127.0.0.1:8080 ← 127.0.0.1:51234 (fd 12, ESTABLISHED)`.
 pub(super) fn text(waits: &WaitsOn) -> String {
-    let mut text = what(waits);
+    with_details(what(waits), waits)
+}
+
+/// The same behind `waits for`: `input from tcp 127.0.0.1:8080 ← 127.0.0.1:51234 (fd 12, ESTABLISHED)`.
+pub(super) fn noun(waits: &WaitsOn) -> String {
+    let what = what(waits);
+    let nouns = [
+        ("for ", ""),
+        ("to read from or write to ", "input from or room in "),
+        ("to read from ", "input from "),
+        ("to write to ", "room in "),
+    ];
+    let noun = nouns.into_iter().filter(|_| waits.kind == ResourceKind::Io).find_map(|(verb, noun)| {
+        let rest = what.strip_prefix(verb)?;
+        Some(format!("{noun}{rest}"))
+    });
+    with_details(noun.unwrap_or(what), waits)
+}
+
+fn with_details(mut text: String, waits: &WaitsOn) -> String {
     let mut details = details(waits);
     if waits.kind == ResourceKind::Io {
         let is_named = waits.io.as_ref().is_some_and(|io| io.file.is_some());
@@ -173,4 +192,75 @@ fn in_time(ms: i64) -> String {
         _ => format!("{} h {} min", s / 3600, s % 3600 / 60),
     };
     if ms < 0 { format!("due {span} ago") } else { format!("in {span}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn socket(direction: Option<Direction>, io: Io) -> WaitsOn {
+        let io = Some(Box::new(Io { direction, ..io }));
+        WaitsOn { kind: ResourceKind::Io, fd: Some(7), io, ..WaitsOn::default() }
+    }
+
+    fn tcp(state: &str, connection: Option<Connection>) -> Io {
+        Io {
+            file: Some("tcp".to_owned()),
+            local: Some("127.0.0.1:80".to_owned()),
+            peer: Some("127.0.0.1:5000".to_owned()),
+            state: Some(state.to_owned()),
+            connection,
+            ..Io::default()
+        }
+    }
+
+    #[test]
+    fn sockets_with_direction_state_and_queues() {
+        let full = Io { send_queue: Some(4096), ..tcp("CLOSE_WAIT", Some(Connection::Accepted)) };
+        let waits = socket(Some(Direction::Write), full);
+        let details = "(fd 7, CLOSE_WAIT: the other end has closed its side, 4096 bytes that the other end has not taken)";
+        assert_eq!(text(&waits), format!("to write to tcp 127.0.0.1:80 ← 127.0.0.1:5000 {details}"));
+        assert_eq!(noun(&waits), format!("room in tcp 127.0.0.1:80 ← 127.0.0.1:5000 {details}"));
+        let waits = socket(Some(Direction::Read), tcp("ESTABLISHED", Some(Connection::Connected)));
+        assert_eq!(text(&waits), "to read from tcp 127.0.0.1:80 → 127.0.0.1:5000 (fd 7, ESTABLISHED)");
+        let waits = socket(None, tcp("ESTABLISHED", None));
+        assert_eq!(text(&waits), "I/O tcp 127.0.0.1:80 ↔ 127.0.0.1:5000 (fd 7, ESTABLISHED)");
+        assert_eq!(
+            text(&socket(Some(Direction::ReadOrWrite), Io::default())),
+            "to read from or write to fd 7"
+        );
+        assert_eq!(noun(&socket(Some(Direction::Read), Io::default())), "input from fd 7");
+    }
+
+    #[test]
+    fn listeners_with_their_queues() {
+        let listener = Io {
+            file: Some("tcp listener".to_owned()),
+            local: Some("127.0.0.1:80".to_owned()),
+            state: Some("LISTEN".to_owned()),
+            receive_queue: Some(3),
+            send_queue: Some(128),
+            ..Io::default()
+        };
+        let waits = socket(Some(Direction::Read), listener);
+        let rest = "a connection at tcp listener 127.0.0.1:80 (fd 7, 3 of at most 128 connections wait to be accepted)";
+        assert_eq!(text(&waits), format!("for {rest}"));
+        assert_eq!(noun(&waits), rest);
+    }
+
+    #[test]
+    fn signals_children_and_blocking_reads() {
+        let of = |kind| WaitsOn { kind, ..WaitsOn::default() };
+        let signal = |number| text(&WaitsOn { signal: Some(number), ..of(ResourceKind::Signal) });
+        assert_eq!(
+            (signal(2), signal(12), signal(40)),
+            ("signal 2 (SIGINT)".to_owned(), "signal 12 (SIGUSR2)".to_owned(), "signal 40".to_owned())
+        );
+        let child = WaitsOn { pid: Some(9), fd: Some(3), ..of(ResourceKind::Process) };
+        assert_eq!(text(&child), "the end of child process 9");
+        let stdin = Io { file: Some("stdin".to_owned()), direction: Some(Direction::Read), ..Io::default() };
+        let join = WaitsOn { task: Some(4), io: Some(Box::new(stdin)), ..of(ResourceKind::Join) };
+        assert_eq!(text(&join), "the end of task 4 (which reads stdin on the blocking pool)");
+        assert_eq!(text(&of(ResourceKind::Never)), "nothing: this future never ends");
+    }
 }

@@ -13,7 +13,7 @@ use crate::snapshot::{self, OpenFile};
 /// Descriptors that are asked about at most.
 const MAX_FILES: usize = 1 << 14;
 /// Time that this takes at most: some microseconds a descriptor.
-const MAX_TIME: Duration = Duration::from_millis(250);
+const MAX_TIME: Duration = Duration::from_millis(500);
 
 /// Adds the file to every wait for a descriptor. Returns a note where some are left out.
 pub(super) fn describe(tasks: &mut [Task]) -> Option<String> {

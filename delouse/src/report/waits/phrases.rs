@@ -18,7 +18,7 @@ pub(super) fn name(who: Waiter) -> String {
 pub(super) fn awaited(edge: &Edge, several: bool) -> String {
     let kind = edge.resource.kind;
     match (&edge.outside, &edge.resource.address) {
-        (Some(outside), _) if !several => unknown_leaf(edge, wait_text::text(outside)),
+        (Some(outside), _) if !several => unknown_leaf(edge, wait_text::noun(outside)),
         (Some(_), _) => unknown_leaf(edge, kind_name(kind).to_owned()),
         (None, Some(address)) => format!("{} ({address})", resource_name(&edge.resource.id, kind)),
         (None, None) => resource_name(&edge.resource.id, kind),
