@@ -200,7 +200,7 @@ fn a_cell_that_one_task_fills() {
         page(&runtime),
         format!(
             "{all}\n\
-             \x20 wait for the value of once-cell-1, held by\n\
+             \x20 wait for the value of once-cell-1, which this may hold:\n\
              \x20   task {fills}: SemaphorePermit `(awaited)`\n\
              \x20     waits for a timer\n"
         )
