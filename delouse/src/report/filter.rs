@@ -151,6 +151,7 @@ impl fmt::Display for Filter {
 
 fn any_frame(frame: &Frame, contains: &mut impl FnMut(fmt::Arguments<'_>) -> bool) -> bool {
     contains(format_args!("{}", frame.function))
+        || frame.carries.as_ref().is_some_and(|carries| contains(format_args!("{carries}")))
         || match (&frame.file, frame.line) {
             (Some(file), Some(line)) => contains(format_args!("{file}:{line}")),
             (Some(file), None) => contains(format_args!("{file}")),

@@ -104,8 +104,9 @@ impl StackText<'_> {
             _ => String::new(),
         };
         let levels = if levels > 1 { format!(" ({levels} levels)") } else { String::new() };
+        let carries = frame.carries.as_ref().map(|carries| format!("{carries}, in ")).unwrap_or_default();
         self.lines += 1;
-        self.write(depth, &format!("{times}{}{place}{levels}", frame.function));
+        self.write(depth, &format!("{times}{carries}{}{place}{levels}", frame.function));
         let own: Vec<(usize, Option<&Frame>)> = own
             .into_iter()
             .map(|(at, leaf)| (at, Some(leaf).filter(|leaf| !std::ptr::eq(*leaf, frame))))
@@ -214,7 +215,7 @@ mod tests {
     fn frame(function: &str, origin: Origin, waits: u32, children: Vec<Frame>) -> Frame {
         let line = (origin == Origin::User).then_some(7);
         let file = line.map(|_| "src/main.rs".to_owned());
-        Frame { function: function.to_owned(), file, line, origin, waits, children }
+        Frame { function: function.to_owned(), file, line, origin, waits, children, ..Frame::default() }
     }
 
     fn waits(kind: ResourceKind, address: u64) -> WaitsOn {
@@ -307,6 +308,16 @@ mod tests {
             nested(|_| "app::dive".to_owned())(false),
             "  app::dive at src/main.rs:7 (250 levels)\n    lib::Leaf\n      → a timer\n"
         );
+    }
+
+    #[test]
+    fn a_connection_is_named_by_what_it_carries() {
+        let connection = Frame {
+            carries: Some("app::hello".to_owned()),
+            ..frame("futures_util::future::Map<…>", Origin::Dependency, 1, Vec::new())
+        };
+        let text = text(vec![connection], vec![vec![waits(ResourceKind::Timer, 1)]], false);
+        assert_eq!(text, "  app::hello, in futures_util::future::Map<…>\n    → a timer\n");
     }
 
     #[test]

@@ -115,6 +115,10 @@ pub struct Frame {
     /// Whose code it is.
     #[serde(default)]
     pub origin: Origin,
+    /// Of the outermost future, where that is a library's: the program's own function or type that is part of its type,
+    /// as the handler is of a connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carries: Option<String>,
     /// How many entries of the task's `waits_on` are this frame's own. `waits_on` has the order of the stack: a frame's
     /// own entries come first, those of its children follow, and each frame's follow those of the frame before it.
     #[serde(default, skip_serializing_if = "is_zero")]

@@ -25,6 +25,9 @@ pub(super) struct KnownStacks {
     shape: Vec<ShapeNode>,
 }
 
+/// What tokio puts around every task in a build with its task dump.
+const WRAPPER: &str = "tokio::runtime::task::trace::Root<";
+
 /// Makes stacks, each distinct one once.
 pub(super) struct Stacks<'s, 'p, 'i> {
     plans: &'s Plans<'p, 'i>,
@@ -45,12 +48,30 @@ impl<'s, 'p, 'i> Stacks<'s, 'p, 'i> {
         if let Some(stack) = by_shape.get(shape.as_slice()) {
             return stack.clone();
         }
-        let stack: Arc<[Frame]> = self.siblings(&mut walked.nodes.iter().peekable(), 0).into();
+        let mut frames = self.siblings(&mut walked.nodes.iter().peekable(), 0);
+        self.carried(walked, &mut frames);
+        let stack: Arc<[Frame]> = frames.into();
         if by_shape.len() >= MAX_KNOWN {
             by_shape.clear();
         }
         by_shape.insert(shape.as_slice().into(), stack.clone());
         stack
+    }
+
+    /// Adds to the outermost future what it carries, unless it is the program's own.
+    fn carried(&self, walked: &Walked, frames: &mut [Frame]) {
+        let is_wrapper = |name: &str| name.starts_with(WRAPPER);
+        let mut nodes = walked.nodes.iter();
+        let node = nodes.find(|node| !is_wrapper(node.plan.frame.as_deref().unwrap_or_default()));
+        let outermost = match frames {
+            [root] if is_wrapper(&root.function) => root.children.first_mut(),
+            all => all.first_mut(),
+        };
+        if let (Some(node), Some(frame)) = (node, outermost.filter(|frame| frame.origin != Origin::User)) {
+            let is_own = |krate: &str| self.origin_of_crate(krate) == Origin::User;
+            let ty = self.plans.program.ty(node.plan.of);
+            frame.carries = ty.and_then(|ty| names::carried(&ty.name, is_own));
+        }
     }
 
     /// The closure that runs on the blocking pool: `F` of `BlockingTask<F>`. `None` for the workers of a
@@ -138,7 +159,7 @@ impl<'s, 'p, 'i> Stacks<'s, 'p, 'i> {
                 let source = details.source.as_ref();
                 Frame {
                     function: name.to_owned(),
-                    file: source.map(|source| source.file.to_string()),
+                    file: source.map(|source| source.shown.to_string()),
                     line: source.map(|source| source.line),
                     origin: source
                         .map_or_else(|| self.origin_of_crate(name), |source| Origin::of_file(&source.file)),

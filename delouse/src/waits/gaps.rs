@@ -87,15 +87,15 @@ impl Gap {
         gaps
     }
 
-    /// The gap as part of a sentence: `task 7 runs, and …`.
+    /// The gap as part of a sentence: `task 7 may run: …`.
     pub(crate) fn text(&self) -> String {
         match self {
             Self::TornCapture => "memory was read while the program ran".to_owned(),
             Self::SearchCut => "the search for holders ran out of time".to_owned(),
             Self::MissingTasks { note } => note.clone(),
             Self::RunningTasks { tasks, count } => match count {
-                1 => format!("{} may run, and hold it on its thread's stack", some(tasks, *count)),
-                _ => format!("{} may run, and hold it on their threads' stacks", some(tasks, *count)),
+                1 => format!("{} may run: what it holds is on its thread's stack", some(tasks, *count)),
+                _ => format!("{} may run: what they hold is on their threads' stacks", some(tasks, *count)),
             },
             Self::UnreadTasks { tasks, count } => {
                 format!("not all variables of {} could be read", some(tasks, *count))
@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn gaps_name_the_tasks_that_they_are_about() {
         let running = Gap::RunningTasks { tasks: vec![7], count: 1 };
-        assert_eq!(running.text(), "task 7 may run, and hold it on its thread's stack");
+        assert_eq!(running.text(), "task 7 may run: what it holds is on its thread's stack");
         let unread = Gap::UnreadTasks { tasks: (1..=8).collect(), count: 90 };
         assert_eq!(
             text(&[Gap::TornCapture, unread]).as_deref(),

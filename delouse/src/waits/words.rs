@@ -40,11 +40,12 @@ pub(crate) fn task(task: &Task) -> String {
     }
 }
 
-/// `function at file:line`.
+/// `function at file:line`; with what a library's future carries in front.
 pub(crate) fn frame_at(frame: &Frame) -> String {
+    let carries = frame.carries.as_ref().map(|carries| format!("{carries}, in ")).unwrap_or_default();
     match &frame.file {
-        Some(file) => format!("{} at {}", frame.function, place(file, frame.line)),
-        None => frame.function.clone(),
+        Some(file) => format!("{carries}{} at {}", frame.function, place(file, frame.line)),
+        None => format!("{carries}{}", frame.function),
     }
 }
 

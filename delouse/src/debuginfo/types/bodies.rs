@@ -81,7 +81,7 @@ fn in_unit(units: &Units<'_>, number: u32, wanted: &str) -> Option<Body> {
     })?;
     let awaits = matching.awaits.iter().filter_map(|(of, file, line)| {
         let name = decode::name(units, TypeId { unit: number, offset: *of })?;
-        Some((name, Source { file: unit.file(*file)?, line: *line }))
+        Some((name, unit.source(*file, *line)?))
     });
     Some(Body {
         linkage_name: matching.linkage_name.map(|name| String::from_utf8_lossy(name).into_owned()),

@@ -257,8 +257,8 @@ fn member<'a>(units: &Units<'a>, unit: &Unit<'a>, number_of_unit: u32, entry: &E
 }
 
 fn source<'a>(unit: &Unit<'a>, entry: &Entry<'a>) -> Option<Source> {
-    let file = unit.file(number(entry, dw::DW_AT_decl_file)?)?;
-    Some(Source { file, line: number(entry, dw::DW_AT_decl_line)? as u32 })
+    let line = number(entry, dw::DW_AT_decl_line)? as u32;
+    unit.source(number(entry, dw::DW_AT_decl_file)?, line)
 }
 
 /// The size of a discriminant's type, which may be a pointer.

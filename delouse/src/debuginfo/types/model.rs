@@ -83,6 +83,8 @@ pub(crate) struct Member {
 pub(crate) struct Source {
     /// The file, absolute where DWARF tells.
     pub(crate) file: Rc<str>,
+    /// The file as people know it, spelled as on the stacks of threads: see [`shorten`](crate::debuginfo::symbols::shorten).
+    pub(crate) shown: Rc<str>,
     pub(crate) line: u32,
 }
 

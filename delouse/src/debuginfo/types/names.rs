@@ -105,6 +105,32 @@ fn owner_of(demangled: &str, item: &str) -> Option<String> {
     Some(of.to_owned())
 }
 
+/// The innermost type or function of the program's own among the arguments of a type: the handler in
+/// `hyper::Connection<Io<TcpStream>, ServiceFn<app::hello>>`. `is_own`: whether a crate is the program's.
+pub(crate) fn carried(name: &str, is_own: impl Fn(&str) -> bool) -> Option<String> {
+    let mut found: Option<(usize, &str)> = None;
+    let (mut depth, mut start, mut before) = (0_usize, 0, ' ');
+    for (at, letter) in name.char_indices().chain([(name.len(), ' ')]).take(MAX_NAME) {
+        if letter.is_alphanumeric() || matches!(letter, '_' | ':' | '{' | '}' | '#') {
+            before = letter;
+            continue;
+        }
+        let path = &name[start..at];
+        let own = path.split_once("::").is_some_and(|(krate, _)| is_own(krate));
+        if own && found.is_none_or(|(deepest, _)| depth > deepest) {
+            found = Some((depth, path));
+        }
+        match letter {
+            '<' => depth += 1,
+            // Not that of `->`.
+            '>' if before != '-' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        (start, before) = (at + letter.len_utf8(), letter);
+    }
+    found.map(|(_, path)| written_path(&segments(path)))
+}
+
 /// A type's name with its arguments cut to what tells it apart.
 pub(crate) fn ty(name: &str) -> String {
     if name.len() > MAX_NAME {
@@ -244,6 +270,31 @@ mod tests {
             ("a::A<b::B<c::C<d::D>>>", "a::A<B<C<…>>>"),
         ] {
             assert_eq!(ty(name), expected);
+        }
+    }
+
+    #[test]
+    fn what_a_connection_carries() {
+        let own = |krate: &str| matches!(krate, "app" | "shop");
+        for (name, expected) in [
+            (
+                "futures_util::future::map::Map<hyper::Connection<Io<tokio::net::TcpStream>, hyper::ServiceFn<app::hello, hyper::Incoming>>, app::main::{closure_env#0}>",
+                Some("app::hello"),
+            ),
+            (
+                "axum::serve::handle_connection::{async_block_env#0}<tokio::TcpListener, axum::Router<()>>",
+                None,
+            ),
+            ("lib::Task<fn(u8) -> core::Option<u8>, (shop::Cart, app::Other)>", Some("shop::Cart")),
+            (
+                "lib::Task<app::serve::{closure_env#0}::{async_block_env#1}>",
+                Some("app::serve::{closure}::{async block}"),
+            ),
+            ("lib::Own", None),
+            ("", None),
+            (">>>app::x", Some("app::x")),
+        ] {
+            assert_eq!(carried(name, own).as_deref(), expected, "{name}");
         }
     }
 

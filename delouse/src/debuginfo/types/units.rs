@@ -8,7 +8,7 @@ use std::rc::Rc;
 use gimli::{AttributeValue, Dwarf, EndianSlice, LittleEndian, SectionId, UnitHeader, UnitOffset};
 
 use super::index::Index;
-use super::model::TypeId;
+use super::model::{Source, TypeId};
 use super::split::Split;
 use crate::debuginfo::image::Image;
 use crate::debuginfo::symbols;
@@ -45,7 +45,16 @@ pub(super) struct Unit<'a> {
     skeleton: Option<(Rc<Dwarf<Slice<'a>>>, gimli::Unit<Slice<'a>>)>,
     image: &'a Image,
     index: OnceCell<Index<'a>>,
-    files: RefCell<HashMap<u64, Option<Rc<str>>>>,
+    files: RefCell<HashMap<u64, Option<File>>>,
+}
+
+/// A source file.
+#[derive(Clone)]
+struct File {
+    /// Absolute, where the unit has its directory.
+    path: Rc<str>,
+    /// As people know it.
+    shown: Rc<str>,
 }
 
 impl<'a> Units<'a> {
@@ -237,12 +246,14 @@ impl<'a> Unit<'a> {
         Some(self.dwarf.attr_string(&self.unit, value).ok()?.slice())
     }
 
-    /// The path of a file number, absolute where the unit tells its directory.
-    pub(super) fn file(&self, number: u64) -> Option<Rc<str>> {
-        self.files.borrow_mut().entry(number).or_insert_with(|| self.file_path(number)).clone()
+    /// A line of the file with that number.
+    pub(super) fn source(&self, file: u64, line: u32) -> Option<Source> {
+        let mut files = self.files.borrow_mut();
+        let File { path, shown } = files.entry(file).or_insert_with(|| self.file(file)).clone()?;
+        Some(Source { file: path, shown, line })
     }
 
-    fn file_path(&self, number: u64) -> Option<Rc<str>> {
+    fn file(&self, number: u64) -> Option<File> {
         // The numbers of files are those of the program's own line table.
         let whole = (&self.dwarf, &self.unit);
         let (dwarf, unit) = self.skeleton.as_ref().map_or(whole, |(dwarf, unit)| (dwarf, unit));
@@ -253,11 +264,13 @@ impl<'a> Unit<'a> {
         if let Some(dir) = unit.comp_dir {
             append(&mut path, dir.slice());
         }
+        let directory = path.clone();
         if let Some(dir) = file.directory(header).filter(|_| file.directory_index() != 0) {
             append(&mut path, text(dir)?);
         }
         append(&mut path, text(file.path_name())?);
-        Some(path.into())
+        let shown = symbols::shorten(&path, Some(&directory)).0;
+        Some(File { path: path.into(), shown: shown.into() })
     }
 }
 

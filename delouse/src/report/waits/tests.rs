@@ -193,7 +193,7 @@ fn that_no_task_holds_it_is_said_only_where_all_tasks_were_read() {
         let running = Gap::RunningTasks { tasks: vec![7], count: 1 };
         let text = of_nobody(kind, vec![running, Gap::SearchCut], false);
         assert!(text.contains("not read: task 7 may run"), "{text}");
-        let why = "(task 7 may run, and hold it on its thread's stack; more above)";
+        let why = "(task 7 may run: what it holds is on its thread's stack; more above)";
         assert!(text.contains("; delouse does not know what ") && text.contains(why), "{text}");
         let text = of_nobody(kind, Vec::new(), true);
         assert!(text.contains("(it knows no handles that belong to `lib::Future`)"), "{text}");
