@@ -81,7 +81,7 @@ fn finding(looks: &[Look], runtime: &str, tasks: &[&Task]) -> Option<Finding> {
         let (cause, remedy) = match drivers.as_slice() {
             [] if looks.iter().any(busy_driver) => return None,
             [] => (
-                "nobody polls their runtime".to_owned(),
+                "no thread was found that polls their runtime".to_owned(),
                 "run the runtime: its tasks move only inside block_on (of a LocalSet: while it is polled)",
             ),
             [thread, ..] => {

@@ -37,7 +37,7 @@ fn a_runtime_that_nobody_runs() {
     let tasks = [woken(1, "current_thread 2")];
     for threads in [&[][..], &[in_block_on(Activity::Idle)]] {
         let found = check(&looks(&tasks, threads), &[]);
-        assert!(found[0].summary.ends_with("nobody polls their runtime"), "{found:?}");
+        assert!(found[0].summary.ends_with("no thread was found that polls their runtime"), "{found:?}");
         assert_eq!(found[0].severity, Severity::Suspected);
     }
 }
