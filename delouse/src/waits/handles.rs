@@ -92,8 +92,8 @@ const fn permits(path: &'static str, resource: &'static str, permits: &'static s
 }
 
 /// The table. Paths and fields are those of tokio 1.40 to 1.54, tokio-util 0.7, futures 0.3, async-channel
-/// 2, async-lock 3, hyper 1, lock_api 0.4 and the standard library of Rust 1.88 to 1.95; a handle whose fields are not there is
-/// treated as the struct that it is.
+/// 2, async-lock 3, hyper 1, actix 0.13, actix-http 3, lock_api 0.4 and the standard library of Rust 1.88 to 1.95; a
+/// handle whose fields are not there is treated as the struct that it is.
 static HANDLES: &[HandleFact] = &[
     fact("tokio::sync::mutex::MutexGuard", Roles::GUARD, "lock * s"),
     fact("tokio::sync::mutex::OwnedMutexGuard", Roles::GUARD, "lock * s"),
@@ -160,6 +160,10 @@ static HANDLES: &[HandleFact] = &[
     fact("want::Taker", Roles::RECEIVER, "inner *"),
     fact("hyper::body::chan::Sender", Roles::SENDER, "shared *"),
     fact("hyper::body::chan::Receiver", Roles::RECEIVER, "shared *"),
+    fact("actix_http::h1::payload::PayloadSender", Roles::SENDER, "inner *"),
+    fact("actix_http::h1::payload::Payload", Roles::RECEIVER, "inner *"),
+    fact("actix::address::channel::AddressSender", Roles::SENDER, "inner *"),
+    fact("actix::address::channel::AddressReceiver", Roles::RECEIVER, "inner *"),
     fact("tokio::sync::notify::Notified", Roles::POLLED, "notify *"),
     fact("tokio::time::sleep::Sleep", Roles::POLLED, ""),
     fact("tokio::io::poll_evented::PollEvented", Roles::POLLED, "registration shared *"),

@@ -99,8 +99,8 @@ impl LeafFact {
 }
 
 /// The table. Paths and fields are those of tokio 1.40 to 1.54, tokio-util 0.7, tokio-stream 0.1, futures 0.3,
-/// async-channel 2, async-lock 3, event-listener 5, flume 0.11 and 0.12, want 0.3, hyper 1 and h2 0.4; fields that
-/// are not there are left out of the answer.
+/// async-channel 2, async-lock 3, event-listener 5, flume 0.11 and 0.12, want 0.3, hyper 1, h2 0.4, actix 0.13 and
+/// actix-http 3; fields that are not there are left out of the answer.
 pub(super) const LEAVES: &[LeafFact] = &[
     leaf("tokio::sync::batch_semaphore::Acquire", ResourceKind::Semaphore, "semaphore *")
         .with(&[(Detail::Wanted, "num_permits"), (Detail::Available, "semaphore * permits")]),
@@ -183,6 +183,10 @@ pub(super) const LEAVES: &[LeafFact] = &[
     leaf("hyper::body::chan::Receiver", ResourceKind::ChannelRecv, "shared *"),
     leaf("hyper::body::chan::Sender", ResourceKind::ChannelSend, "shared *")
         .while_at("shared * want", Expected::False),
+    // The body of a request; its connection is another task.
+    leaf("actix_http::h1::payload::Payload", ResourceKind::ChannelRecv, "inner *"),
+    leaf("actix::address::channel::AddressReceiver", ResourceKind::ChannelRecv, "inner *")
+        .with(&[(Detail::Senders, "inner * num_senders")]),
     leaf("h2::share::RecvStream", ResourceKind::Http2Stream, "inner *")
         .with(&[(Detail::Stream, "key stream_id")]),
     leaf("h2::share::SendStream", ResourceKind::Http2Stream, "inner *")
