@@ -145,6 +145,7 @@ fn every_animal_is_where_it_says() {
     let select = task("select_disabled");
     assert_eq!(select.waits_on.len(), 1, "{select:?}");
     assert!(!format!("{:?}", select.stack).contains("leaf"), "{select:?}");
+    assert_eq!(task("copies_between_halves").waits_on.len(), 1, "{:?}", task("copies_between_halves"));
     for (name, futures) in [("small_vec_inline", 2), ("small_vec_spilled", 3)] {
         assert_eq!(task(name).waits_on.len(), futures, "{:?}", task(name));
     }

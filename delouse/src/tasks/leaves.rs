@@ -48,6 +48,8 @@ pub(super) struct Met {
     pub(super) hint: Hint,
     /// The header of the task; 0 for a main future.
     pub(super) task: u64,
+    /// It rests, and nothing has woken it since it was polled.
+    pub(super) idle: bool,
 }
 
 /// A handle that is owned or borrowed.
@@ -93,13 +95,22 @@ impl Leaf {
         self.fact.home
     }
 
-    /// Whether a number tells that it is waited for: `None` where it always is.
+    /// Whether a number or the wakers tell that it is waited for.
     pub(super) fn is_conditional(&self) -> bool {
-        self.waits.is_some()
+        self.waits.is_some() || self.wakers.is_some()
     }
 
-    /// Whether it is waited for, by the number that tells.
-    pub(super) fn is_waiting(&self, process: &Process<'_, '_>, address: u64) -> bool {
+    /// Whether it is waited for, by the number or the wakers that tell.
+    pub(super) fn is_waiting(
+        &self,
+        process: &Process<'_, '_>,
+        learned: &Learned,
+        address: u64,
+        met: &Met,
+    ) -> bool {
+        if let Some(wakers) = self.wakers.as_ref().filter(|_| met.idle) {
+            return wakers.may_wait(process, &learned.io, address, met);
+        }
         let Some((route, expected)) = &self.waits else { return true };
         let Some(at) = route.follow(process, address) else { return false };
         match expected {

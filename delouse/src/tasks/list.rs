@@ -439,7 +439,8 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
     /// The stack of the future of type `of` at `address`, of the task with that header, or a main future (0).
     fn future(&mut self, of: TypeId, address: u64, header: u64) -> Option<AsyncStack> {
         let plan = self.knowledge.plans.plan(of)?;
-        self.walker.of_task(header);
+        let state = self.headers.state(header).filter(|_| header != 0);
+        self.walker.of_task(header, state.is_some_and(|state| state.meaning() == TaskState::Idle));
         let walked = self.walker.walk(&plan, address);
         for (index, header) in &walked.joins {
             if let Some(waits) = walked.waits.get_mut(*index) {

@@ -20,6 +20,7 @@ pub(crate) fn spawn(keeper: &Keeper) {
 
 fn sockets(keeper: &Keeper) {
     keeper.spawn(half_reads_while_half_writes);
+    keeper.spawn(copies_between_halves);
     keeper.spawn(writes_in_a_select);
     keeper.spawn(reads_in_a_set);
     keeper.spawn(unix_writes);
@@ -60,6 +61,15 @@ async fn half_reads_while_half_writes(zoo: Keeper) {
     let mut buffer = [0; 64];
     zoo.waits_for("half_of_it_reads", json!({ "kind": "io", "io": { "direction": "read" } }));
     let _ = reader.read(&mut buffer).await;
+}
+
+/// The socket that it would write to is not waited for.
+async fn copies_between_halves(zoo: Keeper) {
+    let (from, _there) = connected().await;
+    let (to, _elsewhere) = connected().await;
+    let (mut from, mut to) = (from.into_split().0, to.into_split().1);
+    zoo.waits_for("copies_between_halves", json!({ "kind": "io", "io": { "direction": "read" } }));
+    let _ = tokio::io::copy(&mut from, &mut to).await;
 }
 
 async fn writes_in_a_select(zoo: Keeper) {

@@ -83,6 +83,29 @@ impl Wakers {
         Some(Self { reader: waker(reader)?, writer: waker(writer)? })
     }
 
+    /// Whether the task at hand may wait at the leaf: it has not, where neither waker is its own or one that does not
+    /// tell. Only for a task that nothing has woken since its last poll: a wake-up takes the waker away.
+    pub(super) fn may_wait(
+        &self,
+        process: &Process<'_, '_>,
+        learned: &Learned,
+        address: u64,
+        met: &Met,
+    ) -> bool {
+        self.stored(process, learned, address, met)
+            .iter()
+            .any(|of| matches!(of, Stored::Own | Stored::Unknown))
+    }
+
+    /// Whose wakers the reader and the writer are, as far as what polls the leaf reads or writes.
+    fn stored(&self, process: &Process<'_, '_>, learned: &Learned, address: u64, met: &Met) -> [Stored; 2] {
+        let stored = |waker: &Waker, other: Direction| match met.hint.half {
+            Some(half) if half == other => Stored::Nothing,
+            _ => waker.stored(process, learned, address, met.task),
+        };
+        [stored(&self.reader, Direction::Write), stored(&self.writer, Direction::Read)]
+    }
+
     /// What the leaf at `address` waits for. `None` where nothing waits there, or it cannot be told.
     pub(super) fn direction(
         &self,
@@ -91,8 +114,7 @@ impl Wakers {
         address: u64,
         met: &Met,
     ) -> Option<Direction> {
-        let stored = |waker: &Waker| waker.stored(process, learned, address, met.task);
-        let (reader, writer) = (stored(&self.reader), stored(&self.writer));
+        let [reader, writer] = self.stored(process, learned, address, met);
         let pick = |of: Stored| match (reader == of, writer == of) {
             (true, false) => Some(Direction::Read),
             (false, true) => Some(Direction::Write),
@@ -121,6 +143,8 @@ impl Waker {
 #[derive(Debug, Clone, Copy, Default)]
 pub(in crate::tasks) struct Hint {
     pub(super) direction: Option<Direction>,
+    /// The half of a stream that it is: only that waker counts.
+    pub(super) half: Option<Direction>,
     /// What it is open on, where the type says that.
     pub(super) file: Option<&'static str>,
 }
@@ -154,6 +178,20 @@ const DIRECTIONS: &[(&str, Direction)] = &[
     ("tokio_stream::stream_ext::try_next::", Direction::Read),
 ];
 
+/// Halves of streams, by the beginnings of their names.
+const HALVES: &[(&str, Direction)] = &[
+    ("tokio::io::split::ReadHalf", Direction::Read),
+    ("tokio::io::split::WriteHalf", Direction::Write),
+    ("tokio::net::tcp::split::ReadHalf", Direction::Read),
+    ("tokio::net::tcp::split::WriteHalf", Direction::Write),
+    ("tokio::net::tcp::split_owned::OwnedReadHalf", Direction::Read),
+    ("tokio::net::tcp::split_owned::OwnedWriteHalf", Direction::Write),
+    ("tokio::net::unix::split::ReadHalf", Direction::Read),
+    ("tokio::net::unix::split::WriteHalf", Direction::Write),
+    ("tokio::net::unix::split_owned::OwnedReadHalf", Direction::Read),
+    ("tokio::net::unix::split_owned::OwnedWriteHalf", Direction::Write),
+];
+
 /// What blocking functions read or write, by the beginnings of the names of tokio's types for them.
 const FILES: &[(&str, &str)] = &[
     ("tokio::io::stdin::Stdin", "stdin"),
@@ -167,7 +205,9 @@ pub(in crate::tasks) fn hint<'n>(names: impl Iterator<Item = &'n str>) -> Hint {
     let mut hint = Hint::default();
     for name in names {
         let find = |(beginning, _): &&(&str, Direction)| name.starts_with(beginning);
-        hint.direction = hint.direction.or_else(|| DIRECTIONS.iter().find(find).map(|(_, of)| *of));
+        hint.half = hint.half.or_else(|| HALVES.iter().find(find).map(|(_, of)| *of));
+        hint.direction =
+            hint.direction.or(hint.half).or_else(|| DIRECTIONS.iter().find(find).map(|(_, of)| *of));
         let find = |(beginning, _): &&(&'static str, &'static str)| name.starts_with(beginning);
         hint.file = hint.file.or_else(|| FILES.iter().find(find).map(|(_, file)| *file));
     }

@@ -125,8 +125,8 @@ impl Walker<'_, '_, '_> {
             Choice::Number(size) => self.process.memory.number(at, *size),
             Choice::Case(plan) => self.case(plan, at).map(|index| index as u64),
             Choice::Branches(container) => Some(self.disabled(container, at)),
-            Choice::Waits(plan) => match &plan.body {
-                Body::Leaf(leaf) => Some(u64::from(leaf.is_waiting(self.process, at))),
+            Choice::Waits(plan, hint) => match &plan.body {
+                Body::Leaf(leaf) => Some(u64::from(self.is_waiting(leaf, at, *hint))),
                 _ => None,
             },
         }

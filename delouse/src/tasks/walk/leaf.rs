@@ -15,9 +15,16 @@ const MAX_CONTEXTS: usize = 8;
 const MAX_HINTS: usize = 8;
 
 impl Walker<'_, '_, '_> {
-    /// Whose leaves the next walk reads: the header of a task, 0 for a main future.
-    pub(in crate::tasks) fn of_task(&mut self, header: u64) {
-        self.task = header;
+    /// Whose leaves the next walk reads: the header of a task, 0 for a main future; and whether the task rests, and
+    /// nothing has woken it since it was polled.
+    pub(in crate::tasks) fn of_task(&mut self, header: u64, idle: bool) {
+        (self.task, self.idle) = (header, idle);
+    }
+
+    /// Whether the leaf at `address` is waited for, as far as that can be told.
+    pub(super) fn is_waiting(&self, leaf: &Leaf, address: u64, hint: Hint) -> bool {
+        let met = Met { context: None, hint, task: self.task, idle: self.idle };
+        leaf.is_waiting(self.process, &self.plans.learned, address, &met)
     }
 
     pub(super) fn leaf(&mut self, plan: &Rc<Plan>, address: u64, way: Way) {
@@ -31,10 +38,14 @@ impl Walker<'_, '_, '_> {
         if leaf.home().is_some_and(|home| !innermost.starts_with(home)) {
             return;
         }
+        let hint = match leaf.kind() {
+            ResourceKind::Io | ResourceKind::Join => self.hint(),
+            _ => Hint::default(),
+        };
         if leaf.is_conditional() {
-            let is = leaf.is_waiting(self.process, address);
+            let is = self.is_waiting(leaf, address, hint);
             self.note(|walker| {
-                let (of, at) = (Choice::Waits(plan.clone()), walker.spot(way, address));
+                let (of, at) = (Choice::Waits(plan.clone(), hint), walker.spot(way, address));
                 Event::Choice { of, at, is: u64::from(is) }
             });
             if !is {
@@ -43,10 +54,6 @@ impl Walker<'_, '_, '_> {
         }
         self.push(plan, Part::Type, way);
         let context = contexts::find(leaf.kind(), paths.iter().map(|path| &**path));
-        let hint = match leaf.kind() {
-            ResourceKind::Io | ResourceKind::Join => self.hint(),
-            _ => Hint::default(),
-        };
         self.note(|walker| {
             let asked = context.is_some_and(|context| context.owner.is_some());
             let unasked = if asked {
@@ -84,7 +91,7 @@ impl Walker<'_, '_, '_> {
         context: Option<&'static contexts::Context>,
         hint: Hint,
     ) {
-        let met = Met { context, hint, task: self.task };
+        let met = Met { context, hint, task: self.task, idle: self.idle };
         let mut waits = leaf.waits_on(self.process, &self.plans.learned, address, &met);
         let resource = waits.address.map(|address| address.0);
         let mut place = LeafPlace { at: address, resource, address: resource, path: leaf.path() };

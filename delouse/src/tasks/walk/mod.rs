@@ -126,6 +126,8 @@ pub(super) struct Walker<'w, 'p, 'i> {
     scopes: Vec<Scope>,
     /// The header of the task whose future it is; 0 for a main future.
     task: u64,
+    /// The task rests, and nothing has woken it since it was polled.
+    idle: bool,
     /// The type of the future.
     of: Option<TypeId>,
     /// Where the future lies, and where each pointer led to.
@@ -151,6 +153,7 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
             work: Vec::new(),
             scopes: Vec::new(),
             task: 0,
+            idle: false,
             of: None,
             bases: Vec::new(),
             events: Vec::new(),

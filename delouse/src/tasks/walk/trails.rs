@@ -53,8 +53,8 @@ pub(super) enum Choice {
     Case(Rc<Plan>),
     /// The branches of a `select!` that are not polled.
     Branches(Rc<Container>),
-    /// Whether the leaf with that plan is waited for.
-    Waits(Rc<Plan>),
+    /// Whether the leaf with that plan is waited for, on a way that tells so much of it.
+    Waits(Rc<Plan>, leaves::Hint),
 }
 
 /// What must be known of a leaf to read it.
