@@ -121,6 +121,9 @@ fn complaints(zoo: &Zoo, list: &Listing) -> Vec<String> {
         if ["_env#", "{async_", "$", "{impl"].iter().any(|raw| frames.contains(raw)) {
             complaints.push(format!("{name} has names that nobody wrote: {frames}"));
         }
+        if ["/macros/", "/async_await/"].iter().any(|file| frames.contains(file)) {
+            complaints.push(format!("{name} has a line of a macro: {frames}"));
+        }
     }
     complaints
 }
@@ -154,7 +157,7 @@ fn every_animal_is_where_it_says() {
     }
     assert_eq!(list.notes, Vec::<String>::new());
     println!("{} animals", zoo.animals.len());
-    assert!(zoo.animals.len() >= 70, "{} animals", zoo.animals.len());
+    assert!(zoo.animals.len() >= 160, "{} animals", zoo.animals.len());
 }
 
 /// Side by side with `Handle::dump()`, in one run: which sees the user's line of which animal.

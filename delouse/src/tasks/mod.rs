@@ -112,6 +112,10 @@ pub struct Frame {
     pub file: Option<String>,
     /// Line of the `.await` it is suspended at.
     pub line: Option<u32>,
+    /// The line is that of the function's declaration: the `.await` is in a macro of a library, and the debug
+    /// information does not have the line of the macro's call.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub at_declaration: bool,
     /// Whose code it is.
     #[serde(default)]
     pub origin: Origin,

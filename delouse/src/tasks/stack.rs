@@ -161,6 +161,7 @@ impl<'s, 'p, 'i> Stacks<'s, 'p, 'i> {
                     function: name.to_owned(),
                     file: source.map(|source| source.shown.to_string()),
                     line: source.map(|source| source.line),
+                    at_declaration: details.at_declaration && source.is_some(),
                     origin: source
                         .map_or_else(|| self.origin_of_crate(name), |source| Origin::of_file(&source.file)),
                     ..Frame::default()
@@ -172,8 +173,8 @@ impl<'s, 'p, 'i> Stacks<'s, 'p, 'i> {
     fn origin_of_crate(&self, name: &str) -> Origin {
         match name.split("::").next().unwrap_or_default() {
             "core" | "alloc" | "std" => Origin::Std,
-            name if self.plans.program.types.is_dependency(name) => Origin::Dependency,
-            _ => Origin::User,
+            _ if self.plans.program.types.is_own(name) => Origin::User,
+            _ => Origin::Dependency,
         }
     }
 }

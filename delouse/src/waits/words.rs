@@ -44,7 +44,10 @@ pub(crate) fn task(task: &Task) -> String {
 pub(crate) fn frame_at(frame: &Frame) -> String {
     let carries = frame.carries.as_ref().map(|carries| format!("{carries}, in ")).unwrap_or_default();
     match &frame.file {
-        Some(file) => format!("{carries}{} at {}", frame.function, place(file, frame.line)),
+        Some(file) => {
+            let at = if frame.at_declaration { ", declared at" } else { " at" };
+            format!("{carries}{}{at} {}", frame.function, place(file, frame.line))
+        }
         None => format!("{carries}{}", frame.function),
     }
 }

@@ -6,6 +6,7 @@
 mod dump;
 mod keeper;
 mod locals;
+mod same_names;
 mod shapes;
 mod tokio_kinds;
 mod wait_kinds;
@@ -25,6 +26,7 @@ async fn main() {
     locals::spawn(&keeper);
     wait_kinds::spawn(&keeper);
     wait_kinds_io::spawn(&keeper);
+    same_names::spawn(&keeper);
     #[cfg(not(feature = "old-tokio"))]
     web::spawn(&keeper);
     #[cfg(not(feature = "old-tokio"))]

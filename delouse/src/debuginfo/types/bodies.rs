@@ -4,97 +4,201 @@
 //! path stands there as `{impl#3}`. The function knows better: its linkage name has the type that the method
 //! belongs to, and its variables `__awaitee` have the line of the call site.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use super::model::{Source, TypeId};
-use super::units::Units;
+use super::model::{Shape, TypeId};
+use super::scopes::Scopes;
 use super::{Types, decode, names};
 
-/// How many functions of one name are looked at.
-const MAX_CANDIDATES: usize = 64;
+/// Units that are indexed for the sake of functions whose unit is not known, of one file.
+const MAX_UNITS: usize = 256;
+/// Symbols of one name that are compared with a path.
+const MAX_SYMBOLS: usize = 1 << 14;
 
 /// A coroutine's poll function.
 #[derive(Debug)]
 pub(crate) struct Body {
     /// Mangled.
     pub(crate) linkage_name: Option<String>,
-    /// The type's name of what each `.await` waits for, and where it stands.
-    pub(crate) awaits: Vec<(String, Source)>,
+    at: TypeId,
+    scopes: OnceCell<Option<Scopes>>,
+}
+
+/// How far a function is searched for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Effort {
+    /// In the units of functions by that name: where it is, unless it was inlined.
+    Symbols,
+    /// In all units of its crate.
+    Crate,
 }
 
 /// Remembers where functions were found.
 #[derive(Default)]
 pub(super) struct Finder {
-    found: HashMap<String, Option<Rc<Body>>>,
-    /// Addresses of functions inside an item, by the item's name: `handle` of `app::Server::handle::{{closure}}`.
-    by_item: Option<HashMap<Vec<u8>, Vec<u64>>>,
+    /// By the full name of the coroutine, with how far it was searched for.
+    found: HashMap<String, (Effort, Option<Rc<Body>>)>,
+    /// Closures and coroutines among the symbols, by the item they are in: `handle` of
+    /// `app::Server::handle::{{closure}}`.
+    by_item: Option<HashMap<Vec<u8>, Vec<usize>>>,
+    /// The units of each crate.
+    of_crate: HashMap<String, Rc<[u32]>>,
+    /// How many units were indexed for this.
+    indexed: usize,
 }
 
 impl Finder {
+    /// The poll function of the coroutine with that full name.
     pub(super) fn find(
         &mut self,
         types: &Types<'_>,
-        units: &Units<'_>,
         coroutine: TypeId,
-        path: &str,
+        name: &str,
+        effort: Effort,
     ) -> Option<Rc<Body>> {
-        let wanted = names::body_of(path)?;
-        if let Some(known) = self.found.get(&wanted) {
+        if let Some((searched, known)) = self.found.get(name)
+            && (known.is_some() || *searched >= effort)
+        {
             return known.clone();
         }
-        let found = in_unit(units, coroutine.unit, &wanted).or_else(|| {
-            // A function that was inlined into others of another unit has no symbol; that unit may be known.
-            let elsewhere = || units.indexed().into_iter().find_map(|unit| in_unit(units, unit, &wanted));
-            let item = names::enclosing_item(path)?;
-            let by_item = self.by_item.get_or_insert_with(|| items(types));
-            let Some(addresses) = by_item.get(item.as_bytes()) else { return elsewhere() };
-            let mut tried = Vec::new();
-            for address in addresses.iter().take(MAX_CANDIDATES) {
-                for unit in units.candidates(*address) {
-                    if !tried.contains(&unit) {
-                        tried.push(unit);
-                        if let Some(body) = in_unit(units, unit, &wanted) {
-                            return Some(body);
-                        }
-                    }
+        let found = self.search(types, coroutine, name, effort).map(Rc::new);
+        self.found.insert(name.to_owned(), (effort, found.clone()));
+        found
+    }
+
+    fn search(&mut self, types: &Types<'_>, coroutine: TypeId, name: &str, effort: Effort) -> Option<Body> {
+        let units = &types.units;
+        let path = names::body_of(name)?;
+        let mut tried = vec![coroutine.unit];
+        let in_unit = |unit: u32| in_unit(types, unit, name, &path);
+        // Where it is generic, any other copy of it is better than none.
+        let mut similar = in_unit(coroutine.unit);
+        for unit in units.indexed() {
+            if similar.as_ref().is_some_and(|body| body.is_exact) {
+                break;
+            }
+            if !tried.contains(&unit) {
+                tried.push(unit);
+                similar = in_unit(unit).filter(|body| body.is_exact).or(similar);
+            }
+        }
+        if similar.is_none() {
+            let mut near = self.of_symbols(types, &path);
+            if effort >= Effort::Crate {
+                let name = path.split("::").next().unwrap_or_default();
+                near.extend(self.of_crate(types, name).iter());
+            }
+            for unit in near {
+                if similar.is_some() || self.indexed >= MAX_UNITS {
+                    break;
+                }
+                if !tried.contains(&unit) {
+                    tried.push(unit);
+                    self.indexed += 1;
+                    similar = in_unit(unit);
                 }
             }
-            elsewhere()
+        }
+        similar.map(|found| found.body)
+    }
+
+    /// The units of the closures and coroutines in items of the same name, those at the same path first.
+    fn of_symbols(&mut self, types: &Types<'_>, path: &str) -> Vec<u32> {
+        let Some(item) = names::enclosing_item(path) else { return Vec::new() };
+        let by_item = self.by_item.get_or_insert_with(|| items(types));
+        let symbols = by_item.get(item.as_bytes()).map(Vec::as_slice).unwrap_or_default();
+        let mut units: Vec<(usize, u32)> = Vec::new();
+        for symbol in symbols.iter().take(MAX_SYMBOLS).filter_map(|number| types.symbols.get(*number)) {
+            let likeness = names::likeness(path, symbol.name);
+            for unit in types.units.candidates(symbol.address) {
+                match units.iter_mut().find(|(_, known)| *known == unit) {
+                    Some((best, _)) => *best = likeness.max(*best),
+                    None => units.push((likeness, unit)),
+                }
+            }
+        }
+        units.sort_by_key(|(likeness, _)| std::cmp::Reverse(*likeness));
+        units.into_iter().map(|(_, unit)| unit).collect()
+    }
+
+    /// The units of a crate: those with the same root file as the one that has most of its functions.
+    fn of_crate(&mut self, types: &Types<'_>, name: &str) -> Rc<[u32]> {
+        let units = self.of_crate.entry(name.to_owned()).or_insert_with(|| {
+            let mut votes: HashMap<u32, usize> = HashMap::new();
+            let own = types.symbols.iter().filter(|symbol| names::is_in_crate(symbol.name, name));
+            for symbol in own.take(MAX_SYMBOLS) {
+                for unit in types.units.candidates(symbol.address) {
+                    *votes.entry(unit).or_default() += 1;
+                }
+            }
+            let most = votes.into_iter().max_by_key(|(unit, votes)| (*votes, *unit));
+            most.map(|(unit, _)| types.units.alike(unit)).unwrap_or_default().into()
         });
-        let found = found.map(Rc::new);
-        self.found.insert(wanted, found.clone());
-        found
+        Rc::clone(units)
     }
 }
 
-/// The function called `wanted` in a unit; that its parameters differ does not matter.
-fn in_unit(units: &Units<'_>, number: u32, wanted: &str) -> Option<Body> {
-    let unit = units.unit(number)?;
-    let index = unit.index();
-    let item = names::enclosing_item(wanted)?;
-    let matching = index.bodies.iter().find(|body| {
-        let scopes = index.path(body.offset);
-        scopes.iter().any(|scope| scope.starts_with(item.as_bytes()))
-            && decode::name(units, TypeId { unit: number, offset: body.offset })
-                .is_some_and(|name| names::without_parameters(&name) == wanted)
-    })?;
-    let awaits = matching.awaits.iter().filter_map(|(of, file, line)| {
-        let name = decode::name(units, TypeId { unit: number, offset: *of })?;
-        Some((name, unit.source(*file, *line)?))
-    });
-    Some(Body {
-        linkage_name: matching.linkage_name.map(|name| String::from_utf8_lossy(name).into_owned()),
-        awaits: awaits.collect(),
-    })
+impl Body {
+    /// Its variables, read at the first question.
+    pub(super) fn scopes(&self, types: &Types<'_>) -> Option<&Scopes> {
+        self.scopes.get_or_init(|| Scopes::read(&types.units, self.at)).as_ref()
+    }
+
+    /// Whether it is the function of the coroutine with that full name, rather than one of other parameters.
+    pub(super) fn is_of(&self, types: &Types<'_>, name: &str) -> bool {
+        let receiver = self.scopes(types).and_then(|scopes| scopes.receiver);
+        receiver.is_some_and(|receiver| is_pin_of(types, receiver, name))
+    }
 }
 
-/// All closures and coroutines among the symbols, by the item they stand in.
-fn items(types: &Types<'_>) -> HashMap<Vec<u8>, Vec<u64>> {
-    let mut items: HashMap<Vec<u8>, Vec<u64>> = HashMap::new();
-    for symbol in types.symbols() {
+/// A poll function that has the path.
+struct Found {
+    body: Body,
+    /// The parameters are the same, too.
+    is_exact: bool,
+}
+
+/// The function of the coroutine `name` in a unit, or another one at `path`.
+fn in_unit(types: &Types<'_>, number: u32, name: &str, path: &str) -> Option<Found> {
+    let unit = types.units.unit(number)?;
+    let mut similar = None;
+    for raw in unit.index().bodies_at(path) {
+        let at = TypeId { unit: number, offset: raw.offset };
+        let is_exact =
+            decode::receiver(&types.units, at).is_some_and(|receiver| is_pin_of(types, receiver, name));
+        if !is_exact && similar.is_some() {
+            continue;
+        }
+        let linkage_name = raw.linkage_name.map(|name| String::from_utf8_lossy(name).into_owned());
+        let body = Body { linkage_name, at, scopes: OnceCell::new() };
+        similar = Some(Found { body, is_exact });
+        if is_exact {
+            break;
+        }
+    }
+    similar
+}
+
+/// Whether a type is `Pin<&mut T>`, where `T` has that full name.
+fn is_pin_of(types: &Types<'_>, pin: TypeId, name: &str) -> bool {
+    let target = || {
+        let pin = types.get(pin)?;
+        match types.get(pin.members.first()?.of)?.shape {
+            Shape::Pointer(target) => decode::name(&types.units, target?),
+            _ => None,
+        }
+    };
+    target().is_some_and(|of| of == name)
+}
+
+/// All closures and coroutines among the symbols, by the item they are in.
+fn items(types: &Types<'_>) -> HashMap<Vec<u8>, Vec<usize>> {
+    let mut items: HashMap<Vec<u8>, Vec<usize>> = HashMap::new();
+    for (number, symbol) in types.symbols.iter().enumerate() {
         if let Some(item) = names::item_of_closure(symbol.name) {
-            items.entry(item.into_owned()).or_default().push(symbol.address);
+            items.entry(item.into_owned()).or_default().push(number);
         }
     }
     items

@@ -8,6 +8,8 @@ use super::units::{Entry, Unit, Units};
 
 /// More entries below one type than any has.
 const MAX_CHILDREN: usize = 1 << 16;
+/// Entries of a function, itself included, among which its first parameter is searched for.
+const MAX_BEFORE_PARAMETERS: usize = 64;
 /// How many typedefs, qualifiers and origins are followed.
 const MAX_HOPS: usize = 16;
 
@@ -144,6 +146,21 @@ pub(super) fn function<'a>(units: &Units<'a>, id: TypeId) -> Option<Function> {
     None
 }
 
+/// The type of the first parameter of the function at `id`.
+pub(super) fn receiver<'a>(units: &Units<'a>, id: TypeId) -> Option<TypeId> {
+    let unit = units.unit(id.unit)?;
+    let mut raw = unit.unit.entries_raw(Some(gimli::UnitOffset(id.offset as usize))).ok()?;
+    let mut entry = Entry::null();
+    // Parameters are in front of all else.
+    for _ in 0..MAX_BEFORE_PARAMETERS {
+        raw.read_entry(&mut entry).ok()?;
+        if entry.tag() == dw::DW_TAG_formal_parameter && entry.depth() == 1 {
+            return target(units, id.unit, &entry);
+        }
+    }
+    None
+}
+
 /// The type that a vtable's description belongs to.
 pub(super) fn containing_type<'a>(units: &Units<'a>, id: TypeId) -> Option<TypeId> {
     let entry = units.unit(id.unit)?.entry(id.offset)?;
@@ -256,7 +273,7 @@ fn member<'a>(units: &Units<'a>, unit: &Unit<'a>, number_of_unit: u32, entry: &E
     })
 }
 
-fn source<'a>(unit: &Unit<'a>, entry: &Entry<'a>) -> Option<Source> {
+pub(super) fn source<'a>(unit: &Unit<'a>, entry: &Entry<'a>) -> Option<Source> {
     let line = number(entry, dw::DW_AT_decl_line)? as u32;
     unit.source(number(entry, dw::DW_AT_decl_file)?, line)
 }
@@ -271,11 +288,11 @@ fn unit_size<'a>(units: &Units<'a>, id: TypeId) -> Option<u64> {
     }
 }
 
-fn target<'a>(units: &Units<'a>, unit: u32, entry: &Entry<'a>) -> Option<TypeId> {
+pub(super) fn target<'a>(units: &Units<'a>, unit: u32, entry: &Entry<'a>) -> Option<TypeId> {
     units.resolve(unit, &entry.attr_value(dw::DW_AT_type)?)
 }
 
-fn text<'a>(unit: &Unit<'a>, entry: &Entry<'a>, name: gimli::DwAt) -> Option<String> {
+pub(super) fn text<'a>(unit: &Unit<'a>, entry: &Entry<'a>, name: gimli::DwAt) -> Option<String> {
     Some(String::from_utf8_lossy(unit.string(entry.attr_value(name)?)?).into_owned())
 }
 

@@ -1,9 +1,11 @@
 //! One pass over a unit: what stands where.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 
 use gimli::{Attribute, AttributeValue, Operation, constants as dw};
 
+use super::names;
 use super::units::{Slice, Unit};
 
 type Attributes<'e, 'a> = &'e [Attribute<Slice<'a>>];
@@ -25,7 +27,9 @@ pub(super) struct Index<'a> {
     /// Types by the last segment of their name.
     pub(super) types: HashMap<&'a [u8], u32>,
     /// The functions that poll coroutines.
-    pub(super) bodies: Vec<RawBody<'a>>,
+    bodies: Vec<RawBody<'a>>,
+    /// Indices into `bodies` by path without parameters, made at the first question.
+    bodies_by_path: OnceCell<HashMap<String, Vec<usize>>>,
 }
 
 struct Scope<'a> {
@@ -35,20 +39,19 @@ struct Scope<'a> {
     name: &'a [u8],
 }
 
-/// A coroutine's poll function.
+/// A coroutine's poll function. What is in it is read when it is asked for: see `scopes`.
 pub(super) struct RawBody<'a> {
-    /// Its offset; its path is that of the scope it stands in.
     pub(super) offset: u32,
+    name: &'a [u8],
     pub(super) linkage_name: Option<&'a [u8]>,
-    /// `__awaitee` variables: type, file number, line.
-    pub(super) awaits: Vec<(u32, u64, u32)>,
 }
 
 /// An entry that is open while its children are read.
 struct Open {
     depth: isize,
     scope: u32,
-    body: Option<usize>,
+    /// It is the poll function of a coroutine, or in one.
+    in_body: bool,
 }
 
 impl<'a> Index<'a> {
@@ -91,13 +94,16 @@ impl<'a> Index<'a> {
             }
             let name = text(unit, &read, dw::DW_AT_name);
             let parent = open.last().map(|open| open.scope);
-            let mut body = open.last().and_then(|open| open.body);
+            let mut in_body = open.last().is_some_and(|open| open.in_body);
             match abbreviation.tag() {
                 dw::DW_TAG_variable => {
-                    index.variable(unit, &read, name, body);
+                    // Those of a body are read when that body is asked for.
+                    if !in_body {
+                        index.variable(unit, &read, name);
+                    }
                     continue;
                 }
-                dw::DW_TAG_subprogram => body = index.function(unit, &read, name, offset),
+                dw::DW_TAG_subprogram => in_body = index.function(unit, &read, name, offset),
                 dw::DW_TAG_namespace => {}
                 _ => {
                     if let Some(name) = name {
@@ -109,7 +115,7 @@ impl<'a> Index<'a> {
                 let scope = index.scopes.len() as u32;
                 let name = name.unwrap_or_default();
                 index.scopes.push(Scope { start: offset, end: u32::MAX, parent, name });
-                open.push(Open { depth, scope, body });
+                open.push(Open { depth, scope, in_body });
             }
         }
         index
@@ -142,17 +148,37 @@ impl<'a> Index<'a> {
         attributes: Attributes<'_, 'a>,
         name: Option<&'a [u8]>,
         offset: u32,
-    ) -> Option<usize> {
+    ) -> bool {
         if let Some(low) = attribute(attributes, dw::DW_AT_low_pc)
             && let Ok(Some(address)) = unit.dwarf.attr_address(&unit.unit, low.value())
             && address != 0
         {
             self.functions.insert(address, offset);
         }
-        name.filter(|name| name.starts_with(b"{async_"))?;
+        let Some(name) = name.filter(|name| name.starts_with(b"{async_")) else { return false };
         let linkage_name = text(unit, attributes, dw::DW_AT_linkage_name);
-        self.bodies.push(RawBody { offset, linkage_name, awaits: Vec::new() });
-        Some(self.bodies.len() - 1)
+        self.bodies.push(RawBody { offset, name, linkage_name });
+        true
+    }
+
+    /// The poll functions at `path`, which has no parameters: several where they are generic.
+    pub(super) fn bodies_at(&self, path: &str) -> impl Iterator<Item = &RawBody<'a>> {
+        let by_path = self.bodies_by_path.get_or_init(|| {
+            let mut by_path: HashMap<String, Vec<usize>> = HashMap::new();
+            for (number, body) in self.bodies.iter().enumerate() {
+                let mut path = String::new();
+                for segment in self.path(body.offset).iter().chain([&body.name]) {
+                    let separator = if path.is_empty() { "" } else { "::" };
+                    path.push_str(separator);
+                    path.push_str(&String::from_utf8_lossy(segment));
+                }
+                path.truncate(names::without_parameters(&path).len());
+                by_path.entry(path).or_default().push(number);
+            }
+            by_path
+        });
+        let numbers = by_path.get(path).map(Vec::as_slice).unwrap_or_default();
+        numbers.iter().filter_map(|number| self.bodies.get(*number))
     }
 
     fn variable(
@@ -160,18 +186,9 @@ impl<'a> Index<'a> {
         unit: &Unit<'a>,
         attributes: Attributes<'_, 'a>,
         name: Option<&'a [u8]>,
-        body: Option<usize>,
     ) -> Option<()> {
         let AttributeValue::UnitRef(of) = attribute(attributes, dw::DW_AT_type)?.value() else { return None };
         let of = of.0 as u32;
-        if let Some(body) = body.and_then(|body| self.bodies.get_mut(body)) {
-            if name == Some(b"__awaitee") {
-                let file = attribute(attributes, dw::DW_AT_decl_file)?.udata_value()?;
-                let line = attribute(attributes, dw::DW_AT_decl_line)?.udata_value()?;
-                body.awaits.push((of, file, line as u32));
-            }
-            return None;
-        }
         if name?.ends_with(b"{vtable}") {
             self.vtables.insert(address(unit, attributes)?, of);
         } else if let Some(linkage_name) = text(unit, attributes, dw::DW_AT_linkage_name) {

@@ -9,15 +9,18 @@ mod decode;
 mod index;
 mod model;
 pub(crate) mod names;
+mod scopes;
 pub(in crate::debuginfo) mod split;
+mod suspension;
 mod units;
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
-pub(crate) use bodies::Body;
 pub(crate) use model::{Discriminant, Member, Shape, Source, Type, TypeId, Variant, Variants};
+
+pub(crate) use scopes::Variable;
 
 use crate::debuginfo::image::{Image, Symbol};
 use units::Units;
@@ -178,6 +181,12 @@ impl<'a> Types<'a> {
         self.dependencies.get_or_init(|| self.units.dependencies()).contains(name)
     }
 
+    /// Whether what has that path is of one of the program's own crates, or of a path dependency.
+    pub(crate) fn is_own(&self, path: &str) -> bool {
+        let name = path.split("::").next().unwrap_or_default();
+        !matches!(name, "core" | "alloc" | "std") && !self.is_dependency(name)
+    }
+
     /// The type at `path` (without parameters), which is looked for in the units of the functions whose
     /// symbols have `part` in them.
     pub(crate) fn at_path(&self, path: &str, part: &'static str) -> Option<TypeId> {
@@ -208,10 +217,5 @@ impl<'a> Types<'a> {
             let found = TypeId { unit, offset };
             self.get(found).filter(|ty| ty.name == name && ty.size > 0).map(|_| found)
         })
-    }
-
-    /// The function that polls the coroutine type `path`, for its linkage name and the lines of its awaits.
-    pub(crate) fn body(&self, coroutine: TypeId, path: &str) -> Option<Rc<Body>> {
-        self.bodies.borrow_mut().find(self, &self.units, coroutine, path)
     }
 }

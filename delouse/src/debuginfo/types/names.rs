@@ -57,6 +57,34 @@ pub(crate) fn item_of_closure(symbol: &[u8]) -> Option<Cow<'_, [u8]>> {
     Some(Cow::Owned(item.as_bytes().to_vec()))
 }
 
+/// How many of the leading segments of the path of a function or type a symbol has in its name. The path of a method has
+/// the module that its `impl` is in, the symbol that of its type.
+pub(crate) fn likeness(path: &str, symbol: &[u8]) -> usize {
+    let name = std::str::from_utf8(symbol).ok().and_then(|name| rustc_demangle::try_demangle(name).ok());
+    let Some(name) = name.map(|name| format!("{name:#}")) else { return 0 };
+    let modules: Vec<&str> =
+        segments(path).into_iter().take_while(|segment| !segment.starts_with('{')).collect();
+    let is_in = |count: &usize| name.contains(&modules[..*count].join("::"));
+    (1..=modules.len()).rev().find(is_in).unwrap_or(0)
+}
+
+/// Whether a symbol is of a function or static of that crate, or of a method of one of its types.
+pub(crate) fn is_in_crate(symbol: &[u8], name: &str) -> bool {
+    let segment = format!("{}{name}", name.len());
+    if let Some(legacy) = symbol.strip_prefix(b"_ZN") {
+        let rest = &legacy[legacy.iter().take_while(|byte| byte.is_ascii_digit()).count()..];
+        let of_type = || rest.strip_prefix(b"_$LT$").and_then(|rest| rest.strip_prefix(name.as_bytes()));
+        return legacy.starts_with(segment.as_bytes()) || of_type().is_some_and(|rest| rest.starts_with(b".."));
+    }
+    // The first crate that is named: `C`, the disambiguator `s…_`, the name.
+    let root = symbol.strip_prefix(b"_R").and_then(|v0| v0.iter().position(|byte| *byte == b'C').map(|at| &v0[at + 1..]));
+    let after = root.map(|root| match root.strip_prefix(b"s") {
+        Some(rest) => &rest[rest.iter().position(|byte| *byte == b'_').map_or(rest.len(), |at| at + 1)..],
+        None => root,
+    });
+    after.is_some_and(|rest| rest.starts_with(segment.as_bytes()))
+}
+
 /// Walks the `length name` pairs of a legacy symbol up to the first closure.
 fn legacy_item(mut rest: &[u8]) -> Option<&[u8]> {
     let mut item = None;
@@ -307,5 +335,29 @@ mod tests {
         assert_eq!(item_of_closure(symbol).as_deref(), Some(&b"deepr"[..]));
         assert_eq!(item_of_closure(b"_ZN3zoo4main17h3dbddf61c4dcf100E"), None);
         assert_eq!(item_of_closure(b"_ZN99"), None);
+    }
+
+    #[test]
+    fn symbols_of_a_crate_and_a_path() {
+        let method = b"_ZN3zoo6shapes6Server6handle28_$u7b$$u7b$closure$u7d$$u7d$17h3dbddf61c4dcf100E";
+        let of_trait = b"_ZN60_$LT$zoo..shapes..Server$u20$as$u20$app..Handler$GT$4call17had8efc4c7d112687E";
+        let v0 = b"_RNCNvNtCs1234_3zoo6shapes6handle0B5_";
+        for (symbol, of_zoo) in [
+            (&method[..], true),
+            (of_trait, true),
+            (v0, true),
+            (b"_ZN4zoos4mainE", false),
+            (b"_ZN3app3zooE", false),
+            (b"_RNvCs1_4zoos4main", false),
+            (b"_R", false),
+            (b"_ZN", false),
+            (b"main", false),
+        ] {
+            assert_eq!(is_in_crate(symbol, "zoo"), of_zoo, "{}", String::from_utf8_lossy(symbol));
+        }
+        assert_eq!(likeness("zoo::shapes::{impl#0}::handle::{async_fn#0}", method), 2);
+        assert_eq!(likeness("zoo::shapes::handle::{async_fn#0}", v0), 3);
+        assert_eq!(likeness("zoo::other::{impl#0}::handle::{async_fn#0}", method), 1);
+        assert_eq!(likeness("app::handle::{async_fn#0}", method), 0);
     }
 }

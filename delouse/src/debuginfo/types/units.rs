@@ -29,6 +29,8 @@ pub(super) struct Units<'a> {
     loaded: Vec<OnceCell<Option<Rc<Unit<'a>>>>>,
     /// Address ranges, sorted by start.
     ranges: Vec<Range>,
+    /// Of each unit, the file that its crate begins with.
+    roots: OnceCell<Vec<Option<Box<[u8]>>>>,
 }
 
 struct Range {
@@ -77,6 +79,7 @@ impl<'a> Units<'a> {
             headers,
             loaded,
             ranges: Vec::new(),
+            roots: OnceCell::new(),
         };
         units.ranges = units.address_ranges();
         units
@@ -154,6 +157,22 @@ impl<'a> Units<'a> {
             }
         }
         crates
+    }
+
+    /// The units of the same crate as that one, itself included. The first call reads the head of every unit.
+    pub(super) fn alike(&self, number: u32) -> Vec<u32> {
+        let roots = self.roots.get_or_init(|| self.headers.iter().map(|header| self.root(header)).collect());
+        let Some(Some(root)) = roots.get(number as usize) else { return vec![number] };
+        (0..).zip(roots).filter(|(_, of)| of.as_ref() == Some(root)).map(|(number, _)| number).collect()
+    }
+
+    /// rustc calls a unit `src/main.rs/@/app.0123456789abcdef-cgu.07`.
+    fn root(&self, header: &UnitHeader<Slice<'a>>) -> Option<Box<[u8]>> {
+        let unit = self.dwarf.unit(*header).ok()?;
+        let name = unit.name?.slice();
+        let end = memchr::memmem::find(name, b"/@/")?;
+        let directory = unit.comp_dir.map(|directory| directory.slice()).unwrap_or_default();
+        Some([directory, b"/", name.get(..end)?].concat().into())
     }
 
     /// The units of the program's own crates, and of path dependencies.

@@ -6,8 +6,8 @@ use std::rc::Rc;
 use super::wrappers::{is_opaque, is_shown};
 use super::{Body, Case, Coroutine, Owner, Plan, Plans, State, Step, Suspended, Via};
 use crate::debuginfo::types::{Member, Shape, Source, Type, TypeId, Variant, Variants, names};
-use crate::tasks::leaves;
 use crate::tasks::route::Route;
+use crate::tasks::{Origin, leaves};
 
 impl Plans<'_, '_> {
     pub(super) fn compile(&self, id: TypeId) -> Plan {
@@ -89,7 +89,7 @@ impl Plans<'_, '_> {
         let Some(at) = variants.discriminant else { return Body::Nothing };
         let path = ty.path();
         // Only a method needs its function for its name.
-        let linkage_name = path.contains("{impl#").then(|| self.program.types.body(id, path)).flatten();
+        let linkage_name = path.contains("{impl#").then(|| self.program.types.body(id)).flatten();
         let linkage_name = linkage_name.as_ref().and_then(|body| body.linkage_name.as_deref());
         *frame = Some(names::coroutine(path, linkage_name).into());
         let state = |variant: &Variant| {
@@ -122,33 +122,40 @@ impl Plans<'_, '_> {
             let awaitee =
                 variables.as_ref().filter(|_| state.suspended).and_then(|ty| ty.member("__awaitee"));
             let Some(awaitee) = awaitee else {
-                return Suspended { source: state.written.clone(), steps: Box::new([]), awaitee: None };
+                let (source, at_declaration) = self.line(id, coroutine, state);
+                return Suspended { source, at_declaration, steps: Box::new([]), awaitee: None };
             };
             let name = self.program.ty(awaitee.of).map(|ty| ty.name.clone()).unwrap_or_default();
             let mut steps = self.steps(std::slice::from_ref(awaitee));
             for step in &mut steps {
                 step.offset = step.offset.saturating_add(state.offset);
             }
-            let source = self.call_site(id, coroutine, state, &name).or_else(|| state.written.clone());
-            Suspended { source, steps, awaitee: Some(names::ty(&name).into()) }
+            let (source, at_declaration) = self.line(id, coroutine, state);
+            Suspended { source, at_declaration, steps, awaitee: Some(names::ty(&name).into()) }
         })
     }
 
-    /// The line where the user called the macro that has the `.await` in it.
-    fn call_site(&self, id: TypeId, coroutine: &Coroutine, state: &State, awaitee: &str) -> Option<Source> {
-        let head = coroutine.states.iter().find(|state| state.value == 0)?.written.as_ref()?;
-        if state.written.as_ref()?.file == head.file {
-            return None;
+    /// The line of a state; `true` where it is the line that the function is declared at.
+    ///
+    /// The type has the line of a macro where the `.await` is in one. A macro of the program itself is in its source;
+    /// for one of a library, the line of its call is wanted.
+    fn line(&self, id: TypeId, coroutine: &Coroutine, state: &State) -> (Option<Source>, bool) {
+        let written = state.written.as_ref();
+        let head = coroutine.states.iter().find(|state| state.value == 0).and_then(|head| head.written.as_ref());
+        let own = self.program.types.is_own(&coroutine.path);
+        let is_own = |source: &Source| Origin::of_file(&source.file) == Origin::User;
+        let fits = |source: &Source| head.is_none_or(|head| head.file == source.file) && (!own || is_own(source));
+        if written.is_none_or(fits) {
+            return (written.cloned(), false);
         }
-        let body = self.program.types.body(id, &coroutine.path)?;
-        let mut sites = body.awaits.iter().filter(|(_, source)| source.file == head.file);
-        let exact = sites.clone().find(|(name, _)| name == awaitee);
-        exact
-            .or_else(|| {
-                let without = names::without_parameters(awaitee);
-                sites.find(|(name, _)| names::without_parameters(name) == without)
-            })
-            .map(|(_, source)| source.clone())
+        let site = self.program.types.suspension(id, state.value).and_then(|suspension| suspension.site.clone());
+        if let Some(site) = site.filter(|site| fits(site) || is_own(site)) {
+            return (Some(site), false);
+        }
+        match written.filter(|source| is_own(source)) {
+            Some(written) => (Some(written.clone()), false),
+            None => (head.filter(|head| !own || is_own(head)).cloned(), true),
+        }
     }
 
     /// The way from a coroutine's state to something of the type at `path`, which one of its variables is,

@@ -98,6 +98,8 @@ pub(super) struct Owner {
 pub(super) struct Suspended {
     /// Where the user wrote the `.await`.
     pub(super) source: Option<Source>,
+    /// That is where the function is declared: the `.await` is in a macro, the line of whose call is not known.
+    pub(super) at_declaration: bool,
     pub(super) steps: Box<[Step]>,
     /// The name of the type that it waits for.
     pub(super) awaitee: Option<Rc<str>>,

@@ -10,6 +10,7 @@ mod labels;
 mod parts;
 mod plan;
 mod standing;
+mod variables;
 mod walk;
 
 pub(super) use labels::{Labels, PathId};

@@ -9,14 +9,17 @@ use rustc_hash::FxHashMap;
 use super::collections::Many;
 use super::ends::Ends;
 use super::labels::{Label, Labels};
+use super::variables::Variables;
 use crate::debuginfo::types::{Discriminant, Member, Shape, Type, TypeId, Variant, names};
 use crate::tasks::is_dyn_future;
 use crate::tasks::process::Process;
 use crate::tasks::route::Route;
-use crate::waits::handles::{self, Handle};
+use crate::waits::handles::{self, Handle, Roles};
 
 /// Types inside types; more than that is no program's.
 const MAX_NESTING: usize = 256;
+/// Types of guards that unknown variables may have.
+const MAX_GUARDS: usize = 64;
 /// More types than that are no answer's worth.
 const MAX_TYPES: u32 = 100_000;
 
@@ -122,9 +125,11 @@ pub(super) struct Case {
 pub(super) struct Coroutine {
     pub(super) at: Discriminant,
     pub(super) states: Box<[State]>,
-    /// Offsets of the arguments of an `async fn`: it moves them into variables when it is first polled.
-    /// What is left of them is listed in every state, and is not alive (rustc 1.88 to 1.95).
-    arguments: Box<[u64]>,
+    /// An `async fn` moves its arguments into variables when it is first polled: what is left of them is listed in every
+    /// state, and is not alive (rustc 1.88 to 1.95).
+    pub(super) of_function: bool,
+    /// Offset and type of the struct of what it has captured: its variables before it is first polled.
+    pub(super) captures: Option<(u64, TypeId)>,
 }
 
 /// One state of a coroutine.
@@ -134,9 +139,9 @@ pub(super) struct State {
     pub(super) kind: StateKind,
     /// It is at the `.await` of a `tokio::join!`.
     pub(super) joins: bool,
-    offset: u64,
-    variables: TypeId,
-    inside: OnceCell<Variables>,
+    pub(super) offset: u64,
+    pub(super) variables: TypeId,
+    pub(super) inside: OnceCell<Variables>,
 }
 
 /// What a state means.
@@ -148,21 +153,6 @@ pub(super) enum StateKind {
     Suspended,
     /// Nothing is left.
     Over,
-}
-
-/// What a coroutine has in one state; compiled when one is found in it.
-#[derive(Debug, Default)]
-pub(super) struct Variables {
-    /// The coroutine in this state.
-    pub(super) frame: Label,
-    /// The future that it awaits.
-    pub(super) awaitee: Option<Field>,
-    /// Its size.
-    pub(super) size: u64,
-    pub(super) fields: Box<[Field]>,
-    /// Offsets of drop flags: bytes that are 1 while a variable that may be moved away has not been. They
-    /// do not say which variable is meant.
-    pub(super) flags: Box<[u64]>,
 }
 
 /// A counted pointer.
@@ -235,6 +225,16 @@ impl<'a, 'p, 'i> Plans<'a, 'p, 'i> {
         let plan = self.process.dyn_type(vtable).and_then(|id| self.plan(id));
         self.dyns.borrow_mut().insert(vtable, plan.clone());
         plan
+    }
+
+    /// The guards of locks among the types that were compiled.
+    pub(super) fn guards(&self) -> Vec<Rc<Plan>> {
+        let is_guard = |plan: &&Rc<Plan>| match &plan.body {
+            Body::Handle { handle, .. } => handles::at(handle.index())
+                .is_some_and(|fact| fact.roles.has(Roles::GUARD.or(Roles::THREAD_GUARD))),
+            _ => false,
+        };
+        self.known.borrow().values().flatten().filter(is_guard).take(MAX_GUARDS).cloned().collect()
     }
 
     /// Whether something of that type may own something of interest. A type that is being compiled right
@@ -341,7 +341,7 @@ impl<'a, 'p, 'i> Plans<'a, 'p, 'i> {
         number
     }
 
-    fn field(&self, member: &Member, base: u64, label: Label) -> Option<Field> {
+    pub(super) fn field(&self, member: &Member, base: u64, label: Label) -> Option<Field> {
         let plan = self.plan(member.of).filter(|plan| !plan.is_nothing())?;
         Some(Field { label, offset: base.checked_add(member.offset)?, plan })
     }
@@ -380,8 +380,7 @@ impl<'a, 'p, 'i> Plans<'a, 'p, 'i> {
 
     fn coroutine(&self, ty: &Type, at: Discriminant, variants: &[Variant]) -> Option<Coroutine> {
         let of_function = names::last_segment(ty.path()).starts_with("{async_fn_env#");
-        let unresumed = variants.iter().find(|variant| variant.value == Some(0)).filter(|_| of_function);
-        let unresumed = unresumed.and_then(|variant| self.process.ty(variant.member.of));
+        let unresumed = variants.iter().find(|variant| variant.value == Some(0));
         let state = |variant: &Variant| {
             let value = variant.value?;
             let name = self.process.ty(variant.member.of)?.name.clone();
@@ -401,43 +400,8 @@ impl<'a, 'p, 'i> Plans<'a, 'p, 'i> {
         Some(Coroutine {
             at,
             states: variants.iter().filter_map(state).collect(),
-            arguments: unresumed
-                .map(|ty| ty.members.iter().map(|member| member.offset).collect())
-                .unwrap_or_default(),
-        })
-    }
-
-    /// What a coroutine of type `of` has in `state`.
-    pub(super) fn variables<'s>(&self, of: TypeId, coroutine: &Coroutine, state: &'s State) -> &'s Variables {
-        state.inside.get_or_init(|| {
-            let Some(ty) = self.process.ty(state.variables) else { return Variables::default() };
-            let mut variables =
-                Variables { frame: self.labels.borrow_mut().frame(of, state.value), ..Variables::default() };
-            let mut fields = Vec::new();
-            let mut flags = Vec::new();
-            for member in &ty.members {
-                let moved = coroutine.arguments.contains(&member.offset) && member.name != "__awaitee";
-                if state.kind == StateKind::Suspended && moved {
-                    continue;
-                }
-                if has_no_name(&member.name) && self.process.ty(member.of).is_some_and(|of| of.name == "bool")
-                {
-                    flags.extend(state.offset.checked_add(member.offset));
-                    continue;
-                }
-                let label = self.labels.borrow_mut().name(&member.name);
-                let field = self.field(member, state.offset, label);
-                match member.name.as_str() {
-                    "__awaitee" => variables.awaitee = field,
-                    _ => fields.extend(field),
-                }
-            }
-            if let Some(awaitee) = &variables.awaitee {
-                variables.size = awaitee.plan.size;
-            }
-            variables.fields = fields.into();
-            variables.flags = flags.into();
-            variables
+            of_function,
+            captures: unresumed.map(|variant| (variant.member.offset, variant.member.of)),
         })
     }
 }
@@ -459,11 +423,6 @@ fn counted(path: &str) -> Option<bool> {
         "alloc::sync::Weak" | "alloc::rc::Weak" => Some(true),
         _ => None,
     }
-}
-
-/// `__7`: rustc gives numbers to what has no name in the source: drop flags and temporary values.
-fn has_no_name(name: &str) -> bool {
-    name.strip_prefix("__").is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// A pointer whose target nobody else uses.

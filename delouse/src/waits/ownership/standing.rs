@@ -16,6 +16,8 @@ pub(super) struct Standing {
     pub(super) branch: Option<u32>,
     /// Inside of a future that its task does not poll at the moment, to which this step of the way led.
     pub(super) unpolled: Option<u32>,
+    /// That a variable is stored here is a guess: all that counts is a handle of a resource that somebody waits for.
+    pub(super) guessed: bool,
     /// Of what lies here.
     pub(super) doubt: Doubt,
     /// Of the memory around it, up to the last pointer: a future that was polled is pinned there.

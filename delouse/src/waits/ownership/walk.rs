@@ -1,5 +1,6 @@
 //! Walks what tasks and shared objects own, and writes down the handles.
 
+use std::ops::Range;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -10,9 +11,11 @@ use super::labels::{Label, PathId};
 use super::parts::{Draft, Parts};
 use super::plan::{Body, Case, Content, Coroutine, Field, Plan, Plans, Shared, StateKind};
 use super::standing::{Doubt, Standing};
+use super::variables::Variables;
 use super::{Holding, Node, Object, Reference};
 use crate::debuginfo::types::{Discriminant, TypeId};
 use crate::tasks::LeafPlace;
+use crate::waits::handles::Handle;
 
 /// Steps from one root; few in tests, which want to see what is beyond them.
 const MAX_STEPS: usize = if cfg!(test) { 1 << 18 } else { 1 << 22 };
@@ -25,6 +28,10 @@ const MAX_QUEUED: usize = 1 << 23;
 /// All walks together may take this long: far less than the image lives, far more than they take, even in a build
 /// without optimisations on a machine that is busy.
 const MAX_TIME: Duration = Duration::from_secs(15);
+/// Stands for the plan of a handle that was found in a place that was guessed.
+const GUESSED: u32 = u32::MAX - 1;
+/// Words that are searched for guards in one function.
+const MAX_HIDDEN: usize = 256;
 /// More references than that are no count but garbage.
 const MAX_COUNT: u64 = 1 << 32;
 
@@ -250,37 +257,54 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
                 return all && left > 0;
             }
             Body::Handle { handle, fields } => {
-                if !self.seen.insert((at, plan.id)) {
+                if !standing.guessed && !self.seen.insert((at, plan.id)) {
                     return true;
                 }
                 let read = handle.read(self.plans.process, at);
+                let is_wanted = read.is_some_and(|(resource, _)| self.wanted.contains(&resource));
+                if standing.guessed && !(is_wanted && self.seen.insert((at, GUESSED))) {
+                    return true;
+                }
+                let standing = Standing { guessed: false, ..standing };
                 if handle.keeps_waker() {
                     // A queue place that was given nothing keeps one, too.
                     self.slots.push(read.map_or(at, |(resource, _)| resource));
                 }
-                if let Some((resource, permits)) = read
-                    && (self.wanted.contains(&resource) || handle.is_of_task())
+                if let Some(read) = read
+                    && (is_wanted || handle.is_of_task())
                 {
-                    let queued = handle.waits_in_queue();
-                    let unpolled = standing.unpolled.or((queued && standing.aside).then_some(trail));
-                    let doubt = if queued { standing.pinned } else { standing.doubt };
-                    self.found.holdings.push(Holding {
-                        owner: self.owner(standing),
-                        resource,
-                        permits,
-                        handle: handle.index(),
-                        path: self.path(trail),
-                        unpolled: unpolled.map(|trail| self.path(trail)),
-                        uncertain: self.running || doubt.maybe_moved,
-                        place: at,
-                        solid: !doubt.loose && !self.running,
-                        kept: is_variable && unpolled.is_none(),
-                    });
+                    self.hold(handle, read, at, trail, Standing { variable: is_variable, ..standing });
                 }
                 self.fields(fields, at, trail, standing);
             }
         }
         true
+    }
+
+    /// Writes a handle down.
+    fn hold(
+        &mut self,
+        handle: &Handle,
+        (resource, permits): (u64, u64),
+        at: u64,
+        trail: u32,
+        standing: Standing,
+    ) {
+        let queued = handle.waits_in_queue();
+        let unpolled = standing.unpolled.or((queued && standing.aside).then_some(trail));
+        let doubt = if queued { standing.pinned } else { standing.doubt };
+        self.found.holdings.push(Holding {
+            owner: self.owner(standing),
+            resource,
+            permits,
+            handle: handle.index(),
+            path: self.path(trail),
+            unpolled: unpolled.map(|trail| self.path(trail)),
+            uncertain: self.running || doubt.maybe_moved,
+            place: at,
+            solid: !doubt.loose && !self.running,
+            kept: standing.variable && unpolled.is_none(),
+        });
     }
 
     fn coroutine(
@@ -318,6 +342,10 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
         let of_variables = Doubt { loose: doubt.loose || suspended, maybe_moved: doubt.maybe_moved || moved };
         let aside =
             Standing { aside: suspended, variable: suspended, joined: false, doubt: of_variables, ..inside };
+        let doubtful = Standing { doubt: Doubt { maybe_moved: true, ..of_variables }, ..aside };
+        self.fields(&variables.doubtful, at, trail, doubtful);
+        self.fields(&variables.guesses, at, trail, Standing { guessed: true, ..doubtful });
+        self.hidden(variables, at, trail, doubtful);
         for field in variables.fields.iter().rev() {
             let twin = variables.awaitee.as_ref().is_some_and(|awaitee| {
                 awaitee.plan.of == field.plan.of && self.is_moved(at, awaitee, field, variables.size)
@@ -330,6 +358,28 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
             self.fields(std::slice::from_ref(awaitee), at, trail, inside);
         }
         true
+    }
+
+    /// Searches what belongs to no variable that is known for guards of locks that somebody waits for.
+    fn hidden(&mut self, variables: &Variables, base: u64, trail: u32, standing: Standing) {
+        if variables.gaps.is_empty() {
+            return;
+        }
+        let (plans, wanted) = (self.plans, self.wanted);
+        let trail = self.trail(trail, variables.hidden);
+        let guards = plans.guards();
+        let words = |gap: &Range<u64>| (gap.start.next_multiple_of(8)..gap.end).step_by(8);
+        for place in variables.gaps.iter().flat_map(words).take(MAX_HIDDEN) {
+            let Some(at) = base.checked_add(place) else { continue };
+            let guard = guards.iter().find_map(|plan| {
+                let Body::Handle { handle, .. } = &plan.body else { return None };
+                let read = handle.read(plans.process, at).filter(|(resource, _)| wanted.contains(resource))?;
+                Some((handle, read))
+            });
+            if let Some((handle, read)) = guard.filter(|_| self.seen.insert((at, GUESSED))) {
+                self.hold(handle, read, at, trail, standing);
+            }
+        }
     }
 
     /// Whether a variable was moved into what is awaited: `receiver.await` leaves its bytes behind.

@@ -8,6 +8,7 @@ mod handles;
 mod joins;
 mod leaks;
 mod services;
+mod shadowed;
 mod stage;
 mod stuck;
 
@@ -23,6 +24,7 @@ fn cases() -> impl Iterator<Item = &'static Case> {
         handles::CASES,
         joins::CASES,
         services::CASES,
+        shadowed::CASES,
     ]
     .into_iter()
     .flatten()
