@@ -128,6 +128,31 @@ fn complaints(zoo: &Zoo, list: &Listing) -> Vec<String> {
     complaints
 }
 
+/// The pairs of `shadowed.rs`: each that is deadlocked is found, and none of the others.
+fn complaints_about_guards(zoo: &Zoo) -> Vec<String> {
+    let answer = delouse::offline::diagnosis_of_process(zoo.process.id()).expect("a diagnosis");
+    let deadlocks: Vec<&Vec<u64>> = answer
+        .findings
+        .iter()
+        .filter(|finding| finding.kind == delouse::FindingKind::Deadlock)
+        .map(|finding| &finding.tasks)
+        .collect();
+    let mut complaints = Vec::new();
+    for Animal { name, id, .. } in &zoo.animals {
+        let found = deadlocks.iter().any(|tasks| tasks.len() == 2 && tasks.contains(id));
+        let named = answer.findings.iter().any(|finding| finding.tasks.contains(id));
+        if name.starts_with("shadowed_") && !found {
+            complaints.push(format!("the deadlock of {name} (task {id}) was not found"));
+        } else if name.starts_with("healthy_") && named {
+            complaints.push(format!("{name} (task {id}) waits for a timer only"));
+        }
+    }
+    if !complaints.is_empty() {
+        complaints.push(answer.diagnosis);
+    }
+    complaints
+}
+
 #[test]
 fn every_animal_is_where_it_says() {
     let zoo = Zoo::open();
@@ -156,8 +181,10 @@ fn every_animal_is_where_it_says() {
         assert!(task(name).waits_on.iter().all(|waits| waits.address.is_some()), "{:?}", task(name));
     }
     assert_eq!(list.notes, Vec::<String>::new());
+    let complaints = complaints_about_guards(&zoo);
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
     println!("{} animals", zoo.animals.len());
-    assert!(zoo.animals.len() >= 160, "{} animals", zoo.animals.len());
+    assert!(zoo.animals.len() >= 180, "{} animals", zoo.animals.len());
 }
 
 /// Side by side with `Handle::dump()`, in one run: which sees the user's line of which animal.

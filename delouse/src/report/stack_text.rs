@@ -100,7 +100,10 @@ impl StackText<'_> {
         let frame = spot.frame;
         let times = if same > 1 { format!("{same} × ") } else { String::new() };
         let place = match (&frame.file, frame.line) {
-            (Some(file), Some(line)) => format!(" at {}:{line}", shorten(file, Some(self.current_dir)).0),
+            (Some(file), Some(line)) => {
+                let at = if frame.at_declaration { ", declared at" } else { " at" };
+                format!("{at} {}:{line}", shorten(file, Some(self.current_dir)).0)
+            }
             _ => String::new(),
         };
         let levels = if levels > 1 { format!(" ({levels} levels)") } else { String::new() };

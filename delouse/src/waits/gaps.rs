@@ -43,6 +43,11 @@ pub enum Gap {
         /// How many there are.
         count: usize,
     },
+    /// Functions with a variable that has the name of an earlier one, and whose place is not known.
+    UnplacedVariables {
+        /// How many there are.
+        count: usize,
+    },
     /// Values behind an `Arc` or `Rc` that could not be read to their end.
     UnreadValues {
         /// How many there are.
@@ -80,6 +85,9 @@ impl Gap {
         if let Some((tasks, count)) = first_few(unread) {
             gaps.push(Self::UnreadTasks { tasks, count });
         }
+        if holders.ownership.unplaced > 0 {
+            gaps.push(Self::UnplacedVariables { count: holders.ownership.unplaced });
+        }
         let count = holders.ownership.objects.iter().filter(|object| object.cut).count();
         if count > 0 {
             gaps.push(Self::UnreadValues { count });
@@ -100,6 +108,10 @@ impl Gap {
             Self::UnreadTasks { tasks, count } => {
                 format!("not all variables of {} could be read", some(tasks, *count))
             }
+            Self::UnplacedVariables { count } => format!(
+                "in {}, the place of a variable that has the name of an earlier one is not known",
+                words::count(*count, "suspended function")
+            ),
             Self::UnreadValues { count } => {
                 format!(
                     "{} behind an `Arc` or `Rc` could not be read to the end",

@@ -7,6 +7,7 @@ mod dump;
 mod keeper;
 mod locals;
 mod same_names;
+mod shadowed;
 mod shapes;
 mod tokio_kinds;
 mod wait_kinds;
@@ -27,6 +28,7 @@ async fn main() {
     wait_kinds::spawn(&keeper);
     wait_kinds_io::spawn(&keeper);
     same_names::spawn(&keeper);
+    shadowed::spawn(&keeper);
     #[cfg(not(feature = "old-tokio"))]
     web::spawn(&keeper);
     #[cfg(not(feature = "old-tokio"))]

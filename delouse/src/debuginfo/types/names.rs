@@ -74,10 +74,13 @@ pub(crate) fn is_in_crate(symbol: &[u8], name: &str) -> bool {
     if let Some(legacy) = symbol.strip_prefix(b"_ZN") {
         let rest = &legacy[legacy.iter().take_while(|byte| byte.is_ascii_digit()).count()..];
         let of_type = || rest.strip_prefix(b"_$LT$").and_then(|rest| rest.strip_prefix(name.as_bytes()));
-        return legacy.starts_with(segment.as_bytes()) || of_type().is_some_and(|rest| rest.starts_with(b".."));
+        return legacy.starts_with(segment.as_bytes())
+            || of_type().is_some_and(|rest| rest.starts_with(b".."));
     }
     // The first crate that is named: `C`, the disambiguator `s…_`, the name.
-    let root = symbol.strip_prefix(b"_R").and_then(|v0| v0.iter().position(|byte| *byte == b'C').map(|at| &v0[at + 1..]));
+    let root = symbol
+        .strip_prefix(b"_R")
+        .and_then(|v0| v0.iter().position(|byte| *byte == b'C').map(|at| &v0[at + 1..]));
     let after = root.map(|root| match root.strip_prefix(b"s") {
         Some(rest) => &rest[rest.iter().position(|byte| *byte == b'_').map_or(rest.len(), |at| at + 1)..],
         None => root,

@@ -70,7 +70,8 @@ impl Types<'_> {
         let has_line = |state: &State, source: &Option<Source>| source.is_some() && *source == state.source;
         // In a macro of another crate, where no `.await` has the line that the type says.
         let is_hidden = |state: &State| {
-            let same = |(name, of): &(String, &Variable)| *name == state.awaitee && has_line(state, &of.source);
+            let same =
+                |(name, of): &(String, &Variable)| *name == state.awaitee && has_line(state, &of.source);
             !awaits.iter().any(same)
         };
         let hidden = is_hidden(state);

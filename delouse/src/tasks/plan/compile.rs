@@ -141,14 +141,17 @@ impl Plans<'_, '_> {
     /// for one of a library, the line of its call is wanted.
     fn line(&self, id: TypeId, coroutine: &Coroutine, state: &State) -> (Option<Source>, bool) {
         let written = state.written.as_ref();
-        let head = coroutine.states.iter().find(|state| state.value == 0).and_then(|head| head.written.as_ref());
+        let head =
+            coroutine.states.iter().find(|state| state.value == 0).and_then(|head| head.written.as_ref());
         let own = self.program.types.is_own(&coroutine.path);
         let is_own = |source: &Source| Origin::of_file(&source.file) == Origin::User;
-        let fits = |source: &Source| head.is_none_or(|head| head.file == source.file) && (!own || is_own(source));
+        let fits =
+            |source: &Source| head.is_none_or(|head| head.file == source.file) && (!own || is_own(source));
         if written.is_none_or(fits) {
             return (written.cloned(), false);
         }
-        let site = self.program.types.suspension(id, state.value).and_then(|suspension| suspension.site.clone());
+        let site =
+            self.program.types.suspension(id, state.value).and_then(|suspension| suspension.site.clone());
         if let Some(site) = site.filter(|site| fits(site) || is_own(site)) {
             return (Some(site), false);
         }

@@ -129,6 +129,8 @@ pub(super) struct Ownership {
     pub(super) slots: Vec<u64>,
     /// Addresses and sizes of all values that were walked.
     values: Vec<(u64, u64)>,
+    /// Functions with a variable whose place is not known.
+    pub(super) unplaced: usize,
     /// Not all of what there was could be walked.
     pub(super) cut: bool,
 }
@@ -180,6 +182,7 @@ impl<'s, 'a, 'p, 'i> Survey<'s, 'a, 'p, 'i> {
             complete: std::mem::take(&mut self.complete),
             slots: std::mem::take(&mut self.slots),
             values: found.values,
+            unplaced: found.unplaced,
             cut: self.walker.cut,
         }
     }
@@ -200,6 +203,7 @@ impl<'s, 'a, 'p, 'i> Survey<'s, 'a, 'p, 'i> {
             references: before.references,
             objects: before.objects,
             values: before.values,
+            unplaced: before.unplaced,
         };
         self.plans.labels.replace(before.labels);
         (self.parts, self.complete, self.slots) = (before.parts, before.complete, before.slots);

@@ -91,13 +91,15 @@ impl Plans<'_, '_, '_> {
         };
         let captures = coroutine.captures.and_then(|(base, of)| Some((base, self.process.ty(of)?)));
         let captured = captures.as_ref().map(|(_, ty)| ty.members.as_slice()).unwrap_or_default();
-        let own = match ty.members.len().checked_sub(captured.len()).and_then(|at| ty.members.split_at_checked(at)) {
-            Some((own, rest)) if rest.iter().map(|m| &m.name).eq(captured.iter().map(|m| &m.name)) => own,
-            _ => &ty.members,
-        };
+        let own =
+            match ty.members.len().checked_sub(captured.len()).and_then(|at| ty.members.split_at_checked(at))
+            {
+                Some((own, rest)) if rest.iter().map(|m| &m.name).eq(captured.iter().map(|m| &m.name)) => own,
+                _ => &ty.members,
+            };
         for member in own {
-            let is_flag = has_no_name(&member.name)
-                && self.process.ty(member.of).is_some_and(|of| of.name == "bool");
+            let is_flag =
+                has_no_name(&member.name) && self.process.ty(member.of).is_some_and(|of| of.name == "bool");
             if is_flag {
                 listed.flags.extend(state.offset.checked_add(member.offset));
             } else if listed.known.iter().any(|known| known.name == member.name) {

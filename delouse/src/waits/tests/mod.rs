@@ -7,6 +7,7 @@ mod healthy;
 mod joins;
 mod locks;
 mod not_judged;
+mod shadowed;
 mod thread_locks;
 mod told;
 mod unpolled;
