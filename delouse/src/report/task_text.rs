@@ -230,3 +230,21 @@ fn ids(group: &[&Task]) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::waits::made_up;
+
+    #[test]
+    fn a_line_of_a_declaration_is_marked() {
+        let mut task = made_up::task(4, "app::run", 10);
+        let mut stack = task.stack.to_vec();
+        stack.iter_mut().for_each(|frame| frame.at_declaration = true);
+        task.stack = Arc::from(stack);
+        let text = text(&[task], &[], &TextOptions::default());
+        assert!(text.contains("app::run, declared at src/main.rs:10"), "{text}");
+    }
+}

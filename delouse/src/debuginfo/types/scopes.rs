@@ -24,6 +24,8 @@ pub(super) struct Scopes {
     /// Of each block, the block around it. The first is the function itself.
     parents: Vec<Option<u32>>,
     pub(super) variables: Vec<Variable>,
+    /// Each variable that is kept across an `.await` has its offset: the code is not optimised.
+    pub(super) has_offsets: bool,
     /// The type of the first parameter, `Pin<&mut Coroutine>`.
     pub(super) receiver: Option<TypeId>,
 }
@@ -106,6 +108,7 @@ impl Scopes {
             Some(Location::Frame { slot, .. }) if variable.is_awaitee() => Some(*slot),
             _ => None,
         });
+        self.has_offsets = slot.is_some();
         for (variable, location) in self.variables.iter_mut().zip(locations) {
             variable.offset = match location {
                 Some(Location::Frame { slot: own, offset }) if Some(*own) == slot => Some(*offset),

@@ -14,6 +14,8 @@ pub(crate) struct Suspension {
     pub(crate) site: Option<Source>,
     /// The variables in scope there, outermost first; `None` where that is not known.
     pub(crate) in_scope: Option<Vec<Variable>>,
+    /// Those of them that the coroutine keeps have their offsets in it.
+    pub(crate) has_offsets: bool,
 }
 
 /// What a state awaits, and where that is written.
@@ -37,6 +39,7 @@ impl Types<'_> {
         Some(Suspension {
             site: site.filter(|_| is_one_line),
             in_scope: is_one.then(|| scopes.in_scope(first).cloned().collect()),
+            has_offsets: scopes.has_offsets,
         })
     }
 

@@ -126,26 +126,26 @@ impl Plans<'_, '_, '_> {
         listed: &mut Listed,
         variables: &mut Variables,
     ) {
-        let suspension = self.process.types.suspension(of, state.value);
-        let in_scope = suspension.and_then(|suspension| suspension.in_scope);
+        let suspension = self.process.types.suspension(of, state.value).unwrap_or_default();
         let mut names = std::mem::take(&mut listed.merged);
         names.sort_unstable();
         let (mut typed, mut doubtful, mut hidden) = (Vec::new(), Vec::new(), None);
         for merged in names.chunk_by(|one, other| one == other) {
             let Some(name) = merged.first() else { continue };
             let first = listed.known.iter().find(|known| known.name == *name).map(|first| first.offset);
-            let all = in_scope.iter().flatten().filter(|of| of.name == *name && !of.is_outermost());
-            let all: Vec<&Variable> = all.collect();
-            let placed = |of: &&&Variable| of.offset.is_some() && of.offset != first;
-            let others: Vec<&Variable> = if all.iter().any(|of| of.offset == first) {
-                // Each variable that is kept across any `.await` has its offset.
-                all.iter().filter(placed).copied().collect()
-            } else if all.len() == merged.len() + 1 {
-                all.iter().skip(1).copied().collect()
-            } else {
-                // Which of them are kept is not known.
-                all.clone()
-            };
+            let all = suspension.in_scope.iter().flatten();
+            let mut others: Vec<&Variable> =
+                all.filter(|of| of.name == *name && !of.is_outermost()).collect();
+            if suspension.has_offsets {
+                others.retain(|of| of.offset.is_some() && of.offset != first);
+            } else if let Some(listed) =
+                others.iter().position(|of| of.offset.is_some() && of.offset == first)
+            {
+                others.remove(listed);
+            } else if others.len() == merged.len() + 1 {
+                // All of them are kept, in this order.
+                others.remove(0);
+            }
             if others.len() < merged.len() {
                 hidden = Some(name.clone());
             }
