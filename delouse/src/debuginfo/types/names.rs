@@ -77,13 +77,12 @@ pub(crate) fn is_in_crate(symbol: &[u8], name: &str) -> bool {
         return legacy.starts_with(segment.as_bytes())
             || of_type().is_some_and(|rest| rest.starts_with(b".."));
     }
-    // The first crate that is named: `C`, the disambiguator `s…_`, the name.
-    let root = symbol
-        .strip_prefix(b"_R")
-        .and_then(|v0| v0.iter().position(|byte| *byte == b'C').map(|at| &v0[at + 1..]));
-    let after = root.map(|root| match root.strip_prefix(b"s") {
-        Some(rest) => &rest[rest.iter().position(|byte| *byte == b'_').map_or(rest.len(), |at| at + 1)..],
-        None => root,
+    // The first crate that is named: `C`, the disambiguator `s…_`, the name. `NC` is a closure.
+    let Some(v0) = symbol.strip_prefix(b"_R") else { return false };
+    let after = v0.split(|byte| *byte == b'C').skip(1).find_map(|root| {
+        let end = root.iter().position(|byte| *byte == b'_').filter(|_| root.starts_with(b"s"));
+        let name = &root[end.map_or(0, |end| end + 1)..];
+        name.first().is_some_and(u8::is_ascii_digit).then_some(name)
     });
     after.is_some_and(|rest| rest.starts_with(segment.as_bytes()))
 }
