@@ -1,4 +1,5 @@
 //! Guards in variables of the same name as their locks.
+#![allow(clippy::panic, reason = "a test fails by it")]
 
 use std::sync::Arc;
 use std::time::Duration;
