@@ -106,45 +106,6 @@ fn what_is_left_out_is_said() {
     assert!(matches!(seen.last(), Some((_, true, true))), "{seen:?}");
 }
 
-/// A program that opens eight files at once, and may open hardly any more.
-#[test]
-fn a_question_takes_no_file_that_the_program_opens() {
-    const OPENS: usize = 8;
-    let mut command = program!("lifecycle");
-    command.arg("opens_files");
-    let program = Program::start(command);
-    program.printed("ready");
-    let paths = ["/stacktrace/rust", "/stacktrace/tokio", "/diagnosis", "/core?estimate=true"];
-    // What is opened once is opened before.
-    for path in paths {
-        assert_eq!(program.get(path).status, 200);
-    }
-    // Between two times that it opens files, and when the connections are closed.
-    let begun = Instant::now();
-    let mut open = open_files(&program);
-    while begun.elapsed() < Duration::from_millis(500) {
-        let now = open_files(&program);
-        open = if now.len() < open.len() { now } else { open };
-    }
-    let free: Vec<usize> = (0..).filter(|number| !open.contains(number)).take(2 * OPENS + 2).collect();
-    let mut answered = 0;
-    let limits = &free[OPENS + 1..];
-    for last in limits {
-        // One is the connection, another that of the question before, which is closed a moment later.
-        limit(&program, last + 1);
-        for path in paths {
-            answered += usize::from(captured(&program, &program.get(path)));
-        }
-    }
-    limit(&program, 4096);
-    let failed: Vec<String> =
-        program.stdout().into_iter().filter(|line| line.contains("cannot open")).collect();
-    assert_eq!(failed, Vec::<String>::new());
-    let asked = paths.len() * limits.len();
-    println!("{answered} of {asked} questions were answered");
-    assert!(0 < answered && answered < asked);
-}
-
 #[test]
 fn who_waits_for_a_connection_gets_it_when_the_limit_is_raised() {
     let (program, at_rest) = start();

@@ -34,8 +34,8 @@ pub(crate) fn open_files() -> io::Result<Files> {
     Ok(files)
 }
 
-/// What a capture opens at once, at most: an image's memory, page table and process, and one file to read.
-const NEEDED: usize = 4;
+/// What a capture opens at once: memory, page table and process of two images, and what it reads meanwhile.
+const NEEDED: usize = 8;
 /// What is left to the program while a capture goes on.
 const LEFT: usize = 8;
 

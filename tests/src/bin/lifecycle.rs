@@ -17,7 +17,6 @@ fn main() -> ExitCode {
         Some("exits_inside") => exits_inside(),
         Some("panics") => println!("caught: {}", std::panic::catch_unwind(panics).is_err()),
         Some("restarts") => return restarts::main(),
-        Some("opens_files") => opens_files(),
         #[cfg(tokio_unstable)]
         Some("runtime_gives_up") => {
             println!("caught: {}", std::panic::catch_unwind(runtime_gives_up).is_err());
@@ -37,22 +36,6 @@ async fn serve_for_ever() {
     let _done = tokio::spawn(tokio::task::yield_now()).await;
     println!("ready");
     let _never = task.await;
-}
-
-/// Opens eight files at once, again and again.
-#[delouse::main(worker_threads = 1)]
-async fn opens_files() {
-    std::thread::spawn(|| {
-        loop {
-            let files = [(); 8].map(|()| std::fs::File::open("/dev/null"));
-            if let Some(error) = files.iter().find_map(|file| file.as_ref().err()) {
-                println!("cannot open a file: {error}");
-            }
-            drop(files);
-            std::thread::sleep(std::time::Duration::from_micros(200));
-        }
-    });
-    serve_for_ever().await
 }
 
 async fn waiting() {

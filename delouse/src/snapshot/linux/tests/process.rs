@@ -218,7 +218,7 @@ fn the_last_files_that_may_be_opened_are_left_to_the_program() {
             held.push(std::fs::File::open("/dev/null").unwrap());
             assert_eq!(files::spare(), Err(still));
         }
-        assert_eq!(left, 11);
+        assert_eq!(left, 15);
         assert!(std::fs::File::open("/dev/null").is_err());
     });
 }
