@@ -180,6 +180,35 @@ fn every_animal_is_where_it_says() {
     for name in ["flume_recv", "flume_send"] {
         assert!(task(name).waits_on.iter().all(|waits| waits.address.is_some()), "{:?}", task(name));
     }
+    // What they wait for, all of it: nothing beside it is left out, and nothing made up.
+    for (name, kinds) in [
+        ("dyn_bidirectional", "io io"),
+        ("dyn_copy_of_bytes", "io"),
+        ("dyn_counted", "io"),
+        ("dyn_framed", "io"),
+        ("dyn_in_enum", "io"),
+        ("dyn_in_join", "io notify"),
+        ("dyn_in_select", "channel_recv io"),
+        ("dyn_in_timeout", "io timer"),
+        ("dyn_not_polled", "timer"),
+        ("dyn_own_poll", "channel_recv"),
+        ("dyn_split", "io"),
+        ("dyn_stream", "channel_recv"),
+        ("join", "notify notify"),
+        ("select", "channel_recv notify timer"),
+        ("unknown_dyn_in_select", "channel_recv unknown"),
+        ("unknown_in_join", "notify unknown"),
+        ("unknown_in_select", "channel_recv unknown"),
+        ("unknown_in_timeout", "timer unknown"),
+        ("wrapped_in_timeout", "notify timer"),
+    ] {
+        let kind = |waits: &delouse::WaitsOn| serde_json::to_value(waits.kind).expect("a name");
+        let task = task(name);
+        let mut found: Vec<String> =
+            task.waits_on.iter().filter_map(|waits| Some(kind(waits).as_str()?.to_owned())).collect();
+        found.sort();
+        assert_eq!(found.join(" "), kinds, "{name}: {task:#?}");
+    }
     assert_eq!(list.notes, Vec::<String>::new());
     let complaints = complaints_about_guards(&zoo);
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));

@@ -138,7 +138,7 @@ pub(crate) struct Place {
 /// Where a leaf lies, and what it waits for.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct LeafPlace {
-    /// The leaf itself; 0 where a future was not recognised.
+    /// The leaf itself, or the future that was not recognised.
     pub(crate) at: u64,
     /// What it waits for by its own type: of a mutex, the semaphore in it; of a task, its header.
     pub(crate) resource: Option<u64>,

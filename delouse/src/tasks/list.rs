@@ -10,13 +10,14 @@ use serde::{Deserialize, Serialize};
 use super::candidates::{Candidate, Candidates};
 use super::contexts::{self, ThreadContext};
 use super::facts::{self, Notes};
-use super::header::{Flavor, Headers, Kind, Scheduler, Stage};
+use super::header::{Flavor, Headers, Kind, Scheduler, Stage, State};
 use super::knowledge::Knowledge;
+use super::plan::Plan;
 use super::process::Process;
 use super::roots::Root;
 use super::runtimes::{Runtime, Runtimes};
 use super::stack::Stacks;
-use super::walk::Walker;
+use super::walk::{UNKNOWN_STATE, Walker};
 use super::{
     Examination, Frame, LeafPlace, Place, Task, TaskKind, TaskState, WaitsOn, by_symbols, running, scan,
 };
@@ -364,7 +365,7 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
             // A closure waits for nothing that we can see.
             AsyncStack { stack: Arc::from([frame]), ..AsyncStack::default() }
         } else {
-            at.and_then(|at| self.future(kind.future, at, header)).unwrap_or_default()
+            at.and_then(|at| self.future(kind.future, at, header, Polled::of(state))).unwrap_or_default()
         };
         let task = Task {
             id,
@@ -418,7 +419,7 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
                 continue;
             };
             let AsyncStack { stack, waits_on, leaves, cut } =
-                self.future(of, *address, 0).unwrap_or_default();
+                self.future(of, *address, 0, Polled::Maybe).unwrap_or_default();
             cut.into_iter().for_each(|cut| self.note_cut(cut));
             let task = Task {
                 id: 0,
@@ -437,11 +438,18 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
     }
 
     /// The stack of the future of type `of` at `address`, of the task with that header, or a main future (0).
-    fn future(&mut self, of: TypeId, address: u64, header: u64) -> Option<AsyncStack> {
+    fn future(&mut self, of: TypeId, address: u64, header: u64, polled: Polled) -> Option<AsyncStack> {
         let plan = self.knowledge.plans.plan(of)?;
+        if plan.is_unrecognised() {
+            return Some(self.unrecognised(&plan, address, polled));
+        }
         let state = self.headers.state(header).filter(|_| header != 0);
         self.walker.of_task(header, state.is_some_and(|state| state.meaning() == TaskState::Idle));
-        let walked = self.walker.walk(&plan, address);
+        let mut walked = self.walker.walk(&plan, address, polled == Polled::Now);
+        // One that is polled may be in the middle of anything, and that is how it looks.
+        if polled == Polled::Maybe && walked.cut == Some(UNKNOWN_STATE) {
+            walked = self.walker.walk(&plan, address, true);
+        }
         for (index, header) in &walked.joins {
             if let Some(waits) = walked.waits.get_mut(*index) {
                 waits.task = self.headers.id(*header);
@@ -455,16 +463,12 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
         }
         let (known, nodes) = (walked.stack.take(), walked.nodes.as_slice());
         let is_opaque = known.is_none() && nodes.is_empty();
-        if is_opaque && walked.waits.is_empty() {
-            walked.waits.push(WaitsOn::default());
-            walked.leaves.push(LeafPlace::default());
-        }
         // What is taken is exactly as large as it has to be; the room stays for the next walk.
         let leaves = if self.options.places { walked.leaves.as_slice().into() } else { Vec::new() };
         let (waits_on, cut) = (walked.waits.as_slice().into(), walked.cut);
         let stack = match known {
             Some(stack) => stack,
-            None if is_opaque => Arc::from([self.stacks.opaque(&plan)]),
+            None if is_opaque => Arc::from([Frame { waits: 0, ..self.stacks.opaque(&plan) }]),
             None => {
                 let stack = self.stacks.stack(walked);
                 self.walker.keep(&stack);
@@ -474,8 +478,38 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
         Some(AsyncStack { stack, waits_on, leaves, cut })
     }
 
+    /// The stack of a future in which nothing is recognised: while it is not polled, it waits for something.
+    fn unrecognised(&self, plan: &Plan, at: u64, polled: Polled) -> AsyncStack {
+        let frame = self.stacks.opaque(plan);
+        if polled == Polled::Now {
+            return AsyncStack { stack: Arc::from([Frame { waits: 0, ..frame }]), ..AsyncStack::default() };
+        }
+        let leaf = LeafPlace { at, ..LeafPlace::default() };
+        AsyncStack {
+            stack: Arc::from([frame]),
+            waits_on: vec![WaitsOn::default()],
+            leaves: if self.options.places { vec![leaf] } else { Vec::new() },
+            cut: None,
+        }
+    }
+
     fn note_cut(&mut self, cut: &str) {
         self.notes.add(format!("a stack is not shown to its end: {cut}"));
+    }
+}
+
+/// Whether a future is being polled at the moment of the capture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Polled {
+    No,
+    Now,
+    /// Nothing tells: a main future has no state.
+    Maybe,
+}
+
+impl Polled {
+    fn of(state: State) -> Self {
+        if state.meaning() == TaskState::Running { Self::Now } else { Self::No }
     }
 }
 

@@ -29,6 +29,7 @@ mod stack;
 mod taskdump;
 #[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
 mod tests;
+mod vtable;
 mod walk;
 
 pub use address::Address;

@@ -4,6 +4,7 @@ use std::ops::Deref;
 use std::rc::Rc;
 
 use super::memory::Memory;
+use super::vtable::Methods;
 use crate::debuginfo::types::{Function, Shape, Type, TypeId, Types};
 use crate::snapshot::Snapshot;
 
@@ -65,21 +66,27 @@ impl<'p, 'i> Process<'p, 'i> {
         Self { memory: Memory::new(snapshot), program }
     }
 
+    /// The type that the vtable at `vtable` belongs to, by its description, and the size of the vtable.
+    pub(crate) fn vtable(&self, vtable: u64) -> Option<(TypeId, u64)> {
+        let word = |n: u64| Some(self.memory.word(vtable.checked_add(8 * n)?)?.wrapping_sub(self.bias));
+        // Drop, size, alignment, and functions.
+        let entries: Vec<u64> = [3, 0, 4, 5, 6].into_iter().filter_map(word).collect();
+        self.types.vtable(vtable.wrapping_sub(self.bias), &entries)
+    }
+
     /// The concrete type behind a `dyn` pointer, by its vtable.
     ///
     /// rustc lays a vtable out as drop, size, align, then the methods, and describes it in a variable
-    /// `<T as Trait>::{vtable}`; the trait's first method is `poll` or `poll_next` for all that interests
-    /// us, which takes `Pin<&mut T>`; and drop is `drop_in_place::<T>`. Identical functions may be folded,
-    /// so the vtable's own description comes first.
+    /// `<T as Trait>::{vtable}`; methods take `Pin<&mut T>`, `&mut T` or the like; and drop is
+    /// `drop_in_place::<T>`. Identical functions may be folded, so the vtable's own description comes first.
     pub(crate) fn dyn_type(&self, vtable: u64) -> Option<TypeId> {
         let drop = self.memory.word(vtable)?;
         let size = self.memory.word(vtable.wrapping_add(8))?;
-        let poll = self.memory.word(vtable.wrapping_add(24)).unwrap_or(0);
-        let file = |address: u64| address.wrapping_sub(self.bias);
-        let described = self.types.vtable_owner(file(vtable), &[file(poll), file(drop)]);
-        let polled = || self.polled(poll);
-        let dropped = || self.function(drop)?.parameters.first().map(|(_, id)| *id);
+        let described = self.vtable(vtable).map(|(owner, _)| owner);
+        let methods = || Methods::of(self, vtable);
         let fits = |id: &TypeId| self.ty(*id).is_some_and(|ty| ty.size == size);
-        described.filter(fits).or_else(|| polled().filter(fits)).or_else(|| dropped().filter(fits))
+        let polled = || methods().addresses().iter().take(4).filter_map(|at| self.polled(*at)).find(fits);
+        let dropped = || self.function(drop)?.parameters.first().map(|(_, id)| *id);
+        described.filter(fits).or_else(polled).or_else(|| dropped().filter(fits))
     }
 }

@@ -172,6 +172,42 @@ fn a_running_task_is_said_to_run() {
     drop(stop);
 }
 
+/// Has been woken from its first await, whose future it has overwritten by now.
+async fn overwrites(first: oneshot::Receiver<()>, running: impl FnOnce()) -> usize {
+    async fn awaits(first: oneshot::Receiver<()>) {
+        let kept = [1_u8; 64];
+        let _ = first.await;
+        std::hint::black_box(&kept);
+    }
+    awaits(first).await;
+    let bytes = [0xee_u8; 256];
+    running();
+    tokio::task::yield_now().await;
+    std::hint::black_box(&bytes).len()
+}
+
+#[test]
+fn a_running_task_may_be_in_the_middle_of_anything() {
+    let runtime = Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    let (running, runs) = std::sync::mpsc::channel();
+    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let (wake, woken) = oneshot::channel();
+    let task = runtime.spawn(overwrites(woken, move || {
+        running.send(()).unwrap();
+        let _ = stopped.recv();
+    }));
+    wake.send(()).unwrap();
+    runs.recv().unwrap();
+    let mut roots = Roots::new();
+    roots.add_runtime(runtime.handle());
+    let listing = capture(&roots.addresses(), 0);
+    let found = listing.tasks.iter().find(|found| found.id.to_string() == task.id().to_string()).unwrap();
+    assert_eq!(found.state, Some(TaskState::Running));
+    assert!(found.waits_on.iter().all(|on| on.kind != ResourceKind::Unknown), "{found:#?}");
+    assert!(listing.notes.iter().all(|note| !note.contains("not shown to its end")), "{:?}", listing.notes);
+    drop(stop);
+}
+
 #[test]
 fn a_completed_task_is_found_in_memory_only() {
     let runtime = Builder::new_current_thread().build().unwrap();

@@ -2,6 +2,7 @@
 //! for what. Prints that as JSON when all have got there, then stays until its stdin closes. With `ZOO_DUMP` in the
 //! environment, a second line holds what tokio's own dump sees.
 
+mod aligned;
 #[cfg(all(tokio_unstable, feature = "taskdump"))]
 mod dump;
 mod keeper;
@@ -10,6 +11,7 @@ mod same_names;
 mod shadowed;
 mod shapes;
 mod tokio_kinds;
+mod trait_objects;
 mod wait_kinds;
 #[cfg(not(feature = "old-tokio"))]
 mod wait_kinds_http;
@@ -29,6 +31,8 @@ async fn main() {
     wait_kinds_io::spawn(&keeper);
     same_names::spawn(&keeper);
     shadowed::spawn(&keeper);
+    aligned::spawn(&keeper);
+    trait_objects::spawn(&keeper);
     #[cfg(not(feature = "old-tokio"))]
     web::spawn(&keeper);
     #[cfg(not(feature = "old-tokio"))]

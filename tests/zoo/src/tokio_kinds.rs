@@ -237,7 +237,7 @@ fn io(keeper: &Keeper) {
     keeper.spawn(ctrl_c);
 }
 
-async fn connected() -> (TcpStream, TcpStream) {
+pub(crate) async fn connected() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
     let address = listener.local_addr().expect("bound");
     let (here, there) = tokio::join!(TcpStream::connect(address), listener.accept());

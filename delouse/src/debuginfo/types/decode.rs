@@ -10,6 +10,8 @@ use super::units::{Entry, Unit, Units};
 const MAX_CHILDREN: usize = 1 << 16;
 /// Entries of a function, itself included, among which its first parameter is searched for.
 const MAX_BEFORE_PARAMETERS: usize = 64;
+/// Arguments of a function that are told.
+const MAX_ARGUMENTS: usize = 16;
 /// How many typedefs, qualifiers and origins are followed.
 const MAX_HOPS: usize = 16;
 
@@ -117,14 +119,14 @@ pub(super) fn function<'a>(units: &Units<'a>, id: TypeId) -> Option<Function> {
             id = origin?;
             continue;
         }
-        let mut function = Function { parameters: Vec::new(), first_argument: None };
+        let mut function = Function { parameters: Vec::new(), first_argument: None, arguments: Vec::new() };
         each_child(&unit, id.offset, |depth, child| {
             if depth != 1 {
                 return;
             }
             match child.tag() {
-                dw::DW_TAG_formal_parameter if function.first_argument.is_none() => {
-                    function.first_argument = target(units, id.unit, child);
+                dw::DW_TAG_formal_parameter if function.arguments.len() < MAX_ARGUMENTS => {
+                    function.arguments.extend(target(units, id.unit, child));
                 }
                 dw::DW_TAG_template_type_parameter => {
                     if let Some(of) = target(units, id.unit, child) {
@@ -135,6 +137,7 @@ pub(super) fn function<'a>(units: &Units<'a>, id: TypeId) -> Option<Function> {
                 _ => {}
             }
         });
+        function.first_argument = function.arguments.first().copied();
         if function.parameters.is_empty()
             && let Some(origin) = origin
         {

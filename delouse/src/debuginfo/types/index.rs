@@ -30,6 +30,8 @@ pub(super) struct Index<'a> {
     bodies: Vec<RawBody<'a>>,
     /// Indices into `bodies` by path without parameters, made at the first question.
     bodies_by_path: OnceCell<HashMap<String, Vec<usize>>>,
+    /// The functions called `poll` of impls.
+    pub(super) polls: Vec<u32>,
 }
 
 struct Scope<'a> {
@@ -103,7 +105,14 @@ impl<'a> Index<'a> {
                     }
                     continue;
                 }
-                dw::DW_TAG_subprogram => in_body = index.function(unit, &read, name, offset),
+                dw::DW_TAG_subprogram => {
+                    in_body = index.function(unit, &read, name, offset);
+                    if name.is_some_and(|name| name == b"poll" || name.starts_with(b"poll<"))
+                        && parent.is_some_and(|parent| index.is_impl(parent))
+                    {
+                        index.polls.push(offset);
+                    }
+                }
                 dw::DW_TAG_namespace => {}
                 _ => {
                     if let Some(name) = name {
@@ -134,6 +143,11 @@ impl<'a> Index<'a> {
         }
         names.reverse();
         names
+    }
+
+    /// Whether a scope is that of an impl.
+    fn is_impl(&self, scope: u32) -> bool {
+        self.scopes.get(scope as usize).is_some_and(|scope| scope.name.starts_with(b"{impl#"))
     }
 
     fn close(&mut self, scope: u32, end: u32) {

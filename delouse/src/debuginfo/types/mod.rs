@@ -9,6 +9,7 @@ mod decode;
 mod index;
 mod model;
 pub(crate) mod names;
+mod polls;
 mod scopes;
 pub(in crate::debuginfo) mod split;
 mod suspension;
@@ -37,6 +38,9 @@ pub(crate) struct Types<'a> {
     symbols: Vec<Symbol<'a>>,
     decoded: RefCell<HashMap<TypeId, Option<Rc<Type>>>>,
     bodies: RefCell<bodies::Finder>,
+    polls: RefCell<polls::Polls>,
+    /// Places in `symbols`, in the order of their addresses.
+    by_address: OnceCell<Vec<u32>>,
     dependencies: OnceCell<HashSet<String>>,
     statics: OnceCell<Vec<(u64, TypeId)>>,
     by_part: RefCell<HashMap<&'static str, Rc<[Symbol<'a>]>>>,
@@ -49,6 +53,8 @@ pub(crate) struct Function {
     pub(crate) parameters: Vec<(String, TypeId)>,
     /// The type of its first argument.
     pub(crate) first_argument: Option<TypeId>,
+    /// The types of its first arguments, without those that have no name.
+    pub(crate) arguments: Vec<TypeId>,
 }
 
 impl<'a> Types<'a> {
@@ -60,6 +66,8 @@ impl<'a> Types<'a> {
             symbols: image.symbols(),
             decoded: RefCell::default(),
             bodies: RefCell::default(),
+            polls: RefCell::default(),
+            by_address: OnceCell::new(),
             dependencies: OnceCell::new(),
             statics: OnceCell::new(),
             by_part: RefCell::default(),
@@ -127,18 +135,40 @@ impl<'a> Types<'a> {
         })
     }
 
-    /// The type that the vtable at `address` belongs to.
+    /// The names of the symbols at `address`: functions that are alike may share their code.
+    pub(crate) fn symbols_at(&self, address: u64) -> Vec<&'a [u8]> {
+        let symbol = |place: &u32| self.symbols.get(*place as usize);
+        let of = |place: &u32| symbol(place).map_or(0, |symbol| symbol.address);
+        let by_address = self.by_address.get_or_init(|| {
+            let mut places: Vec<u32> = (0..).take(self.symbols.len()).collect();
+            places.sort_unstable_by_key(of);
+            places
+        });
+        let first = by_address.partition_point(|place| of(place) < address);
+        let at = by_address.get(first..).unwrap_or_default().iter();
+        at.map_while(|place| symbol(place).filter(|symbol| symbol.address == address))
+            .map(|s| s.name)
+            .collect()
+    }
+
+    /// Whether the type at `id`, which has that path, is a future.
+    pub(crate) fn is_future(&self, id: TypeId, path: &str) -> bool {
+        self.polls.borrow_mut().has(self, id, path)
+    }
+
+    /// The type that the vtable at `address` belongs to, and the size of the vtable.
     ///
     /// A vtable stands in the unit that made the `dyn`; its own address is in no range, so the unit is found
     /// by the address of any function that the vtable points to.
-    pub(crate) fn vtable_owner(&self, address: u64, entries: &[u64]) -> Option<TypeId> {
+    pub(crate) fn vtable(&self, address: u64, entries: &[u64]) -> Option<(TypeId, u64)> {
         let numbers = entries.iter().flat_map(|entry| self.units.candidates(*entry));
         let mut numbers: Vec<u32> = numbers.collect();
         numbers.dedup();
         numbers.into_iter().find_map(|number| {
             let unit = self.units.unit(number)?;
             let described = *unit.index().vtables.get(&address)?;
-            decode::containing_type(&self.units, TypeId { unit: number, offset: described })
+            let id = TypeId { unit: number, offset: described };
+            Some((decode::containing_type(&self.units, id)?, self.get(id).map_or(0, |ty| ty.size)))
         })
     }
 

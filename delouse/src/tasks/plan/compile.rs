@@ -3,7 +3,7 @@
 use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 
-use super::wrappers::{is_opaque, is_shown};
+use super::wrappers;
 use super::{Body, Case, Coroutine, Owner, Plan, Plans, State, Step, Suspended, Via};
 use crate::debuginfo::types::{Member, Shape, Source, Type, TypeId, Variant, Variants, names};
 use crate::tasks::route::Route;
@@ -11,7 +11,8 @@ use crate::tasks::{Origin, leaves};
 
 impl Plans<'_, '_> {
     pub(super) fn compile(&self, id: TypeId) -> Plan {
-        let mut plan = Plan { id: self.next_id(), of: id, frame: None, body: Body::Nothing };
+        let mut plan =
+            Plan { id: self.next_id(), of: id, frame: None, is_future: false, body: Body::Nothing };
         let Some(ty) = self.program.ty(id) else { return plan };
         let path = ty.path();
         if let Some(leaf) = leaves::leaf(&self.program, id, path) {
@@ -19,7 +20,7 @@ impl Plans<'_, '_> {
             plan.body = Body::Leaf(leaf);
             return plan;
         }
-        if is_opaque(path) {
+        if wrappers::is_opaque(path) {
             return plan;
         }
         plan.body = match &ty.shape {
@@ -28,33 +29,66 @@ impl Plans<'_, '_> {
             }
             _ => self.combinator(id, &ty),
         };
-        if plan.frame.is_none() && !plan.is_nothing() && is_shown(path) {
+        plan.is_future = self.is_future(id, &ty, &plan.body);
+        if plan.is_future && plan.is_nothing() {
+            return self.opaque(id, &ty.name);
+        }
+        if plan.frame.is_none() && !plan.is_nothing() && wrappers::is_shown(path) {
             plan.frame = Some(names::ty(&ty.name).into());
         }
         plan
     }
 
+    /// Whether a type is a future, or a pointer to one.
+    fn is_future(&self, id: TypeId, ty: &Type, body: &Body) -> bool {
+        let path = ty.path();
+        let of = |plan: Option<Rc<Plan>>| plan.is_some_and(|plan| plan.is_future);
+        match body {
+            Body::Coroutine(_) | Body::Opaque => return true,
+            Body::Steps(steps) => match steps.as_ref() {
+                [Step { via: Via::Dyn(of), .. }] => return of.is_future(),
+                [Step { via: Via::Pointer(target), .. }] => return of(self.plan(*target)),
+                [Step { via: Via::Inline(plan), .. }] if path == "core::pin::Pin" => return plan.is_future,
+                _ => {}
+            },
+            Body::Nothing | Body::Variants { .. } | Body::Leaf(_) => {}
+        }
+        wrappers::is_join_branch(path)
+            || wrappers::is_std_future(path)
+            || matches!(ty.shape, Shape::Struct | Shape::Variants(_))
+                && path.contains("::")
+                && !wrappers::may_be_no_future(path)
+                && self.program.types.is_future(id, path)
+    }
+
     /// Anything that is no coroutine and no leaf: whatever in it may be a future.
     fn combinator(&self, id: TypeId, ty: &Type) -> Body {
         if let Some(container) = self.container(id, ty) {
-            return Body::Steps([Step { offset: 0, via: Via::Container(Rc::new(container)) }].into());
+            return one_step(Via::Container(Rc::new(container)));
+        }
+        if let Some(of) = self.reusable_box(id, ty).or_else(|| self.dynamic(id, ty)) {
+            return one_step(Via::Dyn(Rc::new(of)));
+        }
+        if let Some(of) = branch_of_join(ty) {
+            self.program.ty(of).and_then(|ty| self.future(ty.members.first()?.of));
         }
         match &ty.shape {
-            Shape::Struct if is_wide(ty) => match is_owned(&ty.name) && is_dyn_future(&ty.name) {
-                true => Body::Steps([Step { offset: 0, via: Via::Dyn }].into()),
-                false => Body::Nothing,
-            },
+            Shape::Struct if is_wide(ty) => Body::Nothing,
             Shape::Struct => steps_or_nothing(self.steps(&ty.members)),
             Shape::Variants(variants) => self.variants(variants),
             Shape::Pointer(Some(target)) if is_owned(&ty.name) && self.leads_on(*target) => {
-                Body::Steps([Step { offset: 0, via: Via::Pointer(*target) }].into())
+                one_step(Via::Pointer(*target))
             }
             _ => Body::Nothing,
         }
     }
 
     fn variants(&self, variants: &Variants) -> Body {
-        let case = |variant: &Variant| Case { value: variant.value, steps: self.inside(&variant.member) };
+        let case = |variant: &Variant| Case {
+            value: variant.value,
+            is_over: wrappers::is_over(&variant.member.name),
+            steps: self.inside(&variant.member),
+        };
         let cases: Box<[Case]> = variants.list.iter().map(case).collect();
         if cases.iter().all(|case| case.steps.is_empty()) {
             return Body::Nothing;
@@ -65,9 +99,14 @@ impl Plans<'_, '_> {
     fn steps(&self, members: &[Member]) -> Box<[Step]> {
         let step = |member: &Member| {
             let plan = self.plan(member.of).filter(|plan| !plan.is_nothing())?;
-            Some(Step { offset: member.offset, via: Via::Inline(plan) })
+            let is_branch = plan.is_future;
+            Some(Step { offset: member.offset, is_branch, via: Via::Inline(plan) })
         };
-        members.iter().filter_map(step).collect()
+        let mut steps: Box<[Step]> = members.iter().filter_map(step).collect();
+        if let [only] = steps.as_mut() {
+            only.is_branch = false;
+        }
+        steps
     }
 
     /// The steps into a member's own members: into the struct that a variant's fields are in.
@@ -205,7 +244,13 @@ fn is_wide(ty: &Type) -> bool {
     ty.members.len() == 2 && (ty.member("vtable").is_some() || ty.member("length").is_some())
 }
 
-/// Whether the pointer with that type's name leads to something in which leaves are looked for.
-pub(crate) fn is_dyn_future(name: &str) -> bool {
-    name.contains("dyn ") && (name.contains("Future") || name.contains("Stream"))
+fn one_step(via: Via) -> Body {
+    Body::Steps([Step { offset: 0, is_branch: false, via }].into())
+}
+
+/// The struct with the future of a branch of a `join!`, where `ty` is one.
+fn branch_of_join(ty: &Type) -> Option<TypeId> {
+    let Shape::Variants(variants) = &ty.shape else { return None };
+    let variants = variants.list.iter().filter(|_| wrappers::is_join_branch(ty.path()));
+    variants.map(|variant| &variant.member).find(|member| member.name == "Future").map(|member| member.of)
 }

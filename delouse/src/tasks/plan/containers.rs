@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::{Plan, Plans};
+use super::{Dyn, Plan, Plans};
 use crate::debuginfo::types::{Member, Shape, Type, TypeId};
 use crate::tasks::process::Program;
 use crate::tasks::route::Route;
@@ -43,8 +43,6 @@ pub(in crate::tasks) enum Container {
     Lists { plan: Rc<Plan>, heads: Box<[Route]>, next: u64, value: u64 },
     /// One, behind an `Arc` that several share.
     Shared { plan: Rc<Plan>, way: Route },
-    /// One, behind a raw pointer with a vtable.
-    Dyn { offset: u64 },
     /// The branches of a `tokio::select!`, each with its number and its offset in the tuple of them all, and
     /// the bits of those that are not polled: their `if` did not hold, or they have ended.
     Select { disabled: Route, size: u64, tuple: Route, branches: Box<[(u32, u64, Rc<Plan>)]> },
@@ -74,12 +72,20 @@ impl Plans<'_, '_> {
                 let way = Route::compile(&self.program, id, way)?;
                 Some(Container::Shared { plan: self.some_plan(way.end)?, way })
             }
-            path if path.ends_with("::reusable_box::ReusableBoxFuture") => {
-                let offset = Route::compile(&self.program, id, "boxed")?.offset()?;
-                Some(Container::Dyn { offset })
-            }
             _ => self.slice(ty).or_else(|| self.array(ty)).or_else(|| self.select(id, ty)),
         }
+    }
+
+    /// The pointer with a vtable that a `ReusableBoxFuture` has.
+    pub(super) fn reusable_box(&self, id: TypeId, ty: &Type) -> Option<Dyn> {
+        if !ty.path().ends_with("::reusable_box::ReusableBoxFuture") {
+            return None;
+        }
+        let at = |field: &str| Route::compile(&self.program, id, field)?.offset();
+        Some(Dyn::boxed_future(
+            self.opaque(id, &ty.name),
+            (at("data_ptr").or_else(|| at("pointer"))?, at("vtable")?),
+        ))
     }
 
     fn some_plan(&self, id: TypeId) -> Option<Rc<Plan>> {
@@ -113,7 +119,7 @@ impl Plans<'_, '_> {
         let tuple = futures_of_select(&self.program, id)?;
         let branch = |member: &Member| {
             let number = member.name.strip_prefix("__")?.parse().ok()?;
-            Some((number, member.offset, self.some_plan(member.of)?))
+            Some((number, member.offset, self.future(member.of).filter(|plan| !plan.is_nothing())?))
         };
         let mut branches: Vec<_> = self.program.ty(tuple.end)?.members.iter().filter_map(branch).collect();
         branches.sort_by_key(|(number, ..)| *number);
@@ -151,6 +157,7 @@ impl Plans<'_, '_> {
         let task = Route::compile(&self.program, head.end, "*")?.end;
         let next = Route::compile(&self.program, task, "next_all")?.offset()?;
         let future = Route::compile(&self.program, task, "future")?;
+        self.program.ty(id)?.parameter("Fut").and_then(|of| self.future(of));
         let plan = self.some_plan(future.end)?;
         Some(Container::Lists { plan, heads: [head].into(), next, value: future.offset()? })
     }

@@ -3,6 +3,7 @@
 
 mod compile;
 mod containers;
+mod dynamic;
 mod wrappers;
 
 use std::cell::{Cell, OnceCell, RefCell};
@@ -10,14 +11,15 @@ use std::rc::Rc;
 
 use rustc_hash::FxHashMap;
 
-pub(crate) use compile::is_dyn_future;
 pub(super) use containers::Container;
 pub(crate) use containers::futures_of_select;
+pub(super) use dynamic::Dyn;
+pub(crate) use dynamic::is_dyn_future;
 
 use super::leaves::{self, Leaf};
-use super::process::{Process, Program};
+use super::process::Program;
 use super::route::Route;
-use crate::debuginfo::types::{Discriminant, Source, TypeId};
+use crate::debuginfo::types::{Discriminant, Shape, Source, Type, TypeId};
 
 /// Types inside types; more than that is no program's.
 const MAX_NESTING: usize = 256;
@@ -30,6 +32,8 @@ pub(super) struct Plan {
     pub(super) of: TypeId,
     /// Its name as a frame of the stack; `None` for wrappers that nobody wants to see.
     pub(super) frame: Option<Rc<str>>,
+    /// It is a future, or a pointer to one: where it is polled, it waits for something.
+    pub(super) is_future: bool,
     pub(super) body: Body,
 }
 
@@ -46,12 +50,16 @@ pub(super) enum Body {
     Coroutine(Coroutine),
     /// A future that waits for a resource itself.
     Leaf(Leaf),
+    /// Something that is polled, in which nothing is recognised.
+    Opaque,
 }
 
 /// A variant of an enum.
 #[derive(Debug)]
 pub(super) struct Case {
     pub(super) value: Option<u64>,
+    /// It says that there is nothing to wait for any more: `None`, `Done`.
+    pub(super) is_over: bool,
     pub(super) steps: Box<[Step]>,
 }
 
@@ -109,6 +117,8 @@ pub(super) struct Suspended {
 #[derive(Debug)]
 pub(super) struct Step {
     pub(super) offset: u64,
+    /// One of several futures side by side: each waits for something of its own.
+    pub(super) is_branch: bool,
     pub(super) via: Via,
 }
 
@@ -120,7 +130,7 @@ pub(super) enum Via {
     /// A thin pointer to it lies there.
     Pointer(TypeId),
     /// A pointer and a vtable lie there.
-    Dyn,
+    Dyn(Rc<Dyn>),
     /// Several lie there, or are led to from there.
     Container(Rc<Container>),
 }
@@ -128,12 +138,17 @@ pub(super) enum Via {
 /// By the way that leads to it; `None` where it leads nowhere.
 type KnownOwner = (&'static str, Option<Rc<Owner>>);
 
+/// The address of a vtable, whether the pointer is shared, and whether its trait is `Future` or `Stream`.
+type DynKey = (u64, bool, bool);
+
 /// All plans of one program: they hold for every capture of it.
 pub(super) struct Plans<'p, 'i> {
     pub(super) program: Program<'p, 'i>,
     /// `None` while a type is being compiled.
     known: RefCell<FxHashMap<TypeId, Option<Rc<Plan>>>>,
-    dyns: RefCell<FxHashMap<u64, Option<Rc<Plan>>>>,
+    dyns: RefCell<FxHashMap<DynKey, Option<Rc<Plan>>>>,
+    /// Of futures in which nothing was recognised.
+    opaque: RefCell<FxHashMap<TypeId, Rc<Plan>>>,
     /// What leaves have in common.
     pub(super) learned: leaves::Learned,
     next: Cell<u32>,
@@ -148,6 +163,7 @@ impl<'p, 'i> Plans<'p, 'i> {
             known: RefCell::default(),
             dyns: RefCell::default(),
             learned: leaves::Learned::default(),
+            opaque: RefCell::default(),
             next: Cell::default(),
             depth: Cell::default(),
         }
@@ -169,14 +185,37 @@ impl<'p, 'i> Plans<'p, 'i> {
         Some(plan)
     }
 
-    /// The plan for what the `dyn` pointer with that vtable points to.
-    pub(super) fn plan_of_vtable(&self, process: &Process<'_, '_>, vtable: u64) -> Option<Rc<Plan>> {
-        if let Some(known) = self.dyns.borrow().get(&vtable) {
-            return known.clone();
+    /// The plan for something that is a future: where nothing is recognised in it, that is what it says.
+    pub(super) fn future(&self, id: TypeId) -> Option<Rc<Plan>> {
+        let plan = self.plan(id)?;
+        if !plan.is_nothing() || wrappers::never_waits(self.program.ty(id)?.path()) {
+            return Some(plan);
         }
-        let plan = process.dyn_type(vtable).and_then(|id| self.plan(id));
-        self.dyns.borrow_mut().insert(vtable, plan.clone());
-        plan
+        let plan = self.unrecognised(&plan);
+        self.known.borrow_mut().insert(id, Some(plan.clone()));
+        Some(plan)
+    }
+
+    /// The plan for a future of the same type in which nothing was recognised.
+    pub(super) fn unrecognised(&self, plan: &Plan) -> Rc<Plan> {
+        let make = || {
+            let name = self.pointee(plan.of).map(|ty| ty.name.clone()).unwrap_or_default();
+            Rc::new(self.opaque(plan.of, &name))
+        };
+        self.opaque.borrow_mut().entry(plan.of).or_insert_with(make).clone()
+    }
+
+    /// The type that a pointer leads to, or the type itself.
+    fn pointee(&self, mut of: TypeId) -> Option<Rc<Type>> {
+        for _ in 0..8 {
+            let ty = self.program.ty(of)?;
+            of = match &ty.shape {
+                Shape::Pointer(Some(target)) => *target,
+                Shape::Struct if ty.path() == "core::pin::Pin" => ty.members.first()?.of,
+                _ => return Some(ty),
+            };
+        }
+        self.program.ty(of)
     }
 
     fn next_id(&self) -> u32 {
@@ -189,5 +228,10 @@ impl<'p, 'i> Plans<'p, 'i> {
 impl Plan {
     pub(super) fn is_nothing(&self) -> bool {
         matches!(self.body, Body::Nothing)
+    }
+
+    /// Whether nothing is known of what is inside.
+    pub(super) fn is_unrecognised(&self) -> bool {
+        matches!(self.body, Body::Nothing | Body::Opaque)
     }
 }

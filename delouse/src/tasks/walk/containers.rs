@@ -35,17 +35,14 @@ impl Walker<'_, '_, '_> {
             }
             Container::Lists { plan, heads, next, value } => {
                 self.only_walk();
+                let before = self.work.len();
                 for head in heads {
                     let head = head.follow(self.process, at);
                     if let Some(first) = head.and_then(|head| self.word(head)) {
                         self.list(plan, first, (*next, *value), way);
                     }
                 }
-            }
-            Container::Dyn { offset } => {
-                let at = at.checked_add(*offset).or_else(|| self.ends());
-                let visit = at.and_then(|at| self.dynamic(at, way));
-                self.work.extend(visit);
+                self.ends += usize::from(self.work.len() == before);
             }
             Container::Select { branches, .. } => {
                 let bits = self.disabled(container, at);
@@ -54,6 +51,7 @@ impl Walker<'_, '_, '_> {
                     Event::Choice { of, at, is: bits }
                 });
                 let Some((tuple, way)) = self.whole(container, at, way) else { return };
+                let way = way.branch(true);
                 for (number, offset, plan) in branches {
                     let is_polled = bits.checked_shr(*number).is_none_or(|bits| bits & 1 == 0);
                     let at = tuple.checked_add(*offset).or_else(|| self.ends());
@@ -93,6 +91,8 @@ impl Walker<'_, '_, '_> {
     }
 
     fn each(&mut self, plan: &Rc<Plan>, first: u64, stride: u64, count: u64, way: Way) {
+        self.ends += usize::from(count == 0);
+        let way = way.deeper(way.frames()).branch(plan.is_future);
         for index in 0..count.min(MAX_ELEMENTS) {
             let at = index.checked_mul(stride).and_then(|offset| first.checked_add(offset));
             let Some(at) = at.or_else(|| self.ends()) else { return };
@@ -104,6 +104,7 @@ impl Walker<'_, '_, '_> {
     }
 
     fn list(&mut self, plan: &Rc<Plan>, first: u64, (next, value): (u64, u64), way: Way) {
+        let way = way.deeper(way.frames()).branch(true);
         let mut node = first;
         for _ in 0..MAX_ELEMENTS {
             let Some(at) = node.checked_add(value) else { return };

@@ -104,8 +104,9 @@ impl Walker<'_, '_, '_> {
                     }
                     *next
                 }
-                Some(Node::Unknown { next }) => {
-                    self.unknown();
+                Some(Node::Unknown { at, next }) => {
+                    let Some(at) = self.address(*at) else { return Followed::MustWalk };
+                    self.found.add_unknown(0, at);
                     *next
                 }
                 Some(Node::End(stack)) => {

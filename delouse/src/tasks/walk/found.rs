@@ -31,6 +31,47 @@ impl Walked {
         }
     }
 
+    /// Adds a wait for something that is not known, of the future at `at` whose frames begin with the one at `first`: of
+    /// the innermost of these, unless it is not the only one.
+    pub(super) fn add_unknown(&mut self, first: usize, at: u64) {
+        self.waits.push(WaitsOn::default());
+        self.leaves.push(LeafPlace { at, ..LeafPlace::default() });
+        let mut frame = first;
+        while let Some((child, next)) = self.only_child(frame)
+            && next == self.nodes.len()
+        {
+            frame = child;
+        }
+        if let Some(node) = self.nodes.get_mut(frame) {
+            node.place.add_wait();
+        }
+    }
+
+    /// The frame below the one at `of`, if there is just one, and where all that is below ends.
+    fn only_child(&self, of: usize) -> Option<(usize, usize)> {
+        let depth = self.nodes.get(of)?.place.depth();
+        let below = self.nodes.get(of + 1..)?;
+        let end = below.iter().position(|node| node.place.depth() <= depth).unwrap_or(below.len());
+        let first = below.first().filter(|_| end > 0)?.place.depth();
+        let children = below.iter().take(end).filter(|node| node.place.depth() == first).count();
+        (children == 1).then_some((of + 1, of + 1 + end))
+    }
+
+    /// Drops the frames of types that only might have had something to wait for.
+    pub(super) fn drop_idle_frames(&mut self) {
+        // The least depth of a frame behind it that stays, and below which none came in between.
+        let mut needed = 0;
+        let mut stays = vec![false; self.nodes.len()];
+        for (node, stays) in self.nodes.iter().zip(&mut stays).rev() {
+            let depth = node.place.depth();
+            let has_child = needed > depth;
+            *stays = has_child || node.place.waits() > 0 || node.place.part() != Part::Type;
+            needed = if *stays { depth } else { needed.min(depth) };
+        }
+        let mut stays = stays.into_iter();
+        self.nodes.retain(|_| stays.next().unwrap_or(true));
+    }
+
     pub(super) fn clear(&mut self) {
         self.nodes.clear();
         self.waits.clear();

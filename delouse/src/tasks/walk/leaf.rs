@@ -139,8 +139,13 @@ impl Walker<'_, '_, '_> {
         None
     }
 
-    /// What is waited for is not known.
-    pub(super) fn unknown(&mut self) {
-        self.found.add(WaitsOn::default(), LeafPlace::default());
+    /// What the future at `at` waits for is not known. Its frames begin with the one at `first`.
+    pub(super) fn unknown(&mut self, first: usize, at: u64, way: Way) {
+        // What runs waits for nothing.
+        if self.runs {
+            return;
+        }
+        self.found.add_unknown(first, at);
+        self.note(|walker| Event::Unknown { at: walker.spot(way, at) });
     }
 }

@@ -12,7 +12,7 @@ use std::rc::Rc;
 pub(super) use found::{Node, Part, Place, Walked};
 pub(super) use trails::Trails;
 
-use super::plan::{Body, Coroutine, Plan, Plans, Step, Via};
+use super::plan::{Body, Coroutine, Dyn, Plan, Plans, Step, Via};
 use super::process::Process;
 use crate::debuginfo::types::{Discriminant, TypeId};
 use follow::Followed;
@@ -25,6 +25,8 @@ const MAX_NODES: usize = 4096;
 /// Steps of one task, shown or not.
 const MAX_STEPS: usize = 1 << 16;
 
+/// Why a stack ends where a future is damaged, or is being polled.
+pub(super) const UNKNOWN_STATE: &str = "a future is in a state that its type does not have";
 const TOO_LARGE: &str = "it is deeper or wider than delouse follows";
 
 /// A coroutine on the way to where we are.
@@ -38,6 +40,16 @@ struct Context {
     found: (usize, usize),
 }
 
+/// One of several futures that are polled side by side.
+struct Branch {
+    plan: Rc<Plan>,
+    address: u64,
+    way: Way,
+    /// How many frames, waits and ends there were before it.
+    before: (usize, usize),
+    ends: usize,
+}
+
 /// A future to look at.
 struct Visit {
     plan: Rc<Plan>,
@@ -45,13 +57,14 @@ struct Visit {
     way: Way,
 }
 
-/// How a future was come by: its depth in the stack that is shown, the base that it is counted from, and whether it lies
-/// behind a pointer: the way there may have come through that very future.
+/// How a future was come by: its depth in the stack that is shown, the base that it is counted from, whether it lies
+/// behind a pointer (the way there may have come through that very future), and whether it is one of several that wait.
 #[derive(Clone, Copy)]
 struct Way(u64);
 
 impl Way {
     const BEHIND: u64 = 1 << 16;
+    const BRANCH: u64 = 1 << 17;
 
     /// To the future itself.
     fn to_all() -> Self {
@@ -72,8 +85,17 @@ impl Way {
         Self(self.0 | Self::BEHIND)
     }
 
+    /// The same for one of several futures that wait.
+    fn branch(self, is_branch: bool) -> Self {
+        if is_branch { Self(self.0 | Self::BRANCH) } else { self }
+    }
+
     fn frames(self) -> u16 {
         self.0 as u16
+    }
+
+    fn is_branch(self) -> bool {
+        self.0 & Self::BRANCH != 0
     }
 
     fn base(self) -> usize {
@@ -89,25 +111,32 @@ impl Way {
 #[derive(Clone, Copy)]
 struct Scope(u64);
 
-impl Scope {
-    const AWAIT: u64 = 1;
-
+/// What it is that ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
     /// What lies behind a pointer.
-    fn pointer(left: usize) -> Self {
-        Self((left as u64) << 1)
-    }
-
+    Pointer = 0,
     /// What the innermost coroutine awaits.
-    fn awaited(left: usize) -> Self {
-        Self(((left as u64) << 1) | Self::AWAIT)
+    Await = 1,
+    /// The innermost of several futures that are polled side by side.
+    Branch = 2,
+}
+
+impl Scope {
+    fn new(kind: Kind, left: usize) -> Self {
+        Self(((left as u64) << 2) | kind as u64)
     }
 
     fn is_over(self, left: usize) -> bool {
-        self.0 >> 1 == left as u64
+        self.0 >> 2 == left as u64
     }
 
-    fn is_await(self) -> bool {
-        self.0 & Self::AWAIT != 0
+    fn kind(self) -> Kind {
+        match self.0 & 3 {
+            0 => Kind::Pointer,
+            1 => Kind::Await,
+            _ => Kind::Branch,
+        }
     }
 }
 
@@ -118,6 +147,11 @@ pub(super) struct Walker<'w, 'p, 'i> {
     trails: &'w RefCell<Trails>,
     found: Walked,
     contexts: Vec<Context>,
+    branches: Vec<Branch>,
+    /// How many futures were met that wait for nothing any more, or not yet.
+    ends: usize,
+    /// The task runs: its future may be in the middle of anything, so what looks odd is nothing to speak of.
+    runs: bool,
     /// Addresses that pointers on the way led to.
     followed: Vec<(u64, u32)>,
     /// What is still to be done, the next last: futures nest deeper than a thread's stack allows recursion.
@@ -149,6 +183,9 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
             trails,
             found: Walked::default(),
             contexts: Vec::new(),
+            branches: Vec::new(),
+            ends: 0,
+            runs: false,
             followed: Vec::new(),
             work: Vec::new(),
             scopes: Vec::new(),
@@ -164,6 +201,8 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
     fn begin(&mut self, address: u64) {
         self.found.clear();
         self.contexts.clear();
+        self.branches.clear();
+        self.ends = 0;
         self.followed.clear();
         self.work.clear();
         self.scopes.clear();
@@ -172,28 +211,42 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
         self.bases.push(address);
     }
 
-    /// Walks the future at `address`. What is found stays until the next walk, which uses its room.
-    pub(super) fn walk(&mut self, plan: &Rc<Plan>, address: u64) -> &mut Walked {
+    /// Walks the future at `address`, of a task that `runs` or not. What is found stays until the next walk, which uses
+    /// its room.
+    pub(super) fn walk(&mut self, plan: &Rc<Plan>, address: u64, runs: bool) -> &mut Walked {
         self.of = Some(plan.of);
         self.keeps = false;
+        self.runs = runs;
         self.begin(address);
-        match self.follow(plan.of) {
-            Followed::ToItsEnd => return &mut self.found,
-            Followed::NewWay => self.keeps = true,
-            Followed::MustWalk => {}
+        // Of one that runs, most is different each time.
+        if !runs {
+            match self.follow(plan.of) {
+                Followed::ToItsEnd => return &mut self.found,
+                Followed::NewWay => self.keeps = true,
+                Followed::MustWalk => {}
+            }
+            self.begin(address);
         }
-        self.begin(address);
+        self.all(plan, address);
+        self.found.drop_idle_frames();
+        &mut self.found
+    }
+
+    /// Looks at the future and at all that it leads to.
+    fn all(&mut self, plan: &Rc<Plan>, address: u64) {
         // Mostly one future leads to one other, which need not wait in memory: that is a third of the time.
-        let (mut next, mut at, mut way) = (Some(plan.clone()), address, Way::to_all());
+        let (mut next, mut at, mut way) = (Some(plan.clone()), address, Way::to_all().branch(true));
         let mut steps = 0;
         loop {
             if next.is_none() {
                 let left = self.work.len();
                 if let Some(scope) = self.scopes.pop_if(|scope| scope.is_over(left)) {
-                    if scope.is_await() {
-                        self.awaited();
-                    } else {
-                        self.followed.pop();
+                    match scope.kind() {
+                        Kind::Await => self.awaited(),
+                        Kind::Branch => self.branch_ends(),
+                        Kind::Pointer => {
+                            self.followed.pop();
+                        }
                     }
                     continue;
                 }
@@ -210,6 +263,9 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
                 self.found.cut = Some(TOO_LARGE);
                 continue;
             }
+            if way.is_branch() {
+                self.branch_begins(&plan, at, way);
+            }
             if way.is_behind() {
                 if self.followed.contains(&(at, plan.id)) {
                     self.found.cut = Some("a future that contains itself");
@@ -217,13 +273,12 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
                     continue;
                 }
                 self.followed.push((at, plan.id));
-                self.scopes.push(Scope::pointer(self.work.len()));
+                self.scopes.push(Scope::new(Kind::Pointer, self.work.len()));
             }
             if let Some(visit) = self.visit(&plan, at, way) {
                 (next, at, way) = (Some(visit.plan), visit.at, visit.way);
             }
         }
-        &mut self.found
     }
 
     /// Looks at one future, and gives the next one where there is just one.
@@ -234,6 +289,11 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
             Body::Coroutine(coroutine) => self.coroutine(plan, coroutine, address, way),
             Body::Leaf(_) => {
                 self.leaf(plan, address, way);
+                None
+            }
+            Body::Opaque => {
+                self.push(plan, Part::Type, way);
+                self.unknown(self.found.nodes.len().saturating_sub(1), address, way);
                 None
             }
             Body::Steps(steps) => {
@@ -248,6 +308,7 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
                 });
                 let case = cases.get(index)?;
                 if case.steps.is_empty() {
+                    self.ends += usize::from(case.is_over);
                     return None;
                 }
                 let way = self.push(plan, Part::Type, way);
@@ -267,7 +328,9 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
     fn coroutine(&mut self, plan: &Rc<Plan>, coroutine: &Coroutine, address: u64, way: Way) -> Option<Visit> {
         let value = self.discriminant(coroutine.at, address);
         let Some(index) = coroutine.states.iter().position(|state| Some(state.value) == value) else {
-            self.found.cut = Some("a future is in a state that its type does not have");
+            if !self.runs {
+                self.found.cut = Some(UNKNOWN_STATE);
+            }
             return self.ends();
         };
         self.note(|walker| {
@@ -277,27 +340,57 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
         let state = coroutine.states.get(index)?;
         let way = self.push(plan, Part::State(index), way);
         if !state.suspended {
+            self.ends += 1;
             return None;
         }
         let details = self.plans.suspended(plan.of, coroutine, state);
         let found = (self.found.nodes.len(), self.found.waits.len());
-        self.scopes.push(Scope::awaited(self.work.len()));
+        self.scopes.push(Scope::new(Kind::Await, self.work.len()));
         self.contexts.push(Context { plan: plan.clone(), state: index, address, way, found });
         self.take(&details.steps, address, way)
     }
 
-    /// Shows the awaitee itself where nothing was recognised in it.
+    /// Says that what a coroutine awaits is not known, where no wait was found in it, and shows the awaitee itself where
+    /// nothing was.
     fn awaited(&mut self) {
-        let Some(Context { plan, state: index, way, found, .. }) = self.contexts.pop() else { return };
+        let Some(Context { plan, state: index, address, way, found: (nodes, waits) }) = self.contexts.pop()
+        else {
+            return;
+        };
         let Body::Coroutine(coroutine) = &plan.body else { return };
         let Some(state) = coroutine.states.get(index) else { return };
-        if found == (self.found.nodes.len(), self.found.waits.len()) {
-            if self.plans.suspended(plan.of, coroutine, state).awaitee.is_some() {
-                self.found.nodes.push(Node { plan, place: Place::new(way.frames(), Part::Awaitee(index)) });
-            }
-            self.unknown();
-            self.note(|_| Event::Unknown);
+        if waits != self.found.waits.len() {
+            return;
         }
+        if nodes == self.found.nodes.len()
+            && self.plans.suspended(plan.of, coroutine, state).awaitee.is_some()
+        {
+            self.found.nodes.push(Node { plan, place: Place::new(way.frames(), Part::Awaitee(index)) });
+        }
+        // The frame before those below is the coroutine's own.
+        self.unknown(nodes.saturating_sub(1), address, way);
+    }
+
+    fn branch_begins(&mut self, plan: &Rc<Plan>, address: u64, way: Way) {
+        self.scopes.push(Scope::new(Kind::Branch, self.work.len()));
+        let before = (self.found.nodes.len(), self.found.waits.len());
+        self.branches.push(Branch { plan: plan.clone(), address, way, before, ends: self.ends });
+    }
+
+    /// Says that what a branch waits for is not known, where no wait was found in it, and it is not over.
+    fn branch_ends(&mut self) {
+        let Some(Branch { plan, address, way, before: (nodes, waits), ends }) = self.branches.pop() else {
+            return;
+        };
+        let is_over = self.ends > ends && self.plans.tells_its_end(&plan);
+        if waits != self.found.waits.len() || is_over {
+            return;
+        }
+        if nodes == self.found.nodes.len() {
+            let plan = if plan.frame.is_some() { plan } else { self.plans.unrecognised(&plan) };
+            self.found.nodes.push(Node { plan, place: Place::new(way.frames(), Part::Type) });
+        }
+        self.unknown(nodes, address, way);
     }
 
     /// Gives the one step, or puts several in front of all other work, in their order.
@@ -320,28 +413,31 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
 
     fn step(&mut self, step: &Step, base: u64, way: Way) -> Option<Visit> {
         let Some(at) = base.checked_add(step.offset) else { return self.ends() };
-        match &step.via {
+        let visit = match &step.via {
             Via::Inline(plan) => Some(Visit { plan: plan.clone(), at, way: way.deeper(way.frames()) }),
             Via::Pointer(target) => {
                 let plan = self.plans.plan(*target)?;
                 self.behind(plan, at, way)
             }
-            Via::Dyn => self.dynamic(at, way),
+            Via::Dyn(of) => self.dynamic(of, at, way),
             Via::Container(container) => {
                 self.container(container, at, way);
                 None
             }
-        }
+        };
+        visit.map(|visit| Visit { way: visit.way.branch(step.is_branch), ..visit })
     }
 
-    /// What the pointer and vtable at `at` lead to.
-    fn dynamic(&mut self, at: u64, way: Way) -> Option<Visit> {
-        let Some(vtable_at) = at.checked_add(8) else { return self.ends() };
-        let vtable = self.word(vtable_at);
-        let plan = vtable.and_then(|vtable| self.plans.plan_of_vtable(self.process, vtable));
-        let (Some(is), Some(plan)) = (vtable, plan) else { return self.ends() };
+    /// What the pointer and vtable at `at` lead to, where that is polled.
+    fn dynamic(&mut self, of: &Dyn, at: u64, way: Way) -> Option<Visit> {
+        let places = at.checked_add(of.pointer).zip(at.checked_add(of.vtable));
+        let Some((at, vtable_at)) = places else { return self.ends() };
+        let Some(is) = self.word(vtable_at) else { return self.ends() };
         self.note(|walker| Event::Choice { of: Choice::Number(8), at: walker.spot(way, vtable_at), is });
-        self.behind(plan, at, way)
+        let plan = self.plans.plan_of_vtable(self.process, is, of).filter(|plan| !plan.is_nothing())?;
+        let Some(value) = of.value(self.process, is) else { return self.ends() };
+        let visit = self.behind(plan, at, way)?;
+        Some(Visit { at: visit.at.wrapping_add(value), ..visit })
     }
 
     /// What the pointer at `at` leads to.

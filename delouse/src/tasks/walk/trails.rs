@@ -40,8 +40,8 @@ pub(super) enum Event {
     Whole { of: Rc<Container>, at: Spot },
     /// It reads a leaf.
     Leaf { at: Spot, leaf: KnownLeaf },
-    /// It does not know what is waited for.
-    Unknown,
+    /// It does not know what the future there waits for.
+    Unknown { at: Spot },
 }
 
 /// By what a walk chooses.
@@ -92,6 +92,7 @@ pub(super) enum Node {
         next: u32,
     },
     Unknown {
+        at: Spot,
         next: u32,
     },
     /// The way ends, and this is the stack.
@@ -188,7 +189,7 @@ impl Trails {
                     Event::Pointer { at, plan } => Node::Pointer { at, plan, next },
                     Event::Whole { of, at } => Node::Whole { of, at, next },
                     Event::Leaf { at, leaf } => Node::Leaf { at, leaf: Box::new(leaf), next },
-                    Event::Unknown => Node::Unknown { next },
+                    Event::Unknown { at } => Node::Unknown { at, next },
                 };
                 next
             }
@@ -207,11 +208,11 @@ impl Trails {
             (Node::Pointer { at, next, .. }, Event::Pointer { at: here, .. })
             | (Node::Whole { at, next, .. }, Event::Whole { at: here, .. })
             | (Node::Leaf { at, next, .. }, Event::Leaf { at: here, .. })
+            | (Node::Unknown { at, next }, Event::Unknown { at: here })
                 if *at == here =>
             {
                 *next
             }
-            (Node::Unknown { next }, Event::Unknown) => *next,
             // A walk depends on nothing else than these events: it does not come here.
             _ => return None,
         };

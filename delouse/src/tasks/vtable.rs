@@ -1,0 +1,83 @@
+//! The functions of a trait object, by its vtable.
+
+use super::process::Process;
+use crate::debuginfo::types::names;
+
+/// Functions of one vtable that are looked at.
+const MAX_METHODS: u64 = 32;
+/// The words before the functions: drop, size, alignment.
+const HEAD: u64 = 24;
+
+/// The functions of a trait and of those above it, as addresses of the process.
+#[derive(Debug)]
+pub(crate) struct Methods {
+    addresses: Vec<u64>,
+    /// Their names, without paths, where symbols tell.
+    names: Vec<String>,
+}
+
+impl Methods {
+    /// The functions of the vtable at `address`. The debug information says how many there are; without it, these are
+    /// the words up to the first that is no function.
+    pub(crate) fn of(process: &Process<'_, '_>, address: u64) -> Self {
+        let mut methods = Self { addresses: Vec::new(), names: Vec::new() };
+        let size = process.vtable(address).map(|(_, size)| size);
+        let count = size.map_or(MAX_METHODS, |size| (size.saturating_sub(HEAD) / 8).min(MAX_METHODS));
+        for at in (0..count).filter_map(|n| address.checked_add(HEAD + n * 8)) {
+            let Some(function) = process.memory.word(at) else { break };
+            let symbols = process.types.symbols_at(function.wrapping_sub(process.bias));
+            let is_other = |symbol: &[u8]| {
+                memchr::memmem::find(symbol, b"drop_in_place").is_some()
+                    || memchr::memmem::find(symbol, b"7runtime4task3raw").is_some()
+            };
+            let ends = symbols.is_empty() || symbols.iter().any(|symbol| is_other(symbol));
+            if size.is_none() && ends {
+                break;
+            }
+            methods.addresses.push(function);
+            methods.names.extend(symbols.iter().filter_map(|symbol| last_name(symbol)));
+        }
+        methods
+    }
+
+    pub(crate) fn addresses(&self) -> &[u64] {
+        &self.addresses
+    }
+
+    /// Whether one of them is called `poll…`, or takes a `&mut Context`.
+    pub(crate) fn can_be_polled(&self, process: &Process<'_, '_>) -> bool {
+        let takes_context = |address: &u64| {
+            let arguments = process.function(*address).map(|function| function.arguments).unwrap_or_default();
+            arguments.iter().any(|of| {
+                process.ty(*of).is_some_and(|ty| ty.name.starts_with("&mut core::task::wake::Context"))
+            })
+        };
+        self.names.iter().any(|name| name.starts_with("poll")) || self.addresses.iter().any(takes_context)
+    }
+
+    /// Whether it is a service of tower's: that is asked whether it is ready, and then called. What it waits for then is
+    /// a future of its own.
+    pub(crate) fn is_service(&self) -> bool {
+        let has = |wanted: &str| self.names.iter().any(|name| name == wanted);
+        has("poll_ready") && has("call")
+    }
+}
+
+/// `poll_read` of `<app::Pipe as tokio::io::async_read::AsyncRead>::poll_read`.
+fn last_name(symbol: &[u8]) -> Option<String> {
+    let demangled = format!("{:#}", rustc_demangle::try_demangle(std::str::from_utf8(symbol).ok()?).ok()?);
+    let path = names::without_parameters(&demangled);
+    Some(names::last_segment(path).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn functions_are_called_by_their_last_name() {
+        let legacy = "_ZN70_$LT$zoo..shapes..Pipe$u20$as$u20$tokio..io..async_read..AsyncRead$GT$9poll_read17had8efc4c7d112687E";
+        assert_eq!(last_name(legacy.as_bytes()).as_deref(), Some("poll_read"));
+        assert_eq!(last_name(b"main"), None);
+    }
+}
