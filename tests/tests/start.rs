@@ -214,6 +214,101 @@ fn runtimes_without_the_attribute() {
     }
 }
 
+/// Whether one paragraph has all of these.
+fn has(text: &str, parts: &[&str]) -> bool {
+    text.split("\n\n").any(|paragraph| parts.iter().all(|part| paragraph.contains(part)))
+}
+
+#[test]
+fn futures_that_calls_drive_which_block_their_threads() {
+    let mut command = program!("runtimes");
+    command.arg("drives");
+    let program = Program::start(command);
+    program.printed("ready");
+    let text = program.get("/stacktrace/tokio").stacktrace();
+    let handle = "by tokio::runtime::handle::Handle::block_on, called in runtimes::";
+    for parts in [
+        // Of tasks.
+        &[
+            "locks_twice",
+            "drives, by tokio::sync::mutex::Mutex::blocking_lock, called in runtimes::append at ",
+            "→ mutex 0x",
+        ][..],
+        &["in_place", "drives, ", handle, "runtimes::notified", "→ notify 0x"],
+        &[
+            "by_futures",
+            "drives, by futures_executor::local_pool::block_on",
+            "runtimes::received",
+            "→ oneshot 0x",
+        ],
+        &["blocking task", "drives, ", handle, "runtimes::notified", "→ notify 0x"],
+        // Of threads.
+        &["a future that thread", "driven ", handle, "runtimes::slept", "→ a timer"],
+        &[
+            "a future that thread",
+            "driven by tokio::runtime::runtime::Runtime::block_on",
+            "runtimes::slept",
+            "→ a timer",
+        ],
+        &[
+            "a future that thread",
+            "driven by tokio::task::local::LocalSet::block_on",
+            "runtimes::notified",
+            "→ notify 0x",
+        ],
+        &[
+            "a future that thread",
+            "driven by tokio::sync::mpsc::bounded::Receiver::blocking_recv",
+            "→ a message on channel 0x",
+        ],
+        &["the main future", "runtimes::drives", "→ notify 0x"],
+    ] {
+        assert!(has(&text, parts), "{parts:?} in {text}");
+    }
+    assert_eq!(text.matches("the main future").count(), 1, "{text}");
+    assert!(!text.contains("a guess") && !text.contains("is not shown"), "{text}");
+    assert!(!text.contains("does not know"), "{text}");
+
+    let waits = program.get("/waits?format=text").body;
+    for parts in [
+        &[
+            "in runtimes::append at ",
+            "which blocks thread",
+            "waits for mutex-",
+            "MutexGuard `turn` in runtimes::locks_twice",
+        ][..],
+        &["thread ", "waits for a message of channel-", "Sender"],
+    ] {
+        assert!(has(&waits, parts), "{parts:?} in {waits}");
+    }
+    let threads = program.get("/stacktrace/rust?format=text").body;
+    for what in [
+        "waiting for an async lock by a blocking call on a tokio worker",
+        "driving a future that waits on a tokio worker",
+        "driving a future that waits (tokio's pool for blocking calls)",
+        "driving a future that waits\n",
+        "waiting at a channel\n",
+    ] {
+        assert!(threads.contains(what), "{what} in {threads}");
+    }
+    let diagnosis = program.get("/diagnosis?format=text").body;
+    assert!(!diagnosis.contains("idle"), "{diagnosis}");
+    assert!(diagnosis.contains("by a blocking call in runtimes::append"), "{diagnosis}");
+}
+
+#[test]
+fn a_runtime_that_is_dropped_is_not_idle() {
+    let mut command = program!("runtimes");
+    command.arg("dropped");
+    let program = Program::start(command);
+    program.printed("ready");
+    let threads = program.get("/stacktrace/rust?format=text").body;
+    assert!(threads.contains("1 thread waiting for the shutdown of a runtime\n"), "{threads}");
+    assert!(!threads.contains("idle (in block_on)"), "{threads}");
+    let text = program.get("/stacktrace/tokio").stacktrace();
+    assert!(!text.contains("future"), "main has returned: {text}");
+}
+
 #[test]
 fn the_server_ends_with_main() {
     let mut command = program!("runtimes");

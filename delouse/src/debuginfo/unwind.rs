@@ -30,6 +30,16 @@ impl CodeAddress {
     }
 }
 
+/// A place in a stack, with the registers that the code there has.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StackPlace {
+    pub(crate) at: CodeAddress,
+    /// The stack pointer.
+    pub(crate) sp: u64,
+    /// The frame pointer, where the code keeps one.
+    pub(crate) fp: u64,
+}
+
 /// How a stack ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StackEnd {
@@ -83,7 +93,25 @@ impl Unwinder {
         snapshot: &dyn Snapshot,
         thread: &Thread,
     ) -> (Vec<CodeAddress>, StackEnd) {
-        let Ok(registers) = thread.registers else { return (Vec::new(), StackEnd::NoUnwindInfo) };
+        let mut frames = Vec::new();
+        let end = self.each_place(snapshot, thread, |place| frames.push(place.at));
+        (frames, end)
+    }
+
+    /// The stack of `thread`, innermost first, with the registers of each place.
+    pub(crate) fn places(&mut self, snapshot: &dyn Snapshot, thread: &Thread) -> Vec<StackPlace> {
+        let mut places = Vec::new();
+        self.each_place(snapshot, thread, |place| places.push(place));
+        places
+    }
+
+    fn each_place(
+        &mut self,
+        snapshot: &dyn Snapshot,
+        thread: &Thread,
+        mut visit: impl FnMut(StackPlace),
+    ) -> StackEnd {
+        let Ok(registers) = thread.registers else { return StackEnd::NoUnwindInfo };
         let memory = Memory { snapshot, stack: thread.stack.as_ref() };
         let mut regs = arch::unwind_registers(&registers, self.inner.max_known_code_address());
         let mut missing = false;
@@ -92,15 +120,17 @@ impl Unwinder {
             missing |= word.is_none();
             word.ok_or(())
         };
-        let mut frames = Vec::new();
+        let mut count = 0;
         let mut at = FrameAddress::from_instruction_pointer(registers.pc);
-        let end = loop {
-            if frames.len() >= MAX_FRAMES {
+        loop {
+            if count >= MAX_FRAMES {
                 break StackEnd::TooDeep;
             }
+            count += 1;
             let pc = at.address();
             let is_signal = memory.is_trampoline(pc);
-            frames.push(CodeAddress { pc, is_return: at.is_return_address() && !is_signal, is_signal });
+            let code = CodeAddress { pc, is_return: at.is_return_address() && !is_signal, is_signal };
+            visit(StackPlace { at: code, sp: arch::sp(&regs), fp: arch::fp(&regs) });
             if is_signal {
                 let sp = arch::sp(&regs);
                 let Some(interrupted) = arch::interrupted(sp, |a| memory.read_u64(a)) else {
@@ -123,8 +153,7 @@ impl Unwinder {
                 Err(_) if missing => break StackEnd::MemoryEnds,
                 Err(_) => break StackEnd::NoUnwindInfo,
             }
-        };
-        (frames, end)
+        }
     }
 }
 
@@ -252,6 +281,10 @@ mod arch {
         regs.sp()
     }
 
+    pub(super) fn fp(regs: &UnwindRegsX86_64) -> u64 {
+        regs.bp()
+    }
+
     /// The registers of the code that the signal interrupted. In the trampoline the stack pointer points
     /// at the `ucontext_t` (struct rt_sigframe, after its return address).
     pub(super) fn interrupted(sp: u64, read: impl Fn(u64) -> Option<u64>) -> Option<Registers> {
@@ -289,6 +322,10 @@ mod arch {
 
     pub(super) fn sp(regs: &UnwindRegsAarch64) -> u64 {
         regs.sp()
+    }
+
+    pub(super) fn fp(regs: &UnwindRegsAarch64) -> u64 {
+        regs.fp()
     }
 
     /// See the x86_64 module.

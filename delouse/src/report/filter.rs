@@ -117,7 +117,12 @@ impl Filter {
             && self.kind.is_none_or(|kind| task.kind == kind)
             && self.text.as_ref().is_none_or(|text| {
                 let mut contains = |what: fmt::Arguments<'_>| contains(text, what);
-                task.stack.iter().any(|frame| any_frame(frame, &mut contains))
+                let calls = task.drives.iter().map(|driven| &driven.call).chain(&task.found_in);
+                let callers = calls.clone().filter_map(|call| call.caller.as_deref());
+                let driven = task.drives.iter().flat_map(|driven| driven.stack.iter());
+                let mut frames = task.stack.iter().chain(callers).chain(driven);
+                frames.any(|frame| any_frame(frame, &mut contains))
+                    || calls.clone().any(|call| contains(format_args!("{}", call.function)))
                     || task.spawned_at.as_ref().is_some_and(|place| contains(format_args!("{place}")))
                     || task.trace.as_ref().is_some_and(|trace| contains(format_args!("{trace}")))
                     || task.waits_on.iter().any(|waits| any_wait(waits, &mut contains))
@@ -241,6 +246,8 @@ mod tests {
                 ..WaitsOn::default()
             }],
             trace: None,
+            drives: Vec::new(),
+            found_in: None,
         }
     }
 

@@ -10,7 +10,7 @@ use rustc_hash::FxHashMap;
 
 use super::{now, stack_text};
 use crate::debuginfo::symbols::shorten;
-use crate::tasks::{Frame, Task, TaskKind, TaskState};
+use crate::tasks::{BlockingCall, Driven, Frame, Task, TaskKind, TaskState};
 use crate::threads::ThreadStack;
 use crate::waits::words::count;
 
@@ -69,11 +69,12 @@ fn groups<'t>(tasks: &'t [Task], options: &TextOptions) -> Vec<Group<'t>> {
     for task in tasks {
         let thread = task.thread.and_then(|tid| thread(options, tid));
         let now = thread.map(|thread| now::lines(thread, options.full)).unwrap_or_default();
-        let likeness = (task.kind, &task.runtime, task.state, stacks.number(&task.stack), now);
+        let calls = (&task.drives, &task.found_in);
+        let likeness = (task.kind, &task.runtime, task.state, stacks.number(&task.stack), calls, now);
         match known.get(&likeness).and_then(|at: &usize| groups.get_mut(*at)) {
             Some(group) => group.tasks.push(task),
             None => {
-                groups.push(Group { first: task, tasks: vec![task], now: likeness.4.clone() });
+                groups.push(Group { first: task, tasks: vec![task], now: likeness.5.clone() });
                 known.insert(likeness, groups.len() - 1);
             }
         }
@@ -145,6 +146,11 @@ impl Page<'_> {
         {
             self.line(1, &format!("spawned at {}", shorten(place, Some(&self.current_dir)).0));
         }
+        if let Some(call) = &first.found_in {
+            let guess = if call.guess { ", and a guess: recognised by its looks" } else { "" };
+            let text = format!("driven {} (found on the stack of that thread{guess})", self.call(call));
+            self.line(1, &text);
+        }
         if first.stack.is_empty() && first.state != Some(TaskState::Complete) {
             self.line(1, "(no stack: nothing could be told about its future)");
         }
@@ -161,17 +167,44 @@ impl Page<'_> {
             [root] if !self.options.full && is_wrapper(root) => &root.children,
             stack => stack,
         };
-        // What runs waits for nothing.
-        let tasks = if begun { &[] } else { group.tasks.as_slice() };
+        // What runs waits for nothing, but in what it drives itself.
+        let tasks = if begun || !first.drives.is_empty() { &[] } else { group.tasks.as_slice() };
         stack_text::write(&mut self.out, stack, tasks, depth, (self.options.full, &self.current_dir));
+        if let Some((innermost, outer)) = first.drives.split_last() {
+            outer.iter().for_each(|driven| self.driven(driven, &[]));
+            self.driven(innermost, &[first]);
+        }
+    }
+
+    /// A future that the task drives by a call that blocks its thread; the `tasks` wait for what it waits for.
+    fn driven(&mut self, driven: &Driven, tasks: &[&Task]) {
+        let guess = if driven.call.guess { " (a guess: recognised by its looks)" } else { "" };
+        self.line(1, &format!("drives, {}{guess}:", self.call(&driven.call)));
+        let options = (self.options.full, self.current_dir.as_str());
+        stack_text::write(&mut self.out, &driven.stack, tasks, 2, options);
+    }
+
+    /// `by tokio::sync::mutex::Mutex::blocking_lock, called in app::append at src/main.rs:9`.
+    fn call(&self, call: &BlockingCall) -> String {
+        let caller = call.caller.as_ref().map(|caller| {
+            let place = match (&caller.file, caller.line) {
+                (Some(file), Some(line)) => {
+                    format!(" at {file}:{line}")
+                }
+                _ => String::new(),
+            };
+            format!(", called in {}{place}", caller.function)
+        });
+        format!("by {}{}", call.function, caller.unwrap_or_default())
     }
 }
 
 fn heading(group: &Group<'_>, options: &TextOptions) -> String {
     let first = group.first;
-    let what = match first.kind {
-        TaskKind::Main => "the main future".to_owned(),
-        kind => {
+    let what = match (first.kind, &first.found_in) {
+        (TaskKind::Main, Some(call)) => format!("a future that thread {} drives", call.thread),
+        (TaskKind::Main, None) => "the main future".to_owned(),
+        (kind, _) => {
             let noun = match kind {
                 TaskKind::Blocking => "blocking task",
                 TaskKind::Local => "local task",

@@ -125,12 +125,12 @@ fn rank(thread: &ThreadStack) -> u8 {
         _ if thread.role == ThreadRole::Delouse => 9,
         Activity::Idle => 8,
         Activity::Running if own => 0,
-        Activity::Lock if own => 1,
+        Activity::Lock | Activity::AsyncLock | Activity::Once if own => 1,
         Activity::Unknown => 4,
         // A worker that waits for anything but work keeps its other tasks waiting.
         _ if own && worker => 2,
         Activity::Running => 3,
-        Activity::Lock => 5,
+        Activity::Lock | Activity::AsyncLock | Activity::Once => 5,
         _ if own => 6,
         _ => 7,
     }
@@ -144,7 +144,8 @@ fn group_text(out: &mut String, group: &Group<'_>, full: bool) {
         ThreadRole::TokioWorker if thread.activity == Activity::Idle => what.push_str(" (tokio worker)"),
         ThreadRole::TokioWorker => what.push_str(" on a tokio worker"),
         ThreadRole::TokioBlocking => what.push_str(" (tokio's pool for blocking calls)"),
-        ThreadRole::TokioBlockOn => what.push_str(" (in block_on)"),
+        ThreadRole::TokioBlockOn if thread.activity != Activity::BlockOn => what.push_str(" (in block_on)"),
+        ThreadRole::TokioBlockOn => {}
         ThreadRole::Other => {}
     }
     let _ = writeln!(out, "\n{} {what}", count(group.threads.len(), "thread"));
@@ -336,8 +337,15 @@ fn doing(activity: Activity) -> &'static str {
     match activity {
         Activity::Running => "running",
         Activity::Lock => "waiting for a lock",
+        Activity::AsyncLock => "waiting for an async lock by a blocking call",
+        Activity::FileLock => "waiting for a lock on a file",
         Activity::Condvar => "waiting for a condition variable",
         Activity::Channel => "waiting at a channel",
+        Activity::Barrier => "waiting for other threads at a barrier",
+        Activity::Once => "waiting for an initialisation by another thread",
+        Activity::Pool => "waiting for a job of a thread pool",
+        Activity::BlockOn => "driving a future that waits",
+        Activity::Shutdown => "waiting for the shutdown of a runtime",
         Activity::Sleep => "sleeping for a time",
         Activity::Join => "waiting for another thread to end",
         Activity::Child => "waiting for a child process",

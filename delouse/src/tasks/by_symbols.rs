@@ -94,6 +94,8 @@ pub(super) fn list(
             stack: frame.into_iter().collect(),
             waits_on: Vec::new(),
             trace: None,
+            drives: Vec::new(),
+            found_in: None,
         });
     }
     tasks.extend(roots.iter().filter_map(|root| main(process, root)));
@@ -128,6 +130,8 @@ fn main(process: &Process<'_, '_>, root: &Root) -> Option<Task> {
             .map_or_else(|| Arc::from([]), |name| Arc::from([frame(process, &without_closure(&name))])),
         waits_on: Vec::new(),
         trace: None,
+        drives: Vec::new(),
+        found_in: None,
     })
 }
 

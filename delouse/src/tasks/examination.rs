@@ -131,6 +131,8 @@ pub(crate) struct Place {
     pub(crate) one_at_a_time: Option<u64>,
     /// The type and address of its future, where it still has one: of `spawn_blocking`, the closure.
     pub(crate) future: Option<(TypeId, u64)>,
+    /// The same of the futures that it drives, in the order of `drives`.
+    pub(crate) driven: Vec<(TypeId, u64)>,
     /// Where the leaves lie that it waits for, in the order of `waits_on`.
     pub(crate) leaves: Vec<LeafPlace>,
 }

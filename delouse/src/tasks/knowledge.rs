@@ -1,6 +1,7 @@
 //! What stays the same from one capture of a program to the next: only the first one pays for it.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::sync::Arc;
 
 use rustc_hash::FxHashSet;
 
@@ -12,7 +13,9 @@ use super::process::{Process, Program};
 use super::scan;
 use super::stack::KnownStacks;
 use super::walk::Trails;
+use crate::debuginfo::modules::Modules;
 use crate::debuginfo::types::Types;
+use crate::snapshot::Snapshot;
 
 /// Everything that was learned of a program from its types and constants.
 pub(crate) struct Knowledge<'p, 'i> {
@@ -27,6 +30,7 @@ pub(crate) struct Knowledge<'p, 'i> {
     pub(super) notes: Notes,
     /// How many tasks to make room for: about as many as there were the last time.
     pub(super) tasks: Cell<usize>,
+    modules: RefCell<Option<Arc<Modules>>>,
     polls: Vec<u64>,
     vtables: OnceCell<FxHashSet<u64>>,
 }
@@ -53,6 +57,7 @@ impl<'p, 'i> Knowledge<'p, 'i> {
             contexts: OnceCell::new(),
             notes,
             tasks: Cell::default(),
+            modules: RefCell::default(),
             polls,
             vtables: OnceCell::new(),
         }
@@ -61,6 +66,14 @@ impl<'p, 'i> Knowledge<'p, 'i> {
     /// What was added to the addresses in the executable when it was loaded.
     pub(crate) fn bias(&self) -> u64 {
         self.program.bias
+    }
+
+    /// The executable and the libraries that are loaded.
+    pub(super) fn modules(&self, snapshot: &dyn Snapshot) -> Arc<Modules> {
+        let mut known = self.modules.borrow_mut();
+        let modules = Modules::of(snapshot, known.as_ref());
+        *known = Some(Arc::clone(&modules));
+        modules
     }
 
     /// The addresses of all task vtables.

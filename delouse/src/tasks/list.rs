@@ -1,5 +1,7 @@
 //! The list of all tasks.
 
+mod driven;
+
 use std::sync::Arc;
 
 use rustc_hash::FxHashSet;
@@ -37,7 +39,7 @@ pub(crate) struct Options {
     pub(crate) now: Option<u64>,
     /// Whether to tell where tasks lie, too.
     pub(crate) places: bool,
-    /// Whether to look for the runtimes that threads have entered.
+    /// Whether to look for the runtimes that threads have entered, and for the futures that they drive.
     pub(crate) entered: bool,
 }
 
@@ -90,7 +92,9 @@ pub(crate) fn examine_with<R>(
     let Some(kinds) = &knowledge.kinds else {
         let mut advice = Notes::default();
         let tasks = by_symbols::list(&process, knowledge, roots, options, &mut advice);
-        let notes = if tasks.is_empty() && is_short().is_none() { notes } else { advice }.into_vec();
+        let mut notes = if tasks.is_empty() && is_short().is_none() { notes } else { advice };
+        driven::note_all(&process, knowledge, &mut notes);
+        let notes = notes.into_vec();
         let places = vec![Place::default(); tasks.len()];
         let listing =
             Listing { tasks, notes, without_types: true, shortage: is_short(), ..Listing::default() };
@@ -128,9 +132,13 @@ pub(crate) fn examine_with<R>(
     lister.notes = notes;
     let mut runtimes = Runtimes::new(&process, &headers, &candidates);
     let contexts = lister.find(&mut runtimes, roots, &candidates);
-    let running = contexts.iter().filter_map(|context| Some((context.tid, context.task?))).collect();
+    let running: Vec<(i32, u64)> =
+        contexts.iter().filter_map(|context| Some((context.tid, context.task?))).collect();
     let rounds = contexts.iter().filter_map(|context| Some((context.tid, context.rounds?))).collect();
-    lister.futures(roots);
+    let mains = lister.futures(roots);
+    if options.entered {
+        lister.driven(&mains, &running);
+    }
     let Lister { mut tasks, mut places, stacks, mut notes, shortage, .. } = lister;
     if let Some(shortage) = shortage {
         notes.add(format!("only {} tasks were read: {shortage}", tasks.len()));
@@ -381,6 +389,8 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
             stack,
             waits_on,
             trace: None,
+            drives: Vec::new(),
+            found_in: None,
         };
         let future = at.map(|at| (kind.future, at));
         let one_at_a_time = match kind.scheduler {
@@ -389,7 +399,9 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
             }
             _ => None,
         };
-        let place = Place { header: Some(header), state: Some(state.0), one_at_a_time, future, leaves };
+        let driven = Vec::new();
+        let place =
+            Place { header: Some(header), state: Some(state.0), one_at_a_time, future, driven, leaves };
         Some((task, place, cut))
     }
 
@@ -410,8 +422,10 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
         }
     }
 
-    /// The futures that were registered as roots of their own.
-    fn futures(&mut self, roots: &[Root]) {
+    /// Adds the futures that were registered as roots of their own; gives their numbers among the tasks, and their
+    /// addresses.
+    fn futures(&mut self, roots: &[Root]) -> Vec<(usize, u64)> {
+        let mut mains = Vec::new();
         for root in roots {
             let Root::Future { address, poll } = root else { continue };
             let Some(of) = self.process.polled(*poll) else {
@@ -431,10 +445,14 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
                 stack,
                 waits_on,
                 trace: None,
+                drives: Vec::new(),
+                found_in: None,
             };
             let future = Some((of, *address));
+            mains.push((self.tasks.len(), *address));
             self.add(task, Place { future, leaves, ..Place::default() });
         }
+        mains
     }
 
     /// The stack of the future of type `of` at `address`, of the task with that header, or a main future (0).

@@ -1,6 +1,7 @@
 //! Every task of every runtime: state, async stack as a tree, what each leaf waits for.
 
 mod address;
+mod blocking_calls;
 mod by_symbols;
 mod candidates;
 mod cell;
@@ -74,6 +75,35 @@ pub struct Task {
     /// The engine's own text, where it has one that says more than `stack`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<String>,
+    /// The futures that its thread drives from inside of it by calls that block, outermost first. What the thread waits
+    /// for in the innermost is in `waits_on`, and nothing else is: the frames of `stack` have no waits then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drives: Vec<Driven>,
+    /// Of a `main` future that was not registered: the call on whose stack it was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found_in: Option<BlockingCall>,
+}
+
+/// A future that a call drives until it is done.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub struct Driven {
+    /// The call.
+    pub call: BlockingCall,
+    /// The future's async stack.
+    pub stack: Arc<[Frame]>,
+}
+
+/// A call that blocks its thread until a future is done: `block_on`, `blocking_lock`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub struct BlockingCall {
+    /// The thread that it blocks (the kernel's id).
+    pub thread: i32,
+    /// The function that was called.
+    pub function: String,
+    /// The program's function that has called it, and the line.
+    pub caller: Option<Arc<Frame>>,
+    /// The future's place on the stack is not known to debug information: it was recognised by its looks.
+    pub guess: bool,
 }
 
 /// What kind of root a task is.

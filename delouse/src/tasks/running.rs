@@ -5,7 +5,7 @@ use std::sync::Once;
 use std::thread;
 
 use super::process::Program;
-use super::{Examination, Listing, TaskState, contexts};
+use super::{Examination, Listing, Task, TaskState, contexts};
 use crate::debuginfo::image::Image;
 use crate::debuginfo::types::Types;
 use crate::snapshot::own_object::OwnObject;
@@ -16,7 +16,9 @@ use crate::threads::polled;
 /// Tells every running task its thread.
 pub(super) fn join(listing: &mut Listing) {
     let threads: HashMap<u64, i32> = listing.running.iter().map(|(tid, id)| (*id, *tid)).collect();
-    for task in listing.tasks.iter_mut().filter(|task| task.state == Some(TaskState::Running)) {
+    // A main future has no id; its thread is known by its stack.
+    let runs = |task: &&mut Task| task.state == Some(TaskState::Running) && task.id != 0;
+    for task in listing.tasks.iter_mut().filter(runs) {
         task.thread = threads.get(&task.id).copied();
     }
 }
@@ -33,7 +35,7 @@ pub(super) fn threads(examination: &Examination<'_, '_, '_>) -> Vec<Thread> {
     let snapshot = process.memory.snapshot();
     let runs = |thread: &&Thread| {
         let id = ids.get(&thread.tid);
-        id.is_some() && polled::task_of(thread, snapshot).as_ref() == id
+        id == Some(&0) || id.is_some() && polled::task_of(thread, snapshot).as_ref() == id
     };
     snapshot.threads().iter().filter(runs).cloned().collect()
 }

@@ -292,6 +292,8 @@ mod engine {
             stack: Arc::from([]),
             waits_on: Vec::new(),
             trace: None,
+            drives: Vec::new(),
+            found_in: None,
         }
     }
 

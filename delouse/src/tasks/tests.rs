@@ -51,6 +51,38 @@ fn a_thread_leads_to_the_runtime_that_it_has_entered() {
     thread.join().unwrap();
 }
 
+#[test]
+fn a_future_on_the_stack_of_its_thread() {
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let handle = runtime.handle().clone();
+    let (sender, receiver) = oneshot::channel();
+    let thread = std::thread::spawn(move || handle.block_on(waits_for(&Mutex::new(1), receiver)));
+    let executable = std::env::current_exe().unwrap();
+    let file = Image::open(&executable).unwrap();
+    let types = Types::open(&file);
+    // Until it sleeps.
+    let found = loop {
+        let image = snapshot::fork_with_threads(Limits { force: true, ..Limits::default() }).unwrap();
+        let bias = file.bias(&executable, image.mappings()).unwrap();
+        let options = Options { bias, scan: 0, now: None, places: true, entered: true };
+        let listing = list(&image, &types, &[], &options);
+        let of_test = |task: &&Task| functions(&task.stack).contains(&"delouse::tasks::tests::waits_for");
+        if let Some(task) = listing.tasks.iter().filter(|task| task.found_in.is_some()).find(of_test) {
+            break task.clone();
+        }
+        std::thread::yield_now();
+    };
+    assert_eq!((found.id, found.kind, found.waits_on.len()), (0, TaskKind::Main, 1));
+    assert_eq!(found.waits_on[0].kind, ResourceKind::Oneshot);
+    let call = found.found_in.unwrap();
+    assert_eq!((call.function.as_str(), call.guess), ("tokio::runtime::handle::Handle::block_on", false));
+    let caller = call.caller.unwrap();
+    assert_eq!(caller.function, "delouse::tasks::tests::a_future_on_the_stack_of_its_thread");
+    assert!(caller.file.as_ref().unwrap().ends_with("tasks/tests.rs") && caller.line.is_some());
+    sender.send(1).unwrap();
+    assert_eq!(thread.join().unwrap(), 2);
+}
+
 /// Polls `future` until it is pending, with tasks of the runtime polled in between.
 async fn settle() {
     for _ in 0..64 {
@@ -505,7 +537,7 @@ fn damaged_types_give_a_shorter_answer() {
     let runtime = crowd();
     let mut roots = Roots::new();
     roots.add_runtime(runtime.handle());
-    let capture = || snapshot::fork(Limits { force: true, ..Limits::default() }).unwrap();
+    let capture = || snapshot::fork_with_threads(Limits { force: true, ..Limits::default() }).unwrap();
     let executable = std::env::current_exe().unwrap();
     let whole = std::fs::read(&executable).unwrap();
     let bias = Image::open(&executable).unwrap().bias(&executable, capture().mappings()).unwrap();
@@ -526,7 +558,7 @@ fn damaged_types_give_a_shorter_answer() {
         let snapshot = capture();
         let begun = std::time::Instant::now();
         let types = Types::open(&file);
-        let options = Options { bias, scan: 16 << 20, now: None, places: true, entered: false };
+        let options = Options { bias, scan: 16 << 20, now: None, places: true, entered: true };
         found += list(&snapshot, &types, &roots.addresses(), &options).tasks.len();
         assert!(begun.elapsed() < std::time::Duration::from_secs(60), "seed {seed}: {:?}", begun.elapsed());
     }

@@ -1,101 +1,10 @@
-//! What a thread is there for and what it is doing, by the functions on its stack.
-//!
-//! Function paths are those of std 1.88 to 1.95, tokio 1.40 to 1.54, parking_lot 0.12, crossbeam-channel
-//! 0.5, rayon-core 1.12 and glibc. One that has been renamed is no longer recognised, and the thread is
-//! listed by its system call; nothing else depends on them.
+//! What a thread is there for and what it is doing, by the functions on its stack (see [`super::activities`]).
 
+use super::activities::{
+    DRIVERS, HANDLE_BLOCK_ON, NO_RUNNERS, RAW_CALLERS, RULES, RUNNERS, RUNTIME_BLOCK_ON, Rule,
+};
 use super::{Activity, StackFrame, ThreadRole, ThreadStack};
 use crate::snapshot::is_our_thread;
-
-/// A function on the stack means this activity. Patterns are paths without types and generic arguments (see
-/// [`path`]); `*` stands for anything.
-const ACTIVITIES: &[(Activity, &[&str])] = &[
-    (
-        Activity::Idle,
-        &[
-            "tokio::runtime::scheduler::multi_thread::worker::park*",
-            "tokio::runtime::scheduler::multi_thread::park::*",
-            "tokio::runtime::scheduler::current_thread::park*",
-            "tokio::runtime::park::park*",
-            "rayon_core::sleep::sleep",
-        ],
-    ),
-    (
-        Activity::Lock,
-        &[
-            "*::lock_contended",
-            "*::read_contended",
-            "*::write_contended",
-            "parking_lot::raw_mutex::lock_slow",
-            "parking_lot::raw_rwlock::lock_*_slow",
-            "pthread_mutex_lock",
-            "pthread_mutex_timedlock",
-            "pthread_rwlock_rdlock",
-            "pthread_rwlock_wrlock",
-            "lll_lock_wait*",
-        ],
-    ),
-    (Activity::Condvar, &["*::condvar::*wait*", "pthread_cond_*wait*"]),
-    (
-        Activity::Channel,
-        &[
-            "std::sync::mpsc::*recv*",
-            "std::sync::mpsc::*send*",
-            "std::sync::mpmc::*recv*",
-            "std::sync::mpmc::*send*",
-            "crossbeam_channel::*recv*",
-            "crossbeam_channel::*send*",
-            "crossbeam_channel::select::*",
-            "flume::*recv*",
-            "flume::*send*",
-        ],
-    ),
-    (Activity::Join, &["std::thread::*join", "std::thread::scoped::scope", "pthread_*join*"]),
-    (Activity::Sleep, &["std::thread::*sleep*", "nanosleep", "clock_nanosleep*", "usleep", "sleep"]),
-    (Activity::Park, &["std::thread::*park", "std::thread::*park_timeout*"]),
-    (Activity::Child, &["waitpid", "wait4", "waitid", "wait", "std::process::wait*"]),
-    (Activity::Signal, &["sigwait", "sigwaitinfo", "sigtimedwait", "sigsuspend", "pause"]),
-    (
-        Activity::Io,
-        &[
-            "read",
-            "write",
-            "readv",
-            "writev",
-            "pread64",
-            "pwrite64",
-            "recv",
-            "recvfrom",
-            "recvmsg",
-            "recvmmsg",
-            "send",
-            "sendto",
-            "sendmsg",
-            "sendmmsg",
-            "accept",
-            "accept4",
-            "connect",
-            "poll",
-            "ppoll",
-            "select",
-            "pselect",
-            "epoll_wait",
-            "epoll_pwait",
-            "epoll_pwait2",
-            "fsync",
-            "fdatasync",
-            "flock",
-            "open",
-            "open64",
-            "openat",
-            "openat64",
-            "sendfile",
-            "sendfile64",
-            "splice",
-        ],
-    ),
-    (Activity::Futex, &["*::futex::futex_wait*", "futex_wait*"]),
-];
 
 /// The thread's role. Its name decides only where its stack has no function names.
 pub(crate) fn role(name: &str, frames: &[StackFrame]) -> ThreadRole {
@@ -111,7 +20,10 @@ pub(crate) fn role(name: &str, frames: &[StackFrame]) -> ThreadRole {
             return ThreadRole::TokioWorker;
         } else if matches(&path, "tokio::runtime::blocking::pool::run") {
             role = ThreadRole::TokioBlocking;
-        } else if matches(&path, "tokio::runtime::*block_on") {
+        } else if any(&path, RUNTIME_BLOCK_ON)
+            || matches(&path, HANDLE_BLOCK_ON)
+            || matches(&path, "tokio::runtime::context::runtime::enter_runtime")
+        {
             role = ThreadRole::TokioBlockOn;
         }
     }
@@ -122,60 +34,113 @@ pub(crate) fn role(name: &str, frames: &[StackFrame]) -> ThreadRole {
     role
 }
 
-/// What the thread is doing. `in_syscall`: its program counter is at a system call instruction.
-pub(crate) fn activity(role: ThreadRole, frames: &[StackFrame], in_syscall: bool) -> Activity {
+/// How a thread was found.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Condition {
+    /// Its program counter is at a system call instruction.
+    pub(crate) in_syscall: bool,
+    /// The scheduler has it on a processor, or ready for one.
+    pub(crate) on_processor: bool,
+}
+
+/// What the thread is doing.
+pub(crate) fn activity(role: ThreadRole, frames: &[StackFrame], condition: Condition) -> Activity {
     if frames.is_empty() {
         return Activity::Unknown;
     }
-    let mut found = None;
-    let mut runs_blocking_task = false;
-    // Outwards until the program's own code: what that called is what it waits in, and of several names
-    // the outermost says most (`recv` rather than `park` rather than `futex`).
-    for frame in frames.iter().take_while(|f| !f.own) {
-        if frame.function.as_deref() == Some(super::stacks::SIGNAL_FRAME) {
-            break;
-        }
-        let Some(path) = path(frame) else { continue };
-        runs_blocking_task |= matches(&path, "tokio::runtime::blocking::task::*");
-        // glibc's own names for its functions: `__GI___clock_nanosleep`, `__libc_read`.
-        let bare = path.trim_start_matches("__GI_").trim_start_matches('_').trim_start_matches("libc_");
-        let rule = ACTIVITIES.iter().find(|(_, patterns)| {
-            patterns.iter().any(|p| matches(&path, p) || (!path.contains("::") && matches(bare, p)))
-        });
-        if let Some((activity, _)) = rule
-            && found != Some(Activity::Idle)
-        {
-            found = Some(*activity);
-        }
-    }
-    let has_own = frames.iter().any(|f| f.own);
-    if role == ThreadRole::TokioBlocking
-        && !runs_blocking_task
-        && !has_own
-        && found == Some(Activity::Condvar)
-    {
-        return Activity::Idle;
-    }
-    match found {
-        // The name of the system call's wrapper says nothing once the call has returned.
-        Some(Activity::Io) if !in_syscall => Activity::Running,
-        Some(activity) => activity,
-        None if in_syscall => Activity::Syscall,
-        None => Activity::Running,
+    let waits = condition.in_syscall && !condition.on_processor;
+    match wait(role, frames) {
+        // A thread may spin for a lock.
+        Some(Activity::Lock) => Activity::Lock,
+        Some(activity) if waits => activity,
+        // The names of functions say nothing once their system call has returned.
+        None if waits => Activity::Syscall,
+        _ => Activity::Running,
     }
 }
 
-/// Whether the futures that threads drive by `block_on` all wait: those threads are idle, and not inside of a poll that
-/// has called `block_on` once more.
-pub(crate) fn mains_rest(threads: &[ThreadStack]) -> bool {
-    let rests = |thread: &ThreadStack| {
-        let mut outside = thread.frames.iter().skip_while(|frame| !frame.own);
-        let nested =
-            outside.any(|frame| path(frame).is_some_and(|path| path.starts_with("tokio::runtime::")));
-        thread.activity == Activity::Idle && !nested
+/// What the functions on a stack wait for, as far as they are known.
+fn wait(role: ThreadRole, frames: &[StackFrame]) -> Option<Activity> {
+    let called = called(frames);
+    let mut found = None;
+    // Outwards: of several names the outermost says most (`recv` rather than `park` rather than `futex`).
+    for frame in called {
+        let Some(path) = path(frame) else { continue };
+        let rule = RULES.iter().find(|rule| rule.fits(&path, found));
+        found = rule.map(|rule| rule.activity).or(found);
+    }
+    let any_path = |frames: &[StackFrame], patterns: &[&str]| {
+        frames.iter().filter_map(path).any(|path| any(&path, patterns))
     };
+    match found {
+        Some(Activity::BlockOn)
+            if any_path(called, RUNTIME_BLOCK_ON)
+                && !any_path(called, &[HANDLE_BLOCK_ON])
+                && !is_nested(frames) =>
+        {
+            Some(Activity::Idle)
+        }
+        // A thread of the pool for blocking calls that has none to make.
+        Some(Activity::Condvar)
+            if role == ThreadRole::TokioBlocking
+                && !any_path(frames, &["tokio::runtime::blocking::task::*"])
+                && !frames.iter().any(|frame| frame.own) =>
+        {
+            Some(Activity::Idle)
+        }
+        found => found,
+    }
+}
+
+impl Rule {
+    fn fits(&self, path: &str, found: Option<Activity>) -> bool {
+        // glibc's own names for its functions: `__GI___clock_nanosleep`, `__libc_read`.
+        let bare = path.trim_start_matches("__GI_").trim_start_matches('_').trim_start_matches("libc_");
+        let last = path.rsplit("::").next().filter(|_| path.starts_with(RAW_CALLERS));
+        let fits = |pattern: &&str| {
+            matches(path, pattern)
+                || (!path.contains("::") && matches(bare, pattern))
+                || last.is_some_and(|last| matches(last, pattern))
+        };
+        let within = self.within.is_empty() || found.is_some_and(|found| self.within.contains(&found));
+        within && self.patterns.iter().any(fits)
+    }
+}
+
+/// The part of a stack, innermost first, that was called for what the thread waits for: up to the program's own code, or
+/// to what polls a future.
+fn called(frames: &[StackFrame]) -> &[StackFrame] {
+    let end = frames.iter().position(|frame| {
+        frame.own || frame.function.as_deref() == Some(super::stacks::SIGNAL_FRAME) || is_runner(frame)
+    });
+    frames.get(..end.unwrap_or(frames.len())).unwrap_or_default()
+}
+
+/// Whether a function polls a future, or runs a job of a pool.
+fn is_runner(frame: &StackFrame) -> bool {
+    path(frame).is_some_and(|path| any(&path, RUNNERS) && !any(&path, NO_RUNNERS))
+}
+
+/// Whether the future that a thread drives innermost is driven from inside another one, or from a task.
+pub(crate) fn is_nested(frames: &[StackFrame]) -> bool {
+    let outside = frames.get(called(frames).len()..).unwrap_or_default();
+    outside.iter().filter_map(path).any(|path| any(&path, DRIVERS))
+}
+
+/// Whether a thread does nothing but wait inside of the outermost `block_on`: the future that it drives is not being
+/// polled.
+pub(crate) fn rests(thread: &ThreadStack) -> bool {
+    thread.activity == Activity::Idle || thread.activity == Activity::BlockOn && !is_nested(&thread.frames)
+}
+
+/// Whether the futures that threads drive by `block_on` all wait.
+pub(crate) fn mains_rest(threads: &[ThreadStack]) -> bool {
     let mut mains = threads.iter().filter(|thread| thread.role == ThreadRole::TokioBlockOn).peekable();
     mains.peek().is_some() && mains.all(rests)
+}
+
+fn any(path: &str, patterns: &[&str]) -> bool {
+    patterns.iter().any(|pattern| matches(path, pattern))
 }
 
 /// Whether `path` is what `pattern` says.
@@ -255,80 +220,4 @@ pub(crate) fn plain(function: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn plain_paths() {
-        for (name, path) in [
-            ("std::sync::mpsc::Receiver<T>::recv", "std::sync::mpsc::Receiver::recv"),
-            ("<std::sync::mpsc::Receiver<i32>>::recv", "std::sync::mpsc::Receiver::recv"),
-            ("std::thread::sleep", "std::thread::sleep"),
-            (
-                "<alloc::boxed::Box<dyn core::ops::FnOnce<(), Output = i32>> as core::ops::FnOnce<()>>::call_once",
-                "alloc::boxed::Box::call_once",
-            ),
-            ("<fn() -> i32 as core::ops::FnOnce<()>>::call_once", "fn() -> i32::call_once"),
-            ("core::iter::Iterator::map::<u8, fn(u8) -> u8>", "core::iter::Iterator::map"),
-            ("<T>", "T"),
-            (">>><<<::<", ""),
-        ] {
-            let got = plain(name);
-            if path.is_empty() {
-                continue;
-            }
-            assert_eq!(got, path, "{name}");
-        }
-    }
-
-    #[test]
-    fn patterns_match_whole_paths() {
-        assert!(matches("a::b::lock_contended", "*::lock_contended"));
-        assert!(!matches("a::b::lock_contended_not", "*::lock_contended"));
-        assert!(matches("std::thread::join_handle::join", "std::thread::*join"));
-        assert!(matches("parking_lot::raw_rwlock::lock_shared_slow", "parking_lot::raw_rwlock::lock_*_slow"));
-        assert!(matches("std::sync::poison::condvar::wait_while", "*::condvar::*wait*"));
-        assert!(!matches("std::sync::condvar::notify", "*::condvar::*wait*"));
-        assert!(matches("std::thread::functions::sleep", "std::thread::*sleep*"));
-        assert!(matches("std::thread::sleep_until", "std::thread::*sleep*"));
-        assert!(!matches("pread", "read"));
-        assert!(!matches("reader", "read"));
-    }
-
-    fn frame(function: &str, own: bool) -> StackFrame {
-        StackFrame {
-            function: Some(function.to_owned()),
-            file: None,
-            line: None,
-            module: None,
-            address: "0x1".to_owned(),
-            own,
-            inlined: false,
-        }
-    }
-
-    #[test]
-    fn the_outermost_name_before_own_code_decides() {
-        let stack = [
-            frame("std::sys::pal::unix::futex::futex_wait", false),
-            frame("std::thread::park", false),
-            frame("std::sync::mpmc::list::Channel<T>::recv", false),
-            frame("app::worker", true),
-            frame("<std::sys::sync::mutex::futex::Mutex>::lock_contended", false),
-        ];
-        assert_eq!(activity(ThreadRole::Other, &stack, true), Activity::Channel);
-        assert_eq!(activity(ThreadRole::Other, &stack[3..], false), Activity::Running);
-        assert_eq!(activity(ThreadRole::Other, &[frame("__libc_read", false)], true), Activity::Io);
-        assert_eq!(activity(ThreadRole::Other, &[], false), Activity::Unknown);
-        assert_eq!(activity(ThreadRole::Other, &stack[4..], true), Activity::Lock);
-    }
-
-    #[test]
-    fn files_stand_in_for_modules_where_dwarf_has_none() {
-        let mut bare = frame("park_internal", false);
-        bare.file = Some("tokio-1.54.1/src/runtime/scheduler/multi_thread/worker.rs".to_owned());
-        assert_eq!(activity(ThreadRole::TokioWorker, &[bare.clone()], true), Activity::Idle);
-        bare.function = Some("run".to_owned());
-        assert_eq!(role("", &[bare]), ThreadRole::TokioWorker);
-    }
-}
+mod tests;

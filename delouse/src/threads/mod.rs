@@ -1,5 +1,6 @@
 //! Every OS thread's stack.
 
+mod activities;
 pub(crate) mod capture;
 pub(crate) mod classify;
 pub(crate) mod polled;
@@ -77,12 +78,26 @@ pub enum ThreadRole {
 pub enum Activity {
     /// On a processor, or ready for one.
     Running,
-    /// Waits for a mutex or a read-write lock.
+    /// Waits for a mutex or a read-write lock that blocks threads.
     Lock,
+    /// Waits for an async lock or semaphore by a call that blocks its thread: `blocking_lock`.
+    AsyncLock,
+    /// Waits for a lock on a file.
+    FileLock,
     /// Waits for a condition variable.
     Condvar,
     /// Waits to send to or receive from a channel.
     Channel,
+    /// Waits for other threads at a barrier.
+    Barrier,
+    /// Waits for another thread to end an initialisation that is made once: `Once`, `LazyLock`.
+    Once,
+    /// Waits for a job that a pool of threads runs (rayon).
+    Pool,
+    /// Drives a future that waits: inside of `block_on`, but not in the outermost one of a runtime.
+    BlockOn,
+    /// Drops a runtime, and waits for its threads to end: tasks of `spawn_blocking` keep them.
+    Shutdown,
     /// Sleeps for a time.
     Sleep,
     /// Waits for another thread's end.
@@ -91,7 +106,7 @@ pub enum Activity {
     Child,
     /// Waits to be unparked.
     Park,
-    /// Reads, writes, accepts, connects, polls.
+    /// Is in a system call that reads, writes, accepts, connects or polls.
     Io,
     /// Waits for a signal.
     Signal,
@@ -99,7 +114,7 @@ pub enum Activity {
     Futex,
     /// In some other system call.
     Syscall,
-    /// A thread of a pool that waits for work.
+    /// A thread of a pool that waits for work, or one in a runtime's outermost `block_on` whose future waits.
     Idle,
     /// Its stack could not be had.
     Unknown,

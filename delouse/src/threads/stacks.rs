@@ -1,6 +1,7 @@
 //! From a snapshot to the stack of each of its threads.
 
-use super::{Activity, StackFrame, ThreadStack, classify};
+use super::classify::{self, Condition};
+use super::{Activity, StackFrame, ThreadStack};
 use crate::debuginfo::modules::Modules;
 use crate::debuginfo::symbols::{Origin, Symbols};
 use crate::debuginfo::unwind::{CodeAddress, MAX_FRAMES, StackEnd, Unwinder};
@@ -33,7 +34,10 @@ fn describe(snapshot: &dyn Snapshot, thread: &Thread, frames: Vec<StackFrame>, e
     let role = classify::role(&thread.name, &frames);
     let in_syscall = thread.registers.is_ok_and(|r| is_in_syscall(snapshot, r.pc));
     let activity = match thread.registers {
-        Ok(_) => classify::activity(role, &frames, in_syscall),
+        Ok(_) => {
+            let condition = Condition { in_syscall, on_processor: thread.state == Some('R') };
+            classify::activity(role, &frames, condition)
+        }
         Err(_) => Activity::Unknown,
     };
     ThreadStack {

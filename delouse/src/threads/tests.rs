@@ -243,6 +243,16 @@ fn the_zoo_is_classified() {
         ("receiver.recv()", Activity::Channel),
         ("listener.accept()", Activity::Io),
         ("from.read(", Activity::Io),
+        ("to.write_all(", Activity::Io),
+        ("SHARED.read()", Activity::Lock),
+        ("barrier.wait()", Activity::Barrier),
+        ("ONCE.get_or_init(|| 0)", Activity::Once),
+        ("other.join()", Activity::Join),
+        ("thread::scope(", Activity::Join),
+        ("lock.blocking_lock()", Activity::AsyncLock),
+        ("inbox.blocking_recv()", Activity::Channel),
+        ("by.block_on(", Activity::BlockOn),
+        ("drop(runtime)", Activity::Shutdown),
         ("stdin().read(", Activity::Io),
         ("thread::sleep(LONG)", Activity::Sleep),
         ("thread::park()", Activity::Park),
@@ -277,11 +287,11 @@ fn the_zoo_is_classified() {
             assert_eq!(thread.activity, *activity, "{line} {thread:#?}");
             seen.insert(*what);
         }
-        assert!(seen.len() >= 11, "{seen:?}");
+        assert!(seen.len() >= 20, "{seen:?}");
         let count = |role| threads.iter().filter(|t| t.role == role).count();
         assert_eq!(count(ThreadRole::TokioWorker), 4);
-        assert_eq!(count(ThreadRole::TokioBlocking), 1);
-        assert_eq!(count(ThreadRole::TokioBlockOn), 1);
+        assert_eq!(count(ThreadRole::TokioBlocking), 3);
+        assert_eq!(count(ThreadRole::TokioBlockOn), 2);
 
         let text = crate::report::threads::text(&threads, core.capture(), false);
         assert!(text.contains("2 threads parked"), "the two small ones are one group: {text}");

@@ -237,10 +237,19 @@ fn behind(looks: &[Look], polls: &[Poll<'_>]) -> Vec<String> {
         if lines.len() > MAX_BEHIND {
             break;
         }
+        // A task that waits for a notification itself is not the one that will notify the others.
+        let edges = last.graph.edges.iter();
+        let own: HashSet<&str> = edges
+            .clone()
+            .filter(|edge| edge.waiter == Some(poll.task.id))
+            .map(|edge| edge.resource.id.as_str())
+            .collect();
         // Those that wait for the thread are told above.
-        let edges = last.graph.edges.iter().filter(|edge| edge.resource.kind != ResourceKind::Thread);
+        let edges = edges.filter(|edge| edge.resource.kind != ResourceKind::Thread);
         for edge in edges {
-            let held = edge.holders.iter().find(|holder| holder.task == Some(poll.task.id));
+            let shares = |holder: &Holder| holder.is_access() && own.contains(edge.resource.id.as_str());
+            let held =
+                edge.holders.iter().find(|holder| holder.task == Some(poll.task.id) && !shares(holder));
             if let (Some(holder), Some(waiter)) = (held, edge.waiter.filter(|id| *id != poll.task.id)) {
                 let (waiter, holds) = (words::name(waiter), words::name(poll.task.id));
                 let sure = if holder.certain { "holds" } else { "may hold" };
@@ -266,8 +275,15 @@ fn doing(activity: Activity) -> &'static str {
     match activity {
         Activity::Running => "computes",
         Activity::Lock => "waits for a lock that blocks threads (std, parking_lot)",
+        Activity::AsyncLock => "waits for an async lock by a blocking call",
+        Activity::FileLock => "waits for a lock on a file",
         Activity::Condvar => "waits for a condition variable",
         Activity::Channel => "waits at a channel that blocks threads",
+        Activity::Barrier => "waits for other threads at a barrier",
+        Activity::Once => "waits for an initialisation by another thread",
+        Activity::Pool => "waits for a job of a thread pool",
+        Activity::BlockOn => "waits in block_on for another future",
+        Activity::Shutdown => "waits for the shutdown of a runtime",
         Activity::Sleep => "sleeps",
         Activity::Join => "waits for another thread to end",
         Activity::Child => "waits for a child process",
@@ -284,8 +300,15 @@ fn each(activity: Activity) -> &'static str {
     match activity {
         Activity::Running => "compute",
         Activity::Lock => "wait for a lock that blocks threads (std, parking_lot)",
+        Activity::AsyncLock => "wait for async locks by a blocking call",
+        Activity::FileLock => "wait for a lock on a file",
         Activity::Condvar => "wait for a condition variable",
         Activity::Channel => "wait at a channel that blocks threads",
+        Activity::Barrier => "wait for other threads at a barrier",
+        Activity::Once => "wait for an initialisation by another thread",
+        Activity::Pool => "wait for a job of a thread pool",
+        Activity::BlockOn => "wait in block_on for other futures",
+        Activity::Shutdown => "wait for the shutdown of a runtime",
         Activity::Sleep => "sleep",
         Activity::Join => "wait for another thread to end",
         Activity::Child => "wait for a child process",
@@ -308,6 +331,8 @@ fn remedy(activity: Activity) -> &'static str {
         }
         Activity::Sleep => "use tokio::time::sleep(…).await",
         Activity::Io => "use tokio's own I/O, or tokio::task::spawn_blocking",
+        Activity::AsyncLock => "use the lock's async function: .lock().await rather than .blocking_lock()",
+        Activity::BlockOn => "use .await rather than block_on, or tokio::task::spawn_blocking",
         Activity::Channel | Activity::Condvar | Activity::Park => {
             "use a channel or tokio::sync::Notify whose wait is an .await, or tokio::task::spawn_blocking"
         }

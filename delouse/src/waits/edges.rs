@@ -13,7 +13,7 @@ use super::ownership::{Holding, Node, Ownership, PathId, Reference};
 use super::resources::{Wait, Waits, Waker};
 use super::{Edge, Holder, Resource, words};
 use crate::debuginfo::types::TypeId;
-use crate::tasks::{Examination, Frame, Origin, ResourceKind, TaskState, WaitsOn};
+use crate::tasks::{BlockingCall, Examination, Frame, Origin, ResourceKind, Task, TaskState, WaitsOn};
 
 /// Holders of one resource that are listed; more are counted.
 const MAX_HOLDERS: usize = 8;
@@ -98,7 +98,9 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
     /// A wait, and who else can end it: nobody waits for his own place in the queue.
     fn others(&mut self, wait: &Wait) -> Edge {
         let mut edge = self.edge(wait);
-        let own = |holder: &Holder| holder.task == edge.waiter;
+        let own = |holder: &Holder| {
+            holder.task == edge.waiter && (edge.waiter.is_some() || holder.thread == edge.thread)
+        };
         if self.group(wait).in_line && edge.holders.iter().any(own) {
             edge.holders = edge.holders.iter().filter(|holder| !own(holder)).cloned().collect();
         }
@@ -109,9 +111,12 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
         let group = self.group(wait);
         let LeafText { place, leaf } = self.leaf(wait);
         let outside = if wait.by == Waker::Outside { self.waits_on(wait).cloned() } else { None };
+        let (waiter, thread) = self.told_as(wait.task);
+        let drives = self.task(wait.task).is_some_and(|task| !task.drives.is_empty());
+        let blocks = self.thread(wait.task).filter(|_| wait.kind == ResourceKind::Lock || drives);
         Edge {
-            waiter: Some(self.id(wait.task)),
-            thread: self.thread(wait.task).filter(|_| wait.kind == ResourceKind::Lock),
+            waiter,
+            thread: thread.or(blocks),
             place,
             leaf,
             resource: self.resource(wait),
@@ -151,6 +156,18 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
         self.examination.listing.tasks.get(task as usize).map_or(0, |task| task.id)
     }
 
+    fn task(&self, task: u32) -> Option<&'t Task> {
+        self.examination.listing.tasks.get(task as usize)
+    }
+
+    /// A task's id, or the thread that drives it where it was found on a stack: several such have no id.
+    fn told_as(&self, task: u32) -> (Option<u64>, Option<i32>) {
+        match self.task(task).and_then(|task| task.found_in.as_ref()) {
+            Some(call) => (None, Some(call.thread)),
+            None => (Some(self.id(task)), None),
+        }
+    }
+
     /// The thread that polls a task.
     fn thread(&self, task: u32) -> Option<i32> {
         self.examination.listing.tasks.get(task as usize)?.thread
@@ -172,6 +189,11 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
         // Where a thread is blocked, its own stack tells.
         let task = self.examination.listing.tasks.get(wait.task as usize);
         let Some(task) = task.filter(|_| wait.kind != ResourceKind::Lock) else { return LeafText::default() };
+        // What a task drives by a call that blocks, it waits for at that call.
+        if let Some(call) = blocking_call(task) {
+            let place = call.caller.as_ref().map(|caller| words::frame_at(caller).into());
+            return LeafText { place, leaf: None };
+        }
         // Tasks that stand at the same place share their stack.
         let key = (task.stack.as_ptr(), wait.leaf);
         if let Some(known) = self.leaves.borrow().get(&key) {
@@ -206,8 +228,10 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
             return Group { holders: [].into(), more: 0, elsewhere: false, in_line: false };
         }
         if let Waker::Task(of) = wait.by {
-            let holder = of.map(|of| Holder {
-                task: Some(self.id(of)),
+            let told_as = of.map(|of| self.told_as(of));
+            let holder = told_as.map(|(task, thread)| Holder {
+                task,
+                thread,
                 handle: "task".to_owned(),
                 certain: true,
                 ..Holder::default()
@@ -306,9 +330,11 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
                     let (place, _) = self.step(path);
                     let running = self.examination.listing.tasks.get(task as usize).and_then(|t| t.state)
                         == Some(TaskState::Running);
+                    let (id, thread) = self.told_as(task);
+                    let on_stack = self.thread(task).filter(|_| holding.handle == handles::ON_STACK);
                     let holder = Holder {
-                        task: Some(self.id(task)),
-                        thread: self.thread(task).filter(|_| holding.handle == handles::ON_STACK),
+                        task: id,
+                        thread: thread.or(on_stack),
                         variable: rest,
                         place,
                         handle: handles::name(holding.handle).to_owned(),
@@ -391,6 +417,14 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
 /// How many strong pointers to a shared object there are.
 fn holders_of(ownership: &Ownership, object: u32) -> u64 {
     ownership.objects.get(object as usize).map_or(0, |object| object.strong)
+}
+
+/// The call that a task, or a thread with a future of a library's, is blocked in.
+fn blocking_call(task: &Task) -> Option<&BlockingCall> {
+    let is_own = |frame: &&Frame| frame.origin == Origin::User;
+    let of_library = || words::user_frame(&task.stack).filter(is_own).is_none();
+    let innermost = task.drives.last().map(|driven| &driven.call);
+    innermost.or_else(|| task.found_in.as_ref().filter(|_| of_library()))
 }
 
 /// Adds a holder, unless it was told. Of two variables of one function, one is what is left of the other when it was

@@ -319,6 +319,8 @@ impl<'s> Search<'s> {
             TaskKind::Blocking => false,
             // Its memory does not tell whether a main future is being polled right now, in which case it is past what it
             // seems to wait for.
+            // Nothing is concluded from a future that was found on a stack.
+            TaskKind::Main if task.found_in.is_some() => false,
             TaskKind::Main => self.waits.mains_rest || waits.iter().all(|wait| holds_main(wait.kind)),
             _ => task.state == Some(TaskState::Idle),
         };

@@ -25,6 +25,8 @@ pub(crate) fn task(id: u64, function: &str, line: u32) -> Task {
         stack: [frame].into(),
         waits_on: Vec::new(),
         trace: None,
+        drives: Vec::new(),
+        found_in: None,
     }
 }
 

@@ -9,6 +9,7 @@ use super::blocked_worker::LONG;
 use super::look::Look;
 use super::{Finding, FindingKind, Severity, words};
 use crate::tasks::{Task, TaskKind, TaskState};
+use crate::threads::classify::rests;
 use crate::threads::{Activity, ThreadRole, ThreadStack};
 
 /// So many tasks of one runtime that wait for a worker at both looks are too many for its workers.
@@ -119,7 +120,8 @@ fn drivers(looks: &[Look]) -> Vec<&ThreadStack> {
     let Some((last, before)) = looks.split_last() else { return Vec::new() };
     let stuck = |look: &Look, thread: &ThreadStack| {
         thread.role == ThreadRole::TokioBlockOn
-            && !matches!(thread.activity, Activity::Idle | Activity::Unknown)
+            && thread.activity != Activity::Unknown
+            && !rests(thread)
             && !look.listing.running.iter().any(|(tid, _)| *tid == thread.tid)
             && look.rounds(thread.tid) == last.rounds(thread.tid)
     };
@@ -134,7 +136,7 @@ fn drivers(looks: &[Look]) -> Vec<&ThreadStack> {
 /// Whether some thread in `block_on` is awake, which may be the one that drives the runtime. One that sleeps is
 /// not: a task that is woken wakes its driver.
 fn busy_driver(look: &Look) -> bool {
-    look.threads.iter().any(|t| t.role == ThreadRole::TokioBlockOn && t.activity != Activity::Idle)
+    look.threads.iter().any(|thread| thread.role == ThreadRole::TokioBlockOn && !rests(thread))
 }
 
 #[cfg(test)]

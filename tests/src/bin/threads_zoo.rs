@@ -3,10 +3,10 @@
 //! Prints `READY` when every thread is where it should be, and ends with its standard input.
 
 use std::hint::black_box;
-use std::io::{PipeReader, PipeWriter, Read, pipe};
+use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, mpsc};
+use std::sync::{Arc, Barrier, Condvar, Mutex, MutexGuard, OnceLock, RwLock, mpsc};
 use std::thread::{self, Builder};
 use std::time::Duration;
 
@@ -152,8 +152,106 @@ fn waits_for_signals() {
     }
 }
 
+fn a_pipe_of_ours() -> (PipeReader, PipeWriter) {
+    pipe().unwrap_or_else(|_| std::process::abort())
+}
+
+/// Writes to a pipe that is full.
+#[inline(never)]
+fn fills(mut to: PipeWriter) {
+    arrive();
+    loop {
+        let _ = to.write_all(&[0; 4096]);
+    }
+}
+
+/// A thread for each way to wait for what another thread does.
+fn waits_for_other_threads() {
+    static ONCE: OnceLock<u32> = OnceLock::new();
+    static BARRIER: OnceLock<Barrier> = OnceLock::new();
+    static SHARED: RwLock<u32> = RwLock::new(0);
+    // Held for as long as the program runs.
+    std::mem::forget(SHARED.write());
+    animal("zoo-rwlock", || {
+        arrive();
+        drop(black_box(SHARED.read()));
+    });
+    let barrier = BARRIER.get_or_init(|| Barrier::new(2));
+    animal("zoo-barrier", || {
+        arrive();
+        black_box(barrier.wait());
+    });
+    let begun = Arc::new(AtomicUsize::new(0));
+    let begins = begun.clone();
+    animal("zoo-initialises", move || {
+        ONCE.get_or_init(|| {
+            begins.store(1, Ordering::SeqCst);
+            arrive();
+            thread::sleep(LONG);
+            0
+        });
+    });
+    animal("zoo-once", move || {
+        while begun.load(Ordering::SeqCst) == 0 {
+            thread::yield_now();
+        }
+        arrive();
+        black_box(ONCE.get_or_init(|| 0));
+    });
+    animal("zoo-join", || {
+        let other = thread::spawn(|| thread::sleep(LONG));
+        arrive();
+        let _ = black_box(other.join());
+    });
+    animal("zoo-scope", || {
+        thread::scope(|scope| {
+            scope.spawn(|| thread::sleep(LONG));
+            arrive();
+        });
+    });
+}
+
+/// A thread for each call that blocks it until a future is done, and one that drops a runtime.
+fn waits_for_futures(handle: &tokio::runtime::Handle) {
+    let lock: &'static tokio::sync::Mutex<u32> = Box::leak(Box::default());
+    std::mem::forget(lock.try_lock());
+    animal("zoo-async-lock", || {
+        arrive();
+        drop(black_box(lock.blocking_lock()));
+    });
+    let (sender, mut inbox) = tokio::sync::mpsc::channel::<u32>(1);
+    std::mem::forget(sender);
+    animal("zoo-async-recv", move || {
+        arrive();
+        black_box(inbox.blocking_recv());
+    });
+    let by = handle.clone();
+    animal("zoo-handle", move || {
+        arrive();
+        by.block_on(async { tokio::time::sleep(LONG).await });
+    });
+    STARTED.fetch_add(1, Ordering::SeqCst);
+    let by = handle.clone();
+    handle.spawn_blocking(move || {
+        arrive();
+        by.block_on(async { tokio::time::sleep(LONG).await });
+    });
+    animal("zoo-shutdown", || {
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().build() else { return };
+        let (begins, begun) = mpsc::channel();
+        runtime.spawn_blocking(move || {
+            let _ = begins.send(());
+            thread::sleep(LONG);
+        });
+        let _ = begun.recv();
+        arrive();
+        drop(runtime);
+    });
+}
+
 /// What keeps the animals where they are.
 pub struct Zoo {
+    _reader: PipeReader,
     _writers: Vec<PipeWriter>,
     _sender: mpsc::Sender<u32>,
     _held: MutexGuard<'static, u32>,
@@ -228,6 +326,9 @@ pub fn open(others: usize) -> Zoo {
         runtime.block_on(async { tokio::time::sleep(LONG).await });
     });
 
+    let (reader, writer) = a_pipe_of_ours();
+    animal("zoo-write", move || fills(writer));
+    waits_for_other_threads();
     let Ok(runtime) = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(4)
         .thread_name("zoo-worker")
@@ -236,6 +337,7 @@ pub fn open(others: usize) -> Zoo {
     else {
         std::process::abort()
     };
+    waits_for_futures(runtime.handle());
     STARTED.fetch_add(3, Ordering::SeqCst);
     runtime.spawn(async {
         spins_forever();
@@ -252,7 +354,7 @@ pub fn open(others: usize) -> Zoo {
     while ARRIVED.load(Ordering::SeqCst) < STARTED.load(Ordering::SeqCst) || awake() > BUSY + others {
         thread::yield_now();
     }
-    Zoo { _writers: writers, _sender: sender, _held: guard, _runtime: runtime }
+    Zoo { _reader: reader, _writers: writers, _sender: sender, _held: guard, _runtime: runtime }
 }
 
 #[allow(dead_code, reason = "the in-crate tests include this file as a module")]

@@ -90,6 +90,21 @@ fn size_and_align<'a>(units: &Units<'a>, id: TypeId, depth: usize) -> (u64, u64)
     }
 }
 
+/// The entry that has the name of the function at `id`: itself, or its origin.
+pub(super) fn named<'a>(units: &Units<'a>, id: TypeId) -> Option<TypeId> {
+    let mut id = id;
+    for _ in 0..MAX_HOPS {
+        let entry = units.unit(id.unit)?.entry(id.offset)?;
+        if entry.attr(dw::DW_AT_name).is_some() {
+            return Some(id);
+        }
+        id = [dw::DW_AT_abstract_origin, dw::DW_AT_specification]
+            .into_iter()
+            .find_map(|name| units.resolve(id.unit, &entry.attr_value(name)?))?;
+    }
+    None
+}
+
 /// The name of the function at `id`, or of its origin.
 pub(super) fn function_name<'a>(units: &Units<'a>, id: TypeId) -> Option<String> {
     let mut id = id;
@@ -253,7 +268,7 @@ fn read_children<'a>(units: &Units<'a>, unit: &Unit<'a>, id: TypeId, decoded: &m
 }
 
 /// Calls `visit` with the depth of every entry below the one at `offset`: 1 for children.
-fn each_child<'a>(unit: &Unit<'a>, offset: u32, mut visit: impl FnMut(isize, &Entry<'a>)) {
+pub(super) fn each_child<'a>(unit: &Unit<'a>, offset: u32, mut visit: impl FnMut(isize, &Entry<'a>)) {
     let Ok(mut raw) = unit.unit.entries_raw(Some(gimli::UnitOffset(offset as usize))) else { return };
     let mut entry = Entry::null();
     if !matches!(raw.read_entry(&mut entry), Ok(true)) || !entry.has_children() {
@@ -300,7 +315,7 @@ pub(super) fn text<'a>(unit: &Unit<'a>, entry: &Entry<'a>, name: gimli::DwAt) ->
 }
 
 /// An unsigned attribute. A discriminant may be written with a sign: its bits are what counts.
-fn number<'a>(entry: &Entry<'a>, name: gimli::DwAt) -> Option<u64> {
+pub(super) fn number<'a>(entry: &Entry<'a>, name: gimli::DwAt) -> Option<u64> {
     let attribute = entry.attr(name)?;
     attribute.udata_value().or_else(|| attribute.sdata_value().map(|value| value as u64))
 }

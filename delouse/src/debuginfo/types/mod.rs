@@ -5,6 +5,7 @@
 //! it; and a type is decoded when somebody asks for it.
 
 mod bodies;
+mod code_scopes;
 mod decode;
 mod index;
 mod model;
@@ -19,8 +20,8 @@ use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
+pub(crate) use code_scopes::{FrameBase, FrameVariable, Scope};
 pub(crate) use model::{Discriminant, Member, Shape, Source, Type, TypeId, Variant, Variants};
-
 pub(crate) use scopes::Variable;
 
 use crate::debuginfo::image::{Image, Symbol};
@@ -28,6 +29,8 @@ use units::Units;
 
 /// Units that are indexed for the sake of one name.
 const MAX_UNITS_FOR_A_NAME: usize = 16;
+/// Code addresses whose functions are kept.
+const MAX_SCOPES: usize = 1 << 13;
 
 /// The types of one module.
 ///
@@ -44,6 +47,8 @@ pub(crate) struct Types<'a> {
     dependencies: OnceCell<HashSet<String>>,
     statics: OnceCell<Vec<(u64, TypeId)>>,
     by_part: RefCell<HashMap<&'static str, Rc<[Symbol<'a>]>>>,
+    scopes: RefCell<HashMap<u64, Rc<[Scope]>>>,
+    sources: RefCell<HashMap<u64, Option<Source>>>,
 }
 
 /// A function, as far as its signature matters.
@@ -71,6 +76,8 @@ impl<'a> Types<'a> {
             dependencies: OnceCell::new(),
             statics: OnceCell::new(),
             by_part: RefCell::default(),
+            scopes: RefCell::default(),
+            sources: RefCell::default(),
         }
     }
 
@@ -123,6 +130,39 @@ impl<'a> Types<'a> {
             let offset = *unit.index().functions.get(&address)?;
             decode::function(&self.units, TypeId { unit: number, offset })
         })
+    }
+
+    /// The functions at a code address, innermost first: those that were inlined there, and last the one whose code it
+    /// is. Empty where there is no debug information.
+    pub(crate) fn scopes(&self, address: u64) -> Rc<[Scope]> {
+        if let Some(known) = self.scopes.borrow().get(&address) {
+            return Rc::clone(known);
+        }
+        let units = self.units.candidates(address).into_iter();
+        let found = units.filter_map(|unit| code_scopes::scopes(&self.units, unit, address)).next();
+        let found: Rc<[Scope]> = found.unwrap_or_default().into();
+        let mut known = self.scopes.borrow_mut();
+        if known.len() >= MAX_SCOPES {
+            known.clear();
+        }
+        known.insert(address, Rc::clone(&found));
+        found
+    }
+
+    /// The line of source that the code at `address` belongs to. Reads the line table of a unit, which may take
+    /// milliseconds, once for each address.
+    pub(crate) fn source_at(&self, address: u64) -> Option<Source> {
+        if let Some(known) = self.sources.borrow().get(&address) {
+            return known.clone();
+        }
+        let units = self.units.candidates(address).into_iter();
+        let source = units.filter_map(|unit| self.units.unit(unit)?.source_at(address)).next();
+        let mut known = self.sources.borrow_mut();
+        if known.len() >= MAX_SCOPES {
+            known.clear();
+        }
+        known.insert(address, source.clone());
+        source
     }
 
     /// The name of the function that starts at `address`, with its generic arguments; of builds without types,

@@ -19,6 +19,8 @@ pub(super) type Entry<'a> = gimli::DebuggingInformationEntry<Slice<'a>>;
 
 /// More units than any binary has: a broken section must not make us allocate without end.
 const MAX_UNITS: usize = 1 << 18;
+/// More rows than the line table of any unit has.
+const MAX_ROWS: usize = 1 << 24;
 
 /// All units of one file.
 pub(super) struct Units<'a> {
@@ -270,6 +272,25 @@ impl<'a> Unit<'a> {
         let mut files = self.files.borrow_mut();
         let File { path, shown } = files.entry(file).or_insert_with(|| self.file(file)).clone()?;
         Some(Source { file: path, shown, line })
+    }
+
+    /// The line of source that the code at `address` belongs to.
+    pub(super) fn source_at(&self, address: u64) -> Option<Source> {
+        let unit = self.skeleton.as_ref().map_or(&self.unit, |(_, unit)| unit);
+        let mut rows = unit.line_program.clone()?.rows();
+        let mut before = None;
+        for _ in 0..MAX_ROWS {
+            let Ok(Some((_, row))) = rows.next_row() else { break };
+            if row.address() > address
+                && let Some((file, line)) = before
+            {
+                return self.source(file, line);
+            }
+            let line = row.line().and_then(|line| u32::try_from(line.get()).ok());
+            let starts = row.address() <= address && !row.end_sequence();
+            before = line.filter(|_| starts).map(|line| (row.file_index(), line));
+        }
+        None
     }
 
     fn file(&self, number: u64) -> Option<File> {

@@ -9,7 +9,11 @@ const MAX_IDS: usize = 8;
 
 /// ``task 7 (`guard`, a MutexGuard, in `app::b at app.rs:9`)``.
 pub(super) fn holder(holder: &Holder) -> String {
-    let task = holder.task.map_or_else(|| "task ?".to_owned(), name);
+    let task = match (holder.task, holder.thread) {
+        (Some(task), _) => name(task),
+        (None, Some(tid)) => format!("thread {tid}"),
+        (None, None) => "task ?".to_owned(),
+    };
     if holder.variable.is_empty() && holder.place.is_none() {
         return task;
     }

@@ -159,10 +159,14 @@ impl<'s, 'a, 'p, 'i> Survey<'s, 'a, 'p, 'i> {
         for (number, (task, place)) in (0..).zip(tasks) {
             // Where its thread is blocked, it is past what it seems to wait for.
             let running = task.state == Some(TaskState::Running);
-            let all = place.future.is_none_or(|(of, at)| match running || task.thread.is_some() {
+            let mut all = place.future.is_none_or(|(of, at)| match running || task.thread.is_some() {
                 true => walker.task(number, of, at, running),
                 false => walker.suspended(number, (of, at), &place.leaves, &mut parts),
             });
+            // What it drives on its thread's stack may be of the moment before.
+            for (of, at) in &place.driven {
+                all &= walker.task(number, *of, *at, true);
+            }
             complete.push(all);
             slots.push(idle(&walker.slots, &place.leaves));
         }

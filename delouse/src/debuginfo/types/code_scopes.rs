@@ -1,0 +1,180 @@
+//! The functions at a code address, with their generic parameters and those of their variables that are in memory.
+
+use gimli::{AttributeValue, Operation, constants as dw};
+
+use super::decode;
+use super::model::{Source, TypeId};
+use super::units::{Entry, Slice, Unit, Units};
+
+/// Functions that are inlined into each other at one address.
+const MAX_SCOPES: usize = 256;
+/// Ranges of one inlined function.
+const MAX_RANGES: usize = 1 << 12;
+
+/// DWARF's numbers of the stack pointer and of the frame pointer.
+const SP: u16 = if cfg!(target_arch = "aarch64") { 31 } else { 7 };
+const FP: u16 = if cfg!(target_arch = "aarch64") { 29 } else { 6 };
+
+/// One function at a code address.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Scope {
+    /// Its path with its generic arguments: `tokio::runtime::park::CachedParkThread::block_on<…>`.
+    pub(crate) path: String,
+    /// Mangled.
+    pub(crate) linkage_name: Option<String>,
+    /// Its generic arguments.
+    pub(crate) parameters: Vec<TypeId>,
+    /// The variables that are in scope at the address and in memory, outermost block first.
+    pub(crate) variables: Vec<Variable>,
+    /// The line of the call of the function that is inlined there; `None` for the innermost function, see
+    /// [`super::Types::source_at`].
+    pub(crate) call_site: Option<Source>,
+}
+
+/// A variable of a function that is being executed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Variable {
+    pub(crate) of: TypeId,
+    pub(crate) base: FrameBase,
+    /// From there to the variable.
+    pub(crate) offset: i64,
+    /// What is stored there is the address of the variable.
+    pub(crate) indirect: bool,
+}
+
+/// What variables are found by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FrameBase {
+    /// The stack pointer.
+    Stack,
+    /// The frame pointer.
+    Frame,
+    /// The stack pointer of the caller, before its call.
+    CallerStack,
+}
+
+/// The functions at `address` in that unit, innermost first; `None` where the unit has none there.
+pub(super) fn scopes<'a>(units: &Units<'a>, number: u32, address: u64) -> Option<Vec<Scope>> {
+    let unit = units.unit(number)?;
+    let functions = unit.index().functions.iter();
+    let (_, &offset) = functions.filter(|(start, _)| **start <= address).max_by_key(|(start, _)| **start)?;
+    let function = unit.entry(offset)?;
+    if !contains(&unit, &function, address) {
+        return None;
+    }
+    let base = function.attr_value(dw::DW_AT_frame_base).and_then(|value| frame_base(&unit, value));
+    let mut scopes = vec![scope(units, TypeId { unit: number, offset })];
+    // Entries that are open, by their depth; `None` for those that the address is not in.
+    let mut open: Vec<(isize, Option<usize>)> = Vec::new();
+    decode::each_child(&unit, offset, |depth, entry| {
+        while open.pop_if(|(outer, _)| *outer >= depth).is_some() {}
+        let Some(within) = open.last().map_or(Some(0), |(_, within)| *within) else { return };
+        let inside = match entry.tag() {
+            dw::DW_TAG_lexical_block => Some(within).filter(|_| contains(&unit, entry, address)),
+            dw::DW_TAG_inlined_subroutine if scopes.len() < MAX_SCOPES && contains(&unit, entry, address) => {
+                if let Some(caller) = scopes.get_mut(within) {
+                    caller.call_site = call_site(&unit, entry);
+                }
+                let origin = entry.attr_value(dw::DW_AT_abstract_origin);
+                let origin = origin.and_then(|origin| units.resolve(number, &origin));
+                scopes.push(origin.map(|origin| scope(units, origin)).unwrap_or_default());
+                Some(scopes.len() - 1)
+            }
+            dw::DW_TAG_variable | dw::DW_TAG_formal_parameter => {
+                if let Some(scope) = scopes.get_mut(within) {
+                    scope.variables.extend(variable(units, number, &unit, entry, base));
+                }
+                None
+            }
+            _ => None,
+        };
+        open.push((depth, inside));
+    });
+    scopes.reverse();
+    Some(scopes)
+}
+
+/// A function without what depends on the place.
+fn scope(units: &Units<'_>, id: TypeId) -> Scope {
+    let read = || {
+        let id = decode::named(units, id)?;
+        let unit = units.unit(id.unit)?;
+        let linkage_name = decode::text(&unit, &unit.entry(id.offset)?, dw::DW_AT_linkage_name);
+        let parameters = decode::function(units, id)?.parameters;
+        let parameters = parameters.into_iter().map(|(_, of)| of).collect();
+        Some(Scope { path: decode::name(units, id)?, linkage_name, parameters, ..Scope::default() })
+    };
+    read().unwrap_or_default()
+}
+
+/// The line of the call that was inlined.
+fn call_site<'a>(unit: &Unit<'a>, entry: &Entry<'a>) -> Option<Source> {
+    let line = u32::try_from(decode::number(entry, dw::DW_AT_call_line)?).ok()?;
+    unit.source(decode::number(entry, dw::DW_AT_call_file)?, line)
+}
+
+/// A variable, where it is in memory at a fixed place of the frame.
+fn variable<'a>(
+    units: &Units<'a>,
+    number: u32,
+    unit: &Unit<'a>,
+    entry: &Entry<'a>,
+    base: Option<FrameBase>,
+) -> Option<Variable> {
+    let location = entry.attr_value(dw::DW_AT_location)?;
+    let mut operations = location.exprloc_value()?.operations(unit.unit.encoding());
+    let (base, offset) = match operations.next().ok()?? {
+        Operation::FrameOffset { offset } => (base?, offset),
+        Operation::RegisterOffset { register, offset, .. } => (of_register(register)?, offset),
+        _ => return None,
+    };
+    let indirect = match operations.next().ok()? {
+        None => false,
+        Some(Operation::Deref { .. }) => true,
+        Some(_) => return None,
+    };
+    if operations.next().ok()?.is_some() {
+        return None;
+    }
+    let of = decode::target(units, number, entry).or_else(|| {
+        // An inlined function's variables have their types at their origins.
+        let origin = units.resolve(number, &entry.attr_value(dw::DW_AT_abstract_origin)?)?;
+        decode::target(units, origin.unit, &units.unit(origin.unit)?.entry(origin.offset)?)
+    })?;
+    Some(Variable { of, base, offset, indirect })
+}
+
+fn frame_base<'a>(unit: &Unit<'a>, value: AttributeValue<Slice<'a>>) -> Option<FrameBase> {
+    match value.exprloc_value()?.operations(unit.unit.encoding()).next().ok()?? {
+        Operation::Register { register } => of_register(register),
+        Operation::CallFrameCFA => Some(FrameBase::CallerStack),
+        _ => None,
+    }
+}
+
+fn of_register(register: gimli::Register) -> Option<FrameBase> {
+    match register.0 {
+        SP => Some(FrameBase::Stack),
+        FP => Some(FrameBase::Frame),
+        _ => None,
+    }
+}
+
+/// Whether the code of an entry includes that at `address`.
+fn contains<'a>(unit: &Unit<'a>, entry: &Entry<'a>, address: u64) -> bool {
+    let (dwarf, unit) = (&unit.dwarf, &unit.unit);
+    if let Some(ranges) = entry.attr_value(dw::DW_AT_ranges) {
+        let Ok(Some(mut ranges)) = dwarf.attr_ranges(unit, ranges) else { return false };
+        let ranges = std::iter::from_fn(|| ranges.next().ok().flatten()).take(MAX_RANGES);
+        return ranges.into_iter().any(|range| (range.begin..range.end).contains(&address));
+    }
+    let start = entry.attr_value(dw::DW_AT_low_pc).and_then(|low| dwarf.attr_address(unit, low).ok()?);
+    let end = match (start, entry.attr_value(dw::DW_AT_high_pc)) {
+        (Some(start), Some(high)) => match high.udata_value() {
+            Some(size) => start.checked_add(size),
+            None => dwarf.attr_address(unit, high).ok().flatten(),
+        },
+        _ => None,
+    };
+    start.zip(end).is_some_and(|(start, end)| (start..end).contains(&address))
+}

@@ -1,0 +1,370 @@
+//! Futures that threads drive by calls that block, and main futures that were not registered.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use super::{AsyncStack, Lister};
+use crate::debuginfo::symbols::shorten;
+use crate::debuginfo::types::{Shape, TypeId};
+use crate::debuginfo::unwind::Unwinder;
+use crate::snapshot::Thread;
+use crate::tasks::blocking_calls::{self, Call, Driver, Inside, Runner};
+use crate::tasks::facts::Notes;
+use crate::tasks::knowledge::Knowledge;
+use crate::tasks::plan::{Body, Plan};
+use crate::tasks::process::Process;
+use crate::tasks::{
+    BlockingCall, Driven, Frame, LeafPlace, Place, ResourceKind, Task, TaskKind, TaskState, WaitsOn,
+};
+
+/// Threads whose stacks are searched.
+const MAX_THREADS: usize = 1024;
+/// Places on the stack of one call that are tried where debug information does not tell the future's.
+const MAX_PLACES: u64 = 1 << 14;
+/// So much of a stack is compared with what it was when the thread's registers were read.
+const MAX_COMPARED: u64 = 64 << 10;
+/// Pointers and wrappers around a future.
+const MAX_WRAPPERS: usize = 8;
+
+/// A future that was found on a stack.
+struct Found {
+    of: TypeId,
+    address: u64,
+    /// Its place was guessed: it looks like that future.
+    guess: bool,
+}
+
+impl Lister<'_, '_, '_> {
+    /// Searches the stacks of all threads. `mains` has the registered main futures: their numbers among the tasks, and
+    /// their addresses; `running` tells which thread polls which task.
+    pub(super) fn driven(&mut self, mains: &[(usize, u64)], running: &[(i32, u64)]) {
+        let snapshot = self.process.memory.snapshot();
+        let asks = |thread: &&Thread| thread.registers.is_ok() && !thread.is_ours();
+        let mut threads = snapshot.threads().iter().filter(asks).peekable();
+        if threads.peek().is_none() {
+            return;
+        }
+        let modules = self.knowledge.modules(snapshot);
+        let mut unwinder = Unwinder::new(&modules);
+        let tasks: FxHashMap<u64, usize> =
+            self.tasks.iter().map(|task| task.id).zip(0..).filter(|(id, _)| *id != 0).collect();
+        for thread in threads.take(MAX_THREADS) {
+            let calls = blocking_calls::of_thread(self.process, &modules, &mut unwinder, thread);
+            if calls.is_empty() {
+                continue;
+            }
+            let task = running.iter().find(|(tid, _)| *tid == thread.tid);
+            let task = task.and_then(|(_, id)| tasks.get(id).copied());
+            self.calls_of(thread, calls, task, mains);
+        }
+    }
+
+    /// The calls of one thread, which polls `task`.
+    fn calls_of(
+        &mut self,
+        thread: &Thread,
+        mut calls: Vec<Call>,
+        task: Option<usize>,
+        mains: &[(usize, u64)],
+    ) {
+        let innermost = calls.first().map(|call| (call.inside, call.is_shutdown));
+        let still = self.stood_still(thread, calls.first());
+        let outermost = calls.pop_if(|call| call.outside == Runner::Nothing);
+        let main = outermost.and_then(|call| self.main_of(thread, &call, still, mains));
+        if !still || calls.is_empty() {
+            return;
+        }
+        let in_task = calls.iter().any(|call| call.outside == Runner::Task);
+        let Some(of) = (if in_task { task } else { main }) else { return };
+        // What the task itself awaited last is past: it runs.
+        self.waits_for_nothing(of);
+        let waits = innermost == Some((Inside::Waits, false));
+        // Outermost first: each drives the next.
+        for (number, call) in calls.iter().enumerate().rev() {
+            if !call.is_shutdown {
+                self.drive(of, thread, call, waits && number == 0);
+            }
+        }
+    }
+
+    /// Adds a future that a task, or a main future, drives. `waits`: it is the one that its thread waits for.
+    fn drive(&mut self, of: usize, thread: &Thread, call: &Call, waits: bool) {
+        let found = self.future_of(call);
+        let Some(found) = found else { return self.note_missing(thread, call) };
+        let stack = self.future(found.of, found.address, 0).unwrap_or_default();
+        stack.cut.into_iter().for_each(|cut| self.note_cut(cut));
+        let Some(task) = self.tasks.get_mut(of) else { return };
+        let call = blocking_call(thread, call, found.guess);
+        if waits {
+            task.waits_on = stack.waits_on;
+            task.drives.push(Driven { call, stack: stack.stack });
+        } else {
+            task.drives.push(Driven { call, stack: without_waits(&stack.stack).into() });
+        }
+        if let Some(place) = self.places.get_mut(of) {
+            place.leaves = if waits { stack.leaves } else { Vec::new() };
+            place.driven.push((found.of, found.address));
+        }
+    }
+
+    /// Takes back what a task waits for: it is being polled.
+    fn waits_for_nothing(&mut self, of: usize) {
+        if let Some(task) = self.tasks.get_mut(of).filter(|task| !task.waits_on.is_empty()) {
+            task.waits_on = Vec::new();
+            task.stack = without_waits(&task.stack).into();
+        }
+        if let Some(place) = self.places.get_mut(of) {
+            place.leaves = Vec::new();
+        }
+    }
+
+    /// The main future that the outermost call of a thread drives, by its number: a registered one, or else the one on
+    /// the stack, which is added.
+    fn main_of(
+        &mut self,
+        thread: &Thread,
+        call: &Call,
+        still: bool,
+        mains: &[(usize, u64)],
+    ) -> Option<usize> {
+        if call.is_shutdown {
+            return None;
+        }
+        let found = self.future_of(call);
+        let number = match (self.registered(call, found.as_ref(), mains), found) {
+            (Some(number), _) => number,
+            // That of a program whose server has stopped, or is on its way out.
+            (None, _) if call.is_registered && !mains.is_empty() => return None,
+            (None, Some(found)) => self.add_main(thread, call, &found),
+            (None, None) => {
+                self.note_missing(thread, call);
+                return None;
+            }
+        };
+        if still
+            && call.inside == Inside::Polls
+            && let Some(task) = self.tasks.get_mut(number)
+        {
+            task.thread = Some(thread.tid);
+            task.state = Some(TaskState::Running);
+            self.waits_for_nothing(number);
+        }
+        Some(number)
+    }
+
+    /// The registered main future that a call drives, by its number: the future that was found, or one whose address is
+    /// among the variables of the call.
+    fn registered(&self, call: &Call, found: Option<&Found>, mains: &[(usize, u64)]) -> Option<usize> {
+        let at = |address: u64| mains.iter().find(|(_, of)| *of == address).map(|(number, _)| *number);
+        found.and_then(|found| at(found.address)).or_else(|| {
+            let drivers = call.drivers.iter().filter(|_| call.is_registered);
+            let mut words = drivers.flat_map(|driver| words(&driver.frame));
+            words.find_map(|word| at(self.process.memory.word(word)?))
+        })
+    }
+
+    /// Adds a main future that was found on the stack of a thread, and gives its number.
+    fn add_main(&mut self, thread: &Thread, call: &Call, found: &Found) -> usize {
+        let AsyncStack { stack, waits_on, leaves, cut } =
+            self.future(found.of, found.address, 0).unwrap_or_default();
+        cut.into_iter().for_each(|cut| self.note_cut(cut));
+        let task = Task {
+            id: 0,
+            kind: TaskKind::Main,
+            runtime: None,
+            state: None,
+            thread: None,
+            spawned_at: None,
+            stack,
+            waits_on,
+            trace: None,
+            drives: Vec::new(),
+            found_in: Some(blocking_call(thread, call, found.guess)),
+        };
+        self.add(task, Place { future: Some((found.of, found.address)), leaves, ..Place::default() });
+        self.tasks.len() - 1
+    }
+
+    fn note_missing(&mut self, thread: &Thread, call: &Call) {
+        self.notes.add(missing(thread, call, "it was not found on the stack"));
+    }
+
+    /// Whether a thread is where it was when its registers were read, some milliseconds before memory was, as far as its
+    /// innermost call is concerned.
+    fn stood_still(&self, thread: &Thread, call: Option<&Call>) -> bool {
+        let (Some(copy), Ok(registers)) = (&thread.stack, thread.registers) else { return true };
+        let frames = call.into_iter().flat_map(|call| &call.drivers);
+        let end = frames.map(|driver| driver.frame.end).max().unwrap_or(registers.sp);
+        let compared = registers.sp..end.min(registers.sp.saturating_add(MAX_COMPARED));
+        words(&compared).all(|at| copy.word(at).is_none_or(|then| self.process.memory.word(at) == Some(then)))
+    }
+
+    /// The future that a call drives.
+    fn future_of(&mut self, call: &Call) -> Option<Found> {
+        let placed = call.drivers.iter().find_map(|driver| self.placed(driver));
+        placed.or_else(|| call.drivers.iter().find_map(|driver| self.guessed(driver)))
+    }
+
+    /// By the place that debug information tells.
+    fn placed(&mut self, driver: &Driver) -> Option<Found> {
+        let name = |of: TypeId| self.process.ty(of).map(|ty| ty.name.clone());
+        let wanted = name(driver.future)?;
+        let pointers = [format!("core::pin::Pin<&mut {wanted}>"), format!("&mut {wanted}")];
+        let variables: Vec<(bool, TypeId, u64)> = driver
+            .variables
+            .iter()
+            .filter_map(|(of, at)| {
+                let name = name(*of)?;
+                let pointer = pointers.contains(&name);
+                (pointer || name == wanted).then_some((pointer, *of, *at))
+            })
+            .collect();
+        // A pinned future is polled by a pointer, and does not move any more; of several variables of its own type,
+        // the innermost is the last that it was moved to.
+        let pointed = variables.iter().rev().filter(|(pointer, ..)| *pointer);
+        let values = variables.iter().rev().filter(|(pointer, ..)| !*pointer);
+        pointed.chain(values).find_map(|(_, of, at)| {
+            let (of, address) = self.within(*of, *at)?;
+            self.looks_suspended(of, address, true).map(|_| Found { of, address, guess: false })
+        })
+    }
+
+    /// By its looks: somewhere in the frame is something of its type, which waits for something that is there.
+    fn guessed(&mut self, driver: &Driver) -> Option<Found> {
+        let ty = self.process.ty(driver.future)?;
+        let align = ty.align.max(1);
+        let last = driver.frame.end.checked_sub(ty.size)?;
+        let first = driver.frame.start.checked_next_multiple_of(align)?;
+        let mut best: Option<(usize, Found)> = None;
+        for number in 0..MAX_PLACES {
+            let Some(at) = number.checked_mul(align).and_then(|offset| first.checked_add(offset)) else {
+                break;
+            };
+            if at > last {
+                break;
+            }
+            let Some((of, address)) = self.within(driver.future, at) else { continue };
+            if let Some(score) = self.looks_suspended(of, address, false)
+                && best.as_ref().is_none_or(|(known, _)| score > *known)
+            {
+                best = Some((score, Found { of, address, guess: true }));
+            }
+        }
+        best.map(|(_, found)| found)
+    }
+
+    /// The future itself, without pointers and what tokio wraps around it.
+    fn within(&self, mut of: TypeId, mut at: u64) -> Option<(TypeId, u64)> {
+        for _ in 0..MAX_WRAPPERS {
+            let ty = self.process.ty(of)?;
+            let member = match (&ty.shape, ty.path()) {
+                (Shape::Pointer(target), _) => {
+                    at = self.process.memory.word(at).filter(|target| *target != 0)?;
+                    of = (*target)?;
+                    continue;
+                }
+                (Shape::Struct, "core::pin::Pin") => ty.members.first(),
+                (Shape::Struct, "tokio::runtime::task::trace::Root") => ty.member("future"),
+                _ => None,
+            };
+            let Some(member) = member else { break };
+            at = at.checked_add(member.offset)?;
+            of = member.of;
+        }
+        Some((of, at))
+    }
+
+    /// Whether what is at `address` is a future of that type that waits for something: how much of it was recognised.
+    /// `placed`: it is known to be such a future, and may be waiting for anything.
+    fn looks_suspended(&mut self, of: TypeId, address: u64, placed: bool) -> Option<usize> {
+        let plan = self.knowledge.plans.plan(of)?;
+        if !self.is_at_an_await(&plan, address)? {
+            return None;
+        }
+        if plan.is_nothing() {
+            return placed.then_some(0);
+        }
+        let walked = self.walker.walk(&plan, address);
+        let frames = walked.nodes.len() + walked.stack.as_ref().map_or(0, |stack| stack.len());
+        let leaves: Vec<(WaitsOn, LeafPlace)> =
+            walked.waits.iter().cloned().zip(walked.leaves.iter().copied()).collect();
+        let (is_cut, joins) = (walked.cut.is_some(), walked.joins.clone());
+        let mut sane = leaves.iter().enumerate().map(|(number, (waits, leaf))| {
+            let joined = joins.iter().find(|(of, _)| *of == number);
+            self.is_sane(waits, leaf) && joined.is_none_or(|(_, header)| self.headers.id(*header).is_some())
+        });
+        let all_sane = !leaves.is_empty() && sane.all(|sane| sane);
+        drop(sane);
+        (placed || (all_sane && !is_cut)).then_some(frames + leaves.len())
+    }
+
+    /// Whether a coroutine is suspended; other futures may be.
+    fn is_at_an_await(&self, plan: &Plan, address: u64) -> Option<bool> {
+        let Body::Coroutine(coroutine) = &plan.body else { return Some(true) };
+        let at = address.checked_add(coroutine.at.offset)?;
+        let value = self.process.memory.number(at, coroutine.at.size)?;
+        Some(coroutine.states.iter().any(|state| state.value == value && state.suspended))
+    }
+
+    /// Whether what a leaf waits for may be there.
+    fn is_sane(&self, waits: &WaitsOn, leaf: &LeafPlace) -> bool {
+        let is_there =
+            |address: u64| address.is_multiple_of(4) && self.process.memory.word(address).is_some();
+        let resource = leaf.resource.or(leaf.address);
+        waits.kind != ResourceKind::Unknown && resource.is_some_and(is_there)
+    }
+}
+
+/// The same frames, none of which waits: see [`Frame::waits`]. Their depth is bounded by the walk's.
+fn without_waits(frames: &[Frame]) -> Vec<Frame> {
+    let quiet = |frame: &Frame| Frame { waits: 0, children: without_waits(&frame.children), ..frame.clone() };
+    frames.iter().map(quiet).collect()
+}
+
+fn blocking_call(thread: &Thread, call: &Call, guess: bool) -> BlockingCall {
+    BlockingCall {
+        thread: thread.tid,
+        function: call.function.clone(),
+        caller: call.caller.clone().map(Arc::new),
+        guess,
+    }
+}
+
+/// The addresses of the words in `range`.
+fn words(range: &Range<u64>) -> impl Iterator<Item = u64> {
+    let start = range.start.next_multiple_of(8);
+    (start..range.end.max(start)).step_by(8)
+}
+
+/// Says that a future is not shown.
+fn missing(thread: &Thread, call: &Call, why: &str) -> String {
+    let name = if thread.name.is_empty() { String::new() } else { format!(" ({})", thread.name) };
+    let caller = call.caller.as_ref().map(|caller| {
+        let line = caller.line.map(|line| format!(":{line}")).unwrap_or_default();
+        let file = caller.file.as_ref().map(|file| format!(" at {}{line}", shorten(file, None).0));
+        let file = file.unwrap_or_default();
+        format!(", called by {}{file}", caller.function)
+    });
+    let caller = caller.unwrap_or_default();
+    format!(
+        "the future that thread {}{name} drives in {}{caller} is not shown: {why}",
+        thread.tid, call.function
+    )
+}
+
+/// Says of a program without types which futures that it drives are not shown.
+pub(super) fn note_all(process: &Process<'_, '_>, knowledge: &Knowledge<'_, '_>, notes: &mut Notes) {
+    let snapshot = process.memory.snapshot();
+    let modules = knowledge.modules(snapshot);
+    let mut unwinder = Unwinder::new(&modules);
+    let asks = |thread: &&Thread| thread.registers.is_ok() && !thread.is_ours();
+    for thread in snapshot.threads().iter().filter(asks).take(MAX_THREADS) {
+        for call in blocking_calls::of_thread(process, &modules, &mut unwinder, thread) {
+            if !call.is_shutdown && !call.is_registered {
+                notes.add(missing(thread, &call, "the debug information has no types"));
+            }
+        }
+    }
+}
