@@ -11,7 +11,7 @@ use super::process::Process;
 use super::{Frame, Origin};
 use crate::debuginfo::modules::Modules;
 use crate::debuginfo::symbols::readable;
-use crate::debuginfo::types::{FrameBase, Scope, TypeId, Variable, names};
+use crate::debuginfo::types::{FrameBase, FrameVariable, Scope, TypeId, names};
 use crate::debuginfo::unwind::{StackPlace, Unwinder};
 use crate::snapshot::Thread;
 use crate::threads::classify::plain;
@@ -246,7 +246,12 @@ fn function(scope: &Scope) -> String {
     path.to_owned()
 }
 
-fn address(process: &Process<'_, '_>, variable: &Variable, place: StackPlace, caller_sp: u64) -> Option<u64> {
+fn address(
+    process: &Process<'_, '_>,
+    variable: &FrameVariable,
+    place: StackPlace,
+    caller_sp: u64,
+) -> Option<u64> {
     let base = match variable.base {
         FrameBase::Stack => place.sp,
         FrameBase::Frame => place.fp,

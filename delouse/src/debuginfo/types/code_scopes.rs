@@ -25,7 +25,7 @@ pub(crate) struct Scope {
     /// Its generic arguments.
     pub(crate) parameters: Vec<TypeId>,
     /// The variables that are in scope at the address and in memory, outermost block first.
-    pub(crate) variables: Vec<Variable>,
+    pub(crate) variables: Vec<FrameVariable>,
     /// The line of the call of the function that is inlined there; `None` for the innermost function, see
     /// [`super::Types::source_at`].
     pub(crate) call_site: Option<Source>,
@@ -33,7 +33,7 @@ pub(crate) struct Scope {
 
 /// A variable of a function that is being executed.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Variable {
+pub(crate) struct FrameVariable {
     pub(crate) of: TypeId,
     pub(crate) base: FrameBase,
     /// From there to the variable.
@@ -120,7 +120,7 @@ fn variable<'a>(
     unit: &Unit<'a>,
     entry: &Entry<'a>,
     base: Option<FrameBase>,
-) -> Option<Variable> {
+) -> Option<FrameVariable> {
     let location = entry.attr_value(dw::DW_AT_location)?;
     let mut operations = location.exprloc_value()?.operations(unit.unit.encoding());
     let (base, offset) = match operations.next().ok()?? {
@@ -141,7 +141,7 @@ fn variable<'a>(
         let origin = units.resolve(number, &entry.attr_value(dw::DW_AT_abstract_origin)?)?;
         decode::target(units, origin.unit, &units.unit(origin.unit)?.entry(origin.offset)?)
     })?;
-    Some(Variable { of, base, offset, indirect })
+    Some(FrameVariable { of, base, offset, indirect })
 }
 
 fn frame_base<'a>(unit: &Unit<'a>, value: AttributeValue<Slice<'a>>) -> Option<FrameBase> {
