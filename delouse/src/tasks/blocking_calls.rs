@@ -162,6 +162,7 @@ impl Search<'_, '_, '_> {
                 file,
                 line: Some(source.line),
                 origin,
+                at_declaration: false,
                 waits: 0,
                 carries: None,
                 children: Vec::new(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::{AsyncStack, Lister};
+use super::{AsyncStack, Lister, Polled};
 use crate::debuginfo::symbols::shorten;
 use crate::debuginfo::types::{Shape, TypeId};
 use crate::debuginfo::unwind::Unwinder;
@@ -93,7 +93,7 @@ impl Lister<'_, '_, '_> {
     fn drive(&mut self, of: usize, thread: &Thread, call: &Call, waits: bool) {
         let found = self.future_of(call);
         let Some(found) = found else { return self.note_missing(thread, call) };
-        let stack = self.future(found.of, found.address, 0).unwrap_or_default();
+        let stack = self.future(found.of, found.address, 0, Polled::Maybe).unwrap_or_default();
         stack.cut.into_iter().for_each(|cut| self.note_cut(cut));
         let Some(task) = self.tasks.get_mut(of) else { return };
         let call = blocking_call(thread, call, found.guess);
@@ -168,7 +168,7 @@ impl Lister<'_, '_, '_> {
     /// Adds a main future that was found on the stack of a thread, and gives its number.
     fn add_main(&mut self, thread: &Thread, call: &Call, found: &Found) -> usize {
         let AsyncStack { stack, waits_on, leaves, cut } =
-            self.future(found.of, found.address, 0).unwrap_or_default();
+            self.future(found.of, found.address, 0, Polled::Maybe).unwrap_or_default();
         cut.into_iter().for_each(|cut| self.note_cut(cut));
         let task = Task {
             id: 0,
@@ -286,7 +286,7 @@ impl Lister<'_, '_, '_> {
         if plan.is_nothing() {
             return placed.then_some(0);
         }
-        let walked = self.walker.walk(&plan, address);
+        let walked = self.walker.walk(&plan, address, false);
         let frames = walked.nodes.len() + walked.stack.as_ref().map_or(0, |stack| stack.len());
         let leaves: Vec<(WaitsOn, LeafPlace)> =
             walked.waits.iter().cloned().zip(walked.leaves.iter().copied()).collect();
