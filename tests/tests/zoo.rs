@@ -174,6 +174,7 @@ fn every_animal_is_where_it_says() {
     assert_eq!(select.waits_on.len(), 1, "{select:?}");
     assert!(!format!("{:?}", select.stack).contains("leaf"), "{select:?}");
     assert_eq!(task("copies_between_halves").waits_on.len(), 1, "{:?}", task("copies_between_halves"));
+    assert_eq!(task("emptied_branches").waits_on.len(), 1, "{:?}", task("emptied_branches"));
     for (name, futures) in [("small_vec_inline", 2), ("small_vec_spilled", 3)] {
         assert_eq!(task(name).waits_on.len(), futures, "{:?}", task(name));
     }

@@ -67,6 +67,7 @@ pub(crate) fn spawn(keeper: &Keeper) {
     keeper.spawn(futures_mutex);
     keeper.spawn(small_vec_inline);
     keeper.spawn(small_vec_spilled);
+    keeper.spawn(emptied_branches);
 }
 
 async fn leaf() {
@@ -487,4 +488,33 @@ async fn small_vec_spilled(zoo: Keeper) {
     let small = Small((0..3).map(|_| leaf().boxed()).collect());
     zoo.waits("small_vec_spilled", "notify");
     small.await;
+}
+
+/// Is over for good when its future is: a `Fuse`, written by hand.
+struct Emptied(Option<BoxFuture<'static, ()>>);
+
+impl Future for Emptied {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(inner) = &mut self.0 else { return Poll::Pending };
+        let ready = inner.as_mut().poll(cx);
+        if ready.is_ready() {
+            self.0 = None;
+        }
+        ready
+    }
+}
+
+async fn emptied_branches(zoo: Keeper) {
+    let mut by_hand = Emptied(Some(async {}.boxed()));
+    let mut fused = std::pin::pin!(async {}.fuse());
+    (&mut by_hand).await;
+    fused.as_mut().await;
+    zoo.waits("emptied_branches", "notify");
+    tokio::select! {
+        () = &mut by_hand => {}
+        () = &mut fused => {}
+        () = leaf() => {}
+    }
 }

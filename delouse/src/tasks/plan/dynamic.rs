@@ -6,7 +6,7 @@
 
 use std::rc::Rc;
 
-use super::{Body, Plan, Plans, wrappers};
+use super::{Body, Plan, Plans, Step, Via, wrappers};
 use crate::debuginfo::types::{Shape, Type, TypeId, names};
 use crate::tasks::process::Process;
 use crate::tasks::route::Route;
@@ -119,8 +119,35 @@ impl Plans<'_, '_> {
 
     /// Whether a future of that plan says that it is over, or not polled yet, by a state or variant with nothing inside.
     pub(in crate::tasks) fn tells_its_end(&self, plan: &Plan) -> bool {
+        if let Some(behind) = self.pointed_to(plan) {
+            return self.tells_its_end(&behind);
+        }
         let by_hand = plan.is_future && matches!(plan.body, Body::Steps(_) | Body::Variants { .. });
-        !by_hand || self.program.ty(plan.of).is_some_and(|ty| wrappers::tells_its_end(ty.path()))
+        !by_hand
+            || self.is_one_value(plan)
+            || self.program.ty(plan.of).is_some_and(|ty| wrappers::tells_its_end(ty.path()))
+    }
+
+    /// The plan behind a pointer, pinned or not.
+    fn pointed_to(&self, plan: &Plan) -> Option<Rc<Plan>> {
+        let Body::Steps(steps) = &plan.body else { return None };
+        match steps.as_ref() {
+            [Step { via: Via::Pointer(target), .. }] => self.plan(*target),
+            [Step { via: Via::Inline(value), .. }] => {
+                let is_pin = self.program.ty(plan.of)?.path() == "core::pin::Pin";
+                is_pin.then(|| value.clone())
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether a future is one value and nothing else, as a `Fuse` of an `Option`: where that is empty, there is nothing
+    /// that could wait.
+    fn is_one_value(&self, plan: &Plan) -> bool {
+        let Body::Steps(steps) = &plan.body else { return false };
+        let [Step { via: Via::Inline(value), .. }] = steps.as_ref() else { return false };
+        let size = |of: TypeId| self.program.ty(of).map(|ty| ty.size);
+        size(plan.of) == size(value.of)
     }
 
     /// A plan for something that is polled and in which nothing is recognised.
