@@ -177,10 +177,15 @@ pub(in super::super) fn extended_registers(mut extended: Vec<u8>) -> Option<(u32
     if extended.len() <= FLOAT_BYTES {
         return None;
     }
-    let features: [u8; 8] = extended.get(472..480)?.try_into().ok()?;
+    let word = |at: usize| Some(u64::from_le_bytes(extended.get(at..at.checked_add(8)?)?.try_into().ok()?));
+    let (mut features, in_use) = (word(472)?, word(512)?);
+    // Tile registers that the thread does not use: gdb 13 warns of an area with room for them.
+    if in_use & TILES == 0 {
+        features &= !TILES;
+    }
     extended.get_mut(464..512)?.fill(0);
-    extended.get_mut(464..472)?.copy_from_slice(&features);
-    let moved = intel_layout(&extended, u64::from_le_bytes(features));
+    extended.get_mut(464..472)?.copy_from_slice(&features.to_le_bytes());
+    let moved = intel_layout(&extended, features);
     Some((NT_X86_XSTATE, moved.unwrap_or(extended)))
 }
 
@@ -191,6 +196,8 @@ const PARTS: [(u32, usize, usize); 5] =
     [(2, 576, 256), (5, 1088, 64), (6, 1152, 512), (7, 1664, 1024), (9, 2688, 8)];
 const AVX_512: u64 = 0xe0;
 const PKRU: u64 = 1 << 9;
+/// AMX: their configuration and their contents.
+const TILES: u64 = 0b11 << 17;
 /// x87, SSE, AVX, AVX-512, PKRU: what is in [`PARTS`] or the legacy area.
 const MOVABLE: u64 = 0x2e7;
 
