@@ -107,6 +107,17 @@ fn what_is_left_out_is_said() {
 }
 
 #[test]
+fn a_diagnosis_says_that_files_run_out_where_none_are_left_for_a_capture() {
+    let (program, at_rest) = start();
+    assert!(tasks(&program));
+    leave(&program, at_rest, 4);
+    let answer = program.get("/diagnosis?format=text");
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let first = answer.body.lines().next().unwrap_or_default();
+    assert!(first.contains(" files are open, of ") && says_why(&program, &answer), "{}", answer.body);
+}
+
+#[test]
 fn who_waits_for_a_connection_gets_it_when_the_limit_is_raised() {
     let (program, at_rest) = start();
     assert!(tasks(&program));

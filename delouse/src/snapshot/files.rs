@@ -38,6 +38,8 @@ pub(crate) fn open_files() -> io::Result<Files> {
 const NEEDED: usize = 8;
 /// What is left to the program while a capture goes on.
 const LEFT: usize = 8;
+/// With fewer that may still be opened there is no capture, and the program is about to run out of them.
+pub(crate) const SPARE: usize = NEEDED + LEFT;
 
 /// Whether a capture can open its files and leave some to the program; if not, how many more may be opened.
 ///
@@ -48,8 +50,8 @@ pub(crate) fn spare() -> Result<(), usize> {
     let numbers = (0..i32::try_from(limit).unwrap_or(i32::MAX)).rev();
     // SAFETY: asks about a number, of which nothing need be open.
     let is_free = |number: &i32| unsafe { libc::fcntl(*number, libc::F_GETFD) } < 0;
-    match numbers.filter(is_free).take(NEEDED + LEFT).count() {
-        free if free < NEEDED + LEFT => Err(free),
+    match numbers.filter(is_free).take(SPARE).count() {
+        free if free < SPARE => Err(free),
         _ => Ok(()),
     }
 }

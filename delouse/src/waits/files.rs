@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Finding, FindingKind, Severity, words};
-use crate::snapshot::files::Files;
+use crate::snapshot::files::{Files, SPARE};
 use crate::snapshot::limits;
 use crate::tasks::{ResourceKind, Task};
 
@@ -16,7 +16,8 @@ const GROUPS: usize = 3;
 pub(crate) fn check(files: &Files, tasks: &[Task]) -> Option<Finding> {
     let limit = files.limit?;
     let open = files.open as u64;
-    if open.saturating_mul(100) < limit.saturating_mul(NEAR) {
+    let few_are_left = limit.saturating_sub(open) < SPARE as u64;
+    if open.saturating_mul(100) < limit.saturating_mul(NEAR) && !few_are_left {
         return None;
     }
     let holders = holders(tasks);
@@ -95,7 +96,9 @@ mod tests {
 
     #[test]
     fn far_from_the_limit_or_without_one() {
-        assert_eq!(check(&files(89, Some(100)), &[]), None);
+        assert_eq!(check(&files(890, Some(1000)), &[]), None);
+        assert_eq!(check(&files(48, Some(64)), &[]), None);
+        assert!(check(&files(49, Some(64)), &[]).is_some(), "too few are left for a capture");
         assert_eq!(check(&files(1_000_000, None), &[]), None);
         assert_eq!(check(&files(1000, Some(20_000)), &[]), None);
         assert!(check(&files(usize::MAX, Some(u64::MAX)), &[]).is_some());

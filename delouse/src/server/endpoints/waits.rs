@@ -15,7 +15,7 @@ use crate::server::error::ApiError;
 use crate::server::front::{Parameters, respond};
 use crate::server::thread::Material;
 use crate::server::{Context, looks};
-use crate::snapshot::files;
+use crate::snapshot::{Capture, files};
 use crate::waits::diagnosis::diagnose;
 use crate::waits::growing::Counts;
 use crate::waits::look::Look;
@@ -118,9 +118,24 @@ async fn diagnose_now(
             Err(ApiError::Busy { .. }) if seconds.is_some() && begun.elapsed() < BUSY => {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
+            // That the program runs out of files can be told without a capture, which would need some.
+            Err(error @ ApiError::NoFiles { .. }) => return Ok(by_files_alone(error, format)?.into()),
             answer => return Ok(answer?.as_ref().clone().into()),
         }
     }
+}
+
+/// The diagnosis of a program that was not captured, for the reason `why`.
+fn by_files_alone(why: ApiError, format: Format) -> Result<Rendered<DiagnosisAnswer>, ApiError> {
+    let Ok(files) = files::open_files() else { return Err(why) };
+    let look = Look { doubts: vec![format!("tasks and threads: {why}")], ..Look::default() };
+    let found = diagnose(std::slice::from_ref(&look), Some(&files), None);
+    if found.findings.is_empty() {
+        return Err(why);
+    }
+    let capture = Capture { notes: look.doubts.clone(), ..Capture::default() };
+    let answer = DiagnosisAnswer::new(found, &look, capture, None);
+    Rendered::new(format, &answer, || answer.diagnosis.clone())
 }
 
 fn look_and_tell(
