@@ -342,8 +342,11 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
         self.is_sound(header, kind)
             && match kind.scheduler {
                 Scheduler::Blocking => !complete,
+                // The output is stored before the state says complete (tokio's `runtime/task/harness.rs`).
                 Scheduler::Shared(..) => {
-                    complete && self.headers.owner(header).is_some_and(|owner| owner != 0)
+                    complete
+                        && self.headers.stage(header, kind) != Some(Stage::Future)
+                        && self.headers.owner(header).is_some_and(|owner| owner != 0)
                 }
                 Scheduler::Other => false,
             }
