@@ -214,6 +214,7 @@ impl<'a> Types<'a> {
 
     /// The type of the variable with that linkage name, searched for in the unit of the function at `near`.
     pub(crate) fn variable(&self, linkage_name: &[u8], near: u64) -> Option<TypeId> {
+        let linkage_name = names::without_llvm_suffix(linkage_name);
         self.units.candidates(near).into_iter().find_map(|number| {
             let unit = self.units.unit(number)?;
             let offset = *unit.index().variables.get(linkage_name)?;
@@ -229,7 +230,7 @@ impl<'a> Types<'a> {
             let written = |address: u64| sections.iter().any(|range| range.contains(&address));
             let symbols = self.symbols.iter().filter(|symbol| written(symbol.address));
             let addresses: HashMap<&[u8], u64> =
-                symbols.map(|symbol| (symbol.name, symbol.address)).collect();
+                symbols.map(|symbol| (names::without_llvm_suffix(symbol.name), symbol.address)).collect();
             let mut statics = Vec::new();
             for number in self.units.own() {
                 let Some(unit) = self.units.unit(number) else { continue };

@@ -267,9 +267,25 @@ fn top_level<'a>(text: &'a str, separator: &str) -> Vec<&'a str> {
     parts
 }
 
+/// The linkage name of a symbol as debug information has it: LLVM makes a private symbol visible to another unit as
+/// `NAME.llvm.NUMBER`, in the table of symbols alone.
+pub(crate) fn without_llvm_suffix(symbol: &[u8]) -> &[u8] {
+    let suffix = memchr::memmem::find(symbol, b".llvm.");
+    suffix.and_then(|end| symbol.get(..end)).unwrap_or(symbol)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn suffixes_of_llvm_are_no_part_of_a_name() {
+        for (symbol, name) in
+            [("_ZN3app5TABLE17h0E.llvm.154", "_ZN3app5TABLE17h0E"), ("main", "main"), ("", "")]
+        {
+            assert_eq!(without_llvm_suffix(symbol.as_bytes()), name.as_bytes());
+        }
+    }
 
     #[test]
     fn coroutines_are_called_as_they_were_written() {
