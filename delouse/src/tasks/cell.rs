@@ -70,6 +70,16 @@ impl StageLayout {
         self.places.len() > 1
     }
 
+    /// Whether the start of the future of the task at `header`, of type `of`, is a guess: several places are possible, and
+    /// not exactly one of them has a future that is suspended.
+    pub(super) fn is_doubtful(&self, process: &Process<'_, '_>, of: TypeId, header: u64) -> bool {
+        let suspended = |ty: &Type| {
+            let starts = self.places.iter().filter_map(|place| header.checked_add(place.start));
+            starts.filter(|at| is_suspended(process, ty, *at)).count()
+        };
+        self.is_guess() && process.ty(of).is_none_or(|ty| suspended(&ty) != 1)
+    }
+
     /// What the stage of the task at `header` holds, and where its future starts, whose type is `of`.
     pub(super) fn read(&self, process: &Process<'_, '_>, of: TypeId, header: u64) -> Option<(Stage, u64)> {
         let read = |place: &StagePlace| {

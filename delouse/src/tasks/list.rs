@@ -366,10 +366,13 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
     fn read(&mut self, header: u64, kind: &Kind) -> Option<(Task, Place, Option<&'static str>)> {
         let id = self.headers.id_of(header, kind)?;
         let state = self.headers.state(header)?;
-        if kind.stage.is_guess() {
+        let at = self.headers.future(header, kind);
+        if kind.scheduler != Scheduler::Blocking
+            && at.is_some()
+            && kind.stage.is_doubtful(self.process, kind.future, header)
+        {
             self.notes.missing(&facts::STAGE);
         }
-        let at = self.headers.future(header, kind);
         let AsyncStack { stack, waits_on, leaves, cut } = if kind.scheduler == Scheduler::Blocking {
             let plan = self.knowledge.plans.plan(kind.future);
             let frame = plan.and_then(|plan| self.stacks.blocking(&plan))?;
