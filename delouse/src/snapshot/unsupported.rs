@@ -120,7 +120,7 @@ pub(crate) mod core_writer {
 }
 
 /// Not known here.
-pub(crate) fn own_mappings() -> std::io::Result<Vec<super::Mapping>> {
+pub(crate) fn own_mappings() -> std::io::Result<Vec<Mapping>> {
     Err(std::io::ErrorKind::Unsupported.into())
 }
 
