@@ -1,4 +1,4 @@
-//! The attribute's arguments: from tokens to a [`Config`], with everything that is wrong on the way.
+//! Parses the attribute's arguments to a [`Config`], and collects all errors.
 
 use std::net::SocketAddr;
 
@@ -21,21 +21,21 @@ pub(crate) enum UnhandledPanic {
     ShutdownRuntime,
 }
 
-/// What the attribute asks for; valid as a whole.
+/// The configuration that the arguments describe; always valid.
 pub(crate) struct Config {
     pub(crate) flavor: Flavor,
     pub(crate) worker_threads: Option<usize>,
     pub(crate) start_paused: Option<bool>,
     pub(crate) unhandled_panic: Option<UnhandledPanic>,
     pub(crate) name: Option<String>,
-    /// As the user wrote it; known to be an address.
+    /// The user's literal, checked to be an address.
     pub(crate) bind: Option<String>,
     pub(crate) tokio: Option<Path>,
     pub(crate) delouse: Option<Path>,
 }
 
-/// Reads all arguments. After a refusal the rest is read on, to tell everything at once, and the configuration
-/// is the least demanding one, so that the function still expands and an editor still understands its body.
+/// Parses all arguments. After an error, parsing continues, so that all errors are reported at once. Then the result is a
+/// minimal configuration, so that the function still expands and editors can analyse its body.
 pub(crate) fn parse(tokens: TokenStream, refusals: &mut Refusals) -> Config {
     let mut given = Arguments::default();
     let everything = |input: ParseStream<'_>| {
@@ -60,17 +60,17 @@ fn comma(input: ParseStream<'_>) -> syn::Result<()> {
 
 fn skip_past_comma(input: ParseStream<'_>) {
     while !input.is_empty() && input.parse::<Token![,]>().is_err() {
-        // A token tree can always be had where the input is not at its end.
+        // Cannot fail before the end of the input.
         let _ = input.parse::<TokenTree>();
     }
 }
 
-/// One argument on its way.
+/// The state of one argument during parsing.
 #[derive(Default)]
 enum Slot<T> {
     #[default]
     Absent,
-    /// It was there, and what is wrong with it has been said.
+    /// It was given, and its error has been reported.
     Refused,
     Given(T, Span),
 }
@@ -101,7 +101,7 @@ impl<T> Slot<T> {
         }
     }
 
-    /// The value of an option that only some flavors have; refused where this flavor has it not.
+    /// The value of an option that only some flavors support. Reports an error if this flavor does not.
     fn value_with(self, flavor: Result<(), Refusal>, refusals: &mut Refusals) -> Option<T> {
         match (self, flavor) {
             (Slot::Given(_, span), Err(refusal)) => {
@@ -150,9 +150,9 @@ impl Arguments {
         }
     }
 
-    /// Checks what arguments ask of one another.
+    /// Checks combinations of arguments.
     fn finish(self, refusals: &mut Refusals) -> Config {
-        // An unknown flavor has been refused; what it would have gone with, nobody knows.
+        // The flavor is unknown, and has been reported: combinations with it cannot be checked.
         let flavor = match self.flavor {
             Slot::Absent => Some(Flavor::MultiThread),
             Slot::Refused => None,
@@ -181,8 +181,8 @@ impl Arguments {
 }
 
 impl Config {
-    /// A configuration that adds no error of its own to those that are reported: it needs no feature of tokio
-    /// but `rt`. The crates' names are kept, as without them nothing would be found.
+    /// A configuration that causes no further errors: of tokio's features, it only needs `rt`. The crates' names are kept,
+    /// because paths could not be resolved without them.
     pub(crate) fn undemanding(self) -> Config {
         Config {
             flavor: Flavor::CurrentThread,
@@ -271,7 +271,7 @@ fn unhandled_panic(name: &'static str, value: &Lit) -> Result<UnhandledPanic, Re
     }
 }
 
-/// No host name: what it means is known only where the program runs, and this is checked where it is built.
+/// Refuses host names: they may resolve differently on the machine that builds the program and the machine that runs it.
 fn address(name: &'static str, value: &Lit) -> Result<String, Refusal> {
     let text = string(name, value)?;
     match text.parse::<SocketAddr>() {

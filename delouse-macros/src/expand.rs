@@ -1,4 +1,4 @@
-//! From the function and its configuration to what the compiler sees.
+//! Generates the expansion from the function and its configuration.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
@@ -7,23 +7,23 @@ use syn::{GenericArgument, PathArguments, ReturnType, Type};
 use crate::args::{Config, Flavor, UnhandledPanic};
 use crate::item::Item;
 
-/// A function that is not `async` and drives the body on a runtime.
+/// Generates a function that is not `async` and runs the body on a runtime.
 ///
-/// Both ways to do so are in the expansion, `delouse` picks one. A `#[cfg]` here would ask the *user's* crate for
-/// a feature named `debug`.
+/// The expansion contains the code for `dump` on and for `dump` off, and a macro of `delouse` selects one. A `#[cfg]` in
+/// the expansion would test for a feature of the *user's* crate.
 pub(crate) fn expand(item: Item, config: &Config) -> TokenStream {
     let Item { attributes, visibility, mut signature, body } = item;
     signature.asyncness = None;
 
-    // The code that runs the body claims to be its last statement: there rustc reports a result of the wrong type.
+    // The code that runs the body has the span of its last statement, so that rustc reports a wrong result type there.
     let (start, end) = body.last_statement;
     let run = run(config, start, end);
     let output = match &signature.output {
         ReturnType::Default => quote!(()),
         ReturnType::Type(_, ty) => ty.to_token_stream(),
     };
-    // Makes rustc compare the body's type with the declared one where the user can see it, in code that never runs.
-    // `!` is no type here yet, and `impl Trait` cannot be named.
+    // Unreachable code that makes rustc compare the body's type with the declared type at the user's code. Not for `!`,
+    // which is not a stable type here, nor for `impl Trait`, which cannot be named.
     let check = match &signature.output {
         ReturnType::Type(_, ty) if matches!(**ty, Type::Never(_)) || has_impl_trait(ty) => None,
         _ => Some(quote! {
@@ -34,7 +34,7 @@ pub(crate) fn expand(item: Item, config: &Config) -> TokenStream {
     };
 
     let mut tokens = quote!(#(#attributes)* #visibility #signature);
-    // The user's own braces: rustc tells the function's place by them.
+    // Has the span of the user's braces, from which rustc derives the position of the function.
     body.brace.surround(&mut tokens, |inside| {
         inside.extend(quote! {
             let body = async #body;
@@ -48,7 +48,7 @@ pub(crate) fn expand(item: Item, config: &Config) -> TokenStream {
     tokens
 }
 
-/// The block that ends the function: the runtime and the run.
+/// The last expression of the function: builds the runtime and runs the body.
 fn run(config: &Config, start: Span, end: Span) -> TokenStream {
     // Resolved at the attribute, reported at the user's statement.
     let here = Span::call_site().located_at(start);
@@ -74,10 +74,11 @@ fn run(config: &Config, start: Span, end: Span) -> TokenStream {
     // Resolved where the `let` of this name is.
     let body = quote!(body);
     let import_block_on = quote_spanned!(here=> use #delouse::__private::#block_on;);
-    let choose = quote_spanned!(here=> #delouse::__if_debug!);
+    let choose = quote_spanned!(here=> #delouse::__if_dump!);
 
-    // `return` makes the block's type `!`, so that a wrong result is one error, at the call. Its first token and its
-    // last one are spanned as the user's statement; with a path of ours in front it would be reported as ours.
+    // `return` makes the block's type `!`, so that a wrong result type is only one error, at the call. The first and the
+    // last token have the span of the user's statement. If the expression started with a path of delouse, rustc would
+    // report the error in the attribute.
     let debug = quote_spanned! {end=>
         return #block_on(#builder, #delouse::Config::new() #address, #body);
     };
@@ -124,7 +125,7 @@ fn builder(config: &Config, tokio: &TokenStream, span: Span) -> TokenStream {
     quote_spanned!(span=> #builder.enable_all())
 }
 
-/// Whether `impl Trait` stands anywhere in a type.
+/// Whether a type contains `impl Trait`.
 fn has_impl_trait(ty: &Type) -> bool {
     match ty {
         Type::ImplTrait(_) => true,

@@ -1,5 +1,5 @@
-//! The function below the attribute, parsed no further than needed: code that is being typed must expand, or
-//! an editor could not complete it.
+//! Parses the function of the attribute. Its body is not parsed, so that incomplete code expands while it is being typed,
+//! and editors can complete it.
 
 use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::{ToTokens, TokenStreamExt};
@@ -14,11 +14,11 @@ pub(crate) struct Item {
     pub(crate) body: Body,
 }
 
-/// A body that was not looked into, but for where its last statement is.
+/// A function body as tokens, and the position of its last statement.
 pub(crate) struct Body {
     pub(crate) brace: token::Brace,
     tokens: TokenStream,
-    /// The first and the last token of the last statement; rustc is to report there what is wrong with the result.
+    /// The spans of the first and the last token of the last statement, where rustc should report a wrong result type.
     pub(crate) last_statement: (Span, Span),
 }
 
@@ -29,7 +29,7 @@ impl Parse for Item {
         let signature = input.parse()?;
         let content;
         let brace = braced!(content in input);
-        // The body becomes an `async` block, which takes no inner attributes: they move to the function.
+        // The body becomes an `async` block, which cannot have inner attributes: move them to the function.
         attributes.extend(
             Attribute::parse_inner(&content)?
                 .into_iter()

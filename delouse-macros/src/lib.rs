@@ -1,6 +1,6 @@
-//! The attribute `#[delouse::main]`: parse, expand, nothing else.
+//! The attribute `#[delouse::main]`.
 //!
-//! Use it through the crate `delouse`, which re-exports it and has what it expands to.
+//! Use it through the crate `delouse`, which re-exports it and contains the functions that its expansion calls.
 
 #![forbid(unsafe_code)]
 
@@ -16,7 +16,7 @@ use proc_macro2::TokenStream;
 use crate::item::Item;
 use crate::refusal::{Refusal, Refusals};
 
-/// Runs an `async fn` on a tokio runtime, as `#[tokio::main]` does, with delouse at its side.
+/// Runs an `async fn` on a tokio runtime, as `#[tokio::main]` does, and starts delouse's debug server.
 ///
 /// ```
 /// #[delouse::main]
@@ -25,11 +25,11 @@ use crate::refusal::{Refusal, Refusals};
 /// }
 /// ```
 ///
-/// It takes the place of `#[tokio::main]`: same arguments, same defaults, same errors.
+/// It replaces `#[tokio::main]`, with the same arguments, defaults and errors.
 ///
-/// - With delouse's feature `debug` **off** it expands to what `#[tokio::main]` expands to.
-/// - With it **on**, the debug server starts before the function's body and stops after it. The body is driven by
-///   `block_on` as before, so its future need not be `Send`.
+/// - With delouse's features `dump` and `debug` **off**, it expands to the same code as `#[tokio::main]`.
+/// - With `debug` **on**, the debug server starts before the function's body and stops after it. With `dump` alone, there is
+///   no server: SIGQUIT prints the tasks. The body is driven by `block_on` as before, so its future need not be `Send`.
 ///
 /// Your own crate needs no `cfg` for this, and a feature of yours that is also named `debug` does not matter.
 ///
@@ -39,7 +39,7 @@ use crate::refusal::{Refusal, Refusals};
 /// | --- | --- | --- | --- |
 /// | `flavor` | `"multi_thread"`, `"current_thread"`, `"local"` | which runtime; see below | `"multi_thread"` |
 /// | `worker_threads` | integer above 0 | number of worker threads; `multi_thread` only | number of CPUs |
-/// | `start_paused` | `true`, `false` | time stands still at the start; not `multi_thread`; needs tokio's feature `test-util` | `false` |
+/// | `start_paused` | `true`, `false` | tokio's clock is paused at the start; not `multi_thread`; needs tokio's feature `test-util` | `false` |
 /// | `unhandled_panic` | `"ignore"`, `"shutdown_runtime"` | what a task's panic does; not `multi_thread`; needs `--cfg tokio_unstable` | `"ignore"` |
 /// | `name` | string | the runtime's name | none |
 /// | `bind` | IP address and port, as a string | where the debug server listens; see below | `"127.0.0.1:7132"` |
@@ -55,11 +55,11 @@ use crate::refusal::{Refusal, Refusals};
 ///
 /// ## `flavor`
 ///
-/// - `multi_thread`: worker threads share the tasks. Needs tokio's feature `rt-multi-thread`. Ask for it in your own
-///   `Cargo.toml`: the attribute cannot see your features and delouse turns this one on only while it debugs. Without
-///   it, the compiler says that `Builder` has no `new_multi_thread`.
+/// - `multi_thread`: worker threads share the tasks. Needs tokio's feature `rt-multi-thread`. Enable it in your own
+///   `Cargo.toml`: the attribute cannot see your features, and delouse enables it only with its own feature `debug`.
+///   Without it, the compiler reports that `Builder` has no `new_multi_thread`.
 /// - `current_thread`: everything runs on the calling thread.
-/// - `local`: as `current_thread`, and `tokio::task::spawn_local` takes tasks that are not `Send`.
+/// - `local`: as `current_thread`, and `tokio::task::spawn_local` accepts tasks that are not `Send`.
 ///
 /// ```
 /// #[delouse::main(flavor = "local")]
@@ -72,8 +72,8 @@ use crate::refusal::{Refusal, Refusals};
 ///
 /// ## `bind`
 ///
-/// A host name, such as `localhost`, is refused when the program is built. The environment variable `DELOUSE_BIND`
-/// goes before it. With `debug` off it is checked and left aside.
+/// A host name, such as `localhost`, is a compile error. The environment variable `DELOUSE_BIND` overrides it. Without a
+/// server, it is checked and ignored.
 ///
 /// ## `crate` and `delouse`
 ///
@@ -87,8 +87,8 @@ use crate::refusal::{Refusal, Refusals};
 ///
 /// # Functions
 ///
-/// Any `async fn` will do, a method without `self` too. All but `main` may have arguments. Each call starts a
-/// runtime, so this is for a program's few entry points.
+/// The attribute can be used on any `async fn`, also on an associated function without `self`. All functions except `main`
+/// may have arguments. Each call starts a runtime, so use it for entry points only.
 ///
 /// ```
 /// #[delouse::main(flavor = "current_thread")]
@@ -113,7 +113,7 @@ use crate::refusal::{Refusal, Refusals};
 ///
 /// # Equivalent code
 ///
-/// With `debug` off, `#[delouse::main(worker_threads = 2)]` makes of a function's body
+/// With both features off, `#[delouse::main(worker_threads = 2)]` expands a function's body to
 ///
 /// ```
 /// tokio::runtime::Builder::new_multi_thread()
@@ -128,13 +128,13 @@ use crate::refusal::{Refusal, Refusals};
 ///
 /// # Panics
 ///
-/// If the runtime cannot be built, for want of threads or file descriptors.
+/// If the runtime cannot be built, because the limit of threads or file descriptors is reached.
 #[proc_macro_attribute]
 pub fn main(args: proc_macro::TokenStream, item: proc_macro::TokenStream) -> proc_macro::TokenStream {
     attribute(args.into(), item.into()).into()
 }
 
-/// The function is always emitted, beside the errors: an editor needs it.
+/// Emits the function even if there are errors, so that editors can analyse it.
 fn attribute(args: TokenStream, item: TokenStream) -> TokenStream {
     let mut refusals = Refusals::default();
     let function = match syn::parse2::<Item>(item.clone()) {

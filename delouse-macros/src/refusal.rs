@@ -1,7 +1,7 @@
-//! What the attribute refuses, and in which words.
+//! The errors of the attribute, and their messages.
 //!
-//! Where `#[tokio::main]` refuses the same thing, the words are the same but for the macro's name, so that what
-//! people have learned or find on the web fits; `tests/tests/ui.rs` compares the two.
+//! If `#[tokio::main]` has the same error, the message is the same except for the macro's name, so that users find
+//! existing explanations. `tests/attribute/tests/ui.rs` compares the two.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use quote::ToTokens;
 pub(crate) const KNOWN: [&str; 8] =
     ["flavor", "worker_threads", "start_paused", "crate", "unhandled_panic", "name", "bind", "delouse"];
 
-/// One thing wrong with an attribute or with the function below it.
+/// One error in an attribute or in its function.
 #[derive(Debug)]
 pub(crate) enum Refusal {
     NotAsync,

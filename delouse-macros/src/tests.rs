@@ -1,4 +1,4 @@
-//! What holds of every expansion, whatever compiles of it; `tests/tests/ui.rs` has the rest.
+//! Properties of all expansions. `tests/attribute/tests/ui.rs` compiles expansions.
 
 use proc_macro2::{TokenStream, TokenTree};
 use quote::quote;
@@ -38,7 +38,7 @@ fn default_names_are_not_taken_when_others_are_given() {
         let expansion = attribute(quote!(crate = "a::b", delouse = "c::d" #more), main.clone());
         assert_eq!(count(expansion.clone(), "tokio"), 0);
         assert_eq!(count(expansion.clone(), "delouse"), 0);
-        assert_eq!(count(expansion, "__if_debug"), 1);
+        assert_eq!(count(expansion, "__if_dump"), 1);
     }
 }
 

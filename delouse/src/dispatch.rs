@@ -1,20 +1,19 @@
-//! The choice between debug on and off, for code that expands in other crates.
+//! Selects code by the feature `dump` of this crate, in macros that expand in other crates.
 //!
-//! A `#[cfg(feature = "debug")]` in such code would ask about a feature of the crate it lands in. This macro asks
-//! about ours.
+//! There, `#[cfg(feature = "dump")]` would test a feature of the other crate.
 
-/// `{ debug on } else { debug off }`: expands to the one that this crate was built for.
-#[cfg(feature = "debug")]
+/// `{ dump on } else { dump off }`: expands to the one that this crate was built for.
+#[cfg(feature = "dump")]
 #[doc(hidden)]
 #[macro_export]
-macro_rules! __if_debug {
-    ({ $($debug:tt)* } else { $($plain:tt)* }) => { $($debug)* };
+macro_rules! __if_dump {
+    ({ $($dump:tt)* } else { $($plain:tt)* }) => { $($dump)* };
 }
 
-/// `{ debug on } else { debug off }`: expands to the one that this crate was built for.
-#[cfg(not(feature = "debug"))]
+/// `{ dump on } else { dump off }`: expands to the one that this crate was built for.
+#[cfg(not(feature = "dump"))]
 #[doc(hidden)]
 #[macro_export]
-macro_rules! __if_debug {
-    ({ $($debug:tt)* } else { $($plain:tt)* }) => { $($plain)* };
+macro_rules! __if_dump {
+    ({ $($dump:tt)* } else { $($plain:tt)* }) => { $($plain)* };
 }

@@ -1,22 +1,22 @@
-//! Why a dump failed. Here in every build, so that user code needs no `cfg`.
+//! Why a dump failed. Compiled in every build, so that user code needs no `cfg`.
 
 use std::fmt;
 
-/// Why there is no dump, or not all of it.
+/// Why a dump was not printed, or not completely.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DumpError {
-    /// Another one is being written.
+    /// Another dump is being written.
     Busy,
-    /// No thread could be started for it: a limit on them (`pids.max`, `RLIMIT_NPROC`) is reached.
+    /// No thread could be started: a limit (`pids.max`, `RLIMIT_NPROC`) is reached.
     NoThread,
-    /// There is not enough address space for it (`RLIMIT_AS`, the system's commit limit).
+    /// There is not enough address space (`RLIMIT_AS`, the system's commit limit).
     NoRoom,
-    /// The program may open hardly any more files (`RLIMIT_NOFILE`), which are left to it.
+    /// The program can open only few more files (`RLIMIT_NOFILE`), which are reserved for it.
     NoFiles,
-    /// It takes longer than anybody should wait. It is printed when it is there.
+    /// The dump takes longer than the caller waits. It will be printed when it is complete.
     Late,
-    /// stderr does not take it.
+    /// Writing to stderr failed.
     Stderr(std::io::ErrorKind),
     /// delouse failed; the program is not affected.
     Failed,
@@ -31,8 +31,8 @@ impl fmt::Display for DumpError {
             ),
             Self::NoRoom => f.write_str("not enough address space for the dump: raise RLIMIT_AS"),
             Self::NoFiles => f.write_str("not enough files can be opened for the dump: raise RLIMIT_NOFILE"),
-            Self::Late => f.write_str("the dump takes long: it will be printed when it is there"),
-            Self::Stderr(kind) => write!(f, "stderr does not take the dump: {kind}"),
+            Self::Late => f.write_str("the dump takes long: it will be printed when it is complete"),
+            Self::Stderr(kind) => write!(f, "cannot write the dump to stderr: {kind}"),
             Self::Failed => f.write_str("the dump failed; the program is not affected"),
         }
     }

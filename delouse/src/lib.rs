@@ -1,7 +1,7 @@
 //! A debugging companion for async Rust services.
 //!
-//! `#[delouse::main]` in place of `#[tokio::main]`; with the feature `debug`, a server on 127.0.0.1:7132 tells
-//! whoever asks with `curl` what every task and every thread of the program is doing, and what each waits for.
+//! Use `#[delouse::main]` instead of `#[tokio::main]`. With the feature `debug`, a server on 127.0.0.1:7132 then reports
+//! what every task and every thread of the program is doing, and what each waits for.
 //!
 //! ```no_run
 //! #[delouse::main]
@@ -22,116 +22,155 @@
 //!
 //! # What it does
 //!
-//! - `/diagnosis` tells what is wrong, worst first: deadlocks, workers that do not come back, tasks that keep one
-//!   another alive, futures that nobody polls. It looks twice where one look may have caught a passing moment.
-//! - `/waits` tells who waits for what, and which task holds it in which variable; `?format=dot` draws it.
-//! - `/stacktrace/tokio` forks an image of the program and reads every task out of it, by the types in the
-//!   debug information: async function by async function, down to the resource that the innermost one waits
-//!   for. No future is polled, no lock of the program is taken.
-//! - `/stacktrace/rust` has every thread copy its registers and its stack, one after the other, and unwinds the
-//!   copies.
-//! - `/core` streams a core file of the program, which goes on; `/coredump` ends it with one.
-//! - `/elf/info` tells how the binary was built, and so how good the other answers are.
-//! - [`dump`](dump()) prints tasks and threads to stderr from inside, and so does SIGQUIT (Ctrl-\\), the first time:
-//!   for the days when no `curl` reaches the program.
-//! - `offline` (with the feature `debug`) reads the tasks of a core file, or of another process.
+//! - `/diagnosis` reports what is wrong, worst first: deadlocks, blocked workers, tasks that keep each other alive, futures
+//!   that are not polled. It takes several samples if one could have caught a passing state.
+//! - `/waits` shows what each task waits for, and which task holds it in which variable; `?format=dot` draws the graph.
+//! - `/stacktrace/tokio` forks an image of the program and reads every task from it, using the types in the debug
+//!   information: each async function, down to the resource that the innermost one waits for. It polls no future and
+//!   takes no lock of the program.
+//! - `/stacktrace/rust` has each thread copy its registers and its stack, one after the other, and unwinds the copies.
+//! - `/core` streams a core file of the running program; `/coredump` ends the program with one.
+//! - `/elf/info` shows how the binary was built, and therefore how good the other answers are.
+//! - [`dump`](dump()) prints tasks and threads to stderr, and so does the first SIGQUIT (Ctrl-\\), for programs that `curl`
+//!   cannot reach.
+//! - `offline` (with the feature `engine`) reads the tasks of a core file, or of another process.
 //!
-//! All of it lives on threads and on a runtime of its own, and answers while every worker of the program is
-//! blocked.
+//! The server has its own threads and its own runtime, so that it answers while all workers of the program are blocked.
 //!
-//! # What the program must bring
+//! # Requirements
 //!
-//! Full debug information (`debug = "full"`, the default of dev builds) for tasks; line tables are enough for
-//! threads. Nothing else: no `tokio_unstable`, no feature of tokio. [`Config`] has the settings.
+//! Tasks need full debug information (`debug = "full"`, the default of dev builds); threads need line tables. Neither
+//! needs `tokio_unstable` or a feature of tokio. [`Config`] has the settings.
 //!
-//! # What it costs
+//! # Cost
 //!
-//! With the feature off: nothing. The attribute expands to what `#[tokio::main]` expands to, and the crate is
-//! tokio and the macro. With it on: two threads that sleep, and no cost per poll. A capture of threads stops each
-//! of them for some microseconds; a capture of tasks, or a core, stops the program for one `fork` (about 2 ms at
-//! 50 MB of memory, 50 ms at 1 GB), or is refused, or read without stopping, above a budget. What is read of the
-//! debug information takes tens of megabytes and is given back after a minute.
+//! With the features off: none. The attribute expands to the same code as `#[tokio::main]`, and the crate depends only on
+//! tokio and the macro. With `debug` on: two sleeping threads, and no cost per poll. A capture of threads stops each
+//! thread for some microseconds. A capture of tasks, or a core file, stops the program for one `fork`: about 2 ms with 50 MB
+//! of memory, 50 ms with 1 GB. Above a budget, tasks are read without stopping the program, and core files are refused.
+//! Debug information takes tens of megabytes of memory, which are released after a minute without requests.
 //!
-//! # What it is not for
+//! # Limitations
 //!
-//! - Recording: it shows what is, not what was. tokio-console and tracing do that; they go together.
-//! - Production behind no firewall: whoever may ask sees all memory in a core and may end the program. It listens
-//!   on loopback only, unless there is a token.
-//! - Systems other than Linux on x86_64: everything compiles there, and says what is missing.
+//! - It does not record: it shows the current state. Use tokio-console or tracing for the past; all can be used together.
+//! - It is not safe to expose to a network: clients see all memory in a core file, and may end the program. The server only
+//!   listens on loopback addresses, unless there is a token.
+//! - On systems other than Linux on x86_64 everything compiles, and answers report what is missing.
 //!
 //! # Features
 //!
-//! - `debug`: the server and all captures.
+//! - `main`, the default: the attribute, [`Config`], [`register`] and [`dump`](dump()). They have no effect without `dump`.
+//! - `dump`: the effect of [`dump`](dump()) and of SIGQUIT, without the server and the hundred crates that it needs.
+//! - `debug`: the server and `dump`.
+//! - `engine`: `offline` and `model` alone, without tokio. `dump` and `debug` contain it.
 //! - `taskdump`: tokio's own task dump as a second engine, for `?engine=taskdump` and for binaries without types.
-//!   Needs `--cfg tokio_unstable`. It polls every task and is known to freeze runtimes.
-#![cfg_attr(not(feature = "debug"), forbid(unsafe_code))]
-#![cfg_attr(feature = "debug", deny(unsafe_code))]
+//!   Needs `--cfg tokio_unstable`. It polls every task, and is known to freeze runtimes.
+#![cfg_attr(not(feature = "engine"), forbid(unsafe_code))]
+#![cfg_attr(feature = "engine", deny(unsafe_code))]
+// A layer is compiled as a whole. With `debug`, where all of it is used, dead code is reported.
+#![cfg_attr(all(feature = "engine", not(feature = "debug")), allow(dead_code, unused_imports))]
 
-mod config;
-mod dispatch;
-mod dump_error;
-
-#[cfg(feature = "debug")]
-mod debuginfo;
-#[cfg(feature = "debug")]
-mod dump;
-#[cfg(feature = "debug")]
-pub mod offline;
-#[cfg(feature = "debug")]
-mod report;
-#[cfg(feature = "debug")]
-mod runtime;
-#[cfg(feature = "debug")]
-mod server;
-#[cfg(feature = "debug")]
-mod settings;
-#[cfg(feature = "debug")]
-#[expect(unsafe_code, reason = "the one layer that touches the live process")]
-mod snapshot;
-#[cfg(feature = "debug")]
-mod tasks;
-#[cfg(feature = "debug")]
-mod threads;
-#[cfg(feature = "debug")]
-mod waits;
-
-#[cfg(not(feature = "debug"))]
-mod disabled;
-
-pub use config::Config;
-pub use delouse_macros::main;
-#[cfg(not(feature = "debug"))]
-pub use disabled::{dump, register};
-#[cfg(feature = "debug")]
-pub use dump::dump;
-pub use dump_error::DumpError;
-#[cfg(feature = "debug")]
-pub use report::{DiagnosisAnswer, TasksAnswer, ThreadsAnswer, WaitsAnswer};
-#[cfg(feature = "debug")]
-pub use runtime::register;
-#[cfg(feature = "debug")]
-pub use snapshot::Capture;
-#[cfg(feature = "debug")]
-pub use tasks::engine::EngineName;
-#[cfg(feature = "debug")]
-pub use tasks::{
-    Address, Connection, Direction, Frame, Io, Listing, Origin, ResourceKind, Task, TaskKind, TaskState,
-    WaitsOn,
-};
-#[cfg(feature = "debug")]
-pub use threads::{Activity, StackFrame, ThreadRole, ThreadStack};
-#[cfg(feature = "debug")]
-pub use waits::{
-    Edge, Finding, FindingKind, Gap, Holder, LookedAt, NotJudged, Resource, Severity, WaitGraph,
-};
-
-/// [`Config::init`] with the defaults.
-pub fn init() -> Option<std::net::SocketAddr> {
-    Config::new().init()
+/// Reports on stderr that a test cannot run here. `println!` would not do: libtest hides what passing tests print.
+#[cfg(all(test, feature = "engine"))]
+macro_rules! skipped {
+    ($($reason:tt)+) => {{
+        use std::io::Write as _;
+        let thread = std::thread::current();
+        let test = thread.name().unwrap_or("a test");
+        let _ = writeln!(std::io::stderr(), "skipped: {test}: {}", format_args!($($reason)+));
+    }};
 }
 
-/// What the attribute expands to. Not for users, and not stable.
-#[cfg(feature = "debug")]
+#[cfg(feature = "engine")]
+mod debuginfo;
+#[cfg(feature = "engine")]
+#[expect(unsafe_code, reason = "maps files, and asks the system for limits")]
+mod host;
+#[cfg(all(test, feature = "engine"))]
+mod isolation;
+#[cfg(feature = "engine")]
+pub mod offline;
+#[cfg(feature = "engine")]
+mod report;
+#[cfg(feature = "engine")]
+mod snapshot;
+#[cfg(feature = "engine")]
+#[allow(unsafe_code, reason = "the one layer that touches live processes; other systems have none")]
+mod targets;
+#[cfg(feature = "engine")]
+mod tasks;
+#[cfg(feature = "engine")]
+mod threads;
+#[cfg(feature = "engine")]
+mod waits;
+
+#[cfg(feature = "main")]
+mod config;
+#[cfg(feature = "main")]
+mod dispatch;
+#[cfg(feature = "main")]
+mod dump_error;
+#[cfg(feature = "main")]
+#[cfg_attr(not(feature = "dump"), path = "disabled.rs")]
+mod runtime;
+#[cfg(feature = "main")]
+mod started;
+
+#[cfg(feature = "dump")]
+mod dump;
+#[cfg(feature = "dump")]
+mod inspector;
+#[cfg(feature = "dump")]
+mod log;
+#[cfg(feature = "dump")]
+mod own_threads;
+#[cfg(feature = "dump")]
+mod quit_listener;
+#[cfg(feature = "dump")]
+mod registry;
+#[cfg(feature = "dump")]
+#[cfg_attr(not(feature = "debug"), path = "no_server.rs")]
+mod server;
+#[cfg(feature = "dump")]
+mod settings;
+#[cfg(feature = "dump")]
+mod stderr_dump;
+
+#[cfg(feature = "main")]
+pub use {
+    config::{Config, init},
+    delouse_macros::main,
+    dump_error::DumpError,
+    runtime::{register, unregister},
+    started::Started,
+};
+
+#[cfg(feature = "dump")]
+pub use dump::dump;
+#[cfg(all(feature = "main", not(feature = "dump")))]
+pub use runtime::dump;
+
+/// The types of answers: each endpoint's JSON is one of these.
+#[cfg(feature = "engine")]
+pub mod model {
+    pub use crate::report::{
+        DiagnosisAnswer, FindingReport, NotJudged, ObservationReport, TasksAnswer, ThreadsAnswer, WaitsAnswer,
+    };
+    pub use crate::snapshot::Capture;
+    pub use crate::tasks::engine::EngineName;
+    pub use crate::tasks::{
+        Address, BlockingCall, Connection, Direction, Driven, Frame, Io, Listing, Origin, ResourceKind, Task,
+        TaskKind, TaskState, Waiting, WaitsOn,
+    };
+    pub use crate::threads::{Activity, StackFrame, ThreadRole, ThreadStack};
+    pub use crate::waits::{
+        CodeLocation, Doubt, Edge, Evidence, FindingKind, Gap, Holder, ObservationKind, Party, Resource,
+        Scope, Severity, TaskIds, TaskWait, ThreadAt, Unjudged, WaitGraph,
+    };
+}
+
+/// Used by the expansion of the attribute. Not for users, and not stable.
+#[cfg(feature = "dump")]
 #[doc(hidden)]
 pub mod __private {
     pub use crate::runtime::{block_on, block_on_local};

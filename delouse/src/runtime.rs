@@ -1,7 +1,6 @@
-//! The face towards the program: its runtimes, its main future, the server's life.
+//! The functions that the program calls: they register runtimes and the main future, start the server.
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -9,125 +8,130 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::runtime::{Builder, Handle};
 
 use crate::Config;
-use crate::debuginfo::symbols::Symbols;
-use crate::dump::Sources;
-use crate::server::{self, Server, log};
-use crate::settings::{Settings, SettingsError};
-use crate::tasks::engine::Engines;
-use crate::tasks::roots::{MainFuture, Roots};
+use crate::inspector::Inspector;
+use crate::log;
+use crate::quit_listener::QuitListener;
+use crate::registry;
+use crate::registry::MainFuture;
+use crate::server::{self, Server};
+use crate::settings::Settings;
+use crate::started::Started;
 
-/// What the program told us about itself. Held for a push, a removal or a clone, never longer.
-static ROOTS: Mutex<Roots> = Mutex::new(Roots::new());
+/// The running server and SIGQUIT listener of this process. Owned by each running `#[delouse::main]`, and by [`KEPT`].
+static RUNNING: Mutex<Weak<Running>> = Mutex::new(Weak::new());
 
-/// The server of this process. Those who need it hold it: each `#[delouse::main]` that runs, and `KEPT`.
-static SERVER: Mutex<Weak<Server>> = Mutex::new(Weak::new());
+/// Owns what [`init`] has started until the process ends.
+static KEPT: Mutex<Option<Arc<Running>>> = Mutex::new(None);
 
-/// Keeps the server of [`init`] for the rest of the process.
-static KEPT: Mutex<Option<Arc<Server>>> = Mutex::new(None);
+/// The server, and the thread that waits for SIGQUIT.
+struct Running {
+    _quits: Option<QuitListener>,
+    server: Server,
+}
 
-/// None of these critical sections can leave a half-done state behind.
+/// The state of these locks is valid at any time, so that a poisoned lock can be ignored.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Where captures start from.
-pub(crate) fn roots() -> Roots {
-    lock(&ROOTS).clone()
-}
-
-/// What a dump is read by; `None` where `DELOUSE=off`.
-pub(crate) fn sources() -> Option<Sources> {
-    // The server may go while we hold it: then it goes under the lock, as ever.
-    let running = lock(&SERVER);
-    if let Some(server) = running.upgrade() {
-        return Some(server.sources().clone());
+/// The inspector for one dump: that of the server if one is running, to share its caches. `None` if `DELOUSE=off`.
+pub(crate) fn inspector() -> Option<Arc<Inspector>> {
+    // If this becomes the last owner, the server is dropped here, while the lock is held.
+    let guard = lock(&RUNNING);
+    if let Some(running) = guard.upgrade() {
+        return Some(running.server.inspector());
     }
-    drop(running);
-    let limits = match Settings::resolve(&Config::new()) {
-        Err(SettingsError::Off) => return None,
-        settings => settings.map_or_else(|_| Settings::limits(), |settings| settings.limits),
-    };
-    let engines = Arc::new(Engines::new(limits));
-    Some(Sources { engines, symbols: Arc::new(Symbols::new()), own: None })
+    drop(guard);
+    let Settings { limits, .. } = Settings::resolve(&Config::new())?;
+    Some(Arc::new(Inspector::new(limits, None)))
 }
 
 /// Starts the debug server with the defaults and the environment: [`Config::init`].
-pub(crate) fn init(config: Config) -> Option<SocketAddr> {
-    let server = start(&config)?;
-    for handle in config.runtimes.iter().chain(Handle::try_current().ok().as_ref()) {
-        lock(&ROOTS).add_runtime(handle);
-    }
-    let address = server.address();
-    *lock(&KEPT) = Some(server);
-    Some(address)
-}
-
-/// Shows the tasks of one more runtime. Does nothing where the feature `debug` is off.
-///
-/// The handle is kept until the process ends; it keeps the runtime's bookkeeping, not its tasks, alive.
-pub fn register(runtime: &Handle) {
-    lock(&ROOTS).add_runtime(runtime);
-}
-
-fn start(config: &Config) -> Option<Arc<Server>> {
-    let settings = match Settings::resolve(config) {
-        Ok(settings) => settings,
-        Err(SettingsError::Off) => return None,
-        Err(error) => {
-            log::say_once(&format!("not started: {error}"));
-            return None;
-        }
+fn init(config: &Config) -> Started {
+    let running = match start(config) {
+        Ok(running) => running,
+        Err(why) => return why,
     };
-    let mut running = lock(&SERVER);
-    if let Some(server) = running.upgrade() {
-        return Some(server);
+    for handle in config.runtimes.iter().chain(Handle::try_current().ok().as_ref()) {
+        registry::lock().add_runtime(handle);
     }
-    match server::start(settings) {
-        Ok(server) => {
-            let server = Arc::new(server);
-            *running = Arc::downgrade(&server);
-            Some(server)
-        }
-        Err(error) => {
-            log::say_once(&format!("not started: {error}"));
-            None
-        }
-    }
+    let started = running.server.started();
+    *lock(&KEPT) = Some(running);
+    started
 }
 
-/// The server as those hold it who do not keep it for good: the last one to go stops it.
-struct Lease(Option<Arc<Server>>);
+/// Lists the tasks of another runtime. Does nothing with the features `dump` and `debug` off.
+///
+/// The handle is kept until [`unregister`]. It keeps the runtime's internal state alive, but not its tasks.
+pub fn register(runtime: &Handle) {
+    registry::lock().add_runtime(runtime);
+}
+
+/// Undoes one [`register`] or one [`Config::runtime`], so that the runtime's internal state can be freed. Tasks of a runtime
+/// that is not registered are still listed if they are found through one of its threads. Does nothing with the features
+/// `dump` and `debug` off, or if the runtime is not registered.
+pub fn unregister(runtime: &Handle) {
+    registry::lock().remove_runtime(runtime);
+}
+
+/// Returns the running server of this process, and starts it if there is none. `Err` is [`Started::Off`] or
+/// [`Started::Failed`].
+fn start(config: &Config) -> Result<Arc<Running>, Started> {
+    let settings = Settings::resolve(config).ok_or(Started::Off)?;
+    let mut guard = lock(&RUNNING);
+    if let Some(running) = guard.upgrade() {
+        return Ok(running);
+    }
+    let sigquit = settings.sigquit;
+    let server = server::start(config, settings).map_err(|error| {
+        let why = error.to_string();
+        log::say_once(&format!("not started: {why}"));
+        Started::Failed(why)
+    })?;
+    let listen = || {
+        QuitListener::start(inspector).map_err(|error| {
+            log::say_once(&format!("SIGQUIT prints no dump: no thread for it: {error}"));
+        })
+    };
+    let quits = if sigquit { listen().ok().flatten() } else { None };
+    let running = Arc::new(Running { _quits: quits, server });
+    *guard = Arc::downgrade(&running);
+    Ok(running)
+}
+
+/// A shared owner of the running server. Dropping the last one stops the server.
+struct Lease(Option<Arc<Running>>);
 
 impl Drop for Lease {
-    /// Under the lock: who starts a server next waits for this one to give back its port.
+    /// Takes the lock, so that the next start waits until this server has released its port.
     fn drop(&mut self) {
-        let _next = lock(&SERVER);
+        let _next = lock(&RUNNING);
         drop(self.0.take());
     }
 }
 
-/// What `#[delouse::main]` expands to for the flavors `multi_thread` and `current_thread`.
+/// Called by the expansion of `#[delouse::main]` for the flavors `multi_thread` and `current_thread`.
 #[doc(hidden)]
 pub fn block_on<F: Future>(builder: &mut Builder, config: Config, body: F) -> F::Output {
     let body = Box::pin(body);
-    // Before the runtime, so that it goes after it: a runtime that hangs on its way out can still be asked about.
-    let server = Lease(start(&config));
+    // Created before the runtime, so that it is dropped after it: a runtime that hangs during shutdown can be diagnosed.
+    let server = Lease(start(&config).ok());
     #[expect(clippy::expect_used, reason = "what #[tokio::main] does, word for word")]
     let runtime = prepare(builder).build().expect("Failed building the Runtime");
     drive(&server, runtime.handle(), body, |body| runtime.block_on(body))
 }
 
-/// What `#[delouse::main]` expands to for the flavor `local`.
+/// Called by the expansion of `#[delouse::main]` for the flavor `local`.
 #[doc(hidden)]
 pub fn block_on_local<F: Future>(builder: &mut Builder, config: Config, body: F) -> F::Output {
     let body = Box::pin(body);
-    let server = Lease(start(&config));
+    let server = Lease(start(&config).ok());
     #[expect(clippy::expect_used, reason = "what #[tokio::main] does, word for word")]
     let runtime = prepare(builder).build_local(Default::default()).expect("Failed building the Runtime");
     drive(&server, runtime.handle(), body, |body| runtime.block_on(body))
 }
 
-/// Settings that suit capture and cost nothing per poll: threads that can be told apart by name.
+/// Applies settings that help captures and cost nothing per poll: thread names that distinguish workers.
 fn prepare(builder: &mut Builder) -> &mut Builder {
     let threads = AtomicUsize::new(0);
     builder
@@ -135,19 +139,18 @@ fn prepare(builder: &mut Builder) -> &mut Builder {
         .thread_name_fn(move || format!("tokio-rt-{}", threads.fetch_add(1, Ordering::Relaxed)))
 }
 
-/// Runs `body`, known to delouse by the address that it is pinned at: tokio itself keeps the future of
-/// `block_on` in no list. On the way out, by return or by panic, it is forgotten before it is dropped.
+/// Runs `body` after registering the address that it is pinned at: tokio has no list with the future of `block_on`. When
+/// `body` returns or panics, it is unregistered before it is dropped.
 ///
-/// It is on the heap, as tokio puts large ones there too: a stack that is enough for `#[tokio::main]` is enough
-/// for us.
+/// It is allocated on the heap, as tokio does for large futures, so that this needs no more stack than `#[tokio::main]`.
 fn drive<F: Future>(
     server: &Lease,
     handle: &Handle,
     body: Pin<Box<F>>,
     block_on: impl FnOnce(Pin<&mut F>) -> F::Output,
 ) -> F::Output {
-    // A body that did not end, by a panic, is dropped inside its runtime, as in tokio's own `block_on`: what it
-    // holds may spawn when it goes.
+    // After a panic, `body` is dropped inside its runtime, as in tokio's own `block_on`: values that it owns may spawn
+    // tasks when they are dropped.
     let _inside = handle.enter();
     let mut body = body;
     let _registered =
@@ -155,7 +158,7 @@ fn drive<F: Future>(
     block_on(body.as_mut())
 }
 
-/// A runtime and its main future, for as long as `block_on` runs.
+/// Registers a runtime and its main future until dropped.
 struct Registered<'h> {
     runtime: &'h Handle,
     main: MainFuture,
@@ -163,7 +166,7 @@ struct Registered<'h> {
 
 impl<'h> Registered<'h> {
     fn new(runtime: &'h Handle, main: MainFuture) -> Self {
-        let mut roots = lock(&ROOTS);
+        let mut roots = registry::lock();
         roots.add_main(main);
         roots.add_runtime(runtime);
         Self { runtime, main }
@@ -172,8 +175,19 @@ impl<'h> Registered<'h> {
 
 impl Drop for Registered<'_> {
     fn drop(&mut self) {
-        let mut roots = lock(&ROOTS);
+        let mut roots = registry::lock();
         roots.remove_main(self.main);
         roots.remove_runtime(self.runtime);
+    }
+}
+
+impl Config {
+    /// Starts the debug server, and registers the given runtimes and the current one. With the feature `dump` alone, handles
+    /// SIGQUIT instead.
+    ///
+    /// Does not panic, and blocks for at most a second. Failures are also printed to stderr. If a server is running already,
+    /// adds the runtimes to that server.
+    pub fn init(self) -> Started {
+        init(&self)
     }
 }

@@ -1,4 +1,4 @@
-//! What a program pays when nobody asks anything: loops of spawn, yield and channel ping-pong (`tests/loops`),
+//! What a program pays while no request comes: loops of spawn, yield and channel ping-pong (`tests/loops`),
 //! built in each way, and run in turns.
 //!
 //! ```text

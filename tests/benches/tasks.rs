@@ -8,22 +8,22 @@
 //! cargo bench -p delouse-tests --bench tasks -- large      # the first answer of a large binary only
 //! ```
 //!
-//! The program is `src/bin/crowd.rs`: tasks of eight functions each. Every one of these is a box of its own, with 3 or
+//! The program is `src/bin/many_tasks.rs`: tasks of eight functions each. Every one of these is a box of its own, with 3 or
 //! with 300 different stacks; `plain` has 3 stacks, and each task is one future.
 //! `first` is the first text answer, for which debug information is read; `text` those that follow, over HTTP, to
-//! the last byte; `stop` what delouse says of how long the program stood still. `dump()` is the time that
+//! the last byte; `stop` how long the program was stopped, as delouse reports it. `dump()` is the time that
 //! `Handle::dump()` took, in which no worker does anything else, and which gives traces, no text. `gap` is the longest
 //! time between two ticks of a task that sleeps for a millisecond, in the course of either. Memory is `RssAnon`:
 //! before the first request, the most during those for text, after the last, and a minute later.
 //!
-//! The large binary is `bad_days`, which links servers and clients of several libraries; each first answer is of a new
+//! The large binary is `scenarios`, which links servers and clients of several libraries; each first answer is of a new
 //! process, with the file in the page cache.
 #![cfg(target_os = "linux")]
 
 use std::thread;
 use std::time::Duration;
 
-use delouse_tests::ballast::Ballast;
+use delouse_tests::controlled::Controlled;
 use delouse_tests::measure::{anonymous, median_and_worst, show, watched};
 use delouse_tests::{Program, program};
 use object::{Object, ObjectSection};
@@ -69,17 +69,17 @@ fn main() {
 
 /// First answers of a binary with much debug information, with 20,000 tasks of three stacks.
 fn large(and_later: bool) {
-    let file = std::fs::read(env!("CARGO_BIN_EXE_bad_days")).unwrap();
+    let file = std::fs::read(env!("CARGO_BIN_EXE_scenarios")).unwrap();
     let file = object::File::parse(&*file).unwrap();
     let debug =
         file.sections().filter(|section| section.name().is_ok_and(|name| name.starts_with(".debug_")));
     let megabytes = debug.map(|section| section.size()).sum::<u64>() >> 20;
     let (mut firsts, mut before, mut most, mut later) = (Vec::new(), 0, 0, String::new());
     for round in 0..5 {
-        let mut command = program!("bad_days");
+        let mut command = program!("scenarios");
         command.arg("ten_thousand_websockets").env("DELOUSE_PAUSE_BUDGET_MS", "10000");
         let program = Program::start(command);
-        program.printed("\"stands\"");
+        program.printed("\"ready\"");
         before = anonymous(program.pid());
         let (response, peak) = watched(program.pid(), || program.get(TEXT));
         assert!(response.body.starts_with("20001 tasks"), "{}", response.body);
@@ -103,36 +103,36 @@ fn large(and_later: bool) {
 }
 
 fn compare(tasks: usize, stacks: &str, and_later: bool) {
-    let mut command = program!("crowd");
+    let mut command = program!("many_tasks");
     command.args([&tasks.to_string(), stacks]);
     // The budget is for programs of which nothing is known; here the cost is what is asked for.
     command.env("DELOUSE_PAUSE_BUDGET_MS", "10000");
-    let mut crowd = Ballast::of(Program::start(command));
-    let pid = crowd.program.pid();
+    let mut controlled = Controlled::of(Program::start(command));
+    let pid = controlled.program.pid();
     let before = anonymous(pid);
-    let (first, most_at_first) = watched(pid, || text(&crowd, tasks));
-    crowd.longest_gap();
-    let (warm, most) = watched(pid, || (0..ROUNDS).map(|_| text(&crowd, tasks)).collect::<Vec<_>>());
+    let (first, most_at_first) = watched(pid, || text(&controlled, tasks));
+    controlled.longest_gap();
+    let (warm, most) = watched(pid, || (0..ROUNDS).map(|_| text(&controlled, tasks)).collect::<Vec<_>>());
     let mut stops = Vec::new();
     let mut gaps = Vec::new();
     for _ in 0..ROUNDS {
-        crowd.longest_gap();
-        let answer = crowd.program.get(ONE).json();
+        controlled.longest_gap();
+        let answer = controlled.program.get(ONE).json();
         assert_eq!(answer["capture"]["consistent"], true, "{answer}");
         stops.push(Duration::from_micros(answer["capture"]["pause_us"].as_u64().unwrap()));
-        gaps.push(crowd.longest_gap());
+        gaps.push(controlled.longest_gap());
     }
     let after = settled(pid);
     let (mut dumps, mut dump_gaps, mut fewest) = (Vec::new(), Vec::new(), tasks);
     for _ in 0..5 {
-        crowd.longest_gap();
+        controlled.longest_gap();
         // Now and then it never ends, and stops the runtime for good.
-        let Some(answer) = crowd.try_tell("dump") else { break };
+        let Some(answer) = controlled.try_tell("dump") else { break };
         let (took, dumped) = answer.split_once(' ').unwrap_or_else(|| panic!("{answer}"));
         let took = took.parse().unwrap_or_else(|_| panic!("{answer}"));
         fewest = fewest.min(dumped.parse().unwrap_or_else(|_| panic!("{answer}")));
         dumps.push(Duration::from_micros(took));
-        dump_gaps.push(crowd.longest_gap());
+        dump_gaps.push(controlled.longest_gap());
     }
     let mut flaws = if dumps.len() < 5 { format!(", froze after {}", dumps.len()) } else { String::new() };
     if fewest < tasks {
@@ -177,8 +177,8 @@ fn settled(pid: u32) -> u64 {
 }
 
 /// One text answer, which has all tasks in it.
-fn text(crowd: &Ballast, tasks: usize) -> Duration {
-    let response = crowd.program.get(TEXT);
+fn text(controlled: &Controlled, tasks: usize) -> Duration {
+    let response = controlled.program.get(TEXT);
     assert_eq!(response.status, 200, "{}", response.body);
     let counted = response.body.split(' ').next().and_then(|count| count.parse::<usize>().ok());
     assert!(counted.is_some_and(|counted| counted >= tasks), "{}", response.body);

@@ -5,10 +5,10 @@
 //! cargo bench -p delouse-tests --bench threads -- quick    # 200 threads, 50 MB
 //! ```
 //!
-//! The program is `src/bin/ballast.rs`: threads that rest, memory in 4K pages that were all written, and a
+//! The program is `src/bin/sized_process.rs`: threads that rest, memory in 4K pages that were all written, and a
 //! ticker that sleeps for a millisecond and notes the longest time between two ticks. That gap is what the
 //! program notices; it is taken over each single capture, beside the gap of an equally long time in which
-//! nothing is asked ("nothing"). `stop` is what delouse itself says: for rolling captures, the longest that
+//! nothing is asked ("nothing"). `stop` is what delouse itself reports: for rolling captures, the longest that
 //! any one thread was away, and for others, how long all stood still. `per thread` is the stop through the
 //! number of threads for those that stop all.
 #![cfg(target_os = "linux")]
@@ -17,7 +17,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use delouse_tests::ballast::Ballast;
+use delouse_tests::controlled::Controlled;
 use delouse_tests::measure::{median_and_worst, show};
 use delouse_tests::program;
 use delouse_tests::wire::Wire;
@@ -103,13 +103,13 @@ fn main() {
 }
 
 fn compare(threads: usize, megabytes: usize) {
-    let mut ballast = Ballast::start(program!("ballast"), threads, megabytes);
+    let mut controlled = Controlled::start(program!("sized_process"), threads, megabytes);
     // Debug information is opened once.
-    let _cold = ballast.program.get("/stacktrace/rust");
+    let _cold = controlled.program.get("/stacktrace/rust");
     let medians: Vec<_> = WAYS
         .into_iter()
         .filter_map(|way| {
-            let samples: Option<Vec<_>> = (0..way.rounds()).map(|_| sample(&mut ballast, way)).collect();
+            let samples: Option<Vec<_>> = (0..way.rounds()).map(|_| sample(&mut controlled, way)).collect();
             Some((way, medians(samples?)))
         })
         .collect();
@@ -130,29 +130,29 @@ fn compare(threads: usize, megabytes: usize) {
 }
 
 /// `None` where the tool is missing.
-fn sample(ballast: &mut Ballast, way: Way) -> Option<Sample> {
+fn sample(controlled: &mut Controlled, way: Way) -> Option<Sample> {
     if way == Way::JoinFreezeForkThaw {
-        ballast.tell("joinable");
+        controlled.tell("joinable");
     }
-    ballast.longest_gap();
+    controlled.longest_gap();
     let begun = Instant::now();
     let stop = match way {
         Way::Nothing => {
             thread::sleep(Duration::from_millis(50));
             None
         }
-        Way::Rolling => Some(stacks(ballast, "/stacktrace/rust")),
-        Way::Freeze => Some(stacks(ballast, "/stacktrace/rust?consistent=true")),
+        Way::Rolling => Some(stacks(controlled, "/stacktrace/rust")),
+        Way::Freeze => Some(stacks(controlled, "/stacktrace/rust?consistent=true")),
         Way::FreezeForkThaw | Way::JoinFreezeForkThaw => {
             let join = way == Way::JoinFreezeForkThaw;
-            let mut wire = Wire::connect(ballast.program.address()).unwrap();
+            let mut wire = Wire::connect(controlled.program.address()).unwrap();
             let head = wire.ask("GET", &format!("/core?force=true&huge_pages={join}"), &[]).unwrap();
             let stop = head.header("x-delouse-pause-us").unwrap().parse().unwrap();
             drop(wire.body(&head).unwrap());
             Some(Duration::from_micros(stop))
         }
         Way::Gdb => {
-            let pid = ballast.program.pid().to_string();
+            let pid = controlled.program.pid().to_string();
             let words = [
                 "-nx",
                 "-batch",
@@ -168,13 +168,13 @@ fn sample(ballast: &mut Ballast, way: Way) -> Option<Sample> {
         }
         Way::Gcore => {
             let directory = tempfile::tempdir().unwrap();
-            let words = ["-o", "core", &ballast.program.pid().to_string()];
+            let words = ["-o", "core", &controlled.program.pid().to_string()];
             run(Command::new("gcore").args(words).current_dir(directory.path()))?;
             None
         }
     };
     let took = begun.elapsed();
-    Some(Sample { gap: ballast.longest_gap(), stop, took })
+    Some(Sample { gap: controlled.longest_gap(), stop, took })
 }
 
 fn run(command: &mut Command) -> Option<()> {
@@ -183,8 +183,8 @@ fn run(command: &mut Command) -> Option<()> {
 }
 
 /// Asks for stacks and returns the stop.
-fn stacks(ballast: &Ballast, path: &str) -> Duration {
-    let response = ballast.program.get(path);
+fn stacks(controlled: &Controlled, path: &str) -> Duration {
+    let response = controlled.program.get(path);
     assert_eq!(response.status, 200, "{}", response.body);
     Duration::from_micros(response.json()["capture"]["pause_us"].as_u64().unwrap())
 }
@@ -204,9 +204,9 @@ fn cold_and_warm() {
     let mut cold: Vec<Duration> = Vec::new();
     let mut warm: Vec<Duration> = Vec::new();
     for _ in 0..3 {
-        let ballast = Ballast::start(program!("ballast"), 200, 50);
-        cold.push(ballast.program.get("/stacktrace/rust").took);
-        warm.extend((0..20).map(|_| ballast.program.get("/stacktrace/rust").took));
+        let controlled = Controlled::start(program!("sized_process"), 200, 50);
+        cold.push(controlled.program.get("/stacktrace/rust").took);
+        warm.extend((0..20).map(|_| controlled.program.get("/stacktrace/rust").took));
     }
     for (what, times) in [("cold", cold), ("warm", warm)] {
         let (median, worst) = median_and_worst(times);

@@ -1,4 +1,4 @@
-//! What a core file says, read without a debugger.
+//! Reads core files without a debugger.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ pub struct CoreDump {
 
 /// Records of 24 bytes: thread id, state, name.
 const NT_DELOUSE_THREADS: NoteType = NoteType(0x444c_0001);
-/// Where `pr_pid` lies in `struct elf_prstatus`, and rsp (x86_64) (Linux `include/linux/elfcore.h`).
+/// Offset of `pr_pid` in `struct elf_prstatus`, and of rsp (x86_64) (Linux `include/linux/elfcore.h`).
 const PR_PID: usize = 32;
 const PR_REG_SP: usize = 112 + 19 * 8;
 

@@ -1,6 +1,6 @@
-//! What the end-to-end tests share: a program that runs, and its debug server.
+//! Shared by the end-to-end tests: a program that runs, and requests to its debug server.
 
-pub mod ballast;
+pub mod controlled;
 pub mod core_dump;
 pub mod measure;
 pub mod process;
@@ -13,7 +13,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-/// Longer than anything takes on a loaded machine; reached only where a test fails.
+/// Longer than any step takes on a loaded machine; only a failing test reaches it.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A program that runs until it is dropped.
@@ -84,7 +84,7 @@ impl Program {
         self.stdout.0.0.lock().expect("no panic").clone()
     }
 
-    /// Where its debug server listens, by what it says itself.
+    /// The address of its debug server, as the program prints it.
     pub fn address(&self) -> SocketAddr {
         let line = self.complained("listening on http://");
         let address = line.split("http://").nth(1).and_then(|rest| rest.split(' ').next());
@@ -113,12 +113,12 @@ impl Program {
         }
     }
 
-    /// The same without a moment's delay.
+    /// The same, without polling.
     pub fn wait_closely(&mut self) -> ExitStatus {
         self.child.wait().expect("our child")
     }
 
-    /// Whether nobody has the program's end of its standard output open any more.
+    /// Whether no process has the program's end of its standard output open any more.
     pub fn has_closed_stdout(&self) -> bool {
         let mut poll = libc::pollfd { fd: self.pipe.as_raw_fd(), events: 0, revents: 0 };
         // SAFETY: one `pollfd`; does not wait.
@@ -224,4 +224,15 @@ macro_rules! program {
     ($name:literal) => {
         std::process::Command::new(env!(concat!("CARGO_BIN_EXE_", $name)))
     };
+}
+
+/// Reports on stderr that a test cannot run here. `println!` would not do: libtest hides what passing tests print.
+#[macro_export]
+macro_rules! skipped {
+    ($($reason:tt)+) => {{
+        use std::io::Write as _;
+        let thread = std::thread::current();
+        let test = thread.name().unwrap_or("a test");
+        let _ = writeln!(std::io::stderr(), "skipped: {test}: {}", format_args!($($reason)+));
+    }};
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
-/// Runs `work`, and gives the most anonymous memory that the process had meanwhile, in bytes.
+/// Runs `work`, and returns the most anonymous memory that the process had meanwhile, in bytes.
 ///
 /// # Panics
 /// Where there is no such process.

@@ -1,4 +1,4 @@
-//! What `/proc` tells of a process under test, from the outside.
+//! A process under test, read from `/proc`.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ pub fn threads(pid: u32) -> Vec<Entry> {
     threads
 }
 
-/// The processes that `pid` has started or forked and that nobody has reaped.
+/// The processes that `pid` has started or forked and that are not reaped yet.
 pub fn children(pid: u32) -> Vec<Entry> {
     numbers("/proc")
         .filter_map(|child| stat(&format!("/proc/{child}/stat"), child))
@@ -38,7 +38,7 @@ pub fn images(pid: u32) -> Vec<Entry> {
     children(pid).into_iter().filter(|child| child.name == "delouse-image").collect()
 }
 
-/// Children of `pid` that have ended and that nobody reaps within half a second.
+/// Children of `pid` that have ended and are not reaped within half a second.
 pub fn zombies(pid: u32) -> Vec<Entry> {
     let dead = || children(pid).into_iter().filter(|child| child.state == 'Z').collect::<Vec<_>>();
     let begun = Instant::now();

@@ -1,4 +1,4 @@
-//! Hostile clients: each refused or served, the program undisturbed.
+//! Hostile clients: each is refused or served, and the program is not disturbed.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -13,14 +13,14 @@ fn heartbeat() -> Program {
     program
 }
 
-/// The program's heart still beats: two more beats come.
+/// Waits for two more lines of the program.
 fn undisturbed(program: &Program) {
     let next = program.stdout().len() + 2;
     program.printed(&format!("heartbeat {next}"));
     assert_eq!(program.get("/").status, 200);
 }
 
-/// Sends bytes and returns all that comes back until the server closes, or nothing comes for a while.
+/// Sends bytes and returns what the server sends until it closes the connection or is silent for a while.
 fn raw(address: SocketAddr, bytes: &[u8]) -> String {
     let mut peer = TcpStream::connect(address).unwrap();
     peer.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -135,11 +135,11 @@ fn half_sent_requests_and_vanishing_clients_lock_nothing() {
         halves.push(peer);
     }
     for _ in 0..20 {
-        // Asks for the heavy answer and is gone before it comes.
+        // Requests the most expensive answer and closes the connection before it arrives.
         let mut peer = TcpStream::connect(address).unwrap();
         peer.write_all(b"GET /stacktrace/rust HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     }
-    // At most the capture that runs stands in the way, and it ends by itself.
+    // At most the running capture delays this, and it ends by itself.
     let refused = |status| status == 429;
     while refused(program.get("/stacktrace/rust?format=text").status) {}
     undisturbed(&program);

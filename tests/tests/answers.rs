@@ -149,7 +149,7 @@ fn busy_goes_on() {
 
 #[test]
 fn every_thread_is_shown() {
-    // Where the program was compiled says how files are spelled, not where it runs: in both answers the same.
+    // The directory of compilation decides how paths are written, not the directory in which the program runs; both answers agree.
     let mut command = program!("example-blocked-worker");
     command.current_dir("/");
     let program = Program::start(command);
@@ -227,7 +227,7 @@ fn openapi_is_as_reviewed() {
     assert!(document == reviewed, "the API changed: review it with UPDATE_GOLDEN=1, then git diff {golden}");
 }
 
-/// What is refused says what can be asked instead, as JSON or as text, like every other answer.
+/// A refusal says which requests are valid instead, as JSON or as text, like every other answer.
 #[test]
 fn errors_have_the_format_that_was_asked_for() {
     let (program, _) = example!("heartbeat");
@@ -289,7 +289,7 @@ fn core_dump_opens_in_gdb() {
     let plan = program.complained("core");
     let core = ["core".to_owned(), format!("core.{pid}")].map(|name| dir.path().join(name));
     let Some(core) = core.iter().find(|path| path.exists()) else {
-        // A pattern of this machine's that leads elsewhere: then the plan must have said where.
+        // The core pattern of this machine may lead elsewhere: then the plan must have said where.
         let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap();
         assert!(pattern.starts_with('|') || pattern.starts_with('/'), "no core; said: {plan}");
         return;
@@ -297,7 +297,7 @@ fn core_dump_opens_in_gdb() {
     let mut gdb = Command::new("gdb");
     gdb.args(["-batch", "-ex", "info threads", env!("CARGO_BIN_EXE_example-heartbeat")]).arg(core);
     let Ok(output) = gdb.output() else {
-        println!("skipped: no gdb");
+        delouse_tests::skipped!("no gdb");
         return;
     };
     let text = String::from_utf8_lossy(&output.stdout);
@@ -437,7 +437,7 @@ fn a_running_task_is_told_with_its_thread_and_what_it_does_there() {
     assert_eq!(json["threads"][0]["tid"], tid);
     assert_eq!(json["threads"][0]["runs_task"], task["id"]);
 
-    // What is known by now is told of threads, too.
+    // What is known by now is reported for threads, too.
     let threads = program.get("/stacktrace/rust");
     let json = threads.json();
     for thread in json["threads"].as_array().unwrap() {

@@ -1,4 +1,4 @@
-//! Captures of a program whose tasks come and go as fast as they can: see `src/bin/churn.rs`.
+//! Captures of a program that spawns tasks and ends them as fast as it can: see `src/bin/churn.rs`.
 //!
 //! The short form takes some seconds; the long one is
 //! `DELOUSE_CHURN=2000 cargo test --release -p delouse-tests --test churn -- --nocapture`.
@@ -7,11 +7,11 @@
 use std::collections::HashSet;
 use std::fmt::Write as _;
 
-use delouse_tests::ballast::Ballast;
+use delouse_tests::controlled::Controlled;
 use delouse_tests::{Program, program};
 
 /// Tasks that live for as long as the program: its idle ones, those that spawn (two for each processor).
-struct Residents {
+struct Lasting {
     idle: usize,
     spawners: usize,
 }
@@ -27,22 +27,22 @@ fn now() -> u64 {
 #[test]
 fn every_task_that_is_listed_was_alive() {
     let captures: usize = std::env::var("DELOUSE_CHURN").ok().and_then(|n| n.parse().ok()).unwrap_or(30);
-    let mut churn = Ballast::of(Program::start(program!("churn")));
+    let mut churn = Controlled::of(Program::start(program!("churn")));
     let processors = std::thread::available_parallelism().map_or(2, usize::from);
     let polls = churn.tell("polls");
     let (polled, idle) = polls.split_once(' ').expect("two numbers");
     assert_eq!(polled, idle, "each idle task was polled once");
-    let residents = Residents { idle: idle.parse().unwrap(), spawners: 2 * processors };
+    let lasting = Lasting { idle: idle.parse().unwrap(), spawners: 2 * processors };
     let (mut listed, mut late, mut torn) = (0, 0, 0);
     let mut spawned: u64 = churn.tell("spawned").parse().unwrap();
     let first = spawned;
     for capture in 0..captures {
-        let seen = look(&mut churn, &residents);
-        listed += seen.mayflies;
+        let seen = capture_once(&mut churn, &lasting);
+        listed += seen.short_lived;
         late += seen.late;
         torn += usize::from(seen.torn);
         let so_far = churn.tell("spawned").parse().unwrap();
-        assert!(so_far > spawned, "the program stands still after capture {capture}");
+        assert!(so_far > spawned, "the program makes no progress after capture {capture}");
         spawned = so_far;
     }
     assert_eq!(churn.tell("polls"), polls, "nothing polls idle tasks");
@@ -55,16 +55,16 @@ fn every_task_that_is_listed_was_alive() {
     );
 }
 
-/// What one capture came to.
+/// The result of one capture.
 struct Seen {
     /// How many short-lived tasks were listed.
-    mayflies: usize,
-    /// How many of those were found in the moment in which a worker lets go of them.
+    short_lived: usize,
+    /// How many of those a worker was about to release.
     late: usize,
     torn: bool,
 }
 
-fn look(churn: &mut Ballast, residents: &Residents) -> Seen {
+fn capture_once(churn: &mut Controlled, lasting: &Lasting) -> Seen {
     let from = now();
     let response = churn.program.get("/stacktrace/tokio");
     let until = now();
@@ -72,7 +72,7 @@ fn look(churn: &mut Ballast, residents: &Residents) -> Seen {
     let answer = response.json();
     let consistent = answer["capture"]["consistent"].as_bool().unwrap();
     let mut ids = HashSet::new();
-    let (mut idle, mut spawners, mut mayflies) = (0, 0, 0);
+    let (mut idle, mut spawners, mut short_lived) = (0, 0, 0);
     let mut request = format!("check {from} {until}");
     for task in answer["tasks"].as_array().unwrap() {
         if task["kind"] != "task" {
@@ -87,20 +87,20 @@ fn look(churn: &mut Ballast, residents: &Residents) -> Seen {
         } else if spawned_at.contains("churn::spawner") {
             spawners += 1;
         } else {
-            mayflies += 1;
+            short_lived += 1;
             let _infallible = write!(request, " {id}:{state}");
         }
     }
     let notes = &answer["capture"]["notes"];
     if consistent {
         let text = answer["stacktrace"].as_str().unwrap_or_default();
-        assert_eq!((idle, spawners), (residents.idle, residents.spawners), "{notes}\n{text}");
+        assert_eq!((idle, spawners), (lasting.idle, lasting.spawners), "{notes}\n{text}");
     }
     let answer = churn.tell(&request);
     let (wrong, late) = answer.split_once(" late").unwrap_or((&answer, ""));
     assert_eq!(wrong, "wrong", "listed, but not alive between {from} and {until}; {notes}");
     let late = late.split_whitespace().count();
-    // One for each worker: its last step with a task is to let go of it.
-    assert!(late <= residents.spawners / 2, "{answer}");
-    Seen { mayflies, late, torn: !consistent }
+    // One for each worker: the release of a task is its last step.
+    assert!(late <= lasting.spawners / 2, "{answer}");
+    Seen { short_lived, late, torn: !consistent }
 }

@@ -1,5 +1,5 @@
 //! `/core`: the same file however it is compressed, the same stacks as in the living program, and a program
-//! that goes on, sockets and all, while its image is read.
+//! that continues to run, with its sockets, while its image is read.
 #![cfg(target_os = "linux")]
 
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use delouse_tests::ballast::Ballast;
+use delouse_tests::controlled::Controlled;
 use delouse_tests::core_dump::CoreDump;
 use delouse_tests::wire::Wire;
 use delouse_tests::{PATIENCE, process, program};
@@ -18,8 +18,8 @@ use delouse_tests::{PATIENCE, process, program};
 /// The functions of each thread's stack, by thread id.
 type Stacks = BTreeMap<u32, Vec<String>>;
 
-fn core(ballast: &Ballast, encoding: Option<&str>) -> Vec<u8> {
-    let mut wire = Wire::connect(ballast.program.address()).unwrap();
+fn core(controlled: &Controlled, encoding: Option<&str>) -> Vec<u8> {
+    let mut wire = Wire::connect(controlled.program.address()).unwrap();
     let accept: Vec<_> = encoding.map(|name| ("accept-encoding", name)).into_iter().collect();
     let head = wire.ask("GET", "/core", &accept).unwrap();
     let body = wire.body(&head).unwrap();
@@ -30,21 +30,21 @@ fn core(ballast: &Ballast, encoding: Option<&str>) -> Vec<u8> {
 
 #[test]
 fn the_same_core_however_it_is_compressed() {
-    let ballast = Ballast::start(program!("ballast"), 20, 30);
-    let plain = core(&ballast, None);
+    let controlled = Controlled::start(program!("sized_process"), 20, 30);
+    let plain = core(&controlled, None);
     let expected = CoreDump::parse(&plain).unwrap();
     assert_eq!(expected.bytes, plain.len() as u64);
     assert!(expected.bytes > 30 << 20);
     for tool in ["zstd", "gzip"] {
-        let packed = core(&ballast, Some(tool));
+        let packed = core(&controlled, Some(tool));
         assert!(packed.len() * 4 < plain.len(), "{tool}: {} of {}", packed.len(), plain.len());
         let Some(unpacked) = unpack(tool, packed) else {
-            println!("skipped: no {tool}");
+            delouse_tests::skipped!("no {tool}");
             continue;
         };
         let got = CoreDump::parse(&unpacked).unwrap();
         assert_eq!(got.bytes, unpacked.len() as u64, "{tool}: cut");
-        // Those who rest have not moved from one capture to the next.
+        // Idle threads have the same stack in both captures.
         let resting = |core: &CoreDump| {
             let is_resting = |tid: &u32| core.names.get(tid).is_some_and(|name| name.starts_with("rest-"));
             core.stack_pointers.clone().into_iter().filter(|(tid, _)| is_resting(tid)).collect::<Vec<_>>()
@@ -67,11 +67,11 @@ fn unpack(tool: &str, packed: Vec<u8>) -> Option<Vec<u8>> {
     Some(output.stdout)
 }
 
-/// Who has read an answer to its end is never told that it is still being captured.
+/// A client that has read an answer to its end is never refused because of that capture.
 #[test]
 fn one_core_after_another() {
-    let ballast = Ballast::start(program!("ballast"), 2, 1);
-    let mut wire = Wire::connect(ballast.program.address()).unwrap();
+    let controlled = Controlled::start(program!("sized_process"), 2, 1);
+    let mut wire = Wire::connect(controlled.program.address()).unwrap();
     for _ in 0..30 {
         let head = wire.ask("GET", "/core", &[("accept-encoding", "zstd")]).unwrap();
         let body = wire.body(&head).unwrap();
@@ -81,9 +81,9 @@ fn one_core_after_another() {
 
 #[test]
 fn what_it_would_cost_is_told_first() {
-    let ballast = Ballast::start(program!("ballast"), 20, 30);
-    let actual = core(&ballast, None).len() as u64;
-    let mut wire = Wire::connect(ballast.program.address()).unwrap();
+    let controlled = Controlled::start(program!("sized_process"), 20, 30);
+    let actual = core(&controlled, None).len() as u64;
+    let mut wire = Wire::connect(controlled.program.address()).unwrap();
     let head = wire.ask("HEAD", "/core", &[]).unwrap();
     assert_eq!(head.status, 200);
     let number = |name: &str| head.header(name).unwrap().parse::<u64>().unwrap();
@@ -91,57 +91,57 @@ fn what_it_would_cost_is_told_first() {
     assert!(told.abs_diff(actual) < actual / 5, "{told} told, {actual} come");
     assert_eq!(number("x-delouse-budget-us"), 50_000);
     assert!(number("x-delouse-pause-us") < 50_000);
-    let json = ballast.program.get("/core?estimate=true").json();
+    let json = controlled.program.get("/core?estimate=true").json();
     assert!(json["bytes"].as_u64().unwrap().abs_diff(actual) < actual / 5, "{json}");
     assert!(json["refused"].is_null());
-    let text = ballast.program.get("/core?estimate=true&format=text").body;
+    let text = controlled.program.get("/core?estimate=true&format=text").body;
     assert!(text.contains("a core file of about"), "{text}");
-    assert_eq!(process::children(ballast.program.pid()), []);
+    assert_eq!(process::children(controlled.program.pid()), []);
 }
 
-/// A program with more memory than a capture may be made of: the refusal tells what to do, and that helps.
+/// A program with more memory than the pause budget allows: the refusal says what to do, and doing it helps.
 #[test]
 fn huge_pages_make_the_stop_short() {
-    let mut command = program!("ballast");
+    let mut command = program!("sized_process");
     command.env("DELOUSE_PAUSE_BUDGET_MS", "6");
-    let mut ballast = Ballast::start(command, 4, 400);
-    assert_eq!(ballast.tell("joinable"), "true");
-    let refused = ballast.program.get("/core");
+    let mut controlled = Controlled::start(command, 4, 400);
+    assert_eq!(controlled.tell("joinable"), "true");
+    let refused = controlled.program.get("/core");
     assert_eq!(refused.status, 503, "{}", refused.body);
     assert!(refused.body.contains("POST /huge-pages"), "{}", refused.body);
     assert!(refused.body.contains("?huge_pages=true"), "{}", refused.body);
-    let joined = ballast.program.post("/huge-pages?format=text", &[]);
+    let joined = controlled.program.post("/huge-pages?format=text", &[]);
     if joined.status == 501 {
-        return println!("skipped: {}", joined.body);
+        return delouse_tests::skipped!("{}", joined.body);
     }
     assert_eq!(joined.status, 200, "{}", joined.body);
     println!("{}", joined.body);
-    if !joined.body.contains("MiB are in huge pages now") {
-        return println!("skipped: an old kernel");
+    if !joined.body.contains("are in huge pages now") {
+        return delouse_tests::skipped!("an old kernel");
     }
-    let again = ballast.program.post("/huge-pages", &[]).json();
+    let again = controlled.program.post("/huge-pages", &[]).json();
     assert!(again["huge_bytes"].as_u64().unwrap() > 390 << 20, "{again}");
     assert!(again["pause_us"].as_u64() < again["budget_us"].as_u64(), "{again}");
-    assert!(core(&ballast, None).len() > 400 << 20);
-    let tasks = ballast.program.get("/stacktrace/tokio").json();
+    assert!(core(&controlled, None).len() > 400 << 20);
+    let tasks = controlled.program.get("/stacktrace/tokio").json();
     assert_eq!(tasks["capture"]["consistent"], true, "{tasks}");
-    assert_eq!(ballast.program.get("/huge-pages").status, 405);
+    assert_eq!(controlled.program.get("/huge-pages").status, 405);
 }
 
-/// The same in one request; and where joining does not help, the refusal says why.
+/// The same in one request. If joining does not help, the refusal gives the reason.
 #[test]
 fn a_core_may_be_joined_first() {
     let start = |budget| {
-        let mut command = program!("ballast");
+        let mut command = program!("sized_process");
         command.env("DELOUSE_PAUSE_BUDGET_MS", budget);
-        Ballast::start(command, 4, 400)
+        Controlled::start(command, 4, 400)
     };
-    let mut ballast = start("6");
-    assert_eq!(ballast.tell("joinable"), "true");
-    assert_eq!(ballast.program.get("/core").status, 503);
-    let estimate = ballast.program.get("/core?estimate=true&huge_pages=true").json();
+    let mut controlled = start("6");
+    assert_eq!(controlled.tell("joinable"), "true");
+    assert_eq!(controlled.program.get("/core").status, 503);
+    let estimate = controlled.program.get("/core?estimate=true&huge_pages=true").json();
     assert!(estimate["refused"].is_string(), "an estimate joins nothing: {estimate}");
-    let mut wire = Wire::connect(ballast.program.address()).unwrap();
+    let mut wire = Wire::connect(controlled.program.address()).unwrap();
     let head = wire.ask("GET", "/core?huge_pages=true", &[]).unwrap();
     let body = wire.body(&head).unwrap();
     if head.status == 200 {
@@ -151,14 +151,14 @@ fn a_core_may_be_joined_first() {
         let body = String::from_utf8_lossy(&body);
         println!("no huge pages here: {body}");
         assert!(
-            body.contains("Not all of its memory could be joined: huge pages cannot be had here"),
+            body.contains("Not all of its memory could be joined: huge pages are not available"),
             "{body}"
         );
     }
 
-    // Its memory is not to be joined: it has said so.
-    let ballast = start("1");
-    let refused = ballast.program.get("/core?huge_pages=true");
+    // The program has asked the kernel not to join its memory.
+    let controlled = start("1");
+    let refused = controlled.program.get("/core?huge_pages=true");
     assert_eq!(refused.status, 503, "{}", refused.body);
     assert_eq!(refused.json()["error_code"], "OverBudget");
     assert!(refused.body.contains("Not all of its memory could be joined: "), "{}", refused.body);
@@ -167,16 +167,16 @@ fn a_core_may_be_joined_first() {
 #[test]
 fn gdb_shows_what_it_shows_of_the_living_program() {
     if Command::new("gdb").arg("--version").output().is_err() {
-        println!("skipped: no gdb");
+        delouse_tests::skipped!("no gdb");
         return;
     }
-    let ballast = Ballast::start(program!("ballast"), 20, 10);
-    let pid = ballast.program.pid();
+    let controlled = Controlled::start(program!("sized_process"), 20, 10);
+    let pid = controlled.program.pid();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("core");
-    let bytes = core(&ballast, None);
+    let bytes = core(&controlled, None);
     std::fs::write(&path, &bytes).unwrap();
-    let executable = program!("ballast").get_program().to_owned();
+    let executable = program!("sized_process").get_program().to_owned();
 
     let (dead, complaints) = gdb(&[executable.as_ref(), &path]);
     let (live, complaints_live) = gdb(&["-p".as_ref(), pid.to_string().as_ref()]);
@@ -184,7 +184,11 @@ fn gdb_shows_what_it_shows_of_the_living_program() {
         process::threads(pid).iter().filter(|t| t.name.starts_with("rest-")).map(|t| t.id).collect();
     assert_eq!(tids.len(), 20);
     for tid in &tids {
-        assert!(live[tid].iter().any(|function| function.contains("ballast::rests_in")), "{:?}", live[tid]);
+        assert!(
+            live[tid].iter().any(|function| function.contains("sized_process::rests_in")),
+            "{:?}",
+            live[tid]
+        );
         assert_eq!(dead.get(tid), Some(&live[tid]), "thread {tid}");
     }
     let names = CoreDump::parse(&bytes).unwrap().names;
@@ -226,24 +230,24 @@ fn gdb(of: &[&Path]) -> (Stacks, Vec<String>) {
 
 #[test]
 fn sockets_behave_while_the_image_is_read() {
-    let mut ballast = Ballast::start(program!("ballast"), 10, 60);
-    let port = ballast.tell("listen");
+    let mut controlled = Controlled::start(program!("sized_process"), 10, 60);
+    let port = controlled.tell("listen");
     let mut peer = TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
     peer.set_read_timeout(Some(PATIENCE)).unwrap();
-    assert_eq!(ballast.tell("accept"), "accepted");
+    assert_eq!(controlled.tell("accept"), "accepted");
 
     // A client that reads little keeps the image.
-    let mut wire = Wire::connect(ballast.program.address()).unwrap();
+    let mut wire = Wire::connect(controlled.program.address()).unwrap();
     assert_eq!(wire.ask("GET", "/core", &[]).unwrap().status, 200);
-    let pid = ballast.program.pid();
+    let pid = controlled.program.pid();
     assert_eq!(process::images(pid).len(), 1);
     peer.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
     assert_eq!(peer.read(&mut [0; 1]).unwrap_err().kind(), ErrorKind::WouldBlock, "still open");
 
-    assert_eq!(ballast.tell("close"), "closed");
+    assert_eq!(controlled.tell("close"), "closed");
     peer.set_read_timeout(Some(PATIENCE)).unwrap();
     assert_eq!(peer.read(&mut [0; 1]).unwrap(), 0, "its end is told to the peer");
-    assert_eq!(ballast.tell(&format!("bind {port}")), "bound");
+    assert_eq!(controlled.tell(&format!("bind {port}")), "bound");
     assert_eq!(process::images(pid).len(), 1, "all of that while the image lived");
     drop(wire);
     let begun = std::time::Instant::now();

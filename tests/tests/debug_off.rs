@@ -1,5 +1,5 @@
-//! With debug off, `#[delouse::main]` is `#[tokio::main]`: no further crate, no further code, whatever features and
-//! names the user's crate has.
+//! With debug off, `#[delouse::main]` equals `#[tokio::main]`: no additional crate and no additional code, whatever features
+//! and names the user's crate has.
 //!
 //! The programs here are built outside of the workspace, as a user would, each in a directory of its own. They share
 //! one target directory, so that tokio is built once.
@@ -41,7 +41,7 @@ struct Package {
 }
 
 impl Package {
-    /// `manifest` is what follows the package's name and edition; `DELOUSE` in it stands for the crate's path.
+    /// `manifest` is what follows the package's name and edition; `DELOUSE` in it is replaced by the crate's path.
     fn new(name: &'static str, manifest: &str) -> Self {
         let package = Package { directory: tempfile::tempdir().unwrap(), name };
         let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
@@ -164,9 +164,29 @@ fn no_further_crate() {
     assert!(more.is_empty(), "delouse turns on more of tokio: {more:?}");
 }
 
+/// `engine` reads core files without a runtime, and `dump` prints tasks without a server.
+#[test]
+fn smaller_features_need_no_server() {
+    for (feature, needless) in
+        [("engine", &["tokio", "dropshot", "http"][..]), ("dump", &["dropshot", "http"])]
+    {
+        let package = Package::new(
+            "tree-of-feature",
+            &format!(
+                "[dependencies]\ndelouse = {{ DELOUSE, default-features = false, features = ['{feature}'] }}"
+            ),
+        );
+        package.write("src/lib.rs", "");
+        let dependencies = package.dependencies();
+        let has = |name: &str| dependencies.iter().any(|krate| krate.split(' ').next() == Some(name));
+        assert!(has("gimli"), "{dependencies:?}");
+        assert!(!needless.iter().any(|name| has(name)), "{feature}: {dependencies:?}");
+    }
+}
+
 #[test]
 fn no_further_code() {
-    // One package, whose source is exchanged: all that could differ by chance, such as hashes in names, is the same.
+    // One package with two sources in turn, so that hashes in names and the like do not differ by chance.
     let package = Package::new(
         "text-under-both",
         "[dependencies]\ndelouse = { DELOUSE }\n\
@@ -191,10 +211,10 @@ fn text(program: &Path) -> Vec<u8> {
     object.section_by_name(".text").unwrap().data().unwrap().to_vec()
 }
 
-/// `init`, `Config`, `register` and `dump` are there, take what they take with debug on, and do nothing, whatever the
-/// environment says.
+/// `init`, `Config`, `register` and `dump` exist, accept the same arguments as with debug on, and do nothing, whatever the
+/// environment variables are.
 #[test]
-fn the_face_without_effect() {
+fn the_api_without_effect() {
     let package = Package::new(
         "face-without-effect",
         "[dependencies]\ndelouse = { DELOUSE }\n\
@@ -208,8 +228,8 @@ fn main() {
     delouse::register(runtime.handle());
     let config = delouse::Config::new().bind("nonsense").token("with blanks").sigquit(true).runtime(runtime.handle());
     assert_eq!(std::mem::size_of_val(&config), 0);
-    assert_eq!(config.clone().init(), None);
-    assert_eq!(runtime.block_on(async { delouse::init() }), None);
+    assert_eq!(config.clone().init(), delouse::Started::Off);
+    assert_eq!(runtime.block_on(async { delouse::init() }), delouse::Started::Off);
     assert_eq!(delouse::dump(), Ok(()));
     let threads = std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
     println!("{config:?}, {threads} thread");
@@ -235,7 +255,7 @@ fn a_feature_named_debug_of_the_users_own() {
     assert!(!package.dependencies().iter().any(|krate| krate.starts_with("dropshot ")));
 }
 
-/// Neither crate goes by its own name, so that anything that took it for granted would not be found.
+/// Neither crate has its own name, so that an expansion that relies on these names does not compile.
 #[test]
 fn renamed_in_the_manifest() {
     let package = Package::new(
@@ -249,8 +269,8 @@ fn renamed_in_the_manifest() {
     assert_eq!(stdout(&package.build("program")), "beat 0\nbeat 1\nbeat 2\n");
 }
 
-/// A program that has no need for worker threads is not given them, and one that asks for them without tokio's
-/// feature is told which function is not there.
+/// A program that needs no worker threads gets none. Without tokio's feature for them, a program that needs them does not
+/// compile, and the error names the missing function.
 #[test]
 fn without_rt_multi_thread() {
     let package = Package::new(

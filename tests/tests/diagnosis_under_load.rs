@@ -1,8 +1,9 @@
-//! A healthy service under load is diagnosed again and again: no finding, no failed request, no long pause.
+//! Repeated diagnoses of a healthy service under load: no finding, few observations, no failed request, no long pause.
 //!
 //! `DIAGNOSES=500` for more than a few; `SERVICE=path` for another build of it.
 #![cfg(all(feature = "debug", target_os = "linux", target_arch = "x86_64"))]
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,12 +11,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use delouse_tests::Program;
 use delouse_tests::wire::Wire;
 
-/// Connections that ask one thing after the other.
+/// Connections, each of which sends one request after the other.
 const CLIENTS: usize = 8;
+/// The most observations of one diagnosis.
+const MAX_OBSERVATIONS: usize = 3;
 /// The default of `DELOUSE_PAUSE_BUDGET_MS`.
 const BUDGET_US: u64 = 50_000;
 
-/// Asks until told to stop. How many answers came.
+/// Sends requests until `stop` is set, and counts the answers.
 fn client(number: usize, service: SocketAddr, stop: &AtomicBool, answered: &AtomicUsize) {
     let mut wire = Wire::connect(service).expect("a connection");
     let paths = [format!("/visit/{number}"), format!("/square/{number}"), "/visit/0".into(), "/slow".into()];
@@ -31,7 +34,7 @@ fn client(number: usize, service: SocketAddr, stop: &AtomicBool, answered: &Atom
 }
 
 #[test]
-fn nothing_is_found_and_nobody_notices() {
+fn no_finding_and_no_effect_on_clients() {
     let diagnoses: usize = std::env::var("DIAGNOSES").map_or(20, |n| n.parse().expect("a number"));
     let path = std::env::var("SERVICE").unwrap_or_else(|_| env!("CARGO_BIN_EXE_service").to_owned());
     let program = Program::start(Command::new(path));
@@ -40,12 +43,13 @@ fn nothing_is_found_and_nobody_notices() {
     let (stop, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
     let mut pauses = Vec::new();
     let mut took = Vec::new();
+    let mut observed: BTreeMap<String, usize> = BTreeMap::new();
     std::thread::scope(|scope| {
         for number in 0..CLIENTS {
             let (stop, answered) = (&stop, &answered);
             scope.spawn(move || client(number, service, stop, answered));
         }
-        // Whatever fails below, the clients end.
+        // Ends the clients even if an assertion below fails.
         let _stop = Stop(&stop);
         let mut before = 0;
         for _ in 0..diagnoses {
@@ -53,11 +57,16 @@ fn nothing_is_found_and_nobody_notices() {
             assert_eq!(response.status, 200, "{}", response.body);
             let answer = response.json();
             assert_eq!(answer["findings"].as_array().map(Vec::len), Some(0), "{}", answer["diagnosis"]);
-            assert!(answer["looked_at"]["tasks"].as_u64() >= Some(CLIENTS as u64), "{answer}");
+            assert!(answer["scope"]["tasks"].as_u64() >= Some(CLIENTS as u64), "{answer}");
+            let observations = answer["observations"].as_array().expect("observations");
+            assert!(observations.len() <= MAX_OBSERVATIONS, "{}", answer["diagnosis"]);
+            for kind in observations.iter().filter_map(|one| one["kind"].as_str()) {
+                *observed.entry(kind.to_owned()).or_default() += 1;
+            }
             pauses.push(answer["capture"]["pause_us"].as_u64().expect("a pause"));
             took.push(response.took);
             let now = answered.load(Ordering::Relaxed);
-            assert!(now > before, "the service stands still");
+            assert!(now > before, "the service makes no progress");
             before = now;
         }
     });
@@ -71,10 +80,11 @@ fn nothing_is_found_and_nobody_notices() {
         took[took.len() / 2],
         took[took.len() - 1],
     );
+    println!("observations: {observed:?}");
     assert!(median <= BUDGET_US, "paused for {median} µs");
 }
 
-/// Tells the clients to stop when it goes.
+/// Sets the flag when dropped.
 struct Stop<'a>(&'a AtomicBool);
 
 impl Drop for Stop<'_> {

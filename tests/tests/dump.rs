@@ -1,4 +1,4 @@
-//! What the program tells on stderr by itself: at SIGQUIT, and when its own code asks.
+//! Reports on stderr: at SIGQUIT, and when the program calls `delouse::dump()`.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
 use std::fs;
@@ -131,7 +131,7 @@ fn ignored_stays_ignored() {
 #[test]
 fn a_program_that_takes_it_is_left_alone() {
     for way in ["handles_it", "handled_it_before"] {
-        let mut command = program!("quits");
+        let mut command = program!("sigquit");
         command.arg(way);
         let mut program = start(command);
         program.address();
@@ -163,20 +163,20 @@ fn wedged_programs_dump_too() {
 
 #[test]
 fn from_inside() {
-    let mut command = program!("quits");
+    let mut command = program!("sigquit");
     command.arg("dumps");
     let mut program = start(command);
     program.printed("dumped Ok(())");
     assert!(program.wait().success());
     let text = dumped(&program, 1);
-    assert!(text.contains("quits::waits_for_ever at "), "{text}");
-    assert!(text.contains("delouse::dump") && text.contains("quits::asks"), "{text}");
+    assert!(text.contains("sigquit::waits_for_ever at "), "{text}");
+    assert!(text.contains("delouse::dump") && text.contains("sigquit::asks"), "{text}");
 }
 
 #[test]
 fn from_inside_without_a_server() {
     for (environment, count) in [("on", 1), ("off", 0)] {
-        let mut command = program!("quits");
+        let mut command = program!("sigquit");
         command.arg("dumps_without_server").env("DELOUSE", environment);
         let mut program = start(command);
         program.printed("dumped Ok(())");
@@ -188,7 +188,7 @@ fn from_inside_without_a_server() {
 
 #[test]
 fn a_stderr_that_nobody_reads_is_an_error_not_an_end() {
-    let mut command = program!("quits");
+    let mut command = program!("sigquit");
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let output = command.arg("dumps_without_server").stderr(Stdio::from(writer)).output().unwrap();

@@ -1,4 +1,4 @@
-//! The examples of bad days: whoever asks `/diagnosis` reads the cause in its first line.
+//! The faulty examples: the first line of `/diagnosis` names the cause.
 #![cfg(all(feature = "debug", target_os = "linux", target_arch = "x86_64"))]
 
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use delouse_tests::{PATIENCE, Program};
 
-/// An example's program, its source, and the line at which `needle` stands in `function`.
+/// An example's program, its source, and the line of `needle` in `function`.
 macro_rules! example {
     ($name:literal) => {
         (
@@ -24,7 +24,7 @@ fn place(file: &str, source: &str, function: &str, needle: &str) -> String {
     format!("{file}.rs:{}", source[..at].matches('\n').count() + 1)
 }
 
-/// The text of a diagnosis whose first line has `wanted`, once the example has got there.
+/// The text of a diagnosis whose first line has `wanted`, once the example is in that state.
 fn diagnosis(program: &Program, query: &str, wanted: &[&str]) -> String {
     let begun = Instant::now();
     loop {
@@ -48,7 +48,7 @@ fn deadlock() {
     let credit = place("deadlock", source, "credit_first", ".lock().await");
     let text = diagnosis(&program, "", &["Deadlock: task ", "debit_first", "credit_first"]);
     println!("{text}");
-    for part in [debit.as_str(), &credit, "MutexGuard", "what would help"] {
+    for part in [debit.as_str(), &credit, "MutexGuard", "Suggested fix"] {
         assert!(text.contains(part), "{part}: {text}");
     }
     let tree = program.get("/waits?format=text").body;

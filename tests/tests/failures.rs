@@ -8,19 +8,19 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use delouse_tests::ballast::Ballast;
+use delouse_tests::controlled::Controlled;
 use delouse_tests::process::{self, Entry};
 use delouse_tests::wire::{Head, Wire};
 use delouse_tests::{PATIENCE, program, request};
 
 /// A small program.
-fn ballast() -> Ballast {
-    Ballast::start(program!("ballast"), 20, 30)
+fn sized_process() -> Controlled {
+    Controlled::start(program!("sized_process"), 20, 30)
 }
 
-/// `GET path`, whatever comes.
-fn ask(ballast: &Ballast, path: &str) -> (Head, std::io::Result<Vec<u8>>) {
-    let mut wire = Wire::connect(ballast.program.address()).unwrap();
+/// `GET path`, whatever the answer is.
+fn ask(controlled: &Controlled, path: &str) -> (Head, std::io::Result<Vec<u8>>) {
+    let mut wire = Wire::connect(controlled.program.address()).unwrap();
     let head = wire.ask("GET", path, &[]).unwrap();
     let body = wire.body(&head);
     (head, body)
@@ -42,21 +42,21 @@ fn until(what: &str, condition: impl Fn() -> bool) {
 }
 
 /// The one image of the program, once there is one.
-fn image(ballast: &Ballast) -> Entry {
-    let pid = ballast.program.pid();
+fn image(controlled: &Controlled) -> Entry {
+    let pid = controlled.program.pid();
     until("an image", || !process::images(pid).is_empty());
     process::images(pid).remove(0)
 }
 
-/// Runs on, heart beating, with no child, dead or alive; and a core can be had.
-fn unharmed(ballast: &mut Ballast, what: &str) {
-    let pid = ballast.program.pid();
+/// Checks that the program runs, has no child or zombie, and still answers with a core file.
+fn unharmed(controlled: &mut Controlled, what: &str) {
+    let pid = controlled.program.pid();
     until("no child", || process::children(pid).is_empty());
-    println!("{what}: the heart stopped for {:?} at most", ballast.longest_gap());
-    assert!(ballast.program.is_running());
+    println!("{what}: the ticker paused for {:?} at most", controlled.longest_gap());
+    assert!(controlled.program.is_running());
     let begun = Instant::now();
     loop {
-        let (head, body) = ask(ballast, "/core?force=true");
+        let (head, body) = ask(controlled, "/core?force=true");
         if head.status == 200 {
             assert!(!body.unwrap().is_empty());
             break;
@@ -68,16 +68,16 @@ fn unharmed(ballast: &mut Ballast, what: &str) {
 }
 
 /// No process and no thread more than there are: first the fork fails, then the thread for the capture.
-fn no_more_processes(ballast: &mut Ballast, what: &str, limit: impl Fn(Option<usize>)) {
+fn no_more_processes(controlled: &mut Controlled, what: &str, limit: impl Fn(Option<usize>)) {
     // Tokio's threads of delouse's own server come when first needed: before we count.
-    let _warm = ask(ballast, "/stacktrace/rust");
-    ballast.longest_gap();
+    let _warm = ask(controlled, "/stacktrace/rust");
+    controlled.longest_gap();
     // A thread of the last capture may just be ending: then there is room for one more, and we count again.
-    let refused = |ballast: &Ballast, more: usize, reason: &str| {
+    let refused = |controlled: &Controlled, more: usize, reason: &str| {
         let begun = Instant::now();
         loop {
-            limit(Some(process::threads(ballast.program.pid()).len() + more));
-            let (head, body) = ask(ballast, "/core");
+            limit(Some(process::threads(controlled.program.pid()).len() + more));
+            let (head, body) = ask(controlled, "/core");
             let said = if head.status == 503 { message(body) } else { head.status.to_string() };
             if said.contains(reason) && said.contains("pids.max") {
                 return println!("{what}: 503 {said}");
@@ -85,28 +85,28 @@ fn no_more_processes(ballast: &mut Ballast, what: &str, limit: impl Fn(Option<us
             assert!(begun.elapsed() < PATIENCE, "{said}");
         }
     };
-    refused(ballast, 1, "cannot fork");
-    assert!(ballast.longest_gap() < Duration::from_secs(1));
-    refused(ballast, 0, "no thread");
+    refused(controlled, 1, "cannot fork");
+    assert!(controlled.longest_gap() < Duration::from_secs(1));
+    refused(controlled, 0, "no thread");
     // Stacks need no new process; where there is no thread either, the server's own does it.
-    let (head, body) = ask(ballast, "/stacktrace/rust");
+    let (head, body) = ask(controlled, "/stacktrace/rust");
     let body = String::from_utf8(body.unwrap()).unwrap();
     assert!(head.status == 200 && body.contains("rests_in_park"), "{} {body}", head.status);
     limit(None);
-    unharmed(ballast, what);
+    unharmed(controlled, what);
 }
 
 #[test]
 fn no_more_processes_in_the_cgroup() {
-    let mut ballast = ballast();
-    let Some(group) = Group::with("pids", "pids.max", "pids.max", ballast.program.pid()) else {
-        println!("skipped: no cgroup with a pids controller may be made here");
+    let mut controlled = sized_process();
+    let Some(group) = Group::with("pids", "pids.max", "pids.max", controlled.program.pid()) else {
+        delouse_tests::skipped!("no cgroup with a pids controller may be made here");
         return;
     };
-    no_more_processes(&mut ballast, "pids.max", |most| {
+    no_more_processes(&mut controlled, "pids.max", |most| {
         fs::write(&group.limit, most.map_or("max".to_owned(), |n| n.to_string())).unwrap();
     });
-    drop(ballast);
+    drop(controlled);
 }
 
 /// A cgroup of our own, of either version.
@@ -147,7 +147,7 @@ impl Drop for Group {
     }
 }
 
-/// Sets the soft limit of a running process; `None` is what it was. Asked as `user`, whose process it is.
+/// Sets the soft limit of a running process; `None` restores the limit from before. Runs `prlimit` as `user`, the owner of the process.
 fn prlimit(user: &[&str], pid: u32, what: &str, most: Option<u64>) {
     let mut words = user.to_vec();
     words.extend(["prlimit", "--pid"]);
@@ -158,7 +158,7 @@ fn prlimit(user: &[&str], pid: u32, what: &str, most: Option<u64>) {
     assert!(set.success(), "{words:?}");
 }
 
-/// A user who has nothing else: the limit counts all processes of a user.
+/// A user without other processes: the limit counts all processes of a user.
 const NOBODY_ELSE: [&str; 4] = ["setpriv", "--reuid=61432", "--regid=61432", "--clear-groups"];
 
 /// `program` where anybody may run it, as [`NOBODY_ELSE`].
@@ -166,12 +166,12 @@ fn as_another_user(program: &Command) -> Option<(tempfile::TempDir, Command)> {
     let have = |tool: &str| Command::new(tool).arg("--version").output().is_ok_and(|o| o.status.success());
     let root = fs::read_to_string("/proc/self/status").unwrap().contains("Uid:\t0\t0");
     if !root || !have("setpriv") || !have("prlimit") {
-        println!("skipped: needs root, setpriv and prlimit");
+        delouse_tests::skipped!("needs root, setpriv and prlimit");
         return None;
     }
     let directory = tempfile::tempdir().unwrap();
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let copy = directory.path().join("ballast");
+    let copy = directory.path().join("sized_process");
     fs::copy(program.get_program(), &copy).unwrap();
     let mut command = Command::new("setpriv");
     command.args(&NOBODY_ELSE[1..]).arg(copy);
@@ -180,41 +180,41 @@ fn as_another_user(program: &Command) -> Option<(tempfile::TempDir, Command)> {
 
 #[test]
 fn no_more_processes_for_the_user() {
-    let Some((_directory, command)) = as_another_user(&program!("ballast")) else { return };
-    let mut ballast = Ballast::start(command, 20, 30);
-    let pid = ballast.program.pid();
+    let Some((_directory, command)) = as_another_user(&program!("sized_process")) else { return };
+    let mut controlled = Controlled::start(command, 20, 30);
+    let pid = controlled.program.pid();
     let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
     let before = limits.lines().find_map(|line| line.strip_prefix("Max processes")).unwrap();
     let before = before.split_whitespace().next().unwrap().parse().ok();
-    no_more_processes(&mut ballast, "RLIMIT_NPROC", |most| {
+    no_more_processes(&mut controlled, "RLIMIT_NPROC", |most| {
         prlimit(&NOBODY_ELSE, pid, "nproc", most.map_or(before, |most| Some(most as u64)));
     });
 }
 
 #[test]
 fn no_more_address_space() {
-    let mut ballast = ballast();
+    let mut controlled = sized_process();
     if Command::new("prlimit").arg("--version").output().is_err() {
-        println!("skipped: no prlimit");
+        delouse_tests::skipped!("no prlimit");
         return;
     }
-    let pid = ballast.program.pid();
-    ballast.longest_gap();
+    let pid = controlled.program.pid();
+    controlled.longest_gap();
     prlimit(&[], pid, "as", Some(process::bytes(pid, "VmSize")));
     for path in ["/core", "/stacktrace/rust", "/stacktrace/rust?consistent=true"] {
-        let (head, body) = ask(&ballast, path);
+        let (head, body) = ask(&controlled, path);
         let said = message(body);
         println!("RLIMIT_AS {path}: {} {said}", head.status);
         let remedy = format!("prlimit --pid {pid} --as=");
         assert!(head.status == 503 && said.contains(&remedy), "{said}");
     }
     prlimit(&[], pid, "as", None);
-    unharmed(&mut ballast, "RLIMIT_AS");
+    unharmed(&mut controlled, "RLIMIT_AS");
 }
 
 /// Asks for everything that reads debug information while `meanwhile` is called again and again, and returns the answers.
-fn ask_all(ballast: &mut Ballast, mut meanwhile: impl FnMut(&mut Ballast)) -> Vec<(u16, String)> {
-    let address = ballast.program.address();
+fn ask_all(controlled: &mut Controlled, mut meanwhile: impl FnMut(&mut Controlled)) -> Vec<(u16, String)> {
+    let address = controlled.program.address();
     std::thread::scope(|scope| {
         let asking = scope.spawn(move || {
             ["/stacktrace/tokio", "/stacktrace/rust", "/diagnosis"].map(|path| {
@@ -223,7 +223,7 @@ fn ask_all(ballast: &mut Ballast, mut meanwhile: impl FnMut(&mut Ballast)) -> Ve
             })
         });
         while !asking.is_finished() {
-            meanwhile(ballast);
+            meanwhile(controlled);
         }
         asking.join().unwrap().to_vec()
     })
@@ -232,19 +232,19 @@ fn ask_all(ballast: &mut Ballast, mut meanwhile: impl FnMut(&mut Ballast)) -> Ve
 #[test]
 fn little_address_space() {
     if Command::new("prlimit").arg("--version").output().is_err() {
-        println!("skipped: no prlimit");
+        delouse_tests::skipped!("no prlimit");
         return;
     }
     let (mut partial, mut whole) = (0, 0);
     for left in [60, 200, 320, 450, 700, 2000] {
-        let mut ballast = ballast();
-        let pid = ballast.program.pid();
+        let mut controlled = sized_process();
+        let pid = controlled.program.pid();
         prlimit(&[], pid, "as", Some(process::bytes(pid, "VmSize") + (left << 20)));
         // What the program could allocate before, it can at any time.
         let reserve = format!("reserve {}", (left / 3).min(64));
         let mut reserved = 0;
-        let answers = ask_all(&mut ballast, |ballast| {
-            assert_eq!(ballast.tell(&reserve), "reserved", "with {left} MB left");
+        let answers = ask_all(&mut controlled, |controlled| {
+            assert_eq!(controlled.tell(&reserve), "reserved", "with {left} MB left");
             reserved += 1;
         });
         for (status, text) in answers {
@@ -255,7 +255,7 @@ fn little_address_space() {
         println!(
             "{left} MB left: {reserved} times {reserve}; {whole} answers complete, {partial} not, so far"
         );
-        assert!(ballast.program.is_running());
+        assert!(controlled.program.is_running());
     }
     assert!(partial >= 3, "with 60 MB left nothing can be read");
     assert!(whole >= 3, "2 GB are enough");
@@ -263,100 +263,100 @@ fn little_address_space() {
 
 #[test]
 fn little_memory_in_the_cgroup() {
-    let mut ballast = ballast();
-    let pid = ballast.program.pid();
+    let mut controlled = sized_process();
+    let pid = controlled.program.pid();
     let Some(group) = Group::with("memory", "memory.limit_in_bytes", "memory.max", pid) else {
-        println!("skipped: no cgroup with a memory controller may be made here");
+        delouse_tests::skipped!("no cgroup with a memory controller may be made here");
         return;
     };
     group.limit(48 << 20);
-    let answers = ask_all(&mut ballast, |ballast| drop(ballast.tell("gap")));
+    let answers = ask_all(&mut controlled, |controlled| drop(controlled.tell("gap")));
     for (status, text) in &answers {
         println!("memory.max: {status} {text}");
         assert!(*status == 200 || *status == 503, "{status} {text}");
     }
     let told = |(_, text): &(u16, String)| text.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(answers.iter().map(told).any(|text| text.contains("the cgroup's memory limit leaves")));
-    assert!(ballast.program.is_running());
+    assert!(controlled.program.is_running());
 }
 
 #[test]
 fn the_image_is_killed_in_the_middle() {
-    let mut ballast = ballast();
-    let mut wire = Wire::connect(ballast.program.address()).unwrap();
+    let mut controlled = sized_process();
+    let mut wire = Wire::connect(controlled.program.address()).unwrap();
     let head = wire.ask("GET", "/core", &[]).unwrap();
     assert_eq!(head.status, 200);
-    let image = image(&ballast);
+    let image = image(&controlled);
     // By its number: it is a child of a child of ours.
     assert!(Command::new("kill").args(["-KILL", &image.id.to_string()]).status().unwrap().success());
     let cut = wire.body(&head);
     assert!(cut.is_err(), "a core that is cut must not look complete: {} bytes", cut.unwrap().len());
-    let logged = ballast.program.complained("the core file was not sent to its end");
-    assert!(logged.contains("the forked image is gone: something killed it"), "{logged}");
-    unharmed(&mut ballast, "the image killed");
+    let logged = controlled.program.complained("the core file was not sent to its end");
+    assert!(logged.contains("the forked image has ended: its process was killed"), "{logged}");
+    unharmed(&mut controlled, "the image killed");
 }
 
 #[test]
 fn the_client_goes_away_in_the_middle() {
-    // A gigabyte by hand: DELOUSE_TORTURE=1.
-    let megabytes = if std::env::var_os("DELOUSE_TORTURE").is_some() { 1024 } else { 256 };
-    let mut ballast = Ballast::start(program!("ballast"), 20, megabytes);
-    ballast.longest_gap();
-    let mut wire = Wire::connect(ballast.program.address()).unwrap();
+    // A gigabyte by hand: DELOUSE_STRESS=1.
+    let megabytes = if std::env::var_os("DELOUSE_STRESS").is_some() { 1024 } else { 256 };
+    let mut controlled = Controlled::start(program!("sized_process"), 20, megabytes);
+    controlled.longest_gap();
+    let mut wire = Wire::connect(controlled.program.address()).unwrap();
     let head = wire.ask("GET", "/core?force=true", &[]).unwrap();
     assert_eq!(head.status, 200);
     let pause = head.header("x-delouse-pause-us").unwrap().to_owned();
     wire.sip((megabytes as u64) << 19).unwrap();
-    assert_eq!(process::images(ballast.program.pid()).len(), 1);
+    assert_eq!(process::images(controlled.program.pid()).len(), 1);
     drop(wire);
     let begun = Instant::now();
-    until("the image is given up", || process::images(ballast.program.pid()).is_empty());
+    until("the image is given up", || process::images(controlled.program.pid()).is_empty());
     println!("{megabytes} MB: pause {pause} µs, image gone {:?} after its client", begun.elapsed());
-    unharmed(&mut ballast, "the client gone");
+    unharmed(&mut controlled, "the client gone");
 }
 
 /// As when the disk is full on its side and it waits for its user: the image ends by itself.
 #[test]
 fn the_client_stops_reading() {
-    let mut ballast = Ballast::start(program!("ballast"), 20, 100);
-    let mut wire = Wire::connect(ballast.program.address()).unwrap();
+    let mut controlled = Controlled::start(program!("sized_process"), 20, 100);
+    let mut wire = Wire::connect(controlled.program.address()).unwrap();
     let head = wire.ask("GET", "/core", &[]).unwrap();
-    let image = image(&ballast);
+    let image = image(&controlled);
     // Meanwhile another capture is refused, with what to do.
-    let (busy, body) = ask(&ballast, "/core");
+    let (busy, body) = ask(&controlled, "/core");
     assert_eq!((busy.status, busy.header("retry-after")), (429, Some("1")));
-    assert!(message(body).contains("Ask again in a second"));
-    let pid = ballast.program.pid();
-    if std::env::var_os("DELOUSE_TORTURE").is_some() {
+    assert!(message(body).contains("Repeat the request in a second"));
+    let pid = controlled.program.pid();
+    if std::env::var_os("DELOUSE_STRESS").is_some() {
         let begun = Instant::now();
         until("its life is over", || {
             !process::images(pid).iter().any(|i| i.id == image.id && i.state != 'Z')
         });
         println!("the image ended {:?} after its client stopped", begun.elapsed());
         assert!(wire.body(&head).is_err(), "a core that is cut must not look complete");
-        let logged = ballast.program.complained("the core file was not sent to its end");
+        let logged = controlled.program.complained("the core file was not sent to its end");
         assert!(logged.contains("it took longer than 30 s to read"), "{logged}");
     }
     drop(wire);
-    unharmed(&mut ballast, "the client stopped");
+    unharmed(&mut controlled, "the client stopped");
 }
 
 #[test]
 fn over_the_budget() {
-    let mut command = program!("ballast");
+    let mut command = program!("sized_process");
     command.env("DELOUSE_PAUSE_BUDGET_MS", "0");
-    let mut ballast = Ballast::start(command, 20, 30);
-    let (head, body) = ask(&ballast, "/core");
+    let mut controlled = Controlled::start(command, 20, 30);
+    let (head, body) = ask(&controlled, "/core");
     let said = message(body);
     assert_eq!(head.status, 503, "{said}");
     for part in ["more than the 0 ms allowed", "DELOUSE_PAUSE_BUDGET_MS", "?force=true"] {
         assert!(said.contains(part), "{said}");
     }
-    let (head, body) = ask(&ballast, "/core?estimate=true");
+    let (head, body) = ask(&controlled, "/core?estimate=true");
     let estimate: serde_json::Value = serde_json::from_slice(&body.unwrap()).unwrap();
     assert_eq!(head.status, 200);
     assert_eq!(estimate["budget_us"], 0);
     assert!(estimate["refused"].as_str().unwrap().contains("0 ms allowed"), "{estimate}");
-    assert!(process::children(ballast.program.pid()).is_empty());
-    unharmed(&mut ballast, "over the budget, forced");
+    assert!(process::children(controlled.program.pid()).is_empty());
+    unharmed(&mut controlled, "over the budget, forced");
 }

@@ -1,4 +1,4 @@
-//! How functions under `#[delouse::main]` begin and end: with the server, and as they would under `#[tokio::main]`.
+//! How functions under `#[delouse::main]` start and end: with the server, and otherwise as under `#[tokio::main]`.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -17,7 +17,7 @@ fn command(how: &str) -> Command {
 }
 
 #[test]
-fn every_flavor_is_served_where_the_attribute_says() {
+fn every_flavor_is_served_at_the_address_of_the_attribute() {
     for flavor in ["multi_thread", "current_thread", "local"] {
         let mut command = command(flavor);
         command.env_remove("DELOUSE_BIND");
@@ -29,7 +29,7 @@ fn every_flavor_is_served_where_the_attribute_says() {
         }
         let mut tasks = program.get("/stacktrace/tokio");
         while tasks.status == 503 {
-            // Too busy a machine for tokio's task dump.
+            // The machine is too busy for tokio's task dump.
             tasks = program.get("/stacktrace/tokio");
         }
         if TASKDUMP {
@@ -40,7 +40,7 @@ fn every_flavor_is_served_where_the_attribute_says() {
 }
 
 #[test]
-fn the_environment_goes_before_the_attribute() {
+fn the_environment_overrides_the_attribute() {
     let mut command = command("current_thread");
     command.env("DELOUSE_BIND", "127.0.0.4:0");
     let program = Program::start(command);
@@ -58,7 +58,7 @@ fn a_nested_function_leaves_the_server_alone() {
 }
 
 #[test]
-fn servers_may_come_and_go() {
+fn servers_can_be_started_again() {
     let mut program = Program::start(command("again_and_again"));
     program.printed("over");
     assert!(program.wait().success());
@@ -74,10 +74,10 @@ fn init_and_the_attribute_share_a_server() {
 }
 
 #[test]
-fn a_runtime_that_hangs_on_its_way_out_is_still_shown() {
+fn a_runtime_that_hangs_in_its_shutdown_is_still_shown() {
     let program = Program::start(command("exit_hangs"));
     program.printed("ready");
-    // The body ends after it has said so: then the main thread is in the runtime's shutdown.
+    // The body prints this before it ends; then the main thread is in the runtime's shutdown.
     loop {
         let text = program.get("/stacktrace/rust?format=text&full=true").body;
         assert!(text.contains("lifecycle::never_ends"), "{text}");
@@ -145,7 +145,7 @@ impl Single {
         assert_eq!(program.address(), self.debug);
     }
 
-    /// Asks, and returns at a moment at which the program has an image of itself, or had one.
+    /// Sends a request, and returns when the program has a forked image of itself, or had one.
     fn ask(&self, program: &Program, round: usize) -> TcpStream {
         let path = if round.is_multiple_of(2) { "/diagnosis" } else { "/core?force=true" };
         let mut client = TcpStream::connect(self.debug).unwrap();
@@ -173,9 +173,9 @@ impl Single {
     }
 }
 
-/// What a program has is free when it has ended: its own ports and locks, delouse's port, and its end of a pipe.
+/// When a program has ended, its own ports and locks, delouse's port and its end of a pipe are free.
 #[test]
-fn a_program_that_was_asked_and_killed_can_be_started_again_at_once() {
+fn a_program_that_was_captured_and_killed_can_be_started_again_at_once() {
     let single = Single::new();
     let rounds = rounds(8);
     for round in 0..rounds {
@@ -186,14 +186,14 @@ fn a_program_that_was_asked_and_killed_can_be_started_again_at_once() {
         // SAFETY: our own child.
         unsafe { libc::kill(program.pid() as i32, signal) };
         program.wait_closely();
-        assert!(program.has_closed_stdout(), "round {round}: its end of a pipe is still open");
+        assert!(program.has_closed_stdout(), "round {round}: the program's end of a pipe is still open");
     }
     println!("{rounds} rounds, nothing was taken");
 }
 
-/// The same of one that executes itself.
+/// The same for a program that executes itself.
 #[test]
-fn a_program_that_was_asked_and_executes_itself_finds_its_ports_free() {
+fn a_program_that_was_captured_and_executes_itself_finds_its_ports_free() {
     let single = Single::new();
     let rounds = rounds(4);
     let caller = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -204,7 +204,7 @@ fn a_program_that_was_asked_and_executes_itself_finds_its_ports_free() {
         caller.send_to(b"again", single.own).unwrap();
     }
     single.wait_for(&program, rounds);
-    let taken: Vec<String> = program.stderr().into_iter().filter(|line| line.contains("is taken")).collect();
+    let taken: Vec<String> = program.stderr().into_iter().filter(|line| line.contains("is in use")).collect();
     assert_eq!(taken, Vec::<String>::new());
     // Images of earlier programs of this process are not left behind, as the last of them may be.
     drop(single.ask(&program, 0));

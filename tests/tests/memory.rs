@@ -38,7 +38,7 @@ fn clients_that_stop_reading_keep_little_memory() {
     /// An answer of some megabytes, more than sockets take.
     const TASKS: usize = 10_000;
     const CLIENTS: usize = 40;
-    let mut command = program!("crowd");
+    let mut command = program!("many_tasks");
     command.args([&TASKS.to_string(), "plain"]).env("DELOUSE_PAUSE_BUDGET_MS", "10000");
     let program = Program::start(command);
     program.printed("control ");
@@ -68,7 +68,7 @@ fn clients_that_stop_reading_keep_little_memory() {
 
 #[test]
 fn memory_of_an_answer_is_given_back() {
-    let mut command = program!("crowd");
+    let mut command = program!("many_tasks");
     command.args([&TASKS.to_string(), "plain"]).env("DELOUSE_PAUSE_BUDGET_MS", "10000");
     let program = Program::start(command);
     program.printed("control ");

@@ -1,4 +1,4 @@
-//! How the server comes up, and how it does not: nothing of it ends or delays the program.
+//! How the server starts, and how it fails to start: neither ends nor delays the program.
 
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
@@ -18,7 +18,7 @@ fn a_taken_port_is_no_failure() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     let program = heartbeat(&[("DELOUSE_BIND", &address.to_string())]);
-    program.complained(&format!("{address} is taken; using a free port instead"));
+    program.complained(&format!("{address} is in use; using a free port instead"));
     assert_ne!(program.address(), address);
     assert_eq!(program.get("/").status, 200);
 }
@@ -31,9 +31,9 @@ fn may_bind_low_ports() -> bool {
 #[test]
 fn no_permission_to_bind_is_no_failure() {
     let mut command = if may_bind_low_ports() {
-        // As somebody else, who may not.
+        // As a user without that right.
         let Ok(true) = Command::new("setpriv").arg("--version").output().map(|o| o.status.success()) else {
-            println!("skipped: no setpriv to give up the right to bind");
+            delouse_tests::skipped!("no setpriv to give up the right to bind");
             return;
         };
         // A copy that anybody may read: the build directory need not be open to others.
@@ -49,7 +49,7 @@ fn no_permission_to_bind_is_no_failure() {
     command.env("DELOUSE_BIND", "127.0.0.1:1");
     let program = Program::start(command);
     program.printed("heartbeat 1");
-    program.complained("127.0.0.1:1 is not allowed to this user; using a free port instead");
+    program.complained("127.0.0.1:1 is not permitted for this user; using a free port instead");
     assert_eq!(program.get("/").status, 200);
     let _only_ours =
         std::fs::remove_file(std::env::temp_dir().join(format!("delouse-heartbeat-{}", std::process::id())));
@@ -88,7 +88,7 @@ fn nonsense_is_told_and_the_program_runs() {
     let program = heartbeat(&[("DELOUSE_BIND", "over there")]);
     let line = program.complained("not started");
     assert!(
-        line.contains("DELOUSE_BIND is `over there`, which is no address: write 127.0.0.1:7132"),
+        line.contains("DELOUSE_BIND is `over there`, which is not an address: write 127.0.0.1:7132"),
         "{line}"
     );
     program.printed("heartbeat 2");
@@ -112,7 +112,7 @@ fn the_log_has_the_level_that_the_user_sets() {
 #[test]
 fn stderr_that_nobody_reads_delays_nothing() {
     let mut command = program!("runtimes");
-    // A pipe that is full from the start: whoever writes to it stands still.
+    // A pipe that is full from the start: a thread that writes to it blocks.
     let (unread, mut full) = std::io::pipe().unwrap();
     // What a pipe holds on Linux (pipe(7)): this much goes in without blocking, and no byte more.
     std::io::Write::write_all(&mut full, &[0; 65536]).unwrap();
@@ -145,11 +145,11 @@ fn a_token_that_is_no_text_is_not_taken_for_none() {
 #[test]
 fn no_threads_to_be_had_is_no_failure() {
     let Ok(true) = Command::new("setpriv").arg("--version").output().map(|o| o.status.success()) else {
-        println!("skipped: no setpriv to become somebody who may have few threads");
+        delouse_tests::skipped!("no setpriv to become a user with few threads");
         return;
     };
     if !may_bind_low_ports() {
-        println!("skipped: not allowed to become somebody else");
+        delouse_tests::skipped!("not allowed to become another user");
         return;
     }
     let directory = tempfile::tempdir().unwrap();
@@ -202,8 +202,8 @@ fn runtimes_without_the_attribute() {
         let mut command = program!("runtimes");
         command.arg(how);
         let program = Program::start(command);
-        let address = program.printed("init said ").rsplit(' ').next().unwrap().to_owned();
-        assert_eq!(address, format!("Some({})", program.address()), "what init returns is what is printed");
+        let said = program.printed("init: ");
+        assert_eq!(said, format!("init: listening on http://{}", program.address()));
         program.printed("ready");
         let text = program.get("/stacktrace/tokio").stacktrace();
         let expected: &[&str] =
@@ -234,14 +234,14 @@ fn futures_that_calls_drive_which_block_their_threads() {
             "drives, by tokio::sync::mutex::Mutex::blocking_lock, called in runtimes::append at ",
             "→ mutex 0x",
         ][..],
-        &["in_place", "drives, ", handle, "runtimes::notified", "→ notify 0x"],
+        &["in_place", "drives, ", handle, "runtimes::notified", "→ a notification of notify 0x"],
         &[
             "by_futures",
             "drives, by futures_executor::local_pool::block_on",
             "runtimes::received",
-            "→ oneshot 0x",
+            "→ the message of oneshot 0x",
         ],
-        &["blocking task", "drives, ", handle, "runtimes::notified", "→ notify 0x"],
+        &["blocking task", "drives, ", handle, "runtimes::notified", "→ a notification of notify 0x"],
         // Of threads.
         &["a future that thread", "driven ", handle, "runtimes::slept", "→ a timer"],
         &[
@@ -254,14 +254,14 @@ fn futures_that_calls_drive_which_block_their_threads() {
             "a future that thread",
             "driven by tokio::task::local::LocalSet::block_on",
             "runtimes::notified",
-            "→ notify 0x",
+            "→ a notification of notify 0x",
         ],
         &[
             "a future that thread",
             "driven by tokio::sync::mpsc::bounded::Receiver::blocking_recv",
-            "→ a message on channel 0x",
+            "→ a message of channel 0x",
         ],
-        &["the main future", "runtimes::drives", "→ notify 0x"],
+        &["the main future", "runtimes::drives", "→ a notification of notify 0x"],
     ] {
         assert!(has(&text, parts), "{parts:?} in {text}");
     }
@@ -284,9 +284,9 @@ fn futures_that_calls_drive_which_block_their_threads() {
     let threads = program.get("/stacktrace/rust?format=text").body;
     for what in [
         "waiting for an async lock by a blocking call on a tokio worker",
-        "driving a future that waits on a tokio worker",
-        "driving a future that waits (tokio's pool for blocking calls)",
-        "driving a future that waits\n",
+        "waiting in block_on for a future on a tokio worker",
+        "waiting in block_on for a future (tokio's pool for blocking calls)",
+        "waiting in block_on for a future\n",
         "waiting at a channel\n",
     ] {
         assert!(threads.contains(what), "{what} in {threads}");

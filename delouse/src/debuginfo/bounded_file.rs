@@ -1,6 +1,6 @@
 //! A file that is read in small pieces, never wholly, and never through a mapping.
 //!
-//! A mapping would be simpler, but whoever truncates the file (`cp new.debug old.debug`) would then kill
+//! A mapping would be simpler, but truncating the file (`cp new.debug old.debug`) would then kill
 //! the program with SIGBUS. `pread` gives a short read instead. What is kept in memory is bounded too, so
 //! that a damaged file with absurd sizes costs an error and not the memory of the program.
 
@@ -9,10 +9,12 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use object::read::{ReadCache, ReadRef};
+
+use crate::host::mapped_file::open_regular;
 
 /// The largest single piece that headers and tables may ask for: 65,535 section headers are 4 MiB.
 const MAX_PIECE: u64 = 8 << 20;
@@ -39,13 +41,9 @@ impl BoundedFile {
     /// # Errors
     /// Those of `open`; `InvalidInput` where it is not a regular file.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let file = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(path)?;
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-        }
-        let cache = ReadCache::new(file.try_clone()?);
-        Ok(BoundedFile { file, cache, len: metadata.len(), kept: Cell::new(0), read: Cell::new(0) })
+        let file = open_regular(path)?;
+        let (len, cache) = (file.metadata()?.len(), ReadCache::new(file.try_clone()?));
+        Ok(BoundedFile { file, cache, len, kept: Cell::new(0), read: Cell::new(0) })
     }
 
     /// The size at the time of opening, in bytes.

@@ -1,9 +1,11 @@
 //! Compressed sections (`SHF_COMPRESSED`), unpacked into memory that no capture copies or searches.
 
-use object::elf::{ELFCOMPRESS_ZLIB, ELFCOMPRESS_ZSTD};
+use object::LittleEndian;
+use object::elf::{CompressionHeader64, ELFCOMPRESS_ZLIB, ELFCOMPRESS_ZSTD};
+use object::pod::from_bytes;
 
-use crate::snapshot::file_parts::{Missing, filled};
-use crate::snapshot::shared_bytes::SharedBytes;
+use crate::host::file_parts::{Missing, filled};
+use crate::host::shared_bytes::SharedBytes;
 
 /// Deflate reaches 1,032 : 1; whatever claims more is damaged.
 const MAX_RATIO: u64 = 1_100;
@@ -12,24 +14,24 @@ const MAX_UNPACKED: u64 = 4 << 30;
 
 /// What a compressed section holds, `stored` being its header and its data.
 pub(super) fn unpack(stored: &[u8]) -> Result<SharedBytes, Missing> {
-    // Elf64_Chdr: ch_type, ch_reserved, ch_size, ch_addralign.
     let header = || {
-        let kind = u32::from_le_bytes(*stored.first_chunk()?);
-        let size = u64::from_le_bytes(*stored.get(8..)?.first_chunk()?);
-        let data = stored.get(24..)?;
+        let (header, data) = from_bytes::<CompressionHeader64<LittleEndian>>(stored).ok()?;
+        let size = header.ch_size.get(LittleEndian);
         let is_sound = size <= MAX_UNPACKED && size <= (data.len() as u64).saturating_mul(MAX_RATIO);
-        is_sound.then_some((kind, usize::try_from(size).ok()?, data))
+        is_sound.then_some((header.ch_type.get(LittleEndian), usize::try_from(size).ok()?, data))
     };
     let (kind, size, data) = header().ok_or(Missing::Absent)?;
     filled(size, |into| {
-        let written = if kind == ELFCOMPRESS_ZLIB.0 {
-            let mut inflate = flate2::Decompress::new(true);
-            inflate.decompress(data, into, flate2::FlushDecompress::Finish).ok()?;
-            usize::try_from(inflate.total_out()).ok()?
-        } else if kind == ELFCOMPRESS_ZSTD.0 {
-            zstd::bulk::Decompressor::new().ok()?.decompress_to_buffer(data, into).ok()?
-        } else {
-            return None;
+        let written = match kind {
+            ELFCOMPRESS_ZLIB => {
+                let mut inflate = flate2::Decompress::new(true);
+                inflate.decompress(data, into, flate2::FlushDecompress::Finish).ok()?;
+                usize::try_from(inflate.total_out()).ok()?
+            }
+            ELFCOMPRESS_ZSTD => {
+                zstd::bulk::Decompressor::new().ok()?.decompress_to_buffer(data, into).ok()?
+            }
+            _ => return None,
         };
         (written == into.len()).then_some(())
     })

@@ -1,21 +1,25 @@
 //! An ELF file on disk: its debug sections, symbols and segments.
 
-use std::cell::OnceCell;
 use std::collections::HashMap;
-use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use gimli::SectionId;
+use object::LittleEndian;
+use object::elf::{
+    SHN_LORESERVE, SHN_UNDEF, SHN_XINDEX, STT_FUNC, STT_NOTYPE, STT_OBJECT, STT_TLS, Sym64, SymbolType,
+};
 
-use super::object_file::ObjectFile;
+use super::address::{FileAddress, LoadBias};
 pub(crate) use super::object_file::{LibraryTls, TlsSegment};
+use super::object_file::{ObjectFile, records};
 use super::separate;
-use super::types::split;
-use crate::snapshot::file_parts::Access;
-use crate::snapshot::room::Shortage;
-use crate::snapshot::shared_bytes::SharedBytes;
+use super::types::dwo;
+use crate::host::file_parts::Access;
+use crate::host::memory_budget::Shortage;
+use crate::host::shared_bytes::SharedBytes;
 use crate::snapshot::{Mapping, Snapshot};
 
 /// More `.dwo` files than a program has.
@@ -38,41 +42,33 @@ pub(crate) struct Image {
     /// Where that is looked for.
     package_path: PathBuf,
     /// `.dwo` files by their path (`split-debuginfo = "unpacked"`), each read when it is first asked for.
-    objects: HashMap<PathBuf, OnceCell<Option<Box<Image>>>>,
+    objects: HashMap<PathBuf, OnceLock<Option<Box<Image>>>>,
 }
 
 /// Why a file gives no types.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum ImageError {
     /// It cannot be opened or mapped.
-    Io(io::Error),
+    #[error("cannot read the file: {0}")]
+    Io(#[from] io::Error),
     /// It is no ELF file that we can read.
+    #[error("not an ELF file")]
     Format,
 }
 
-impl fmt::Display for ImageError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Io(error) => write!(f, "cannot read the file: {error}"),
-            Self::Format => f.write_str("not an ELF file"),
-        }
-    }
-}
-
-/// A symbol of `.symtab`.
+/// A symbol of `.symtab` that is no thread local.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Symbol<'a> {
     /// Its mangled name.
     pub(crate) name: &'a [u8],
-    /// Its address in the file; for thread locals, its offset in the TLS segment.
-    pub(crate) address: u64,
+    pub(crate) address: FileAddress,
 }
 
 impl Image {
     /// Parses `path`, and the files with its debug information where they are elsewhere: `.debug` by
     /// build-id or debuglink, `.dwp` beside it, or the `.dwo` files that it names.
     pub(crate) fn open(path: &Path) -> Result<Self, ImageError> {
-        let _can_be_opened = std::fs::File::open(path).map_err(ImageError::Io)?;
+        let _can_be_opened = std::fs::File::open(path)?;
         let object = ObjectFile::open(path, Access::Map).ok_or(ImageError::Format)?;
         let mut image = Self::of(object);
         // Its companions lie beside the file itself, not beside a link to it such as `/proc/self/exe`.
@@ -84,8 +80,8 @@ impl Image {
         image.package_path = separate::dwp_path(&path);
         image.package = Self::alone(&image.package_path);
         if image.package.is_none() {
-            let objects = split::object_files(&image).into_iter().take(MAX_OBJECTS);
-            image.objects = objects.map(|path| (path, OnceCell::new())).collect();
+            let objects = dwo::object_files(|id| image.section(id)).into_iter().take(MAX_OBJECTS);
+            image.objects = objects.map(|path| (path, OnceLock::new())).collect();
         }
         Ok(image)
     }
@@ -168,10 +164,22 @@ impl Image {
         self.sections.get(name).map_or(&[], |bytes| bytes)
     }
 
-    /// All symbols that have a name and a definition.
+    /// All symbols that have a name and a definition, without thread locals.
     pub(crate) fn symbols(&self) -> Vec<Symbol<'_>> {
-        let Some((entries, names)) = &self.with_debug().symbols else { return Vec::new() };
-        entries.chunks_exact(SYMBOL).filter_map(|entry| symbol(entry, names)).collect()
+        let placed = self.definitions().filter(|(kind, ..)| *kind != STT_TLS);
+        placed.map(|(_, name, value)| Symbol { name, address: FileAddress::new(value) }).collect()
+    }
+
+    /// The names of all thread locals, with their offsets in the TLS segment. Reads the whole symbol table.
+    pub(crate) fn thread_locals(&self) -> impl Iterator<Item = (&[u8], u64)> {
+        self.definitions().filter(|(kind, ..)| *kind == STT_TLS).map(|(_, name, offset)| (name, offset))
+    }
+
+    /// Kind, name and value of each symbol that has a name and a definition.
+    fn definitions(&self) -> impl Iterator<Item = (SymbolType, &[u8], u64)> {
+        let tables = self.with_debug().symbols.iter();
+        tables
+            .flat_map(|(entries, names)| records(entries).iter().filter_map(|entry| definition(entry, names)))
     }
 
     /// The segment that thread locals are made from.
@@ -189,53 +197,44 @@ impl Image {
         self.object.is_library()
     }
 
-    /// The addresses of a section in the file.
-    pub(crate) fn section_range(&self, name: &str) -> Option<Range<u64>> {
+    /// The addresses of a section.
+    pub(crate) fn section_range(&self, name: &str) -> Option<Range<FileAddress>> {
         self.object.section_addresses(name)
     }
 
-    /// What to add to an address in the file for the address in the process, if one of `mappings` holds
-    /// this file's code at `path`.
-    pub(crate) fn bias(&self, path: &Path, mappings: &[Mapping]) -> Option<u64> {
+    /// The bias of this file, if one of `mappings` holds its code at `path`.
+    pub(crate) fn bias(&self, path: &Path, mappings: &[Mapping]) -> Option<LoadBias> {
         let code = self.object.loads().iter().find(|load| load.execute)?;
-        let offset = code.offset;
         let mapping = mappings.iter().find(|mapping| {
             mapping.execute
                 && mapping.path.as_deref() == Some(path)
-                && mapping.offset <= offset
-                && offset - mapping.offset < mapping.range.end - mapping.range.start
+                && code.offset.offset_from(mapping.offset).is_some_and(|within| within < mapping.size())
         })?;
-        Some((mapping.range.start + (offset - mapping.offset)).wrapping_sub(code.address))
+        Some(code.bias_in(mapping))
     }
 
     /// Whether what lies in memory is of this build; `None` where that cannot be told.
-    pub(crate) fn is_at(&self, bias: u64, snapshot: &dyn Snapshot) -> Option<bool> {
+    pub(crate) fn is_at(&self, bias: LoadBias, snapshot: &dyn Snapshot) -> Option<bool> {
         const BUILD_ID: &str = ".note.gnu.build-id";
         let address = self.object.section_addresses(BUILD_ID)?.start;
         let expected = self.object.section_bytes(BUILD_ID).filter(|note| note.len() <= MAX_NOTE)?;
         let mut ran = vec![0; expected.len()];
-        let read = snapshot.read(address.wrapping_add(bias), &mut ran);
+        let read = snapshot.read(bias.process_address(address), &mut ran);
         (read == ran.len()).then(|| ran == *expected)
     }
 }
 
-/// `Elf64_Sym`: st_name, st_info, st_other, st_shndx, st_value, st_size.
-const SYMBOL: usize = 24;
-
-/// A definition that has a name.
-fn symbol<'a>(entry: &[u8], names: &'a [u8]) -> Option<Symbol<'a>> {
-    use object::elf::{SHN_LORESERVE, SHN_UNDEF, SHN_XINDEX, STT_FUNC, STT_NOTYPE, STT_OBJECT, STT_TLS};
-    let name = u32::from_le_bytes(*entry.first_chunk()?);
-    let kind = entry.get(4)? & 0xf;
-    let section = u16::from_le_bytes(*entry.get(6..)?.first_chunk()?);
-    let address = u64::from_le_bytes(*entry.get(8..)?.first_chunk()?);
-    let size = u64::from_le_bytes(*entry.get(16..)?.first_chunk()?);
-    let is_placed = section != SHN_UNDEF.0 && (section < SHN_LORESERVE || section == SHN_XINDEX.0);
-    let is_definition =
-        is_placed && (kind == STT_FUNC.0 || kind == STT_OBJECT.0 || (kind == STT_NOTYPE.0 && size != 0));
-    let name = names.get(usize::try_from(name).ok()?..)?;
+/// Kind, name and value of a definition that has a name.
+fn definition<'a>(entry: &Sym64<LittleEndian>, names: &'a [u8]) -> Option<(SymbolType, &'a [u8], u64)> {
+    let (kind, section) = (entry.st_type(), entry.st_shndx.get(LittleEndian));
+    let is_placed = section != SHN_UNDEF && (section.0 < SHN_LORESERVE || section == SHN_XINDEX);
+    let is_definition = match kind {
+        STT_NOTYPE => entry.st_size.get(LittleEndian) != 0,
+        kind => matches!(kind, STT_FUNC | STT_OBJECT | STT_TLS),
+    };
+    let name = names.get(usize::try_from(entry.st_name.get(LittleEndian)).ok()?..)?;
     let end = memchr::memchr(0, name)?;
-    (is_definition || kind == STT_TLS.0).then_some(Symbol { name: name.get(..end)?, address })
+    (is_placed && is_definition).then_some((kind, name.get(..end)?, entry.st_value.get(LittleEndian)))
 }
 
 /// A build-id has 20 bytes, or 32.

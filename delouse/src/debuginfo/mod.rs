@@ -1,9 +1,12 @@
 //! ELF modules and DWARF: which file is mapped where, symbols and lines of an address, types.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
+pub(crate) mod address;
 mod bounded_file;
 mod compressed;
 pub(crate) mod elf;
 pub(crate) mod image;
+pub(crate) mod lock;
 pub(crate) mod modules;
 pub(crate) mod object_file;
 pub(crate) mod separate;

@@ -8,12 +8,13 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use super::address::{FileAddress, LoadBias};
 use super::object_file::ObjectFile;
-use super::unwind::Tables;
-use crate::snapshot::file_parts::Access;
-use crate::snapshot::room::{self, Amount};
-use crate::snapshot::shared_bytes::SharedBytes;
-use crate::snapshot::{Mapping, Snapshot};
+use crate::host::file_parts::Access;
+use crate::host::memory_budget::{self, Amount};
+use crate::host::shared_bytes::SharedBytes;
+use crate::snapshot::arch::Unwinding;
+use crate::snapshot::{Address, FileOffset, Mapping, Snapshot};
 
 /// `dlopen` of more code than this is not believed.
 const MAX_MODULES: usize = 4096;
@@ -31,9 +32,8 @@ pub(crate) struct Module {
     /// The last part of `path`.
     pub(crate) name: String,
     /// Addresses from its first to its last segment.
-    pub(crate) range: Range<u64>,
-    /// What to add (wrapping) to an address that the file states.
-    pub(crate) bias: u64,
+    pub(crate) range: Range<Address>,
+    pub(crate) bias: LoadBias,
     /// Its contents.
     pub(crate) object: Arc<ObjectFile>,
     /// Whether it comes from the system's library directories.
@@ -41,9 +41,9 @@ pub(crate) struct Module {
 }
 
 impl Module {
-    /// The address as the file states it.
-    pub(crate) fn stated(&self, address: u64) -> u64 {
-        address.wrapping_sub(self.bias)
+    /// The address that the file states for what is at `address` of the process.
+    pub(crate) fn file_address(&self, address: Address) -> FileAddress {
+        self.bias.file_address(address)
     }
 }
 
@@ -53,8 +53,8 @@ pub(crate) struct Modules {
     list: Vec<Module>,
     /// The mappings that this was made from.
     made_from: Vec<Mapping>,
-    /// Made when first needed.
-    pub(super) tables: OnceLock<Tables>,
+    /// The unwind tables of all modules, read when first needed.
+    pub(super) tables: OnceLock<Box<dyn Unwinding>>,
     /// What could not be had, for the answer's notes.
     pub(crate) notes: Vec<String>,
 }
@@ -101,7 +101,7 @@ impl Modules {
     }
 
     /// The module that holds `address`.
-    pub(crate) fn find(&self, address: u64) -> Option<&Module> {
+    pub(crate) fn find(&self, address: Address) -> Option<&Module> {
         let after = self.list.partition_point(|m| m.range.start <= address);
         self.list.get(after.checked_sub(1)?).filter(|m| m.range.contains(&address))
     }
@@ -135,14 +135,14 @@ fn load(snapshot: &dyn Snapshot, mapping: &Mapping, path: &Path) -> Option<Modul
 fn place(snapshot: &dyn Snapshot, mapping: &Mapping, object: Arc<ObjectFile>, path: &Path) -> Option<Module> {
     let bias = bias(mapping, &object)?;
     let span = object.span()?;
-    let first = object.loads().iter().find(|l| l.offset == 0)?;
+    let first = object.loads().iter().find(|l| l.offset == FileOffset::default())?;
     let expected = object.first_bytes(first.file_size.min(COMPARED as u64))?;
     let mut there = [0; COMPARED];
     let there = there.get_mut(..expected.len())?;
-    if snapshot.read(bias.wrapping_add(first.address), there) < expected.len() || there != &*expected {
+    if snapshot.read(bias.process_address(first.address), there) < expected.len() || there != &*expected {
         return None;
     }
-    let range = bias.wrapping_add(span.start)..bias.wrapping_add(span.end);
+    let range = bias.process_range(&span);
     if range.start >= range.end || !range.contains(&mapping.range.start) {
         return None;
     }
@@ -156,39 +156,33 @@ fn place(snapshot: &dyn Snapshot, mapping: &Mapping, object: Arc<ObjectFile>, pa
 }
 
 /// The difference between memory and the file, from the segment with code that `mapping` begins with.
-fn bias(mapping: &Mapping, object: &ObjectFile) -> Option<u64> {
+fn bias(mapping: &Mapping, object: &ObjectFile) -> Option<LoadBias> {
     // The kernel maps whole pages, so that a mapping begins at the start of its segment's first page; after
     // an `mprotect`, or in pieces of a core, it may begin further on.
     let from_page = |l: &&super::object_file::Load| {
         let end = l.offset.saturating_add(l.file_size);
-        l.execute
-            && mapping.offset < end
-            && l.offset < mapping.offset.saturating_add(mapping.range.end - mapping.range.start)
+        l.execute && mapping.offset < end && l.offset < mapping.offset.saturating_add(mapping.size())
     };
-    let load = object.loads().iter().rfind(from_page)?;
-    // address = bias + p_vaddr + (offset - p_offset)
-    Some(
-        mapping.range.start.wrapping_sub(mapping.offset).wrapping_add(load.offset).wrapping_sub(load.address),
-    )
+    Some(object.loads().iter().rfind(from_page)?.bias_in(mapping))
 }
 
 /// The file as far as memory still has it: everything at its offset, without the section table.
 fn from_memory(snapshot: &dyn Snapshot, code: &Mapping) -> Option<SharedBytes> {
-    let base = code.range.start.checked_sub(code.offset)?;
+    let base = code.range.start.checked_sub(code.offset.get())?;
     let mut image = Vec::new();
     // The vDSO is one mapping without offsets.
     let parts = snapshot.mappings().iter().filter(|m| m.path == code.path && !m.write && m.read);
     for part in parts {
-        let Some(size) = usize::try_from(part.range.end - part.range.start).ok() else { continue };
-        let Some(offset) = usize::try_from(part.offset).ok() else { continue };
+        let Some(size) = usize::try_from(part.size()).ok() else { continue };
+        let Some(offset) = usize::try_from(part.offset.get()).ok() else { continue };
         let Some(end) = offset.checked_add(size).filter(|&end| end <= MAX_IMAGE) else { continue };
         // Delouse's own mappings of the same file are elsewhere and hold the same; one of another module
         // with the same path does not.
-        if part.range.start.abs_diff(base) > MAX_IMAGE as u64 {
+        if part.range.start.get().abs_diff(base.get()) > MAX_IMAGE as u64 {
             continue;
         }
         if image.len() < end {
-            room::expect(Amount::filled(end as u64)).ok()?;
+            memory_budget::check(Amount::filled(end as u64)).ok()?;
             image.resize(end, 0);
         }
         snapshot.read(part.range.start, image.get_mut(offset..end)?);

@@ -5,18 +5,21 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use object::elf::{
-    DF_1_PIE, DT_FLAGS_1, ET_DYN, FileHeader64, PF_X, PT_GNU_EH_FRAME, PT_INTERP, PT_LOAD, PT_TLS,
-    R_X86_64_DTPMOD64, SHF_COMPRESSED, SHT_NOBITS,
+    DF_1_PIE, DT_FLAGS_1, ELF_NOTE_GNU, ET_DYN, FileHeader64, NT_GNU_BUILD_ID, PF_X, PT_GNU_EH_FRAME,
+    PT_INTERP, PT_LOAD, PT_TLS, R_X86_64_DTPMOD64, Rela64, SHF_COMPRESSED, SHT_NOBITS,
 };
-use object::read::elf::{Dyn as _, FileHeader, ProgramHeader, SectionHeader};
+use object::pod::{Pod, slice_from_bytes};
+use object::read::elf::{Dyn as _, FileHeader, Note, NoteIterator, ProgramHeader, SectionHeader};
 use object::{LittleEndian, ReadRef};
 
+use super::address::{FileAddress, LoadBias};
 use super::bounded_file::BoundedFile;
 use super::compressed;
 use super::separate::Identity;
-use crate::snapshot::file_parts::{Access, FileParts, Missing};
-use crate::snapshot::room::Shortage;
-use crate::snapshot::shared_bytes::SharedBytes;
+use crate::host::file_parts::{Access, FileParts, Missing};
+use crate::host::memory_budget::Shortage;
+use crate::host::shared_bytes::SharedBytes;
+use crate::snapshot::{Address, FileOffset, Mapping};
 
 /// A linked file has some dozens; more are ignored.
 const MAX_SECTIONS: usize = 1 << 16;
@@ -43,7 +46,7 @@ enum Source {
 struct Headers {
     sections: Vec<Section>,
     loads: Vec<Load>,
-    eh_frame_hdr: Option<Range<u64>>,
+    eh_frame_hdr: Option<Range<FileAddress>>,
     tls: Option<TlsSegment>,
     is_library: bool,
 }
@@ -61,34 +64,42 @@ pub(crate) struct TlsSegment {
 /// model): in a block of each thread's, which the thread's vector of blocks has at the number of the library.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LibraryTls {
-    /// The address in the file of the word that holds the number, which the loader writes.
-    pub(crate) module: u64,
+    /// The word that holds the number, which the loader writes.
+    pub(crate) module: FileAddress,
 }
 
 /// One section.
 #[derive(Debug, Clone)]
 struct Section {
     name: String,
-    /// Addresses as the file states them.
-    addresses: Range<u64>,
+    addresses: Range<FileAddress>,
     /// Where the file has its bytes; empty for `.bss` and its like.
     stored: Range<u64>,
     compressed: bool,
 }
 
-/// One PT_LOAD segment. Addresses are those that the file states.
+/// One PT_LOAD segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Load {
     /// First address.
-    pub(crate) address: u64,
+    pub(crate) address: FileAddress,
     /// Bytes in memory.
     pub(crate) memory_size: u64,
     /// Where the file has its first bytes.
-    pub(crate) offset: u64,
+    pub(crate) offset: FileOffset,
     /// Bytes in the file.
     pub(crate) file_size: u64,
     /// Whether it holds code.
     pub(crate) execute: bool,
+}
+
+impl Load {
+    /// The bias of the file, of which `mapping` begins in this segment.
+    pub(super) fn bias_in(&self, mapping: &Mapping) -> LoadBias {
+        let start =
+            mapping.range.start.get().wrapping_sub(mapping.offset.get()).wrapping_add(self.offset.get());
+        LoadBias::between(self.address, Address::new(start))
+    }
 }
 
 impl Headers {
@@ -103,16 +114,16 @@ impl Headers {
             .take(MAX_SEGMENTS)
             .filter(|p| p.p_type(LittleEndian) == PT_LOAD)
             .map(|p| Load {
-                address: p.p_vaddr(LittleEndian),
+                address: FileAddress::new(p.p_vaddr(LittleEndian)),
                 memory_size: p.p_memsz(LittleEndian),
-                offset: p.p_offset(LittleEndian),
+                offset: FileOffset::new(p.p_offset(LittleEndian)),
                 file_size: p.p_filesz(LittleEndian),
                 execute: p.p_flags(LittleEndian).0 & PF_X.0 != 0,
             })
             .collect();
         let eh_frame_hdr =
             programs.iter().find(|p| p.p_type(LittleEndian) == PT_GNU_EH_FRAME).and_then(|p| {
-                let start = p.p_vaddr(LittleEndian);
+                let start = FileAddress::new(p.p_vaddr(LittleEndian));
                 Some(start..start.checked_add(p.p_memsz(LittleEndian))?)
             });
         let tls = programs.iter().find(|p| p.p_type(LittleEndian) == PT_TLS);
@@ -131,7 +142,7 @@ impl Headers {
                 .take(MAX_SECTIONS)
                 .filter_map(|s| {
                     let name = table.section_name(LittleEndian, s).ok()?;
-                    let address = s.sh_addr(LittleEndian);
+                    let address = FileAddress::new(s.sh_addr(LittleEndian));
                     let (offset, size) = (s.sh_offset(LittleEndian), s.sh_size(LittleEndian));
                     let is_stored = s.sh_type(LittleEndian) != SHT_NOBITS;
                     Some(Section {
@@ -207,15 +218,11 @@ impl ObjectFile {
 
     /// Where a shared library keeps its thread locals; `None` for an executable, and where it does not say.
     pub(crate) fn library_tls(&self) -> Option<LibraryTls> {
-        /// `Elf64_Rela`: r_offset, r_info, r_addend.
-        const ENTRY: usize = 24;
         let relocations = self.section_bytes(".rela.dyn").filter(|_| self.is_library())?;
-        relocations.chunks_exact(ENTRY).find_map(|entry| {
-            let module = u64::from_le_bytes(*entry.first_chunk()?);
-            let info = u64::from_le_bytes(*entry.get(8..)?.first_chunk()?);
-            // Of a symbol (the upper half) it may be the number of another library.
-            (info == u64::from(R_X86_64_DTPMOD64.0)).then_some(LibraryTls { module })
-        })
+        // Of a symbol (the upper half) it may be the number of another library.
+        let is_own = |entry: &&Rela64<_>| entry.r_info.get(LittleEndian) == u64::from(R_X86_64_DTPMOD64.0);
+        let entry = records(&relocations).iter().find(is_own)?;
+        Some(LibraryTls { module: FileAddress::new(entry.r_offset.get(LittleEndian)) })
     }
 
     /// Whether this is a shared library rather than an executable.
@@ -244,14 +251,14 @@ impl ObjectFile {
     }
 
     /// The addresses that the segments span.
-    pub(crate) fn span(&self) -> Option<Range<u64>> {
+    pub(crate) fn span(&self) -> Option<Range<FileAddress>> {
         let start = self.headers.loads.iter().map(|l| l.address).min()?;
         let end = self.headers.loads.iter().filter_map(|l| l.address.checked_add(l.memory_size)).max()?;
         (start < end).then_some(start..end)
     }
 
     /// The addresses of a section.
-    pub(crate) fn section_addresses(&self, name: &str) -> Option<Range<u64>> {
+    pub(crate) fn section_addresses(&self, name: &str) -> Option<Range<FileAddress>> {
         self.section(name).map(|s| s.addresses.clone())
     }
 
@@ -272,15 +279,13 @@ impl ObjectFile {
     }
 
     /// The bytes that the file has for an address range, up to the end of their segment at most.
-    pub(crate) fn bytes_at(&self, addresses: Range<u64>) -> Option<SharedBytes> {
-        let load = self
-            .headers
-            .loads
-            .iter()
-            .find(|l| addresses.start >= l.address && addresses.start - l.address < l.file_size)?;
-        let within = addresses.start - load.address;
-        let size = addresses.end.checked_sub(addresses.start)?.min(load.file_size - within);
-        let start = load.offset.checked_add(within)?;
+    pub(crate) fn bytes_at(&self, addresses: Range<FileAddress>) -> Option<SharedBytes> {
+        let (load, within) = self.headers.loads.iter().find_map(|load| {
+            let within = addresses.start.offset_from(load.address)?;
+            (within < load.file_size).then_some((load, within))
+        })?;
+        let size = addresses.end.offset_from(addresses.start)?.min(load.file_size - within);
+        let start = load.offset.get().checked_add(within)?;
         self.noted(self.bytes(start..start.checked_add(size)?))
     }
 
@@ -294,11 +299,12 @@ impl ObjectFile {
         let found = || {
             let addresses = self.headers.eh_frame_hdr.clone()?;
             let hdr = self.bytes_at(addresses.clone())?;
-            let bases = gimli::BaseAddresses::default().set_eh_frame_hdr(addresses.start);
+            let bases = gimli::BaseAddresses::default().set_eh_frame_hdr(addresses.start.get());
             let parsed = gimli::EhFrameHdr::new(&hdr, gimli::LittleEndian).parse(&bases, 8).ok()?;
             let gimli::Pointer::Direct(start) = parsed.eh_frame_ptr() else { return None };
             // The header does not tell the size; the table ends with an entry of length zero.
-            let eh_frame = self.bytes_at(start..u64::MAX)?;
+            let start = FileAddress::new(start);
+            let eh_frame = self.bytes_at(start..FileAddress::new(u64::MAX))?;
             let end = start.checked_add(eh_frame.len() as u64)?;
             Some(UnwindTables {
                 eh_frame_hdr: Some((hdr, addresses)),
@@ -319,24 +325,21 @@ impl ObjectFile {
 #[derive(Debug, Default)]
 pub(crate) struct UnwindTables {
     /// The sorted index, where there is one.
-    pub(crate) eh_frame_hdr: Option<(SharedBytes, Range<u64>)>,
+    pub(crate) eh_frame_hdr: Option<(SharedBytes, Range<FileAddress>)>,
     /// The tables.
-    pub(crate) eh_frame: Option<(SharedBytes, Range<u64>)>,
+    pub(crate) eh_frame: Option<(SharedBytes, Range<FileAddress>)>,
 }
 
-/// The description of the first note that is a build-id: sizes of name and description, type, name, description.
+/// The description of the first note that is a build-id.
 fn build_id_in(notes: &[u8]) -> Option<&[u8]> {
-    const NT_GNU_BUILD_ID: u32 = 3;
-    let mut rest = notes;
-    while let Some((head, after)) = rest.split_first_chunk::<12>() {
-        let word = |at: usize| head.get(at..)?.first_chunk().map(|bytes| u32::from_le_bytes(*bytes));
-        let (name, length) = (word(0)? as usize, word(4)? as usize);
-        let begin = name.checked_next_multiple_of(4)?;
-        let description = after.get(begin..begin.checked_add(length)?)?;
-        if word(8)? == NT_GNU_BUILD_ID && after.starts_with(b"GNU\0") {
-            return Some(description);
-        }
-        rest = after.get(begin.checked_add(length)?.checked_next_multiple_of(4)?..)?;
-    }
-    None
+    let notes = NoteIterator::<FileHeader64<LittleEndian>>::new(LittleEndian, 4, notes);
+    let is_build_id = |note: &Note<'_, FileHeader64<LittleEndian>>| {
+        note.n_type(LittleEndian) == NT_GNU_BUILD_ID && note.name() == ELF_NOTE_GNU
+    };
+    notes.ok()?.map_while(Result::ok).find(is_build_id).map(|note| note.desc())
+}
+
+/// The entries of a table; without the rest of an incomplete one.
+pub(super) fn records<T: Pod>(table: &[u8]) -> &[T] {
+    slice_from_bytes(table, table.len() / size_of::<T>()).map_or(&[], |(entries, _)| entries)
 }

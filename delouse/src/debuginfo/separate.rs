@@ -16,7 +16,7 @@ use crate::debuginfo::bounded_file::BoundedFile;
 use crate::debuginfo::elf::Image;
 
 /// A debug file larger than this is not checked by CRC, which needs all of it. Build-ids need no such limit.
-const MAX_CRC: u64 = 128 << 20;
+const MAX_CRC: u64 = 128_000_000;
 
 /// Where the system keeps debug files.
 const DEBUG_ROOT: &str = "/usr/lib/debug";
@@ -79,7 +79,7 @@ pub(crate) struct Rejected {
 
 /// Looks for the separate debug file of the program or library at `path`.
 ///
-/// Costs a few `open` calls, and a reading of the whole candidate (up to 128 MiB) where only a CRC can tell.
+/// Costs a few `open` calls, and a reading of the whole candidate (up to 128 MB) where only a CRC can tell.
 /// A missing file is no error: see [`SeparateDebug::found`].
 pub(crate) fn find(path: &Path, identity: &Identity) -> SeparateDebug {
     find_under(path, identity, Path::new(DEBUG_ROOT))
@@ -169,7 +169,9 @@ fn matches(candidate: &Path, program: &Path, identity: &Identity) -> Result<Matc
     match crc32(&image.file) {
         Ok(Some(crc)) if crc == expected => Ok(MatchedBy::Crc),
         Ok(Some(crc)) => reason(format!("of another build: CRC {crc:08x}, expected {expected:08x}")),
-        Ok(None) => reason(format!("without build-id and too large to check by CRC ({} MiB)", MAX_CRC >> 20)),
+        Ok(None) => {
+            reason(format!("without build-id and too large to check by CRC ({} MB)", MAX_CRC / 1_000_000))
+        }
         Err(e) => reason(format!("cannot be read: {e}")),
     }
 }
@@ -238,7 +240,7 @@ pub(crate) mod lossy {
 mod tests {
     use super::*;
     use crate::debuginfo::object_file::ObjectFile;
-    use crate::snapshot::file_parts::Access;
+    use crate::host::file_parts::Access;
 
     /// Our own test program serves as its debug file: it has a build-id and debug information.
     fn own() -> (PathBuf, Identity) {
@@ -257,7 +259,7 @@ mod tests {
     fn the_systems_directories_are_searched() {
         let (own, identity) = own();
         let Some(id) = identity.build_id.as_deref().map(hex) else {
-            return println!("skipped: the linker writes no build-id");
+            return skipped!("the linker writes no build-id");
         };
         let root = tempfile::tempdir().unwrap();
         let program = Path::new("/opt/service/bin/service");

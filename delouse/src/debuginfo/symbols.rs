@@ -16,13 +16,14 @@ use self::dwarf::Dwarf;
 pub(crate) use self::names::readable;
 pub(crate) use self::paths::{Origin, shorten};
 use self::table::SymbolTable;
+use super::address::FileAddress;
 use super::modules::{Module, Modules};
 use super::object_file::ObjectFile;
 use super::separate;
-use crate::snapshot::Snapshot;
-use crate::snapshot::file_parts::Access;
-use crate::snapshot::heap::{Before, Grown};
-use crate::snapshot::room::{self, Shortage};
+use crate::host::file_parts::Access;
+use crate::host::heap::{Baseline, Growth};
+use crate::host::memory_budget::{self, Shortage};
+use crate::snapshot::{Address, Snapshot};
 
 /// Addresses whose answers are kept, for each file. Two hundred threads have about two thousand.
 const MAX_CACHED: usize = 1 << 15;
@@ -57,8 +58,8 @@ struct State {
     /// By the address of the `ObjectFile`, which each entry keeps alive.
     files: HashMap<usize, FileSymbols>,
     /// Before the first file was loaded, until the growth since then is measured.
-    before: Option<Before>,
-    grown: Grown,
+    before: Option<Baseline>,
+    grown: Growth,
 }
 
 struct FileSymbols {
@@ -71,7 +72,7 @@ struct FileSymbols {
     /// The crate that an executable of that name is made from, as a rule. Where files are not known, its functions are
     /// taken for the program's own.
     named_crate: String,
-    known: HashMap<u64, Arc<[Location]>>,
+    known: HashMap<FileAddress, Arc<[Location]>>,
     used: Instant,
 }
 
@@ -95,20 +96,20 @@ impl Symbols {
         modules
     }
 
-    /// The functions at `address` (of memory), innermost first. Never empty: where nothing is known, the
+    /// The functions at `address`, innermost first. Never empty: where nothing is known, the
     /// one location says so.
     ///
     /// Cold, the first address of a module costs the opening of its debug information, each further one
     /// some tens of microseconds; warm, well below one.
-    pub(crate) fn find(&self, module: &Module, address: u64) -> Arc<[Location]> {
+    pub(crate) fn find(&self, module: &Module, address: Address) -> Arc<[Location]> {
         let mut state = self.lock();
         let State { files, before, .. } = &mut *state;
         let file = files.entry(Arc::as_ptr(&module.object) as usize).or_insert_with(|| {
-            before.get_or_insert_with(Before::now);
+            before.get_or_insert_with(Baseline::now);
             FileSymbols::load(module, !self.names_only)
         });
         file.used = Instant::now();
-        file.find(module.stated(address), module.system)
+        file.find(module.file_address(address), module.system)
     }
 
     /// To be called when an answer is complete, on the thread that made it: measures what was loaded for it, and forgets
@@ -116,7 +117,7 @@ impl Symbols {
     pub(crate) fn settle(&self) -> Option<Shortage> {
         let mut state = self.lock();
         if let Some(before) = state.before.take() {
-            state.grown = state.grown.or(before.grown());
+            state.grown = state.grown.or(before.growth());
         }
         let short = state.files.values().find_map(|file| file.short)?;
         drop(std::mem::take(&mut *state));
@@ -136,7 +137,7 @@ impl Symbols {
 
     /// Frees what no request has used since `age`, which takes milliseconds, and waits for requests that use symbols.
     /// Returns whether loading it had made the program grow by much.
-    pub(crate) fn trim(&self, age: Duration) -> Grown {
+    pub(crate) fn trim(&self, age: Duration) -> Growth {
         let mut state = self.lock();
         let unused = if state.is_unused(age) {
             std::mem::take(&mut *state)
@@ -147,7 +148,7 @@ impl Symbols {
         };
         // Freed without the lock, for which the next request may wait.
         drop(state);
-        if unused.files.is_empty() { Grown::default() } else { unused.grown }
+        if unused.files.is_empty() { Growth::default() } else { unused.grown }
     }
 
     /// How many files' symbols are loaded.
@@ -175,7 +176,7 @@ impl State {
 }
 
 /// The debug file of a stripped module, where the system has one of the same build. It is read, not mapped:
-/// the program has not mapped it, and must not end with SIGBUS when somebody writes to it.
+/// the program has not mapped it, and must not end with SIGBUS if the file is overwritten.
 fn separate_debug_file(module: &Module) -> Option<ObjectFile> {
     let found = separate::find(&module.path, &module.object.identity()).found?;
     ObjectFile::open(&found, Access::Read)
@@ -210,7 +211,7 @@ impl FileSymbols {
         Self { _object: module.object.clone(), table, dwarf, short, named_crate, known, used }
     }
 
-    fn find(&mut self, address: u64, system: bool) -> Arc<[Location]> {
+    fn find(&mut self, address: FileAddress, system: bool) -> Arc<[Location]> {
         if let Some(known) = self.known.get(&address) {
             return known.clone();
         }
@@ -222,8 +223,8 @@ impl FileSymbols {
         found
     }
 
-    fn look_up(&mut self, address: u64, system: bool) -> Vec<Location> {
-        let mut lines = match (self.dwarf.as_mut(), room::check()) {
+    fn look_up(&mut self, address: FileAddress, system: bool) -> Vec<Location> {
+        let mut lines = match (self.dwarf.as_mut(), memory_budget::check_growth()) {
             (Some(dwarf), Ok(())) => dwarf.find(address),
             (Some(_), Err(shortage)) => {
                 self.short.get_or_insert(shortage);

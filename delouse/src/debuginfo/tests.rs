@@ -10,8 +10,10 @@ use super::object_file::ObjectFile;
 use super::symbols::Symbols;
 use super::types::Types;
 use super::unwind::Unwinder;
-use crate::snapshot::shared_bytes::SharedBytes;
-use crate::snapshot::{Capture, Hidden, Mapping, Registers, Snapshot, StackCopy, Thread};
+use crate::host::shared_bytes::SharedBytes;
+use crate::snapshot::{
+    Address, Capture, FileOffset, Hidden, Mapping, Registers, Snapshot, StackCopy, Thread,
+};
 
 const BASE: u64 = 0x5555_0000_0000;
 
@@ -44,11 +46,17 @@ fn program(directory: &Path, options: &[&str]) -> PathBuf {
     directory.join("small")
 }
 
+/// The addresses of its code, as the file states them.
+fn code(layout: &ObjectFile) -> std::ops::Range<u64> {
+    let code = layout.section_addresses(".text").unwrap();
+    code.start.get()..code.end.get()
+}
+
 /// The process that runs the program at `path`, and its code.
 fn run(path: &Path) -> (Process, std::ops::Range<u64>) {
     let bytes = std::fs::read(path).unwrap();
     let layout = ObjectFile::parse(SharedBytes::new(bytes.clone())).unwrap();
-    let code = layout.section_addresses(".text").unwrap();
+    let code = code(&layout);
     (Process::new(path, bytes, &layout, BASE + code.start + 1), code)
 }
 
@@ -64,15 +72,16 @@ struct Process {
 impl Process {
     fn new(path: &Path, bytes: Vec<u8>, layout: &ObjectFile, pc: u64) -> Self {
         let mapping = |load: &super::object_file::Load| {
-            let skew = load.address % 4096;
-            let start = BASE + load.address - skew;
+            let address = load.address.get();
+            let skew = address % 4096;
+            let start = BASE + address - skew;
             Mapping {
-                range: start..(BASE + load.address + load.memory_size).next_multiple_of(4096),
+                range: Address::range(start..(BASE + address + load.memory_size).next_multiple_of(4096)),
                 read: true,
                 write: false,
                 execute: load.execute,
                 shared: false,
-                offset: load.offset - skew.min(load.offset),
+                offset: FileOffset::new(load.offset.get().saturating_sub(skew)),
                 device: 0,
                 inode: 0,
                 path: Some(path.to_owned()),
@@ -85,14 +94,14 @@ impl Process {
             state: Some('R'),
             cpu: None,
             registers: Ok(Registers {
-                pc,
-                sp: 0x7fff_0000,
+                pc: Address::new(pc),
+                sp: Address::new(0x7fff_0000),
                 fp: Hidden::new(0x7fff_0100),
                 lr: pc,
                 ..Registers::default()
             }),
             kernel: None,
-            stack: Some(StackCopy { base: 0x7fff_0000, bytes: stack }),
+            stack: Some(StackCopy { base: Address::new(0x7fff_0000), bytes: stack }),
             alternate_stack: None,
         };
         Self {
@@ -100,13 +109,18 @@ impl Process {
             mappings: layout.loads().iter().map(mapping).collect(),
             threads: vec![thread],
             capture: Capture::default(),
-            segments: layout.loads().iter().map(|l| (BASE + l.address, l.file_size, l.offset)).collect(),
+            segments: layout
+                .loads()
+                .iter()
+                .map(|l| (BASE + l.address.get(), l.file_size, l.offset.get()))
+                .collect(),
         }
     }
 }
 
 impl Snapshot for Process {
-    fn read(&self, address: u64, buf: &mut [u8]) -> usize {
+    fn read(&self, address: Address, buf: &mut [u8]) -> usize {
+        let address = address.get();
         let Some((start, size, offset)) =
             self.segments.iter().find(|(start, size, _)| (*start..start + size).contains(&address))
         else {
@@ -135,12 +149,13 @@ impl Snapshot for Process {
 fn look(process: &Process, code: &std::ops::Range<u64>) -> Vec<String> {
     let symbols = Symbols::new();
     let modules = symbols.modules(process);
-    let mut unwinder = Unwinder::new(&modules);
+    let mut unwinder = Unwinder::new(&modules, crate::snapshot::arch::host());
     unwinder.unwind(process, &process.threads[0]);
     let mut names = Vec::new();
     for address in code.clone().step_by(3).take(64) {
-        if let Some(module) = modules.find(BASE + address) {
-            names.extend(symbols.find(module, BASE + address).iter().filter_map(|l| l.function.clone()));
+        let address = Address::new(BASE + address);
+        if let Some(module) = modules.find(address) {
+            names.extend(symbols.find(module, address).iter().filter_map(|l| l.function.clone()));
         }
     }
     names
@@ -158,7 +173,7 @@ fn damaged_files_never_panic() {
     let path = program(directory.path(), &[]);
     let good = std::fs::read(&path).unwrap();
     let layout = ObjectFile::parse(SharedBytes::new(good.clone())).unwrap();
-    let code = layout.section_addresses(".text").unwrap();
+    let code = code(&layout);
     let pc = BASE + code.start + 1;
 
     let names = look(&Process::new(&path, good.clone(), &layout, pc), &code);
@@ -236,7 +251,7 @@ fn debug_information_is_found_wherever_it_is() {
             .is_ok_and(|s| s.success())
     };
     if !objcopy(&["--only-keep-debug", "small", "small.debug"]) {
-        println!("skipped: no objcopy");
+        skipped!("no objcopy");
         return;
     }
     assert!(objcopy(&["--strip-all", "--add-gnu-debuglink=small.debug", "small"]));
@@ -282,5 +297,19 @@ fn missing_parts_of_split_units_are_named() {
         );
         std::fs::copy(other.path().join("small.dwp"), directory.path().join("small.dwp")).unwrap();
         assert!(function(&path).1.unwrap().contains("small.dwp is of another build"));
+    }
+}
+
+/// The value of a thread local's symbol is an offset in the TLS segment, and no address.
+#[test]
+fn thread_locals_are_no_addresses() {
+    let image = Image::open(&std::env::current_exe().unwrap()).unwrap();
+    let (size, symbols) = (image.tls().unwrap().size, image.symbols());
+    let locals: Vec<_> = image.thread_locals().filter(|(name, _)| name.starts_with(b"_")).collect();
+    assert!(!locals.is_empty());
+    for (name, offset) in locals {
+        let shown = String::from_utf8_lossy(name);
+        assert!(offset < size, "{shown} at {offset:#x}");
+        assert!(!symbols.iter().any(|symbol| symbol.name == name), "{shown}");
     }
 }

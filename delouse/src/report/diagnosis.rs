@@ -1,17 +1,24 @@
-//! The answer of `/diagnosis`: what a colleague would write who has looked.
+//! The answer of `/diagnosis`.
 
 use std::fmt::Write as _;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::findings::{FindingReport, spawned};
+use super::format::{self, count, counted, lower, millis, task};
+use super::formats::Renders;
+use super::gaps;
+use super::observations::ObservationReport;
 use crate::snapshot::Capture;
 use crate::tasks::{Task, TaskState};
 use crate::waits::diagnosis::Diagnosis;
-use crate::waits::look::Look;
-use crate::waits::{Finding, FindingKind, LookedAt, NotJudged, NotJudgedList, Severity, words};
+use crate::waits::sample::Sample;
+use crate::waits::{
+    CodeLocation, ObservationKind, Scope, TaskIds, Unjudged, UnjudgedList, UnjudgedTasks, location,
+};
 
-/// Tasks of one finding that are told where they stand.
+/// Tasks of one finding whose places are listed.
 const TASKS: usize = 6;
 /// Places that could not be judged which are shown.
 const NOT_JUDGED: usize = 8;
@@ -20,13 +27,17 @@ const WIDTH: usize = 110;
 
 /// What is wrong, worst first.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct DiagnosisAnswer {
     /// The worst cause in one sentence.
     pub summary: String,
     /// All of it as text for people.
     pub diagnosis: String,
     /// What is wrong, worst first; nothing, where nothing was found.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<FindingReport>,
+    /// What is true and may be wrong, worst first: a person who knows the program has to judge it.
+    #[serde(default)]
+    pub observations: Vec<ObservationReport>,
     /// Tasks of which delouse could not find out whether they will go on: the findings say nothing of these. The places
     /// with most tasks first.
     #[serde(default)]
@@ -34,30 +45,74 @@ pub struct DiagnosisAnswer {
     /// How many tasks could not be judged at places that `not_judged` leaves out.
     #[serde(default)]
     pub not_judged_more: usize,
-    /// What that rests on.
-    pub looked_at: LookedAt,
-    /// How the capture went. The pause is the longest of all looks.
+    /// What delouse could not read, and why: it may be wrong there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_covered: Vec<String>,
+    /// What the diagnosis is based on.
+    pub scope: Scope,
+    /// How the capture went. The pause is the longest of all samples.
     pub capture: Capture,
     /// The name of this capture, for `?since=`: kept for the next few.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
 }
 
+/// Tasks that wait at one place, and why delouse cannot say whether they will continue.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct NotJudged {
+    /// Ids of the tasks, the first few; 0 for a `main` future.
+    pub tasks: Vec<u64>,
+    /// How many tasks there are.
+    pub count: usize,
+    /// `function at file:line` of the program's innermost function that waits.
+    pub place: Option<String>,
+    /// The type of the innermost future that waits.
+    pub leaf: Option<String>,
+    /// What is not known, as a sentence.
+    pub reason: String,
+    /// The same for programs.
+    #[serde(default)]
+    pub why: Unjudged,
+}
+
+impl From<UnjudgedTasks> for NotJudged {
+    fn from(of: UnjudgedTasks) -> Self {
+        Self {
+            reason: gaps::unjudged(&of),
+            tasks: of.tasks,
+            count: of.count,
+            place: of.place.as_deref().map(CodeLocation::to_string),
+            leaf: of.leaf.as_deref().map(str::to_owned),
+            why: of.why,
+        }
+    }
+}
+
+impl Renders for DiagnosisAnswer {
+    fn text(&self) -> String {
+        self.diagnosis.clone()
+    }
+}
+
 impl DiagnosisAnswer {
-    /// `last`: the look that tells where the tasks stand.
-    pub(crate) fn new(
-        Diagnosis { findings, looked_at, not_judged }: Diagnosis,
-        last: &Look,
-        capture: Capture,
-        id: Option<String>,
-    ) -> Self {
+    /// `last`: the sample that has the places of the tasks.
+    pub(crate) fn new(found: Diagnosis, last: &Sample, capture: Capture, id: Option<String>) -> Self {
+        let Diagnosis {
+            findings,
+            scope,
+            not_judged: UnjudgedList { places, more },
+            observations,
+            not_covered,
+        } = found;
+        let observations: Vec<ObservationReport> =
+            observations.into_iter().map(ObservationReport::from).collect();
+        let findings = FindingReport::all(findings);
+        let not_covered: Vec<String> = not_covered.iter().map(gaps::not_covered).collect();
+        let not_judged: Vec<NotJudged> = places.into_iter().map(NotJudged::from).collect();
         let summary = match findings.first() {
-            Some(worst) => headline(worst),
-            None if looked_at.not_looked_at.is_empty() => "nothing wrong found".to_owned(),
-            None => {
-                let missing = looked_at.not_looked_at.join("; ");
-                format!("cannot tell what is wrong: could not look at {missing}")
-            }
+            Some(worst) => worst.headline(),
+            None if not_covered.is_empty() => nothing_proven(&observations),
+            None => format!("cannot tell what is wrong: could not read {}", not_covered.join("; ")),
         };
         let mut out = String::new();
         for (number, finding) in findings.iter().enumerate() {
@@ -69,8 +124,9 @@ impl DiagnosisAnswer {
         if findings.is_empty() {
             let _infallible = writeln!(out, "{summary}");
         }
-        not_judged_text(&mut out, &not_judged);
-        let _infallible = writeln!(out, "\nLooked at {}.", looked_at.words());
+        observations_text(&mut out, &observations, findings.is_empty() && not_covered.is_empty());
+        not_judged_text(&mut out, &not_judged, more);
+        let _infallible = writeln!(out, "\nScope: {}.", scope_text(&scope));
         for note in &capture.notes {
             wrapped(&mut out, "Note: ", note);
         }
@@ -80,85 +136,92 @@ impl DiagnosisAnswer {
                 "What grows: /diagnosis?seconds=10; what has grown since now: /diagnosis?since={id}"
             );
         }
-        let NotJudgedList { places: not_judged, more: not_judged_more } = not_judged;
-        Self { summary, diagnosis: out, findings, not_judged, not_judged_more, looked_at, capture, id }
+        Self {
+            summary,
+            diagnosis: out,
+            findings,
+            observations,
+            not_judged,
+            not_judged_more: more,
+            not_covered,
+            scope,
+            capture,
+            id,
+        }
     }
 }
 
-/// What the findings say nothing of, and why.
-fn not_judged_text(out: &mut String, NotJudgedList { places, more }: &NotJudgedList) {
+/// `12 tasks, 6 threads, 9 resources with waiters, 18 open files; 2 samples, 150 ms apart; growth was not measured`.
+fn scope_text(scope: &Scope) -> String {
+    let (tasks, threads) = (count(scope.tasks, "task"), count(scope.threads, "thread"));
+    let files = scope.open_files.map(|open| format!(", {}", count(open, "open file"))).unwrap_or_default();
+    let samples = match scope.samples {
+        0 | 1 => "one sample".to_owned(),
+        2 => format!("2 samples, {} apart", millis(scope.interval_ms)),
+        more => format!("{more} samples in {}", millis(scope.interval_ms)),
+    };
+    let growth = match scope.growth_over_ms {
+        Some(ms) => format!("growth over {}", millis(ms)),
+        None => "growth was not measured".to_owned(),
+    };
+    let resources = count(scope.resources, "resource");
+    format!("{tasks}, {threads}, {resources} with waiters{files}; {samples}; {growth}")
+}
+
+/// The summary where there is no finding.
+fn nothing_proven(observations: &[ObservationReport]) -> String {
+    match observations.first() {
+        None => "nothing wrong found".to_owned(),
+        Some(first) if first.kind == ObservationKind::NotJudged => {
+            format!("nothing proven wrong; {}", lower(&first.summary))
+        }
+        Some(first) => format!("nothing proven wrong; worth a look: {}", lower(&first.summary)),
+    }
+}
+
+/// The observations; without the first one where that is in the summary, and without what has a list of its own.
+fn observations_text(out: &mut String, observations: &[ObservationReport], is_summary: bool) {
+    let rest = observations.iter().skip(usize::from(is_summary));
+    let rest: Vec<_> = rest.filter(|one| one.kind != ObservationKind::NotJudged).collect();
+    if !rest.is_empty() {
+        let _infallible =
+            writeln!(out, "\n{}", if is_summary { "Also worth a look" } else { "Worth a look" });
+        rest.iter().for_each(|one| wrapped(out, "  - ", &one.summary));
+    }
+}
+
+/// The tasks that the findings do not cover, and why. `more` of them are at other places.
+fn not_judged_text(out: &mut String, places: &[NotJudged], more: usize) {
     let tasks = places.iter().map(|place| place.count).sum::<usize>() + more;
     if tasks == 0 {
         return;
     }
-    let _infallible = writeln!(out, "\nNot judged: {}", words::count(tasks, "task"));
+    let _infallible = writeln!(out, "\nNot judged: {}", count(tasks, "task"));
     for place in places.iter().take(NOT_JUDGED) {
         wrapped(out, "  - ", &not_judged_line(place));
     }
     let left_out = tasks - places.iter().take(NOT_JUDGED).map(|place| place.count).sum::<usize>();
     if left_out > 0 {
-        let _infallible = writeln!(out, "  and {} more", words::count(left_out, "task"));
+        let _infallible = writeln!(out, "  and {} more", count(left_out, "task"));
     }
 }
 
 /// `task 7 in app::serve at src/main.rs:9, in `hyper::body::Incoming`: why`.
-fn not_judged_line(place: &NotJudged) -> String {
-    let NotJudged { tasks, count, place, leaf, reason } = place;
-    let mut line = match count {
-        1 => words::ids(tasks),
-        count => words::many(*count, tasks),
-    };
-    if let Some(place) = place {
-        let _infallible = write!(line, " in {place}");
-    }
-    if let Some(leaf) = leaf {
-        let _infallible = write!(line, ", at `{leaf}`");
-    }
-    let _infallible = write!(line, ": {reason}");
-    line
+fn not_judged_line(of: &NotJudged) -> String {
+    let tasks = TaskIds { count: of.count, ..TaskIds::of(of.tasks.iter().copied()) };
+    let place = of.place.as_ref().map(|place| format!(" in {place}")).unwrap_or_default();
+    let leaf = of.leaf.as_ref().map(|leaf| format!(", at `{leaf}`")).unwrap_or_default();
+    format!("{}{place}{leaf}: {}", counted(&tasks), of.reason)
 }
 
-/// One line for one finding; a suspicion is called one.
-pub(super) fn headline(finding: &Finding) -> String {
-    let kind = match finding.kind {
-        FindingKind::Deadlock => "deadlock",
-        FindingKind::BlockedWorker => "blocked worker",
-        FindingKind::Futurelock => "futurelock",
-        FindingKind::LeakedTasks => "leaked tasks",
-        FindingKind::UnwakeableTask => "unwakeable task",
-        FindingKind::StarvedTasks => "starved tasks",
-        FindingKind::FileDescriptors => "open files near their limit",
-        FindingKind::GrowingGroup => "growing group",
-    };
-    let headline = match finding.severity {
-        Severity::Certain => format!("{kind}: {}", lower(&finding.summary)),
-        Severity::Suspected => format!("suspected {kind}: {}", lower(&finding.summary)),
-    };
-    upper(&headline)
-}
-
-/// The same with a capital.
-fn upper(sentence: &str) -> String {
-    let mut letters = sentence.chars();
-    let first = letters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
-    first + letters.as_str()
-}
-
-/// The same sentence in the middle of another.
-fn lower(sentence: &str) -> String {
-    let mut letters = sentence.chars();
-    let first = letters.next().map(|first| first.to_lowercase().to_string()).unwrap_or_default();
-    first + letters.as_str()
-}
-
-fn finding_text(out: &mut String, finding: &Finding, last: &Look) {
-    let _infallible = writeln!(out, "{}", headline(finding));
+fn finding_text(out: &mut String, finding: &FindingReport, last: &Sample) {
+    let _infallible = writeln!(out, "{}", finding.headline());
     let mut mains = last.listing.tasks.iter().take_while(|task| task.id == 0);
     let main = mains.next().filter(|_| mains.next().is_none());
     let known = |id: &u64| if *id == 0 { main } else { last.task(*id) };
     let known: Vec<&Task> = finding.tasks.iter().filter_map(known).collect();
     if !known.is_empty() {
-        out.push_str("  who\n");
+        out.push_str("  Affected tasks\n");
         for task in known.iter().take(TASKS) {
             wrapped(out, "    ", &whereabouts(task));
         }
@@ -167,32 +230,35 @@ fn finding_text(out: &mut String, finding: &Finding, last: &Look) {
         }
     }
     if !finding.evidence.is_empty() {
-        out.push_str("  how that is known\n");
+        out.push_str("  Evidence\n");
         finding.evidence.iter().for_each(|line| wrapped(out, "    - ", line));
     }
     if let Some(remedy) = &finding.remedy {
-        out.push_str("  what would help\n");
+        out.push_str("  Suggested fix\n");
         wrapped(out, "    ", remedy);
     }
 }
 
 /// `task 12, in app::transfer at src/main.rs:31, spawned at src/main.rs:12:5`.
-fn whereabouts(task: &Task) -> String {
-    let mut text = words::name(task.id);
-    match words::user_frame(&task.stack) {
+fn whereabouts(of: &Task) -> String {
+    let mut text = task(of.id);
+    match location::of_task(&of.stack) {
         // Its frames are where it was suspended before.
-        _ if task.state == Some(TaskState::Running) => {
-            if let Some(outermost) = task.stack.iter().find_map(user_root) {
+        _ if of.state == Some(TaskState::Running) => {
+            if let Some(outermost) = of.stack.iter().find_map(user_root) {
                 let _infallible = write!(text, ", {outermost}, running");
             }
         }
-        Some(frame) => {
-            let _infallible = write!(text, ", in {}", words::frame_at(frame));
+        Some(place) => {
+            let _infallible = write!(text, ", in {place}");
         }
         None => {}
     }
-    if let Some(spawned) = &task.spawned_at {
-        let _infallible = write!(text, ", spawned at {}", words::place(spawned, None));
+    if let Some(time) = format::waiting(of.waiting) {
+        let _infallible = write!(text, ", {time}");
+    }
+    if let Some(place) = &of.spawned_at {
+        let _infallible = write!(text, ", spawned at {}", spawned(place));
     }
     text
 }
@@ -230,37 +296,48 @@ fn wrapped(out: &mut String, start: &str, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::waits::made_up;
+    use crate::tasks::ResourceKind;
+    use crate::waits::{Evidence, Finding, FindingKind, Party, Resource, Severity, TaskWait, fixtures};
+
+    fn wait(task: u64, mutex: &str, holder: u64) -> Evidence {
+        let resource = Resource { id: mutex.to_owned(), kind: ResourceKind::Mutex, address: None };
+        Evidence::Waits(TaskWait {
+            task,
+            place: None,
+            future: None,
+            resource: resource.into(),
+            holders: vec![Party {
+                task: Some(holder),
+                variable: "a_guard_with_a_name_that_is_so_long_that_the_line_is_broken".to_owned(),
+                handle: "MutexGuard".to_owned(),
+                certain: true,
+                ..Party::default()
+            }],
+            more_holders: 0,
+            behind_writer: false,
+            all_known: true,
+        })
+    }
 
     fn deadlock(severity: Severity) -> Finding {
-        Finding {
-            kind: FindingKind::Deadlock,
-            severity,
-            summary: "Task 1 and task 2 wait for each other's mutex".to_owned(),
-            tasks: vec![1, 2],
-            evidence: vec!["task 1 waits for mutex-2".to_owned(), "word ".repeat(40).trim_end().to_owned()],
-            remedy: Some("take both locks in the same order everywhere".to_owned()),
-        }
+        let evidence = vec![wait(1, "mutex-2", 2), wait(2, "mutex-1", 1)];
+        Finding { kind: FindingKind::Deadlock, severity, tasks: vec![1, 2], evidence }
     }
 
     fn answer(findings: Vec<Finding>) -> DiagnosisAnswer {
-        answer_with(findings, NotJudgedList::default())
+        answer_with(findings, UnjudgedList::default())
     }
 
-    fn answer_with(findings: Vec<Finding>, not_judged: NotJudgedList) -> DiagnosisAnswer {
-        let mut tasks = vec![made_up::task(1, "app::debit", 31), made_up::task(2, "app::credit", 40)];
+    fn answer_with(findings: Vec<Finding>, not_judged: UnjudgedList) -> DiagnosisAnswer {
+        let mut tasks = vec![fixtures::task(1, "app::debit", 31), fixtures::task(2, "app::credit", 40)];
         if let Some(task) = tasks.first_mut() {
             task.spawned_at = Some("src/main.rs:12:5".into());
         }
-        let look = made_up::look(0, tasks, Vec::new());
-        let looked_at = LookedAt { tasks: 2, threads: 3, looks: 1, ..LookedAt::default() };
+        let sample = fixtures::sample(0, tasks, Vec::new());
+        let scope = Scope { tasks: 2, threads: 3, samples: 1, ..Scope::default() };
         let capture = Capture { notes: vec!["something is missing".to_owned()], ..Capture::default() };
-        DiagnosisAnswer::new(
-            Diagnosis { findings, looked_at, not_judged },
-            &look,
-            capture,
-            Some("4".to_owned()),
-        )
+        let found = Diagnosis { findings, scope, not_judged, ..Diagnosis::default() };
+        DiagnosisAnswer::new(found, &sample, capture, Some("4".to_owned()))
     }
 
     #[test]
@@ -270,15 +347,17 @@ mod tests {
         assert_eq!(
             lines[..4],
             [
-                "Deadlock: task 1 and task 2 wait for each other's mutex",
-                "  who",
+                "Deadlock: task 1 and task 2 wait for each other: 1 for mutex-2, 2 for mutex-1",
+                "  Affected tasks",
                 "    task 1, in app::debit at src/main.rs:31, spawned at src/main.rs:12:5",
                 "    task 2, in app::credit at src/main.rs:40",
             ]
         );
         assert!(answer.diagnosis.contains("\nSuspected deadlock: task 1"), "{}", answer.diagnosis);
-        assert!(answer.diagnosis.contains("  what would help\n    take both locks"), "{}", answer.diagnosis);
+        assert!(answer.diagnosis.contains("  Suggested fix\n    take these locks"), "{}", answer.diagnosis);
         assert!(lines.iter().all(|line| line.chars().count() <= WIDTH), "{}", answer.diagnosis);
+        let broken = "_is_broken`, a\n      MutexGuard) holds";
+        assert!(answer.diagnosis.contains(broken), "{}", answer.diagnosis);
         assert!(lines.contains(&"Note: something is missing"));
         assert_eq!(
             lines.last(),
@@ -286,6 +365,10 @@ mod tests {
         );
         let json = serde_json::to_string(&answer).unwrap();
         assert!(json.starts_with("{\"summary\":\"Deadlock: task 1"), "{json}");
+        let finding = answer.findings.first().unwrap();
+        assert_eq!(finding.facts, [wait(1, "mutex-2", 2), wait(2, "mutex-1", 1)]);
+        let back: DiagnosisAnswer = serde_json::from_str(&json).unwrap();
+        assert_eq!(back.findings, answer.findings);
     }
 
     #[test]
@@ -298,22 +381,23 @@ mod tests {
             [
                 "nothing wrong found",
                 "",
-                "Looked at 2 tasks, 3 threads, 0 resources that somebody waits for; one look; growth was not measured."
+                "Scope: 2 tasks, 3 threads, 0 resources with waiters; one sample; growth was not measured."
             ]
         );
     }
 
     #[test]
     fn what_could_not_be_judged_is_listed_under_the_verdict() {
-        let place = |ids: std::ops::RangeInclusive<u64>, leaf: Option<&str>| NotJudged {
+        let place = |ids: std::ops::RangeInclusive<u64>, leaf: Option<&str>| UnjudgedTasks {
             count: ids.clone().count(),
             tasks: ids.collect(),
-            place: Some("app::serve at src/main.rs:9".into()),
+            place: location::of_task(&fixtures::task(1, "app::serve", 9).stack),
             leaf: leaf.map(Into::into),
-            reason: "delouse does not know what this type of future waits for".to_owned(),
+            why: Unjudged::UnknownFuture,
+            ..UnjudgedTasks::default()
         };
         let places = vec![place(7..=7, Some("hyper::Incoming")), place(10..=21, None)];
-        let list = NotJudgedList { places, more: 242 };
+        let list = UnjudgedList { places, more: 242 };
         let DiagnosisAnswer { summary, diagnosis, not_judged, not_judged_more, .. } =
             answer_with(Vec::new(), list);
         assert_eq!((summary.as_str(), not_judged.len(), not_judged_more), ("nothing wrong found", 2, 242));

@@ -1,7 +1,9 @@
 //! `/elf/info` as text: first what the debug information allows and what to add, then the facts.
 
-use std::fmt::{self, Display, Write as _};
+use std::fmt::{self, Display};
 
+use super::format::size;
+use super::formats::Renders;
 use crate::debuginfo::elf::{
     Answer, DebugInformation, DebugLevel, DebugLocation, ElfInfo, Endianness, Quality, Relro,
 };
@@ -9,12 +11,10 @@ use crate::debuginfo::elf::{
 /// Crates and dependencies that the text lists; JSON has them all.
 const LISTED: usize = 20;
 
-/// The whole page.
-pub(crate) fn text(info: &ElfInfo) -> String {
-    let mut page = String::new();
-    // Writing into a String cannot fail.
-    let _ = write!(page, "{}", Page(info));
-    page
+impl Renders for ElfInfo {
+    fn text(&self) -> String {
+        Page(self).to_string()
+    }
 }
 
 struct Page<'i>(&'i ElfInfo);
@@ -132,7 +132,7 @@ fn facts(f: &mut fmt::Formatter<'_>, info: &ElfInfo) -> fmt::Result {
         |f: &mut fmt::Formatter<'_>, name: &str, value: &dyn Display| writeln!(f, "  {name:<12}  {value}");
     writeln!(f, "\nFile")?;
     fact(f, "type", &format_args!("{}, {}, {}-bit, {order}", info.file_type, info.machine, info.class))?;
-    fact(f, "size", &bytes(info.file_size))?;
+    fact(f, "size", &size(info.file_size))?;
     fact(f, "build-id", &info.build_id.as_deref().unwrap_or("none"))?;
     fact(f, "entry", &format_args!("{:#x}", info.entry))?;
     fact(f, "interpreter", &info.interpreter.as_deref().unwrap_or("none: statically linked"))?;
@@ -154,7 +154,7 @@ fn facts(f: &mut fmt::Formatter<'_>, info: &ElfInfo) -> fmt::Result {
                 "version {}, {} units, {}{compressed}{sampled}",
                 versions.join(" and "),
                 debug.units,
-                bytes(debug.size)
+                size(debug.size)
             ),
         )?;
     }
@@ -179,25 +179,10 @@ fn sections(f: &mut fmt::Formatter<'_>, info: &ElfInfo) -> fmt::Result {
     for section in &info.sections {
         let (name, address) = (&section.name, section.address);
         let line =
-            format!("  {name:<width$}  {address:>#14x}  {:>10}  {}", bytes(section.size), section.flags);
+            format!("  {name:<width$}  {address:>#14x}  {:>10}  {}", size(section.size), section.flags);
         writeln!(f, "{}", line.trim_end())?;
     }
     Ok(())
-}
-
-/// A size as people read it.
-fn bytes(size: u64) -> String {
-    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
-    if size < 1024 {
-        return format!("{size} B");
-    }
-    let mut value = size as f64 / 1024.0;
-    let mut unit = 0;
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    format!("{value:.1} {}", UNITS[unit])
 }
 
 #[cfg(test)]
@@ -207,7 +192,7 @@ mod tests {
 
     #[test]
     fn our_own_page_begins_with_what_matters() {
-        let page = text(&inspect(&std::env::current_exe().unwrap()).unwrap());
+        let page = inspect(&std::env::current_exe().unwrap()).unwrap().text();
         let lines: Vec<_> = page.lines().collect();
         assert!(lines[0].starts_with('/'), "{page}");
         assert!(lines[1].starts_with("Debug information: full types"), "{page}");
@@ -216,12 +201,5 @@ mod tests {
         assert!(page.contains("made by       rustc version"), "{page}");
         assert!(page.contains("\n  .text "), "{page}");
         assert!(lines.iter().all(|line| line.trim_end() == *line), "trailing blanks:\n{page}");
-    }
-
-    #[test]
-    fn sizes_are_readable() {
-        assert_eq!(bytes(1023), "1023 B");
-        assert_eq!(bytes(1536), "1.5 KiB");
-        assert_eq!(bytes(3 << 30), "3.0 GiB");
     }
 }

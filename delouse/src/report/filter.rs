@@ -2,7 +2,8 @@
 
 use std::fmt::{self, Write as _};
 
-use crate::tasks::{Frame, ResourceKind, Task, TaskKind, TaskState, WaitsOn};
+use super::format::thousands;
+use crate::tasks::{Frame, Task, TaskKind, TaskState, WaitsOn};
 
 /// What was asked for; a task is shown where all of it fits. The default fits every task.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -14,77 +15,32 @@ pub(crate) struct Filter {
 }
 
 /// A value that no task can have.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum FilterError {
+    #[error(
+        "task is `{0}`, which is no list of task ids: write a number, or several with commas between them (0 is the main \
+         future)"
+    )]
     Task(String),
-    State(String),
-    Kind(String),
+    #[error(
+        "match is empty: write a part of a function's name, of a place in the source, of a kind of resource or of an address"
+    )]
     EmptyMatch,
-}
-
-const STATES: [(&str, TaskState); 4] = [
-    ("idle", TaskState::Idle),
-    ("scheduled", TaskState::Scheduled),
-    ("running", TaskState::Running),
-    ("complete", TaskState::Complete),
-];
-
-const KINDS: [(&str, TaskKind); 4] = [
-    ("task", TaskKind::Task),
-    ("main", TaskKind::Main),
-    ("local", TaskKind::Local),
-    ("blocking", TaskKind::Blocking),
-];
-
-impl fmt::Display for FilterError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Task(value) => write!(
-                f,
-                "task is `{value}`, which is no list of task ids: write a number, or several with commas \
-                 between them (0 is the main future)"
-            ),
-            Self::State(value) => write!(f, "there is no state `{value}`: use {}", names(&STATES)),
-            Self::Kind(value) => write!(
-                f,
-                "there is no kind `{value}`: use {}; by what they wait for, tasks are chosen with match=",
-                names(&KINDS)
-            ),
-            Self::EmptyMatch => f.write_str(
-                "match is empty: write a part of a function's name, of a place in the source, of a kind of \
-                 resource or of an address",
-            ),
-        }
-    }
-}
-
-/// `a, b or c`.
-fn names<T>(all: &[(&str, T)]) -> String {
-    let names: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
-    names.split_last().map_or_else(String::new, |(last, rest)| format!("{} or {last}", rest.join(", ")))
-}
-
-fn named<T: Copy>(all: &[(&str, T)], name: &str) -> Option<T> {
-    all.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
 }
 
 impl Filter {
     /// From the parameters `task`, `state`, `kind` and `match` of a request.
     pub(crate) fn parse(
         task: Option<&str>,
-        state: Option<&str>,
-        kind: Option<&str>,
+        state: Option<TaskState>,
+        kind: Option<TaskKind>,
         text: Option<&str>,
     ) -> Result<Self, FilterError> {
         let id = |list: &str| list.split(',').map(|id| id.trim().parse()).collect::<Result<_, _>>().ok();
         Ok(Self {
             ids: task.map(|list| id(list).ok_or_else(|| FilterError::Task(list.to_owned()))).transpose()?,
-            state: state
-                .map(|name| named(&STATES, name).ok_or_else(|| FilterError::State(name.to_owned())))
-                .transpose()?,
-            kind: kind
-                .map(|name| named(&KINDS, name).ok_or_else(|| FilterError::Kind(name.to_owned())))
-                .transpose()?,
+            state,
+            kind,
             text: match text {
                 Some("") => return Err(FilterError::EmptyMatch),
                 text => text.map(str::to_owned),
@@ -145,10 +101,9 @@ impl fmt::Display for Filter {
             let ids: Vec<String> = ids.iter().map(u64::to_string).collect();
             parts.push(format!("task={}", ids.join(",")));
         }
-        let state = STATES.iter().find(|(_, state)| Some(*state) == self.state);
-        parts.extend(state.map(|(name, _)| format!("state={name}")));
-        let kind = KINDS.iter().find(|(_, kind)| Some(*kind) == self.kind);
-        parts.extend(kind.map(|(name, _)| format!("kind={name}")));
+        // The names in requests are those of the variants, in lower case.
+        parts.extend(self.state.map(|state| format!("state={state:?}").to_lowercase()));
+        parts.extend(self.kind.map(|kind| format!("kind={kind:?}").to_lowercase()));
         parts.extend(self.text.as_ref().map(|text| format!("match={}", text.escape_debug())));
         f.write_str(&parts.join(" "))
     }
@@ -166,7 +121,7 @@ fn any_frame(frame: &Frame, contains: &mut impl FnMut(fmt::Arguments<'_>) -> boo
 }
 
 fn any_wait(waits: &WaitsOn, contains: &mut impl FnMut(fmt::Arguments<'_>) -> bool) -> bool {
-    contains(format_args!("{}", kind_name(waits.kind)))
+    contains(format_args!("{}", waits.kind.name()))
         || waits.address.is_some_and(|address| contains(format_args!("{address}")))
         || waits.io.as_ref().is_some_and(|io| {
             let texts = [&io.local, &io.peer, &io.state].into_iter().flatten();
@@ -174,52 +129,10 @@ fn any_wait(waits: &WaitsOn, contains: &mut impl FnMut(fmt::Arguments<'_>) -> bo
         })
 }
 
-/// As in JSON.
-fn kind_name(kind: ResourceKind) -> &'static str {
-    match kind {
-        ResourceKind::Timer => "timer",
-        ResourceKind::Mutex => "mutex",
-        ResourceKind::Rwlock => "rwlock",
-        ResourceKind::Semaphore => "semaphore",
-        ResourceKind::ChannelRecv => "channel_recv",
-        ResourceKind::ChannelSend => "channel_send",
-        ResourceKind::Oneshot => "oneshot",
-        ResourceKind::Watch => "watch",
-        ResourceKind::Broadcast => "broadcast",
-        ResourceKind::Notify => "notify",
-        ResourceKind::Closed => "closed",
-        ResourceKind::Barrier => "barrier",
-        ResourceKind::OnceCell => "once_cell",
-        ResourceKind::SetOnce => "set_once",
-        ResourceKind::Cancellation => "cancellation",
-        ResourceKind::Signal => "signal",
-        ResourceKind::Process => "process",
-        ResourceKind::Http2Stream => "http2_stream",
-        ResourceKind::Never => "never",
-        ResourceKind::Join => "join",
-        ResourceKind::Lock => "lock",
-        ResourceKind::Thread => "thread",
-        ResourceKind::Io => "io",
-        ResourceKind::Unknown => "unknown",
-    }
-}
-
-/// `1,204`.
-fn thousands(n: usize) -> String {
-    let digits = n.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tasks::ResourceKind;
 
     fn frame(function: &str, line: u32, children: Vec<Frame>) -> Frame {
         Frame {
@@ -238,11 +151,12 @@ mod tests {
             runtime: None,
             state: Some(state),
             thread: None,
+            waiting: None,
             spawned_at: Some(format!("src/spawn.rs:{id}:9").into()),
             stack: vec![frame("app::outer", 10, vec![frame(function, 20, Vec::new())])].into(),
             waits_on: vec![WaitsOn {
                 kind: ResourceKind::ChannelRecv,
-                address: Some(crate::Address(0xabc00 + id)),
+                address: Some(crate::model::Address::new(0xabc00 + id)),
                 ..WaitsOn::default()
             }],
             trace: None,
@@ -262,7 +176,9 @@ mod tests {
 
     fn left(task: &str, state: &str, kind: &str, text: &str) -> Vec<u64> {
         let given = |value| Some(value).filter(|value: &&str| !value.is_empty());
-        let filter = Filter::parse(given(task), given(state), given(kind), given(text)).unwrap();
+        let state = given(state).map(|name| serde_json::from_value(name.into()).unwrap());
+        let kind = given(kind).map(|name| serde_json::from_value(name.into()).unwrap());
+        let filter = Filter::parse(given(task), state, kind, given(text)).unwrap();
         let mut tasks = tasks();
         filter.apply(&mut tasks);
         tasks.iter().map(|task| task.id).collect()
@@ -297,43 +213,37 @@ mod tests {
 
     #[test]
     fn the_sentence_says_what_was_left_out() {
-        let filter = Filter::parse(Some("1,2"), Some("idle"), None, Some("a\nb")).unwrap();
+        let filter = Filter::parse(Some("1,2"), Some(TaskState::Idle), None, Some("a\nb")).unwrap();
         let mut many = vec![task(1, TaskState::Idle, "a\nb"); 1204];
         assert_eq!(
             filter.apply(&mut many),
             Some("1,204 of 1,204 tasks match task=1,2 state=idle match=a\\nb".to_owned())
         );
         assert_eq!(Filter::default().apply(&mut many), None);
-        assert_eq!([0, 999, 1000, 1_234_567].map(thousands), ["0", "999", "1,000", "1,234,567"]);
     }
 
     #[test]
     fn what_is_wrong_is_told_with_what_is_right() {
-        let error = |t, s, k, m| Filter::parse(t, s, k, m).unwrap_err().to_string();
+        let error = |task, text| Filter::parse(task, None, None, text).unwrap_err().to_string();
         for list in ["", "x", "1,", "-1", "1;2", "99999999999999999999999"] {
-            assert!(error(Some(list), None, None, None).contains(&format!("task is `{list}`")), "{list}");
+            assert!(error(Some(list), None).contains(&format!("task is `{list}`")), "{list}");
         }
-        let told = error(None, Some("asleep"), None, None);
-        assert_eq!(told, "there is no state `asleep`: use idle, scheduled, running or complete");
-        let told = error(None, None, Some("Task"), None);
-        assert_eq!(
-            told,
-            "there is no kind `Task`: use task, main, local or blocking; by what they wait for, tasks are chosen with match="
-        );
-        assert!(error(None, None, None, Some("")).contains("match is empty"));
+        assert!(error(None, Some("")).contains("match is empty"));
     }
 
     #[test]
     fn names_are_those_of_json() {
         for kind in [ResourceKind::ChannelRecv, ResourceKind::Rwlock, ResourceKind::Io, ResourceKind::Unknown]
         {
-            assert_eq!(serde_json::to_value(kind).unwrap(), kind_name(kind));
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
         }
-        for (name, state) in STATES {
-            assert_eq!(serde_json::to_value(state).unwrap(), name);
+        for state in [TaskState::Idle, TaskState::Scheduled, TaskState::Running, TaskState::Complete] {
+            let filter = Filter::parse(None, Some(state), None, None).unwrap();
+            assert_eq!(serde_json::to_value(state).unwrap(), filter.to_string().replace("state=", ""));
         }
-        for (name, kind) in KINDS {
-            assert_eq!(serde_json::to_value(kind).unwrap(), name);
+        for kind in [TaskKind::Task, TaskKind::Main, TaskKind::Local, TaskKind::Blocking] {
+            let filter = Filter::parse(None, None, Some(kind), None).unwrap();
+            assert_eq!(serde_json::to_value(kind).unwrap(), filter.to_string().replace("kind=", ""));
         }
     }
 }

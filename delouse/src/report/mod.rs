@@ -1,9 +1,19 @@
 //! Answers: one model each, for JSON as it is, for people as text.
 
+mod activities;
+mod core_estimate;
 mod diagnosis;
-pub(crate) mod elf;
+mod elf;
 mod filter;
+mod findings;
+pub(crate) mod format;
+pub(crate) mod formats;
+mod gaps;
+mod huge_pages;
+pub(crate) mod json;
+mod kinds;
 mod now;
+mod observations;
 mod stack_text;
 pub(crate) mod task_text;
 mod tasks;
@@ -11,8 +21,13 @@ pub(crate) mod threads;
 mod wait_text;
 pub(crate) mod waits;
 
-pub use diagnosis::DiagnosisAnswer;
+pub(crate) use core_estimate::CoreEstimate;
+pub use diagnosis::{DiagnosisAnswer, NotJudged};
 pub(crate) use filter::{Filter, FilterError};
+pub use findings::FindingReport;
+pub(crate) use gaps::not_covered;
+pub(crate) use huge_pages::HugePages;
+pub use observations::ObservationReport;
 pub use tasks::TasksAnswer;
 pub use threads::ThreadsAnswer;
 pub use waits::WaitsAnswer;

@@ -10,7 +10,7 @@ const INNERMOST: usize = 3;
 /// The frames of the task that `thread` polls, innermost first, each as a line: the program's own and what
 /// the innermost of them called; all with `full`.
 pub(super) fn lines(thread: &ThreadStack, full: bool) -> Vec<String> {
-    let frames = polled::of_task(&thread.frames).unwrap_or(&thread.frames);
+    let frames = polled::task_frames(&thread.frames).unwrap_or(&thread.frames);
     let shown: Vec<&StackFrame> = match frames.iter().position(|frame| frame.own) {
         _ if full => frames.iter().collect(),
         None => frames.iter().take(INNERMOST).collect(),

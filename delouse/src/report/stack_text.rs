@@ -213,7 +213,7 @@ fn is_again(frame: &Frame, below: &Frame) -> bool {
 mod tests {
     use super::*;
     use crate::tasks::Address;
-    use crate::waits::made_up;
+    use crate::waits::fixtures;
 
     fn frame(function: &str, origin: Origin, waits: u32, children: Vec<Frame>) -> Frame {
         let line = (origin == Origin::User).then_some(7);
@@ -222,12 +222,14 @@ mod tests {
     }
 
     fn waits(kind: ResourceKind, address: u64) -> WaitsOn {
-        WaitsOn { kind, address: Some(Address(address)), ..WaitsOn::default() }
+        WaitsOn { kind, address: Some(Address::new(address)), ..WaitsOn::default() }
     }
 
     fn text(stack: Vec<Frame>, of_tasks: Vec<Vec<WaitsOn>>, full: bool) -> String {
-        let tasks: Vec<Task> =
-            of_tasks.into_iter().map(|waits_on| Task { waits_on, ..made_up::task(1, "app::f", 1) }).collect();
+        let tasks: Vec<Task> = of_tasks
+            .into_iter()
+            .map(|waits_on| Task { waits_on, ..fixtures::task(1, "app::f", 1) })
+            .collect();
         let tasks: Vec<&Task> = tasks.iter().collect();
         let mut out = String::new();
         write(&mut out, &stack, &tasks, 1, (full, ""));
@@ -280,9 +282,9 @@ mod tests {
             text(stack, vec![of_task], false),
             "  app::all at src/main.rs:7\n\
              \x20   3 × lib::Receive\n\
-             \x20     → a message on channel 0x1\n\
-             \x20     → a message on channel 0x2\n\
-             \x20     → a message on channel 0x3\n"
+             \x20     → a message of channel 0x1\n\
+             \x20     → a message of channel 0x2\n\
+             \x20     → a message of channel 0x3\n"
         );
     }
 

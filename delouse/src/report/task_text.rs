@@ -1,4 +1,4 @@
-//! Tasks as text, for a person who is in a hurry.
+//! Tasks as text: groups of equal stacks, the most urgent first.
 //!
 //! What is alike is shown once, with a count. The program's own functions stand in full; a run of library
 //! functions is folded to the one that the program called, and below it is what that waits for.
@@ -8,11 +8,11 @@ use std::fmt::Write as _;
 
 use rustc_hash::FxHashMap;
 
-use super::{now, stack_text};
+use super::{format, now, stack_text};
 use crate::debuginfo::symbols::shorten;
+use crate::report::format::count;
 use crate::tasks::{BlockingCall, Driven, Frame, Task, TaskKind, TaskState};
 use crate::threads::ThreadStack;
-use crate::waits::words::count;
 
 /// Task ids shown of one group.
 const MAX_IDS: usize = 8;
@@ -152,7 +152,7 @@ impl Page<'_> {
             self.line(1, &text);
         }
         if first.stack.is_empty() && first.state != Some(TaskState::Complete) {
-            self.line(1, "(no stack: nothing could be told about its future)");
+            self.line(1, "(no stack: its future could not be read)");
         }
         if !group.now.is_empty() {
             self.line(1, "now, innermost first:");
@@ -224,7 +224,15 @@ fn heading(group: &Group<'_>, options: &TextOptions) -> String {
         Some(TaskState::Idle) | None => String::new(),
     };
     let ids = if group.tasks.len() > 1 { format!(": {}", ids(&group.tasks)) } else { String::new() };
-    format!("{what}{runtime}{state}{ids}")
+    format!("{what}{runtime}{state}{}{ids}", waiting(group))
+}
+
+/// `, waiting for at least 42.0 s`.
+fn waiting(group: &Group<'_>) -> String {
+    let longest =
+        group.tasks.iter().filter_map(|task| task.waiting).max_by_key(|waiting| waiting.at_least_ms);
+    let which = if group.tasks.len() > 1 { "the longest " } else { "" };
+    format::waiting(longest).map(|time| format!(", {which}waiting {time}")).unwrap_or_default()
 }
 
 /// ` on thread 25639 (tokio-rt-0)`.
@@ -269,11 +277,11 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::waits::made_up;
+    use crate::waits::fixtures;
 
     #[test]
     fn a_line_of_a_declaration_is_marked() {
-        let mut task = made_up::task(4, "app::run", 10);
+        let mut task = fixtures::task(4, "app::run", 10);
         let mut stack = task.stack.to_vec();
         stack.iter_mut().for_each(|frame| frame.at_declaration = true);
         task.stack = Arc::from(stack);

@@ -5,22 +5,23 @@ use std::collections::HashMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::debuginfo::symbols::Symbols;
-use crate::snapshot::Capture;
+use crate::snapshot::{Capture, Thread};
 use crate::tasks::Task;
 use crate::tasks::engine::{EngineName, TaskList};
 use crate::threads::ThreadStack;
-use crate::threads::capture::stacks_of;
 
 use super::Filter;
+use super::formats::{Document, JSON, Renderer, Renders};
+use super::json;
 use super::task_text::{TextOptions, text};
 
 /// Every task of every runtime.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct TasksAnswer {
     /// All of it as text for people: identical stacks in groups, the largest first.
     pub stacktrace: String,
-    /// Who found the tasks.
+    /// The engine that found the tasks.
     pub engine: EngineName,
     /// How the capture went.
     pub capture: Capture,
@@ -32,11 +33,28 @@ pub struct TasksAnswer {
     pub tasks: Vec<Task>,
 }
 
+impl Renders for TasksAnswer {
+    const RENDERERS: &'static [Renderer<Self>] = &[
+        Renderer {
+            format: JSON,
+            render: |answer| {
+                let tasks = std::mem::take(&mut answer.tasks);
+                Ok(Document::List(json::list(answer, "tasks", tasks)?))
+            },
+        },
+        Renderer::TEXT,
+    ];
+
+    fn text(&self) -> String {
+        self.stacktrace.clone()
+    }
+}
+
 impl TasksAnswer {
-    /// `full` for text that leaves out nothing.
+    /// `stacks_of` unwinds the threads that run tasks of the answer; `full` for text that leaves out nothing.
     pub(crate) fn new(
         (engine, list): (EngineName, TaskList),
-        symbols: &Symbols,
+        stacks_of: impl FnOnce(Vec<Thread>) -> Vec<ThreadStack>,
         filter: &Filter,
         full: bool,
     ) -> Self {
@@ -46,7 +64,7 @@ impl TasksAnswer {
         let task_of: HashMap<i32, u64> =
             tasks.iter().filter_map(|task| Some((task.thread?, task.id))).collect();
         running.retain(|thread| task_of.contains_key(&thread.tid));
-        let mut threads = stacks_of(running, symbols);
+        let mut threads = stacks_of(running);
         for thread in &mut threads {
             thread.runs_task = task_of.get(&thread.tid).copied();
         }

@@ -3,17 +3,21 @@
 
 use std::collections::HashMap;
 use std::fmt::Write;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::activities::doing;
+use super::format::{count, duration};
+use super::formats::Renders;
 use crate::snapshot::Capture;
-use crate::threads::stacks::SIGNAL_FRAME;
+use crate::threads::SIGNAL_FRAME;
 use crate::threads::{Activity, StackFrame, ThreadRole, ThreadStack};
-use crate::waits::words::count;
 
 /// Every OS thread of the process.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct ThreadsAnswer {
     /// All of it as text for people: worst first, identical stacks in groups.
     pub stacktrace: String,
@@ -21,6 +25,12 @@ pub struct ThreadsAnswer {
     pub capture: Capture,
     /// The threads, ordered by id.
     pub threads: Vec<ThreadStack>,
+}
+
+impl Renders for ThreadsAnswer {
+    fn text(&self) -> String {
+        self.stacktrace.clone()
+    }
 }
 
 impl ThreadsAnswer {
@@ -66,7 +76,7 @@ fn head(out: &mut String, threads: &[ThreadStack], capture: &Capture) {
         let _ = write!(out, ", {unavailable} without a stack");
     }
     if capture.pause_us > 0 {
-        let _ = write!(out, ", paused for {}", duration(capture.pause_us));
+        let _ = write!(out, ", paused for {}", duration(Duration::from_micros(capture.pause_us)));
     }
     out.push_str(if capture.consistent {
         ", all at one moment\n"
@@ -138,7 +148,7 @@ fn rank(thread: &ThreadStack) -> u8 {
 
 fn group_text(out: &mut String, group: &Group<'_>, full: bool) {
     let thread = group.example;
-    let mut what = doing(thread.activity).to_owned();
+    let mut what = doing(thread.activity).now();
     match thread.role {
         ThreadRole::Delouse => what.push_str(" (delouse's own)"),
         ThreadRole::TokioWorker if thread.activity == Activity::Idle => what.push_str(" (tokio worker)"),
@@ -158,7 +168,9 @@ fn group_text(out: &mut String, group: &Group<'_>, full: bool) {
             let _ = write!(out, ", {state}");
         }
         if let Some(cpu) = thread.cpu_us {
-            let _ = write!(out, ", {} of processor time", duration(cpu));
+            // User and system time are each rounded down to the kernel's ticks of 10 ms.
+            let cpu = if cpu == 0 { "under 20 ms".to_owned() } else { duration(Duration::from_micros(cpu)) };
+            let _ = write!(out, ", {cpu} of processor time");
         }
         if let Some(task) = thread.runs_task {
             let _ = write!(out, ", polls task {task}");
@@ -330,40 +342,6 @@ fn crate_of(frame: &StackFrame) -> &str {
         _ if function.starts_with("__rust") => "std",
         Some((root, _)) if root.chars().all(|c| c.is_alphanumeric() || c == '_') => root,
         _ => frame.module.as_deref().unwrap_or("unknown code"),
-    }
-}
-
-fn doing(activity: Activity) -> &'static str {
-    match activity {
-        Activity::Running => "running",
-        Activity::Lock => "waiting for a lock",
-        Activity::AsyncLock => "waiting for an async lock by a blocking call",
-        Activity::FileLock => "waiting for a lock on a file",
-        Activity::Condvar => "waiting for a condition variable",
-        Activity::Channel => "waiting at a channel",
-        Activity::Barrier => "waiting for other threads at a barrier",
-        Activity::Once => "waiting for an initialisation by another thread",
-        Activity::Pool => "waiting for a job of a thread pool",
-        Activity::BlockOn => "driving a future that waits",
-        Activity::Shutdown => "waiting for the shutdown of a runtime",
-        Activity::Sleep => "sleeping for a time",
-        Activity::Join => "waiting for another thread to end",
-        Activity::Child => "waiting for a child process",
-        Activity::Park => "parked",
-        Activity::Io => "waiting for input or output",
-        Activity::Signal => "waiting for a signal",
-        Activity::Futex => "waiting on a futex",
-        Activity::Syscall => "in a system call",
-        Activity::Idle => "idle",
-        Activity::Unknown => "without a stack",
-    }
-}
-
-fn duration(us: u64) -> String {
-    match us {
-        0..1_000 => format!("{us} µs"),
-        1_000..1_000_000 => format!("{}.{} ms", us / 1_000, us % 1_000 / 100),
-        _ => format!("{}.{} s", us / 1_000_000, us % 1_000_000 / 100_000),
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
+use super::format::{count, in_time};
+use super::kinds;
 use crate::tasks::{Connection, Direction, Io, ResourceKind, WaitsOn};
-use crate::waits::words::count;
 
 /// `mutex 0x55…`, `to read from tcp 127.0.0.1:8080 ← 127.0.0.1:51234 (fd 12, ESTABLISHED)`.
 pub(super) fn text(waits: &WaitsOn) -> String {
@@ -41,44 +42,21 @@ fn with_details(mut text: String, waits: &WaitsOn) -> String {
 /// The resource itself.
 fn what(waits: &WaitsOn) -> String {
     let address = || waits.address.map(|address| format!(" {address}")).unwrap_or_default();
-    let named = |what: &str| format!("{what}{}", address());
-    match waits.kind {
-        ResourceKind::Timer => "a timer".to_owned(),
-        ResourceKind::Mutex => named("mutex"),
-        ResourceKind::Rwlock => named("rwlock"),
-        ResourceKind::Semaphore => named("semaphore"),
-        ResourceKind::ChannelRecv => named("a message on channel"),
-        ResourceKind::ChannelSend => named("room in channel"),
-        ResourceKind::Oneshot => named("oneshot"),
-        ResourceKind::Watch => named("a change of watch"),
-        ResourceKind::Broadcast => named("a message on broadcast"),
-        ResourceKind::Notify => named("notify"),
-        ResourceKind::Closed => named("the end of all receivers of channel"),
-        ResourceKind::Barrier => named("barrier"),
-        ResourceKind::OnceCell => named("the value of OnceCell"),
-        ResourceKind::SetOnce => named("the value of SetOnce"),
-        ResourceKind::Cancellation => named("the cancellation of token"),
-        ResourceKind::Join => match waits.task {
-            Some(task) => format!("the end of task {task}"),
-            None => named("the end of"),
-        },
-        ResourceKind::Lock => named("lock"),
-        ResourceKind::Thread => named("thread"),
-        ResourceKind::Io => io(waits),
-        ResourceKind::Signal => match waits.signal {
-            Some(number) => format!("signal {number}{}", signal_name(number)),
-            None => "a signal".to_owned(),
-        },
-        ResourceKind::Process => match waits.pid {
-            Some(pid) => format!("the end of child process {pid}"),
-            None => "the end of a child process".to_owned(),
-        },
-        ResourceKind::Http2Stream => match waits.stream {
-            Some(stream) => format!("HTTP/2 stream {stream} of connection{}", address()),
-            None => "an HTTP/2 stream".to_owned(),
-        },
-        ResourceKind::Never => "nothing: this future never ends".to_owned(),
-        ResourceKind::Unknown => "something that delouse does not know".to_owned(),
+    match (waits.kind, waits) {
+        (ResourceKind::Io, _) => io(waits),
+        (ResourceKind::Join, WaitsOn { task: Some(task), .. }) => format!("the end of task {task}"),
+        (ResourceKind::Signal, WaitsOn { signal: Some(number), .. }) => {
+            format!("signal {number}{}", signal_name(*number))
+        }
+        (ResourceKind::Process, WaitsOn { pid: Some(pid), .. }) => format!("the end of child process {pid}"),
+        (ResourceKind::Http2Stream, WaitsOn { stream: Some(stream), .. }) => {
+            format!("HTTP/2 stream {stream} of connection{}", address())
+        }
+        // Those of which each task has one of its own.
+        (kind, _) if kind.is_outside() || matches!(kind, ResourceKind::Never | ResourceKind::Unknown) => {
+            kinds::words(kind).wanted.to_owned()
+        }
+        (kind, _) => format!("{}{}", kinds::named(kind, kind.noun()), address()),
     }
 }
 
@@ -143,6 +121,9 @@ fn file(io: &Io) -> Option<String> {
 
 /// The state of a socket and what is in its queues.
 fn queues(io: &Io, details: &mut Vec<String>) {
+    if io.ready {
+        details.push("ready: the task is about to be woken".to_owned());
+    }
     match io.state.as_deref() {
         None | Some("LISTEN") => {}
         Some("CLOSE_WAIT") => details.push("CLOSE_WAIT: the other end has closed its side".to_owned()),
@@ -184,16 +165,6 @@ fn signal_name(number: i32) -> String {
 }
 
 /// `in 23 h 59 min`, `in 1.5 s`, `due 3.0 s ago`.
-fn in_time(ms: i64) -> String {
-    let (s, tenths) = (ms.unsigned_abs() / 1000, ms.unsigned_abs() % 1000 / 100);
-    let span = match s {
-        0..60 => format!("{s}.{tenths} s"),
-        60..3600 => format!("{} min {} s", s / 60, s % 60),
-        _ => format!("{} h {} min", s / 3600, s % 3600 / 60),
-    };
-    if ms < 0 { format!("due {span} ago") } else { format!("in {span}") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -261,6 +232,6 @@ mod tests {
         let stdin = Io { file: Some("stdin".to_owned()), direction: Some(Direction::Read), ..Io::default() };
         let join = WaitsOn { task: Some(4), io: Some(Box::new(stdin)), ..of(ResourceKind::Join) };
         assert_eq!(text(&join), "the end of task 4 (which reads stdin on the blocking pool)");
-        assert_eq!(text(&of(ResourceKind::Never)), "nothing: this future never ends");
+        assert_eq!(text(&of(ResourceKind::Never)), "nothing: the future never ends");
     }
 }

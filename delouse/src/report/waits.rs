@@ -1,4 +1,4 @@
-//! The answer of `/waits`: who waits for whom, as JSON and as a tree.
+//! The answer of `/waits`: what waits for what, as JSON and as a tree.
 
 mod groups;
 mod phrases;
@@ -9,12 +9,14 @@ use std::fmt::Write as _;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::diagnosis::headline;
+use super::findings::FindingReport;
+use super::format::{count, counted};
+use super::formats::{DOT, Renderer, Renders};
+use super::{gaps, kinds};
 use crate::snapshot::Capture;
-use crate::tasks::ResourceKind;
-use crate::waits::{Edge, Finding, FindingKind, Holder, WaitGraph, gaps, words};
+use crate::waits::{Edge, FindingKind, Holder, TaskIds, WaitGraph};
 use groups::{Groups, Waiter, holds, waiter};
-use phrases::{awaited, by_the_same, kind_name, led_by, name, tasks, without_holder};
+use phrases::{awaited, by_the_same, led_by, name, tasks, without_holder};
 
 /// Trees, and lines of each list, that are shown.
 const SHOWN: usize = 60;
@@ -23,36 +25,43 @@ const HOLDERS: usize = 8;
 /// How deep a tree goes.
 const DEPTH: usize = 40;
 
-/// Who waits for whom.
+/// What waits for what.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct WaitsAnswer {
-    /// Who waits for what, and who can let go of it.
+    /// What waits for what, and what can release it.
     #[serde(flatten)]
     pub graph: WaitGraph,
-    /// What is wrong by this one look. `/diagnosis` looks twice, and for more.
-    pub findings: Vec<Finding>,
+    /// What is wrong by this one sample. `/diagnosis` takes two or more, and covers more.
+    pub findings: Vec<FindingReport>,
     /// How the capture went.
     pub capture: Capture,
 }
 
-impl WaitsAnswer {
-    /// The graph as trees: each waiter, what it waits for, who holds that, and what those wait for in turn.
-    pub(crate) fn text(&self) -> String {
+impl Renders for WaitsAnswer {
+    const RENDERERS: &'static [Renderer<Self>] = &[
+        Renderer::JSON,
+        Renderer::TEXT,
+        Renderer { format: DOT, render: |answer| Ok(dot::dot(&answer.graph).into()) },
+    ];
+
+    /// The graph as trees: each waiter, what it waits for, what holds that, and what the holders wait for in turn.
+    fn text(&self) -> String {
         let mut page = Page::new(&self.graph, &self.findings);
         let resources: HashSet<&str> = self.graph.edges.iter().map(|e| e.resource.id.as_str()).collect();
         page.line(
             0,
             &format!(
                 "{}, {} for {}",
-                words::count(self.graph.tasks, "task"),
-                words::count(self.graph.edges.len(), "wait"),
-                words::count(resources.len(), "resource")
+                count(self.graph.tasks, "task"),
+                count(self.graph.edges.len(), "wait"),
+                count(resources.len(), "resource")
             ),
         );
-        if let Some(gaps) = gaps::text(&self.graph.gaps) {
+        if let Some(gaps) = gaps::gaps(&self.graph.gaps) {
             page.line(0, &format!("not read: {gaps}"));
         }
-        self.findings.iter().for_each(|finding| page.line(0, &format!("! {}", headline(finding))));
+        self.findings.iter().for_each(|finding| page.line(0, &format!("! {}", finding.headline())));
         page.trees();
         page.the_rest();
         self.capture.notes.iter().for_each(|note| page.line(0, &format!("\nnote: {note}")));
@@ -84,7 +93,7 @@ struct Sorted<'g> {
 }
 
 impl<'g> Page<'g> {
-    fn new(graph: &'g WaitGraph, findings: &'g [Finding]) -> Self {
+    fn new(graph: &'g WaitGraph, findings: &'g [FindingReport]) -> Self {
         let awaited = graph.edges.iter().map(|edge| (waiter(edge), edge.resource.id.as_str())).collect();
         let kinds = [FindingKind::Deadlock, FindingKind::Futurelock, FindingKind::LeakedTasks];
         let circles = findings.iter().filter(|finding| kinds.contains(&finding.kind));
@@ -108,14 +117,14 @@ impl<'g> Page<'g> {
         for inner in [false, true] {
             let mut trees = 0;
             for edge in graph.edges.iter().filter(held) {
-                let who = waiter(edge);
-                if holders.contains(&who) != inner || self.shown.contains(&who) {
+                let party = waiter(edge);
+                if holders.contains(&party) != inner || self.shown.contains(&party) {
                     continue;
                 }
                 trees += 1;
-                let group = self.groups.number(who).unwrap_or_default();
+                let group = self.groups.number(party).unwrap_or_default();
                 let all = self.groups.members(group).iter().copied();
-                let all: Vec<Waiter> = all.filter(|who| !self.shown.contains(who)).collect();
+                let all: Vec<Waiter> = all.filter(|party| !self.shown.contains(party)).collect();
                 self.shown.extend(&all);
                 if trees <= SHOWN {
                     self.out.push('\n');
@@ -130,19 +139,16 @@ impl<'g> Page<'g> {
 
     /// Waiters that wait alike, and all that they wait for.
     fn waiters(&mut self, all: &[Waiter], group: usize) {
-        let edges = all.first().map(|who| self.groups.edges(*who)).unwrap_or_default();
+        let edges = all.first().map(|party| self.groups.edges(*party)).unwrap_or_default();
         let place = edges.iter().find_map(|edge| edge.place.as_ref());
         let place = place.map(|place| format!(" in {place}")).unwrap_or_default();
-        let blocked = edges.iter().find_map(|edge| edge.thread.filter(|_| edge.waiter.is_some()));
-        let blocked = blocked.map(|tid| format!(", which blocks thread {tid}")).unwrap_or_default();
-        let who = match all {
-            [who] => name(*who),
-            all => {
-                let ids: Vec<u64> = all.iter().filter_map(|(task, _)| *task).collect();
-                format!("{} ({})", words::count(ids.len(), "task"), words::ids(&ids))
-            }
+        let blocked =
+            edges.iter().map(|edge| blocked(edge)).find(|text| !text.is_empty()).unwrap_or_default();
+        let party = match all {
+            [party] => name(*party),
+            all => counted(&TaskIds::of(all.iter().filter_map(|(task, _)| *task))),
         };
-        self.line(0, &format!("{who}{place}{blocked}"));
+        self.line(0, &format!("{party}{place}{blocked}"));
         self.below(1, all.len() > 1, &edges, &mut vec![group]);
     }
 
@@ -174,13 +180,13 @@ impl<'g> Page<'g> {
             {
                 self.line(depth + 1, &format!("within its own reach{}", by_the_same(&waiting)));
             } else if !waiting.is_empty() {
-                let (who, what) = (tasks(&waiting, of_waiting), by_the_same(&waiting));
+                let (party, what) = (tasks(&waiting, of_waiting), by_the_same(&waiting));
                 let verb = if waiting.len() + of_waiting > 1 { "wait" } else { "waits" };
-                self.line(depth + 1, &format!("within reach of {who}, which {verb} for it, too{what}"));
+                self.line(depth + 1, &format!("within reach of {party}, which {verb} for it, too{what}"));
             }
             if !sharing.is_empty() {
-                let (who, what) = (tasks(&sharing, of_sharing), by_the_same(&sharing));
-                self.line(depth + 1, &format!("within reach of {who}, in a value that is shared{what}"));
+                let (party, what) = (tasks(&sharing, of_sharing), by_the_same(&sharing));
+                self.line(depth + 1, &format!("within reach of {party}, in a value that is shared{what}"));
             }
             if edge.held_elsewhere && !edge.holders.is_empty() {
                 let more = "and more that was not found: in a static, on a thread, or in what was not read";
@@ -207,32 +213,37 @@ impl<'g> Page<'g> {
 
     /// Whether a finding says that all of these wait for one another.
     fn are_found(&self, all: &[Waiter]) -> bool {
-        let has = |tasks: &HashSet<u64>, who: &Waiter| who.0.is_some_and(|task| tasks.contains(&task));
-        self.circles.iter().any(|tasks| all.iter().all(|who| has(tasks, who)))
+        let has = |tasks: &HashSet<u64>, party: &Waiter| party.0.is_some_and(|task| tasks.contains(&task));
+        self.circles.iter().any(|tasks| all.iter().all(|party| has(tasks, party)))
     }
 
     fn holder(&mut self, depth: usize, holder: &Holder, path: &mut Vec<usize>) {
-        let who = holds(holder);
-        let place = holder.place.as_ref().map(|place| format!(" in {place}")).unwrap_or_default();
+        let party = holds(holder);
+        let edges = self.groups.edges(party);
+        // A task that others wait for to end is no variable's: where it waits itself tells which it is.
+        let place = holder.place.as_deref().or_else(|| {
+            let waits_at = edges.iter().find_map(|edge| edge.place.as_deref());
+            waits_at.filter(|_| holder.variable.is_empty())
+        });
+        let place = place.map(|place| format!(" in {place}")).unwrap_or_default();
         let mut text = match holder.variable.as_str() {
-            "" => format!("{}{place}", name(who)),
-            variable => format!("{}: {} `{variable}`{place}", name(who), holder.handle),
+            "" => format!("{}{place}", name(party)),
+            variable => format!("{}: {} `{variable}`{place}", name(party), holder.handle),
         };
-        let edges = self.groups.edges(who);
-        let Some(group) = self.groups.number(who) else { return self.line(depth, &text) };
+        let Some(group) = self.groups.number(party) else { return self.line(depth, &text) };
         if let Some(from) = path.iter().position(|above| *above == group) {
             // Waiters that wait alike have the same holders below.
             let circle = path.get(from..).unwrap_or_default();
             let on_it = circle.iter().filter_map(|group| self.groups.members(*group).first().copied());
-            let on_it: Vec<Waiter> = on_it.skip(1).chain([who]).collect();
+            let on_it: Vec<Waiter> = on_it.skip(1).chain([party]).collect();
             let found = self.are_found(&on_it);
             text.push_str(if found { "  <- the circle closes here" } else { ", see above" });
-        } else if self.shown.contains(&who) {
+        } else if self.shown.contains(&party) {
             // Among many, the reader does not find it by its name.
             if let Some(edge) = edges.first()
                 && self.groups.members(group).len() > 1
             {
-                let resource = phrases::resource_name(&edge.resource.id, edge.resource.kind);
+                let resource = kinds::named(edge.resource.kind, &edge.resource.id);
                 let _infallible = write!(text, ", which waits for {resource}");
             }
             text.push_str(", see above");
@@ -240,7 +251,7 @@ impl<'g> Page<'g> {
             text.push_str(", which waits, too");
         } else {
             self.line(depth, &text);
-            self.shown.insert(who);
+            self.shown.insert(party);
             path.push(group);
             self.below(depth + 1, false, &edges, path);
             path.pop();
@@ -264,45 +275,66 @@ impl<'g> Page<'g> {
 
     /// Waits at one place for one kind of resource are one line.
     fn list(&mut self, title: &str, edges: &[&Edge]) {
-        let mut groups: Vec<(&Edge, Vec<u64>)> = Vec::new();
-        let mut known: HashMap<(Option<&str>, ResourceKind, Option<&str>), usize> = HashMap::new();
+        let mut groups: Vec<Vec<&Edge>> = Vec::new();
+        let mut known = HashMap::new();
         for edge in edges {
-            let key = (edge.place.as_deref(), edge.resource.kind, edge.leaf.as_deref());
+            let key = (edge.place.as_deref(), edge.resource.kind, edge.leaf.as_deref(), edge.thread);
             let at = *known.entry(key).or_insert(groups.len());
             if at == groups.len() {
-                groups.push((edge, Vec::new()));
+                groups.push(Vec::new());
             }
-            if let Some((_, ids)) = groups.get_mut(at) {
-                ids.extend(edge.waiter);
+            if let Some(group) = groups.get_mut(at) {
+                group.push(edge);
             }
         }
-        groups.sort_by_key(|(_, ids)| std::cmp::Reverse(ids.len()));
+        groups.sort_by_key(|group| std::cmp::Reverse(group.len()));
         if !groups.is_empty() {
             self.line(0, &format!("\n{title}"));
         }
-        for (edge, ids) in groups.iter().take(SHOWN) {
-            let place = edge.place.as_ref().map(|place| format!(" in {place}")).unwrap_or_default();
-            let who = match ids.as_slice() {
-                [] | [0] => name(waiter(edge)),
-                [_] => words::ids(ids),
-                ids => format!("{} ({})", words::count(ids.len(), "task"), words::ids(ids)),
-            };
-            let several = ids.len() > 1;
-            let verb = if several { "wait" } else { "waits" };
-            let what = if several && edge.outside.is_none() {
-                kind_name(edge.resource.kind).to_owned()
-            } else {
-                awaited(edge, several)
-            };
-            let unknown = without_holder(edge, &self.graph.gaps);
-            self.line(1, &format!("{who}{place} {verb} for {what}{unknown}"));
+        for group in groups.iter().take(SHOWN) {
+            self.alike(group);
         }
         if groups.len() > SHOWN {
-            let waits = groups.iter().skip(SHOWN).map(|(_, ids)| ids.len().max(1)).sum();
-            let places = words::count(groups.len() - SHOWN, "more place");
-            self.line(1, &format!("and {places}, with {}", words::count(waits, "wait")));
+            let waits = groups.iter().skip(SHOWN).map(Vec::len).sum();
+            let places = count(groups.len() - SHOWN, "more place");
+            self.line(1, &format!("and {places}, with {}", count(waits, "wait")));
         }
     }
+
+    /// A line of such a list.
+    fn alike(&mut self, edges: &[&Edge]) {
+        let Some(edge) = edges.first() else { return };
+        let place = edge.place.as_ref().map(|place| format!(" in {place}")).unwrap_or_default();
+        let mut ids: Vec<u64> = edges.iter().filter_map(|edge| edge.waiter).collect();
+        ids.dedup();
+        let several = ids.len() > 1;
+        let party = match ids.as_slice() {
+            [] | [0] => name(waiter(edge)),
+            ids => counted(&TaskIds::of(ids.iter().copied())),
+        };
+        let verb = if several { "wait" } else { "waits" };
+        let what = match several {
+            true if edge.outside.is_none() => kinds::words(edge.resource.kind).wanted.to_owned(),
+            true => awaited(edge, true),
+            // One task can wait more than once at a place: a tunnel waits for both of its ends.
+            false => {
+                let all: Vec<String> = edges.iter().take(HOLDERS).map(|edge| awaited(edge, false)).collect();
+                let more = edges.len().saturating_sub(HOLDERS);
+                all.join(", and for ")
+                    + &(if more > 0 { format!(", and {more} more") } else { String::new() })
+            }
+        };
+        let unknown = without_holder(edge, &self.graph.gaps);
+        let blocked = blocked(edge);
+        let comma = if blocked.is_empty() { "" } else { "," };
+        self.line(1, &format!("{party}{place}{blocked}{comma} {verb} for {what}{unknown}"));
+    }
+}
+
+/// Says which thread a task blocks by its wait.
+fn blocked(edge: &Edge) -> String {
+    let tid = edge.thread.filter(|_| edge.waiter.is_some());
+    tid.map(|tid| format!(", which blocks thread {tid}")).unwrap_or_default()
 }
 
 pub(crate) mod dot;

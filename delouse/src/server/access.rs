@@ -1,10 +1,10 @@
-//! Who may ask: programs on this machine, and whoever knows the token; never a web page.
+//! Access control: accepts requests of programs on this machine and of clients with the token, but not of web pages.
 //!
-//! A page in a browser on this machine can send requests to loopback addresses. Three things keep it out:
-//! - `Host` must name loopback, else the request came through a name that somebody pointed at us (DNS
-//!   rebinding);
-//! - `Origin` must be absent or be ours;
-//! - `Sec-Fetch-Site`, which pages cannot forge, must be absent, `same-origin`, or `none` (typed by hand).
+//! A page in a browser on this machine can send requests to loopback addresses. Three checks refuse them:
+//! - `Host` must be a loopback name. With another name, an attacker may have pointed that name at a loopback address (DNS
+//!   rebinding).
+//! - `Origin` must be absent or this server's own.
+//! - `Sec-Fetch-Site`, which pages cannot forge, must be absent, `same-origin`, or `none` (an address typed by the user).
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -13,13 +13,13 @@ use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, ORIGIN, USER_AGEN
 use subtle::ConstantTimeEq;
 
 use super::error::ApiError;
-use crate::settings::Settings;
+use super::settings::ServerSettings;
 
-/// Refuses whoever may not ask.
-pub(crate) fn check(settings: &Settings, uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
-    // Behind a token any name will do: the page that rebinds a name does not know the token.
+/// Refuses requests that are not allowed.
+pub(crate) fn check(settings: &ServerSettings, uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
+    // With a token, any name is allowed: a page that rebinds a name does not know the token.
     let any_host = settings.token.is_some() && !settings.bind.ip().is_loopback();
-    let host = asked_host(uri, headers).unwrap_or_default();
+    let host = requested_host(uri, headers).unwrap_or_default();
     if !any_host && !names_loopback(host) {
         return Err(ApiError::ForeignHost(host.to_owned()));
     }
@@ -40,16 +40,16 @@ pub(crate) fn check(settings: &Settings, uri: &Uri, headers: &HeaderMap) -> Resu
     }
 }
 
-/// Whether the client is a browser: none may crash the program by following a link.
+/// Whether the client is a browser. Following a link must not end the program.
 pub(crate) fn is_browser(headers: &HeaderMap) -> bool {
     headers.contains_key(ORIGIN)
         || headers.keys().any(|name| name.as_str().starts_with("sec-fetch-"))
         || text(headers, &USER_AGENT).is_some_and(|agent| agent.starts_with("Mozilla/"))
 }
 
-/// The name that the server was asked by: the `Host` header, or, in HTTP/2, `:authority`, which hyper puts into
-/// the URI. Where there are both, they must agree.
-fn asked_host<'r>(uri: &'r Uri, headers: &'r HeaderMap) -> Option<&'r str> {
+/// The host that the client requested: the header `Host`, or in HTTP/2 `:authority`, which hyper puts into the URI. `None`
+/// if both are present and differ.
+fn requested_host<'r>(uri: &'r Uri, headers: &'r HeaderMap) -> Option<&'r str> {
     let authority = uri.authority().map(http::uri::Authority::as_str);
     if !headers.contains_key(HOST) {
         return authority;
@@ -57,14 +57,14 @@ fn asked_host<'r>(uri: &'r Uri, headers: &'r HeaderMap) -> Option<&'r str> {
     text(headers, &HOST).filter(|host| authority.is_none_or(|authority| authority.eq_ignore_ascii_case(host)))
 }
 
-/// The one value of a header; `None` where there are several, or where it is not ASCII.
+/// The value of a header; `None` if there are several, or if it is not ASCII.
 fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
     let mut values = headers.get_all(name).iter();
     let value = values.next()?;
     if values.next().is_some() { None } else { value.to_str().ok() }
 }
 
-/// `localhost`, or a loopback address in numbers, with or without a port.
+/// Whether it is `localhost` or a numeric loopback address, with or without a port.
 fn names_loopback(host: &str) -> bool {
     let loopback = |ip: IpAddr| ip.is_loopback();
     if let Ok(address) = host.parse::<SocketAddr>() {
@@ -81,7 +81,7 @@ fn names_loopback(host: &str) -> bool {
     name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(loopback)
 }
 
-/// Compares in constant time. The length of the token is not hidden.
+/// Whether the request has the token. Compares in constant time, which does not hide the length of the token.
 fn bears(headers: &HeaderMap, token: &str) -> bool {
     let Some((scheme, given)) = text(headers, &AUTHORIZATION).and_then(|value| value.split_once(' ')) else {
         return false;
@@ -94,13 +94,12 @@ mod tests {
     use super::*;
 
     fn ask(token: Option<&str>, bind: &str, pairs: &[(&'static str, &str)]) -> Result<(), ApiError> {
-        let settings = Settings {
-            ignored: Vec::new(),
+        let settings = ServerSettings {
             bind: bind.parse().unwrap(),
             token: token.map(str::to_owned),
             log: slog::FilterLevel::Off,
-            sigquit: true,
             limits: Default::default(),
+            ignored: Vec::new(),
         };
         let mut headers = HeaderMap::new();
         for (name, value) in pairs {
@@ -116,7 +115,7 @@ mod tests {
             for host in hosts {
                 headers.append(HOST, host.parse().unwrap());
             }
-            asked_host(&Uri::from_static(uri), &headers).unwrap_or_default().to_owned()
+            requested_host(&Uri::from_static(uri), &headers).unwrap_or_default().to_owned()
         };
         assert_eq!(ask("http://localhost:7132/", &[]), "localhost:7132");
         assert_eq!(ask("http://localhost:7132/", &["LOCALHOST:7132"]), "LOCALHOST:7132");

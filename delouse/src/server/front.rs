@@ -1,9 +1,10 @@
-//! In front of the endpoints: every request passes here, whatever its path and method.
+//! Handles every request before it reaches its endpoint.
 //!
-//! dropshot answers what it refuses itself (404, 405, 400) in JSON alone. So its server has one route, for every path;
-//! this module checks the client's right to ask, finds the endpoint in dropshot's own routing table, and writes every
-//! error in the format that the client asked for.
+//! dropshot's own errors (404, 405, 400) are always in JSON. Its server therefore has one route, which matches every path
+//! and method. This module checks access, looks the endpoint up in dropshot's routing table, and writes every error in the
+//! format that the client requests.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,19 +17,20 @@ use dropshot::{
 use http::{Method, Request, Response};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use slog::warn;
 
-use super::answer::Format;
 use super::error::ApiError;
+use super::format::of_error;
 use super::{Context, access};
 
 type Answered = Pin<Box<dyn Future<Output = Result<Response<Body>, ApiError>> + Send>>;
 
-/// Answers a request by the endpoint that it names.
+/// Calls the endpoint of a request.
 pub(crate) type Routes = Box<dyn Fn(RequestContext<Context>, Request<Body>) -> Answered + Send + Sync>;
 
 /// The endpoints of `api` by path and method.
-pub(crate) fn routes(api: ApiDescription<Context>, openapi: Arc<serde_json::Value>) -> Routes {
+pub(crate) fn routes(api: ApiDescription<Context>, openapi: Arc<Value>) -> Routes {
     let router = api.into_router();
     Box::new(move |mut context, request| {
         let (method, path) = (request.method(), request.uri().path());
@@ -36,7 +38,7 @@ pub(crate) fn routes(api: ApiDescription<Context>, openapi: Arc<serde_json::Valu
             Ok(found) => {
                 context.endpoint = found.endpoint;
                 let answer = async move { found.handler.handle_request(context, request).await };
-                // Endpoints answer their errors themselves.
+                // Endpoints convert their errors to responses: see `respond`.
                 Box::pin(async {
                     answer.await.map_err(|_| ApiError::Failed("no answer was made".to_owned()))
                 })
@@ -46,9 +48,9 @@ pub(crate) fn routes(api: ApiDescription<Context>, openapi: Arc<serde_json::Valu
     })
 }
 
-/// Why no endpoint has that path and method.
-fn missing(openapi: &serde_json::Value, method: &Method, path: &str) -> ApiError {
-    let keys = |value: Option<&serde_json::Value>| -> Vec<String> {
+/// The error for a path and a method that no endpoint has.
+fn missing(openapi: &Value, method: &Method, path: &str) -> ApiError {
+    let keys = |value: Option<&Value>| -> Vec<String> {
         value.and_then(|value| value.as_object()).map(|map| map.keys().cloned().collect()).unwrap_or_default()
     };
     let paths = openapi.get("paths");
@@ -61,7 +63,7 @@ fn missing(openapi: &serde_json::Value, method: &Method, path: &str) -> ApiError
     ApiError::MethodNotAllowed { method: method.to_string(), path: path.to_owned(), allowed }
 }
 
-/// An API with one endpoint, which every path and every usual method leads to.
+/// An API with one endpoint for all paths and all usual methods.
 pub(crate) fn api() -> ApiDescription<Context> {
     let mut api = ApiDescription::new();
     let methods = [
@@ -89,7 +91,7 @@ pub(crate) fn api() -> ApiDescription<Context> {
     api
 }
 
-/// The rest of a path, which dropshot wants to have a name.
+/// The path, for which dropshot requires a named parameter.
 #[derive(serde::Deserialize, JsonSchema)]
 struct Rest {
     #[allow(dead_code, reason = "the whole path is in the request")]
@@ -111,11 +113,11 @@ async fn any(
     };
     Ok(answer.unwrap_or_else(|error| {
         warn!(log, "refused: {error}");
-        error.response(Format::of_error(&uri, &headers), &id)
+        error.response(of_error(&uri, &headers), &id)
     }))
 }
 
-/// The parameters of a request, or what is wrong with them. Unlike [`Query`], it lets the endpoint answer that.
+/// The parameters of a request, or the reason why they are invalid. Unlike with [`Query`], the endpoint handles the error.
 pub(crate) struct Parameters<Q>(Result<Q, String>);
 
 #[async_trait]
@@ -130,7 +132,7 @@ impl<Q: DeserializeOwned + JsonSchema + Send + Sync + 'static> SharedExtractor f
     }
 }
 
-/// Runs the body of an endpoint and writes its errors in the format that the client asked for.
+/// Runs the body of an endpoint, and converts its error to a response in the format that the client requests.
 pub(crate) async fn respond<Q, A, F>(
     context: RequestContext<Context>,
     parameters: Parameters<Q>,
@@ -141,12 +143,14 @@ where
     F: Future<Output = Result<A, ApiError>>,
 {
     let (log, id) = (context.log.clone(), context.request_id.clone());
-    let format = Format::of_error(context.request.uri(), context.request.headers());
+    let format = of_error(context.request.uri(), context.request.headers());
     let answer = match parameters.0 {
         Ok(parameters) => body(context, parameters).await,
         Err(message) => {
-            let known = parameters_of(&context.server.private.openapi, context.request.uri().path());
-            Err(ApiError::BadQuery { message, known })
+            let pairs = Query::<Vec<(String, String)>>::from_request(&context).await;
+            let pairs = pairs.map(Query::into_inner).unwrap_or_default();
+            let openapi = &context.server.private.openapi;
+            Err(invalid(openapi, context.request.uri().path(), &pairs, message))
         }
     };
     Ok(answer.unwrap_or_else(|error| {
@@ -155,13 +159,32 @@ where
     }))
 }
 
-/// The names of the parameters that the endpoint at `path` takes.
-fn parameters_of(openapi: &serde_json::Value, path: &str) -> Vec<String> {
-    let methods = openapi.get("paths").and_then(|paths| paths.get(path)).and_then(|path| path.as_object());
+/// The error for parameters that the endpoint at `path` does not have, or not with these values.
+fn invalid(openapi: &Value, path: &str, pairs: &[(String, String)], message: String) -> ApiError {
+    let methods = openapi.get("paths").and_then(|paths| paths.get(path)).and_then(Value::as_object);
     let parameters = methods.into_iter().flatten().filter_map(|(_, method)| method.get("parameters"));
-    let names = parameters.filter_map(|list| list.as_array()).flatten().filter_map(|one| one.get("name"));
-    let mut names: Vec<String> = names.filter_map(|name| name.as_str()).map(str::to_owned).collect();
-    names.sort_unstable();
-    names.dedup();
-    names
+    let parameters = parameters.filter_map(Value::as_array).flatten();
+    let mut values = BTreeMap::new();
+    for parameter in parameters {
+        if let (Some(name), Some(schema)) = (parameter["name"].as_str(), parameter.get("schema")) {
+            values.insert(name, values_of(openapi, schema));
+        }
+    }
+    for (name, value) in pairs {
+        if let Some(known) = values.get(name.as_str()).filter(|known| !known.is_empty())
+            && !known.contains(value)
+        {
+            let (parameter, value) = (name.clone(), value.clone());
+            return ApiError::UnknownValue { parameter, value, known: known.clone() };
+        }
+    }
+    ApiError::BadQuery { message, known: values.into_keys().map(str::to_owned).collect() }
+}
+
+/// The values that `schema` lists; empty if it allows any.
+fn values_of(openapi: &Value, schema: &Value) -> Vec<String> {
+    let reference = schema["$ref"].as_str().and_then(|path| openapi.pointer(path.strip_prefix('#')?));
+    let parts = ["allOf", "oneOf"].into_iter().filter_map(|key| schema[key].as_array()).flatten();
+    let own = schema["enum"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned);
+    own.chain(parts.chain(reference).flat_map(|part| values_of(openapi, part))).collect()
 }

@@ -1,4 +1,4 @@
-//! One heavy capture at a time: requests for the same thing share it, others are told to come back.
+//! Runs one capture at a time. Identical requests share a capture; others are refused and can be repeated.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,50 +7,53 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 use super::error::ApiError;
-use super::{readers, thread};
-use crate::snapshot::files;
-use crate::snapshot::room::Question;
+use super::readers;
+use crate::host::descriptor_reserve::DescriptorPermit;
+use crate::host::memory_budget::ActiveRequest;
+use crate::own_threads::{capture_permit, spawn};
 
-/// The one place for captures.
+/// The lock for captures.
 #[derive(Default, Clone)]
 pub(crate) struct Gate {
     running: Arc<Mutex<Option<Running>>>,
-    /// Frees what is kept for the next capture.
+    /// Drops caches that are kept for the next capture.
     release: Option<Arc<dyn Fn() + Send + Sync>>,
 }
 
-/// The gate is shut; dropped, it opens.
+/// Holds the gate closed until dropped.
 pub(crate) struct Permit {
     gate: Gate,
-    _question: Question,
+    _request: ActiveRequest,
+    files: Option<DescriptorPermit>,
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
+        // Before the next capture needs the descriptors.
+        drop(self.files.take());
         *self.gate.lock() = None;
     }
 }
 
-/// A capture that has not ended.
+/// A capture in progress.
 struct Running {
-    /// What is captured, with all that makes a difference to the answer.
+    /// Endpoint and parameters: requests with the same key have the same answer.
     key: String,
-    /// A `Receiver<T>` of the `T` that goes with the key.
+    /// A `Receiver<Outcome<T>>`. The key determines `T`.
     outcome: Box<dyn Any + Send>,
 }
 
 type Outcome<T> = Option<Result<Arc<T>, ApiError>>;
 
 impl Gate {
-    /// One that calls `release` after captures which leave the program little memory.
+    /// A gate that calls `release` after captures that leave the program little memory.
     pub(crate) fn new(release: impl Fn() + Send + Sync + 'static) -> Self {
         Self { release: Some(Arc::new(release)), ..Self::default() }
     }
 
-    /// Runs `capture` on a thread of its own, or joins the one of the same key that runs already.
+    /// Runs `capture` on its own thread, or waits for a capture with the same key that is in progress.
     ///
-    /// The capture does not depend on who asked for it: a client that goes away leaves it to finish, and
-    /// the gate opens when it has.
+    /// If the client disconnects, the capture continues, and the gate opens when it ends.
     pub(crate) async fn run<T, F>(&self, key: String, capture: F) -> Result<Arc<T>, ApiError>
     where
         T: Send + Sync + 'static,
@@ -62,21 +65,21 @@ impl Gate {
                 return result;
             }
             if outcome.changed().await.is_err() {
-                return Err(ApiError::Failed("the capture's thread is gone".to_owned()));
+                return Err(ApiError::Failed("the capture's thread has ended".to_owned()));
             }
         }
     }
 
-    /// Keeps all captures out for as long as the permit lives: for one that is not shared.
+    /// Closes the gate until the permit is dropped, for a capture that is not shared.
     pub(crate) fn hold(&self, key: &str) -> Result<Permit, ApiError> {
-        let question = Question::begin();
-        room()?;
         let mut running = self.lock();
         if let Some(current) = running.as_ref() {
             return Err(ApiError::Busy { running: current.key.clone() });
         }
+        let request = ActiveRequest::begin();
+        let files = capture_permit()?;
         *running = Some(Running { key: key.to_owned(), outcome: Box::new(()) });
-        Ok(Permit { gate: self.clone(), _question: question })
+        Ok(Permit { gate: self.clone(), _request: request, files: Some(files) })
     }
 
     fn join_or_start<T, F>(&self, key: String, capture: F) -> Result<watch::Receiver<Outcome<T>>, ApiError>
@@ -89,20 +92,20 @@ impl Gate {
             let same = if current.key == key { current.outcome.downcast_ref() } else { None };
             return same.cloned().ok_or_else(|| ApiError::Busy { running: current.key.clone() });
         }
-        readers::room()?;
-        let question = Question::begin();
-        room()?;
+        readers::check()?;
+        let request = ActiveRequest::begin();
+        let files = capture_permit()?;
         let (done, outcome) = watch::channel(None);
         let gate = self.clone();
         let body = move || {
             let release = gate.release.clone();
-            let permit = Permit { gate, _question: Question::begin() };
+            let permit = Permit { gate, _request: ActiveRequest::begin(), files: Some(files) };
             let result = catch_unwind(AssertUnwindSafe(capture))
                 .unwrap_or_else(|_| Err(ApiError::Failed("the capture panicked".to_owned())));
-            // Open before the answer is known: who has it can ask for the next one.
+            // Open the gate before publishing the answer, so that a client that has it can send its next request at once.
             drop(permit);
             done.send_replace(Some(result.map(Arc::new)));
-            if let Some(release) = release.filter(|_| question.should_give_back()) {
+            if let Some(release) = release.filter(|_| request.should_release()) {
                 release();
             }
         };
@@ -117,8 +120,8 @@ impl Gate {
     }
 }
 
-/// Runs `body` on a thread of its own, or right here where no thread can be had: a program that has used
-/// up its threads is one that somebody wants to look into, and our own thread can wait.
+/// Runs `body` on its own thread. If no thread can be started, runs it on the calling thread, which blocks the server: a
+/// program that has reached its limit of threads should still be diagnosed.
 fn spawn_or_run(body: impl FnOnce() + Send + 'static) {
     fn run(body: &Mutex<Option<impl FnOnce()>>) {
         let body = body.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -127,17 +130,10 @@ fn spawn_or_run(body: impl FnOnce() + Send + 'static) {
         }
     }
     let body = Arc::new(Mutex::new(Some(body)));
-    let theirs = Arc::clone(&body);
-    if thread::spawn("delouse-capture", move || run(&theirs)).is_err() {
+    let shared = Arc::clone(&body);
+    if spawn("delouse-capture", move || run(&shared)).is_err() {
         run(&body);
     }
-}
-
-/// Whether there is room for a capture: address space for a thread, and files (`RLIMIT_NOFILE`), of which a program that has
-/// none left to open may fail.
-pub(crate) fn room() -> Result<(), ApiError> {
-    files::spare().map_err(|left| ApiError::NoFiles { left })?;
-    thread::room()
 }
 
 #[cfg(test)]
@@ -172,7 +168,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_is_an_answer_and_the_gate_opens() {
+    async fn a_panic_is_an_error_and_the_gate_opens() {
         let gate = Gate::default();
         let answer = gate.run::<(), _>("a".to_owned(), || panic!("oops")).await;
         assert_eq!(answer, Err(ApiError::Failed("the capture panicked".to_owned())));
@@ -180,7 +176,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_goes_away_leaves_nothing_locked() {
+    async fn the_gate_opens_after_a_client_disconnects() {
         let gate = Gate::default();
         let (open, wait) = mpsc::channel::<()>();
         let (left, gone) = mpsc::channel::<()>();
@@ -195,7 +191,7 @@ mod tests {
         assert!(matches!(gate.run::<(), _>("b".to_owned(), || Ok(())).await, Err(ApiError::Busy { .. })));
         open.send(()).unwrap();
         gone.recv().unwrap();
-        // The gate opens right after the capture; the same key either joins its last moment or runs anew.
+        // The gate opens shortly after the capture. Until then, a request with another key is refused.
         while matches!(gate.run::<(), _>("b".to_owned(), || Ok(())).await, Err(ApiError::Busy { .. })) {
             tokio::task::yield_now().await;
         }

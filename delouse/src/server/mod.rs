@@ -1,149 +1,135 @@
-//! HTTP: the endpoints, who may ask, and the thread that all of it lives on.
+//! The HTTP server: access control, endpoints, and the server's thread.
 //!
-//! The server shares nothing with the program's runtimes: an OS thread of its own, a current-thread
-//! runtime of its own, a log thread of its own. It answers while every worker of the program is blocked.
+//! The server shares nothing with the program's runtimes. It has its own OS thread with a current-thread runtime, and its
+//! own thread for log messages, so that it answers while all workers of the program are blocked.
 
 mod access;
 mod answer;
+mod dropshot_log;
 mod endpoints;
 mod error;
+mod format;
 mod front;
 mod gate;
-pub(crate) mod log;
-mod looks;
-mod pieces;
+mod json_stream;
+mod marks;
 mod readers;
+mod settings;
 mod startup;
 mod stream;
-mod thread;
 
-pub(crate) use gate::room;
-pub(crate) use thread::spawn;
-
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
-use std::{fmt, io};
 
 use dropshot::{BuildError, ConfigDropshot, HandlerTaskMode, HttpServer, ServerBuilder};
-use tokio::net::unix::pipe::Receiver;
 use tokio::sync::oneshot;
 
-use crate::debuginfo::symbols::Symbols;
-use crate::dump::{self, Sources};
+use crate::Config;
+use crate::host;
+use crate::host::{descriptor_reserve, heap};
+use crate::inspector::Inspector;
+use crate::log::Log;
+use crate::own_threads::spawn;
 use crate::settings::Settings;
-use crate::snapshot::{self, Quits, heap};
-use crate::tasks::engine::Engines;
+use crate::started::Started;
+use crate::targets;
+use settings::{ServerSettings, SettingsError};
 use startup::Startup;
 
-/// What every endpoint works with.
+/// The state that all endpoints share.
 pub(crate) struct Context {
-    settings: Settings,
-    /// Of captures.
+    settings: ServerSettings,
+    /// For captures.
     gate: gate::Gate,
     elf_gate: gate::Gate,
-    engines: Arc<Engines>,
     openapi: Arc<serde_json::Value>,
     routes: front::Routes,
-    log: log::Log,
-    symbols: Arc<Symbols>,
-    /// For diagnoses of what has grown.
-    marks: looks::Marks,
-    /// The runtime that all of this runs on: no answer lists its tasks.
-    runtime: tokio::runtime::Handle,
+    log: Log,
+    inspector: Arc<Inspector>,
+    /// For diagnoses of growth.
+    marks: marks::Marks,
 }
 
-impl Context {
-    fn sources(&self) -> Sources {
-        let (engines, symbols) = (self.engines.clone(), self.symbols.clone());
-        Sources { engines, symbols, own: Some(self.runtime.clone()) }
-    }
-}
-
-/// How long the program waits for the server, to come and to go.
+/// How long the program waits for the server to start and to stop.
 const START: Duration = Duration::from_secs(1);
 const STOP: Duration = Duration::from_millis(200);
-/// How long a port that is taken is waited for.
+/// How long the server waits for a port that is in use.
 const PORT: Duration = Duration::from_millis(100);
 
-/// How long symbols are kept for the next request.
+/// Symbols that are unused for this long are dropped.
 const SYMBOLS_UNUSED: Duration = Duration::from_secs(60);
 
-/// A server that runs; dropped, it stops.
+/// A running server. Dropping it stops the server.
 pub(crate) struct Server {
     address: SocketAddr,
-    sources: Sources,
+    inspector: Arc<Inspector>,
     stop: Option<oneshot::Sender<()>>,
     stopped: Mutex<mpsc::Receiver<()>>,
 }
 
 /// Why the server does not run.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum StartError {
-    NoThread(io::Error),
-    NoRuntime(io::Error),
-    Bind(SocketAddr, io::Error),
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    #[error("no thread for the server: {0}")]
+    NoThread(#[source] io::Error),
+    #[error("no runtime for the server: {0}")]
+    NoRuntime(#[source] io::Error),
+    #[error("cannot listen on {0}: {1}. Set DELOUSE_BIND to another address")]
+    Bind(SocketAddr, #[source] io::Error),
+    #[error("cannot set up the server: {0}")]
     Build(String),
+    #[error("the server did not start within {START:?}; the program runs without it")]
     Slow,
 }
 
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoThread(error) => write!(f, "no thread for the server: {error}"),
-            Self::NoRuntime(error) => write!(f, "no runtime for the server: {error}"),
-            Self::Bind(address, error) => {
-                write!(f, "cannot listen on {address}: {error}. Set DELOUSE_BIND to another address")
-            }
-            Self::Build(error) => write!(f, "cannot set up the server: {error}"),
-            Self::Slow => write!(f, "the server did not start within {START:?}; the program goes on without"),
-        }
-    }
+/// Starts the server, and waits until it listens, at most [`START`].
+pub(crate) fn start(config: &Config, settings: Settings) -> Result<Server, StartError> {
+    start_within(config, settings, START)
 }
 
-/// Starts the server and waits until it listens, for a second at most.
-pub(crate) fn start(settings: Settings) -> Result<Server, StartError> {
-    start_within(settings, START)
-}
-
-fn start_within(settings: Settings, patience: Duration) -> Result<Server, StartError> {
+fn start_within(config: &Config, settings: Settings, patience: Duration) -> Result<Server, StartError> {
+    let settings = ServerSettings::resolve(config, settings)?;
     let startup = Arc::new(Startup::default());
-    let theirs = startup.clone();
+    let shared = startup.clone();
     let (ready, started) = mpsc::sync_channel(1);
-    let (stop, stop_asked) = oneshot::channel();
+    let (stop, stop_requested) = oneshot::channel();
     let (done, stopped) = mpsc::sync_channel(1);
     let body = move || {
-        // What it starts does, too.
-        snapshot::give_way();
-        serve(settings, &theirs, &ready, stop_asked);
-        let _nobody_waits = done.send(());
+        // Threads that the server starts inherit this.
+        targets::yield_to_program();
+        serve(settings, &shared, &ready, stop_requested);
+        let _disconnected = done.send(());
     };
     let thread = std::thread::Builder::new().name("delouse-server".to_owned());
-    snapshot::shielded(|| thread.spawn(body)).map_err(StartError::NoThread)?;
+    targets::with_signals_blocked(|| thread.spawn(body)).map_err(StartError::NoThread)?;
     let listening = match started.recv_timeout(patience) {
         Err(mpsc::RecvTimeoutError::Timeout) if startup.give_up() => return Err(StartError::Slow),
-        // It has begun to listen at the last moment.
+        // The server began to listen at the last moment: its result follows.
         Err(mpsc::RecvTimeoutError::Timeout) => started.recv().ok(),
         other => other.ok(),
     };
     let panicked = || StartError::Build("its thread panicked".to_owned());
-    let (address, sources) = listening.ok_or_else(panicked)??;
-    Ok(Server { address, sources, stop: Some(stop), stopped: Mutex::new(stopped) })
+    let (address, inspector) = listening.ok_or_else(panicked)??;
+    Ok(Server { address, inspector, stop: Some(stop), stopped: Mutex::new(stopped) })
 }
 
 impl Server {
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+    pub(crate) fn started(&self) -> Started {
+        Started::Listening(self.address)
     }
 
-    /// What it reads by.
-    pub(crate) fn sources(&self) -> &Sources {
-        &self.sources
+    /// The inspector of its captures.
+    pub(crate) fn inspector(&self) -> Arc<Inspector> {
+        self.inspector.clone()
     }
 }
 
 impl Drop for Server {
-    /// So that the port is free again when `main`'s body has ended; but never longer than `STOP`.
+    /// Waits until the server has stopped, so that its port is free afterwards, but at most [`STOP`].
     fn drop(&mut self) {
         if let Some(stop) = self.stop.take() {
             let _gone = stop.send(());
@@ -154,14 +140,14 @@ impl Drop for Server {
     }
 }
 
-/// The server thread's body.
+/// The main function of the server's thread.
 fn serve(
-    settings: Settings,
+    settings: ServerSettings,
     startup: &Startup,
-    ready: &mpsc::SyncSender<Result<(SocketAddr, Sources), StartError>>,
+    ready: &mpsc::SyncSender<Result<(SocketAddr, Arc<Inspector>), StartError>>,
     stop: oneshot::Receiver<()>,
 ) {
-    let log = match log::Log::new(settings.log) {
+    let log = match Log::new() {
         Ok(log) => log,
         Err(error) => {
             let _gone = ready.send(Err(StartError::NoThread(error)));
@@ -177,70 +163,50 @@ fn serve(
     };
     settings.ignored.iter().for_each(|line| log.say(line));
     runtime.block_on(async {
-        let sigquit = settings.sigquit;
         let result = listen(settings, startup, &log).await;
         match result {
-            // Nobody waits any more: then nobody could stop it either.
+            // The program has stopped waiting, and has no handle to stop the server: it must not run.
             Ok(None) => {}
             Ok(Some(server)) => {
-                let sources = server.app_private().sources();
-                let quits = if sigquit { snapshot::quits() } else { None };
-                if ready.send(Ok((server.local_addr(), sources.clone()))).is_ok() {
+                let inspector = server.app_private().inspector.clone();
+                descriptor_reserve::open();
+                if ready.send(Ok((server.local_addr(), inspector.clone()))).is_ok() {
                     tokio::select! {
-                        _asked = stop => {}
-                        () = give_memory_back(&server) => {}
-                        () = dump_at_quit(quits, &sources, &log) => {}
+                        _requested = stop => {}
+                        () = drop_unused_symbols(&server) => {}
                     }
                 }
             }
             Err(error) => drop(ready.send(Err(error))),
         }
     });
-    // Neither clients nor captures that still run keep the program from ending.
+    // Does not wait for clients and captures, so that they do not delay the end of the program.
     runtime.shutdown_background();
-    // A program that ends at once has said where it listened.
+    descriptor_reserve::close();
+    // Otherwise the line with the address might be lost if the program ends at once.
     log.flush();
 }
 
-/// Frees symbols that no request has used lately: they take tens of megabytes. On a thread of its own, as freeing them
-/// takes a while, and as a request may hold them for seconds.
-async fn give_memory_back(server: &HttpServer<Context>) {
+/// Frees symbols that no request has used for [`SYMBOLS_UNUSED`]: they take tens of megabytes. Runs on a separate thread,
+/// because freeing them takes time, and because a request may lock them for seconds.
+async fn drop_unused_symbols(server: &HttpServer<Context>) {
     loop {
         tokio::time::sleep(SYMBOLS_UNUSED / 2).await;
-        let symbols = &server.app_private().symbols;
-        if symbols.is_unused(SYMBOLS_UNUSED) {
-            let symbols = Arc::clone(symbols);
-            // Without a thread they are kept until the next time.
-            let _no_thread = spawn("delouse-free", move || symbols.trim(SYMBOLS_UNUSED).give_back());
+        let inspector = &server.app_private().inspector;
+        if inspector.symbols().is_unused(SYMBOLS_UNUSED) {
+            let inspector = Arc::clone(inspector);
+            // If no thread can be started, they are kept until the next check.
+            let _no_thread =
+                spawn("delouse-free", move || inspector.symbols().trim(SYMBOLS_UNUSED).release_freed());
         }
     }
 }
 
-/// Prints a dump for each SIGQUIT.
-async fn dump_at_quit(quits: Option<Quits>, sources: &Sources, log: &log::Log) {
-    let reader = quits.as_ref().and_then(|quits| Receiver::from_owned_fd(quits.reader().ok()?).ok());
-    if let Some(quits) = reader {
-        while quits.readable().await.is_ok() {
-            if quits.try_read(&mut [0; 64]).is_ok_and(|read| read > 0) {
-                let failed = |error| format!("no dump at SIGQUIT: {error}");
-                let voice = log.clone();
-                let done = move |result: Result<(), _>| {
-                    let _written = result.map_err(|error| voice.say(&failed(error)));
-                };
-                if let Err(error) = dump::start(sources.clone(), done) {
-                    log.say(&failed(error));
-                }
-            }
-        }
-    }
-    std::future::pending().await
-}
-
-/// Listens, and says where. `None` where that took too long.
+/// Listens, and logs the address. `None` if the program has stopped waiting.
 async fn listen(
-    settings: Settings,
+    settings: ServerSettings,
     startup: &Startup,
-    log: &log::Log,
+    log: &Log,
 ) -> Result<Option<HttpServer<Context>>, StartError> {
     let wanted = settings.bind;
     let mut server = build(settings.clone(), wanted, log);
@@ -248,8 +214,8 @@ async fn listen(
         server = build(settings.clone(), wanted, log);
     }
     let instead = match refusal(&server) {
-        Some(io::ErrorKind::AddrInUse) => Some("is taken"),
-        Some(io::ErrorKind::PermissionDenied) => Some("is not allowed to this user"),
+        Some(io::ErrorKind::AddrInUse) => Some("is in use"),
+        Some(io::ErrorKind::PermissionDenied) => Some("is not permitted for this user"),
         _ => None,
     };
     if instead.is_some() {
@@ -267,7 +233,7 @@ async fn listen(
     }
     let address = server.local_addr();
     #[cfg(target_os = "linux")]
-    snapshot::listener::limit_connections(address, readers::STALLED, readers::SOCKET_BUFFER);
+    host::listener::limit_connections(address, readers::STALLED, readers::SOCKET_BUFFER);
     let host = match address.ip() {
         ip if ip == Ipv4Addr::LOCALHOST => format!("localhost:{}", address.port()),
         _ => address.to_string(),
@@ -276,7 +242,7 @@ async fn listen(
     Ok(Some(server))
 }
 
-/// Why the kernel does not give us an address.
+/// Why the kernel refuses to bind the address.
 fn refusal(server: &Result<HttpServer<Context>, BuildError>) -> Option<io::ErrorKind> {
     match server {
         Err(BuildError::BindError { error, .. }) => Some(error.kind()),
@@ -284,8 +250,8 @@ fn refusal(server: &Result<HttpServer<Context>, BuildError>) -> Option<io::Error
     }
 }
 
-/// Waits a moment for a port that is taken, as a program that was killed to be started again may still be ending.
-/// Returns whether the port is free now.
+/// Waits for a port that is in use, at most [`PORT`]: a previous instance of the program may still be ending. Returns
+/// whether the port is free now.
 async fn becomes_free(address: SocketAddr) -> bool {
     let begun = Instant::now();
     while begun.elapsed() < PORT {
@@ -298,40 +264,38 @@ async fn becomes_free(address: SocketAddr) -> bool {
 }
 
 fn build(
-    settings: Settings,
+    settings: ServerSettings,
     bind_address: SocketAddr,
-    log: &log::Log,
+    log: &Log,
 ) -> Result<HttpServer<Context>, BuildError> {
     let api = endpoints::api();
     let openapi = Arc::new(endpoints::openapi(&api));
-    let (engines, symbols) = (Arc::new(Engines::new(settings.limits)), Arc::new(Symbols::new()));
-    let kept = (engines.clone(), symbols.clone());
+    let logger = dropshot_log::logger(log, settings.log);
+    let own = tokio::runtime::Handle::current();
+    let inspector = Arc::new(Inspector::new(settings.limits, Some(own)));
+    let kept = inspector.clone();
     let release = move || {
-        let (engines, symbols) = &kept;
-        engines.release();
-        symbols.trim(Duration::ZERO);
-        heap::give_back();
+        kept.release();
+        heap::release_freed();
     };
     let context = Context {
         gate: gate::Gate::new(release),
         elf_gate: gate::Gate::default(),
-        engines,
+        inspector,
         routes: front::routes(api, openapi.clone()),
         openapi,
         log: log.clone(),
-        symbols,
-        marks: looks::Marks::default(),
-        runtime: tokio::runtime::Handle::current(),
+        marks: marks::Marks::default(),
         settings,
     };
     let config = ConfigDropshot {
         bind_address,
         default_request_body_max_bytes: 1024,
-        // A capture that was begun is finished, whoever has gone away meanwhile.
+        // A capture is finished even if its client disconnects.
         default_handler_task_mode: HandlerTaskMode::Detached,
         ..ConfigDropshot::default()
     };
-    ServerBuilder::new(front::api(), context, log.dropshot().clone()).config(config).start()
+    ServerBuilder::new(front::api(), context, logger).config(config).start()
 }
 
 #[cfg(test)]
@@ -343,25 +307,25 @@ mod tests {
 
     const NAME: &str = "server::tests::a_server_listens_or_is_said_not_to";
 
-    /// Whether any of the server's threads is there.
-    fn is_there() -> bool {
+    /// Whether any of the server's threads exists.
+    fn is_running() -> bool {
         let names = std::fs::read_dir("/proc/self/task").unwrap().flatten();
         let mut names = names.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
         names.any(|name| ["delouse-server", "delouse-log"].contains(&name.trim_end()))
     }
 
-    /// Starts servers for which nobody waits long, and says what came of each.
+    /// Starts servers with short timeouts, and prints a line for each that listens.
     fn start_many() {
-        let config = crate::Config::new().bind("127.0.0.1:0");
+        let config = Config::new().bind("127.0.0.1:0");
         let mut longest = Duration::ZERO;
         for round in 0..40 {
             let settings = Settings::resolve(&config).unwrap();
             let begun = Instant::now();
-            // From no patience at all to as much as a start has taken.
-            match start_within(settings, longest * round / 30) {
+            // From no timeout to the time that a start has taken.
+            match start_within(&config, settings, longest * round / 30) {
                 Ok(server) => {
                     longest = longest.max(begun.elapsed());
-                    assert!(TcpStream::connect(server.address()).is_ok());
+                    assert!(TcpStream::connect(server.address).is_ok());
                     println!("it listens");
                 }
                 Err(StartError::Slow) => {}
@@ -370,12 +334,13 @@ mod tests {
             if round == 0 {
                 longest = longest.max(Duration::from_millis(1));
                 drop(
-                    start_within(Settings::resolve(&config).unwrap(), START).map(|_| println!("it listens")),
+                    start_within(&config, Settings::resolve(&config).unwrap(), START)
+                        .map(|_| println!("it listens")),
                 );
                 longest = longest.max(begun.elapsed());
             }
         }
-        while is_there() {
+        while is_running() {
             std::thread::yield_now();
         }
     }

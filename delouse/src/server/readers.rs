@@ -1,9 +1,8 @@
-//! Answers that clients have not read to the end.
+//! Limits the memory of answers that clients have not read to the end.
 //!
-//! What an answer is made of stays in memory until its client has read it. A client that stops reading would keep it for
-//! ever, and a hundred such clients a hundred listings. So there are few such answers at a time; the kernel closes a
-//! connection on which nothing could be sent for [`STALLED`]; and before that, a new answer takes the place of one whose
-//! client does not read.
+//! The data of an answer stays in memory until its client has read it. A hundred clients that stop reading would keep a
+//! hundred listings. Therefore the number of such answers is limited; the kernel closes a connection on which it could not
+//! send for [`STALLED`]; and before that, a new answer replaces one whose client does not read.
 
 use std::io;
 use std::pin::Pin;
@@ -15,80 +14,85 @@ use bytes::Bytes;
 use dropshot::Body;
 use http_body::{Frame, SizeHint};
 
-use super::error::ApiError;
-
 /// How long a client may read nothing before its connection is closed.
 pub(crate) const STALLED: Duration = Duration::from_secs(30);
-/// What the kernel keeps for a client that reads slowly, in bytes, beside some 400 kB of hyper's.
+/// Bytes that the kernel buffers for a slow client. hyper buffers about 400 kB more.
 pub(crate) const SOCKET_BUFFER: usize = 256 << 10;
 
-/// Answers at a time that are in memory until their clients have read them.
+/// The most answers whose data is in memory.
 const MOST_KEPT: usize = 8;
-/// Answers that were not read to the end, with those of which nothing is left but what hyper and the kernel have.
+/// The most answers that are not read to the end, including those that only hyper and the kernel buffer.
 const MOST_OPEN: usize = 64;
-/// An answer of which nothing was read for so long gives way to a new one.
+/// An answer of which nothing was read for this time may be replaced by a new one.
 const SLOW: Duration = Duration::from_secs(1);
-/// What hyper is handed at once, in bytes: as much as a socket takes in one or two writes.
+/// Bytes handed to hyper at a time: as many as a socket takes in one or two writes.
 pub(super) const PIECE: usize = 128 << 10;
 
 static READERS: Readers = Readers(Mutex::new(Vec::new()));
 
-/// Where the parts of an answer come from.
+/// Produces the parts of an answer.
 pub(super) trait Source: Send {
     /// The next part; `None` after the last one.
     fn next(&mut self) -> Option<io::Result<Bytes>>;
 
-    /// Whether there is no next part.
+    /// Whether the last part has been produced.
     fn is_over(&self) -> bool;
 
-    /// The bytes that are left, where that is known.
+    /// The number of bytes left, if known.
     fn left(&self) -> Option<u64> {
         None
     }
 }
 
-/// A body that hands out the parts of `source` as the client reads them.
+/// The error if too many answers are not read to the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Unread {
+    pub(super) answers: usize,
+}
+
+/// A body of the parts of `source`, which are produced as the client reads them.
 pub(super) fn body(source: impl Source + 'static) -> Body {
     Body::wrap(READERS.add(Box::new(source)))
 }
 
-/// The same, of an answer that is written out.
+/// A body of an answer that is already rendered.
 pub(super) fn whole(bytes: Bytes) -> Body {
     if bytes.len() <= PIECE { Body::from(bytes) } else { body(Whole(bytes)) }
 }
 
-/// Whether one more answer may be made.
-pub(super) fn room() -> Result<(), ApiError> {
-    READERS.room()
+/// Checks whether another answer may be made.
+pub(super) fn check() -> Result<(), Unread> {
+    READERS.check()
 }
 
 struct Readers(Mutex<Vec<Weak<Reading>>>);
 
-/// One answer that a client reads.
-struct Reading(Mutex<State>);
+/// An answer that a client reads.
+struct Reading(Mutex<ReadState>);
 
-struct State {
-    /// `None` once all was handed out, or given up.
+struct ReadState {
+    /// `None` after the last part, or after [`Reading::cancel`].
     source: Option<Box<dyn Source>>,
-    /// When the last part was handed out.
+    /// When the last part was produced.
     progress: Instant,
-    given_up: bool,
+    is_cancelled: bool,
 }
 
 impl Reading {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ReadState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// When something was read of it last; `None` where nothing is kept for it.
+    /// When the client last read a part; `None` if no data is kept for it.
     fn progress(&self) -> Option<Instant> {
         let state = self.lock();
         state.source.as_ref().map(|_| state.progress)
     }
 
-    fn give_up(&self) {
+    /// Drops the data, so that the client's connection is closed.
+    fn cancel(&self) {
         let mut state = self.lock();
-        state.given_up = true;
+        state.is_cancelled = true;
         let source = state.source.take();
         drop(state);
         drop(source);
@@ -96,6 +100,7 @@ impl Reading {
 }
 
 impl Readers {
+    /// The locked list, and the answers in it whose bodies still exist.
     fn open(&self) -> (MutexGuard<'_, Vec<Weak<Reading>>>, Vec<Arc<Reading>>) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut open = Vec::new();
@@ -107,30 +112,31 @@ impl Readers {
         (all, open)
     }
 
-    fn room(&self) -> Result<(), ApiError> {
+    fn check(&self) -> Result<(), Unread> {
         let (_all, open) = self.open();
         let reads = |reading: &&Arc<Reading>| reading.progress().is_some_and(|last| last.elapsed() < SLOW);
         let busy = open.iter().filter(reads).count();
         if open.len() >= MOST_OPEN || busy >= MOST_KEPT {
-            return Err(ApiError::Unread { answers: open.len() });
+            return Err(Unread { answers: open.len() });
         }
         Ok(())
     }
 
     fn add(&self, source: Box<dyn Source>) -> ReadingBody {
         let (mut all, open) = self.open();
-        let mut kept: Vec<_> = open.iter().filter_map(|of| Some((of.progress()?, of))).collect();
+        let mut kept: Vec<_> =
+            open.iter().filter_map(|reading| Some((reading.progress()?, reading))).collect();
         kept.sort_by_key(|(progress, _)| *progress);
         let too_many = (kept.len() + 1).saturating_sub(MOST_KEPT);
-        kept.iter().take(too_many).for_each(|(_, reading)| reading.give_up());
-        let state = State { source: Some(source), progress: Instant::now(), given_up: false };
+        kept.iter().take(too_many).for_each(|(_, reading)| reading.cancel());
+        let state = ReadState { source: Some(source), progress: Instant::now(), is_cancelled: false };
         let reading = Arc::new(Reading(Mutex::new(state)));
         all.push(Arc::downgrade(&reading));
         ReadingBody(reading)
     }
 }
 
-/// One client's reading of an answer.
+/// The body for one client.
 struct ReadingBody(Arc<Reading>);
 
 impl http_body::Body for ReadingBody {
@@ -139,8 +145,8 @@ impl http_body::Body for ReadingBody {
 
     fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let mut state = self.0.lock();
-        if state.given_up {
-            let error = "the client did not read its answer, and others wanted one";
+        if state.is_cancelled {
+            let error = "the client did not read this answer, and newer answers have replaced it";
             return Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::TimedOut, error))));
         }
         state.progress = Instant::now();
@@ -154,7 +160,7 @@ impl http_body::Body for ReadingBody {
 
     fn is_end_stream(&self) -> bool {
         let state = self.0.lock();
-        state.source.is_none() && !state.given_up
+        state.source.is_none() && !state.is_cancelled
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -163,13 +169,13 @@ impl http_body::Body for ReadingBody {
     }
 }
 
-/// An answer that is written out, in parts: hyper would else keep all of it, however much of it is sent.
+/// A rendered answer, produced in parts. If hyper got it as a whole, it would keep all of it until the end is sent.
 struct Whole(Bytes);
 
 impl Source for Whole {
     fn next(&mut self) -> Option<io::Result<Bytes>> {
         let part = self.0.split_to(self.0.len().min(PIECE));
-        // A copy, so that what is left can be freed although hyper has this part.
+        // Copied, so that the answer can be freed while hyper still has this part.
         (!part.is_empty()).then(|| Ok(Bytes::copy_from_slice(&part)))
     }
 
@@ -217,23 +223,23 @@ mod tests {
         let mut bodies: Vec<_> = (0..100).map(|_| readers.add(listing())).collect();
         let kept = readers.open().1.iter().filter(|reading| reading.progress().is_some()).count();
         assert_eq!(kept, MOST_KEPT);
-        assert!(matches!(readers.room(), Err(ApiError::Unread { answers: 100 })));
-        // Those that came first were given up, and their clients see that theirs is not whole.
+        assert!(matches!(readers.check(), Err(Unread { answers: 100 })));
+        // The oldest answers were cancelled, and their clients see that they are incomplete.
         assert_eq!(next(&mut bodies[0]).await.unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert!(!http_body::Body::is_end_stream(&bodies[0]));
         assert!(next(&mut bodies[99]).await.unwrap().is_ok());
         drop(bodies);
-        assert!(readers.room().is_ok() && readers.open().1.is_empty());
+        assert!(readers.check().is_ok() && readers.open().1.is_empty());
     }
 
     #[test]
-    fn clients_that_read_are_not_given_up_for_others() {
+    fn answers_that_are_being_read_are_not_replaced() {
         let readers = Readers(Mutex::default());
         let bodies: Vec<_> = (0..MOST_KEPT).map(|_| readers.add(listing())).collect();
-        assert!(readers.room().is_err(), "all of them have just been handed something");
+        assert!(readers.check().is_err(), "all clients have read a part just now");
         for body in &bodies {
             body.0.lock().progress -= SLOW;
         }
-        assert!(readers.room().is_ok());
+        assert!(readers.check().is_ok());
     }
 }

@@ -1,4 +1,5 @@
-//! Whether a server that comes up is waited for: the program and the server's thread agree on one answer.
+//! Synchronises the start of the server with the program, which waits only for a limited time: both agree on whether the
+//! server runs.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -6,18 +7,18 @@ const WAITING: u8 = 0;
 const LISTENS: u8 = 1;
 const GIVEN_UP: u8 = 2;
 
-/// What both know.
+/// The state that both threads share.
 #[derive(Debug, Default)]
 pub(super) struct Startup(AtomicU8);
 
 impl Startup {
-    /// The server listens. Returns whether it may say so and serve: otherwise the program has gone on without it.
+    /// Called when the server listens. Returns false if the program has stopped waiting; then the server must not run.
     pub(super) fn listens(&self) -> bool {
         self.decide(LISTENS)
     }
 
-    /// The program waits no longer. Returns whether it goes on without a server: otherwise the server listens, and its
-    /// address follows at once.
+    /// Called when the program stops waiting. Returns false if the server listens already; then its address follows at
+    /// once.
     pub(super) fn give_up(&self) -> bool {
         self.decide(GIVEN_UP)
     }

@@ -1,4 +1,4 @@
-//! A body that is written by a thread while the client reads it.
+//! A response body that a thread writes while the client reads it.
 
 use std::io;
 use std::pin::Pin;
@@ -13,26 +13,27 @@ use dropshot::Body;
 use http_body::Frame;
 use tokio::sync::mpsc::{self, error::TrySendError};
 
-/// Chunks under way between the thread and the client: what the thread is ahead by.
+/// The most chunks that are written and not read.
 const CHUNKS: usize = 4;
 
-/// How long a client may take no chunk at all before it counts as gone: while it is waited for, the captured
-/// image lives and no other capture may start.
+/// How long a client may read nothing before writing fails. Meanwhile the captured image exists, and no other capture may
+/// start.
 const STALLED: Duration = Duration::from_secs(30);
 
-/// The thread's side. Blocks while the client is slower; fails when it has gone, or stands still.
+/// The thread's end. Writing blocks while the client is slower, and fails if the client has disconnected or reads nothing
+/// for [`STALLED`].
 ///
-/// Dropped without [`finish`](Writer::finish), by an error or a panic, it ends the body as incomplete: the
-/// client's connection is closed in the middle.
+/// If it is dropped without [`finish`](Writer::finish), by an error or a panic, the connection is closed, so that the
+/// client sees that the body is incomplete.
 pub(crate) struct Writer {
     chunks: mpsc::Sender<Bytes>,
-    /// Speaks when a chunk has been taken, at least once after the last one.
+    /// Signalled when a chunk has been read.
     taken: blocking::Receiver<()>,
     stalled: Duration,
     whole: Arc<AtomicBool>,
 }
 
-/// A writer, and the body of what is written to it.
+/// Creates a writer and its body.
 pub(crate) fn channel() -> (Writer, Body) {
     let (writer, chunks) = pair(STALLED);
     (writer, Body::wrap(chunks))
@@ -47,9 +48,9 @@ fn pair(stalled: Duration) -> (Writer, Chunks) {
 }
 
 impl Writer {
-    /// That was all.
+    /// Ends the body as complete.
     pub(crate) fn finish(self) {
-        // Seen by whoever sees the channel's end, which comes after.
+        // The channel is closed after this, when `self` is dropped.
         self.whole.store(true, Ordering::Release);
     }
 
@@ -100,7 +101,7 @@ impl http_body::Body for Chunks {
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let chunk = self.chunks.poll_recv(context);
         if chunk.is_ready() {
-            let _said_already = self.took.try_send(());
+            let _already_signalled = self.took.try_send(());
         }
         chunk.map(|chunk| match chunk {
             Some(chunk) => Some(Ok(Frame::data(chunk))),
@@ -116,7 +117,7 @@ mod tests {
     use std::io::Write as _;
 
     #[test]
-    fn a_client_that_stands_still_is_given_up() {
+    fn writing_fails_if_the_client_reads_nothing() {
         let (mut writer, _unread) = pair(Duration::from_millis(1));
         for _ in 0..CHUNKS {
             writer.write_all(b"taken by the queue").unwrap();
@@ -125,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_goes_is_noticed() {
+    fn writing_fails_if_the_client_disconnects() {
         let (mut writer, body) = pair(Duration::from_secs(60));
         let written = std::thread::spawn(move || (0..=CHUNKS).try_for_each(|_| writer.write_all(b"chunk")));
         drop(body);
@@ -153,7 +154,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_not_finished_is_no_whole_body() {
+    async fn an_unfinished_body_is_incomplete() {
         let (mut writer, mut body) = pair(Duration::from_secs(60));
         writer.write_all(b"half").unwrap();
         drop(writer);

@@ -1,51 +1,12 @@
 //! A process at one moment: memory, mappings, threads with registers.
 //!
-//! Everything that delouse tells is read from a [`Snapshot`], never from the live program itself. The
-//! layers above (`threads`, `tasks`, `waits`) cannot tell a forked image from a core file of yesterday,
-//! which is what makes them testable, fuzzable and harmless.
+//! delouse reads everything that it reports from a [`Snapshot`], never from the live program. The modules `threads`,
+//! `tasks` and `waits` treat a forked image and a core file in the same way, so that they can be tested and fuzzed
+//! without a live process, and cannot harm one.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
-mod budget;
-pub(crate) mod core_file;
-pub(crate) mod core_pattern;
-mod error;
-pub(crate) mod file_parts;
-pub(crate) mod files;
-pub(crate) mod heap;
-pub(crate) mod limits;
-#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"), not(delouse_portable)))]
-mod linux;
-#[cfg(target_os = "linux")]
-pub(crate) mod listener;
-pub(crate) mod mapped_file;
-pub(crate) mod other_process;
-pub(crate) mod own_object;
-pub(crate) mod room;
-pub(crate) mod scratch;
-pub(crate) mod shared_bytes;
-#[cfg(not(all(
-    target_os = "linux",
-    any(target_arch = "x86_64", target_arch = "aarch64"),
-    not(delouse_portable)
-)))]
-mod unsupported;
-
-pub(crate) use budget::{Joined, Limits, Prediction};
-pub(crate) use error::SnapshotError;
-#[cfg(all(
-    target_os = "linux",
-    any(target_arch = "x86_64", target_arch = "aarch64"),
-    not(delouse_portable)
-))]
-pub(crate) use linux::{
-    Image, Live, Quits, core_writer, fork, fork_with_threads, freeze, freeze_fork_thaw, give_way,
-    join_huge_pages, memory_left, monotonic_nanos, open_file, own_mappings, quits, rolling, shielded,
-};
-#[cfg(not(all(
-    target_os = "linux",
-    any(target_arch = "x86_64", target_arch = "aarch64"),
-    not(delouse_portable)
-)))]
-pub(crate) use unsupported::*;
+mod address;
+pub(crate) mod arch;
 
 use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
@@ -54,47 +15,55 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use address::Address;
+pub(crate) use address::FileOffset;
+use arch::{Arch, MOST_GENERAL};
+
 /// Memory, mappings and threads of one process at one moment.
 ///
-/// Addresses are those of the process that was captured. Nothing here may block for long, and nothing
-/// panics on an address that is not mapped.
+/// Addresses are those of the captured process. No method blocks for long or panics on an unmapped address.
 pub(crate) trait Snapshot: Send + Sync {
-    /// Copies memory from `address` on into `buf` and returns how many bytes could be read without a
-    /// gap: 0 where nothing is mapped, less than `buf.len()` where the mapping ends.
-    fn read(&self, address: u64, buf: &mut [u8]) -> usize;
+    /// Copies memory that starts at `address` into `buf`. Returns the number of bytes read before the first unreadable
+    /// one: 0 if `address` is not mapped, less than `buf.len()` if the mapping ends before.
+    fn read(&self, address: Address, buf: &mut [u8]) -> usize;
 
-    /// Calls `visit` with the address and the value of aligned words of `range` that are in `wanted`, in any order, and
-    /// gives the parts of it that the caller has to read for himself: all of it, where the source has no faster way. Pages
-    /// that nobody ever wrote may be left out.
+    /// Searches `range` for aligned words whose value is in `wanted`, and calls `visit` with the address and value of each,
+    /// in any order. Pages that were never written may be skipped. Returns the parts of `range` that were not searched,
+    /// which the caller has to read: all of it, if the source has no way to search that is faster than `read`.
     fn search(
         &self,
-        range: Range<u64>,
+        range: Range<Address>,
         _wanted: &RangeInclusive<u64>,
-        _visit: &mut dyn FnMut(u64, u64),
-    ) -> Vec<Range<u64>> {
+        _visit: &mut dyn FnMut(Address, u64),
+    ) -> Vec<Range<Address>> {
         vec![range]
     }
 
     /// The mappings, ordered by address, not overlapping.
     fn mappings(&self) -> &[Mapping];
 
-    /// The threads, ordered by id. Those that could not be captured are listed with the reason.
+    /// The threads, ordered by id. A thread that could not be captured has a reason instead of registers.
     fn threads(&self) -> &[Thread];
 
-    /// How this image came to be, and what is wrong with it.
+    /// How long the capture took, and what is missing or doubtful in it.
     fn capture(&self) -> &Capture;
 
+    /// The architecture of the process.
+    fn arch(&self) -> &'static dyn Arch {
+        arch::host()
+    }
+
     /// The little-endian word at `address`.
-    fn read_u64(&self, address: u64) -> Option<u64> {
+    fn read_u64(&self, address: Address) -> Option<u64> {
         let mut word = [0; 8];
         (self.read(address, &mut word) == 8).then(|| u64::from_le_bytes(word))
     }
 
-    /// The mapping that holds `address`.
-    fn mapping(&self, address: u64) -> Option<&Mapping> {
+    /// The mapping that contains `address`.
+    fn mapping(&self, address: Address) -> Option<&Mapping> {
         let mappings = self.mappings();
         let after = mappings.partition_point(|m| m.range.start <= address);
-        mappings[..after].last().filter(|m| m.range.contains(&address))
+        mappings.get(..after)?.last().filter(|m| m.range.contains(&address))
     }
 }
 
@@ -102,27 +71,32 @@ pub(crate) trait Snapshot: Send + Sync {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mapping {
     /// Addresses, end exclusive.
-    pub(crate) range: Range<u64>,
+    pub(crate) range: Range<Address>,
     /// Whether the program may read it.
     pub(crate) read: bool,
     /// Whether the program may write it.
     pub(crate) write: bool,
-    /// Whether it holds code.
+    /// Whether the program may execute it.
     pub(crate) execute: bool,
-    /// Shared mappings go on changing after a fork.
+    /// Whether it is shared: the program's writes to shared mappings also appear in a forked image.
     pub(crate) shared: bool,
-    /// Offset of `range.start` in the file, in bytes.
-    pub(crate) offset: u64,
-    /// Device and inode of the file, 0 where the source does not say.
+    /// What the file has at `range.start`.
+    pub(crate) offset: FileOffset,
+    /// Device of the file; 0 without a file, or if the source does not record it.
     pub(crate) device: u64,
-    /// See `device`.
+    /// Inode of the file; 0 as above.
     pub(crate) inode: u64,
-    /// The file, or the kernel's name in brackets (`[stack]`, `[vdso]`, `[heap]`), or nothing.
+    /// The file, or the kernel's name in brackets (`[stack]`, `[vdso]`, `[heap]`).
     pub(crate) path: Option<PathBuf>,
 }
 
 impl Mapping {
-    /// Whether it is gone from all directories, or never was in one: memfds, System V segments, shared anonymous memory
+    /// Its size in bytes.
+    pub(crate) fn size(&self) -> u64 {
+        self.range.end.offset_from(self.range.start).unwrap_or(0)
+    }
+
+    /// Whether no directory has an entry for its file: deleted files, memfds, System V segments, shared anonymous memory
     /// (`/dev/zero (deleted)`).
     pub(crate) fn is_unreachable(&self) -> bool {
         let path = self.path.as_ref().map(|path| path.to_string_lossy());
@@ -131,7 +105,7 @@ impl Mapping {
         })
     }
 
-    /// Whether it shows a file, or another thing that has a name, that the program may share with others.
+    /// Whether other processes may change its contents, because it is a shared mapping of a file with a path.
     pub(crate) fn is_shared_file(&self) -> bool {
         self.shared && self.inode != 0 && !self.is_unreachable()
     }
@@ -144,59 +118,73 @@ pub(crate) struct Thread {
     pub(crate) tid: i32,
     /// `comm`: at most 15 bytes, not unique.
     pub(crate) name: String,
-    /// The letter of `/proc/PID/stat`: R running, S sleeping, D uninterruptible, …; `None` in a core file
-    /// that does not tell.
+    /// The letter of `/proc/PID/stat`: R running, S sleeping, D uninterruptible, …; `None` if a core file does not
+    /// record it.
     pub(crate) state: Option<char>,
     /// Processor time used so far, user and system.
     pub(crate) cpu: Option<Duration>,
-    /// Where in the kernel it sleeps, in words; told of those without registers only.
+    /// A description of the place in the kernel where it sleeps. Only for threads without registers.
     pub(crate) kernel: Option<String>,
     /// The registers at the moment of capture, or why there are none.
     pub(crate) registers: Result<Registers, Unavailable>,
-    /// The thread's live stack, from its stack pointer upwards, where the capture copied it: such a copy
-    /// goes with `registers`, while the memory of a live snapshot has moved on.
+    /// The thread's stack from its stack pointer upwards, if the capture copied it. The copy is consistent with
+    /// `registers`; the memory of a live snapshot has changed since.
     pub(crate) stack: Option<StackCopy>,
-    /// Its alternate signal stack (sigaltstack(2)), where the capture knows of one: unless the stack pointer lies there,
-    /// nothing on it is in use but by the capture's own handler.
-    pub(crate) alternate_stack: Option<Range<u64>>,
+    /// The thread's alternate signal stack (sigaltstack(2)), if the capture recorded one. Unless the stack pointer is
+    /// within it, only the capture's own signal handler uses it.
+    pub(crate) alternate_stack: Option<Range<Address>>,
 }
 
 impl Thread {
-    /// Whether it is one of delouse's own.
+    /// A thread of which only the id is known.
+    pub(crate) fn new(tid: i32) -> Self {
+        Self {
+            tid,
+            name: String::new(),
+            state: None,
+            cpu: None,
+            kernel: None,
+            registers: Err(Unavailable::NotCaptured),
+            stack: None,
+            alternate_stack: None,
+        }
+    }
+
+    /// Whether it is a thread of delouse.
     pub(crate) fn is_ours(&self) -> bool {
         is_our_thread(&self.name)
     }
 }
 
-/// Whether delouse gives its threads that name. A program may well be called `delouse-…`, and its threads with it.
+/// Whether delouse gives its threads this name. The prefix is not enough: threads of a program called `delouse-…` have it
+/// too.
 pub(crate) fn is_our_thread(name: &str) -> bool {
-    const NAMES: [&str; 8] = ["server", "capture", "types", "free", "dump", "log", "abort", "fork"];
+    const NAMES: [&str; 9] = ["server", "capture", "types", "free", "dump", "quit", "log", "abort", "fork"];
     name.strip_prefix("delouse-").is_some_and(|name| NAMES.contains(&name))
 }
 
-/// The registers that unwinding, thread locals and the search for handles need. Names are x86_64's, see the accessors for the
-/// meaning on each architecture.
+/// The registers that unwinding, access to thread locals and the scan for tasks need.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Registers {
     /// Program counter: rip, pc.
-    pub(crate) pc: u64,
+    pub(crate) pc: Address,
     /// Stack pointer: rsp, sp.
-    pub(crate) sp: u64,
+    pub(crate) sp: Address,
     /// Frame pointer: rbp, x29.
     pub(crate) fp: Hidden,
     /// Link register: x30 on aarch64, 0 elsewhere.
     pub(crate) lr: u64,
     /// Base of the thread locals: fs_base, tpidr_el0.
-    pub(crate) tls: u64,
-    /// The futex that it waits at.
+    pub(crate) tls: Address,
+    /// The futex that the thread waits on.
     pub(crate) futex: Option<FutexWait>,
-    /// All that may hold a pointer that stands nowhere else, as the kernel's `elf_gregset_t` begins: r15 to rdi; x0 to
-    /// x30. Zeroes where they are not known.
-    pub(crate) general: [Hidden; GENERAL_REGISTERS],
+    /// All registers that may contain a pointer that is stored nowhere else, in the order of the kernel's `elf_gregset_t`:
+    /// r15 to rdi; x0 to x30. 0 if not known, or if the architecture has fewer.
+    pub(crate) general: [Hidden; MOST_GENERAL],
 }
 
-/// A word that may be a pointer of the program's, kept as its complement: captures search memory for such pointers, and
-/// shall not find what captures left there.
+/// A word that may be a pointer of the program. Stored as its complement, so that the scan for tasks does not find it in
+/// delouse's own memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Hidden(u64);
 
@@ -216,123 +204,122 @@ impl Default for Hidden {
     }
 }
 
-/// How many words of `elf_gregset_t` (`struct user_regs_struct`, `struct user_pt_regs`) are general registers, apart from
-/// the stack pointer.
-pub(crate) const GENERAL_REGISTERS: usize = if cfg!(target_arch = "aarch64") { 31 } else { 15 };
-
-/// A wait in the kernel for a futex to be woken: what locks, condition variables and parked threads do.
+/// A thread that waits in the kernel on a futex: locks, condition variables and parked threads do this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FutexWait {
-    /// Where the futex lies.
-    pub(crate) address: u64,
-    /// The value that it had when the thread went to sleep.
+    /// Address of the futex.
+    pub(crate) address: Address,
+    /// The futex's value when the thread began to wait.
     pub(crate) expected: u32,
 }
 
 impl FutexWait {
-    /// From a system call's number and first three arguments.
-    pub(crate) fn of(number: u64, [address, operation, expected]: [u64; 3]) -> Option<Self> {
-        // FUTEX_WAIT and FUTEX_WAIT_BITSET, whatever their flags (linux/futex.h).
+    /// Decodes a system call from its number and its first three arguments; `None` if it is not a wait on a futex.
+    pub(crate) fn from_syscall(
+        arch: &dyn Arch,
+        number: u64,
+        [address, operation, expected]: [u64; 3],
+    ) -> Option<Self> {
+        // FUTEX_WAIT and FUTEX_WAIT_BITSET with any flags (linux/futex.h).
         let waits = matches!(operation & 0x7f, 0 | 9) && operation < 1 << 10;
-        // What is too large for the call is cut off by the kernel, too.
-        (number == Self::CALL && waits && address != 0).then_some(Self { address, expected: expected as u32 })
+        let is_futex = number == arch.futex() && waits && address != 0;
+        // The kernel truncates `expected` as well.
+        is_futex.then_some(Self { address: Address::new(address), expected: expected as u32 })
     }
-
-    /// `futex`, in the kernel's tables of system calls.
-    const CALL: u64 = if cfg!(target_arch = "aarch64") { 98 } else { 202 };
 }
 
-/// A piece of a thread's stack, copied at the moment its registers were read.
+/// A part of a thread's stack, copied when its registers were read.
 #[derive(Debug, Clone)]
 pub(crate) struct StackCopy {
     /// Address of the first byte.
-    pub(crate) base: u64,
-    /// The bytes, which may stop before the stack's end where the slot was full.
+    pub(crate) base: Address,
+    /// The bytes. They may end before the stack does, if the capture's buffer was full.
     pub(crate) bytes: Vec<u8>,
 }
 
 impl StackCopy {
-    /// The little-endian word at `address`, where it was copied.
-    pub(crate) fn word(&self, address: u64) -> Option<u64> {
-        let within = usize::try_from(address.checked_sub(self.base)?).ok()?;
+    /// The little-endian word at `address`; `None` outside the copy.
+    pub(crate) fn word(&self, address: Address) -> Option<u64> {
+        let within = usize::try_from(address.offset_from(self.base)?).ok()?;
         let word = self.bytes.get(within..within.checked_add(8)?)?;
         Some(u64::from_le_bytes(word.try_into().ok()?))
     }
 }
 
-/// What a copy leaves in memory must not be taken for the program's by the next capture.
+/// Zeroes the copy, so that the scan for tasks does not find stale pointers in delouse's own memory.
 impl Drop for StackCopy {
     fn drop(&mut self) {
         self.bytes.fill(0);
-        // Else the compiler sees that nobody reads the zeros.
+        // Without this, the compiler removes the stores, because the zeros are never read.
         std::hint::black_box(&self.bytes);
     }
 }
 
-/// What a file descriptor is open on.
+/// What an open file descriptor refers to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct OpenFile {
     /// `tcp`, `tcp listener`, `udp`, `unix`, `pipe`, `eventfd`, `terminal`, `file`, …
-    pub(crate) what: String,
+    pub(crate) kind: String,
     /// A socket's own address: `127.0.0.1:8080`, `[::1]:8080`, a path, or `@name`.
     pub(crate) local: Option<String>,
-    /// The other end's, where it is connected.
+    /// The peer's address, if the socket is connected.
     pub(crate) peer: Option<String>,
-    /// The state of a TCP socket, as in `ss`.
+    /// The state of a TCP socket, named as by `ss`.
     pub(crate) state: Option<&'static str>,
-    /// Bytes that may be read; of a TCP listener, connections that may be accepted.
+    /// Bytes ready to be read; for a TCP listener, connections ready to be accepted.
     pub(crate) receive_queue: Option<u64>,
-    /// Bytes that the other end has not taken; of a TCP listener, the longest queue of connections.
+    /// Bytes that the peer has not acknowledged; for a TCP listener, the maximum length of its queue of connections.
     pub(crate) send_queue: Option<u64>,
 }
 
 impl OpenFile {
-    /// Whether connections are accepted from it.
+    /// Whether it is a socket that listens for connections.
     pub(crate) fn is_listener(&self) -> bool {
-        self.what.ends_with(" listener")
+        self.kind.ends_with(" listener")
     }
 }
 
-/// Why a thread gave no registers.
+/// Why the registers of a thread were not captured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unavailable {
     /// It blocks the capture's signal.
     SignalBlocked,
-    /// It waits in `sigwait` for the capture's signal and would take it for its own.
+    /// It waits in `sigwait` for the capture's signal, and would process it as its own.
     SigWait,
     /// Uninterruptible sleep (state D).
     Uninterruptible,
     /// Stopped by a tracer or by SIGSTOP.
     Stopped,
-    /// It ended while it was captured.
+    /// It ended during the capture.
     Exited,
-    /// It did not answer before the deadline.
+    /// It did not handle the signal before the deadline.
     NoAnswer,
-    /// No free slot to capture it into.
+    /// All slots for captured threads were in use.
     NoSlot,
-    /// It exists, but no file of `/proc` could be opened to see whether it may be asked.
+    /// No descriptor was free to read in `/proc` whether the thread may be signalled.
     NoFiles,
-    /// The source does not hold registers of other threads (see the capture's notes).
+    /// The source has no registers of other threads (see the capture's notes).
     NotCaptured,
 }
 
 /// How a capture went: the field `capture` of every answer that comes from one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct Capture {
-    /// How long the program stood still for it, in microseconds.
+    /// How long all threads of the program were stopped, in microseconds.
     pub pause_us: u64,
-    /// The longest that any one of its threads was held, in microseconds. Where all are held at once, those that sleep
-    /// are stopped first and go on last: nobody misses them meanwhile, unless what they wait for happens.
+    /// The longest time that a single thread was stopped, in microseconds. If all threads are stopped together, sleeping
+    /// threads are stopped first and resumed last; that delays them only if an event wakes them meanwhile.
     pub held_us: u64,
-    /// From the request to the answer's last byte being ready, in microseconds.
+    /// From the request until the answer is complete, in microseconds.
     pub total_us: u64,
-    /// Whether everything shown was true at one single moment.
+    /// Whether everything shown was true at the same moment.
     pub consistent: bool,
-    /// What is missing or doubtful, each with what to do about it.
+    /// What is missing or doubtful, and what to do about it.
     pub notes: Vec<String>,
 }
 
-/// Microseconds, as answers tell times.
+/// Whole microseconds, the unit of times in answers.
 pub(crate) fn micros(time: Duration) -> u64 {
     time.as_micros().try_into().unwrap_or(u64::MAX)
 }

@@ -1,35 +1,36 @@
 //! Calls on a thread's stack that block it until a future is done: `block_on`, `blocking_lock`.
 //!
-//! A task or a main future that makes such a call drives another future, which no list has. The function is generic in
-//! the future's type, and debug information knows the arguments of the functions on a stack, those that were inlined,
-//! too; the future itself is a variable of one of them (`runtime/park.rs` and `runtime/scheduler/` of tokio,
+//! A task or a main future that makes such a call drives another future, which is on no list. The function is generic
+//! in the future's type, and debug information describes the arguments of the functions on a stack, also of inlined
+//! ones; the future itself is a variable of one of them (`runtime/park.rs` and `runtime/scheduler/` of tokio,
 //! `local_pool.rs` of futures-executor).
 
 use std::ops::Range;
 
 use super::process::Process;
 use super::{Frame, Origin};
+use crate::debuginfo::address::FileAddress;
 use crate::debuginfo::modules::Modules;
 use crate::debuginfo::symbols::readable;
 use crate::debuginfo::types::{FrameBase, FrameVariable, Scope, TypeId, names};
 use crate::debuginfo::unwind::{StackPlace, Unwinder};
-use crate::snapshot::Thread;
+use crate::snapshot::{Address, Thread};
 use crate::threads::classify::plain;
 
 /// One such call.
 #[derive(Debug, Default)]
 pub(super) struct Call {
-    /// The function that blocks, as the program has called it.
+    /// The function that blocks, with the name by which the program has called it.
     pub(super) function: String,
     /// The program's function that has called it.
     pub(super) caller: Option<Frame>,
-    /// What the thread does inside of it.
+    /// What the thread does inside it.
     pub(super) inside: Inside,
-    /// What has called it, outside of the program's own functions.
+    /// What has called it, outside the program's own functions.
     pub(super) outside: Runner,
     /// Where the future may be, the likeliest place first.
     pub(super) drivers: Vec<Driver>,
-    /// It is part of the shutdown of a runtime, not a call of the program's.
+    /// It is part of the shutdown of a runtime, not a call by the program.
     pub(super) is_shutdown: bool,
     /// It is the call of `#[delouse::main]`.
     pub(super) is_registered: bool,
@@ -86,7 +87,7 @@ pub(super) fn of_thread(
             continue;
         }
         let caller_sp = places.get(number + 1).map_or(place.sp, |caller| caller.sp);
-        let code = code.wrapping_sub(process.bias);
+        let code = process.bias.file_address(code);
         for (depth, scope) in process.types.scopes(code).iter().enumerate() {
             search.scope(scope, (depth == 0).then_some(code), *place, caller_sp);
         }
@@ -95,19 +96,52 @@ pub(super) fn of_thread(
     search.calls
 }
 
+/// The part of a thread's stack that has the variables of the program's own functions: from the innermost one to what
+/// polls the task, or drives the main future.
+pub(super) fn own_frames(
+    process: &Process<'_, '_>,
+    modules: &Modules,
+    unwinder: &mut Unwinder,
+    thread: &Thread,
+) -> Option<Range<u64>> {
+    let places = unwinder.places(process.memory.snapshot(), thread);
+    let is_own = |file: &str| Origin::of_file(file) == Origin::User;
+    let mut own: Option<Range<u64>> = None;
+    for (number, place) in places.iter().enumerate() {
+        let code = place.at.lookup();
+        if modules.find(code).is_none_or(|module| module.bias != process.bias) {
+            continue;
+        }
+        let code = process.bias.file_address(code);
+        let scopes = process.types.scopes(code);
+        let is_runner = |scope: &Scope| matches!(kind(scope), Kind::RunsTask | Kind::Wraps);
+        if scopes.iter().any(is_runner) {
+            break;
+        }
+        let inlined = scopes.iter().filter_map(|scope| scope.call_site.as_ref());
+        let end = places.get(number + 1).map_or(place.sp, |caller| caller.sp);
+        if let Some(own) = &mut own {
+            own.end = end.get();
+        } else if process.types.source_at(code).iter().chain(inlined).any(|source| is_own(&source.file)) {
+            own = Some(Address::words(&(place.sp..end)));
+        }
+    }
+    own
+}
+
 struct Search<'s, 'p, 'i> {
     process: &'s Process<'p, 'i>,
-    /// Those whose callers are known.
+    /// The calls whose callers are known.
     calls: Vec<Call>,
-    /// The one that is being looked at.
+    /// The call whose caller is being searched for.
     open: Option<Call>,
-    /// What was last seen to poll, going outwards, since the last call.
+    /// What polls, among the functions since the last call, going outwards.
     polled: Option<Inside>,
 }
 
 impl Search<'_, '_, '_> {
-    /// One function, outside of those before; `code` is where it is, unless another function is inlined there.
-    fn scope(&mut self, scope: &Scope, code: Option<u64>, place: StackPlace, caller_sp: u64) {
+    /// Handles one function, going outwards; `code` is its address, unless another function is inlined there.
+    fn scope(&mut self, scope: &Scope, code: Option<FileAddress>, place: StackPlace, caller_sp: Address) {
         match kind(scope) {
             Kind::RunsTask => {
                 self.close(Runner::Task);
@@ -131,7 +165,11 @@ impl Search<'_, '_, '_> {
                     let variables = variables
                         .filter_map(|v| Some((v.of, address(self.process, v, place, caller_sp)?)))
                         .collect();
-                    call.drivers.push(Driver { future, variables, frame: place.sp..caller_sp });
+                    call.drivers.push(Driver {
+                        future,
+                        variables,
+                        frame: Address::words(&(place.sp..caller_sp)),
+                    });
                 }
             }
             Kind::ShutsDown => {
@@ -148,8 +186,9 @@ impl Search<'_, '_, '_> {
         }
     }
 
-    /// Notes who has called what blocks: from the program's own function on, nothing is part of it any more.
-    fn called_by(&mut self, scope: &Scope, code: Option<u64>) {
+    /// Records the caller of a blocking call: the program's own function and the functions outside it do not belong to
+    /// the call.
+    fn called_by(&mut self, scope: &Scope, code: Option<FileAddress>) {
         let Some(call) = self.open.as_mut().filter(|call| call.caller.is_none()) else { return };
         let source = scope.call_site.clone().or_else(|| self.process.types.source_at(code?));
         let Some(source) = source else { return };
@@ -168,12 +207,12 @@ impl Search<'_, '_, '_> {
                 children: Vec::new(),
             });
         } else if origin == Origin::Dependency {
-            // A library that calls `block_on` is what the program has called.
+            // If a library calls `block_on`, the program has called the library.
             call.function = function(scope);
         }
     }
 
-    /// The call that is being looked at was made by `outside`.
+    /// Completes the open call, which `outside` has made.
     fn close(&mut self, outside: Runner) {
         if let Some(call) = self.open.take() {
             self.calls.push(Call { outside, ..call });
@@ -187,7 +226,7 @@ impl Search<'_, '_, '_> {
     }
 }
 
-/// What a function on a stack is for.
+/// The purpose of a function on a stack.
 enum Kind {
     /// It polls a task.
     RunsTask,
@@ -232,7 +271,7 @@ fn kind(scope: &Scope) -> Kind {
     }
 }
 
-/// A function's path as people write it: without generic arguments, closures counted to their functions.
+/// A function's path as in source: without generic arguments, and the function for its closures.
 fn function(scope: &Scope) -> String {
     let path = match &scope.linkage_name {
         Some(linkage_name) => plain(&readable(linkage_name)),
@@ -251,13 +290,15 @@ fn address(
     process: &Process<'_, '_>,
     variable: &FrameVariable,
     place: StackPlace,
-    caller_sp: u64,
+    caller_sp: Address,
 ) -> Option<u64> {
+    let [sp, fp] = process.memory.snapshot().arch().dwarf_pointers();
     let base = match variable.base {
-        FrameBase::Stack => place.sp,
-        FrameBase::Frame => place.fp,
+        FrameBase::Register(number) if number == sp => place.sp,
+        FrameBase::Register(number) if number == fp => place.fp,
+        FrameBase::Register(_) => return None,
         FrameBase::CallerStack => caller_sp,
     };
-    let at = base.checked_add_signed(variable.offset)?;
+    let at = base.checked_add_signed(variable.offset)?.get();
     if variable.indirect { process.memory.word(at) } else { Some(at) }
 }

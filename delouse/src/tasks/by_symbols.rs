@@ -1,8 +1,8 @@
-//! What can be told without types: of each task its id, its state, and its outermost future.
+//! Lists tasks without types: of each task its id, its state, and its outermost future.
 //!
-//! The names of tokio's `poll::<T, S>` are there with `debug = 1`, and in symbols of the v0 mangling; without
-//! either, ids and states are left. Layouts cannot be looked up, so they are those of tokio 1.40 to 1.54, and
-//! what does not look like a task by them is not shown.
+//! The names of tokio's `poll::<T, S>` are available with `debug = 1`, and in symbols of the v0 mangling; without
+//! either, only ids and states are. Layouts cannot be looked up, so those of tokio 1.40 to 1.54 are assumed; what does
+//! not look like a task by these is not shown.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -14,13 +14,14 @@ use super::process::Process;
 use super::{Frame, Options, Origin, Root, Task, TaskKind, TaskState, scan};
 use crate::debuginfo::symbols::readable;
 use crate::debuginfo::types::names;
+use crate::snapshot::Address;
 
 /// Ids are counted up from 1.
 const MAX_ID: u64 = 1 << 48;
 
 /// What is missing.
 const LIMITED: &str = "only the outermost future of each task is shown, where its name is known";
-/// What to do about it, where there never were any types.
+/// What to do about it, if the program was built without types.
 const ADVICE: &str = "write into Cargo.toml: [profile.release] debug = \"full\" (a dev build has it, unless \
      [profile.dev] says otherwise)";
 
@@ -33,10 +34,10 @@ struct Named {
     future: String,
 }
 
-/// The tasks that memory seems to have. Adds to `notes` what to do about the rest.
+/// The tasks that seem to be in memory. Adds to `notes` how to get the rest.
 pub(super) fn list(
     process: &Process<'_, '_>,
-    knowledge: &Knowledge<'_, '_>,
+    knowledge: &Knowledge<'_>,
     roots: &[Root],
     options: &Options,
     notes: &mut Notes,
@@ -72,12 +73,12 @@ pub(super) fn list(
         let state = state.meaning();
         let owner = headers.owner(header).unwrap_or(0);
         let blocking = name.is_some_and(|name| name.kind == TaskKind::Blocking);
-        // A worker is a blocking task to tokio, and to nobody else.
+        // To tokio, a worker is a blocking task; to the user, it is not.
         let worker = "tokio::runtime::scheduler::multi_thread::worker::";
         let is_worker = name.is_some_and(|name| name.future.starts_with(worker));
         let belongs = if blocking { state != TaskState::Complete && !is_worker } else { owner != 0 };
         let is_own = own.is_some() && headers.scheduler(header) == own;
-        // What is left of freed tasks leads to where none is any more.
+        // Stale copies of freed tasks have links to where no task is any more.
         let linked = headers.neighbours(header);
         let linked = linked.is_some_and(|links| links.iter().all(|link| *link == 0 || all.contains(link)));
         if !belongs || is_own || !linked || !ids.insert(id) {
@@ -90,6 +91,7 @@ pub(super) fn list(
             runtime: name.filter(|_| !blocking).map(|name| format!("{} {owner}", name.scheduler).into()),
             state: Some(state),
             thread: None,
+            waiting: None,
             spawned_at: None,
             stack: frame.into_iter().collect(),
             waits_on: Vec::new(),
@@ -116,7 +118,7 @@ pub(super) fn list(
 /// The future that `block_on` drives, by the name of its `poll`.
 fn main(process: &Process<'_, '_>, root: &Root) -> Option<Task> {
     let Root::Future { poll, .. } = root else { return None };
-    let address = poll.wrapping_sub(process.bias);
+    let address = process.bias.file_address(Address::new(*poll));
     let symbol = process.types.symbols().iter().find(|symbol| symbol.address == address);
     let name = symbol.map(|symbol| readable(&String::from_utf8_lossy(symbol.name)));
     Some(Task {
@@ -125,6 +127,7 @@ fn main(process: &Process<'_, '_>, root: &Root) -> Option<Task> {
         runtime: None,
         state: None,
         thread: None,
+        waiting: None,
         spawned_at: None,
         stack: name
             .map_or_else(|| Arc::from([]), |name| Arc::from([frame(process, &without_closure(&name))])),
@@ -135,7 +138,7 @@ fn main(process: &Process<'_, '_>, root: &Root) -> Option<Task> {
     })
 }
 
-/// A coroutine's poll function is a closure of the function that it stands in.
+/// A coroutine's poll function is a closure of the function that contains it.
 fn without_closure(name: &str) -> String {
     ["::{{closure}}", "::{closure#0}"]
         .iter()
@@ -153,9 +156,9 @@ fn frame(process: &Process<'_, '_>, function: &str) -> Frame {
     Frame { function: function.to_owned(), origin, ..Frame::default() }
 }
 
-/// Of the tasks of `vtable`: its word 0 is `poll::<T, S>`.
+/// The names of the tasks of `vtable`, whose word 0 is `poll::<T, S>`.
 fn name(process: &Process<'_, '_>, vtable: u64) -> Option<Named> {
-    let poll = process.memory.word(vtable)?.wrapping_sub(process.bias);
+    let poll = process.bias.file_address(Address::new(process.memory.word(vtable)?));
     let described = process.types.function_name(poll);
     described.as_deref().and_then(named).or_else(|| {
         let symbols = process.types.symbols_with("7runtime4task3raw4poll");

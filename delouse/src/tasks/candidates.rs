@@ -1,27 +1,27 @@
-//! What a scan of memory came by, for the lists that lead to it.
+//! Scan hits, indexed by address, for walking linked lists.
 //!
-//! A list leads to and fro in memory, of which little fits into the cache at a time: what it will be asked for
-//! is read when the scan passes, and the tasks themselves, too.
+//! A list jumps to and fro in memory, most of which is not in the cache. So the links, and the tasks themselves, are
+//! read when the scan passes them.
 
 use std::cell::Cell;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::header::{Headers, Kind};
 
 /// Something that looks like a task's header.
 pub(super) struct Candidate {
     pub(super) header: u64,
-    pub(super) kind: Rc<Kind>,
+    pub(super) kind: Arc<Kind>,
     /// Its neighbours in a list; `None` where memory may change between the scan and the list.
     links: Option<(u64, u64)>,
-    /// Which of the tasks it is that were read as the scan passed.
+    /// Its index among the tasks that were read when the scan passed.
     pub(super) read: Option<usize>,
     /// The scheduler on whose list it is; 0 while it is on none.
     list: Cell<u64>,
 }
 
 impl Candidate {
-    pub(super) fn new(header: u64, kind: Rc<Kind>, links: Option<(u64, u64)>, read: Option<usize>) -> Self {
+    pub(super) fn new(header: u64, kind: Arc<Kind>, links: Option<(u64, u64)>, read: Option<usize>) -> Self {
         Self { header, kind, links, read, list: Cell::new(0) }
     }
 
@@ -30,13 +30,13 @@ impl Candidate {
         Some(self.list.get()).filter(|list| *list != 0)
     }
 
-    /// Says on whose list it is; `false` where it is on one already.
+    /// Records the scheduler on whose list it is; `false` if it is on a list already.
     pub(super) fn put_on(&self, list: u64) -> bool {
         self.list.replace(list) == 0
     }
 }
 
-/// What a scan came by, in the order of their addresses.
+/// The hits of a scan, in the order of their addresses.
 #[derive(Default)]
 pub(super) struct Candidates {
     list: Vec<Candidate>,
@@ -55,19 +55,19 @@ impl Candidates {
         self.list.iter()
     }
 
-    /// Whether these are all that there are.
+    /// Whether no memory was left out.
     pub(super) fn are_all(&self) -> bool {
         self.all
     }
 
-    /// The candidate with that header, looked for around `near`, which becomes where it is: neighbours in a list are
+    /// The candidate with that header. The search starts at `near`, which is set to its index: neighbours in a list are
     /// mostly near each other in memory, too.
     pub(super) fn get(&self, header: u64, near: &mut usize) -> Option<&Candidate> {
         *near = find_near(&self.list, |candidate| candidate.header, header, *near)?;
         self.list.get(*near)
     }
 
-    /// The neighbours of a task in its list, 0 at the list's ends. `candidate` is what was found of it.
+    /// The neighbours of a task in its list, 0 at the list's ends. `candidate` is its hit, if there is one.
     pub(super) fn links(
         candidate: Option<&Candidate>,
         headers: &Headers<'_, '_, '_>,
@@ -80,7 +80,7 @@ impl Candidates {
     }
 }
 
-/// Where the element with that key is in a sorted slice: looked for around `near`, ever farther away.
+/// The index of the element with that key in a sorted slice. The search starts at `near` and widens.
 fn find_near<T>(sorted: &[T], key: impl Fn(&T) -> u64, wanted: u64, near: usize) -> Option<usize> {
     let (mut low, mut high) = (near.min(sorted.len()), near.min(sorted.len()));
     let mut step = 1;

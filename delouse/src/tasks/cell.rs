@@ -6,7 +6,9 @@
 
 use super::process::{Process, Program};
 use super::route::Route;
+use crate::debuginfo::address::FileAddress;
 use crate::debuginfo::types::{Shape, Type, TypeId};
+use crate::snapshot::Address;
 
 const STAGE: &str = "tokio::runtime::task::core::Stage";
 /// Alignments that are tried where the type of the stage is missing: that of a `JoinError`, up to that of a `Cell`.
@@ -39,7 +41,7 @@ pub(super) struct StagePlace {
     start: u64,
 }
 
-/// What tokio's vtable and the types of its parameters say of a kind of task. Offsets are from the header on.
+/// What is known of a kind of task from tokio's vtable and the types of its parameters. Offsets are from the header on.
 #[derive(Debug)]
 pub(super) struct Parts {
     pub(super) future: TypeId,
@@ -121,7 +123,7 @@ impl StageLayout {
     }
 
     /// The layout of a stage of type `of`, `at` bytes behind the header.
-    fn of(program: &Program<'_, '_>, of: TypeId, at: u64) -> Option<Self> {
+    fn of(program: &Program<'_>, of: TypeId, at: u64) -> Option<Self> {
         let ty = program.ty(of)?;
         let Shape::Variants(variants) = &ty.shape else { return None };
         let tag = variants.discriminant?;
@@ -140,9 +142,9 @@ impl StageLayout {
         })
     }
 
-    /// `Cell` and `Core` are repr(C): header, scheduler, id, spawn location, stage, trailer. `Stage` is repr(C), too: a u32
-    /// tag, then the payload at the largest alignment of its variants, which is never below that of the `JoinError` in
-    /// `Finished`. The alignment of the output is not known here: what lies around the stage rules some out.
+    /// `Cell` and `Core` are repr(C): header, scheduler, id, spawn location, stage, trailer. `Stage` is repr(C), too: a
+    /// u32 tag, then the payload at the largest alignment of its variants, which is never below that of the `JoinError`
+    /// in `Finished`. The alignment of the output is not known here: what is stored around the stage excludes some.
     pub(super) fn computed(process: &Process<'_, '_>, parts: &Parts) -> Option<Self> {
         let future = process.ty(parts.future)?;
         let place = |align: &u64| {
@@ -163,9 +165,9 @@ impl StageLayout {
     }
 }
 
-/// The functions of the vtable, as addresses of the file.
-fn functions(program: &Program<'_, '_>, parts: &Parts) -> Vec<u64> {
-    parts.functions.iter().map(|address| address.wrapping_sub(program.bias)).collect()
+/// The functions of the vtable.
+fn functions(program: &Program<'_>, parts: &Parts) -> Vec<FileAddress> {
+    parts.functions.iter().map(|address| program.bias.file_address(Address::new(*address))).collect()
 }
 
 /// Whether the value at `at` looks like an `async` function or block that is suspended: of other types, nothing can be

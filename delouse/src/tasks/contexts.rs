@@ -1,15 +1,16 @@
-//! What tokio's thread locals know: a thread's runtime, and the task that it polls.
+//! Reads tokio's thread locals: a thread's runtime, and the task that it polls.
 
 use super::facts::{self, Notes};
 use super::process::{Process, Program};
 use super::route::Route;
 use crate::debuginfo::types::{Discriminant, Shape, TypeId, Variant};
+use crate::snapshot::arch::Arch;
 
-/// What a thread local of tokio's says: `runtime/context.rs`.
+/// The contents of tokio's thread local of one thread: `runtime/context.rs`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ThreadContext {
     pub(super) tid: i32,
-    /// Where the thread's current `scheduler::Handle` lies.
+    /// Address of the thread's current `scheduler::Handle`.
     pub(super) handle: Option<u64>,
     /// The id of the task that it polls.
     pub(super) task: Option<u64>,
@@ -25,9 +26,9 @@ pub(super) fn thread_contexts(
     notes: &mut Notes,
 ) -> Vec<ThreadContext> {
     let threads = process.memory.snapshot().threads();
-    let pointers = threads.iter().filter_map(|t| Some((t.tid, t.registers.ok()?.tls)));
+    let pointers = threads.iter().filter_map(|t| Some((t.tid, t.registers.ok()?.tls.get())));
     let pointers: Vec<(i32, u64)> = pointers.filter(|(_, tls)| *tls != 0).collect();
-    if pointers.is_empty() || !cfg!(target_arch = "x86_64") {
+    if pointers.is_empty() {
         return Vec::new();
     }
     let Some(Routes { locals, handle, task, rounds }) = routes else {
@@ -56,11 +57,11 @@ pub(super) fn thread_contexts(
     pointers.into_iter().filter_map(context).collect()
 }
 
-/// Where each thread has its copy of a thread local (variant II of the TLS ABI, x86_64).
+/// Where each thread has its copy of a thread local.
 #[derive(Debug, Clone, Copy)]
 enum ThreadLocal {
-    /// The executable's: so far below the thread pointer.
-    Below(u64),
+    /// The executable's: at this offset from the thread pointer.
+    AtPointer(i64),
     /// A shared library's: at this offset of the block that the thread has for the library, whose number is at the
     /// address `module` of the process.
     InBlock { module: u64, offset: u64 },
@@ -70,28 +71,28 @@ enum ThreadLocal {
 const MAX_LIBRARIES: u64 = 1 << 16;
 
 impl ThreadLocal {
-    /// Of the symbol whose value is `address`.
-    fn new(program: &Program<'_, '_>, address: u64) -> Option<Self> {
+    /// Of the one at `offset` in the TLS segment.
+    fn new(program: &Program<'_>, arch: &dyn Arch, offset: u64) -> Option<Self> {
         let image = program.types.image();
         if image.is_library() {
-            let module = image.library_tls()?.module.wrapping_add(program.bias);
-            return Some(Self::InBlock { module, offset: address });
+            let module = program.bias.process_address(image.library_tls()?.module).get();
+            return Some(Self::InBlock { module, offset });
         }
         let tls = image.tls()?;
-        let size = tls.size.checked_next_multiple_of(tls.align.max(1))?;
-        Some(Self::Below(size.checked_sub(address)?))
+        Some(Self::AtPointer(arch.thread_local(offset, tls.size, tls.align)?))
     }
 
     /// Its address in the thread whose thread pointer is `pointer`.
     fn of(self, process: &Process<'_, '_>, pointer: u64) -> Option<u64> {
         match self {
-            Self::Below(offset) => pointer.checked_sub(offset),
+            Self::AtPointer(offset) => pointer.checked_add_signed(offset),
             Self::InBlock { module, offset } => {
                 let word = |at| process.memory.word(at);
                 let number = word(module).filter(|number| (1..MAX_LIBRARIES).contains(number))?;
-                // glibc (`sysdeps/x86_64/nptl/tls.h`): the second word of the thread's descriptor leads to its vector of
+                // glibc (`sysdeps/*/nptl/tls.h`): a word of the thread's descriptor is the address of its vector of
                 // blocks, of two words each.
-                let vector = word(pointer.checked_add(8)?)?;
+                let arch = process.memory.snapshot().arch();
+                let vector = word(pointer.checked_add(arch.thread_local_vector())?)?;
                 let block = word(vector.checked_add(number * 16)?)?;
                 // The thread has not used any of the library's thread locals: no address, or all bits set.
                 block.checked_add(offset).filter(|_| block != 0 && block != u64::MAX)
@@ -100,7 +101,7 @@ impl ThreadLocal {
     }
 }
 
-/// The ways to what a thread's context says.
+/// The routes to the contents of a thread's context.
 pub(super) struct Routes {
     locals: ThreadLocal,
     handle: Route,
@@ -109,30 +110,32 @@ pub(super) struct Routes {
 }
 
 impl Routes {
-    /// `None` where the thread local is not there.
-    pub(super) fn learn(program: &Program<'_, '_>) -> Option<Self> {
-        let types = program.types;
-        let context = types.symbols_with("7runtime7context7CONTEXT");
-        let value = memchr::memmem::Finder::new("RUST_STD_INTERNAL_VAL");
-        let variable = context.iter().find(|symbol| value.find(symbol.name).is_some())?;
-        let locals = ThreadLocal::new(program, variable.address)?;
+    /// `None` if there is no such thread local.
+    pub(super) fn learn(program: &Program<'_>, arch: &dyn Arch) -> Option<Self> {
+        let types = &program.types;
+        const NAME: &str = "7runtime7context7CONTEXT";
+        let [context, value] = [NAME, "RUST_STD_INTERNAL_VAL"].map(memchr::memmem::Finder::new);
+        let is_value = |name: &[u8]| context.find(name).is_some() && value.find(name).is_some();
+        let (name, offset) = types.image().thread_locals().find(|(name, _)| is_value(name))?;
+        let locals = ThreadLocal::new(program, arch, offset)?;
+        let context = types.symbols_with(NAME);
         let near = types.symbols_with("7runtime7context");
-        // The thread local's own initialiser is of the same unit; others of the module may be, or may not.
+        // The thread local's own initialiser is in the same unit; other functions of the module may be in others.
         let mut near = context.iter().chain(near.iter().take(256));
-        let of = near.find_map(|symbol| types.variable(variable.name, symbol.address))?;
+        let of = near.find_map(|symbol| types.variable(name, symbol.address))?;
         let handle = Route::compile(program, of, "current handle ~core::option::Option")?;
         let task = Route::compile(program, of, "current_task_id");
         Some(Self { locals, handle, task, rounds: Rounds::compile(program, of) })
     }
 
-    /// How far below its thread pointer a thread keeps the id of the task that it polls.
-    pub(super) fn task_id_below(&self) -> Option<u64> {
-        let ThreadLocal::Below(offset) = self.locals else { return None };
-        offset.checked_sub(self.task.as_ref()?.offset()?).filter(|_| cfg!(target_arch = "x86_64"))
+    /// The offset from its thread pointer at which a thread keeps the id of the task that it polls.
+    pub(super) fn task_id_offset(&self) -> Option<i64> {
+        let ThreadLocal::AtPointer(offset) = self.locals else { return None };
+        offset.checked_add_unsigned(self.task.as_ref()?.offset()?)
     }
 }
 
-/// The way to the `tick` of the scheduler's core that a thread works with.
+/// The route to the `tick` of the scheduler's core that a thread works with.
 ///
 /// `multi_thread/worker.rs` and `current_thread/mod.rs`: it goes up by one before each task that is taken from a
 /// queue; of the slot for the task woken last, at most three are run within one. While a thread polls, the core
@@ -146,7 +149,7 @@ struct Rounds {
 }
 
 impl Rounds {
-    fn compile(program: &Program<'_, '_>, of: TypeId) -> Option<Self> {
+    fn compile(program: &Program<'_>, of: TypeId) -> Option<Self> {
         let context = Route::compile(program, of, "scheduler inner *")?;
         let scheduler = program.ty(context.end)?;
         let Shape::Variants(variants) = &scheduler.shape else { return None };

@@ -1,28 +1,36 @@
-//! What one capture shows to those who want more than a list: the tasks, and where each of them lies.
+//! The tasks of one capture, with where each of them is stored.
 
 use std::ops::RangeInclusive;
 
+use rustc_hash::FxHashSet;
+
+use super::inputs::{self, Input};
+use super::layout::Layouts;
+use super::listing::Listing;
+use super::place::{MemoryPlace, TaskPlace};
 use super::process::Process;
-use super::{Frame, Listing, scan};
+use super::{Frame, scan};
 use crate::debuginfo::types::TypeId;
 use crate::snapshot::{Thread, Unavailable};
 
-/// A thread that ran on since its registers were read has changed so much of its stack, in bytes.
+/// A thread that has run since its registers were read has changed its stack within this many bytes of the top.
 const MOVES: u64 = 512;
-/// Bytes of a thread's stack that are looked through for its main future.
+/// The most bytes of a thread's stack that are searched for its main future.
 const MOST_STACK: u64 = 1 << 20;
 
 /// The tasks of one capture, with the memory and the types that they were read with.
 pub(crate) struct Examination<'e, 'p, 'i> {
     pub(crate) process: &'e Process<'p, 'i>,
+    /// The layouts of its types.
+    pub(crate) layouts: &'e Layouts<'i>,
     pub(crate) listing: Listing,
-    /// Where the tasks of the listing lie, in the same order.
-    pub(crate) places: Vec<Place>,
+    /// Where the tasks of the listing are stored, in the same order.
+    pub(crate) places: Vec<TaskPlace>,
     /// Threads that belong to a runtime and run no task.
     pub(super) runtime_threads: Vec<i32>,
-    /// Those of them that are workers: the others may be polling a main future.
+    /// The workers among these threads: the others may be polling a main future.
     pub(super) idle_workers: Vec<i32>,
-    /// Where the main futures of the listing lie.
+    /// Addresses of the main futures of the listing.
     pub(super) mains: Vec<u64>,
     pub(super) frame: &'e dyn Fn(TypeId, u64) -> Option<Frame>,
 }
@@ -33,33 +41,42 @@ impl Examination<'_, '_, '_> {
         (self.frame)(of, state)
     }
 
-    /// Calls `visit` with every word in `wanted` that the program may still use, and its address, up to `budget` bytes of
-    /// memory; says whether that was all. Of an image, a gigabyte takes about a tenth of a second, of anything else half
-    /// of one.
+    /// What the future of a task takes from.
+    pub(crate) fn inputs(&self, place: &TaskPlace) -> Vec<Input> {
+        let of = |future| inputs::of_future(self.process, future, self.frame);
+        place.future.map(of).unwrap_or_default()
+    }
+
+    /// Calls `visit` with every word in `wanted` that the program may still use, and its address, up to `budget` bytes
+    /// of memory; returns whether that was all. A gigabyte takes about a tenth of a second in an image, and half a
+    /// second elsewhere.
     ///
-    /// The stacks and registers of idle workers are left out, those of threads that run a main future which is known,
-    /// and delouse's own: they are full of what is left of tasks. What is in a register has the address 0.
+    /// The stacks and registers of idle workers, of threads that run a known main future, and of delouse's own threads
+    /// are left out: they are full of stale data of tasks. A word in a register has the address 0.
     pub(crate) fn words_in_use(
         &self,
         wanted: RangeInclusive<u64>,
         budget: u64,
         visit: impl FnMut(u64, u64, MemoryPlace),
     ) -> bool {
+        let calls = self.listing.tasks.iter().filter_map(|task| task.drives.last());
+        let drives: FxHashSet<i32> = calls.map(|driven| driven.call.thread).collect();
         let kind = |thread: &Thread| match thread.tid {
             _ if self.is_idle(thread) => None,
             tid if self.runtime_threads.contains(&tid) => {
                 (!self.runs_known_main(thread)).then_some(MemoryPlace::RuntimeStack)
             }
+            tid if drives.contains(&tid) => Some(MemoryPlace::DrivingStack(tid)),
             _ => Some(MemoryPlace::Stack),
         };
         scan::words_in_use(self.process, kind, wanted, budget, visit)
     }
 
-    /// Whether the stack and the registers of every thread that may have variables of the program's are known, and of the
-    /// moment of the image.
+    /// Whether the stacks and registers of all threads that may have variables of the program are known, and as old as
+    /// the image.
     pub(crate) fn sees_all_threads(&self) -> bool {
         let threads = self.process.memory.snapshot().threads();
-        // Where stacks were copied, one that was not has run on, for all that is known.
+        // If stacks were copied, a thread whose stack was not copied may have run since.
         let copied = threads.iter().any(|thread| thread.stack.is_some());
         threads.iter().all(|thread| match thread.registers {
             _ if self.is_idle(thread) => true,
@@ -68,17 +85,17 @@ impl Examination<'_, '_, '_> {
         })
     }
 
-    /// Whether a thread is where it was when its registers were read, some milliseconds before memory was, by that many
-    /// bytes from its stack pointer on.
+    /// Whether a thread has not run since its registers were read, some milliseconds before memory: whether the first
+    /// `near` bytes of its stack are unchanged.
     pub(crate) fn stands_still(&self, thread: &Thread, near: u64) -> bool {
         let (Some(copy), Ok(registers)) = (&thread.stack, thread.registers) else { return true };
         (0..near).step_by(8).all(|offset| {
-            let at = registers.sp.wrapping_add(offset);
-            copy.word(at).is_none_or(|then| self.process.memory.word(at) == Some(then))
+            let at = registers.sp.saturating_add(offset);
+            copy.word(at).is_none_or(|then| self.process.memory.word(at.get()) == Some(then))
         })
     }
 
-    /// Whether a thread runs a main future that is in the listing: who does has its address on the stack.
+    /// Whether a thread runs a main future that is in the listing: then it has its address on the stack.
     fn runs_known_main(&self, thread: &Thread) -> bool {
         self.mains.iter().any(|main| {
             let (mut found, mut left) = (false, MOST_STACK);
@@ -87,8 +104,8 @@ impl Examination<'_, '_, '_> {
         })
     }
 
-    /// Calls `visit` with every word in `wanted` in a thread's registers, and on the part of its stack that is in use, up
-    /// to `left` bytes and a megabyte, which it takes from `left`; says whether that was all.
+    /// Calls `visit` with every word in `wanted` in a thread's registers, and on the part of its stack that is in use,
+    /// up to `left` bytes and a megabyte, which it takes from `left`; returns whether that was all.
     pub(crate) fn stack_words(
         &self,
         thread: &Thread,
@@ -99,53 +116,13 @@ impl Examination<'_, '_, '_> {
         scan::stack_words(self.process, thread, wanted, left, visit)
     }
 
+    /// Whether some worker has nothing to do.
+    pub(crate) fn has_idle_workers(&self) -> bool {
+        !self.idle_workers.is_empty()
+    }
+
     /// Whether a thread is a worker that runs no task, or delouse's own.
     pub(crate) fn is_idle(&self, thread: &Thread) -> bool {
         self.idle_workers.contains(&thread.tid) || thread.is_ours()
     }
-}
-
-/// What a piece of memory is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum MemoryPlace {
-    /// A static of the executable's.
-    Static,
-    /// The stack of a thread, or one of its registers.
-    Stack,
-    /// The same of a thread that belongs to a runtime and runs no task that is known: it may be running what else there
-    /// is, and is full of what is left of tasks.
-    RuntimeStack,
-    /// Anything else.
-    Heap,
-}
-
-/// Where a task lies in memory.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Place {
-    /// Its header; `None` for a `main` future.
-    pub(crate) header: Option<u64>,
-    /// The word of its state, with the count of references to it.
-    pub(crate) state: Option<u64>,
-    /// Its scheduler, where that is a runtime of one thread or a `LocalSet`: who polls one of its tasks polls none
-    /// of the others.
-    pub(crate) one_at_a_time: Option<u64>,
-    /// The type and address of its future, where it still has one: of `spawn_blocking`, the closure.
-    pub(crate) future: Option<(TypeId, u64)>,
-    /// The same of the futures that it drives, in the order of `drives`.
-    pub(crate) driven: Vec<(TypeId, u64)>,
-    /// Where the leaves lie that it waits for, in the order of `waits_on`.
-    pub(crate) leaves: Vec<LeafPlace>,
-}
-
-/// Where a leaf lies, and what it waits for.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct LeafPlace {
-    /// The leaf itself, or the future that was not recognised.
-    pub(crate) at: u64,
-    /// What it waits for by its own type: of a mutex, the semaphore in it; of a task, its header.
-    pub(crate) resource: Option<u64>,
-    /// The same as its user knows it, as in `waits_on`.
-    pub(crate) address: Option<u64>,
-    /// The path of its type; empty where a future was not recognised.
-    pub(crate) path: &'static str,
 }

@@ -1,14 +1,14 @@
-//! What we rely on inside tokio and rustc, in one place.
+//! Assumptions about the internals of tokio and rustc, in one place.
 //!
-//! Each fact is looked up by name in the type information of the program at hand. Where one does not hold,
-//! the answer is shorter and says so with the words that stand here.
+//! Each one is looked up by name in the type information of the examined program. If it does not hold, the answer is
+//! less complete, and says so with the texts given here.
 
 use std::collections::BTreeSet;
 
-/// One thing that has to be as it was when this was written.
+/// An assumption.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Fact {
-    /// What we look for.
+    /// The type, field or function that is looked up.
     pub(super) name: &'static str,
     /// What is missing from the answer without it.
     pub(super) without: &'static str,
@@ -23,7 +23,7 @@ pub(super) const VTABLE: Fact =
 /// `runtime/task/core.rs`: the links of the list of all tasks are in the trailer.
 pub(super) const TRAILER: Fact =
     Fact { name: "tokio's task trailer (owned)", without: "the links are assumed to come first in it" };
-/// `runtime/task/core.rs`: a task keeps its future, then its output in its stage.
+/// `runtime/task/core.rs`: a task's stage contains its future, and later its output.
 pub(super) const STAGE: Fact = Fact {
     name: "tokio's task stage (Cell, Core or Stage) for some tasks",
     without: "where their futures start is computed, and may be wrong",
@@ -33,12 +33,12 @@ pub(super) const OWNED: Fact = Fact {
     name: "tokio's list of owned tasks (owned, lists, head)",
     without: "tasks are found by scanning memory only",
 };
-/// `runtime/context.rs`: every thread knows its runtime.
+/// `runtime/context.rs`: every thread has a reference to its runtime.
 pub(super) const CONTEXT: Fact = Fact {
     name: "tokio's thread local CONTEXT (current, handle)",
     without: "runtimes are found by their tasks only",
 };
-/// `runtime/context.rs`: a thread knows the task that it polls.
+/// `runtime/context.rs`: every thread has the id of the task that it polls.
 pub(super) const CURRENT_TASK: Fact = Fact {
     name: "tokio's thread local CONTEXT (current_task_id)",
     without: "which thread runs a task is not known",
@@ -46,7 +46,7 @@ pub(super) const CURRENT_TASK: Fact = Fact {
 /// `runtime/scheduler/`: a scheduler counts the tasks that it takes.
 pub(super) const ROUNDS: Fact = Fact {
     name: "the tick of tokio's scheduler (scheduler, inner, core, tick)",
-    without: "a poll that lasts cannot be told from several in a row",
+    without: "one long poll cannot be distinguished from several in a row",
 };
 /// The functions that task vtables point to, by their symbols.
 pub(super) const POLL: Fact = Fact {
@@ -54,7 +54,7 @@ pub(super) const POLL: Fact = Fact {
     without: "no tasks can be listed: build with `debug = \"full\"` in the profile, or nothing was spawned",
 };
 
-/// What a capture has to say about itself. Each thing is said once.
+/// Notes about a capture for its readers; each is listed once.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Notes(BTreeSet<String>);
 
@@ -64,7 +64,7 @@ impl Notes {
     }
 
     pub(super) fn add(&mut self, note: String) {
-        // More notes than that help nobody.
+        // A longer list would not be read.
         if self.0.len() < 64 {
             self.0.insert(note);
         }

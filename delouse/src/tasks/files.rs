@@ -1,22 +1,22 @@
-//! What the descriptors are that tasks wait for: which connection, in which state; which pipe.
+//! Describes the descriptors that tasks wait for: which connection, in which state; which pipe.
 //!
-//! The one thing that is not in memory. The kernel is asked after the capture, about our own process only; a descriptor
-//! that was closed in between has lost its file.
+//! This is not in memory. The kernel is queried after the capture, for our own process only; of a descriptor that was
+//! closed meanwhile, nothing is known.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::{Connection, Task};
-use crate::snapshot::{self, OpenFile};
+use crate::snapshot::OpenFile;
 
-/// Descriptors that are asked about at most.
+/// The most descriptors that are queried.
 const MAX_FILES: usize = 1 << 14;
-/// Time that this takes at most: some microseconds a descriptor.
+/// The most time that this takes: some microseconds for each descriptor.
 const MAX_TIME: Duration = Duration::from_millis(500);
 
-/// Adds the file to every wait for a descriptor. Returns a note where some are left out.
-pub(super) fn describe(tasks: &mut [Task]) -> Option<String> {
+/// Adds the file to every wait for a descriptor. Returns a note if some are left out.
+pub(crate) fn describe(tasks: &mut [Task], open_file: impl Fn(i32) -> Option<OpenFile>) -> Option<String> {
     let begun = Instant::now();
     let mut files: BTreeMap<i32, Option<OpenFile>> = BTreeMap::new();
     let mut left_out = false;
@@ -28,14 +28,14 @@ pub(super) fn describe(tasks: &mut [Task]) -> Option<String> {
             left_out = true;
             break;
         }
-        files.insert(fd, snapshot::open_file(fd));
+        files.insert(fd, open_file(fd));
     }
     let listeners = Listeners::of(files.values().flatten());
     for waits in tasks.iter_mut().flat_map(|task| &mut task.waits_on) {
         let file = waits.fd.and_then(|fd| files.get(&fd));
         if let Some(Some(file)) = file {
             let io = waits.io.get_or_insert_default();
-            io.file = Some(file.what.clone());
+            io.file = Some(file.kind.clone());
             io.local.clone_from(&file.local);
             io.peer.clone_from(&file.peer);
             io.connection = listeners.connection(file);
@@ -53,17 +53,17 @@ struct Listeners(BTreeSet<SocketAddr>);
 
 impl Listeners {
     fn of<'f>(files: impl Iterator<Item = &'f OpenFile>) -> Self {
-        let listeners = files.filter(|file| file.is_listener() && file.what.starts_with("tcp"));
+        let listeners = files.filter(|file| file.is_listener() && file.kind.starts_with("tcp"));
         Self(listeners.filter_map(|file| file.local.as_ref()?.parse().ok()).collect())
     }
 
     /// Which end of a TCP connection opened it. A port of a listener is not given to a connection that this process opens.
     fn connection(&self, file: &OpenFile) -> Option<Connection> {
         let end = |end: &Option<String>| end.as_ref()?.parse::<SocketAddr>().ok();
-        let (local, peer) = end(&file.local).zip(end(&file.peer)).filter(|_| file.what == "tcp")?;
+        let (local, peer) = end(&file.local).zip(end(&file.peer)).filter(|_| file.kind == "tcp")?;
         match (self.listens_at(local), self.listens_at(peer)) {
             (true, false) => Some(Connection::Accepted),
-            // The other end of a connection within one machine; an address elsewhere may look the same.
+            // The other end of a connection within this machine; a remote address may look the same.
             (false, true) if peer.ip() == local.ip() => Some(Connection::Connected),
             _ => None,
         }
@@ -81,9 +81,9 @@ impl Listeners {
 mod tests {
     use super::*;
 
-    fn file(what: &str, local: &str, peer: Option<&str>) -> OpenFile {
+    fn file(kind: &str, local: &str, peer: Option<&str>) -> OpenFile {
         OpenFile {
-            what: what.to_owned(),
+            kind: kind.to_owned(),
             local: Some(local.to_owned()),
             peer: peer.map(str::to_owned),
             ..OpenFile::default()

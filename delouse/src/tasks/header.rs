@@ -1,7 +1,7 @@
 //! A task's header: its state, its id, and where its future is.
 
 use std::cell::RefCell;
-use std::rc::Rc;
+
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -12,12 +12,14 @@ use super::cell::{Parts, StageLayout};
 use super::facts::{self, Fact, Notes};
 use super::process::{Process, Program};
 use super::route::Route;
+use crate::debuginfo::address::FileAddress;
 use crate::debuginfo::types::{Shape, TypeId};
+use crate::snapshot::Address;
 
-/// Where the parts of a header and of its vtable lie: tokio's `Header`, `Vtable` and `Trailer`
+/// Offsets of the parts of a header and of its vtable: tokio's `Header`, `Vtable` and `Trailer`
 /// (`runtime/task/{core,raw}.rs`).
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Layout {
+pub(super) struct HeaderLayout {
     pub(super) state: u64,
     pub(super) vtable: u64,
     pub(super) owner_id: u64,
@@ -43,14 +45,14 @@ pub(super) struct Kind {
     trailer_at: u64,
 }
 
-/// Who runs a task: the second parameter of its `poll`.
+/// The scheduler of a task: the second parameter of its `poll`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scheduler {
     /// `Arc<scheduler::…::Handle>` or `Arc<local::Shared>`, of that type.
     Shared(TypeId, Flavor),
     /// The blocking pool.
     Blocking,
-    /// None that we know.
+    /// An unknown one.
     Other,
 }
 
@@ -73,8 +75,8 @@ impl Flavor {
     }
 }
 
-/// tokio counts tasks from 1 (`runtime/task/id.rs`): a million a second make this in half a year. What lies where a
-/// freed task had its id is a pointer most often, and larger.
+/// tokio counts tasks from 1 (`runtime/task/id.rs`): at a million a second, this number is reached in half a year. In
+/// the place of a freed task's id there is mostly a pointer, which is larger.
 const MAX_ID: u64 = 1 << 44;
 
 /// `runtime/task/state.rs`.
@@ -86,13 +88,13 @@ impl State {
     const COMPLETE: u64 = 1 << 1;
     const NOTIFIED: u64 = 1 << 2;
     const REFERENCE: u64 = 1 << 6;
-    /// More references than that are no count but garbage: what an allocator writes where a freed header began
-    /// (glibc: an address shifted right by 12) is larger by far.
+    /// A larger number in the place of a reference count is garbage: what an allocator writes at the start of a freed
+    /// header (glibc: an address shifted right by 12) is much larger.
     const MAX_REFERENCES: u64 = 1 << 24;
 
     pub(super) fn is_plausible(self) -> bool {
         let references = self.0 / Self::REFERENCE;
-        // RUNNING and COMPLETE never stand together.
+        // RUNNING and COMPLETE are never set together.
         references > 0 && references < Self::MAX_REFERENCES && self.0 & 0b11 != 0b11
     }
 
@@ -116,31 +118,31 @@ const MAX_VTABLES: usize = 1 << 16;
 /// So are more places where tasks are spawned.
 const MAX_LOCATIONS: usize = 1 << 16;
 
-/// All kinds of task that a program has: constants, which hold for every capture of it.
+/// All kinds of task that a program has: they are constants, and the same in every capture of it.
 pub(super) struct Kinds {
-    layout: Layout,
-    by_vtable: RefCell<FxHashMap<u64, Option<Rc<Kind>>>>,
+    layout: HeaderLayout,
+    by_vtable: RefCell<FxHashMap<u64, Option<Arc<Kind>>>>,
     /// Spawn locations by their address.
     locations: RefCell<FxHashMap<u64, Arc<str>>>,
 }
 
 impl Kinds {
-    /// Learns the layout from the first function of `polls` (tokio's `poll::<T, S>`) whose types are
-    /// there; `None` without any.
-    pub(super) fn learn(program: &Program<'_, '_>, polls: &[u64], notes: &mut Notes) -> Option<Self> {
+    /// Learns the layout from the first function of `polls` (tokio's `poll::<T, S>`) whose types are available; `None`
+    /// without any.
+    pub(super) fn learn(program: &Program<'_>, polls: &[FileAddress], notes: &mut Notes) -> Option<Self> {
         let layout = polls.iter().take(64).find_map(|poll| {
-            let function = program.function(poll.wrapping_add(program.bias));
-            Layout::learn(program, function?.first_argument?, notes)
+            let function = program.types.function(*poll);
+            HeaderLayout::learn(program, function?.first_argument?, notes)
         })?;
         Some(Self { layout, by_vtable: RefCell::default(), locations: RefCell::default() })
     }
 }
 
 impl Kinds {
-    /// Where things are in tokio 1.40 to 1.54, for programs without types: `runtime/task/{core,raw}.rs`.
+    /// The layout of tokio 1.40 to 1.54, for programs without types: `runtime/task/{core,raw}.rs`.
     pub(super) fn assumed() -> Self {
         let word = |n: u64| n * 8;
-        let layout = Layout {
+        let layout = HeaderLayout {
             state: word(0),
             vtable: word(2),
             owner_id: word(3),
@@ -158,7 +160,7 @@ impl Kinds {
 /// Reads headers.
 pub(super) struct Headers<'a, 'p, 'i> {
     process: &'a Process<'p, 'i>,
-    pub(super) layout: Layout,
+    pub(super) layout: HeaderLayout,
     kinds: &'a Kinds,
 }
 
@@ -167,12 +169,12 @@ impl<'a, 'p, 'i> Headers<'a, 'p, 'i> {
         Self { process, layout: kinds.layout, kinds }
     }
 
-    /// What `vtable`, an address in the process, says of its tasks.
-    pub(super) fn kind(&self, vtable: u64) -> Option<Rc<Kind>> {
+    /// The kind of the tasks with `vtable`, an address in the process.
+    pub(super) fn kind(&self, vtable: u64) -> Option<Arc<Kind>> {
         if let Some(known) = self.kinds.by_vtable.borrow().get(&vtable) {
             return known.clone();
         }
-        let kind = self.learn_kind(vtable).map(Rc::new);
+        let kind = self.learn_kind(vtable).map(Arc::new);
         let mut known = self.kinds.by_vtable.borrow_mut();
         if known.len() >= MAX_VTABLES {
             known.clear();
@@ -186,7 +188,7 @@ impl<'a, 'p, 'i> Headers<'a, 'p, 'i> {
         self.process.memory.word(header.checked_add(self.layout.vtable)?)
     }
 
-    pub(super) fn kind_of(&self, header: u64) -> Option<Rc<Kind>> {
+    pub(super) fn kind_of(&self, header: u64) -> Option<Arc<Kind>> {
         self.kind(self.vtable(header)?)
     }
 
@@ -223,7 +225,7 @@ impl<'a, 'p, 'i> Headers<'a, 'p, 'i> {
         self.id_at(header, small(offset)?)
     }
 
-    /// The same of a task whose kind is known.
+    /// The same for a task whose kind is known.
     pub(super) fn id_of(&self, header: u64, kind: &Kind) -> Option<u64> {
         self.id_at(header, kind.id_at)
     }
@@ -271,11 +273,11 @@ impl<'a, 'p, 'i> Headers<'a, 'p, 'i> {
         Some((prev, memory.word(trailer.checked_add(self.layout.next)?)?))
     }
 
-    /// What the vtable says of the parts of its tasks, and of their spawn location.
+    /// The parts of the tasks of a vtable, and the offset of their spawn location.
     pub(super) fn parts(&self, vtable: u64) -> Option<(Parts, Option<u64>)> {
         let process = self.process;
         let at = |offset: u64| process.memory.word(vtable.checked_add(offset)?).and_then(small);
-        let function = process.function(process.memory.word(vtable)?)?;
+        let function = process.function(Address::new(process.memory.word(vtable)?))?;
         let [(_, future), (_, scheduler)] = function.parameters.as_slice() else { return None };
         let spawned_at = match self.layout.spawn_location_offset {
             Some(offset) => Some(at(offset)?),
@@ -309,8 +311,8 @@ impl<'a, 'p, 'i> Headers<'a, 'p, 'i> {
     }
 }
 
-impl Layout {
-    fn learn(program: &Program<'_, '_>, header_pointer: TypeId, notes: &mut Notes) -> Option<Self> {
+impl HeaderLayout {
+    fn learn(program: &Program<'_>, header_pointer: TypeId, notes: &mut Notes) -> Option<Self> {
         let to_header = Route::compile(program, header_pointer, "*")?;
         let header = to_header.end;
         let vtable = Route::compile(program, header, "vtable *")?.end;

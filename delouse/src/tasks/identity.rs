@@ -1,11 +1,11 @@
-//! What a scheduler is called, and whether it is one of a `LocalRuntime`.
+//! The name of a scheduler, and whether it belongs to a `LocalRuntime`.
 
 use super::header::Flavor;
 use super::process::{Process, Program};
 use super::route::Route;
 use crate::debuginfo::types::TypeId;
 
-/// The ways from the `Arc<Handle>` of a scheduler to what tells it apart: `scheduler/*/handle.rs`.
+/// The routes from the `Arc<Handle>` of a scheduler to what identifies it: `scheduler/*/handle.rs`.
 pub(super) struct Identity {
     name: Option<Name>,
     /// `Option<ThreadId>` of the thread that a `LocalRuntime` belongs to; its ids are never 0.
@@ -21,7 +21,7 @@ struct Name {
 
 impl Identity {
     /// `of` is the type of the `Arc`.
-    pub(super) fn learn(program: &Program<'_, '_>, of: TypeId) -> Self {
+    pub(super) fn learn(program: &Program<'_>, of: TypeId) -> Self {
         let handle = Route::compile(program, of, "*").and_then(|way| program.ty(way.end));
         let has = |member: &str| handle.as_ref().is_some_and(|handle| handle.member(member).is_some());
         let way = |way: &str| Route::compile(program, of, way);
@@ -39,13 +39,13 @@ impl Identity {
         }
     }
 
-    /// Whether the scheduler whose `Arc` lies at `place` is a `LocalRuntime`'s.
+    /// Whether the scheduler whose `Arc` is stored at `place` belongs to a `LocalRuntime`.
     pub(super) fn is_local(&self, process: &Process<'_, '_>, place: u64) -> bool {
         let owner = self.local.as_ref().and_then(|way| process.memory.word(way.follow(process, place)?));
         owner.is_some_and(|owner| owner != 0)
     }
 
-    /// `second (multi_thread 2)`, or without a name of its own, `multi_thread 2`.
+    /// `second (multi_thread 2)`, or without a name `multi_thread 2`.
     pub(super) fn name(&self, process: &Process<'_, '_>, place: u64, flavor: Flavor, number: u64) -> String {
         let flavor = if self.is_local(process, place) { "local" } else { flavor.name() };
         match self.name.as_ref().and_then(|name| name.read(process, place)) {

@@ -3,14 +3,18 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Input or output: what the program's memory tells, and what the kernel tells of the descriptor.
+/// Input or output, by the program's memory, and the descriptor, by the kernel.
 ///
-/// The kernel is asked after the capture, about the running program only; what it does not tell is left out.
+/// The kernel is queried after the capture, for the running program only; what it does not report is left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct Io {
     /// Whether the task waits to read or to write.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub direction: Option<Direction>,
+    /// The descriptor has just become ready for that: the task is about to be woken.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ready: bool,
     /// What it is open on: `tcp`, `tcp listener`, `udp`, `unix`, `pipe`, `pidfd`, `terminal`, `stdin`, …
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
@@ -20,7 +24,7 @@ pub struct Io {
     /// The address of the other end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer: Option<String>,
-    /// Which end opened the connection, where the program's listeners tell.
+    /// Which end opened the connection, if the program's listeners show that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection: Option<Connection>,
     /// The state of a TCP socket, as in `ss`: `ESTABLISHED`, `CLOSE_WAIT`, `LISTEN`, …

@@ -1,4 +1,4 @@
-//! What stays the same from one capture of a program to the next: only the first one pays for it.
+//! What is the same in all captures of a program, so that only the first one must find it out.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::sync::Arc;
@@ -8,39 +8,40 @@ use rustc_hash::FxHashSet;
 use super::contexts;
 use super::facts::{self, Notes};
 use super::header::Kinds;
-use super::plan::Plans;
+use super::layout::Layouts;
 use super::process::{Process, Program};
 use super::scan;
 use super::stack::KnownStacks;
-use super::walk::Trails;
+use super::walk::WalkCache;
+use crate::debuginfo::address::{FileAddress, LoadBias};
 use crate::debuginfo::modules::Modules;
 use crate::debuginfo::types::Types;
 use crate::snapshot::Snapshot;
 
 /// Everything that was learned of a program from its types and constants.
-pub(crate) struct Knowledge<'p, 'i> {
-    pub(super) program: Program<'p, 'i>,
+pub(crate) struct Knowledge<'i> {
+    pub(super) program: Program<'i>,
     /// `None`: no type of a task is known.
     pub(super) kinds: Option<Kinds>,
-    pub(super) plans: Plans<'p, 'i>,
+    pub(super) layouts: Layouts<'i>,
     pub(super) stacks: RefCell<KnownStacks>,
-    pub(super) trails: RefCell<Trails>,
+    pub(super) walks: RefCell<WalkCache>,
     pub(super) contexts: OnceCell<Option<contexts::Routes>>,
-    /// What could not be learned, for every answer to say.
+    /// What could not be learned: these notes are part of every answer.
     pub(super) notes: Notes,
     /// How many tasks to make room for: about as many as there were the last time.
     pub(super) tasks: Cell<usize>,
     modules: RefCell<Option<Arc<Modules>>>,
-    polls: Vec<u64>,
+    polls: Vec<FileAddress>,
     vtables: OnceCell<FxHashSet<u64>>,
 }
 
-impl<'p, 'i> Knowledge<'p, 'i> {
-    /// Of a program whose executable has `types` and is loaded at `bias`.
-    pub(crate) fn new(types: &'p Types<'i>, bias: u64) -> Self {
-        let program = Program { types, bias };
+impl<'i> Knowledge<'i> {
+    /// For a program whose executable has `types` and is loaded at `bias`.
+    pub(crate) fn new(types: Arc<Types<'i>>, bias: LoadBias) -> Self {
+        let program = Program { types: Arc::clone(&types), bias };
         let mut notes = Notes::default();
-        let polls = scan::polls(types);
+        let polls = scan::polls(&types);
         let kinds = Kinds::learn(&program, &polls, &mut notes);
         if kinds.is_none() {
             match types.missing() {
@@ -49,11 +50,11 @@ impl<'p, 'i> Knowledge<'p, 'i> {
             }
         }
         Self {
-            program,
             kinds,
-            plans: Plans::new(program),
+            layouts: Layouts::new(program.clone()),
+            program,
             stacks: RefCell::default(),
-            trails: RefCell::default(),
+            walks: RefCell::default(),
             contexts: OnceCell::new(),
             notes,
             tasks: Cell::default(),
@@ -63,8 +64,8 @@ impl<'p, 'i> Knowledge<'p, 'i> {
         }
     }
 
-    /// What was added to the addresses in the executable when it was loaded.
-    pub(crate) fn bias(&self) -> u64 {
+    /// The bias of the executable.
+    pub(crate) fn bias(&self) -> LoadBias {
         self.program.bias
     }
 

@@ -1,4 +1,4 @@
-//! Futures that wait for a resource themselves: what for, and what is known of it.
+//! Futures that wait for a resource themselves: for which resource, and what is known of it.
 
 pub(super) mod contexts;
 mod io;
@@ -24,44 +24,47 @@ pub(super) struct Learned {
 }
 
 /// Numbers to read, each with the route to it.
-pub(super) type Details = Box<[(Detail, Route)]>;
+pub(crate) type Details = Box<[(Detail, Route)]>;
 
 /// A compiled leaf.
 #[derive(Debug)]
-pub(super) struct Leaf {
+pub(crate) struct Leaf {
     fact: &'static LeafFact,
     resource: Option<Route>,
     handle: Option<Handle>,
     details: Details,
     waits: Option<(Route, Expected)>,
     wakers: Option<Wakers>,
-    /// The resource of a writer, where it is another one.
+    /// The resource of a writer, if it is another one.
     written: Option<Route>,
+    readiness: Option<Route>,
 }
 
-/// Where a walk meets a leaf.
+/// How a walk has reached a leaf.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Met {
-    /// What the functions on the way make of it.
+    /// What the leaf means to the functions around it.
     pub(super) context: Option<&'static Context>,
-    /// What the types on the way tell of its input or output.
+    /// What the types around it show about its input or output.
     pub(super) hint: Hint,
     /// The header of the task; 0 for a main future.
     pub(super) task: u64,
-    /// It rests, and nothing has woken it since it was polled.
+    /// The task is idle, and nothing has woken it since it was polled.
     pub(super) idle: bool,
+    /// Its wakers are gone, and the descriptor is ready for this.
+    pub(super) ready: Option<Direction>,
 }
 
 /// A handle that is owned or borrowed.
 #[derive(Debug)]
 struct Handle {
     is_borrowed: Discriminant,
-    /// By the discriminant, the routes to the resource.
+    /// The routes to the resource, by discriminant.
     routes: Vec<(Option<u64>, Route)>,
 }
 
 /// The leaf that the type at `path` is, if it is one.
-pub(super) fn leaf(program: &Program<'_, '_>, id: TypeId, path: &str) -> Option<Leaf> {
+pub(super) fn leaf(program: &Program<'_>, id: TypeId, path: &str) -> Option<Leaf> {
     let fact = table::LEAVES.iter().find(|fact| fact.path == path)?;
     let route = |way: &str| Route::compile(program, id, way);
     let wakers = fact.wakers.and_then(|(reader, writer)| Wakers::compile(program, id, reader, writer));
@@ -73,11 +76,12 @@ pub(super) fn leaf(program: &Program<'_, '_>, id: TypeId, path: &str) -> Option<
         waits: fact.waits.and_then(|(way, expected)| Some((route(way)?, expected))),
         wakers,
         written: fact.written.and_then(route),
+        readiness: fact.readiness.and_then(route),
     })
 }
 
-/// Compiles the routes to numbers of the type `id`; those that are not there are left out.
-pub(super) fn details(program: &Program<'_, '_>, id: TypeId, facts: &[(Detail, &str)]) -> Details {
+/// Compiles the routes to numbers of the type `id`; numbers that the type does not have are left out.
+pub(super) fn details(program: &Program<'_>, id: TypeId, facts: &[(Detail, &str)]) -> Details {
     facts.iter().filter_map(|(detail, way)| Some((*detail, Route::compile(program, id, way)?))).collect()
 }
 
@@ -90,17 +94,17 @@ impl Leaf {
         self.fact.path
     }
 
-    /// The module whose functions wait for it, where it is a mere handle to all others.
+    /// The module whose functions wait for it, if it is only a handle to all others.
     pub(super) fn home(&self) -> Option<&'static str> {
         self.fact.home
     }
 
-    /// Whether a number or the wakers tell that it is waited for.
+    /// Whether a number or the wakers determine if it is waited for.
     pub(super) fn is_conditional(&self) -> bool {
         self.waits.is_some() || self.wakers.is_some()
     }
 
-    /// Whether it is waited for, by the number or the wakers that tell.
+    /// Whether it is waited for, by the number or the wakers that determine this.
     pub(super) fn is_waiting(
         &self,
         process: &Process<'_, '_>,
@@ -120,6 +124,17 @@ impl Leaf {
         }
     }
 
+    /// Whether memory shows what its descriptor is ready for.
+    pub(super) fn tells_readiness(&self) -> bool {
+        self.readiness.is_some()
+    }
+
+    /// What the descriptor of the leaf at `address` is ready for.
+    pub(super) fn readiness(&self, process: &Process<'_, '_>, address: u64) -> Option<io::Readiness> {
+        let at = self.readiness.as_ref()?.follow(process, address)?;
+        process.memory.word(at).map(io::Readiness)
+    }
+
     /// What the leaf at `address` waits for.
     pub(super) fn waits_on(
         &self,
@@ -132,13 +147,14 @@ impl Leaf {
         let mut waits = WaitsOn { kind, ..WaitsOn::default() };
         read(process, &self.details, address, &mut waits);
         let asked = waits.io.as_ref().and_then(|io| io.direction);
-        let direction = match &self.wakers {
+        let direction = met.ready.or_else(|| match &self.wakers {
             Some(wakers) => wakers.direction(process, &learned.io, address, met),
             None => asked.or(met.hint.direction),
-        };
+        });
         if direction.is_some() && kind == ResourceKind::Io || met.hint.file.is_some() {
             let io = waits.io.get_or_insert_default();
             io.direction = direction;
+            io.ready = met.ready.is_some();
             io.file = met.hint.file.map(str::to_owned);
         }
         let written = self.written.as_ref().filter(|_| direction == Some(Direction::Write));
@@ -146,7 +162,7 @@ impl Leaf {
             Some(route) => route.follow(process, address),
             None => self.resource(process, address),
         };
-        waits.address = resource.map(Address);
+        waits.address = resource.map(Address::new);
         waits
     }
 
@@ -176,6 +192,11 @@ pub(super) fn read(process: &Process<'_, '_>, details: &Details, address: u64, w
             Detail::Available => waits.available = memory.word(at).map(|permits| permits >> 1),
             Detail::Locked => waits.available = memory.word(at).map(|state| 1 - (state & 1)),
             Detail::Arrived => waits.arrived = memory.word(at),
+            // Other types of tokio that contain a `Notify` call it for reasons of their own.
+            Detail::Calls if waits.kind == ResourceKind::Notify => {
+                waits.notified_before = memory.word(at).map(|state| state >> 2).filter(|calls| *calls > 0);
+            }
+            Detail::Calls => {}
             Detail::Senders => waits.senders = memory.word(at).filter(|count| *count < 1 << 32),
             Detail::Fd => waits.fd = descriptor(process, at),
             Detail::Pid => waits.pid = memory.half(at).map(|pid| pid as i32).filter(|pid| *pid > 0),
@@ -202,7 +223,7 @@ fn descriptor(process: &Process<'_, '_>, at: u64) -> Option<i32> {
 }
 
 impl Handle {
-    fn compile(program: &Program<'_, '_>, leaf: TypeId, path: &str) -> Option<Self> {
+    fn compile(program: &Program<'_>, leaf: TypeId, path: &str) -> Option<Self> {
         let (_, field, way) = table::HANDLES.iter().find(|(of, ..)| *of == path)?;
         let handle = Route::compile(program, leaf, field)?;
         let at = handle.offset()?;

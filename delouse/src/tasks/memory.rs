@@ -2,13 +2,13 @@
 
 use std::cell::RefCell;
 
-use crate::snapshot::Snapshot;
-use crate::snapshot::scratch::Scratch;
+use crate::host::scratch::Scratch;
+use crate::snapshot::{Address, Snapshot};
 
-/// In bytes, as is everything here. Larger blocks cost more where what is read lies far apart.
+/// In bytes, as is everything here. Larger blocks cost more if reads are far apart.
 pub(crate) const BLOCK: u64 = 16 << 10;
-/// Blocks kept at a time: 4 MiB, which fit into a processor's own cache. What is read is near what was read
-/// before, or far from everything.
+/// Blocks kept at a time: 4 MiB, which fit into a processor's own cache. A read is mostly near an earlier one, or far
+/// from all.
 const SLOTS: u64 = 256;
 
 /// A snapshot's memory, read word by word at small cost.
@@ -27,7 +27,7 @@ struct Cache {
 #[derive(Clone, Copy)]
 struct Slot {
     block: u64,
-    /// How much of it is readable: up to where the first gap is.
+    /// The number of readable bytes, up to the first gap.
     length: usize,
 }
 
@@ -43,7 +43,7 @@ impl<'s> Memory<'s> {
         self.snapshot
     }
 
-    /// Fills `into`, or says that it cannot.
+    /// Fills `into`; `None` if it cannot.
     pub(crate) fn read(&self, address: u64, into: &mut [u8]) -> Option<()> {
         let within = (address % BLOCK) as usize;
         let end = within.checked_add(into.len())?;
@@ -52,8 +52,8 @@ impl<'s> Memory<'s> {
             into.copy_from_slice(bytes);
             return Some(());
         }
-        // Across two blocks, or behind a gap.
-        (self.snapshot.read(address, into) == into.len()).then_some(())
+        // Across two blocks, or after a gap.
+        (self.snapshot.read(Address::new(address), into) == into.len()).then_some(())
     }
 
     /// The little-endian unsigned number of `size` bytes, at most 8.
@@ -85,10 +85,10 @@ impl<'s> Memory<'s> {
         String::from_utf8(bytes).ok()
     }
 
-    /// Shows the readable bytes of a block, from its start up to the first gap. They stay in the cache for what
-    /// is read next; `look` reads nothing itself.
-    pub(crate) fn look<T>(&self, block: u64, look: impl FnOnce(&[u8]) -> T) -> T {
-        look(self.cache.borrow_mut().block(self.snapshot, block))
+    /// Passes the readable bytes of a block, from its start up to the first gap, to `visit`, which must not read
+    /// itself. The block stays in the cache for the next reads.
+    pub(crate) fn visit<T>(&self, block: u64, visit: impl FnOnce(&[u8]) -> T) -> T {
+        visit(self.cache.borrow_mut().block(self.snapshot, block))
     }
 
     #[inline]
@@ -102,11 +102,11 @@ impl<'s> Memory<'s> {
         self.array_across(address)
     }
 
-    /// Across two blocks, or behind a gap.
+    /// Across two blocks, or after a gap.
     #[cold]
     fn array_across<const N: usize>(&self, address: u64) -> Option<[u8; N]> {
         let mut bytes = [0; N];
-        (self.snapshot.read(address, &mut bytes) == N).then_some(bytes)
+        (self.snapshot.read(Address::new(address), &mut bytes) == N).then_some(bytes)
     }
 }
 
@@ -119,7 +119,7 @@ impl Cache {
         let Some(slot) = self.slots.get_mut(index) else { return &[] };
         if slot.block != block {
             let Some(bytes) = self.bytes.get_mut(start..start + BLOCK as usize) else { return &[] };
-            *slot = Slot { block, length: snapshot.read(block.saturating_mul(BLOCK), bytes) };
+            *slot = Slot { block, length: snapshot.read(Address::new(block.saturating_mul(BLOCK)), bytes) };
         }
         let length = slot.length;
         self.bytes.get(start..start + length).unwrap_or_default()

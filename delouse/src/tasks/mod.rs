@@ -1,7 +1,7 @@
 //! Every task of every runtime: state, async stack as a tree, what each leaf waits for.
 
-mod address;
 mod blocking_calls;
+mod blocking_pools;
 mod by_symbols;
 mod candidates;
 mod cell;
@@ -11,39 +11,47 @@ mod examination;
 mod facts;
 mod files;
 mod header;
+mod history;
 mod identity;
+pub(crate) mod inputs;
 mod io;
 mod knowledge;
+pub(crate) mod layout;
 mod leaves;
 mod list;
+mod listing;
 pub(crate) mod memory;
-mod memory_engine;
 pub(crate) mod other_objects;
-mod plan;
+mod place;
+mod pools;
 pub(crate) mod process;
-pub(crate) mod roots;
+mod root;
 pub(crate) mod route;
 mod running;
 mod runtimes;
 mod scan;
 mod stack;
-mod taskdump;
 #[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
 mod tests;
 mod vtable;
 mod walk;
 
-pub use address::Address;
-pub(crate) use examination::{Examination, LeafPlace, MemoryPlace, Place};
+pub use crate::snapshot::Address;
+pub(crate) use blocking_pools::BlockingPool;
+pub(crate) use examination::Examination;
+pub(crate) use files::describe as describe_files;
+pub(crate) use history::History;
+pub use history::Waiting;
 pub use io::{Connection, Direction, Io};
 pub(crate) use knowledge::Knowledge;
-pub use list::Listing;
 #[cfg(test)]
 pub(crate) use list::list;
-pub(crate) use list::{Options, examine, examine_with};
-pub(crate) use plan::{futures_of_select, is_dyn_future};
-pub(crate) use roots::Root;
-pub(crate) use running::learn;
+pub(crate) use list::{examine, examine_with};
+pub use listing::Listing;
+pub(crate) use listing::Options;
+pub(crate) use place::{LeafPlace, MemoryPlace, Race, TaskPlace};
+pub(crate) use root::Root;
+pub(crate) use running::{learn_current_task, threads as running_threads};
 
 use std::sync::Arc;
 
@@ -52,8 +60,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::debuginfo::symbols;
 
-/// One task, as every engine tells it.
+/// One task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct Task {
     /// tokio's task id (`tokio::task::Id`), which is never 0; 0 for a `main` future, which has none.
     pub id: u64,
@@ -61,14 +70,17 @@ pub struct Task {
     pub kind: TaskKind,
     /// Name or number of its runtime.
     pub runtime: Option<Arc<str>>,
-    /// What the scheduler thinks of it; `None` where the engine cannot tell.
+    /// Its state in the scheduler; `None` if the engine does not know it.
     pub state: Option<TaskState>,
     /// The thread that polls it right now (the kernel's id), where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thread: Option<i32>,
+    /// How long it has waited; `None` if it does not wait, or if no earlier capture has seen it in this wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<Waiting>,
     /// `file:line:column` of the spawning call, where tokio recorded it (`tokio_unstable`).
     pub spawned_at: Option<Arc<str>>,
-    /// The async stack, outermost future first. Tasks that stand at the same place share one.
+    /// The async stack, outermost future first. Tasks that are suspended at the same place share one.
     pub stack: Arc<[Frame]>,
     /// What its leaves wait for.
     pub waits_on: Vec<WaitsOn>,
@@ -86,6 +98,7 @@ pub struct Task {
 
 /// A future that a call drives until it is done.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct Driven {
     /// The call.
     pub call: BlockingCall,
@@ -95,6 +108,7 @@ pub struct Driven {
 
 /// A call that blocks its thread until a future is done: `block_on`, `blocking_lock`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct BlockingCall {
     /// The thread that it blocks (the kernel's id).
     pub thread: i32,
@@ -102,13 +116,14 @@ pub struct BlockingCall {
     pub function: String,
     /// The program's function that has called it, and the line.
     pub caller: Option<Arc<Frame>>,
-    /// The future's place on the stack is not known to debug information: it was recognised by its looks.
+    /// The future's place on the stack is not known to debug information: it was recognised by its contents.
     pub guess: bool,
 }
 
 /// What kind of root a task is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum TaskKind {
     /// Spawned with `tokio::spawn`.
     Task,
@@ -120,9 +135,10 @@ pub enum TaskKind {
     Blocking,
 }
 
-/// What the scheduler thinks of a task.
+/// The state of a task in the scheduler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum TaskState {
     /// Waits to be woken.
     Idle,
@@ -136,6 +152,7 @@ pub enum TaskState {
 
 /// One future of an async stack, with those that it waits for below it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct Frame {
     /// The async function, block or type, as its author wrote it.
     pub function: String,
@@ -170,6 +187,7 @@ fn is_zero(number: &u32) -> bool {
 /// Whose code a frame is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Origin {
     /// The program's own, or a path dependency's.
     #[default]
@@ -193,6 +211,7 @@ impl Origin {
 
 /// What a leaf future waits for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct WaitsOn {
     /// The kind of resource.
     pub kind: ResourceKind,
@@ -207,6 +226,9 @@ pub struct WaitsOn {
     /// Tasks that are at the barrier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arrived: Option<u64>,
+    /// How often `notify_waiters` was called of the `Notify` before this wait began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notified_before: Option<u64>,
     /// Handles that can still send into the channel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub senders: Option<u64>,
@@ -279,6 +301,8 @@ pub enum ResourceKind {
     Http2Stream,
     /// A future that never ends: `std::future::pending`.
     Never,
+    /// The task has yielded, by `yield_now` or for tokio's budget is used up: it is woken when others had their turn.
+    Yield,
     #[default]
     Unknown,
 }

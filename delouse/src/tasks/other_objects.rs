@@ -8,9 +8,9 @@ use crate::debuginfo::image::Image;
 use crate::debuginfo::types::Types;
 use crate::snapshot::{Mapping, Snapshot};
 
-/// Files that are looked at: a Python process has some hundred libraries.
+/// The most files that are searched: a Python process has some hundred libraries.
 const MAX_FILES: usize = 1 << 10;
-/// Files whose tasks are read: each costs as much as a program of its own.
+/// The most files whose tasks are read: each costs as much as a separate program.
 const MAX_READ: usize = 8;
 
 /// The files that hold a tokio, by their names in the list of mappings; remembered while the same files are mapped.
@@ -71,7 +71,7 @@ fn list(path: &Path, snapshot: &dyn Snapshot, options: &Options) -> Option<Listi
     Some(examine(snapshot, &Types::open(&image), &[], &options, |examination| examination.listing))
 }
 
-/// What an answer says that was read from one file alone.
+/// The note for an answer that was read from one file only.
 pub(crate) fn left_out(others: &[PathBuf]) -> Option<String> {
     let names: Vec<_> = others.iter().filter_map(|path| Some(path.file_name()?.to_string_lossy())).collect();
     (!names.is_empty()).then(|| {
@@ -85,16 +85,17 @@ pub(crate) fn left_out(others: &[PathBuf]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshot::{Address, FileOffset};
 
     #[test]
     fn files_with_code_are_told_apart() {
         let mapping = |path: &str, execute, inode| Mapping {
-            range: 0x1000..0x2000,
+            range: Address::range(0x1000..0x2000),
             read: true,
             write: false,
             execute,
             shared: false,
-            offset: 0,
+            offset: FileOffset::default(),
             device: 1,
             inode,
             path: Some(path.into()),

@@ -1,48 +1,47 @@
-//! A snapshot with the types of its executable: addresses of the one, offsets of the other.
+//! A snapshot with the types of its executable.
 
 use std::ops::Deref;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::memory::Memory;
-use super::vtable::Methods;
+use crate::debuginfo::address::{FileAddress, LoadBias};
 use crate::debuginfo::types::{Function, Shape, Type, TypeId, Types};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Address, Snapshot};
 
 /// The executable's types at the place where it was loaded: the same in every snapshot of a process.
-#[derive(Clone, Copy)]
-pub(crate) struct Program<'p, 'i> {
-    pub(crate) types: &'p Types<'i>,
-    /// What was added to the file's addresses when it was loaded.
-    pub(crate) bias: u64,
+#[derive(Clone)]
+pub(crate) struct Program<'i> {
+    pub(crate) types: Arc<Types<'i>>,
+    pub(crate) bias: LoadBias,
 }
 
-/// What everything in `tasks` reads from.
+/// The process that everything in `tasks` reads from.
 pub(crate) struct Process<'p, 'i> {
     pub(crate) memory: Memory<'p>,
-    program: Program<'p, 'i>,
+    program: Program<'i>,
 }
 
-/// What needs types only takes a [`Program`]; a process has one.
+/// Functions that need only types take a [`Program`], which a process contains.
 impl<'p, 'i> Deref for Process<'p, 'i> {
-    type Target = Program<'p, 'i>;
+    type Target = Program<'i>;
 
     fn deref(&self) -> &Self::Target {
         &self.program
     }
 }
 
-impl Program<'_, '_> {
+impl Program<'_> {
     /// The function at an address of the process.
-    pub(crate) fn function(&self, address: u64) -> Option<Function> {
-        self.types.function(address.wrapping_sub(self.bias))
+    pub(crate) fn function(&self, address: Address) -> Option<Function> {
+        self.types.function(self.bias.file_address(address))
     }
 
-    pub(crate) fn ty(&self, id: TypeId) -> Option<Rc<Type>> {
+    pub(crate) fn ty(&self, id: TypeId) -> Option<Arc<Type>> {
         self.types.get(id)
     }
 
-    /// `F`, of the address of `<F as Future>::poll`.
-    pub(crate) fn polled(&self, poll: u64) -> Option<TypeId> {
+    /// `F` for the address of `<F as Future>::poll`.
+    pub(crate) fn polled(&self, poll: Address) -> Option<TypeId> {
         self.pinned(self.function(poll)?.first_argument?)
     }
 
@@ -62,31 +61,18 @@ impl Program<'_, '_> {
 }
 
 impl<'p, 'i> Process<'p, 'i> {
-    pub(crate) fn new(snapshot: &'p dyn Snapshot, program: Program<'p, 'i>) -> Self {
+    pub(crate) fn new(snapshot: &'p dyn Snapshot, program: Program<'i>) -> Self {
         Self { memory: Memory::new(snapshot), program }
     }
 
     /// The type that the vtable at `vtable` belongs to, by its description, and the size of the vtable.
     pub(crate) fn vtable(&self, vtable: u64) -> Option<(TypeId, u64)> {
-        let word = |n: u64| Some(self.memory.word(vtable.checked_add(8 * n)?)?.wrapping_sub(self.bias));
+        let word = |n: u64| {
+            let word = self.memory.word(vtable.checked_add(8 * n)?)?;
+            Some(self.bias.file_address(Address::new(word)))
+        };
         // Drop, size, alignment, and functions.
-        let entries: Vec<u64> = [3, 0, 4, 5, 6].into_iter().filter_map(word).collect();
-        self.types.vtable(vtable.wrapping_sub(self.bias), &entries)
-    }
-
-    /// The concrete type behind a `dyn` pointer, by its vtable.
-    ///
-    /// rustc lays a vtable out as drop, size, align, then the methods, and describes it in a variable
-    /// `<T as Trait>::{vtable}`; methods take `Pin<&mut T>`, `&mut T` or the like; and drop is
-    /// `drop_in_place::<T>`. Identical functions may be folded, so the vtable's own description comes first.
-    pub(crate) fn dyn_type(&self, vtable: u64) -> Option<TypeId> {
-        let drop = self.memory.word(vtable)?;
-        let size = self.memory.word(vtable.wrapping_add(8))?;
-        let described = self.vtable(vtable).map(|(owner, _)| owner);
-        let methods = || Methods::of(self, vtable);
-        let fits = |id: &TypeId| self.ty(*id).is_some_and(|ty| ty.size == size);
-        let polled = || methods().addresses().iter().take(4).filter_map(|at| self.polled(*at)).find(fits);
-        let dropped = || self.function(drop)?.parameters.first().map(|(_, id)| *id);
-        described.filter(fits).or_else(polled).or_else(|| dropped().filter(fits))
+        let entries: Vec<FileAddress> = [3, 0, 4, 5, 6].into_iter().filter_map(word).collect();
+        self.types.vtable(self.bias.file_address(Address::new(vtable)), &entries)
     }
 }

@@ -1,4 +1,4 @@
-//! Ways through a type by the names of its fields: `receiver * shared * num_tx`.
+//! Routes through a type by the names of its fields: `receiver * shared * num_tx`.
 //!
 //! Offsets are never written down. A field is searched for by name, breadth first through the wrappers
 //! around it (cells, cache padding, `Option`), so that most rewrites inside tokio change nothing here.
@@ -10,10 +10,10 @@ use crate::debuginfo::types::{Member, Shape, Type, TypeId};
 
 /// How many wrappers deep a field is searched for.
 const MAX_DEPTH: usize = 8;
-/// How many types are looked at for one field.
+/// The most types that are searched for one field.
 const MAX_TYPES: usize = 400;
 
-/// A compiled way: run with [`Route::follow`].
+/// A compiled route: run with [`Route::follow`].
 #[derive(Debug, Clone)]
 pub(crate) struct Route {
     hops: Box<[Hop]>,
@@ -28,9 +28,9 @@ enum Hop {
 }
 
 impl Route {
-    /// Compiles `way` from `start`: names of fields, and `*` for following a pointer, reference, `Box` or
-    /// `Arc`, `~path` for a field by its type. `None` where a field is not there.
-    pub(crate) fn compile(program: &Program<'_, '_>, start: TypeId, way: &str) -> Option<Self> {
+    /// Compiles `way` from `start`: names of fields, and `*` for following a pointer, reference, `Box` or `Arc`,
+    /// `~path` for a field by its type. `None` if there is no such field.
+    pub(crate) fn compile(program: &Program<'_>, start: TypeId, way: &str) -> Option<Self> {
         let mut at = start;
         let mut hops = Vec::new();
         for part in way.split_whitespace() {
@@ -38,7 +38,7 @@ impl Route {
                 let (offset, target) = pointer(program, at)?;
                 hops.extend([Hop::Add(offset), Hop::Deref]);
                 at = target;
-                // The counters of an `Arc` or `Rc` stand before its value.
+                // The counters of an `Arc` or `Rc` are stored before its value.
                 let ty = program.ty(at)?;
                 if matches!(ty.path(), "alloc::sync::ArcInner" | "alloc::rc::RcInner") {
                     let value = ty.member("data").or_else(|| ty.member("value"))?;
@@ -57,7 +57,7 @@ impl Route {
         Some(Self { hops: hops.into(), end: at })
     }
 
-    /// The address at the end of the way from `start`; `None` at a null or unreadable pointer.
+    /// The address at the end of the route from `start`; `None` at a null or unreadable pointer.
     pub(crate) fn follow(&self, process: &Process<'_, '_>, start: u64) -> Option<u64> {
         let mut at = start;
         for hop in &self.hops {
@@ -69,13 +69,13 @@ impl Route {
         Some(at)
     }
 
-    /// The same way from `offset` bytes before its start.
+    /// The same route from `offset` bytes before its start.
     pub(crate) fn behind(self, offset: u64) -> Self {
         let hops = std::iter::once(Hop::Add(offset)).chain(self.hops.iter().copied()).collect();
         Self { hops, end: self.end }
     }
 
-    /// The offset from the start, where the way follows no pointer.
+    /// The offset from the start, if the route follows no pointer.
     pub(crate) fn offset(&self) -> Option<u64> {
         self.hops.iter().try_fold(0_u64, |sum, hop| match hop {
             Hop::Add(offset) => sum.checked_add(*offset),
@@ -85,12 +85,12 @@ impl Route {
 }
 
 /// The nearest field called `name` in or below `start`.
-fn field(program: &Program<'_, '_>, start: TypeId, name: &str) -> Option<(u64, TypeId)> {
+fn field(program: &Program<'_>, start: TypeId, name: &str) -> Option<(u64, TypeId)> {
     search(program, start, |member, _| (member.name == name).then_some(member.of))
 }
 
 /// The nearest field in or below `start` whose type has that path.
-fn of_type(program: &Program<'_, '_>, start: TypeId, path: &str) -> Option<(u64, TypeId)> {
+fn of_type(program: &Program<'_>, start: TypeId, path: &str) -> Option<(u64, TypeId)> {
     if program.ty(start)?.path() == path {
         return Some((0, start));
     }
@@ -98,7 +98,7 @@ fn of_type(program: &Program<'_, '_>, start: TypeId, path: &str) -> Option<(u64,
 }
 
 /// The nearest thin pointer in or below `start`, with its target.
-fn pointer(program: &Program<'_, '_>, start: TypeId) -> Option<(u64, TypeId)> {
+fn pointer(program: &Program<'_>, start: TypeId) -> Option<(u64, TypeId)> {
     if let Shape::Pointer(target) = program.ty(start)?.shape {
         return Some((0, target?));
     }
@@ -109,7 +109,7 @@ fn pointer(program: &Program<'_, '_>, start: TypeId) -> Option<(u64, TypeId)> {
 }
 
 fn search(
-    program: &Program<'_, '_>,
+    program: &Program<'_>,
     start: TypeId,
     wanted: impl Fn(&Member, &Type) -> Option<TypeId>,
 ) -> Option<(u64, TypeId)> {

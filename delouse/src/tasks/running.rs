@@ -1,19 +1,15 @@
-//! Tasks that are being polled, and the threads that do it.
+//! Tasks that are being polled, and the threads that poll them.
 
 use std::collections::HashMap;
-use std::sync::Once;
-use std::thread;
 
+use super::contexts::Routes;
 use super::process::Program;
-use super::{Examination, Listing, Task, TaskState, contexts};
-use crate::debuginfo::image::Image;
-use crate::debuginfo::types::Types;
-use crate::snapshot::own_object::OwnObject;
-use crate::snapshot::room::{self, Question};
-use crate::snapshot::{self, Thread};
+use super::{Examination, Listing, Task, TaskState};
+use crate::snapshot::Thread;
+use crate::snapshot::arch::Arch;
 use crate::threads::polled;
 
-/// Tells every running task its thread.
+/// Sets the thread of every running task.
 pub(super) fn join(listing: &mut Listing) {
     let threads: HashMap<u64, i32> = listing.running.iter().map(|(tid, id)| (*id, *tid)).collect();
     // A main future has no id; its thread is known by its stack.
@@ -23,42 +19,24 @@ pub(super) fn join(listing: &mut Listing) {
     }
 }
 
-/// The threads that run tasks, in a capture of our own process. A thread's stack is copied some milliseconds
-/// before memory is: one that has gone on to another task meanwhile is left out.
-pub(super) fn threads(examination: &Examination<'_, '_, '_>) -> Vec<Thread> {
-    let Examination { process, listing, .. } = examination;
-    if !polled::is_learned() {
-        polled::learned(contexts::Routes::learn(process).and_then(|routes| routes.task_id_below()));
+/// Finds the thread local in which threads of this process keep the task that they poll, unless that is known.
+pub(crate) fn learn_current_task(program: &Program<'_>, arch: &dyn Arch) {
+    if !polled::is_offset_set() {
+        polled::set_offset(Routes::learn(program, arch).and_then(|routes| routes.task_id_offset()));
     }
+}
+
+/// The threads that run tasks, in a capture of our own process. A thread's stack is copied some milliseconds before
+/// memory is: a thread that polls another task by then is left out.
+pub(crate) fn threads(examination: &Examination<'_, '_, '_>) -> Vec<Thread> {
+    let Examination { process, listing, .. } = examination;
+    let snapshot = process.memory.snapshot();
+    learn_current_task(process, snapshot.arch());
     let ids: HashMap<i32, u64> =
         listing.tasks.iter().filter_map(|task| Some((task.thread?, task.id))).collect();
-    let snapshot = process.memory.snapshot();
     let runs = |thread: &&Thread| {
         let id = ids.get(&thread.tid);
         id == Some(&0) || id.is_some() && polled::task_of(thread, snapshot).as_ref() == id
     };
     snapshot.threads().iter().filter(runs).cloned().collect()
-}
-
-/// Has somebody learn by which thread local threads tell what they poll, unless that is known: a thread of
-/// its own, which nobody waits for. What is read for it is given back at once.
-pub(crate) fn learn() {
-    static BEGUN: Once = Once::new();
-    const STACK: usize = 2 << 20;
-    let body = || {
-        let _question = Question::begin();
-        if let Ok(own) = OwnObject::find()
-            && let Ok(image) = Image::open(&own.opened)
-        {
-            let program = Program { types: &Types::open(&image), bias: 0 };
-            polled::learned(contexts::Routes::learn(&program).and_then(|routes| routes.task_id_below()));
-        }
-    };
-    if !polled::is_learned() && !room::is_narrow() && room::thread(STACK as u64).is_ok() {
-        BEGUN.call_once(|| {
-            let thread = thread::Builder::new().name("delouse-types".to_owned()).stack_size(STACK);
-            // Without a thread, threads are told without their tasks.
-            drop(snapshot::shielded(|| thread.spawn(body)));
-        });
-    }
 }

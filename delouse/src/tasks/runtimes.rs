@@ -9,6 +9,7 @@ use super::candidates::Candidates;
 use super::facts::{self, Notes};
 use super::header::{Flavor, Headers, Kind, Scheduler};
 use super::identity::Identity;
+use super::pools::{Counters, PoolRoutes};
 use super::process::{Process, Program};
 use super::route::Route;
 use crate::debuginfo::types::{Shape, TypeId};
@@ -22,10 +23,12 @@ const MAX_CHANGES: u64 = 16;
 /// One scheduler that owns tasks: a runtime, or a `LocalSet`.
 #[derive(Debug, Clone)]
 pub(super) struct Runtime {
-    /// Its name where it has one, its flavor, and tokio's number of the list of its tasks: counted up from 1 in a process.
+    /// Its name, if any, its flavor, and tokio's number of its list of tasks, counted from 1 in a process.
     pub(super) name: Arc<str>,
     /// A `LocalRuntime`.
     pub(super) is_local: bool,
+    /// Its pool for blocking calls, if it has one.
+    pub(super) pool: Option<Counters>,
 }
 
 /// Everything that is known of the schedulers of one flavor.
@@ -37,6 +40,7 @@ struct Lists {
     count: Option<Route>,
     number: Option<Route>,
     identity: Identity,
+    pool: Option<PoolRoutes>,
 }
 
 /// Finds schedulers and walks their lists.
@@ -45,10 +49,10 @@ pub(super) struct Runtimes<'h, 'a, 'p, 'i> {
     headers: &'h Headers<'a, 'p, 'i>,
     shapes: BTreeMap<Flavor, Option<Lists>>,
     types: BTreeMap<Flavor, TypeId>,
-    /// By the address that the `Arc` points to.
+    /// The schedulers that were found, by the address to which their `Arc` points.
     pub(super) found: BTreeMap<u64, Runtime>,
     candidates: &'h Candidates,
-    /// Headers on a list that no scan came by, with the scheduler's address.
+    /// Headers on a list that the scan did not find, with the scheduler's address.
     pub(super) others: FxHashMap<u64, u64>,
 }
 
@@ -88,7 +92,7 @@ impl<'h, 'a, 'p, 'i> Runtimes<'h, 'a, 'p, 'i> {
         }
     }
 
-    /// Adds the scheduler whose `Arc` lies at `place`, with all tasks on its list.
+    /// Adds the scheduler whose `Arc` is stored at `place`, with all tasks on its list.
     pub(super) fn add(&mut self, flavor: Flavor, place: u64, notes: &mut Notes) {
         let Some(shared) = self.process.memory.word(place).filter(|shared| *shared != 0) else { return };
         if self.found.contains_key(&shared) || !self.is_alive(shared) {
@@ -110,6 +114,7 @@ impl<'h, 'a, 'p, 'i> Runtimes<'h, 'a, 'p, 'i> {
         let number = number(&shape.number).unwrap_or(0);
         let name = shape.identity.name(process, place, flavor, number).into();
         let is_local = shape.identity.is_local(process, place);
+        let pool = shape.pool.as_ref().and_then(|pool| pool.read(process, place));
         let mut found = 0;
         for head in heads {
             found += self.follow(head, shared, MAX_TASKS - found, notes);
@@ -120,10 +125,10 @@ impl<'h, 'a, 'p, 'i> Runtimes<'h, 'a, 'p, 'i> {
         {
             notes.add(format!("a list of {count} tasks had {found} when it was read"));
         }
-        self.found.insert(shared, Runtime { name, is_local });
+        self.found.insert(shared, Runtime { name, is_local, pool });
     }
 
-    /// Puts what is on the list at `head` on that of the scheduler `shared`, and counts it.
+    /// Records the tasks of the list at `head` as tasks of the scheduler `shared`, and counts them.
     fn follow(&mut self, head: u64, shared: u64, most: usize, notes: &mut Notes) -> usize {
         let mut near = 0;
         let mut before_it = 0;
@@ -159,7 +164,7 @@ impl<'h, 'a, 'p, 'i> Runtimes<'h, 'a, 'p, 'i> {
         found
     }
 
-    /// Whether the counters of an `Arc` look like those of one that is in use.
+    /// Whether the counters of an `Arc` look valid and not zero.
     fn is_alive(&self, shared: u64) -> bool {
         let count = |offset: u64| self.process.memory.word(shared.checked_add(offset)?);
         let plausible = |count: u64| (1..1 << 32).contains(&count);
@@ -168,7 +173,7 @@ impl<'h, 'a, 'p, 'i> Runtimes<'h, 'a, 'p, 'i> {
 }
 
 impl Lists {
-    fn learn(program: &Program<'_, '_>, of: TypeId) -> Option<Self> {
+    fn learn(program: &Program<'_>, of: TypeId) -> Option<Self> {
         let route = |way: &str| Route::compile(program, of, way);
         let mut shape = Self {
             shards: None,
@@ -178,6 +183,7 @@ impl Lists {
             count: route("* owned count"),
             number: route("* owned id"),
             identity: Identity::learn(program, of),
+            pool: PoolRoutes::learn(program, of),
         };
         if let Some(shards) = route("* owned lists") {
             let ty = program.ty(shards.end)?;
@@ -194,7 +200,7 @@ impl Lists {
         Some(shape)
     }
 
-    /// Where the heads of the lists lie, of the scheduler whose `Arc` lies at `place`.
+    /// The addresses of the heads of the lists of the scheduler whose `Arc` is stored at `place`.
     fn heads(&self, process: &Process<'_, '_>, place: u64) -> Vec<u64> {
         let mut heads = Vec::new();
         if let Some(shards) = self.shards.as_ref().and_then(|shards| shards.follow(process, place)) {

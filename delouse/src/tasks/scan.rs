@@ -1,5 +1,5 @@
-//! Tasks found by looking at all of memory: the only way to those of a `LocalSet`, to `spawn_blocking`
-//! bodies, and to completed tasks that a `JoinHandle` keeps.
+//! Finds tasks by a scan of all memory: only this finds tasks of a `LocalSet`, `spawn_blocking` bodies, and completed
+//! tasks that a `JoinHandle` keeps.
 
 use std::ops::{Range, RangeInclusive};
 
@@ -11,18 +11,19 @@ use super::facts::Notes;
 use super::header::{Headers, Kind};
 use super::memory::BLOCK;
 use super::process::Process;
+use crate::debuginfo::address::FileAddress;
 use crate::debuginfo::types::Types;
-use crate::snapshot::scratch::Scratch;
-use crate::snapshot::{Hidden, Mapping, Snapshot, Thread};
+use crate::host::scratch::Scratch;
+use crate::snapshot::{Address, Hidden, Mapping, Snapshot, Thread};
 
 /// The smallest unit of memory that a mapping begins or ends with.
 const PAGE: u64 = 4096;
 /// `.data.rel.ro` is at most some megabytes.
 const MAX_CONSTANTS: u64 = 256 << 20;
 
-/// The addresses in the file of all `tokio::runtime::task::raw::poll::<T, S>`: word 0 of task vtables.
-pub(super) fn polls(types: &Types<'_>) -> Vec<u64> {
-    let mut polls: Vec<u64> =
+/// The addresses of all `tokio::runtime::task::raw::poll::<T, S>`: word 0 of task vtables.
+pub(super) fn polls(types: &Types<'_>) -> Vec<FileAddress> {
+    let mut polls: Vec<FileAddress> =
         types.symbols_with("7runtime4task3raw4poll").iter().map(|symbol| symbol.address).collect();
     polls.sort_unstable();
     polls.dedup();
@@ -30,17 +31,18 @@ pub(super) fn polls(types: &Types<'_>) -> Vec<u64> {
 }
 
 /// The task vtables among the program's constants: addresses in the process.
-pub(super) fn vtables(process: &Process<'_, '_>, polls: &[u64]) -> FxHashSet<u64> {
+pub(super) fn vtables(process: &Process<'_, '_>, polls: &[FileAddress]) -> FxHashSet<u64> {
     let mut found = FxHashSet::default();
     for name in [".data.rel.ro", ".rodata"] {
         let Some(range) = process.types.image().section_range(name) else { continue };
-        let start = range.start.wrapping_add(process.bias).next_multiple_of(8);
-        let length = (range.end - range.start).min(MAX_CONSTANTS);
+        let range = Address::words(&process.bias.process_range(&range));
+        let start = range.start.next_multiple_of(8);
+        let length = range.end.saturating_sub(range.start).min(MAX_CONSTANTS);
         let (Some(first), Some(last)) = (polls.first(), polls.last()) else { continue };
-        let near = first.wrapping_add(process.bias)..=last.wrapping_add(process.bias);
-        let polls = |word: u64| polls.binary_search(&word.wrapping_sub(process.bias)).is_ok();
-        each_word(process, start..start.saturating_add(length), near, |address, word| {
-            // The offsets of a task's parts stand in words 7 to 9.
+        let [first, last] = [first, last].map(|poll| process.bias.process_address(*poll).get());
+        let polls = |word: u64| polls.binary_search(&process.bias.file_address(Address::new(word))).is_ok();
+        each_word(process, start..start.saturating_add(length), first..=last, |address, word| {
+            // The offsets of a task's parts are in words 7 to 9.
             let offset = |n: u64| process.memory.word(address.checked_add(n * 8)?);
             if polls(word) && (7..=9).all(|n| offset(n).is_some_and(|offset| offset < 1 << 30)) {
                 found.insert(address);
@@ -50,9 +52,9 @@ pub(super) fn vtables(process: &Process<'_, '_>, polls: &[u64]) -> FxHashSet<u64
     found
 }
 
-/// Everything in writable memory that looks like the header of a task with one of those vtables, up to
-/// `budget` bytes of memory: about `expected`. What does not change while it is read is shown to `read`, which gives its
-/// number.
+/// Everything in writable memory that looks like the header of a task with one of `vtables`, up to `budget` bytes of
+/// memory; about `expected` are expected. If memory does not change meanwhile, each one is passed to `read`, which
+/// returns its number.
 pub(super) fn headers(
     process: &Process<'_, '_>,
     headers: &Headers<'_, '_, '_>,
@@ -62,7 +64,7 @@ pub(super) fn headers(
     expected: usize,
     mut read: impl FnMut(u64, &Kind) -> Option<usize>,
 ) -> Candidates {
-    // What changes while it is read is read when it is wanted, no earlier.
+    // Memory that may change is read only when it is needed.
     let frozen = process.memory.snapshot().capture().consistent;
     let mut found = Vec::new();
     let _as_it_goes = found.try_reserve(expected);
@@ -76,7 +78,7 @@ pub(super) fn headers(
     Candidates::new(found, all)
 }
 
-/// Calls `visit` with each of these, and its vtable. Says whether all memory was looked at.
+/// Calls `visit` with each of these, and its vtable. Returns whether all memory was scanned.
 pub(super) fn each_header(
     process: &Process<'_, '_>,
     headers: &Headers<'_, '_, '_>,
@@ -93,9 +95,10 @@ pub(super) fn each_header(
     let left_overs = left_overs(snapshot);
     let mut left = budget;
     for mapping in snapshot.mappings().iter().filter(|mapping| may_hold_tasks(mapping)) {
-        let start = behind_stacks(snapshot, &mapping.range).next_multiple_of(8);
-        let end = mapping.range.end.min(start.saturating_add(left));
-        if end < mapping.range.end {
+        let mapping = Address::words(&mapping.range);
+        let start = behind_stacks(snapshot, &mapping).next_multiple_of(8);
+        let end = mapping.end.min(start.saturating_add(left));
+        if end < mapping.end {
             all = false;
             notes.add("memory was too large to be scanned: tasks of LocalSets and of the blocking pool may be missing".to_owned());
         }
@@ -114,8 +117,8 @@ pub(super) fn each_header(
     all
 }
 
-/// Where nothing of the program's is, though it may look so: the capture's own copies of stacks, and alternate signal
-/// stacks, on which its handler left the registers of who was interrupted. In the order of their addresses.
+/// Ranges with stale data of captures, ordered: the capture's own copies of stacks, and alternate signal stacks, on
+/// which its handler has left the registers of the interrupted code.
 fn left_overs(snapshot: &dyn Snapshot) -> Vec<Range<u64>> {
     let copy = |thread: &Thread| {
         let copy = &thread.stack.as_ref()?.bytes;
@@ -123,8 +126,8 @@ fn left_overs(snapshot: &dyn Snapshot) -> Vec<Range<u64>> {
         Some(start..start.saturating_add(copy.len() as u64))
     };
     let alternate = |thread: &Thread| {
-        let runs_there = |stack: &Range<u64>| thread.registers.is_ok_and(|of| stack.contains(&of.sp));
-        thread.alternate_stack.clone().filter(|stack| !runs_there(stack))
+        let runs_there = |stack: &Range<u64>| thread.registers.is_ok_and(|of| stack.contains(&of.sp.get()));
+        thread.alternate_stack.as_ref().map(Address::words).filter(|stack| !runs_there(stack))
     };
     let threads = snapshot.threads().iter();
     let mut left: Vec<_> = threads.flat_map(|thread| [copy(thread), alternate(thread)]).flatten().collect();
@@ -138,14 +141,16 @@ fn is_among(ranges: &[Range<u64>], address: u64) -> bool {
     ranges[..after].last().is_some_and(|range| address < range.end)
 }
 
-/// Where a mapping begins to hold more than the stacks of threads, which have no tasks but those that are just being
-/// made. A thread's control block lies at its stack's upper end; the kernel may join other mappings to that.
+/// Where a mapping that begins with stacks of threads begins to have other data. Stacks have no tasks except those that
+/// are just being made. A thread's control block is at the upper end of its stack; the kernel may join other mappings
+/// to that.
 fn behind_stacks(snapshot: &dyn Snapshot, mapping: &Range<u64>) -> u64 {
     let threads = snapshot.threads().iter().filter_map(|thread| thread.registers.ok());
     threads
-        .filter(|registers| mapping.contains(&registers.sp))
-        .map(|registers| match registers.tls {
-            tls if tls > registers.sp && mapping.contains(&tls) => tls,
+        .map(|registers| (registers.sp.get(), registers.tls.get()))
+        .filter(|(sp, _)| mapping.contains(sp))
+        .map(|(sp, tls)| match tls {
+            tls if tls > sp && mapping.contains(&tls) => tls,
             _ => mapping.end,
         })
         .max()
@@ -153,8 +158,8 @@ fn behind_stacks(snapshot: &dyn Snapshot, mapping: &Range<u64>) -> u64 {
 }
 
 /// Calls `visit` with every word in `wanted` that the program may still use, and its address, up to `budget` bytes of
-/// memory: not with the stacks of threads of no `kind`, and not with what captures left behind. Registers, which may
-/// have a guard that stands nowhere else where much is inlined, have no address: 0. Says whether that was all.
+/// memory: without the stacks of threads that have no `kind`, and without stale data of captures. Words in registers
+/// are passed with the address 0: with much inlining, a guard may be only there. Returns whether that was all.
 pub(super) fn words_in_use(
     process: &Process<'_, '_>,
     kind: impl Fn(&Thread) -> Option<MemoryPlace>,
@@ -176,11 +181,11 @@ pub(super) fn words_in_use(
     let statics: Vec<_> = [".data", ".bss"]
         .iter()
         .filter_map(|name| process.types.image().section_range(name))
-        .map(|range| range.start.wrapping_add(process.bias)..range.end.wrapping_add(process.bias))
+        .map(|range| Address::words(&process.bias.process_range(&range)))
         .collect();
     let mut left = budget;
     for mapping in snapshot.mappings().iter().filter(|mapping| mapping.read && mapping.write) {
-        for (part, stack) in parts(&mapping.range, &stacks) {
+        for (part, stack) in parts(&Address::words(&mapping.range), &stacks) {
             let Some(start) = part.start.checked_next_multiple_of(8) else { continue };
             let Some(rest) = left.checked_sub(part.end.saturating_sub(start)) else { return false };
             left = rest;
@@ -201,13 +206,13 @@ pub(super) fn words_in_use(
     true
 }
 
-/// What lies that near below a thread's stack pointer is left of calls that have returned: it is as much as std gives a
-/// thread.
+/// Memory within this distance below a thread's stack pointer has stale data of calls that have returned: it is the
+/// size of the stacks that std makes.
 const UNUSED_STACK: u64 = 2 << 20;
 
-/// A mapping without the stacks that are not to be looked at, and without the unused parts of all. The kernel may have
-/// joined several stacks (glibc 2.42 and later guard them by pages that are no mapping of their own), and what lies
-/// behind them. `stacks` are ordered.
+/// The parts of a mapping without the stacks that are not to be scanned, and without the unused parts of all stacks.
+/// The kernel may have joined several stacks (glibc 2.42 and later guard them by pages that are not separate mappings),
+/// and what follows them. `stacks` are ordered.
 fn parts(
     mapping: &Range<u64>,
     stacks: &[(Range<u64>, Option<MemoryPlace>)],
@@ -248,7 +253,7 @@ pub(super) fn stack_words(
     read == size
 }
 
-/// What is in `wanted` of a thread's general registers.
+/// The words of a thread's general registers that are in `wanted`.
 fn registers(thread: &Thread, wanted: &RangeInclusive<u64>) -> impl Iterator<Item = u64> {
     let registers = thread.registers.map(|registers| registers.general).unwrap_or_default();
     registers.into_iter().map(Hidden::get).filter(|word| wanted.contains(word))
@@ -256,15 +261,15 @@ fn registers(thread: &Thread, wanted: &RangeInclusive<u64>) -> impl Iterator<Ite
 
 /// The part of a thread's stack that is in use.
 ///
-/// A thread's control block lies at the upper end of its stack (glibc, musl); what follows there may be another
-/// mapping that the kernel joined to it.
+/// A thread's control block is at the upper end of its stack (glibc, musl); what follows there may be another mapping
+/// that the kernel joined to it.
 fn used_stack(process: &Process<'_, '_>, thread: &Thread) -> Option<Range<u64>> {
     let registers = thread.registers.ok()?;
     let mapping = process.memory.snapshot().mapping(registers.sp)?;
     let tls = Some(registers.tls).filter(|tls| *tls > registers.sp && mapping.range.contains(tls));
     // Functions that call no other may use 128 bytes below their stack pointer (x86_64's ABI).
     let start = registers.sp.saturating_sub(128).max(mapping.range.start);
-    Some(start..tls.unwrap_or(mapping.range.end))
+    Some(Address::words(&(start..tls.unwrap_or(mapping.range.end))))
 }
 
 fn may_hold_tasks(mapping: &Mapping) -> bool {
@@ -280,12 +285,13 @@ fn each_word(
     wanted: RangeInclusive<u64>,
     mut visit: impl FnMut(u64, u64),
 ) {
-    for range in process.memory.snapshot().search(range, &wanted, &mut visit) {
-        read_each_word(process, range, &wanted, &mut visit);
+    let mut found = |address: Address, word| visit(address.get(), word);
+    for range in process.memory.snapshot().search(Address::range(range), &wanted, &mut found) {
+        read_each_word(process, Address::words(&range), &wanted, &mut visit);
     }
 }
 
-/// The same, block by block: what is near is in the cache then.
+/// The same, block by block: the cache then has the memory near each word.
 fn read_each_word(
     process: &Process<'_, '_>,
     range: Range<u64>,
@@ -299,16 +305,16 @@ fn read_each_word(
         let block = at / BLOCK;
         let end = range.end.min((block + 1).saturating_mul(BLOCK));
         let first = block * BLOCK;
-        let readable = process.memory.look(block, |bytes| {
+        let readable = process.memory.visit(block, |bytes| {
             words(bytes, first, wanted, &mut found);
             first + bytes.len() as u64
         });
         at = at.max(readable.min(end));
-        // Behind a gap, as at the start of a mapping that begins inside a block.
+        // After a gap, such as at the start of a mapping that begins inside a block.
         while at < end {
             let rest = rest.get_or_insert_with(|| Scratch::new(BLOCK as usize));
             let Some(buffer) = rest.get_mut(..(end - at) as usize) else { return };
-            let read = process.memory.snapshot().read(at, buffer);
+            let read = process.memory.snapshot().read(Address::new(at), buffer);
             words(buffer.get(..read).unwrap_or_default(), at, wanted, &mut found);
             at = if read == buffer.len() { end } else { (at + read as u64 + 1).next_multiple_of(PAGE) };
         }
@@ -316,8 +322,8 @@ fn read_each_word(
     }
 }
 
-/// Adds the words of `bytes`, which lie at `start`, that are in `wanted`: as complements, so that what is left
-/// of the list in memory is not taken for pointers by who searches it.
+/// Adds the words of `bytes`, which are stored at `start`, that are in `wanted`: as complements, so that a scan does
+/// not take stale copies of the list for pointers.
 fn words(bytes: &[u8], start: u64, wanted: &RangeInclusive<u64>, found: &mut Vec<(u64, u64)>) {
     let (words, _) = bytes.as_chunks::<8>();
     // One comparison: most words are far away.

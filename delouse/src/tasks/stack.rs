@@ -1,42 +1,41 @@
-//! From what a walk found to the frames that people read.
+//! Makes the frames that users read from the results of a walk.
 
 use std::cell::RefCell;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::plan::{Body, Plan, Plans};
-use super::walk::{Node, Part, Place, Walked};
+use super::layout::{Body, Interest, Layout, LayoutId, Layouts};
+use super::walk::{FramePlace, Node, Part, Walked};
 use super::{Frame, Origin};
 use crate::debuginfo::types::{Type, TypeId, names};
 
-/// A frame's plan and place.
-type ShapeNode = (u32, Place);
+/// A frame's layout and place.
+type ShapeNode = (LayoutId, FramePlace);
 
-/// Distinct stacks that are kept.
+/// The most distinct stacks that are kept.
 const MAX_KNOWN: usize = 1 << 14;
 
-/// Stacks that were made already: tasks that stand at the same place share one.
+/// Stacks that were made already: tasks that are suspended at the same place share one.
 #[derive(Default)]
 pub(super) struct KnownStacks {
     by_shape: FxHashMap<Box<[ShapeNode]>, Arc<[Frame]>>,
-    /// Kept for its room.
+    /// A buffer that is reused.
     shape: Vec<ShapeNode>,
 }
 
-/// What tokio puts around every task in a build with its task dump.
+/// The wrapper that tokio puts around every task in a build with its task dump.
 const WRAPPER: &str = "tokio::runtime::task::trace::Root<";
 
 /// Makes stacks, each distinct one once.
-pub(super) struct Stacks<'s, 'p, 'i> {
-    plans: &'s Plans<'p, 'i>,
+pub(super) struct Stacks<'s, 'i> {
+    layouts: &'s Layouts<'i>,
     known: &'s RefCell<KnownStacks>,
 }
 
-impl<'s, 'p, 'i> Stacks<'s, 'p, 'i> {
-    pub(super) fn new(plans: &'s Plans<'p, 'i>, known: &'s RefCell<KnownStacks>) -> Self {
-        Self { plans, known }
+impl<'s, 'i> Stacks<'s, 'i> {
+    pub(super) fn new(layouts: &'s Layouts<'i>, known: &'s RefCell<KnownStacks>) -> Self {
+        Self { layouts, known }
     }
 
     /// The frames of a future.
@@ -44,7 +43,7 @@ impl<'s, 'p, 'i> Stacks<'s, 'p, 'i> {
         let mut known = self.known.borrow_mut();
         let KnownStacks { by_shape, shape } = &mut *known;
         shape.clear();
-        shape.extend(walked.nodes.iter().map(|node| (node.plan.id, node.place)));
+        shape.extend(walked.nodes.iter().map(|node| (node.layout, node.place)));
         if let Some(stack) = by_shape.get(shape.as_slice()) {
             return stack.clone();
         }
@@ -58,27 +57,28 @@ impl<'s, 'p, 'i> Stacks<'s, 'p, 'i> {
         stack
     }
 
-    /// Adds to the outermost future what it carries, unless it is the program's own.
+    /// Adds to the outermost future what it carries, unless it is a future of the program itself.
     fn carried(&self, walked: &Walked, frames: &mut [Frame]) {
         let is_wrapper = |name: &str| name.starts_with(WRAPPER);
-        let mut nodes = walked.nodes.iter();
-        let node = nodes.find(|node| !is_wrapper(node.plan.frame.as_deref().unwrap_or_default()));
+        let mut layouts = walked.nodes.iter().filter_map(|node| self.layouts.get(node.layout));
+        let layout = layouts.find(|layout| !is_wrapper(layout.frame.as_deref().unwrap_or_default()));
         let outermost = match frames {
             [root] if is_wrapper(&root.function) => root.children.first_mut(),
             all => all.first_mut(),
         };
-        if let (Some(node), Some(frame)) = (node, outermost.filter(|frame| frame.origin != Origin::User)) {
+        if let (Some(layout), Some(frame)) = (layout, outermost.filter(|frame| frame.origin != Origin::User))
+        {
             let is_own = |krate: &str| self.origin_of_crate(krate) == Origin::User;
-            let ty = self.plans.program.ty(node.plan.of);
+            let ty = self.layouts.program.ty(layout.of);
             frame.carries = ty.and_then(|ty| names::carried(&ty.name, is_own));
         }
     }
 
     /// The closure that runs on the blocking pool: `F` of `BlockingTask<F>`. `None` for the workers of a
     /// runtime, which run there too.
-    pub(super) fn blocking(&self, plan: &Plan) -> Option<Frame> {
-        let process = &self.plans.program;
-        let mut closure = process.ty(process.ty(plan.of)?.parameter("T")?)?;
+    pub(super) fn blocking(&self, layout: &Layout) -> Option<Frame> {
+        let process = &self.layouts.program;
+        let mut closure = process.ty(process.ty(layout.of)?.parameter("T")?)?;
         if names::without_parameters(&closure.name).ends_with("::BlockingTask") {
             // `Instrumented<BlockingTask<T>>`: builds with tokio's feature `tracing`.
             closure = process.ty(closure.parameter("T")?)?;
@@ -94,24 +94,24 @@ impl<'s, 'p, 'i> Stacks<'s, 'p, 'i> {
 
     /// The frame of a coroutine of that type in that state.
     pub(super) fn coroutine(&self, of: TypeId, state: u64) -> Option<Frame> {
-        let plan = self.plans.plan(of)?;
-        let Body::Coroutine(coroutine) = &plan.body else { return None };
+        let layout = self.layouts.of(Interest::Futures, of)?;
+        let Body::Coroutine(coroutine) = &layout.body else { return None };
         let index = coroutine.states.iter().position(|known| known.value == state)?;
-        Some(self.frame(&Node { plan: plan.clone(), place: Place::new(0, Part::State(index)) }))
+        Some(self.frame(&Node { layout: layout.id, place: FramePlace::new(0, Part::State(index)) }))
     }
 
     /// The one frame of a future in which nothing was recognised.
-    pub(super) fn opaque(&self, plan: &Plan) -> Frame {
-        let name = self.within(plan.of).map(|ty| names::ty(&ty.name));
+    pub(super) fn opaque(&self, layout: &Layout) -> Frame {
+        let name = self.within(layout.of).map(|ty| names::ty(&ty.name));
         let function = name.unwrap_or_else(|| "?".to_owned());
         let origin = self.origin_of_crate(&function);
         Frame { function, origin, waits: 1, ..Frame::default() }
     }
 
     /// The user's type, without what tokio wraps around every future of a task.
-    fn within(&self, mut of: TypeId) -> Option<Rc<Type>> {
+    fn within(&self, mut of: TypeId) -> Option<Arc<Type>> {
         loop {
-            let ty = self.plans.program.ty(of)?;
+            let ty = self.layouts.program.ty(of)?;
             match names::without_parameters(&ty.name) {
                 "tokio::runtime::task::trace::Root" | "tracing::instrument::Instrumented" => {
                     of = ty.parameter("T")?;
@@ -121,7 +121,7 @@ impl<'s, 'p, 'i> Stacks<'s, 'p, 'i> {
         }
     }
 
-    /// All frames at `depth` that follow, each with those below it. The depth is bounded by the walk's.
+    /// All frames at `depth` that follow, each with those below it. The walk has bounded the depth.
     fn siblings<'n>(
         &self,
         nodes: &mut std::iter::Peekable<impl Iterator<Item = &'n Node>>,
@@ -140,19 +140,19 @@ impl<'s, 'p, 'i> Stacks<'s, 'p, 'i> {
     }
 
     fn frame(&self, node: &Node) -> Frame {
-        let plan = &node.plan;
-        let name = plan.frame.as_deref().unwrap_or("?");
+        let Some(layout) = self.layouts.get(node.layout) else { return Frame::default() };
+        let name = layout.frame.as_deref().unwrap_or("?");
         let of_type = |name: &str| Frame {
             function: name.to_owned(),
             origin: self.origin_of_crate(name),
             ..Frame::default()
         };
-        let Body::Coroutine(coroutine) = &plan.body else { return of_type(name) };
+        let Body::Coroutine(coroutine) = &layout.body else { return of_type(name) };
         match node.place.part() {
             Part::Type => of_type(name),
             Part::State(index) | Part::Awaitee(index) => {
                 let Some(state) = coroutine.states.get(index) else { return of_type(name) };
-                let details = self.plans.suspended(plan.of, coroutine, state);
+                let details = self.layouts.suspended(layout.of, coroutine, state);
                 if matches!(node.place.part(), Part::Awaitee(_)) {
                     return of_type(details.awaitee.as_deref().unwrap_or("?"));
                 }
@@ -173,7 +173,7 @@ impl<'s, 'p, 'i> Stacks<'s, 'p, 'i> {
     fn origin_of_crate(&self, name: &str) -> Origin {
         match name.split("::").next().unwrap_or_default() {
             "core" | "alloc" | "std" => Origin::Std,
-            _ if self.plans.program.types.is_own(name) => Origin::User,
+            _ if self.layouts.program.types.is_own(name) => Origin::User,
             _ => Origin::Dependency,
         }
     }

@@ -1,6 +1,7 @@
 //! The engine on a program that the tests know best: themselves, forked.
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::pin::pin;
 use std::task::Poll;
@@ -8,20 +9,27 @@ use std::task::Poll;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{Mutex, oneshot};
 
-use super::roots::{MainFuture, Roots};
 use super::*;
 use crate::debuginfo::image::Image;
 use crate::debuginfo::types::Types;
-use crate::snapshot::shared_bytes::SharedBytes;
-use crate::snapshot::{self, Limits, Snapshot};
+use crate::host::shared_bytes::SharedBytes;
+use crate::registry::{MainFuture, Roots};
+use crate::snapshot::{self, Snapshot};
+use crate::targets;
+use crate::targets::Limits;
 
 fn capture(roots: &[Root], scan: u64) -> Listing {
-    let image = snapshot::fork(Limits { force: true, ..Limits::default() }).unwrap();
+    let image = targets::fork(Limits { force: true, ..Limits::default() }).unwrap();
     let executable = std::env::current_exe().unwrap();
     let file = Image::open(&executable).unwrap();
     let bias = file.bias(&executable, image.mappings()).unwrap();
     let types = Types::open(&file);
-    list(&image, &types, roots, &Options { bias, scan, now: None, places: true, entered: false })
+    list(
+        &image,
+        &types,
+        roots,
+        &Options { bias, scan, now: None, history: None, places: true, entered: false },
+    )
 }
 
 #[test]
@@ -38,11 +46,11 @@ fn a_thread_leads_to_the_runtime_that_it_has_entered() {
     });
     let id: u64 = id.recv().unwrap().parse().unwrap();
     let listed = |entered| {
-        let image = snapshot::fork_with_threads(Limits { force: true, ..Limits::default() }).unwrap();
+        let image = targets::fork_with_threads(Limits { force: true, ..Limits::default() }).unwrap();
         let executable = std::env::current_exe().unwrap();
         let file = Image::open(&executable).unwrap();
         let bias = file.bias(&executable, image.mappings()).unwrap();
-        let options = Options { bias, scan: 0, now: None, places: true, entered };
+        let options = Options { bias, scan: 0, now: None, history: None, places: true, entered };
         let listing = list(&image, &Types::open(&file), &[], &options);
         listing.tasks.iter().any(|task| task.id == id)
     };
@@ -62,9 +70,9 @@ fn a_future_on_the_stack_of_its_thread() {
     let types = Types::open(&file);
     // Until it sleeps.
     let found = loop {
-        let image = snapshot::fork_with_threads(Limits { force: true, ..Limits::default() }).unwrap();
+        let image = targets::fork_with_threads(Limits { force: true, ..Limits::default() }).unwrap();
         let bias = file.bias(&executable, image.mappings()).unwrap();
-        let options = Options { bias, scan: 0, now: None, places: true, entered: true };
+        let options = Options { bias, scan: 0, now: None, history: None, places: true, entered: true };
         let listing = list(&image, &types, &[], &options);
         let of_test = |task: &&Task| functions(&task.stack).contains(&"delouse::tasks::tests::waits_for");
         if let Some(task) = listing.tasks.iter().filter(|task| task.found_in.is_some()).find(of_test) {
@@ -184,6 +192,20 @@ fn a_main_future_is_known_by_its_poll() {
     assert_eq!(main.waits_on[0].kind, ResourceKind::Mutex);
     assert_eq!((main.waits_on[0].wanted, main.waits_on[0].available), (Some(1), Some(0)));
     drop(held);
+}
+
+#[test]
+fn a_main_future_in_the_middle_of_a_poll_waits_for_nothing() {
+    let (roots, seen) = (RefCell::new(Roots::new()), RefCell::new(None));
+    let mut main = pin!(async {
+        tokio::task::yield_now().await;
+        *seen.borrow_mut() = Some(capture(&roots.borrow().addresses(), 0));
+    });
+    roots.borrow_mut().add_main(MainFuture::new(main.as_ref().get_ref()));
+    Builder::new_current_thread().build().unwrap().block_on(main.as_mut());
+    let listing = seen.take().unwrap();
+    let main = listing.tasks.iter().find(|task| task.kind == TaskKind::Main).unwrap();
+    assert_eq!((main.state, main.waits_on.as_slice()), (Some(TaskState::Running), [].as_slice()), "{main:?}");
 }
 
 #[test]
@@ -366,13 +388,13 @@ fn chain(stack: &[Frame]) -> impl Iterator<Item = &Frame> {
 
 /// Where the types of a stage are missing, its layout is computed: the true one is among those.
 fn computed_starts_are_among_the_possible(roots: &[Root]) {
-    let image = snapshot::fork(Limits { force: true, ..Limits::default() }).unwrap();
+    let image = targets::fork(Limits { force: true, ..Limits::default() }).unwrap();
     let executable = std::env::current_exe().unwrap();
     let file = Image::open(&executable).unwrap();
     let bias = file.bias(&executable, image.mappings()).unwrap();
     let types = Types::open(&file);
-    let knowledge = Knowledge::new(&types, bias);
-    let options = Options { bias, scan: 1 << 30, now: None, places: true, entered: false };
+    let knowledge = Knowledge::new(types, bias);
+    let options = Options { bias, scan: 1 << 30, now: None, history: None, places: true, entered: false };
     let compared = examine_with(&image, &knowledge, roots, &options, |examination| {
         let headers = header::Headers::new(examination.process, knowledge.kinds.as_ref().unwrap());
         let mut compared = 0;
@@ -451,10 +473,10 @@ struct Damaged<'s> {
 }
 
 impl Snapshot for Damaged<'_> {
-    fn read(&self, address: u64, buf: &mut [u8]) -> usize {
+    fn read(&self, address: Address, buf: &mut [u8]) -> usize {
         let read = self.snapshot.read(address, buf);
-        for (at, byte) in (address..).zip(&mut buf[..read]) {
-            let random = mix(at ^ self.seed);
+        for (offset, byte) in (0..).zip(&mut buf[..read]) {
+            let random = mix(address.get().wrapping_add(offset) ^ self.seed);
             if random.is_multiple_of(self.one_of) {
                 *byte ^= (random >> 32) as u8;
             }
@@ -512,7 +534,7 @@ fn damaged_memory_gives_a_shorter_answer() {
     let mut roots = Roots::new();
     roots.add_runtime(runtime.handle());
     // No image lives for as long as all seeds may take together.
-    let capture = || snapshot::fork(Limits { force: true, ..Limits::default() }).unwrap();
+    let capture = || targets::fork(Limits { force: true, ..Limits::default() }).unwrap();
     let executable = std::env::current_exe().unwrap();
     let file = Image::open(&executable).unwrap();
     let bias = file.bias(&executable, capture().mappings()).unwrap();
@@ -523,7 +545,8 @@ fn damaged_memory_gives_a_shorter_answer() {
         let one_of = [2_000, 200, 20, 3][seed as usize % 4];
         let damaged = Damaged { snapshot: &snapshot, seed, one_of };
         let begun = std::time::Instant::now();
-        let options = Options { bias, scan: 64 << 20, now: Some(1), places: true, entered: false };
+        let options =
+            Options { bias, scan: 64 << 20, now: Some(1), history: None, places: true, entered: false };
         let listing = list(&damaged, &types, &roots.addresses(), &options);
         found += listing.tasks.len();
         assert!(begun.elapsed() < std::time::Duration::from_secs(20), "seed {seed}: {:?}", begun.elapsed());
@@ -537,7 +560,7 @@ fn damaged_types_give_a_shorter_answer() {
     let runtime = crowd();
     let mut roots = Roots::new();
     roots.add_runtime(runtime.handle());
-    let capture = || snapshot::fork_with_threads(Limits { force: true, ..Limits::default() }).unwrap();
+    let capture = || targets::fork_with_threads(Limits { force: true, ..Limits::default() }).unwrap();
     let executable = std::env::current_exe().unwrap();
     let whole = std::fs::read(&executable).unwrap();
     let bias = Image::open(&executable).unwrap().bias(&executable, capture().mappings()).unwrap();
@@ -558,7 +581,7 @@ fn damaged_types_give_a_shorter_answer() {
         let snapshot = capture();
         let begun = std::time::Instant::now();
         let types = Types::open(&file);
-        let options = Options { bias, scan: 16 << 20, now: None, places: true, entered: true };
+        let options = Options { bias, scan: 16 << 20, now: None, history: None, places: true, entered: true };
         found += list(&snapshot, &types, &roots.addresses(), &options).tasks.len();
         assert!(begun.elapsed() < std::time::Duration::from_secs(60), "seed {seed}: {:?}", begun.elapsed());
     }

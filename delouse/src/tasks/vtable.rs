@@ -1,31 +1,50 @@
-//! The functions of a trait object, by its vtable.
+//! The type and the functions of a trait object, by its vtable.
 
 use super::process::Process;
-use crate::debuginfo::types::names;
+use crate::debuginfo::types::{TypeId, names};
+use crate::snapshot::Address;
 
-/// Functions of one vtable that are looked at.
+/// The most functions of one vtable that are read.
 const MAX_METHODS: u64 = 32;
 /// The words before the functions: drop, size, alignment.
 const HEAD: u64 = 24;
 
-/// The functions of a trait and of those above it, as addresses of the process.
+impl Process<'_, '_> {
+    /// The concrete type behind a `dyn` pointer, by its vtable.
+    ///
+    /// rustc lays a vtable out as drop, size, align, then the methods, and describes it in a variable
+    /// `<T as Trait>::{vtable}`; methods take `Pin<&mut T>`, `&mut T` or the like; and drop is
+    /// `drop_in_place::<T>`. Identical functions may be folded, so the vtable's own description comes first.
+    pub(crate) fn dyn_type(&self, vtable: u64) -> Option<TypeId> {
+        let drop = self.memory.word(vtable)?;
+        let size = self.memory.word(vtable.wrapping_add(8))?;
+        let described = self.vtable(vtable).map(|(owner, _)| owner);
+        let methods = || Methods::of(self, vtable);
+        let fits = |id: &TypeId| self.ty(*id).is_some_and(|ty| ty.size == size);
+        let polled = || methods().addresses().iter().take(4).filter_map(|at| self.polled(*at)).find(fits);
+        let dropped = || self.function(Address::new(drop))?.parameters.first().map(|(_, id)| *id);
+        described.filter(fits).or_else(polled).or_else(|| dropped().filter(fits))
+    }
+}
+
+/// The functions of a trait and of those above it.
 #[derive(Debug)]
 pub(crate) struct Methods {
-    addresses: Vec<u64>,
-    /// Their names, without paths, where symbols tell.
+    addresses: Vec<Address>,
+    /// Their names, without paths, if there are symbols.
     names: Vec<String>,
 }
 
 impl Methods {
-    /// The functions of the vtable at `address`. The debug information says how many there are; without it, these are
-    /// the words up to the first that is no function.
+    /// The functions of the vtable at `address`. The debug information has their number; without it, they are the words
+    /// up to the first that is no function.
     pub(crate) fn of(process: &Process<'_, '_>, address: u64) -> Self {
         let mut methods = Self { addresses: Vec::new(), names: Vec::new() };
         let size = process.vtable(address).map(|(_, size)| size);
         let count = size.map_or(MAX_METHODS, |size| (size.saturating_sub(HEAD) / 8).min(MAX_METHODS));
         for at in (0..count).filter_map(|n| address.checked_add(HEAD + n * 8)) {
-            let Some(function) = process.memory.word(at) else { break };
-            let symbols = process.types.symbols_at(function.wrapping_sub(process.bias));
+            let Some(function) = process.memory.word(at).map(Address::new) else { break };
+            let symbols = process.types.symbols_at(process.bias.file_address(function));
             let is_other = |symbol: &[u8]| {
                 memchr::memmem::find(symbol, b"drop_in_place").is_some()
                     || memchr::memmem::find(symbol, b"7runtime4task3raw").is_some()
@@ -40,13 +59,13 @@ impl Methods {
         methods
     }
 
-    pub(crate) fn addresses(&self) -> &[u64] {
+    pub(crate) fn addresses(&self) -> &[Address] {
         &self.addresses
     }
 
     /// Whether one of them is called `poll…`, or takes a `&mut Context`.
     pub(crate) fn can_be_polled(&self, process: &Process<'_, '_>) -> bool {
-        let takes_context = |address: &u64| {
+        let takes_context = |address: &Address| {
             let arguments = process.function(*address).map(|function| function.arguments).unwrap_or_default();
             arguments.iter().any(|of| {
                 process.ty(*of).is_some_and(|ty| ty.name.starts_with("&mut core::task::wake::Context"))
@@ -55,8 +74,8 @@ impl Methods {
         self.names.iter().any(|name| name.starts_with("poll")) || self.addresses.iter().any(takes_context)
     }
 
-    /// Whether it is a service of tower's: that is asked whether it is ready, and then called. What it waits for then is
-    /// a future of its own.
+    /// Whether it is a service of tower: it is polled for readiness, and then called. What it then waits for is another
+    /// future.
     pub(crate) fn is_service(&self) -> bool {
         let has = |wanted: &str| self.names.iter().any(|name| name == wanted);
         has("poll_ready") && has("call")
@@ -76,7 +95,7 @@ mod tests {
 
     #[test]
     fn functions_are_called_by_their_last_name() {
-        let legacy = "_ZN70_$LT$zoo..shapes..Pipe$u20$as$u20$tokio..io..async_read..AsyncRead$GT$9poll_read17had8efc4c7d112687E";
+        let legacy = "_ZN70_$LT$web..shapes..Pipe$u20$as$u20$tokio..io..async_read..AsyncRead$GT$9poll_read17had8efc4c7d112687E";
         assert_eq!(last_name(legacy.as_bytes()).as_deref(), Some("poll_read"));
         assert_eq!(last_name(b"main"), None);
     }

@@ -1,27 +1,27 @@
-//! Which functions on a stack mean which activity.
+//! Maps functions on a stack to activities.
 //!
 //! Function paths are those of std 1.88 to 1.95, tokio 1.40 to 1.54, parking_lot 0.12, dashmap 5 and 6,
 //! crossbeam-channel 0.5, rayon-core 1.12, futures 0.3, futures-lite 2, pollster 0.3 and 0.4, async-lock 3 and glibc.
-//! One that was renamed is no longer recognised, and the thread is listed by its system call; nothing else depends on
-//! them.
+//! A renamed function is no longer recognised, and the thread is listed by its system call. Nothing else depends on these
+//! paths.
 
 use super::Activity;
 
-/// A function on the stack means an activity.
+/// An activity, and the functions that it is recognised by.
 pub(super) struct Rule {
     pub(super) activity: Activity,
-    /// The rule holds only where what the function has called means one of these: the function also runs code of its
-    /// caller, or its name alone says too little. Empty: always.
+    /// The rule applies only if the inner frames mean one of these activities. For functions that also run code of their
+    /// caller, or whose names are not specific. Empty: the rule always applies.
     pub(super) within: &'static [Activity],
-    /// Paths without types and generic arguments (see [`super::classify`]); `*` stands for anything.
+    /// Paths without types and generic arguments (see [`super::classify`]); `*` matches any text.
     pub(super) patterns: &'static [&'static str],
 }
 
-/// How a thread sleeps, before it is known for what.
+/// Activities of a sleeping thread that do not tell what it waits for.
 const ASLEEP: &[Activity] =
     &[Activity::Park, Activity::Futex, Activity::Condvar, Activity::Io, Activity::Sleep, Activity::BlockOn];
 
-/// The first rule that fits a function holds; of several functions on a stack, the outermost decides.
+/// The first rule that matches a function applies. Of several functions on a stack, the outermost decides.
 pub(super) const RULES: &[Rule] = &[
     Rule {
         activity: Activity::Idle,
@@ -31,7 +31,7 @@ pub(super) const RULES: &[Rule] = &[
             "tokio::runtime::scheduler::multi_thread::park::*",
         ],
     },
-    // A worker that waits for a job of its own making sleeps in the same function.
+    // A worker that waits for a job that it has started itself also sleeps in `rayon_core::sleep::sleep`.
     Rule {
         activity: Activity::Idle,
         within: &[Activity::Pool],
@@ -149,14 +149,14 @@ pub(super) const RULES: &[Rule] = &[
             "*malloc_mutex_lock_slow",
         ],
     },
-    // Locks of crates that park threads themselves, by `parking_lot_core` or otherwise.
+    // Locks of crates that park threads themselves, for example by `parking_lot_core`.
     Rule {
         activity: Activity::Lock,
         within: &[Activity::Park, Activity::Futex],
         patterns: &["*::*lock*_slow", "*::*acquire*_slow", "*::lock", "*::lock_exclusive", "*::lock_shared"],
     },
     Rule { activity: Activity::Join, within: &[], patterns: &["std::thread::*join", "pthread_*join*"] },
-    // The function runs the scope's closure, too.
+    // The function also runs the scope's closure.
     Rule { activity: Activity::Join, within: &[Activity::Park], patterns: &["std::thread::scoped::scope"] },
     Rule {
         activity: Activity::Sleep,
@@ -205,7 +205,7 @@ pub(super) const RULES: &[Rule] = &[
     },
 ];
 
-/// System calls, by the functions of libc around them.
+/// libc's functions that make a system call for input or output.
 const IO: &[&str] = &[
     "read",
     "write",
@@ -250,15 +250,15 @@ const IO: &[&str] = &[
     "msgsnd",
 ];
 
-/// Functions that poll a future, or run a job of a pool: what is outside of them is what runs things, not what the
-/// thread waits in.
+/// Functions that poll a future or run a job of a pool. The frames outside of them belong to the executor, and do not tell
+/// what the thread waits for.
 pub(super) const RUNNERS: &[&str] = &["*::poll", "*::poll_*", "rayon_core::job::*execute*"];
 
-/// Functions with such names that are a part of waiting.
+/// Functions that match [`RUNNERS`] but wait for events.
 pub(super) const NO_RUNNERS: &[&str] =
     &["mio::*", "polling::*", "rustix::*", "nix::*", "async_io::reactor::*", "tokio::runtime::io::*"];
 
-/// Crates that call the kernel without libc, by functions with the names of libc's.
+/// A crate that makes system calls without libc, by functions with the same names as libc's.
 pub(super) const RAW_CALLERS: &str = "rustix::";
 
 /// The outermost calls of a runtime's own `block_on`: a thread that waits in one, and in nothing else, is idle.
@@ -268,10 +268,10 @@ pub(super) const RUNTIME_BLOCK_ON: &[&str] = &[
     "tokio::runtime::scheduler::*block_on*",
 ];
 
-/// `Handle::block_on` drives a future, but no runtime.
+/// `Handle::block_on` drives a future but not the runtime.
 pub(super) const HANDLE_BLOCK_ON: &str = "tokio::runtime::handle::block_on*";
 
-/// What drives futures: where another one is outside, `block_on` is nested.
+/// Functions that drive futures. If one of them is outside of a `block_on`, that is nested.
 pub(super) const DRIVERS: &[&str] = &[
     "tokio::runtime::runtime::block_on*",
     "tokio::runtime::local_runtime::runtime::block_on*",

@@ -1,4 +1,4 @@
-//! What `/stacktrace/rust` costs. Figures are printed; run with
+//! Measures the cost of `/stacktrace/rust` and prints it. Run with
 //! `cargo test --release -p delouse --features debug threads::bench -- --nocapture`.
 
 use std::sync::{Arc, Barrier, Condvar, Mutex, mpsc};
@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::stacks::stacks;
 use crate::debuginfo::symbols::Symbols;
-use crate::snapshot::{Snapshot, rolling};
+use crate::snapshot::Snapshot;
+use crate::targets::rolling;
 
 const THREADS: usize = 200;
 
@@ -20,7 +21,7 @@ fn at_depth<R>(depth: usize, last: &mut dyn FnMut() -> R) -> R {
     if depth == 0 { last() } else { std::hint::black_box(at_depth(std::hint::black_box(depth - 1), last)) }
 }
 
-/// Threads in some kinds of waiting, at different depths.
+/// Threads that wait in two ways, at different stack depths.
 #[test]
 fn two_hundred_threads() {
     let arrived = Arc::new(Barrier::new(THREADS + 1));
@@ -84,7 +85,7 @@ fn two_hundred_threads() {
     assert!(symbols.loaded() >= 2, "still in use");
     symbols.trim(Duration::ZERO);
     assert_eq!(symbols.loaded(), 0);
-    println!("trim: {} kB of {} kB given back", loaded.saturating_sub(rss_kb()), loaded - before);
+    println!("trim: {} kB of {} kB released", loaded.saturating_sub(rss_kb()), loaded - before);
     if !cfg!(debug_assertions) {
         assert!(total < Duration::from_millis(50), "{total:?}");
     }

@@ -1,12 +1,12 @@
-//! What a thread is there for and what it is doing, by the functions on its stack (see [`super::activities`]).
+//! Derives a thread's role and activity from the functions on its stack (see [`super::activities`]).
 
 use super::activities::{
     DRIVERS, HANDLE_BLOCK_ON, NO_RUNNERS, RAW_CALLERS, RULES, RUNNERS, RUNTIME_BLOCK_ON, Rule,
 };
-use super::{Activity, StackFrame, ThreadRole, ThreadStack};
+use super::{Activity, SIGNAL_FRAME, StackFrame, ThreadRole, ThreadStack};
 use crate::snapshot::is_our_thread;
 
-/// The thread's role. Its name decides only where its stack has no function names.
+/// The thread's role. Its name is used only if its stack has no function names.
 pub(crate) fn role(name: &str, frames: &[StackFrame]) -> ThreadRole {
     if is_our_thread(name) {
         return ThreadRole::Delouse;
@@ -16,7 +16,7 @@ pub(crate) fn role(name: &str, frames: &[StackFrame]) -> ThreadRole {
     for path in frames.iter().filter_map(path) {
         named |= path.contains("::");
         if matches(&path, "tokio::runtime::scheduler::multi_thread::worker::run*") {
-            // Workers are started on the pool for blocking calls, so this one goes first.
+            // tokio starts workers on the pool for blocking calls, so that both functions are on their stacks.
             return ThreadRole::TokioWorker;
         } else if matches(&path, "tokio::runtime::blocking::pool::run") {
             role = ThreadRole::TokioBlocking;
@@ -27,43 +27,43 @@ pub(crate) fn role(name: &str, frames: &[StackFrame]) -> ThreadRole {
             role = ThreadRole::TokioBlockOn;
         }
     }
-    // tokio's default names, cut at 15 bytes: one for workers and for blocking threads.
+    // tokio's default names, truncated to 15 bytes. Workers and blocking threads have the same name.
     if !named && (name.starts_with("tokio-rt-worker") || name.starts_with("tokio-runtime-w")) {
         return ThreadRole::TokioWorker;
     }
     role
 }
 
-/// How a thread was found.
+/// The execution state of a captured thread.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Condition {
     /// Its program counter is at a system call instruction.
     pub(crate) in_syscall: bool,
-    /// The scheduler has it on a processor, or ready for one.
+    /// It runs on a processor or is ready to run.
     pub(crate) on_processor: bool,
 }
 
-/// What the thread is doing.
+/// The thread's activity.
 pub(crate) fn activity(role: ThreadRole, frames: &[StackFrame], condition: Condition) -> Activity {
     if frames.is_empty() {
         return Activity::Unknown;
     }
     let waits = condition.in_syscall && !condition.on_processor;
     match wait(role, frames) {
-        // A thread may spin for a lock.
+        // A thread may spin while it waits for a lock.
         Some(Activity::Lock) => Activity::Lock,
         Some(activity) if waits => activity,
-        // The names of functions say nothing once their system call has returned.
+        // A thread whose system call has returned does not wait, whatever its functions are called.
         None if waits => Activity::Syscall,
         _ => Activity::Running,
     }
 }
 
-/// What the functions on a stack wait for, as far as they are known.
+/// The wait that the functions on a stack mean; `None` if none of them is known.
 fn wait(role: ThreadRole, frames: &[StackFrame]) -> Option<Activity> {
     let called = called(frames);
     let mut found = None;
-    // Outwards: of several names the outermost says most (`recv` rather than `park` rather than `futex`).
+    // From the innermost frame outwards: the outermost name is the most specific (`recv`, then `park`, then `futex`).
     for frame in called {
         let Some(path) = path(frame) else { continue };
         let rule = RULES.iter().find(|rule| rule.fits(&path, found));
@@ -80,7 +80,7 @@ fn wait(role: ThreadRole, frames: &[StackFrame]) -> Option<Activity> {
         {
             Some(Activity::Idle)
         }
-        // A thread of the pool for blocking calls that has none to make.
+        // An unused thread of the pool for blocking calls.
         Some(Activity::Condvar)
             if role == ThreadRole::TokioBlocking
                 && !any_path(frames, &["tokio::runtime::blocking::task::*"])
@@ -94,7 +94,7 @@ fn wait(role: ThreadRole, frames: &[StackFrame]) -> Option<Activity> {
 
 impl Rule {
     fn fits(&self, path: &str, found: Option<Activity>) -> bool {
-        // glibc's own names for its functions: `__GI___clock_nanosleep`, `__libc_read`.
+        // glibc's internal names: `__GI___clock_nanosleep`, `__libc_read`.
         let bare = path.trim_start_matches("__GI_").trim_start_matches('_').trim_start_matches("libc_");
         let last = path.rsplit("::").next().filter(|_| path.starts_with(RAW_CALLERS));
         let fits = |pattern: &&str| {
@@ -107,12 +107,12 @@ impl Rule {
     }
 }
 
-/// The part of a stack, innermost first, that was called for what the thread waits for: up to the program's own code, or
-/// to what polls a future.
+/// The inner frames of a stack, up to the program's own code or to a function that polls a future. Only these tell what
+/// the thread waits for.
 fn called(frames: &[StackFrame]) -> &[StackFrame] {
-    let end = frames.iter().position(|frame| {
-        frame.own || frame.function.as_deref() == Some(super::stacks::SIGNAL_FRAME) || is_runner(frame)
-    });
+    let end = frames
+        .iter()
+        .position(|frame| frame.own || frame.function.as_deref() == Some(SIGNAL_FRAME) || is_runner(frame));
     frames.get(..end.unwrap_or(frames.len())).unwrap_or_default()
 }
 
@@ -121,19 +121,18 @@ fn is_runner(frame: &StackFrame) -> bool {
     path(frame).is_some_and(|path| any(&path, RUNNERS) && !any(&path, NO_RUNNERS))
 }
 
-/// Whether the future that a thread drives innermost is driven from inside another one, or from a task.
+/// Whether the innermost `block_on` of a thread is called from another future or from a task.
 pub(crate) fn is_nested(frames: &[StackFrame]) -> bool {
     let outside = frames.get(called(frames).len()..).unwrap_or_default();
     outside.iter().filter_map(path).any(|path| any(&path, DRIVERS))
 }
 
-/// Whether a thread does nothing but wait inside of the outermost `block_on`: the future that it drives is not being
-/// polled.
+/// Whether a thread waits in its outermost `block_on`, so that the future that it drives is not being polled.
 pub(crate) fn rests(thread: &ThreadStack) -> bool {
     thread.activity == Activity::Idle || thread.activity == Activity::BlockOn && !is_nested(&thread.frames)
 }
 
-/// Whether the futures that threads drive by `block_on` all wait.
+/// Whether no future that a thread drives by `block_on` is being polled. False if there is no such thread.
 pub(crate) fn mains_rest(threads: &[ThreadStack]) -> bool {
     let mut mains = threads.iter().filter(|thread| thread.role == ThreadRole::TokioBlockOn).peekable();
     mains.peek().is_some() && mains.all(rests)
@@ -143,7 +142,7 @@ fn any(path: &str, patterns: &[&str]) -> bool {
     patterns.iter().any(|pattern| matches(path, pattern))
 }
 
-/// Whether `path` is what `pattern` says.
+/// Whether `path` matches `pattern`.
 fn matches(path: &str, pattern: &str) -> bool {
     let (first, others) = pattern.split_once('*').map_or((pattern, None), |(f, o)| (f, Some(o)));
     let Some(mut rest) = path.strip_prefix(first) else { return false };
@@ -160,9 +159,9 @@ fn matches(path: &str, pattern: &str) -> bool {
     true
 }
 
-/// A frame's function by modules alone, `tokio::runtime::park::park` for
-/// `<tokio::runtime::park::Inner>::park`: types come and go between versions. With line tables only, DWARF
-/// has but `park` for what was inlined; then the source file tells the modules.
+/// The path of a frame's function by modules, without types: `tokio::runtime::park::park` for
+/// `<tokio::runtime::park::Inner>::park`, because types change between versions. With line tables only, DWARF has only the
+/// name `park` for inlined functions; then the modules are derived from the source file.
 fn path(frame: &StackFrame) -> Option<String> {
     let path = plain(frame.function.as_deref()?);
     if !path.contains("::")
@@ -174,7 +173,7 @@ fn path(frame: &StackFrame) -> Option<String> {
     Some(path.split("::").filter(|part| !is_type(part)).collect::<Vec<_>>().join("::"))
 }
 
-/// The module of a source file as shortened: `tokio-1.54.1/src/runtime/park.rs` is `tokio::runtime::park`.
+/// The module of a shortened source path: `tokio::runtime::park` for `tokio-1.54.1/src/runtime/park.rs`.
 fn modules(file: &str) -> Option<String> {
     let (package, inside) = file.strip_suffix(".rs")?.split_once("/src/")?;
     let is_version = |v: &str| v.starts_with(|c: char| c.is_ascii_digit());
@@ -183,8 +182,8 @@ fn modules(file: &str) -> Option<String> {
     Some(format!("{}::{inside}", name.replace('-', "_")))
 }
 
-/// A function's path without generic arguments, and of `<T as Trait>::f` the path `T::f`: the same for both
-/// ways that rustc has to mangle names.
+/// A function's path without generic arguments, and with `T::f` for `<T as Trait>::f`. The result is the same for both of
+/// rustc's mangling schemes.
 pub(crate) fn plain(function: &str) -> String {
     let mut path = String::with_capacity(function.len());
     let mut stack: Vec<bool> = Vec::new();
@@ -193,7 +192,7 @@ pub(crate) fn plain(function: &str) -> String {
         let shown = stack.iter().all(|&shown| shown);
         match c {
             '<' => {
-                // At the start of a path it is `<T as Trait>` or `<T>`, elsewhere generic arguments.
+                // At the start of a path: `<T as Trait>` or `<T>`. Elsewhere: generic arguments.
                 let qualified = shown && (path.is_empty() || path.ends_with(['&', ' ', '(']));
                 stack.push(qualified);
                 if !qualified && shown && path.ends_with("::") {

@@ -1,17 +1,19 @@
-//! Every OS thread's stack.
+//! The stacks of OS threads.
 
 mod activities;
-pub(crate) mod capture;
 pub(crate) mod classify;
 pub(crate) mod polled;
-mod portable;
 pub(crate) mod stacks;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// Function name for the frame between a signal handler and the code that the signal interrupted.
+pub(crate) const SIGNAL_FRAME: &str = "<signal handler called>";
+
 /// One OS thread and its stack.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct ThreadStack {
     /// The kernel's thread id.
     pub tid: i32,
@@ -19,19 +21,20 @@ pub struct ThreadStack {
     pub name: String,
     /// `running`, `sleeping`, `uninterruptible`, …
     pub state: Option<String>,
-    /// What the thread is there for.
+    /// The thread's role.
     pub role: ThreadRole,
-    /// What it is doing, as far as its stack tells.
+    /// What it is doing, derived from its stack.
     pub activity: Activity,
-    /// Processor time used so far, user and system, in microseconds.
+    /// Processor time used so far, user and system, in microseconds. Each is rounded down to the kernel's ticks, usually
+    /// 10 ms.
     pub cpu_us: Option<u64>,
-    /// The task that it polls right now, where that can be known.
+    /// The task that it polls at this moment, if known.
     pub runs_task: Option<u64>,
-    /// Why there are no frames, where there are none.
+    /// Why there are no frames.
     pub unavailable: Option<String>,
-    /// Where in the kernel it sleeps, for those without frames: `system call vfork, in the kernel's …`.
+    /// Where in the kernel it sleeps: `system call vfork, in the kernel's …`. Only for threads without frames.
     pub kernel: Option<String>,
-    /// Why outer frames are missing, where they are.
+    /// Why outer frames are missing.
     pub truncated: Option<String>,
     /// The stack, innermost frame first.
     pub frames: Vec<StackFrame>,
@@ -39,44 +42,47 @@ pub struct ThreadStack {
 
 /// One frame of a thread's stack.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct StackFrame {
-    /// The function as its author wrote it: no hash, no crate disambiguator.
+    /// The function's path, without hash and crate disambiguator.
     pub function: Option<String>,
-    /// Source file: `src/main.rs` in the workspace, `tokio-1.54.1/src/…` of a dependency, `std/src/…`.
+    /// Source file: `src/main.rs` in the workspace, `tokio-1.54.1/src/…` in a dependency, `std/src/…`.
     pub file: Option<String>,
     /// Source line.
     pub line: Option<u32>,
-    /// File name of the module (executable, library) that holds the code.
+    /// File name of the module (executable, library) that contains the code.
     pub module: Option<String>,
-    /// Program counter, hexadecimal; the same for all functions inlined at one place.
+    /// Program counter, hexadecimal. Frames inlined into each other have the same.
     pub address: String,
-    /// Whether it is the program's own code: not std, not a dependency, not a library of the system.
+    /// Whether it is code of the program, not of std, a dependency or a system library.
     pub own: bool,
     /// Whether the compiler inlined it into the next frame.
     pub inlined: bool,
 }
 
-/// What a thread is there for.
+/// The purpose of a thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum ThreadRole {
     /// Polls tasks of a multi-threaded tokio runtime.
     TokioWorker,
     /// Belongs to a tokio runtime's pool for `spawn_blocking`.
     TokioBlocking,
-    /// Is inside of `block_on`: the main thread of `#[tokio::main]`, or a current-thread runtime.
+    /// Is inside `block_on`: the main thread of `#[tokio::main]`, or a current-thread runtime.
     TokioBlockOn,
-    /// One of delouse's own.
+    /// A thread of delouse.
     Delouse,
     /// Anything else.
     Other,
 }
 
 /// What a thread is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Activity {
-    /// On a processor, or ready for one.
+    /// Runs on a processor, or is ready to run.
     Running,
     /// Waits for a mutex or a read-write lock that blocks threads.
     Lock,
@@ -90,17 +96,17 @@ pub enum Activity {
     Channel,
     /// Waits for other threads at a barrier.
     Barrier,
-    /// Waits for another thread to end an initialisation that is made once: `Once`, `LazyLock`.
+    /// Waits for another thread to complete a one-time initialisation: `Once`, `LazyLock`.
     Once,
-    /// Waits for a job that a pool of threads runs (rayon).
+    /// Waits for a job on a pool of threads (rayon).
     Pool,
-    /// Drives a future that waits: inside of `block_on`, but not in the outermost one of a runtime.
+    /// Waits in a `block_on` that is not the outermost one of a runtime.
     BlockOn,
-    /// Drops a runtime, and waits for its threads to end: tasks of `spawn_blocking` keep them.
+    /// Drops a runtime and waits for its threads to end, which wait for calls of `spawn_blocking`.
     Shutdown,
     /// Sleeps for a time.
     Sleep,
-    /// Waits for another thread's end.
+    /// Waits for another thread to end.
     Join,
     /// Waits for a child process.
     Child,
@@ -110,13 +116,13 @@ pub enum Activity {
     Io,
     /// Waits for a signal.
     Signal,
-    /// Waits on a futex for a reason that its stack does not tell.
+    /// Waits on a futex for an unknown reason.
     Futex,
-    /// In some other system call.
+    /// Is in another system call.
     Syscall,
-    /// A thread of a pool that waits for work, or one in a runtime's outermost `block_on` whose future waits.
+    /// Waits for work in a pool, or waits in the outermost `block_on` of a runtime.
     Idle,
-    /// Its stack could not be had.
+    /// Its stack is not available.
     Unknown,
 }
 

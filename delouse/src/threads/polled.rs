@@ -1,48 +1,47 @@
-//! The task that a thread polls, by a thread local of tokio's.
+//! Reads which task a thread polls, from a thread local of tokio.
 //!
-//! Where it lies is learned from types, by the layer that knows tasks; what it says is read here, of the very
-//! moment that the thread's stack was copied at.
+//! The module `tasks` finds the offset of the thread local in debug information. Its value is read here, from the copy of
+//! the thread's stack if possible, so that it is of the same moment as the stack.
 
 use std::sync::OnceLock;
 
 use super::StackFrame;
-use crate::snapshot::{Snapshot, Thread};
+use crate::snapshot::{Address, Snapshot, Thread};
 
-/// How far below the thread pointer our own threads keep the id of the task that they poll. `None` where
-/// that cannot be known: there are no types, or no tokio in it.
-static OWN: OnceLock<Option<u64>> = OnceLock::new();
+/// In this process, the offset from the thread pointer of the id of the task that a thread polls. `None` if there are no
+/// types or no tokio.
+static OWN: OnceLock<Option<i64>> = OnceLock::new();
 
-/// Says where it lies, once and for all: a process has one executable.
-pub(crate) fn learned(below: Option<u64>) {
-    // Told again, it is the same.
-    let _known = OWN.set(below);
+/// Sets the offset for this process. Later calls have no effect.
+pub(crate) fn set_offset(offset: Option<i64>) {
+    let _already_set = OWN.set(offset);
 }
 
-/// Whether anybody has tried to learn it.
-pub(crate) fn is_learned() -> bool {
+/// Whether the offset has been set.
+pub(crate) fn is_offset_set() -> bool {
     OWN.get().is_some()
 }
 
-/// The task that a thread of ours polls; `None` where it polls none, or that is not known.
+/// The task that a thread of this process polls; `None` if it polls none, or the offset is not known.
 pub(crate) fn task_of(thread: &Thread, snapshot: &dyn Snapshot) -> Option<u64> {
-    task_below(thread, snapshot, (*OWN.get()?)?)
+    task_at(thread, snapshot, (*OWN.get()?)?)
 }
 
-/// The same for any process, with what [`learned`] is told.
-pub(crate) fn task_below(thread: &Thread, snapshot: &dyn Snapshot, below: u64) -> Option<u64> {
+/// The same for any process, with the offset.
+pub(crate) fn task_at(thread: &Thread, snapshot: &dyn Snapshot, offset: i64) -> Option<u64> {
     let tls = thread.registers.ok()?.tls;
-    let at = tls.checked_sub(below).filter(|_| tls != 0)?;
-    // glibc keeps the executable's thread locals on top of the stack of every thread but the first.
+    let at = tls.checked_add_signed(offset).filter(|_| tls != Address::default())?;
+    // glibc stores the executable's thread locals directly above the stack, for every thread but the first.
     let copied = thread.stack.as_ref().and_then(|stack| stack.word(at));
-    // `Option<Id>`: ids are never 0 (tokio's `runtime/task/id.rs`).
+    // The type is `Option<Id>`, and ids are not 0 (tokio's `runtime/task/id.rs`).
     copied.or_else(|| snapshot.read_u64(at)).filter(|id| *id != 0)
 }
 
-/// The part of a stack that is the polled task's; `None` where tokio polls none in it.
+/// The frames of the task that is polled on a stack; `None` if none is polled.
 ///
-/// A worker is a task of the blocking pool itself (`Launch::launch` in tokio's
-/// `scheduler/multi_thread/worker.rs`), and is no task to anybody else.
-pub(crate) fn of_task(frames: &[StackFrame]) -> Option<&[StackFrame]> {
+/// A worker itself runs as a task of the blocking pool (`Launch::launch` in tokio's
+/// `scheduler/multi_thread/worker.rs`), which does not count.
+pub(crate) fn task_frames(frames: &[StackFrame]) -> Option<&[StackFrame]> {
     let around = |frame: &StackFrame| {
         let path = frame.function.as_deref().and_then(|name| name.strip_prefix("tokio::runtime::"))?;
         let polls = ["task::raw::", "task::harness::", "task::core::"];
@@ -61,11 +60,11 @@ mod tests {
     use super::*;
     use crate::snapshot::{Capture, Mapping, Registers, StackCopy};
 
-    /// Memory that is the word 9 everywhere.
+    /// Memory in which every word is 9.
     struct Nines;
 
     impl Snapshot for Nines {
-        fn read(&self, _: u64, buf: &mut [u8]) -> usize {
+        fn read(&self, _: Address, buf: &mut [u8]) -> usize {
             buf.fill(0);
             if let Some(first) = buf.first_mut() {
                 *first = 9;
@@ -79,12 +78,12 @@ mod tests {
             &[]
         }
         fn capture(&self) -> &Capture {
-            unreachable!("nobody asks")
+            unreachable!("not used by the test")
         }
     }
 
     #[test]
-    fn the_copied_stack_goes_before_memory_that_has_moved_on() {
+    fn the_copied_stack_is_preferred_to_live_memory() {
         let thread = |tls, stack| Thread {
             tid: 1,
             name: String::new(),
@@ -96,16 +95,15 @@ mod tests {
             kernel: None,
         };
         let copy = |words: &[u64]| StackCopy {
-            base: 0x1000,
+            base: Address::new(0x1000),
             bytes: words.iter().flat_map(|word| word.to_le_bytes()).collect(),
         };
-        let below = 8;
-        let of = |tls, stack| task_below(&thread(tls, stack), &Nines, below);
-        assert_eq!(of(0x1010, Some(copy(&[1, 2]))), Some(2));
-        assert_eq!(of(0x1010, Some(copy(&[1, 0]))), None, "it polls nothing");
-        assert_eq!(of(0x1010, Some(copy(&[1]))), Some(9), "not copied so far");
-        assert_eq!(of(0x1010, None), Some(9));
-        assert_eq!(of(0, None), None);
-        assert_eq!(of(4, None), None);
+        let task = |tls, stack| task_at(&thread(Address::new(tls), stack), &Nines, -8);
+        assert_eq!(task(0x1010, Some(copy(&[1, 2]))), Some(2));
+        assert_eq!(task(0x1010, Some(copy(&[1, 0]))), None, "the thread polls no task");
+        assert_eq!(task(0x1010, Some(copy(&[1]))), Some(9), "the copy ends before the word");
+        assert_eq!(task(0x1010, None), Some(9));
+        assert_eq!(task(0, None), None);
+        assert_eq!(task(4, None), None);
     }
 }

@@ -1,22 +1,19 @@
-//! From a snapshot to the stack of each of its threads.
+//! Unwinds the stacks of a snapshot's threads.
 
 use super::classify::{self, Condition};
-use super::{Activity, StackFrame, ThreadStack};
+use super::{Activity, SIGNAL_FRAME, StackFrame, ThreadStack};
 use crate::debuginfo::modules::Modules;
 use crate::debuginfo::symbols::{Origin, Symbols};
 use crate::debuginfo::unwind::{CodeAddress, MAX_FRAMES, StackEnd, Unwinder};
-use crate::snapshot::{Snapshot, Thread, Unavailable, micros};
+use crate::snapshot::{Address, Snapshot, Thread, Unavailable, micros};
 
-/// The function of the frame that the kernel puts between a signal's handler and what it interrupted.
-pub(crate) const SIGNAL_FRAME: &str = "<signal handler called>";
-
-/// The stacks of all threads of `snapshot`, in its order, and what could not be had.
+/// The stacks of all threads of `snapshot`, in its order, and notes about missing information.
 ///
-/// Warm, about 20 µs for each thread; the first call opens the debug information of the modules on the
-/// stacks (see [`Symbols`]).
+/// Takes about 20 µs per thread; the first call also opens the debug information of the modules on the stacks (see
+/// [`Symbols`]).
 pub(crate) fn stacks(snapshot: &dyn Snapshot, symbols: &Symbols) -> (Vec<ThreadStack>, Vec<String>) {
     let modules = symbols.modules(snapshot);
-    let mut unwinder = Unwinder::new(&modules);
+    let mut unwinder = Unwinder::new(&modules, snapshot.arch());
     let threads = snapshot
         .threads()
         .iter()
@@ -55,10 +52,10 @@ fn describe(snapshot: &dyn Snapshot, thread: &Thread, frames: Vec<StackFrame>, e
     }
 }
 
-/// The functions at one address: several where they are inlined into each other.
+/// The functions at one address: several if they are inlined into each other.
 fn frames(at: CodeAddress, modules: &Modules, symbols: &Symbols) -> Vec<StackFrame> {
     let module = modules.find(at.lookup());
-    let address = format!("{:#x}", at.pc);
+    let address = at.pc.to_string();
     let bare = |function: Option<String>| StackFrame {
         function,
         file: None,
@@ -76,8 +73,8 @@ fn frames(at: CodeAddress, modules: &Modules, symbols: &Symbols) -> Vec<StackFra
     locations
         .iter()
         .map(|location| {
-            // A library without symbols: where in it, rather than a name that happens to lie nearby.
-            let nameless = || format!("{}+{:#x}", module.name, module.stated(at.pc));
+            // In a library without symbols, the offset is less misleading than the name of a nearby symbol.
+            let nameless = || format!("{}+{:#x}", module.name, module.file_address(at.pc));
             StackFrame {
                 function: location.function.clone().or_else(|| Some(nameless())),
                 file: location.file.clone(),
@@ -90,8 +87,8 @@ fn frames(at: CodeAddress, modules: &Modules, symbols: &Symbols) -> Vec<StackFra
         .collect()
 }
 
-/// Whether an unwinder may just be installing the registers of the frame that a panic goes on in: it writes them
-/// over those that it saved of its own caller, through which we would go on (libgcc's `uw_install_context`).
+/// Whether the thread may be installing the registers of the frame in which a panic continues. While it does so, it
+/// overwrites the saved registers of its caller, so that unwinding may skip frames (libgcc's `uw_install_context`).
 fn is_landing(frames: &[StackFrame]) -> bool {
     let installs = |frame: &StackFrame| {
         let function = frame.function.as_deref().unwrap_or_default();
@@ -101,26 +98,23 @@ fn is_landing(frames: &[StackFrame]) -> bool {
     frames.iter().take(2).any(installs)
 }
 
-/// What `#[delouse::main]` puts around the program's main future: nothing that its author wrote.
+/// Whether it is a function of delouse in which `#[delouse::main]` wraps the program's main future.
 fn is_wrapper(function: Option<&str>) -> bool {
     function.is_some_and(|name| name.starts_with("delouse::runtime::"))
 }
 
-/// Whether the thread was in a system call: its program counter lies behind the instruction, or on it
-/// where the kernel will restart the call after a signal.
-fn is_in_syscall(snapshot: &dyn Snapshot, pc: u64) -> bool {
-    #[cfg(target_arch = "aarch64")]
-    const SYSCALL: &[u8] = &[0x01, 0x00, 0x00, 0xd4];
-    #[cfg(not(target_arch = "aarch64"))]
-    const SYSCALL: &[u8] = &[0x0f, 0x05];
-    let mut code = [0; SYSCALL.len()];
-    [pc.checked_sub(SYSCALL.len() as u64), Some(pc)]
+/// Whether the thread was in a system call: its program counter is directly after the instruction, or at the instruction if
+/// the kernel will restart the call after a signal.
+fn is_in_syscall(snapshot: &dyn Snapshot, pc: Address) -> bool {
+    let instruction = snapshot.arch().system_call();
+    let mut code = vec![0; instruction.len()];
+    [pc.checked_sub(instruction.len() as u64), Some(pc)]
         .into_iter()
         .flatten()
-        .any(|at| snapshot.read(at, &mut code) == code.len() && code == SYSCALL)
+        .any(|at| snapshot.read(at, &mut code) == code.len() && code == instruction)
 }
 
-/// The words of `/proc/PID/status` for the state letters (proc_pid_stat(5)).
+/// A name for a state letter (proc_pid_stat(5)).
 fn state(letter: char) -> &'static str {
     match letter {
         'R' => "running",
@@ -140,29 +134,33 @@ fn truncated(end: StackEnd) -> Option<String> {
     match end {
         StackEnd::Complete => None,
         StackEnd::TooDeep => Some(format!("only the innermost {MAX_FRAMES} frames are shown: endless recursion?")),
-        StackEnd::MemoryEnds => Some("the stack goes on where it was not captured".to_owned()),
+        StackEnd::MemoryEnds => Some("the rest of the stack was not captured".to_owned()),
         StackEnd::NoUnwindInfo => Some(
             "the code of the last frame has no unwind tables (hand-written assembly, JIT), or the stack is damaged"
                 .to_owned(),
         ),
         StackEnd::Between => {
-            Some("it is on its way from one frame to another (unwinding a panic): callers may be missing, ask again".to_owned())
+            Some("it is unwinding a panic from one frame to another: callers may be missing; repeat the request".to_owned())
         }
     }
 }
 
 fn unavailable(reason: Unavailable) -> &'static str {
     match reason {
-        Unavailable::SignalBlocked => "it blocks the signal that asks for the stack",
-        Unavailable::SigWait => "it waits in sigwait for the signal that asks for the stack",
+        Unavailable::SignalBlocked => "it blocks the signal that captures the stack",
+        Unavailable::SigWait => "it waits in sigwait for the signal that captures the stack",
         Unavailable::Uninterruptible => {
-            "it is in uninterruptible sleep (state D): a disk or network file system that does not answer, a vfork, or a memory map that is locked for long"
+            "it is in uninterruptible sleep (state D): a disk or network file system that does not answer, a vfork, or a lock of the memory map that is held for long"
         }
         Unavailable::Stopped => "it is stopped by a debugger or by SIGSTOP",
-        Unavailable::Exited => "it ended while it was asked",
-        Unavailable::NoAnswer => "it did not answer in time: no processor for it? ask again",
-        Unavailable::NoSlot => "too many threads at once: ask again",
-        Unavailable::NoFiles => "the program has as many files open as it may: raise the limit with prlimit",
+        Unavailable::Exited => "it ended during the capture",
+        Unavailable::NoAnswer => {
+            "it did not run its signal handler in time (no free processor?): repeat the request"
+        }
+        Unavailable::NoSlot => "too many threads at once: repeat the request",
+        Unavailable::NoFiles => {
+            "the program has as many files open as its limit allows: raise the limit with prlimit"
+        }
         Unavailable::NotCaptured => "this kind of capture has no registers of other threads (see the notes)",
     }
 }

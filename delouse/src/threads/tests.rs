@@ -1,4 +1,4 @@
-//! A real program's stacks, from a core of it, against gdb's.
+//! Compares the stacks of a real program with those of gdb, from a core file and live.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -7,14 +7,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-use super::stacks::{SIGNAL_FRAME, stacks};
+use super::SIGNAL_FRAME;
+use super::stacks::stacks;
 use super::*;
 use crate::debuginfo::symbols::{Symbols, readable};
 use crate::debuginfo::unwind::MAX_FRAMES;
+use crate::isolation;
 use crate::snapshot::Snapshot;
-use crate::snapshot::core_file::CoreFile;
+use crate::targets::core_file::CoreFile;
 
-/// How the zoo is compiled.
+/// How `thread_kinds` is compiled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Build {
     Dev,
@@ -22,40 +24,32 @@ enum Build {
     Lines,
 }
 
-/// The zoo's executable (tests/src/bin/threads_zoo.rs).
-fn zoo(build: Build) -> PathBuf {
+/// The executable of `thread_kinds` (tests/thread_kinds/src/main.rs).
+fn thread_kinds(build: Build) -> PathBuf {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    // Apart from the directory that this test was built in: another cargo may be waiting for its lock.
-    let target = workspace.join("target").join("zoo");
+    // In another directory than this test, because the cargo that runs the test may hold the lock of its directory.
+    let target = workspace.join("target").join("thread_kinds");
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.current_dir(workspace).args([
-        "build",
-        "--quiet",
-        "-p",
-        "delouse-tests",
-        "--no-default-features",
-        "--bin",
-        "threads_zoo",
-    ]);
+    cargo.current_dir(workspace).args(["build", "--quiet", "-p", "thread_kinds"]);
     cargo.arg("--target-dir").arg(&target);
     if build == Build::Lines {
         cargo.args(["--release", "--config", "profile.release.debug='line-tables-only'"]);
     }
     let output = cargo.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    target.join(if build == Build::Dev { "debug" } else { "release" }).join("threads_zoo")
+    target.join(if build == Build::Dev { "debug" } else { "release" }).join("thread_kinds")
 }
 
-/// A core of the zoo, taken by gdb's gcore; `None` without gdb.
-fn zoo_core(build: Build) -> Option<(PathBuf, PathBuf)> {
+/// A core file of `thread_kinds`, written by gcore; `None` without gdb.
+fn kinds_core(build: Build) -> Option<(PathBuf, PathBuf)> {
     static CORES: [OnceLock<Option<(PathBuf, PathBuf)>>; 2] = [OnceLock::new(), OnceLock::new()];
     CORES[usize::from(build == Build::Lines)]
         .get_or_init(|| {
             if Command::new("gdb").arg("--version").stdout(Stdio::null()).status().is_err() {
-                println!("skipped: no gdb");
+                skipped!("no gdb");
                 return None;
             }
-            let program = zoo(build);
+            let program = thread_kinds(build);
             let mut child = Command::new(&program)
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
@@ -66,26 +60,26 @@ fn zoo_core(build: Build) -> Option<(PathBuf, PathBuf)> {
             let mut line = String::new();
             out.read_line(&mut line).unwrap();
             assert_eq!(line, "READY\n");
-            let prefix = program.with_file_name("zoo-core");
+            let prefix = program.with_file_name("thread_kinds-core");
             let pid = child.id().to_string();
             let output = Command::new("gcore").arg("-o").arg(&prefix).arg(&pid).output().unwrap();
             drop(child.stdin.take());
             child.wait().unwrap();
             assert!(output.status.success(), "{output:?}");
-            let core = prefix.with_file_name(format!("zoo-core.{pid}"));
-            let kept = prefix.with_file_name("zoo.core");
+            let core = prefix.with_file_name(format!("thread_kinds-core.{pid}"));
+            let kept = prefix.with_file_name("thread_kinds.core");
             std::fs::rename(core, &kept).unwrap();
             Some((program, kept))
         })
         .clone()
 }
 
-/// One frame as gdb has it.
+/// One frame of gdb's output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct GdbFrame {
     pc: u64,
     kind: String,
-    /// Mangled where gdb knows it so.
+    /// Mangled if gdb shows it mangled.
     name: Option<String>,
     line: Option<u32>,
 }
@@ -159,9 +153,9 @@ fn address(frame: &StackFrame) -> u64 {
     u64::from_str_radix(frame.address.trim_start_matches("0x"), 16).unwrap()
 }
 
-/// What is compared, and what is known to differ and why.
+/// Compares all stacks, except for known differences, which are explained below.
 fn compare(build: Build) {
-    let Some((program, core)) = zoo_core(build) else { return };
+    let Some((program, core)) = kinds_core(build) else { return };
     let gdb = gdb_stacks(&program, &[core.as_os_str()]);
     let core = CoreFile::open(&core).unwrap();
     let (ours, notes) = stacks(&core, &Symbols::new());
@@ -172,13 +166,12 @@ fn compare(build: Build) {
     let mut differences = Vec::new();
     for thread in &ours {
         let mut theirs = gdb[&thread.tid].clone();
-        // Explained: gdb infers functions that ended in a jump to the next one from call sites in DWARF;
-        // they are not on the stack.
+        // Explained: from call sites in DWARF, gdb infers functions that ended in a tail call. They are not on the stack.
         inferred += theirs.iter().filter(|f| f.kind == "tailcall").count();
         theirs.retain(|f| f.kind != "tailcall");
         let mut their_pcs: Vec<_> = theirs.iter().filter(|f| f.kind != "inline").map(|f| f.pc).collect();
         let our_pcs: Vec<_> = thread.frames.iter().filter(|f| !f.inlined).map(address).collect();
-        // Explained: an endless recursion is cut, and says so.
+        // Explained: an endless recursion is truncated, with a note.
         if thread.truncated.as_deref().is_some_and(|why| why.contains("innermost")) {
             assert_eq!((thread.name.as_str(), our_pcs.len()), ("", MAX_FRAMES));
             cut += 1;
@@ -197,8 +190,8 @@ fn compare(build: Build) {
             thread.frames.iter().map(|f| (f.function.clone().unwrap_or_default(), f.line)).collect();
         let mut their_names: Vec<_> = theirs.iter().map(GdbFrame::readable).collect();
         functions += our_names.len();
-        // Explained: where the compiler gives an instruction line 0 (merged branches), gdb shows the line of an
-        // earlier one, be it of another function; `addr2line` of binutils shows `?`, as we show nothing.
+        // Explained: for an instruction with line 0 (merged branches), gdb shows the line of an earlier instruction, even
+        // of another function. delouse shows no line, as binutils' `addr2line` does.
         for (ours, theirs) in our_names.iter().zip(&mut their_names) {
             if ours.0 == theirs.0 && ours.1.is_none() && theirs.1.is_some() {
                 lineless += 1;
@@ -224,19 +217,19 @@ fn compare(build: Build) {
 }
 
 #[test]
-fn dev_stacks_are_gdbs() {
+fn dev_stacks_equal_gdbs() {
     compare(Build::Dev);
 }
 
 #[test]
-fn release_stacks_with_line_tables_only_are_gdbs() {
+fn release_stacks_with_line_tables_only_equal_gdbs() {
     compare(Build::Lines);
 }
 
-/// What each animal of the zoo is found to do, by the line of its source that the innermost own frame is at.
+/// Finds each case by the source line of its innermost own frame, and checks its activity.
 #[test]
-fn the_zoo_is_classified() {
-    let source = include_str!("../../../tests/src/bin/threads_zoo.rs");
+fn every_kind_of_thread_is_classified() {
+    let source = include_str!("../../../tests/thread_kinds/src/main.rs");
     let expected = [
         ("held.lock()", Activity::Lock),
         ("condvar.wait(", Activity::Condvar),
@@ -264,7 +257,7 @@ fn the_zoo_is_classified() {
         ("black_box(n)", Activity::Running),
     ];
     for build in [Build::Dev, Build::Lines] {
-        let Some((_, core)) = zoo_core(build) else { return };
+        let Some((_, core)) = kinds_core(build) else { return };
         let core = CoreFile::open(&core).unwrap();
         let (threads, _) = stacks(&core, &Symbols::new());
         let mut seen = std::collections::BTreeSet::new();
@@ -277,9 +270,9 @@ fn the_zoo_is_classified() {
                 );
                 continue;
             };
-            assert_eq!(own.file.as_deref(), Some("tests/src/bin/threads_zoo.rs"));
+            assert_eq!(own.file.as_deref(), Some("tests/thread_kinds/src/main.rs"));
             let line = source.lines().nth(own.line.unwrap() as usize - 1).unwrap();
-            // A loop's own line may be any of its lines.
+            // A busy loop may be at any of its lines.
             let Some((what, activity)) = expected.iter().find(|(text, _)| line.contains(text)) else {
                 assert_eq!(thread.activity, Activity::Running, "{line} {thread:#?}");
                 continue;
@@ -299,28 +292,28 @@ fn the_zoo_is_classified() {
         assert!(text.contains("the same 508 times more"), "{text}");
         let order = |what: &str| text.find(what).unwrap_or_else(|| panic!("{what} in {text}"));
         assert!(order("running") < order("waiting for a lock"));
-        assert!(order("waiting for a lock") < order("sleeping for a time on a tokio worker"));
-        assert!(order("sleeping for a time on a tokio worker") < order("sleeping for a time\n"));
-        assert!(order("sleeping for a time\n") < order("idle (tokio worker)"));
+        assert!(order("waiting for a lock") < order("sleeping on a tokio worker"));
+        assert!(order("sleeping on a tokio worker") < order("sleeping\n"));
+        assert!(order("sleeping\n") < order("idle (tokio worker)"));
     }
 }
 
-/// The same animals in this very process, where delouse can ask them.
-#[path = "../../../tests/src/bin/threads_zoo.rs"]
+/// The same cases in this process, where delouse captures them by signals.
+#[path = "../../../tests/thread_kinds/src/main.rs"]
 #[allow(unreachable_pub, unsafe_code, reason = "a program of its own as well, which calls libc")]
-mod live_zoo;
+mod live_kinds;
 
-const LIVE: &str = "DELOUSE_TEST_LIVE_ZOO";
+const LIVE: &str = "threads::tests::live_child";
 
-/// Not a test of its own: the program that `live_stacks_are_gdbs` starts.
+/// The program that `live_stacks_equal_gdbs` starts; as a test it does nothing.
 #[test]
 fn live_child() {
-    if std::env::var_os(LIVE).is_none() {
+    if !isolation::runs_alone(LIVE) {
         return;
     }
-    // Never dropped: a failed assertion would wait for animals that never end.
-    std::mem::forget(live_zoo::open(0));
-    let snapshot = crate::snapshot::rolling().unwrap();
+    // Never dropped, because dropping would wait for threads that never end.
+    std::mem::forget(live_kinds::open(0));
+    let snapshot = crate::targets::rolling().unwrap();
     let (threads, notes) = stacks(&snapshot, &Symbols::new());
     assert_eq!(notes, Vec::<String>::new());
     println!("STACKS {}", serde_json::to_string(&(threads, snapshot.capture())).unwrap());
@@ -328,17 +321,15 @@ fn live_child() {
     std::process::exit(0);
 }
 
-/// gdb attaches after the capture: what stands still must stand where it was captured.
+/// gdb attaches after the capture: threads that wait must have the same stacks in both.
 #[test]
-fn live_stacks_are_gdbs() {
+fn live_stacks_equal_gdbs() {
     if Command::new("gdb").arg("--version").stdout(Stdio::null()).status().is_err() {
-        println!("skipped: no gdb");
+        skipped!("no gdb");
         return;
     }
     let program = std::env::current_exe().unwrap();
-    let mut child = Command::new(&program)
-        .args(["--exact", "threads::tests::live_child", "--nocapture", "--test-threads=1"])
-        .env(LIVE, "1")
+    let mut child = isolation::command(LIVE)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
@@ -362,7 +353,7 @@ fn live_stacks_are_gdbs() {
             unavailable.push((thread.name.as_str(), why.as_str()));
             continue;
         }
-        // Explained: these run on between the two captures, as does the one that captured and prints.
+        // Explained: these threads run between the two captures, as does the thread that captures and prints.
         let capturing =
             thread.frames.iter().any(|f| f.function.as_deref().is_some_and(|f| f.contains("live_child")));
         if thread.activity == Activity::Running || capturing {
@@ -379,8 +370,8 @@ fn live_stacks_are_gdbs() {
             assert_eq!(our_pcs.len(), MAX_FRAMES);
             their_pcs.truncate(MAX_FRAMES);
         }
-        // Explained: a system call that our signal interrupted is restarted, and until then the program
-        // counter is on the instruction (2 bytes) rather than behind it.
+        // Explained: a system call that the capture's signal interrupted is restarted. Until then the program counter is at
+        // the instruction (2 bytes), not after it.
         if our_pcs[0] + 2 == their_pcs[0] {
             our_pcs[0] += 2;
             restarted += 1;
@@ -393,20 +384,20 @@ fn live_stacks_are_gdbs() {
     );
     let mut names: Vec<_> = unavailable.iter().map(|(name, _)| *name).collect();
     names.sort_unstable();
-    assert_eq!(names, ["zoo-blocked", "zoo-sigwait"]);
+    assert_eq!(names, ["case-blocked", "case-sigwait"]);
     assert!(same >= 17, "{same}");
 }
 
 const DELETED: &str = "DELOUSE_TEST_DELETED";
 
-/// Not a test of its own: a program whose file is gone by the time it is asked.
+/// A program whose file is deleted before it captures its threads; as a test it does nothing.
 #[test]
 fn deleted_child() {
     if std::env::var_os(DELETED).is_none() {
         return;
     }
     std::fs::remove_file(std::env::current_exe().unwrap()).unwrap();
-    let snapshot = crate::snapshot::rolling().unwrap();
+    let snapshot = crate::targets::rolling().unwrap();
     let symbols = Symbols::new();
     let (threads, notes) = stacks(&snapshot, &symbols);
     assert_eq!(notes, Vec::<String>::new());
@@ -440,46 +431,46 @@ fn parked_for_the_core() {
     std::hint::black_box(());
 }
 
-/// A core of delouse's own writer, read back: names and stacks as live.
+/// A core file written by delouse has the same names and stacks as a live capture.
 #[test]
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-fn our_own_core_has_names_and_stacks() {
-    let animal =
-        std::thread::Builder::new().name("core-animal".to_owned()).spawn(parked_for_the_core).unwrap();
-    let of_animal = |threads: Vec<ThreadStack>| threads.into_iter().find(|t| t.name == "core-animal");
+fn a_core_file_of_delouse_has_names_and_stacks() {
+    let thread =
+        std::thread::Builder::new().name("core-thread".to_owned()).spawn(parked_for_the_core).unwrap();
+    let of_thread = |threads: Vec<ThreadStack>| threads.into_iter().find(|t| t.name == "core-thread");
     let symbols = Symbols::new();
-    // Live until it is where it should be.
+    // Capture live until the thread waits.
     let live = loop {
-        let found = of_animal(stacks(&crate::snapshot::rolling().unwrap(), &symbols).0);
+        let found = of_thread(stacks(&crate::targets::rolling().unwrap(), &symbols).0);
         if let Some(thread) = found.filter(|t| t.activity == Activity::Park) {
             break thread;
         }
         std::thread::yield_now();
     };
-    let limits = crate::snapshot::Limits { force: true, ..Default::default() };
-    let image = crate::snapshot::freeze_fork_thaw(limits).unwrap();
+    let limits = crate::targets::Limits { force: true, ..Default::default() };
+    let image = crate::targets::freeze_fork_thaw(limits).unwrap();
     let mut file = tempfile::NamedTempFile::new().unwrap();
-    crate::snapshot::core_writer::write(&image, &mut file).unwrap();
+    crate::targets::core_writer::write(&image, &mut file).unwrap();
     drop(image);
     let core = CoreFile::open(file.path()).unwrap();
-    let dead = of_animal(stacks(&core, &Symbols::new()).0).expect("named in the core");
+    let dead = of_thread(stacks(&core, &Symbols::new()).0).expect("named in the core");
     assert_eq!(dead.tid, live.tid);
     assert_eq!(dead.activity, Activity::Park);
-    // All but the innermost address, which may be on the system call or behind it.
+    // Except the innermost address, which may be at the system call or after it.
     assert_eq!(dead.frames[1..], live.frames[1..]);
     assert!(
         dead.frames
             .iter()
             .any(|f| f.own && f.function.as_deref().is_some_and(|f| f.ends_with("parked_for_the_core")))
     );
-    animal.thread().unpark();
-    animal.join().unwrap();
+    thread.thread().unpark();
+    thread.join().unwrap();
 }
 
 #[test]
-fn symbols_that_are_being_loaded_are_in_use_and_keep_no_thread_waiting() {
+fn symbols_that_are_being_loaded_are_in_use_and_block_no_thread() {
     let symbols = Symbols::new();
-    drop(capture::capture(false, &symbols));
+    drop(stacks(&crate::targets::rolling().unwrap(), &symbols));
     let (loading, wait) = std::sync::mpsc::channel();
     let (finish, finished) = std::sync::mpsc::channel::<()>();
     std::thread::scope(|scope| {
@@ -491,7 +482,7 @@ fn symbols_that_are_being_loaded_are_in_use_and_keep_no_thread_waiting() {
             });
         });
         wait.recv().unwrap();
-        // With the lock it would never return.
+        // If this took the lock, it would never return.
         assert!(!symbols.is_unused(std::time::Duration::ZERO));
         finish.send(()).unwrap();
     });

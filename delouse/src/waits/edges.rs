@@ -1,4 +1,6 @@
-//! The wait-for graph as it is told.
+//! The wait-for graph.
+
+mod by_wakers;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -7,63 +9,63 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::handles::{self, Roles};
 use super::holders::{Account, Holders, role};
 use super::ownership::{Holding, Node, Ownership, PathId, Reference};
 use super::resources::{Wait, Waits, Waker};
-use super::{Edge, Holder, Resource, words};
+use super::{CodeLocation, Edge, Holder, Resource, location};
 use crate::debuginfo::types::TypeId;
+use crate::tasks::layout::handles::{self, Roles};
 use crate::tasks::{BlockingCall, Examination, Frame, Origin, ResourceKind, Task, TaskState, WaitsOn};
 
-/// Holders of one resource that are listed; more are counted.
+/// The most holders of one resource that are listed; the others are counted.
 const MAX_HOLDERS: usize = 8;
-/// Shared objects between a task and a handle.
+/// The most shared objects between a task and a handle.
 const MAX_WAY: usize = 64;
-/// References that are looked through, in all, for a holder that does not wait itself, and to count holders.
-const MAX_LOOKED_AT: usize = 1 << 20;
+/// The most references that are examined in all, to find a holder that does not wait itself and to count holders.
+const MAX_EXAMINED: usize = 1 << 20;
 
-/// Tells who waits for whom.
-pub(super) struct Teller<'t, 'e, 'p, 'i> {
+/// Makes the edges of the graph.
+pub(super) struct Edges<'t, 'e, 'p, 'i> {
     pub(super) examination: &'t Examination<'e, 'p, 'i>,
     pub(super) waits: &'t Waits,
     pub(super) holders: &'t Holders,
-    frames: FxHashMap<(TypeId, u64), Option<Rc<Told>>>,
-    told: FxHashMap<(u64, u16), Rc<Group>>,
+    frames: FxHashMap<(TypeId, u64), Option<Rc<VariableFrame>>>,
+    groups: FxHashMap<(u64, u16), Rc<Group>>,
     leaves: RefCell<FxHashMap<LeafOf, LeafText>>,
-    /// How many of [`MAX_LOOKED_AT`] are left.
-    to_look_at: usize,
+    /// How many of [`MAX_EXAMINED`] are left.
+    examinations_left: usize,
 }
 
-/// A stack, and which of its waits.
+/// A stack, and the index of one of its waits.
 type LeafOf = (*const Frame, usize);
 
 /// A wait in a stack, as text.
 #[derive(Clone, Default)]
 struct LeafText {
-    /// The innermost function of the program's own that waits.
-    place: Option<Arc<str>>,
+    /// The innermost function that waits and belongs to the program, not to a library.
+    place: Option<Arc<CodeLocation>>,
     /// The innermost future.
     leaf: Option<Arc<str>>,
 }
 
-/// A frame as it is told.
-struct Told {
-    place: String,
-    own: bool,
+/// A function that has a variable.
+struct VariableFrame {
+    place: Arc<CodeLocation>,
+    is_user: bool,
 }
 
-/// Those who can end a wait.
+/// The holders that can end a wait.
 struct Group {
     holders: Arc<[Holder]>,
-    /// So many more tasks are holders, too.
+    /// How many further tasks are holders.
     more: usize,
-    /// There are more than were found.
+    /// There are holders that were not found.
     elsewhere: bool,
-    /// They wait in the queue themselves, and were given a part of it.
+    /// They are places in the queue, to which some permits are assigned.
     in_line: bool,
 }
 
-impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
+impl<'t, 'e, 'p, 'i> Edges<'t, 'e, 'p, 'i> {
     pub(super) fn new(
         examination: &'t Examination<'e, 'p, 'i>,
         waits: &'t Waits,
@@ -74,29 +76,32 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
             waits,
             holders,
             frames: FxHashMap::default(),
-            told: FxHashMap::default(),
+            groups: FxHashMap::default(),
             leaves: RefCell::default(),
-            to_look_at: MAX_LOOKED_AT,
+            examinations_left: MAX_EXAMINED,
         }
     }
 
     /// One edge for each wait.
-    pub(super) fn edges(&mut self) -> Vec<Edge> {
+    pub(super) fn all(&mut self) -> Vec<Edge> {
         let (waits, tasks) = (self.waits, &self.examination.listing.tasks);
-        let is_told = |wait: &&Wait| {
-            let state = tasks.get(wait.task as usize).and_then(|task| task.state);
-            // A task that nobody has woken has no use for its thread.
+        let is_listed = |wait: &&Wait| {
+            let task = tasks.get(wait.task as usize);
+            let state = task.and_then(|task| task.state);
+            let drives = task.is_some_and(|task| !task.drives.is_empty());
             match wait.kind {
+                // A task that nothing has woken does not need its thread.
                 ResourceKind::Thread => state == Some(TaskState::Scheduled),
-                // What a blocked thread's task seems to wait for it is past.
-                _ => state != Some(TaskState::Running) || waits.counts(wait),
+                // A running task has passed what it waited for before. It waits for the lock that blocks its thread, or
+                // for futures that it drives.
+                _ => state != Some(TaskState::Running) || waits.blocks(wait) || drives && waits.counts(wait),
             }
         };
-        waits.list.iter().filter(is_told).map(|wait| self.others(wait)).collect()
+        waits.list.iter().filter(is_listed).map(|wait| self.edge_to_others(wait)).collect()
     }
 
-    /// A wait, and who else can end it: nobody waits for his own place in the queue.
-    fn others(&mut self, wait: &Wait) -> Edge {
+    /// The edge of a wait, without the waiter's own place in the queue, which does not block it.
+    fn edge_to_others(&mut self, wait: &Wait) -> Edge {
         let mut edge = self.edge(wait);
         let own = |holder: &Holder| {
             holder.task == edge.waiter && (edge.waiter.is_some() || holder.thread == edge.thread)
@@ -110,8 +115,8 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
     pub(super) fn edge(&mut self, wait: &Wait) -> Edge {
         let group = self.group(wait);
         let LeafText { place, leaf } = self.leaf(wait);
-        let outside = if wait.by == Waker::Outside { self.waits_on(wait).cloned() } else { None };
-        let (waiter, thread) = self.told_as(wait.task);
+        let outside = if self.is_outside(wait) { self.waits_on(wait).cloned() } else { None };
+        let (waiter, thread) = self.identity(wait.task);
         let drives = self.task(wait.task).is_some_and(|task| !task.drives.is_empty());
         let blocks = self.thread(wait.task).filter(|_| wait.kind == ResourceKind::Lock || drives);
         Edge {
@@ -128,22 +133,34 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
         }
     }
 
-    /// What the task's leaf says of a wait.
+    /// What is known about the leaf of a wait.
     fn waits_on(&self, wait: &Wait) -> Option<&'t WaitsOn> {
         let examination = self.examination;
         examination.listing.tasks.get(wait.task as usize)?.waits_on.get(wait.leaf)
     }
 
-    /// Whether no table says who could end a wait: handles of it are not found where they are.
+    /// Whether the handles that could end a wait are not in the table, so that they cannot be found.
     pub(super) fn has_unknown_handles(&self, wait: &Wait) -> bool {
         let place = self.examination.places.get(wait.task as usize);
         let path = place.and_then(|place| place.leaves.get(wait.leaf)).map_or("", |leaf| leaf.path);
         match wait.by {
-            // What a thread waits for is no leaf of a future, and its guards are known.
+            // A lock that blocks a thread is no leaf of a future; its guards are in the table.
             Waker::Handles(_) if wait.kind == ResourceKind::Lock => false,
             Waker::Handles(roles) => !handles::are_known(path, roles),
             Waker::Task(of) => of.is_none(),
+            Waker::Wakers(_) => !self.is_outside(wait),
             Waker::Outside => false,
+        }
+    }
+
+    /// Whether it is shown as a wait that no task can end.
+    fn is_outside(&self, wait: &Wait) -> bool {
+        match wait.by {
+            Waker::Outside => true,
+            Waker::Wakers(_) => {
+                matches!(wait.kind, ResourceKind::Unknown | ResourceKind::Notify) || wait.resource == 0
+            }
+            Waker::Handles(_) | Waker::Task(_) => false,
         }
     }
 
@@ -160,8 +177,8 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
         self.examination.listing.tasks.get(task as usize)
     }
 
-    /// A task's id, or the thread that drives it where it was found on a stack: several such have no id.
-    fn told_as(&self, task: u32) -> (Option<u64>, Option<i32>) {
+    /// A task's id; or the thread that drives a future that was found on its stack: such futures have no id.
+    fn identity(&self, task: u32) -> (Option<u64>, Option<i32>) {
         match self.task(task).and_then(|task| task.found_in.as_ref()) {
             Some(call) => (None, Some(call.thread)),
             None => (Some(self.id(task)), None),
@@ -173,40 +190,39 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
         self.examination.listing.tasks.get(task as usize)?.thread
     }
 
-    /// `function at file:line` of the innermost function of the user's that waits.
-    pub(super) fn place(&self, wait: &Wait) -> Option<Arc<str>> {
+    /// `function at file:line` of the innermost user function that waits.
+    pub(super) fn place(&self, wait: &Wait) -> Option<Arc<CodeLocation>> {
         self.leaf(wait).place
     }
 
     /// `function at file:line` of a task of which no wait is known.
-    pub(super) fn of_stack(&self, task: u32) -> Option<Arc<str>> {
-        let task = self.examination.listing.tasks.get(task as usize)?;
-        words::user_frame(&task.stack).map(|frame| words::frame_at(frame).into())
+    pub(super) fn of_stack(&self, task: u32) -> Option<Arc<CodeLocation>> {
+        location::of_task(&self.task(task)?.stack)
     }
 
     /// Where in the stack of its task a wait is.
     fn leaf(&self, wait: &Wait) -> LeafText {
-        // Where a thread is blocked, its own stack tells.
+        // For a lock that blocks a thread, the thread's own stack shows the place.
         let task = self.examination.listing.tasks.get(wait.task as usize);
         let Some(task) = task.filter(|_| wait.kind != ResourceKind::Lock) else { return LeafText::default() };
-        // What a task drives by a call that blocks, it waits for at that call.
+        // A task waits for the futures that it drives at the blocking call that drives them.
         if let Some(call) = blocking_call(task) {
-            let place = call.caller.as_ref().map(|caller| words::frame_at(caller).into());
+            let place = call.caller.as_ref().map(|caller| CodeLocation::of_frame(caller).into());
             return LeafText { place, leaf: None };
         }
-        // Tasks that stand at the same place share their stack.
+        // Tasks that are suspended at the same place share their stack.
         let key = (task.stack.as_ptr(), wait.leaf);
         if let Some(known) = self.leaves.borrow().get(&key) {
             return known.clone();
         }
-        let mut ways = Vec::new();
-        leaves(&task.stack, None, &mut ways);
-        // A wait that no future has, as the one for a thread, is at the first leaf.
-        let way = ways.get(wait.leaf).or(ways.first()).copied();
+        let mut found = Vec::new();
+        leaves(&task.stack, None, &mut found);
+        // A wait that belongs to no future, such as the wait for a thread, is shown at the first leaf.
+        let found = found.get(wait.leaf).or(found.first()).copied();
         let (place, leaf) =
-            way.map_or_else(|| (first_leaf(&task.stack), None), |(place, leaf)| (place, Some(leaf)));
+            found.map_or_else(|| (first_leaf(&task.stack), None), |(place, leaf)| (place, Some(leaf)));
         let text = LeafText {
-            place: place.map(|frame| words::frame_at(frame).into()),
+            place: place.map(|frame| CodeLocation::of_frame(frame).into()),
             leaf: leaf.map(|leaf| leaf.function.as_str().into()),
         };
         self.leaves.borrow_mut().insert(key, text.clone());
@@ -215,21 +231,21 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
 
     fn group(&mut self, wait: &Wait) -> Rc<Group> {
         let key = (wait.resource, self.holders.roles_of(wait).bits());
-        if let Some(known) = self.told.get(&key) {
+        if let Some(known) = self.groups.get(&key) {
             return known.clone();
         }
         let group = Rc::new(self.make_group(wait));
-        self.told.insert(key, group.clone());
+        self.groups.insert(key, group.clone());
         group
     }
 
     fn make_group(&mut self, wait: &Wait) -> Group {
-        if wait.by == Waker::Outside {
+        if wait.by == Waker::Outside || wait.is_by_wakers() {
             return Group { holders: [].into(), more: 0, elsewhere: false, in_line: false };
         }
         if let Waker::Task(of) = wait.by {
-            let told_as = of.map(|of| self.told_as(of));
-            let holder = told_as.map(|(task, thread)| Holder {
+            let identity = of.map(|of| self.identity(of));
+            let holder = identity.map(|(task, thread)| Holder {
                 task,
                 thread,
                 handle: "task".to_owned(),
@@ -255,54 +271,64 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
         if holders.roles_of(wait) == Roles::ACCESS && found.iter().any(is_named) {
             found.retain(is_named);
         }
-        // What was moved is seen a second time where it was before: its name of now is told.
+        // A handle that was moved is found at its old place, too, where it is uncertain: the present place comes first.
         found.sort_by_key(|holding| holding.uncertain);
-        let mut told = Vec::new();
+        let mut listed = Vec::new();
         for holding in found {
-            if told.len() >= MAX_HOLDERS {
+            if listed.len() >= MAX_HOLDERS {
                 break;
             }
-            self.holder(holding, account, &mut told, &mut elsewhere);
+            self.holder(holding, account, &mut listed, &mut elsewhere);
         }
-        let more = if told.len() < MAX_HOLDERS { 0 } else { self.count_more(wait, &told) };
-        let threads = self.holders.threads(wait).iter().take(MAX_HOLDERS - told.len().min(MAX_HOLDERS));
-        told.extend(threads.map(|tid| Holder {
+        let more = if listed.len() < MAX_HOLDERS { 0 } else { self.count_more(wait, &listed) };
+        let threads = self.holders.threads(wait).iter().take(MAX_HOLDERS - listed.len().min(MAX_HOLDERS));
+        listed.extend(threads.map(|tid| Holder {
             thread: Some(*tid),
             handle: handles::name(handles::ON_STACK).to_owned(),
             ..Holder::default()
         }));
-        Group { holders: told.into(), more, elsewhere, in_line }
+        Group { holders: listed.into(), more, elsewhere, in_line }
     }
 
-    /// Whether the handles that were found are those that there are.
+    /// Whether all permits that a wait wants are assigned to it: its future only has to be polled.
+    pub(super) fn has_been_given(&self, wait: &Wait) -> bool {
+        let leaf =
+            self.examination.places.get(wait.task as usize).and_then(|place| place.leaves.get(wait.leaf));
+        let on = self.task(wait.task).and_then(|task| task.waits_on.get(wait.leaf));
+        let wanted = on.and_then(|on| on.wanted).unwrap_or(1);
+        let mut assigned = self.holders.of_resource(wait.resource, Roles::QUEUE);
+        assigned.any(|place| leaf.is_some_and(|leaf| leaf.at == place.place) && place.permits >= wanted)
+    }
+
+    /// How the handles that were found compare with the resource's own count.
     pub(super) fn account(&self, wait: &Wait) -> Account {
         let task = self.examination.listing.tasks.get(wait.task as usize);
         let on = task.and_then(|task| task.waits_on.get(wait.leaf));
         self.holders.account(wait, on.and_then(|on| on.available))
     }
 
-    /// How many tasks are holders beside those that are `told`. Of very many references, only some are counted.
-    fn count_more(&mut self, wait: &Wait, told: &[Holder]) -> usize {
+    /// How many tasks are holders in addition to those `listed`. Counting stops after [`MAX_EXAMINED`] references.
+    fn count_more(&mut self, wait: &Wait, listed: &[Holder]) -> usize {
         let holders = self.holders;
         let parts = &holders.ownership.parts;
         let mut seen: FxHashSet<Node> = FxHashSet::default();
         let mut queue: Vec<Node> = Vec::new();
-        let told: FxHashSet<u64> = told.iter().filter_map(|holder| holder.task).collect();
+        let listed: FxHashSet<u64> = listed.iter().filter_map(|holder| holder.task).collect();
         let mut more = 0;
         for holding in holders.of_wait(wait) {
             queue.push(parts.whole(holding.owner));
             while let Some(node) = queue.pop() {
-                if self.to_look_at == 0 {
+                if self.examinations_left == 0 {
                     return more;
                 }
-                self.to_look_at -= 1;
+                self.examinations_left -= 1;
                 if !seen.insert(node) {
                     continue;
                 }
                 match node {
-                    Node::Task(task) => more += usize::from(!told.contains(&self.id(task))),
+                    Node::Task(task) => more += usize::from(!listed.contains(&self.id(task))),
                     Node::Object(object) => {
-                        queue.extend(holders.references_to(object).map(|other| parts.whole(other.owner)));
+                        queue.extend(holders.owners_of(object).map(|other| parts.whole(other.owner)));
                     }
                     Node::Part(_) | Node::Statics => {}
                 }
@@ -311,26 +337,32 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
         more
     }
 
-    /// The tasks that own a handle, directly or through shared objects, nearest first.
-    fn holder(&mut self, holding: &Holding, account: Account, told: &mut Vec<Holder>, elsewhere: &mut bool) {
+    /// Adds the tasks that own a handle to `listed`, directly or through shared objects, nearest first.
+    fn holder(
+        &mut self,
+        holding: &Holding,
+        account: Account,
+        listed: &mut Vec<Holder>,
+        elsewhere: &mut bool,
+    ) {
         let certain =
             account == Account::Exact && (!holding.uncertain || self.holders.is_closed(holding.resource));
         let parts = &self.holders.ownership.parts;
         let owner = parts.whole(holding.owner);
         let mut seen = FxHashSet::from_iter([owner]);
         let way = self.way(holding.path, holding.unpolled);
-        // Who has an `Arc` of nothing but the handle, has the handle.
+        // An `Arc` that contains only the handle counts as the handle.
         let is_whole = way.is_empty();
         let mut queue = VecDeque::from([(owner, way, certain, holding.path, false)]);
         while let Some((node, rest, certain, path, shared)) = queue.pop_front() {
             match node {
-                // Whole tasks are told.
+                // `whole` has replaced parts by their tasks.
                 Node::Part(_) => {}
                 Node::Task(task) => {
                     let (place, _) = self.step(path);
                     let running = self.examination.listing.tasks.get(task as usize).and_then(|t| t.state)
                         == Some(TaskState::Running);
-                    let (id, thread) = self.told_as(task);
+                    let (id, thread) = self.identity(task);
                     let on_stack = self.thread(task).filter(|_| holding.handle == handles::ON_STACK);
                     let holder = Holder {
                         task: id,
@@ -341,8 +373,8 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
                         certain: certain && !running,
                         shared,
                     };
-                    add(told, holder);
-                    if told.len() >= MAX_HOLDERS {
+                    add(listed, holder);
+                    if listed.len() >= MAX_HOLDERS {
                         return;
                     }
                 }
@@ -368,11 +400,11 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
         }
     }
 
-    /// Some of those who refer to the shared object that a handle is in. Where hundreds wait for a `Notify` that
-    /// each of them has, the one that does not wait comes first: it is the one that will notify them.
+    /// Some of the references to the shared object that contains a handle. If hundreds of tasks wait for a `Notify`
+    /// that each of them refers to, a task that does not wait comes first: it is the one that will notify the others.
     fn references(&mut self, object: u32, holding: &Holding) -> Vec<&'t Reference> {
         let (waits, holders) = (self.waits, self.holders);
-        let all = holders.references_to(object);
+        let all = holders.owners_of(object);
         if !role(holding).has(Roles::ACCESS) {
             return all.take(4 * MAX_HOLDERS).collect();
         }
@@ -380,13 +412,13 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
             let task = holders.ownership.parts.task_of(reference.owner);
             task.is_some_and(|task| waits.of_task(task).iter().any(|wait| wait.resource == holding.resource))
         };
-        let all: Vec<&Reference> = all.take(self.to_look_at.max(4 * MAX_HOLDERS)).collect();
-        self.to_look_at = self.to_look_at.saturating_sub(all.len());
+        let all: Vec<&Reference> = all.take(self.examinations_left.max(4 * MAX_HOLDERS)).collect();
+        self.examinations_left = self.examinations_left.saturating_sub(all.len());
         let (waiting, others): (Vec<_>, Vec<_>) = all.into_iter().partition(is_waiting);
         others.into_iter().chain(waiting).take(4 * MAX_HOLDERS).collect()
     }
 
-    /// A way, with the variable in front that has the future that is not polled.
+    /// The path to a handle as text; it begins with the variable that has the future that is not polled, if any.
     fn way(&mut self, path: PathId, unpolled: Option<PathId>) -> String {
         let (_, inner) = self.step(path);
         let Some(outer) = unpolled else { return inner };
@@ -394,23 +426,25 @@ impl<'t, 'e, 'p, 'i> Teller<'t, 'e, 'p, 'i> {
         join(&self.step(outer).1, rest.strip_prefix('.').unwrap_or(rest))
     }
 
-    /// Where a way begins, and what follows from there.
-    fn step(&mut self, path: PathId) -> (Option<String>, String) {
+    /// The function where a path begins, and the path from there as text.
+    fn step(&mut self, path: PathId) -> (Option<Arc<CodeLocation>>, String) {
         let examination = self.examination;
         let frames = &mut self.frames;
-        let mut told = |of: TypeId, state: u64| {
+        let mut owner = |of: TypeId, state: u64| {
             let frame = frames.entry((of, state)).or_insert_with(|| {
                 let frame = examination.frame(of, state)?;
-                Some(Rc::new(Told { own: frame.origin == Origin::User, place: words::frame_at(&frame) }))
+                Some(Rc::new(VariableFrame {
+                    is_user: frame.origin == Origin::User,
+                    place: CodeLocation::of_frame(&frame).into(),
+                }))
             });
             frame.clone()
         };
-        let (frame, variable) = self
-            .holders
-            .ownership
-            .labels
-            .tell(path, |of, state| told(of, state).is_some_and(|told| told.own));
-        (frame.and_then(|(of, state)| told(of, state)).map(|told| told.place.clone()), variable)
+        let paths = &self.holders.ownership.paths;
+        let labels = &examination.layouts.labels;
+        let is_own = |of, state| owner(of, state).is_some_and(|owner| owner.is_user);
+        let (frame, variable) = paths.text(labels, path, is_own);
+        (frame.and_then(|(of, state)| owner(of, state)).map(|owner| owner.place.clone()), variable)
     }
 }
 
@@ -422,24 +456,29 @@ fn holders_of(ownership: &Ownership, object: u32) -> u64 {
 /// The call that a task, or a thread with a future of a library's, is blocked in.
 fn blocking_call(task: &Task) -> Option<&BlockingCall> {
     let is_own = |frame: &&Frame| frame.origin == Origin::User;
-    let of_library = || words::user_frame(&task.stack).filter(is_own).is_none();
+    let of_library = || location::user_frame(&task.stack).filter(is_own).is_none();
     let innermost = task.drives.last().map(|driven| &driven.call);
     innermost.or_else(|| task.found_in.as_ref().filter(|_| of_library()))
 }
 
-/// Adds a holder, unless it was told. Of two variables of one function, one is what is left of the other when it was
-/// moved, unless counters confirm both.
-fn add(told: &mut Vec<Holder>, holder: Holder) {
+/// Adds a holder, unless it is listed. Of two variables of one function, one is taken for a stale copy of the other,
+/// unless counters confirm both.
+fn add(listed: &mut Vec<Holder>, holder: Holder) {
     let same = |known: &&mut Holder| {
         (known.task, known.thread) == (holder.task, holder.thread)
             && (&known.place, &known.handle) == (&holder.place, &holder.handle)
             && (known.variable == holder.variable || !known.certain || !holder.certain)
     };
-    match told.iter_mut().find(same) {
-        Some(known) if holder.certain => *known = holder,
+    match listed.iter_mut().find(same) {
+        Some(known) if holder.certain || is_unnamed(known) => *known = holder,
         Some(_) => {}
-        None => told.push(holder),
+        None => listed.push(holder),
     }
+}
+
+/// Whether a variable has a number only: it is a temporary, which may have been moved to a variable with a name.
+fn is_unnamed(holder: &Holder) -> bool {
+    holder.variable.starts_with(|c: char| c.is_ascii_digit())
 }
 
 fn join(first: &str, second: &str) -> String {
@@ -450,17 +489,17 @@ fn join(first: &str, second: &str) -> String {
     }
 }
 
-/// The innermost function of the user's above the first leaf of a stack.
+/// The innermost user function above the first leaf of a stack.
 fn first_leaf(stack: &[Frame]) -> Option<&Frame> {
     let path = std::iter::successors(stack.first(), |frame| frame.children.first());
     path.filter(|frame| frame.origin == Origin::User && frame.line.is_some()).last().or(stack.first())
 }
 
-/// A future that waits, and the innermost function of the user's above it.
-type Way<'f> = (Option<&'f Frame>, &'f Frame);
+/// The innermost user function above a future that waits, and the future.
+type LeafFrames<'f> = (Option<&'f Frame>, &'f Frame);
 
-/// That of each wait, in the order of `waits_on`. The depth is bounded by the walk's.
-fn leaves<'f>(frames: &'f [Frame], above: Option<&'f Frame>, found: &mut Vec<Way<'f>>) {
+/// The frames of each wait, in the order of `waits_on`. The walk that made the stack has bounded its depth.
+fn leaves<'f>(frames: &'f [Frame], above: Option<&'f Frame>, found: &mut Vec<LeafFrames<'f>>) {
     for frame in frames {
         let own = frame.origin == Origin::User && frame.line.is_some();
         let above = if own || above.is_none() { Some(frame) } else { above };

@@ -1,34 +1,41 @@
 //! Groups of identical stacks that only grow.
 //!
-//! Of an earlier capture only counts are kept. Who is new shows all the same: tokio numbers tasks in the order of
-//! their spawning, so those of then are the ones with the lower ids.
+//! Of an earlier capture only counts are kept. New tasks can still be recognised: tokio numbers tasks in the order in
+//! which they are spawned, so tasks with higher ids are newer.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-use super::{Finding, FindingKind, Severity, words};
+use super::sample::millis;
+use super::{Evidence, Finding, FindingKind, Severity, location};
 use crate::tasks::{Frame, Task, TaskKind, TaskState};
 
-/// Less time between two captures tells nothing.
+/// The shortest time between two captures from which growth can be concluded.
 const APART: Duration = Duration::from_secs(1);
-/// A group has to grow by that many tasks at least.
+/// The least number of tasks by which a group must grow.
 const GROWN: usize = 8;
-/// And by one in so many.
+/// A group must also grow by one in this many.
 const SHARE: usize = 10;
-/// Groups of a capture that are kept: a few kilobytes.
+/// The most groups of a capture that are kept: a few kilobytes.
 const MAX_GROUPS: usize = 2048;
+
+/// Fewer finished tasks than this may be joined soon.
+const FINISHED: usize = 100;
 
 /// The groups of one capture: how many tasks have which stack.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Counts {
-    /// When, on a clock that all captures of the process share.
+    /// When it was made, by a clock that all captures of the process share.
     at: Duration,
     /// The highest id of a task so far.
     newest: u64,
     groups: HashMap<u64, usize>,
+    /// Finished tasks whose results handles keep, by the place of their spawning.
+    finished: HashMap<Option<Arc<str>>, usize>,
 }
 
 impl Counts {
@@ -44,7 +51,13 @@ impl Counts {
             largest.truncate(MAX_GROUPS);
             groups = largest.into_iter().collect();
         }
-        Self { at, newest: tasks.iter().map(|task| task.id).max().unwrap_or(0), groups }
+        let mut finished: HashMap<Option<Arc<str>>, usize> = HashMap::new();
+        for task in tasks.iter().filter(|task| task.state == Some(TaskState::Complete)) {
+            if finished.len() < MAX_GROUPS || finished.contains_key(&task.spawned_at) {
+                *finished.entry(task.spawned_at.clone()).or_default() += 1;
+            }
+        }
+        Self { finished, at, newest: tasks.iter().map(|task| task.id).max().unwrap_or(0), groups }
     }
 
     /// When they were counted.
@@ -53,12 +66,12 @@ impl Counts {
     }
 }
 
-/// Whether a task is one of a group: those that run stand at no certain place.
+/// Whether a task is one of a group: running tasks are at no definite place.
 fn counts(task: &Task) -> bool {
     task.kind != TaskKind::Main && matches!(task.state, Some(TaskState::Idle | TaskState::Scheduled))
 }
 
-/// Tells tasks with the same stack; most of those share it.
+/// Finds tasks with the same stack; most of these share it.
 #[derive(Default)]
 struct Likeness(FxHashMap<(TaskKind, *const Frame), u64>);
 
@@ -92,50 +105,57 @@ pub(crate) fn check(earlier: &Counts, at: Duration, tasks: &[Task]) -> Vec<Findi
     });
     let mut grown: Vec<_> = grown.collect();
     grown.sort_by_key(|(grown, group)| (std::cmp::Reverse(*grown), group.first().map(|task| task.id)));
-    grown.iter().filter_map(|(grown, group)| finding(*grown, group, apart)).collect()
+    let grown = grown.iter().filter_map(|(grown, group)| finding(*grown, group, apart));
+    finished(earlier, apart, tasks).into_iter().chain(grown).collect()
 }
 
-fn finding(grown: usize, group: &[&Task], apart: Duration) -> Option<Finding> {
-    let example = group.first()?;
-    let place = words::user_frame(&example.stack).map_or("(no stack)".to_owned(), words::frame_at);
-    let apart = words::span(apart);
-    let older = group.len().saturating_sub(grown);
-    let mut evidence = vec![format!(
-        "{} now: {grown} were spawned since, and {older} before, no fewer than there were at that place then",
-        words::count(group.len(), "task")
-    )];
-    if let Some(spawned) = &example.spawned_at
-        && group.iter().all(|task| task.spawned_at.as_ref() == Some(spawned))
-    {
-        evidence.push(format!("all were spawned at {}", words::place(spawned, None)));
+/// The places at which tasks are spawned that finish, and whose results nothing takes: there are many, new ones have come,
+/// and none of the older ones was taken.
+fn finished(earlier: &Counts, over: Duration, tasks: &[Task]) -> Option<Finding> {
+    let mut groups: HashMap<&Option<Arc<str>>, Vec<&Task>> = HashMap::new();
+    for task in tasks.iter().filter(|task| task.state == Some(TaskState::Complete)) {
+        groups.entry(&task.spawned_at).or_default().push(task);
     }
-    Some(Finding {
-        kind: FindingKind::GrowingGroup,
-        severity: Severity::Suspected,
-        summary: format!(
-            "{} tasks wait in {place}, {grown} of them in the last {apart}, and they do not become fewer",
-            group.len()
-        ),
-        tasks: group.iter().map(|task| task.id).collect(),
-        evidence,
-        remedy: Some(
-            "find out what should end them, and why it does not; bound how many may be spawned".to_owned(),
-        ),
-    })
+    let grown = groups.into_iter().filter_map(|(place, group)| {
+        let before = *earlier.finished.get(place)?;
+        let stayed = group.iter().filter(|task| task.id <= earlier.newest).count();
+        let new = group.len().saturating_sub(before);
+        (before > 0 && stayed >= before && group.len() >= FINISHED && new >= GROWN)
+            .then_some((new, place, group))
+    });
+    let (new, place, group) = grown.max_by_key(|(new, ..)| *new)?;
+    let evidence =
+        vec![Evidence::Finished { spawned_at: place.clone(), now: group.len(), new, over_ms: millis(over) }];
+    let tasks = group.iter().map(|task| task.id).collect();
+    Some(Finding { kind: FindingKind::FinishedTasks, severity: Severity::Suspected, tasks, evidence })
+}
+
+fn finding(new: usize, group: &[&Task], over: Duration) -> Option<Finding> {
+    let example = group.first()?;
+    let place = location::of_task(&example.stack);
+    let mut evidence = vec![Evidence::Growth { place, now: group.len(), new, over_ms: millis(over) }];
+    if let Some(place) = &example.spawned_at
+        && group.iter().all(|task| task.spawned_at.as_ref() == Some(place))
+    {
+        evidence.push(Evidence::SpawnedAt { place: place.clone() });
+    }
+    let tasks = group.iter().map(|task| task.id).collect();
+    Some(Finding { kind: FindingKind::GrowingGroup, severity: Severity::Suspected, tasks, evidence })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::made_up;
+    use super::super::fixtures;
     use super::*;
+    use crate::report::FindingReport;
 
     fn tasks(ids: impl IntoIterator<Item = u64>, function: &str) -> Vec<Task> {
-        ids.into_iter().map(|id| made_up::task(id, function, 5)).collect()
+        ids.into_iter().map(|id| fixtures::task(id, function, 5)).collect()
     }
 
-    fn found(before: &[Task], after: &[Task], seconds: u64) -> Vec<Finding> {
+    fn found(before: &[Task], after: &[Task], seconds: u64) -> Vec<FindingReport> {
         let earlier = Counts::new(Duration::from_secs(100), before);
-        check(&earlier, Duration::from_secs(100 + seconds), after)
+        fixtures::reported(check(&earlier, Duration::from_secs(100 + seconds), after))
     }
 
     #[test]
@@ -144,16 +164,52 @@ mod tests {
         assert_eq!(found.len(), 1);
         assert_eq!(
             found[0].summary,
-            "50 tasks wait in app::lingers at src/main.rs:5, 30 of them in the last 2.0 s, and they do \
-             not become fewer"
+            "50 tasks wait in app::lingers at src/main.rs:5, 30 of them spawned in the last 2.0 s, and \
+             none of the older ones has left"
         );
         assert_eq!(found[0].tasks.len(), 50);
+    }
+
+    fn finished_tasks(ids: impl IntoIterator<Item = u64>) -> Vec<Task> {
+        let finished = |id| Task {
+            state: Some(TaskState::Complete),
+            stack: [].into(),
+            spawned_at: Some("src/main.rs:7:13".into()),
+            ..fixtures::task(id, "app::query", 5)
+        };
+        ids.into_iter().map(finished).collect()
+    }
+
+    #[test]
+    fn results_that_nothing_takes() {
+        let found = found(&finished_tasks(1..=300), &finished_tasks(1..=400), 2);
+        assert_eq!(found.len(), 1);
+        assert_eq!(
+            found[0].summary,
+            "400 tasks that were spawned at src/main.rs:7:13 have finished, and handles keep their results: 100 more in \
+             the last 2.0 s, and none of the older ones was taken"
+        );
+    }
+
+    #[test]
+    fn results_that_are_taken() {
+        let before = finished_tasks(1..=300);
+        // Drained meanwhile; joined one after the other; too few; too soon; no new ones.
+        for (after, seconds) in [
+            (finished_tasks(301..=700), 2),
+            (finished_tasks(2..=500), 2),
+            (finished_tasks(1..=500), 0),
+            (finished_tasks(1..=300), 2),
+        ] {
+            assert_eq!(found(&before, &after, seconds), []);
+        }
+        assert_eq!(found(&finished_tasks(1..=10), &finished_tasks(1..=60), 2), []);
     }
 
     #[test]
     fn groups_that_come_and_go() {
         let before = tasks(1..=20, "app::request");
-        // Twice as many, but others; as many; fewer; somewhat more; too soon; new altogether.
+        // Twice as many, but others; as many; fewer; somewhat more; too soon; a new group.
         for (after, seconds) in [
             (tasks(15..=55, "app::request"), 2),
             (tasks(1..=20, "app::request"), 2),
@@ -164,7 +220,7 @@ mod tests {
         ] {
             assert_eq!(found(&before, &after, seconds), [], "{} tasks", after.len());
         }
-        // A large group wants more than a few.
+        // A large group must grow by more than a few.
         assert_eq!(found(&tasks(1..=1000, "app::request"), &tasks(1..=1050, "app::request"), 60), []);
     }
 
@@ -189,7 +245,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_bounded() {
-        let many: Vec<Task> = (1..=5000).map(|id| made_up::task(id, &format!("app::f{id}"), 1)).collect();
+        let many: Vec<Task> = (1..=5000).map(|id| fixtures::task(id, &format!("app::f{id}"), 1)).collect();
         assert_eq!(Counts::new(Duration::ZERO, &many).groups.len(), MAX_GROUPS);
     }
 }

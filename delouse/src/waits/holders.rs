@@ -1,70 +1,73 @@
-//! What was found to own what, indexed for questions.
+//! Indexes of the handles and references that were found, by resource, owner and object.
 
 use std::collections::VecDeque;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::handles::{self, ON_STACK, Roles};
 use super::index::Index;
 use super::ownership::{Holding, Node, Object, Ownership, Reference};
-use super::resources::{Wait, Waits, Waker, is_lock};
+use super::resources::{Wait, Waits, Waker, polling};
 use super::thread_locks::ThreadLocks;
+use crate::tasks::layout::handles::{self, ON_STACK, Roles};
 use crate::tasks::{Examination, ResourceKind, Task, TaskKind, TaskState};
 
 /// Permits of a `tokio::sync::RwLock`, unless it was made by `with_max_readers`: `MAX_READS` of `rwlock.rs`.
 const MAX_READS: u64 = (u32::MAX >> 3) as u64;
 
-/// Owners of a lock that are asked.
+/// The most tasks and shared objects that are listed of those that can reach the wakers of a task.
+const MAX_REACHING: usize = 1 << 12;
+
+/// The most owners of a lock that are examined.
 const MAX_OWNERS: usize = 256;
 
 /// Handles by resource and by owner.
 pub(super) struct Holders {
     pub(super) ownership: Ownership,
-    /// Of each resource, its handles, those of each kind together: there may be one that can wake its waiters
-    /// among a hundred thousand that wait themselves.
+    /// For each resource, its handles, grouped by roles: there may be one that can wake the waiters among a hundred
+    /// thousand handles of the waiters themselves.
     by_resource: FxHashMap<u64, Vec<Alike>>,
     holdings_of: Index<Node>,
     references_of: Index<Node>,
-    /// Of each object, its references.
+    /// For each object, its references.
     references_to: Index<u32>,
-    /// Of each object, whether all who refer to it were found.
+    /// For each object, whether all references to it were found.
     accounts: Vec<Account>,
-    /// Objects that nothing in memory refers to but what was found.
+    /// Objects that nothing in memory refers to except the references that were found.
     confined: FxHashSet<u32>,
     /// Objects by the address of the value in them.
     by_value: FxHashMap<u64, u32>,
     /// Tasks that run right now.
     running: FxHashSet<u32>,
-    /// Those of them that wait for a lock that blocks their thread, which they do not have.
+    /// Running tasks whose thread is blocked in a lock, and that lock, which they do not hold.
     blocked: FxHashMap<u32, u64>,
-    /// Of the locks that threads wait for, the threads that poll no task and may have them.
+    /// For each lock that threads wait for, the threads that poll no task and may hold it.
     threads: FxHashMap<u64, Vec<i32>>,
-    /// Not all stacks were looked through for these locks.
+    /// The search of stacks for these locks is incomplete.
     stacks_cut: bool,
-    /// Main futures, of which nobody knows whether they run.
+    /// Main futures: it is not known whether they run.
     mains: FxHashSet<u32>,
 }
 
-/// Handles of one resource that can do the same.
+/// Handles of one resource that have the same roles.
 struct Alike {
     roles: Roles,
-    /// Permits of all of them.
+    /// The sum of their permits.
     permits: u64,
     /// Each of them may have been moved or dropped.
     doubtful: bool,
     holdings: Vec<u32>,
 }
 
-/// How well the counters agree with what was found.
+/// How the count in memory compares with the number of handles or references that were found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Account {
-    /// There are as many as were found.
+    /// As many exist as were found.
     Exact,
-    /// Fewer than were found: some of those are what is left of handles that were moved or dropped.
+    /// Fewer exist than were found: some are stale copies of handles that were moved or dropped.
     TooMany,
-    /// More than were found.
+    /// More exist than were found.
     Missing,
-    /// No counter tells.
+    /// There is no count.
     Unknown,
 }
 
@@ -78,27 +81,27 @@ impl Account {
     }
 
     fn of_object<'r>(object: &Object, references: impl Iterator<Item = &'r Reference> + Clone) -> Self {
-        let count = |weak: bool| references.clone().filter(|r| r.weak == weak).count() as u64;
+        let count = |weak: bool| references.clone().filter(|r| r.weak == weak && !r.borrowed).count() as u64;
         let strong = Self::compare(object.strong, count(false));
         let weak = Self::compare(object.weak, count(true));
-        // Something missing counts more than something left over.
+        // A missing reference outweighs a stale one.
         if strong == Self::Missing || weak == Self::Missing { Self::Missing } else { strong.max(weak) }
     }
 }
 
 impl Holders {
-    /// Indexes what was found, and adds what threads may have.
+    /// Indexes `ownership`, and adds the locks that threads may hold.
     pub(super) fn of(
         examination: &Examination<'_, '_, '_>,
         waits: &Waits,
         locks: &ThreadLocks,
         mut ownership: Ownership,
     ) -> Self {
-        // Who asks again gets what the threads have again.
+        // An earlier index has added holdings of threads, which are added again below.
         ownership.holdings.retain(|holding| holding.handle != ON_STACK);
         let tasks = &examination.listing.tasks;
         let polled: FxHashMap<i32, u32> =
-            (0..).zip(tasks).filter_map(|(number, task)| Some((task.thread?, number))).collect();
+            polling(tasks).into_iter().map(|(number, tid)| (tid, number)).collect();
         let mut threads: FxHashMap<u64, Vec<i32>> = FxHashMap::default();
         for lock in locks.locks() {
             let (of_tasks, others): (Vec<i32>, Vec<i32>) =
@@ -109,16 +112,13 @@ impl Holders {
         }
         let blocked: FxHashMap<u32, u64> =
             polled.iter().filter_map(|(tid, task)| Some((*task, locks.lock_of(*tid)?))).collect();
-        // What a task had when it was suspended last says nothing of a lock that it waits for now.
-        ownership.holdings.retain(|holding| match holding.owner {
-            Node::Task(task) => {
-                role(holding) != Roles::THREAD_GUARD || blocked.get(&task) != Some(&holding.resource)
-            }
-            _ => true,
-        });
+        hold_themselves(&mut ownership, locks, &polled, &blocked, &threads);
         let mut by_resource: FxHashMap<u64, Vec<Alike>> = FxHashMap::default();
         for (number, holding) in (0..).zip(&mut ownership.holdings) {
-            holding.resource = waits.whole(holding.resource);
+            holding.resource = match role(holding) {
+                Roles::WAKER => Wait::wakers_of(holding.resource),
+                _ => waits.whole(holding.resource),
+            };
             let kinds = by_resource.entry(holding.resource).or_default();
             add(kinds, holding, number);
         }
@@ -159,13 +159,17 @@ impl Holders {
 
     /// The handles that can end a wait.
     pub(super) fn of_wait<'h>(&'h self, wait: &Wait) -> impl Iterator<Item = &'h Holding> {
-        self.of_resource(wait.resource, self.roles_of(wait))
+        self.of_resource(wait.key(), self.roles_of(wait))
     }
 
-    /// What a handle must be able to do to end a wait. A semaphore of which nobody has a permit is used as a
-    /// counter of events: whoever gets at it may add some.
+    /// The roles that a handle needs to end a wait. If no task has a permit of a semaphore, it is taken for a counter
+    /// of events: every task that can reach it may add permits.
     pub(super) fn roles_of(&self, wait: &Wait) -> Roles {
-        let Waker::Handles(roles) = wait.by else { return Roles::NONE };
+        let roles = match wait.by {
+            Waker::Handles(roles) => roles,
+            Waker::Wakers(_) => return Roles::WAKER,
+            Waker::Task(_) | Waker::Outside => return Roles::NONE,
+        };
         let free = || self.of_resource(wait.resource, roles).next().is_none();
         if wait.kind == ResourceKind::Semaphore && free() { Roles::ACCESS } else { roles }
     }
@@ -181,7 +185,7 @@ impl Holders {
         all.iter().filter(move |kind| kind.roles.has(roles))
     }
 
-    /// What one owner has.
+    /// The handles of one owner.
     pub(super) fn holdings_of(&self, owner: Node) -> impl Iterator<Item = &Holding> {
         let all = self.holdings_of.get(&owner);
         all.iter().filter_map(|number| self.holding(*number))
@@ -193,46 +197,50 @@ impl Holders {
         all.iter().filter_map(|number| self.ownership.references.get(*number as usize))
     }
 
-    /// Who refers to a shared object.
+    /// The references to a shared object.
     pub(super) fn references_to(&self, object: u32) -> impl Iterator<Item = &Reference> {
         let all = self.references_to.get(&object);
         all.iter().filter_map(|number| self.ownership.references.get(*number as usize))
     }
 
-    /// The shared object that a channel is the value of: whoever refers to it has a handle of the channel.
-    pub(super) fn channel_of(&self, wait: &Wait) -> Option<u32> {
-        let is_channel = matches!(
-            wait.kind,
-            ResourceKind::ChannelRecv
-                | ResourceKind::ChannelSend
-                | ResourceKind::Oneshot
-                | ResourceKind::Watch
-                | ResourceKind::Broadcast
-                | ResourceKind::Closed
-        );
-        self.by_value.get(&wait.resource).copied().filter(|_| is_channel)
+    /// The references to a shared object whose owners also own what the object owns: not those of handles that only add
+    /// messages to it.
+    pub(super) fn owners_of(&self, object: u32) -> impl Iterator<Item = &Reference> {
+        self.references_to(object).filter(|reference| !reference.only_adds)
     }
 
-    /// The threads that poll no task and may have the lock that is waited for.
+    /// Whether a handle is in the queue of a channel.
+    pub(super) fn is_queued(&self, holding: &Holding) -> bool {
+        matches!(holding.owner, Node::Object(object) if self.references_to(object).any(|reference| reference.only_adds))
+    }
+
+    /// The shared object that a channel is the value of: every reference to it is a handle of the channel.
+    pub(super) fn channel_of(&self, wait: &Wait) -> Option<u32> {
+        self.by_value.get(&wait.resource).copied().filter(|_| wait.kind.is_channel())
+    }
+
+    /// The threads that poll no task and may hold the lock that is waited for.
     pub(super) fn threads(&self, wait: &Wait) -> &[i32] {
         let threads = self.threads.get(&wait.resource).filter(|_| wait.kind == ResourceKind::Lock);
         threads.map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// Whether who was found to have a lock has it indeed. A guard that is dropped before an `.await` may be listed
-    /// still, and makes up for one that a thread has: unless all who get at the lock were seen.
+    /// Whether the holder that was found really holds the lock. A guard that was dropped before an `.await` may still
+    /// be in memory while a thread holds the lock, unless everything that can reach the lock was read.
     pub(super) fn is_proven(&self, wait: &Wait) -> bool {
         !self.is_doubtful(wait) || self.is_closed(wait.resource)
     }
 
     fn is_doubtful(&self, wait: &Wait) -> bool {
-        is_lock(wait.kind) && self.kinds(wait.resource, self.roles_of(wait)).all(|kind| kind.doubtful)
+        !wait.is_by_wakers()
+            && wait.kind.is_lock()
+            && self.kinds(wait.resource, self.roles_of(wait)).all(|kind| kind.doubtful)
     }
 
-    /// The shared objects that a lock lies in of which every guard that was found may have been moved or dropped:
-    /// who really has it may be somebody else that knows one of these.
+    /// The shared objects that contain a lock of which every guard that was found may have been moved or dropped:
+    /// the real holder may be something else that refers to one of these.
     pub(super) fn doubtful_lock(&self, wait: &Wait) -> impl Iterator<Item = u32> {
-        // Threads that may have a lock that blocks threads were looked for.
+        // For a lock that blocks threads, the stacks of threads were searched already.
         let asked = wait.kind != ResourceKind::Lock && self.is_doubtful(wait);
         let roles = if asked { Roles::ACCESS } else { Roles::NONE };
         self.of_resource(wait.resource, roles).filter_map(|holding| match holding.owner {
@@ -241,28 +249,32 @@ impl Holders {
         })
     }
 
-    /// Whether all who refer to a shared object were found.
+    /// Whether all references to a shared object were found.
     pub(super) fn account_of_object(&self, object: u32) -> Account {
         self.accounts.get(object as usize).copied().unwrap_or(Account::Unknown)
     }
 
-    /// Takes note of what was found out about objects since.
+    /// Marks `objects` as confined.
     pub(super) fn confine(&mut self, objects: &FxHashSet<u32>) {
         self.confined.extend(objects);
     }
 
-    /// Whether whoever refers to a shared object is among those that were found.
+    /// Whether all references to a shared object were found.
     pub(super) fn is_confined(&self, object: u32) -> bool {
         match self.account_of_object(object) {
             Account::Exact => true,
             Account::TooMany => self.confined.contains(&object),
-            // Not every thread's variables are looked at, and not every pointer leads to the counters.
+            // Variables of threads are not read, and not every pointer points to the counters.
             Account::Missing | Account::Unknown => false,
         }
     }
 
-    /// Whether the handles that can end a wait are as many as there are; a semaphore has `available` permits.
+    /// How the handles that can end a wait compare with the resource's own count; `available` permits of it are free.
     pub(super) fn account(&self, wait: &Wait, available: Option<u64>) -> Account {
+        if wait.is_by_wakers() {
+            // Only a task of which all wakers were found is judged by them.
+            return Account::Exact;
+        }
         let found = || self.kinds(wait.resource, self.roles_of(wait));
         let permits = || found().fold(0_u64, |sum, kind| sum.saturating_add(kind.permits));
         let is_lock =
@@ -282,7 +294,7 @@ impl Holders {
                 None => Account::Missing,
             },
             ResourceKind::Join | ResourceKind::Thread => Account::Exact,
-            // A thread that has it is not told from one that only knows it.
+            // A thread that holds it cannot be distinguished from one that only has its address.
             ResourceKind::Lock => {
                 let outside = self.stacks_cut || !self.threads(wait).is_empty();
                 match found().flat_map(|kind| &kind.holdings).next() {
@@ -304,14 +316,14 @@ impl Holders {
         }
     }
 
-    /// A task that runs right now and gets at a lock: what it has lies on its thread's stack.
+    /// A running task that can reach a lock, and may hold it by a variable on its thread's stack.
     pub(super) fn running(&self, resource: u64) -> Option<u32> {
         let mut tasks = self.owners(resource).filter_map(|node| self.ownership.parts.task_of(node));
         tasks.find(|task| self.may_have(*task, resource))
     }
 
-    /// Whether all who get at a lock were found, and none of them runs right now: whoever has it is among the
-    /// variables that were seen.
+    /// Whether everything that can reach a lock was found, and none of it is running: the holder is among the
+    /// variables that were read.
     pub(super) fn is_closed(&self, resource: u64) -> bool {
         let mut owners = self.owners(resource).peekable();
         owners.peek().is_some()
@@ -325,14 +337,42 @@ impl Holders {
             })
     }
 
-    /// Whether a task runs, and may have what was not seen: any lock but the one that its thread waits for.
+    /// Whether a task may run and hold a lock by a variable that was not read: any lock except the one that its thread
+    /// waits for.
     fn may_have(&self, task: u32, resource: u64) -> bool {
         self.running.contains(&task) && self.blocked.get(&task) != Some(&resource)
-            // It cannot be past an `.await` at a lock while the others are as they are, but past many others.
+            // A main future may be running: it cannot have taken an async lock that others still hold, but any lock of
+            // threads.
             || self.mains.contains(&task) && self.threads.contains_key(&resource)
     }
 
-    /// Those who get at a lock: who has it, who refers to that, and so on, as far as they are few.
+    /// What can reach the wakers that a wait is judged by: the shared objects, and the tasks except the one that waits;
+    /// that one if there is no other.
+    pub(super) fn reaching(&self, wait: &Wait) -> (Vec<u32>, Vec<Node>) {
+        let parts = &self.ownership.parts;
+        let own = Node::Task(wait.task);
+        let mut queue: Vec<Node> = self.of_wait(wait).map(|holding| parts.whole(holding.owner)).collect();
+        let mut seen: FxHashSet<Node> = queue.iter().copied().collect();
+        let (mut objects, mut others) = (Vec::new(), Vec::new());
+        while let Some(node) = queue.pop() {
+            match node {
+                Node::Object(object) => {
+                    objects.push(object);
+                    let owners = self.references_to(object).map(|reference| parts.whole(reference.owner));
+                    queue.extend(owners.filter(|owner| seen.len() < MAX_REACHING && seen.insert(*owner)));
+                }
+                node if node != own => others.push(node),
+                _ => {}
+            }
+        }
+        if others.is_empty() {
+            others.push(own);
+        }
+        others.sort_unstable();
+        (objects, others)
+    }
+
+    /// What can reach a lock: its owners, what refers to these, and so on, at most [`MAX_OWNERS`].
     fn owners(&self, resource: u64) -> impl Iterator<Item = Node> {
         let mut queue: VecDeque<Node> = self.of_resource(resource, Roles::ACCESS).map(|h| h.owner).collect();
         let mut seen: FxHashSet<Node> = queue.iter().copied().collect();
@@ -355,7 +395,44 @@ impl Holders {
     }
 }
 
-/// Adds a handle to those that can do the same.
+/// Decides of which locks a task is listed as the holder although its thread waits for them: only those that nothing
+/// else was found to hold. What is stored in its future is from when it was suspended last, so usually it has released
+/// the lock since, and something else holds it now.
+fn hold_themselves(
+    ownership: &mut Ownership,
+    locks: &ThreadLocks,
+    polled: &FxHashMap<i32, u32>,
+    blocked: &FxHashMap<u32, u64>,
+    threads: &FxHashMap<u64, Vec<i32>>,
+) {
+    let is_guard = |holding: &Holding| role(holding) == Roles::THREAD_GUARD;
+    let is_own = |holding: &Holding| match holding.owner {
+        Node::Task(task) => blocked.get(&task) == Some(&holding.resource),
+        _ => false,
+    };
+    let guards = || ownership.holdings.iter().filter(|holding| is_guard(holding));
+    let mut held: FxHashSet<u64> =
+        guards().filter(|holding| !is_own(holding)).map(|holding| holding.resource).collect();
+    held.extend(threads.iter().filter(|(_, threads)| !threads.is_empty()).map(|(lock, _)| *lock));
+    ownership.holdings.retain(|holding| {
+        !(is_guard(holding) && is_own(holding) && (held.contains(&holding.resource) || locks.cut))
+    });
+    let known: FxHashSet<u64> = ownership
+        .holdings
+        .iter()
+        .filter(|holding| is_guard(holding))
+        .map(|holding| holding.resource)
+        .chain(held)
+        .collect();
+    let own = polled.iter().filter_map(|(tid, task)| Some((*task, *blocked.get(task)?, *tid)));
+    for (task, lock, tid) in own {
+        if locks.may_hold_itself(tid) && !known.contains(&lock) && !locks.cut {
+            ownership.holdings.push(Holding::on_stack(task, lock));
+        }
+    }
+}
+
+/// Adds a handle to those with the same roles.
 fn add(kinds: &mut Vec<Alike>, holding: &Holding, number: u32) {
     let roles = role(holding);
     let at = kinds.iter().position(|kind| kind.roles == roles).unwrap_or(kinds.len());
@@ -370,7 +447,7 @@ fn add(kinds: &mut Vec<Alike>, holding: &Holding, number: u32) {
     }
 }
 
-/// What a handle can do.
+/// The roles of a handle.
 pub(super) fn role(holding: &Holding) -> Roles {
     if holding.handle == ON_STACK {
         return Roles::THREAD_GUARD;

@@ -1,4 +1,4 @@
-//! Numbers by a key, all in one piece of memory: a hundred thousand small lists take longer to give back than to make.
+//! Numbers by key, in one allocation: a hundred thousand small lists take longer to free than to make.
 
 use std::hash::Hash;
 use std::ops::Range;

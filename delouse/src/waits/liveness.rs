@@ -1,113 +1,105 @@
-//! Which tasks can go on, and which never will.
+//! Which tasks can continue, and which never will.
 //!
-//! A task is alive if it is not idle, or waits for something outside of the program, or for something that a
-//! living one can give: the least set that these rules make. All others are stuck: everyone who could wake
-//! them is stuck too. The branches of a `join!` are alive or stuck one by one. Where something was not found, its
-//! owner counts as alive, so that a gap in what we know hides a stuck task rather than making one up.
+//! A task is alive if it is not idle, if it waits for something outside of the program, or if a living task can end its
+//! wait. The living tasks are the smallest set that these rules allow. All others are stuck: everything that could wake
+//! them is stuck, too. The branches of a `join!` are alive or stuck one by one. If an owner was not found, it counts as
+//! alive: a gap in what is known can hide a stuck task, but cannot make a task appear stuck that is not.
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::handles::{self, Roles};
 use super::holders::{Account, Holders, role};
-use super::ownership::Node;
-use super::remains::Remains;
-use super::resources::{Wait, Waits, Waker, holds_main, is_lock, is_outside};
-use crate::tasks::{Examination, Place, ResourceKind, Task, TaskKind, TaskState};
+use super::ownership::{Holding, Node};
+use super::resources::{Wait, Waits, Waker};
+use super::stale_references::StaleReferences;
+use super::unjudged::Unjudged;
+use super::wakers::{aborts, has_all_wakers, wakers};
+use crate::tasks::layout::handles::{self, Roles};
+use crate::tasks::{Examination, ResourceKind, Task, TaskKind, TaskPlace, TaskState};
 
-/// Bits of a task's state word: `runtime/task/state.rs`.
-const NOTIFIED: u64 = 1 << 2;
-const JOIN_INTEREST: u64 = 1 << 3;
-const REFERENCE: u64 = 1 << 6;
+/// Whether a timeout keeps its task alive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Timeouts {
+    /// The task goes on when the time is over.
+    Count,
+    /// Only what ends the wait before that counts.
+    Ignored,
+}
 
-/// Who is alive.
+/// What is alive.
 pub(super) struct Liveness {
     tasks: Vec<bool>,
-    /// Of each part of a task.
+    /// For each part of a task.
     parts: Vec<bool>,
     objects: Vec<bool>,
     /// Tasks that nothing has a waker of.
     unwakeable: Vec<bool>,
     /// Tasks that something could wake, but whose only thread is blocked for good.
     held_back: FxHashSet<u32>,
-    /// Tasks and parts that count as alive for what is not known only.
-    not_judged: Vec<(Node, Unjudged)>,
+    /// Tasks and parts that count as alive only because something is not known.
+    not_judged: Vec<Doubtful>,
 }
 
-/// Why a task, or a part of it, counts as alive although nothing shows that it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Unjudged {
-    /// Its future could not be read: not even what it waits for is known.
-    NoFuture,
-    /// A future of an unknown kind: which of the task's waits.
-    UnknownFuture(usize),
-    /// It was not read what that wait waits for.
-    UnknownResource(usize),
-    /// The handles of that kind of resource are not known.
-    UnknownHandles(usize),
-    /// The task that it waits for was not found.
-    UnknownTask(usize),
-    /// More can end the wait than what was found.
-    MoreHandles(usize),
-    /// Nothing was found that can end the wait.
-    NoHandles(usize),
-    /// Not all of its variables could be read.
-    Unread,
-    /// Something that was not found can wake it.
-    MoreWakers,
-    /// A branch of a `join!` that may end with a future whose end is not understood, or a semaphore.
-    OpenBranch,
-    /// It waits for others that are not judged.
-    Behind,
+/// A task, or a part of it, that counts as alive although nothing shows that it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Doubtful {
+    pub(super) node: Node,
+    pub(super) why: Unjudged,
+    /// The wait that the reason is about; `None` where it is about the task.
+    pub(super) leaf: Option<usize>,
 }
 
-/// What is known of a task by itself.
+/// What is known of a task without regard to other tasks.
 enum Own {
-    /// It goes on if others do.
+    /// It continues only if others do.
     Waits,
-    /// It goes on without others.
+    /// It continues without others.
     Alive,
-    /// It may.
-    Unjudged(Unjudged),
+    /// It may continue without others: why that is not known, and the wait that the reason is about.
+    Unjudged(Unjudged, Option<usize>),
 }
 
 struct Search<'s> {
     holders: &'s Holders,
     waiters: FxHashMap<u64, Vec<&'s Wait>>,
-    /// Those who wait for the end of a task, by what comes to life with that.
+    /// What waits for a task to complete, by the node that is alive when the task can complete.
     joiners: FxHashMap<Node, Vec<Node>>,
     /// Resources whose waiters were woken by handles with these roles.
     woken: FxHashSet<(u64, Roles)>,
-    /// Of each part, how many of those are stuck whose ends it waits for.
+    /// For each rest, how many of the parts that it waits for are not alive yet.
     missing: Vec<usize>,
-    /// Tasks, or parts of them, that could go on if the thread were free, by the task that has it.
+    /// Tasks, or parts of them, that could continue if their thread were free, by the task that blocks it.
     held_back: FxHashMap<u32, FxHashSet<Node>>,
     waits: &'s Waits,
+    timeouts: Timeouts,
     liveness: Liveness,
     work: Vec<Node>,
+    /// Waits for channels of which all senders were found although the receiver was not.
+    accounted: FxHashSet<usize>,
 }
 
 impl Liveness {
-    /// `remains` tells what somebody unknown refers to.
+    /// `stale`: what something unknown refers to.
     pub(super) fn of(
         examination: &Examination<'_, '_, '_>,
         waits: &Waits,
         holders: &Holders,
-        remains: &Remains,
+        stale: &StaleReferences,
+        timeouts: Timeouts,
     ) -> Self {
-        let mut search = Search::new(examination, waits, holders);
-        // First what is known to go on, and all that this can wake; then what may, for all that is known.
+        let mut search = Search::new(examination, waits, holders, timeouts);
+        // First what is known to be alive, and all that this can wake; then what may be alive.
         search.live(Node::Statics);
         let mut doubtful = search.tasks(examination);
         doubtful.extend(search.parts(examination));
-        search.remains(remains);
+        search.stale_references(stale);
         search.spread();
-        doubtful.retain(|(node, _)| !search.liveness.is_alive(*node));
+        doubtful.retain(|of| !search.liveness.is_alive(of.node));
         let (tasks, parts) = (search.liveness.tasks.clone(), search.liveness.parts.clone());
         search.objects();
-        doubtful.iter().for_each(|(node, _)| search.live(*node));
+        doubtful.iter().for_each(|of| search.live(of.node));
         search.spread();
         search.behind(&mut doubtful, (&tasks, &parts));
-        doubtful.retain(|(node, _)| search.liveness.is_alive(*node));
+        doubtful.retain(|of| search.liveness.is_alive(of.node));
         search.liveness.not_judged = doubtful;
         let held_back = std::mem::take(&mut search.held_back);
         let parts = &holders.ownership.parts;
@@ -137,7 +129,7 @@ impl Liveness {
     }
 
     /// Tasks and parts of which it is not known whether anything will wake them, and why not.
-    pub(super) fn not_judged(&self) -> &[(Node, Unjudged)] {
+    pub(super) fn not_judged(&self) -> &[Doubtful] {
         &self.not_judged
     }
 
@@ -153,8 +145,13 @@ impl Liveness {
 }
 
 impl<'s> Search<'s> {
-    /// Nothing is alive yet. Who waits for what, and which tasks nothing has a waker of.
-    fn new(examination: &Examination<'_, '_, '_>, waits: &'s Waits, holders: &'s Holders) -> Self {
+    /// Indexes the waits, and finds the tasks that nothing has a waker of. Nothing is alive yet.
+    fn new(
+        examination: &Examination<'_, '_, '_>,
+        waits: &'s Waits,
+        holders: &'s Holders,
+        timeouts: Timeouts,
+    ) -> Self {
         let tasks = &examination.listing.tasks;
         let parts = &holders.ownership.parts;
         let mut search = Search {
@@ -165,6 +162,7 @@ impl<'s> Search<'s> {
             missing: parts.all().map(|(part, _)| parts.awaited(part).len()).collect(),
             held_back: FxHashMap::default(),
             waits,
+            timeouts,
             liveness: Liveness {
                 tasks: vec![false; tasks.len()],
                 parts: vec![false; parts.len()],
@@ -174,10 +172,17 @@ impl<'s> Search<'s> {
                 not_judged: Vec::new(),
             },
             work: Vec::new(),
+            accounted: FxHashSet::default(),
         };
         for wait in waits.counting() {
+            let task = tasks.get(wait.task as usize);
+            if task.is_some_and(|task| has_all_senders(task, wait, holders)) {
+                search.accounted.insert(waits.index(wait));
+            }
             match wait.by {
-                Waker::Handles(_) => search.waiters.entry(wait.resource).or_default().push(wait),
+                Waker::Handles(_) | Waker::Wakers(_) => {
+                    search.waiters.entry(wait.key()).or_default().push(wait);
+                }
                 Waker::Task(Some(of)) => {
                     let waiter = parts.at_leaf(wait.task, wait.leaf);
                     search.joiners.entry(parts.end(Node::Task(of))).or_default().push(waiter);
@@ -198,8 +203,8 @@ impl<'s> Search<'s> {
         search
     }
 
-    /// Begins with the tasks that go on without others, and returns those of which that is not known.
-    fn tasks(&mut self, examination: &Examination<'_, '_, '_>) -> Vec<(Node, Unjudged)> {
+    /// Marks tasks that continue without others as alive, and returns those of which that is not known.
+    fn tasks(&mut self, examination: &Examination<'_, '_, '_>) -> Vec<Doubtful> {
         let (waits, parts) = (self.waits, &self.holders.ownership.parts);
         let mut doubtful = Vec::new();
         for (number, (task, place)) in (0..).zip(examination.listing.tasks.iter().zip(&examination.places)) {
@@ -210,14 +215,14 @@ impl<'s> Search<'s> {
             match self.own(number, task, place, waits.of_task(number)) {
                 Own::Waits => {}
                 Own::Alive => self.live(node),
-                Own::Unjudged(why) => doubtful.push((node, why)),
+                Own::Unjudged(why, leaf) => doubtful.push(Doubtful { node, why, leaf }),
             }
         }
         doubtful
     }
 
     /// The same for the branches of `join!`s.
-    fn parts(&mut self, examination: &Examination<'_, '_, '_>) -> Vec<(Node, Unjudged)> {
+    fn parts(&mut self, examination: &Examination<'_, '_, '_>) -> Vec<Doubtful> {
         let parts = &self.holders.ownership.parts;
         let mut of_parts: FxHashMap<u32, Vec<Wait>> = FxHashMap::default();
         for wait in self.waits.counting() {
@@ -236,55 +241,59 @@ impl<'s> Search<'s> {
                 continue;
             }
             let own = of_parts.get(&part).map(Vec::as_slice).unwrap_or_default();
-            // Whoever gets at a semaphore may add permits: another branch, too.
+            // Every task that can reach a semaphore may add permits: another branch, too.
             let is_open = of.open || own.iter().any(|wait| wait.kind == ResourceKind::Semaphore);
             match self.own(of.task, task, place, own) {
                 Own::Alive => self.live(node),
-                Own::Unjudged(why) => doubtful.push((node, why)),
-                Own::Waits if is_open => doubtful.push((node, Unjudged::OpenBranch)),
+                Own::Unjudged(why, leaf) => doubtful.push(Doubtful { node, why, leaf }),
+                Own::Waits if is_open => {
+                    doubtful.push(Doubtful { node, why: Unjudged::OpenBranch, leaf: None });
+                }
                 Own::Waits => {}
             }
         }
         doubtful
     }
 
-    /// Begins with shared objects that somebody may have who was not found.
+    /// Marks shared objects as alive to which something that was not found may refer.
     fn objects(&mut self) {
         let holders = self.holders;
         for (object, of) in (0..).zip(&holders.ownership.objects) {
-            // Where not all of it was seen, it may have what nobody was found to have.
+            // An object that was not read completely may own handles that were not found.
             if of.cut || holders.account_of_object(object) == Account::Missing {
                 self.live(Node::Object(object));
             }
         }
     }
 
-    /// Begins with what statics and threads refer to, as far as memory shows.
-    fn remains(&mut self, remains: &Remains) {
+    /// Marks what statics and threads refer to as alive, as far as memory shows.
+    fn stale_references(&mut self, stale: &StaleReferences) {
         let (holders, waits) = (self.holders, self.waits);
         let parts = &holders.ownership.parts;
-        for object in &remains.held {
+        for object in &stale.held {
             self.live(Node::Object(*object));
         }
-        let held: FxHashSet<u32> = remains.held.iter().copied().collect();
+        let held: FxHashSet<u32> = stale.held.iter().copied().collect();
         for wait in waits.counting() {
             if matches!(wait.by, Waker::Handles(_))
                 && holders.channel_of(wait).is_some_and(|object| held.contains(&object))
+                && !self.accounted.contains(&waits.index(wait))
             {
                 self.live(parts.at_leaf(wait.task, wait.leaf));
             }
         }
-        // A thread that knows the lock has it, rather than a variable that it may have been moved from.
+        // A thread with the lock's address on its stack is taken for the holder, rather than a variable whose guard may
+        // have been moved.
         for wait in waits.counting() {
-            if holders.doubtful_lock(wait).any(|object| remains.on_stacks.contains(&object)) {
+            if holders.doubtful_lock(wait).any(|object| stale.on_stacks.contains(&object)) {
                 self.live(parts.at_leaf(wait.task, wait.leaf));
             }
         }
     }
 
-    /// Adds what came to life with what is doubtful only: `before` that, other tasks and parts were alive.
-    fn behind(&self, doubtful: &mut Vec<(Node, Unjudged)>, before: (&[bool], &[bool])) {
-        let known: FxHashSet<Node> = doubtful.iter().map(|(node, _)| *node).collect();
+    /// Adds the tasks and parts that are alive only because of doubtful ones: those that were not alive `before` these.
+    fn behind(&self, doubtful: &mut Vec<Doubtful>, before: (&[bool], &[bool])) {
+        let known: FxHashSet<Node> = doubtful.iter().map(|of| of.node).collect();
         let parts = &self.holders.ownership.parts;
         let new = |now: &[bool], then: &[bool], node: fn(u32) -> Node| -> Vec<Node> {
             let both = (0..).zip(now.iter().zip(then));
@@ -292,40 +301,47 @@ impl<'s> Search<'s> {
         };
         let mut nodes = new(&self.liveness.tasks, before.0, Node::Task);
         nodes.extend(new(&self.liveness.parts, before.1, Node::Part));
-        // A task is told of by its branches.
+        // A task is represented by its branches.
         let is_leaf = |node: &Node| parts.branches(*node).is_empty();
         let new = nodes.into_iter().filter(|node| !known.contains(node) && is_leaf(node));
-        doubtful.extend(new.map(|node| (node, Unjudged::Behind)));
+        doubtful.extend(new.map(|node| Doubtful { node, why: Unjudged::Behind, leaf: None }));
     }
 
-    /// What a task does without any other: all of it that waits for `waits`.
-    fn own(&self, number: u32, task: &Task, place: &Place, waits: &[Wait]) -> Own {
+    /// What is known of a task, or of a part of it, that waits for `waits`.
+    fn own(&self, number: u32, task: &Task, place: &TaskPlace, waits: &[Wait]) -> Own {
         if self.liveness.is_unwakeable(number) {
             return Own::Waits;
         }
         if let [wait] = waits
             && wait.kind == ResourceKind::Lock
         {
-            // A thread outside of all tasks lets go sooner or later, as far as we know.
+            // A thread that polls no task may release the lock: it is not known what it waits for.
             return if !self.holders.threads(wait).is_empty() {
-                Own::Unjudged(Unjudged::MoreHandles(wait.leaf))
+                Own::Unjudged(Unjudged::MoreHandles, Some(wait.leaf))
             } else if self.holders.of_wait(wait).next().is_none() {
-                Own::Unjudged(Unjudged::NoHandles(wait.leaf))
+                Own::Unjudged(Unjudged::NoHandles, Some(wait.leaf))
             } else {
                 Own::Waits
             };
         }
         let idle = match task.kind {
+            // Its thread sleeps until a future is done that the task drives.
+            _ if sleeps_in_call(task) => true,
             TaskKind::Blocking => false,
-            // Its memory does not tell whether a main future is being polled right now, in which case it is past what it
-            // seems to wait for.
             // Nothing is concluded from a future that was found on a stack.
             TaskKind::Main if task.found_in.is_some() => false,
-            TaskKind::Main => self.waits.mains_rest || waits.iter().all(|wait| holds_main(wait.kind)),
+            // Its thread's stack shows that it is being polled.
+            TaskKind::Main if task.state == Some(TaskState::Running) => false,
+            // Memory does not show whether a main future is being polled and so has passed these waits.
+            TaskKind::Main => self.waits.mains_rest || waits.iter().all(|wait| wait.kind.holds_main()),
             _ => task.state == Some(TaskState::Idle),
         };
-        // Of the branches of a `select!`, one that never ends changes nothing. A task that does nothing else is meant to.
-        let ending = waits.iter().filter(|wait| wait.kind != ResourceKind::Never);
+        // A branch of a `select!` that never completes does not matter. A task that waits for nothing else is meant to
+        // wait forever.
+        let is_ignored = |wait: &Wait| {
+            self.timeouts == Timeouts::Ignored && self.waits.is_timeout(wait) || self.waits.is_overdue(wait)
+        };
+        let ending = waits.iter().filter(|wait| wait.kind != ResourceKind::Never && !is_ignored(wait));
         let mut own: Vec<Own> = ending.map(|wait| self.by_itself(task, place, wait)).collect();
         if own.is_empty() && !waits.is_empty() {
             return Own::Alive;
@@ -333,54 +349,61 @@ impl<'s> Search<'s> {
         if !idle || own.iter().any(|own| matches!(own, Own::Alive)) {
             return Own::Alive;
         }
-        let first = own.iter().position(|own| matches!(own, Own::Unjudged(_)));
+        let first = own.iter().position(|own| matches!(own, Own::Unjudged(..)));
         if let Some(first) = first {
             return own.swap_remove(first);
         }
         if waits.is_empty() {
-            return Own::Unjudged(Unjudged::NoFuture);
+            return Own::Unjudged(Unjudged::NoFuture, None);
         }
         if self.holders.ownership.complete.get(number as usize) != Some(&true) {
-            return Own::Unjudged(Unjudged::Unread);
+            return Own::Unjudged(Unjudged::Unread, None);
         }
-        // More wakers than what it waits for accounts for: something else that we do not see may wake it.
+        // All wakers of a task that is judged by them were found.
+        if waits.iter().any(Wait::is_by_wakers) {
+            return Own::Waits;
+        }
+        // There are more wakers than its waits account for: something that was not found may wake it.
         let slots = self.holders.ownership.slots.get(number as usize).copied().unwrap_or(0);
         let handles = place.header.map_or(0, |of| self.holders.of_resource(of, Roles::ABORT).count() as u64);
         let explained = self.waits.of_task(number).len() as u64 + slots + handles;
-        match wakers(place) {
-            Some(wakers) if wakers > explained => Own::Unjudged(Unjudged::MoreWakers),
+        match wakers(place).filter(|_| !sleeps_in_call(task)) {
+            Some(wakers) if wakers > explained => Own::Unjudged(Unjudged::MoreWakers, None),
             _ => Own::Waits,
         }
     }
 
     /// Whether a wait ends without any other task.
-    fn by_itself(&self, task: &Task, place: &Place, wait: &Wait) -> Own {
+    fn by_itself(&self, task: &Task, place: &TaskPlace, wait: &Wait) -> Own {
         let leaf = place.leaves.get(wait.leaf).copied().unwrap_or_default();
         let why = match wait.by {
-            Waker::Outside if is_outside(wait.kind) => return Own::Alive,
-            Waker::Outside if wait.kind == ResourceKind::Unknown => Unjudged::UnknownFuture(wait.leaf),
-            Waker::Outside if leaf.address.is_none() => Unjudged::UnknownResource(wait.leaf),
-            Waker::Outside => Unjudged::UnknownHandles(wait.leaf),
-            Waker::Task(None) => Unjudged::UnknownTask(wait.leaf),
+            Waker::Outside if wait.kind.is_outside() => return Own::Alive,
+            Waker::Outside if wait.kind == ResourceKind::Unknown => Unjudged::UnknownFuture,
+            Waker::Outside if leaf.address.is_none() => Unjudged::UnknownResource,
+            Waker::Outside => Unjudged::UnknownHandles,
+            Waker::Wakers(_) if has_all_wakers(self.holders, self.waits, place, wait) => return Own::Waits,
+            Waker::Wakers(_) if wait.kind == ResourceKind::Unknown => Unjudged::UnknownFuture,
+            Waker::Wakers(_) if leaf.address.is_none() => Unjudged::UnknownResource,
+            Waker::Wakers(_) => Unjudged::UnknownHandles,
+            Waker::Task(None) => Unjudged::UnknownTask,
             Waker::Task(Some(_)) => return Own::Waits,
-            // Whoever holds a lock that nobody seems to hold was not found.
+            // The holder of a lock without a known holder was not found.
             Waker::Handles(roles) => {
                 let available = task.waits_on.get(wait.leaf).and_then(|on| on.available);
-                let missing = self.holders.account(wait, available) == Account::Missing;
+                let missing = self.holders.account(wait, available) == Account::Missing
+                    && !self.accounted.contains(&self.waits.index(wait));
                 let none = self.holders.of_wait(wait).next().is_none();
                 let known = wait.kind == ResourceKind::Lock || handles::are_known(leaf.path, roles);
                 match (missing, none) {
-                    (_, true) if !known && (missing || !is_lock(wait.kind)) => {
-                        Unjudged::UnknownHandles(wait.leaf)
-                    }
-                    (true, true) => Unjudged::NoHandles(wait.leaf),
-                    (true, false) => Unjudged::MoreHandles(wait.leaf),
-                    (false, true) if !is_lock(wait.kind) => Unjudged::NoHandles(wait.leaf),
+                    (_, true) if !known && (missing || !wait.kind.is_lock()) => Unjudged::UnknownHandles,
+                    (true, true) => Unjudged::NoHandles,
+                    (true, false) => Unjudged::MoreHandles,
+                    (false, true) if !wait.kind.is_lock() => Unjudged::NoHandles,
                     _ => return Own::Waits,
                 }
             }
         };
-        Own::Unjudged(why)
+        Own::Unjudged(why, Some(wait.leaf))
     }
 
     fn is_alive(&self, task: u32) -> bool {
@@ -412,7 +435,8 @@ impl<'s> Search<'s> {
         }
     }
 
-    /// One living branch makes its whole a living one; with the last, all of it can come to its end.
+    /// A living part makes what contains it alive. When all parts that a rest waits for are alive, the rest is alive,
+    /// too.
     fn part_lives(&mut self, part: u32) {
         let parts = &self.holders.ownership.parts;
         if let Some(of) = parts.get(part) {
@@ -427,31 +451,35 @@ impl<'s> Search<'s> {
         }
     }
 
-    /// What the living can reach is alive, and those whom they can wake.
+    /// Marks what a handle can wake as alive.
+    fn wake(&mut self, holding: &Holding) {
+        let (holders, roles) = (self.holders, role(holding));
+        if !self.woken.insert((holding.resource, roles)) {
+            return;
+        }
+        let waiters = self.waiters.get(&holding.resource).map(Vec::as_slice).unwrap_or_default();
+        // The roles that can end a wait depend on which handles were found.
+        let woken = waiters.iter().filter(|wait| holders.roles_of(wait).has(roles));
+        let woken: Vec<Node> =
+            woken.map(|wait| holders.ownership.parts.at_leaf(wait.task, wait.leaf)).collect();
+        woken.into_iter().for_each(|waiter| self.live(waiter));
+    }
+
+    /// Marks everything as alive that living nodes refer to or can wake.
     fn spread(&mut self) {
         let holders = self.holders;
         while let Some(node) = self.work.pop() {
             for reference in holders.references_of(node) {
-                self.live(Node::Object(reference.object));
-            }
-            for holding in holders.holdings_of(node) {
-                let roles = role(holding);
-                if !self.woken.insert((holding.resource, roles)) {
-                    continue;
-                }
-                let waiters = self.waiters.get(&holding.resource).map(Vec::as_slice).unwrap_or_default();
-                let woken: Vec<Node> = waiters
-                    .iter()
-                    .filter(|wait| {
-                        // Roles that count depend on who else has a handle.
-                        holders.roles_of(wait).has(roles)
-                    })
-                    .map(|wait| holders.ownership.parts.at_leaf(wait.task, wait.leaf))
-                    .collect();
-                for waiter in woken {
-                    self.live(waiter);
+                if reference.only_adds {
+                    let inside = holders.holdings_of(Node::Object(reference.object));
+                    inside
+                        .filter(|holding| role(holding) == Roles::WAKER)
+                        .for_each(|holding| self.wake(holding));
+                } else {
+                    self.live(Node::Object(reference.object));
                 }
             }
+            holders.holdings_of(node).for_each(|holding| self.wake(holding));
             match node {
                 Node::Task(task) => {
                     for other in self.held_back.remove(&task).unwrap_or_default() {
@@ -468,30 +496,18 @@ impl<'s> Search<'s> {
     }
 }
 
-/// How many wakers and `AbortHandle`s of a task there are: references that neither the list of all tasks nor a
-/// `JoinHandle` has.
-///
-/// An idle task has one reference for its place in the list, one for a `JoinHandle`, and one for each waker
-/// and each `AbortHandle` (`runtime/task/state.rs`).
-fn wakers(place: &Place) -> Option<u64> {
-    let state = place.state?;
-    let known = 1 + u64::from(state & JOIN_INTEREST != 0) + u64::from(state & NOTIFIED != 0);
-    (state / REFERENCE).checked_sub(known)
+/// Whether all senders of the channel that a task receives from in a blocking call were found, by the channel's own count
+/// of these. The receiver is on the stack of the task's thread, where it is not found.
+fn has_all_senders(task: &Task, wait: &Wait, holders: &Holders) -> bool {
+    let found: Vec<_> = holders.of_resource(wait.resource, Roles::SENDER).collect();
+    let counted = task.waits_on.get(wait.leaf).and_then(|on| on.senders);
+    sleeps_in_call(task)
+        && wait.kind == ResourceKind::ChannelRecv
+        && counted == Some(found.len() as u64)
+        && found.iter().all(|holding| !holding.uncertain)
 }
 
-/// How many `AbortHandle`s of a task there are beyond doubt. One that was moved or dropped without a trace would
-/// take the place of a waker.
-fn aborts(holders: &Holders, header: u64) -> u64 {
-    let exact = |owner| match owner {
-        Node::Object(object) => holders.account_of_object(object) == Account::Exact,
-        Node::Task(_) | Node::Part(_) | Node::Statics => true,
-    };
-    let found = holders.of_resource(header, Roles::ABORT);
-    let sure = found.filter(|holding| holding.solid && !holding.uncertain && exact(holding.owner));
-    sure.map(|holding| holding.place).collect::<FxHashSet<u64>>().len() as u64
-}
-
-/// Whether somebody can still ask for a task's output, and end it.
-pub(super) fn has_join_handle(place: &Place) -> bool {
-    place.state.is_some_and(|state| state & JOIN_INTEREST != 0)
+/// Whether a task waits in a call that blocks its thread until a future is done, and it is known for what.
+fn sleeps_in_call(task: &Task) -> bool {
+    !task.drives.is_empty() && !task.waits_on.is_empty() && task.found_in.is_none()
 }

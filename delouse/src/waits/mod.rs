@@ -1,135 +1,164 @@
-//! Who waits for whom, who holds it, and what is wrong.
+//! What waits for what, what holds it, and what is wrong. The results are data, which `report` renders as text.
 
-pub(crate) mod blocked_worker;
+mod blocked_worker;
+mod blocking_pool;
+mod busy_loop;
+mod components;
 pub(crate) mod diagnosis;
 mod edges;
-pub(crate) mod files;
+mod evidence;
+mod files;
 mod findings;
-pub(crate) mod gaps;
+mod finished;
+#[cfg(test)]
+pub(crate) mod fixtures;
+mod gaps;
+mod graceful;
 pub(crate) mod growing;
-mod handles;
 mod holders;
 mod index;
-mod islands;
+mod kinds;
 mod liveness;
-pub(crate) mod look;
-#[cfg(test)]
-pub(crate) mod made_up;
-pub(crate) mod not_judged;
+pub(crate) mod location;
+mod not_judged;
+mod observation;
+mod observations;
 mod ownership;
-mod remains;
+mod passes;
+mod permits;
 mod resources;
-pub(crate) mod starved;
+pub(crate) mod sample;
+mod shutdown;
+mod stale_references;
+mod starved;
 #[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
 mod tests;
 mod thread_locks;
-pub(crate) mod words;
+mod unjudged;
+mod wakers;
 
-pub use diagnosis::LookedAt;
+pub use diagnosis::Scope;
+pub use evidence::{Doubt, Evidence, Party, TaskIds, TaskWait, ThreadAt};
 pub use gaps::Gap;
-pub use not_judged::NotJudged;
-pub(crate) use not_judged::NotJudgedList;
+pub use location::CodeLocation;
+pub(crate) use not_judged::{UnjudgedList, UnjudgedTasks};
+pub use observation::ObservationKind;
+pub(crate) use observation::{Held, Observation, Observed};
+pub use unjudged::Unjudged;
 
 use std::sync::Arc;
 
+use passes::Passes;
+use sample::TaskInputs;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::tasks::layout::handles;
 use crate::tasks::{Examination, ResourceKind, WaitsOn};
 
-/// What one capture tells of waiting.
+/// The wait graph and the findings of one capture.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Analysis {
     pub(crate) graph: WaitGraph,
     /// Worst first.
     pub(crate) findings: Vec<Finding>,
     /// Tasks of which it is not known whether they will go on.
-    pub(crate) not_judged: NotJudgedList,
+    pub(crate) not_judged: UnjudgedList,
+    /// What tasks take from that seem to be polled without pause.
+    pub(crate) inputs: Vec<TaskInputs>,
     /// What is missing or doubtful.
-    pub(crate) notes: Vec<String>,
+    pub(crate) not_covered: Vec<NotCovered>,
 }
 
 impl Analysis {
-    /// Of tasks or types that were not all read: a holder, and whatever else would wake a task, may be among the others.
+    /// The result if not all tasks or types were read: what holds a resource or would wake a task may not have been
+    /// read.
     fn not_known(examination: &Examination<'_, '_, '_>, shortage: &str) -> Self {
         let graph = WaitGraph { tasks: examination.listing.tasks.len(), ..WaitGraph::default() };
-        let note = format!("what tasks wait for and who holds it, as not all was read: {shortage}");
-        Self { graph, notes: vec![note], ..Self::default() }
+        let not_covered = vec![NotCovered::Waits { shortage: shortage.to_owned() }];
+        Self { graph, not_covered, ..Self::default() }
     }
 }
 
-/// Finds out who waits for whom, and what will never end. `mains_rest`: no main future is being polled, as far as threads
-/// tell.
+/// Finds what waits for what, and which waits will never end. `mains_rest`: no main future is being polled, as far as
+/// the stacks of threads show.
 pub(crate) fn analyse(examination: &Examination<'_, '_, '_>, mains_rest: bool) -> Analysis {
     if let Some(shortage) = &examination.listing.shortage {
         return Analysis::not_known(examination, shortage);
     }
     let locks = thread_locks::ThreadLocks::of(examination);
     let waits = resources::Waits::of(examination, &locks, mains_rest);
-    let (plans, wanted) = (ownership::Plans::new(examination.process), waits.wanted());
-    let mut survey = ownership::Survey::of(examination, &plans, &wanted);
+    let wanted = waits.wanted();
+    let mut survey = ownership::Survey::of(examination, &wanted, &locks.by_thread());
     let mut holders = holders::Holders::of(examination, &waits, &locks, survey.hand_over());
-    let nothing = remains::Remains::default();
-    let mut liveness = liveness::Liveness::of(examination, &waits, &holders, &nothing);
-    let objects = |holders: &holders::Holders, liveness: &liveness::Liveness| {
-        let stuck = islands::Graph::of(&waits, holders, liveness);
-        stuck.objects(&stuck.islands())
-    };
-    let mut suspects = objects(&holders, &liveness);
-    // Before anybody is accused, those are asked who are seldom at fault and take longer.
-    if !remains::are_solid(&holders, &suspects) && survey.add_statics(examination, &mut holders.ownership) {
+    let nothing = stale_references::StaleReferences::default();
+    let mut passes = Passes::of(examination, &waits, &holders, &nothing);
+    let mut suspects = passes.suspects(&waits, &holders);
+    // Statics are searched only if there would be a finding without them: they seldom hold anything, and take longer.
+    if !stale_references::are_solid(&holders, &suspects)
+        && survey.add_statics(examination, &mut holders.ownership)
+    {
         holders = holders::Holders::of(examination, &waits, &locks, holders.ownership);
-        liveness = liveness::Liveness::of(examination, &waits, &holders, &nothing);
-        suspects = objects(&holders, &liveness);
+        passes = Passes::of(examination, &waits, &holders, &nothing);
+        suspects = passes.suspects(&waits, &holders);
     }
-    let remains = remains::look(examination, &holders, &suspects);
-    holders.confine(&remains.confined);
-    if !remains.held.is_empty() || !remains.on_stacks.is_empty() {
-        liveness = liveness::Liveness::of(examination, &waits, &holders, &remains);
+    let stale = stale_references::sample(examination, &holders, &suspects);
+    holders.confine(&stale.confined);
+    if !stale.held.is_empty() || !stale.on_stacks.is_empty() {
+        passes = Passes::of(examination, &waits, &holders, &stale);
     }
-    let stuck = islands::Graph::of(&waits, &holders, &liveness);
-    let islands = stuck.islands();
+    let Passes { liveness, without_timeouts } = passes;
+    let stuck = components::Graph::of(&waits, &holders, &liveness);
+    let components = stuck.components();
     let gaps = Gap::of(examination, &holders, mains_rest);
-    let mut teller = edges::Teller::new(examination, &waits, &holders);
-    let edges = teller.edges();
-    let mut findings = findings::findings(&stuck, islands, &liveness, &remains, &gaps, &mut teller);
-    let not_judged = NotJudgedList::of(&liveness, &mut teller, &findings);
-    if !examination.process.memory.snapshot().capture().consistent {
-        findings.iter_mut().for_each(Finding::doubt_torn_memory);
+    let mut edges = edges::Edges::new(examination, &waits, &holders);
+    let all_edges = edges.all();
+    let mut findings = findings::findings(&stuck, components, &liveness, &stale, &gaps, &mut edges);
+    if let Some(liveness) = without_timeouts {
+        let stuck = components::Graph::of(&waits, &holders, &liveness);
+        findings::until_timeout(&stuck, &liveness, &stale, &gaps, &mut edges, &mut findings);
     }
-    // Types that nothing needed before may have been asked for.
+    let not_judged = UnjudgedList::of(&liveness, &mut edges, &findings);
+    if !examination.process.memory.snapshot().capture().consistent {
+        findings.iter_mut().for_each(|finding| finding.doubt(Doubt::TornCapture));
+    }
+    // The analysis may have needed further types, and exceeded a limit.
     if let Some(shortage) = examination.process.types.image().shortage() {
         return Analysis::not_known(examination, &shortage.to_string());
     }
-    let graph = WaitGraph { tasks: examination.listing.tasks.len(), edges, gaps };
-    let cut = "too much memory to see who holds what in time: holders may be missing";
-    let notes = holders.ownership.cut.then(|| cut.to_owned()).into_iter().collect();
-    Analysis { graph, findings, not_judged, notes }
+    let graph = WaitGraph { tasks: examination.listing.tasks.len(), edges: all_edges, gaps };
+    let inputs = busy_loop::inputs(examination, mains_rest);
+    let not_covered = holders.ownership.cut.then_some(NotCovered::Holders).into_iter().collect();
+    Analysis { graph, findings, not_judged, inputs, not_covered }
 }
 
-/// Who waits for what, and who can let go of it, at one moment.
+/// What waits for what, and what can release it, at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct WaitGraph {
-    /// How many tasks were looked at.
+    /// How many tasks were examined.
     pub tasks: usize,
     /// One for each wait. Every branch of a `select!` has its own.
     pub edges: Vec<Edge>,
-    /// What delouse did not read: holders that are there are not listed. Without a gap, no task has more than what is
-    /// listed.
+    /// What delouse did not read: holders in it are not listed. If there is no gap, tasks have no other handles than
+    /// the listed ones.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<Gap>,
 }
 
 /// One task or thread that waits for one resource.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct Edge {
     /// Id of the task that waits; 0 for a `main` future, `None` for a thread that no task runs on.
     pub waiter: Option<u64>,
     /// The OS thread that waits, where it is blocked itself (in a lock of `std`, say).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thread: Option<i32>,
-    /// `function at file:line` of the user's frame that waits.
-    pub place: Option<Arc<str>>,
+    /// `function at file:line` of the program's innermost function that waits.
+    #[serde(with = "location::text")]
+    #[schemars(with = "Option<String>")]
+    pub place: Option<Arc<CodeLocation>>,
     /// What it waits for.
     pub resource: Arc<Resource>,
     /// The type of the innermost future that waits.
@@ -139,10 +168,10 @@ pub struct Edge {
     /// that delouse does not know. Such a wait has no holders.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outside: Option<Arc<WaitsOn>>,
-    /// Who can let go of it, or wake the waiter: those that were found.
-    // Shared, as the others are, by all who wait there or for that, so that many cost no more than one.
+    /// What can release it, or wake the waiter, as far as it was found.
+    // Shared, as the others are, by all edges with the same place or resource, so that many cost no more than one.
     pub holders: Arc<[Holder]>,
-    /// How many more tasks than those are holders, too.
+    /// How many further tasks are holders.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub more_holders: usize,
     /// More holders exist than those that were found: in statics, on threads, or in what was not read.
@@ -164,6 +193,7 @@ fn is_false(flag: &bool) -> bool {
 
 /// A thing that can be waited for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct Resource {
     /// `mutex-1`, `channel-3`: its name within this capture, by kind, counted in the order of addresses.
     pub id: String,
@@ -173,90 +203,99 @@ pub struct Resource {
     pub address: Option<String>,
 }
 
-/// One that holds a resource, or a handle that can signal it.
+/// A task or thread that holds a resource, or a handle that can signal it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct Holder {
     /// Id of the task that holds it; 0 for a `main` future, `None` where no task does.
     pub task: Option<u64>,
     /// The OS thread that holds it, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thread: Option<i32>,
-    /// The variable that it is in, with the way from there: `guard`, `hub.senders[…]`.
+    /// The variable that it is in, with the path from there: `guard`, `hub.senders[…]`.
     pub variable: String,
     /// `function at file:line`: the function that has the variable, where it is suspended.
-    pub place: Option<String>,
-    /// What it is: `MutexGuard`, `Sender`, `JoinHandle`, ….
+    #[serde(with = "location::text")]
+    #[schemars(with = "Option<String>")]
+    pub place: Option<Arc<CodeLocation>>,
+    /// What it is: `MutexGuard`, `Sender`, `JoinHandle`, …; empty for a thread whose stack has the address of a lock.
     pub handle: String,
-    /// Counters confirm it; else it is one of several that may be.
+    /// Counters confirm it; otherwise it is one of several possible holders.
     pub certain: bool,
-    /// It is part of a value that others share, an `Arc` of a program's state, say: the task gets at it, which does not
-    /// mean that it uses it.
+    /// It is part of a value that others share, such as an `Arc` of the program's state: the task can reach it, but
+    /// need not use it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub shared: bool,
 }
 
 impl Holder {
-    /// Whether it has no part of the resource, but only gets at it: it can notify, or add permits.
+    /// Whether it holds no part of the resource, but has access to it: it can notify, or add permits.
     pub(crate) fn is_access(&self) -> bool {
         handles::is_access(&self.handle)
     }
 }
 
 /// Something that is wrong, or looks so.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Finding {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Finding {
     /// What kind of trouble.
-    pub kind: FindingKind,
-    /// How bad, and how sure.
-    pub severity: Severity,
-    /// One sentence: what, which tasks, where in the user's code.
-    pub summary: String,
+    pub(crate) kind: FindingKind,
+    /// Whether the evidence is complete.
+    pub(crate) severity: Severity,
     /// Ids of the tasks that it is about.
-    pub tasks: Vec<u64>,
-    /// What it is concluded from, each a sentence that can be checked.
-    pub evidence: Vec<String>,
-    /// What would release it, or where to look next.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub remedy: Option<String>,
+    pub(crate) tasks: Vec<u64>,
+    /// What it is concluded from.
+    pub(crate) evidence: Vec<Evidence>,
 }
 
 impl Finding {
-    /// Its thread rested a moment before.
-    fn doubt_main(&mut self) {
+    /// Makes it a suspicion, for that reason.
+    fn doubt(&mut self, why: Doubt) {
         self.severity = Severity::Suspected;
-        self.evidence.push(
-            "not certain: that the main future waits there is concluded from its thread, which rests"
-                .to_owned(),
-        );
+        self.evidence.push(Evidence::Doubt { why });
     }
+}
 
-    /// Tasks that hand something to and fro are never seen both awake where each is read at a moment of its own.
-    fn doubt_torn_memory(&mut self) {
-        self.severity = Severity::Suspected;
-        self.evidence.push(
-            "not certain: memory was read while the program ran, each task at a moment of its own".to_owned(),
-        );
-    }
+/// Something that an analysis does not cover: it may be wrong there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum NotCovered {
+    /// What tasks wait for: not all tasks or types were read.
+    Waits { shortage: String },
+    /// Some holders: the search for them ran out of time.
+    Holders,
+    /// What tasks wait for: the debug information has no types.
+    Types,
+    /// Tasks and threads: nothing was captured.
+    Capture { why: String },
 }
 
 /// Kinds of trouble, worst first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum FindingKind {
     /// Tasks or threads that wait for one another in a circle.
     Deadlock,
     /// A worker that has been inside one poll for too long.
     BlockedWorker,
+    /// A task that is polled without pause, because what it takes from has ended.
+    BusyLoop,
     /// A future that owns what others wait for, and that the task that owns it does not poll.
     Futurelock,
     /// Tasks that keep one another alive and that nothing outside of them can wake.
     LeakedTasks,
-    /// A task that nothing can wake: nobody has a waker for it.
+    /// A task that nothing can wake: nothing has a waker of it.
     UnwakeableTask,
+    /// A pool for blocking calls of which all threads wait, while calls are in its queue.
+    BlockingPool,
     /// Tasks that were woken and that no worker takes.
     StarvedTasks,
+    /// The drop of a runtime that waits for calls which do not return.
+    Shutdown,
     /// The limit of open files is near.
     FileDescriptors,
+    /// Finished tasks whose results handles keep, and that only become more.
+    FinishedTasks,
     /// A group of identical stacks that only grows.
     GrowingGroup,
 }
@@ -264,6 +303,7 @@ pub enum FindingKind {
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Severity {
     /// It will not end by itself: the evidence is complete.
     Certain,

@@ -1,4 +1,4 @@
-//! What each task waits for, and what kinds of handle could end that.
+//! What each task waits for, and which kinds of handle can end each wait.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,49 +6,82 @@ use std::sync::Arc;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::Resource;
-use super::handles::Roles;
 use super::thread_locks::ThreadLocks;
-use crate::tasks::{Examination, LeafPlace, ResourceKind, Task, TaskState, WaitsOn};
+use crate::tasks::layout::handles::{self, Roles};
+use crate::tasks::{
+    Examination, LeafPlace, Race, ResourceKind, Task, TaskKind, TaskPlace, TaskState, WaitsOn,
+};
+
+/// A timer that is over for longer than this would have woken its task, had the task polled it.
+const OVERDUE_MS: i64 = 1000;
 
 /// One wait of one task: a branch of a `select!` has its own.
 #[derive(Debug, Clone)]
 pub(super) struct Wait {
-    /// The task, by its place in the listing.
+    /// The task, by its index in the listing.
     pub(super) task: u32,
-    /// Which of its waits.
+    /// The index of the wait among those of the task.
     pub(super) leaf: usize,
     pub(super) kind: ResourceKind,
-    /// The resource, as its user knows it.
+    /// Address of the resource that the program uses: of a channel, not of the semaphore in it.
     pub(super) resource: u64,
     pub(super) by: Waker,
 }
 
-/// Who can end a wait.
+/// What can end a wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Waker {
     /// Handles of the resource with one of these roles.
     Handles(Roles),
-    /// The end of that task; `None` for one that is not in the listing.
+    /// The wakers of the waiting task, where they are stored: which handles can end the wait is not known. The key of
+    /// these wakers, see [`Wait::wakers_of`].
+    Wakers(u64),
+    /// The completion of that task; `None` for a task that is not in the listing.
     Task(Option<u32>),
-    /// Something that is no part of the program: a timer, the kernel; or nobody knows.
+    /// Something that is no part of the program: a timer, the kernel; or unknown.
     Outside,
+}
+
+impl Wait {
+    /// The key of the wakers of the task with that header. A header is also the resource of a `JoinHandle`; it is
+    /// aligned, so that this is no other resource.
+    pub(super) fn wakers_of(header: u64) -> u64 {
+        header | 1
+    }
+
+    /// The key of the handles that can end it.
+    pub(super) fn key(&self) -> u64 {
+        match self.by {
+            Waker::Wakers(key) => key,
+            _ => self.resource,
+        }
+    }
+
+    /// Whether it is judged by where the wakers of its task are.
+    pub(super) fn is_by_wakers(&self) -> bool {
+        matches!(self.by, Waker::Wakers(_))
+    }
 }
 
 /// All waits of a capture, ordered by task.
 #[derive(Debug, Default)]
 pub(super) struct Waits {
     pub(super) list: Vec<Wait>,
-    /// Of each task, the first of its waits; one more than there are tasks.
+    /// For each task, the index of its first wait; one more entry than there are tasks.
     first: Vec<usize>,
-    /// Tasks that block their thread in a lock, with the wait that this is: what else they seem to wait for they are
-    /// past.
+    /// Tasks that block their thread in a lock, with the index of the wait for that lock. They have passed their other
+    /// waits.
     blocking: FxHashMap<u32, usize>,
-    /// Tasks that only a thread could poll that another task blocks, with the wait for it.
+    /// Tasks that only one thread can poll, which another task blocks, with the index of the wait for that thread.
     behind: FxHashMap<u32, usize>,
-    /// Parts of resources, by the address that handles of those parts give: the semaphore of a channel.
+    /// The address of the whole resource by that of a part to which handles point, such as the semaphore of a channel.
     wholes: FxHashMap<u64, u64>,
     names: FxHashMap<(ResourceKind, u64), Arc<Resource>>,
-    /// No main future is being polled, as far as threads tell.
+    /// Timers that only limit how long their task waits for others, by the index of the wait in the list.
+    timeouts: FxHashSet<usize>,
+    /// Timers that are over in idle tasks, by the index of the wait in the list: nothing polls these.
+    overdue: FxHashSet<usize>,
+    /// No main future is being polled, as far as the stacks of threads show.
     pub(super) mains_rest: bool,
 }
 
@@ -61,6 +94,7 @@ impl Waits {
         let mut waits = Self { mains_rest, ..Self::default() };
         for (number, (task, place)) in (0..).zip(tasks.iter().zip(places)) {
             waits.first.push(waits.list.len());
+            waits.timeouts.extend(timeouts(task, place).map(|leaf| waits.list.len() + leaf));
             let leaves = task.waits_on.iter().zip(&place.leaves).enumerate();
             for (leaf, (on, leaf_place)) in leaves {
                 let wait = Wait {
@@ -68,7 +102,7 @@ impl Waits {
                     leaf,
                     kind: on.kind,
                     resource: leaf_place.address.unwrap_or(0),
-                    by: waker(on, leaf_place, &headers),
+                    by: waker(on, leaf_place, &headers, place.header),
                 };
                 if let (Some(part), Some(whole)) = (leaf_place.resource, leaf_place.address)
                     && part != whole
@@ -79,17 +113,50 @@ impl Waits {
             }
         }
         waits.first.push(waits.list.len());
+        waits.overdue(examination);
         waits.of_threads(examination, locks);
         waits.name(tasks);
         waits
     }
 
-    /// Waits of the tasks that blocked threads poll, and of those that only such a thread could poll.
+    /// Finds the timers that are over for a second in a task that was not woken: the task does not poll that branch. That
+    /// is concluded only while a thread has nothing to do, so that timers are served, and only for runtimes in which no
+    /// task waits for nothing but such a timer.
+    fn overdue(&mut self, examination: &Examination<'_, '_, '_>) {
+        let tasks = &examination.listing.tasks;
+        let is_over = |task: &Task, wait: &Wait| {
+            let in_ms = task.waits_on.get(wait.leaf).and_then(|on| on.in_ms);
+            wait.kind == ResourceKind::Timer && in_ms.is_some_and(|in_ms| in_ms < -OVERDUE_MS)
+        };
+        if !self.mains_rest && !examination.has_idle_workers() {
+            return;
+        }
+        let mut late: FxHashSet<Option<&str>> = FxHashSet::default();
+        let mut overdue = Vec::new();
+        for (number, task) in (0..).zip(tasks).filter(|(_, task)| task.state == Some(TaskState::Idle)) {
+            let own = self.of_task(number);
+            let over = own.iter().filter(|wait| is_over(task, wait));
+            let over: Vec<usize> = over.map(|wait| self.index(wait)).collect();
+            if !over.is_empty() && over.len() == own.len() {
+                late.insert(task.runtime.as_deref());
+            }
+            overdue.extend(over.into_iter().map(|index| (task.runtime.as_deref(), index)));
+        }
+        let served = overdue.into_iter().filter(|(runtime, _)| !late.contains(runtime));
+        self.overdue = served.map(|(_, index)| index).collect();
+    }
+
+    /// Whether a wait is for a timer that is over, and that its task does not poll.
+    pub(super) fn is_overdue(&self, wait: &Wait) -> bool {
+        self.overdue.contains(&self.index(wait))
+    }
+
+    /// Adds the waits of tasks that blocked threads poll, and of tasks that only such a thread can poll.
     fn of_threads(&mut self, examination: &Examination<'_, '_, '_>, locks: &ThreadLocks) {
         let Examination { listing, places, .. } = examination;
         let mut taken: FxHashMap<u64, (u32, i32)> = FxHashMap::default();
-        for (number, (task, place)) in (0..).zip(listing.tasks.iter().zip(places)) {
-            let Some((tid, lock)) = task.thread.and_then(|tid| Some((tid, locks.lock_of(tid)?))) else {
+        for (number, tid) in polling(&listing.tasks) {
+            let (Some(lock), Some(place)) = (locks.lock_of(tid), places.get(number as usize)) else {
                 continue;
             };
             let by = Waker::Handles(Roles::THREAD_GUARD);
@@ -114,7 +181,7 @@ impl Waits {
         }
     }
 
-    /// Adds a wait that is none of a task's future.
+    /// Adds a wait that is at no leaf of the task's future.
     fn add(&mut self, task: u32, kind: ResourceKind, resource: u64, by: Waker) -> Option<usize> {
         let index = self.list.len();
         let first = self.first.get(task as usize)?;
@@ -127,10 +194,16 @@ impl Waits {
         self.list.iter().filter(|wait| self.counts(wait))
     }
 
-    /// Whether a wait is one of what its task awaits, or the lock that it is blocked in.
+    /// Whether a wait counts: the wait for a thread does not, and if a lock blocks the task's thread, only the wait for
+    /// that lock does.
     pub(super) fn counts(&self, wait: &Wait) -> bool {
         let blocking = self.blocking.get(&wait.task);
         wait.kind != ResourceKind::Thread && blocking.is_none_or(|blocking| *blocking == self.index(wait))
+    }
+
+    /// Whether a wait is for the lock that its task's thread is blocked in.
+    pub(super) fn blocks(&self, wait: &Wait) -> bool {
+        self.blocking.get(&wait.task).is_some_and(|blocking| *blocking == self.index(wait))
     }
 
     /// The wait of a task for its thread, which another task blocks.
@@ -156,44 +229,58 @@ impl Waits {
         range.and_then(|(from, to)| self.list.get(from..to)).unwrap_or_default()
     }
 
-    /// The place of a wait in the list.
+    /// Whether some task waits for others, and for a timer that limits how long.
+    pub(super) fn have_timeouts(&self) -> bool {
+        !self.timeouts.is_empty()
+    }
+
+    /// Whether a wait is for a timer that only limits how long its task waits for others.
+    pub(super) fn is_timeout(&self, wait: &Wait) -> bool {
+        self.timeouts.contains(&self.index(wait))
+    }
+
+    /// The index of a wait in the list.
     pub(super) fn index(&self, wait: &Wait) -> usize {
         self.first.get(wait.task as usize).map_or(0, |first| first + wait.leaf)
     }
 
-    /// The addresses that handles may give for a resource that somebody waits for.
+    /// The addresses to which handles of resources with waiters may point.
     pub(super) fn wanted(&self) -> FxHashSet<u64> {
         let handles = |wait: &&Wait| wait.by != Waker::Outside && wait.kind != ResourceKind::Thread;
+        let headers = self.list.iter().filter(|wait| wait.is_by_wakers()).map(|wait| wait.key() & !1);
         self.list
             .iter()
             .filter(handles)
             .map(|wait| wait.resource)
+            .chain(headers)
             .chain(self.wholes.keys().copied())
             .collect()
     }
 
-    /// The resource that what lies at `address` is, or is part of.
+    /// The resource that the value at `address` is, or is part of.
     pub(super) fn whole(&self, address: u64) -> u64 {
         self.wholes.get(&address).copied().unwrap_or(address)
     }
 
-    /// The resource of a wait, as it is told.
+    /// The resource of a wait, with its name.
     pub(super) fn resource(&self, wait: &Wait) -> Arc<Resource> {
         self.names.get(&(wait.kind, wait.resource)).cloned().unwrap_or_default()
     }
 
-    /// Numbers by kind, in the order of addresses; a task has its id.
+    /// Names the resources: numbered by kind in the order of addresses; a task is named by its id.
     fn name(&mut self, tasks: &[Task]) {
         let mut kinds: BTreeMap<&'static str, Vec<(u64, ResourceKind)>> = BTreeMap::new();
         let mut named = FxHashMap::default();
         let mut add = |kind, address, id| {
             let shown = address != 0 && kind != ResourceKind::Thread;
-            let address_told = shown.then(|| format!("{address:#x}"));
-            named.insert((kind, address), Arc::new(Resource { id, kind, address: address_told }));
+            let address_text = shown.then(|| format!("{address:#x}"));
+            named.insert((kind, address), Arc::new(Resource { id, kind, address: address_text }));
         };
-        // A channel whose end is waited for is called as those call it that wait for its messages.
+        // A channel is named in the same way for tasks that wait until it is closed and for tasks that wait for its
+        // messages.
         let others = self.list.iter().filter(|wait| wait.kind != ResourceKind::Closed);
-        let of_channels: FxHashMap<u64, &str> = others.map(|wait| (wait.resource, noun(wait.kind))).collect();
+        let of_channels: FxHashMap<u64, &str> =
+            others.map(|wait| (wait.resource, wait.kind.noun())).collect();
         for wait in &self.list {
             match wait.by {
                 _ if wait.kind == ResourceKind::Thread => {
@@ -206,7 +293,7 @@ impl Waits {
                 _ => {
                     let closed = wait.kind == ResourceKind::Closed;
                     let known = of_channels.get(&wait.resource).copied().filter(|_| closed);
-                    let noun = known.unwrap_or(noun(wait.kind));
+                    let noun = known.unwrap_or(wait.kind.noun());
                     kinds.entry(noun).or_default().push((wait.resource, wait.kind));
                 }
             }
@@ -217,7 +304,7 @@ impl Waits {
             let mut number = 0;
             let mut before = None;
             for (address, kind) in addresses {
-                // Both ends of a channel are one.
+                // The two ends of a channel have the same number.
                 number += usize::from(before != Some(address));
                 before = Some(address);
                 add(kind, address, format!("{noun}-{number}"));
@@ -227,69 +314,45 @@ impl Waits {
     }
 }
 
-/// Whether a main future that seems to wait for that does, even if it may be being polled: it cannot be past it while the
-/// others are as they are.
-pub(super) fn holds_main(kind: ResourceKind) -> bool {
-    kind == ResourceKind::Join || is_lock(kind)
+/// The timers of a task that only limit how long it waits for others: those of a future that is named for a timeout, and
+/// branches of a `select!` where all else that the task waits for is a release. A timer beside a wait for a message may be
+/// an interval at which the task does something else.
+fn timeouts(task: &Task, place: &TaskPlace) -> impl Iterator<Item = usize> {
+    let is_timer = |on: &WaitsOn| on.kind == ResourceKind::Timer;
+    let others = || task.waits_on.iter().filter(|on| !is_timer(on));
+    let beside_releases = others().all(|on| on.kind.is_release());
+    let has_others = others().next().is_some();
+    let leaves = task.waits_on.iter().zip(&place.leaves).enumerate();
+    leaves
+        .filter(move |(_, (on, leaf))| {
+            has_others
+                && is_timer(on)
+                && match leaf.race {
+                    Race::Timeout => true,
+                    Race::Select => beside_releases,
+                    Race::No => false,
+                }
+        })
+        .map(|(number, _)| number)
 }
 
-/// Whether somebody has what is waited for, until he lets go of it.
-pub(super) fn is_lock(kind: ResourceKind) -> bool {
-    matches!(
-        kind,
-        ResourceKind::Mutex
-            | ResourceKind::Rwlock
-            | ResourceKind::Semaphore
-            | ResourceKind::OnceCell
-            | ResourceKind::Lock
-    )
+/// `header`: of the task that waits.
+/// The task that each thread polls: of a main future, or a task, that polls another task, the inner one.
+pub(super) fn polling(tasks: &[Task]) -> Vec<(u32, i32)> {
+    let polls = || (0..).zip(tasks).filter_map(|(number, task)| Some((number, task, task.thread?)));
+    let inner: FxHashSet<i32> =
+        polls().filter(|(_, task, _)| task.kind != TaskKind::Main).map(|(_, _, tid)| tid).collect();
+    let is_inner = |(_, task, tid): &(u32, &Task, i32)| task.kind != TaskKind::Main || !inner.contains(tid);
+    polls().filter(is_inner).map(|(number, _, tid)| (number, tid)).collect()
 }
 
-/// Whether the clock, the kernel or another machine ends a wait of that kind.
-pub(super) fn is_outside(kind: ResourceKind) -> bool {
-    matches!(
-        kind,
-        ResourceKind::Timer
-            | ResourceKind::Io
-            | ResourceKind::Signal
-            | ResourceKind::Process
-            | ResourceKind::Http2Stream
-    )
-}
-
-/// What a resource of that kind is called.
-fn noun(kind: ResourceKind) -> &'static str {
-    match kind {
-        ResourceKind::Timer => "timer",
-        ResourceKind::Mutex => "mutex",
-        ResourceKind::Rwlock => "rwlock",
-        ResourceKind::Semaphore => "semaphore",
-        ResourceKind::ChannelRecv | ResourceKind::ChannelSend => "channel",
-        ResourceKind::Oneshot => "oneshot",
-        ResourceKind::Watch => "watch",
-        ResourceKind::Broadcast => "broadcast",
-        ResourceKind::Notify => "notify",
-        // Where it has another kind of wait too, it has that one's name.
-        ResourceKind::Closed => "channel",
-        ResourceKind::Barrier => "barrier",
-        ResourceKind::OnceCell => "once-cell",
-        ResourceKind::SetOnce => "set-once",
-        ResourceKind::Cancellation => "cancellation",
-        ResourceKind::Signal => "signal",
-        ResourceKind::Process => "process",
-        ResourceKind::Http2Stream => "http2-stream",
-        ResourceKind::Never => "never",
-        ResourceKind::Join => "task",
-        ResourceKind::Lock => "lock",
-        ResourceKind::Thread => "thread",
-        ResourceKind::Io => "io",
-        ResourceKind::Unknown => "unknown",
-    }
-}
-
-fn waker(on: &WaitsOn, place: &LeafPlace, headers: &FxHashMap<u64, u32>) -> Waker {
-    let Some(resource) = place.address else { return Waker::Outside };
-    Waker::Handles(match on.kind {
+fn waker(on: &WaitsOn, place: &LeafPlace, headers: &FxHashMap<u64, u32>, header: Option<u64>) -> Waker {
+    let by_wakers = || header.map_or(Waker::Outside, |header| Waker::Wakers(Wait::wakers_of(header)));
+    let Some(resource) = place.address else {
+        let is_known = on.kind.is_outside() || on.kind == ResourceKind::Never;
+        return if is_known { Waker::Outside } else { by_wakers() };
+    };
+    let roles = match on.kind {
         ResourceKind::Mutex | ResourceKind::Rwlock | ResourceKind::Semaphore | ResourceKind::OnceCell => {
             Roles::GUARD.or(Roles::QUEUE)
         }
@@ -298,7 +361,7 @@ fn waker(on: &WaitsOn, place: &LeafPlace, headers: &FxHashMap<u64, u32>) -> Wake
         ResourceKind::Oneshot => Roles::SENDER,
         ResourceKind::Closed => Roles::RECEIVER,
         ResourceKind::Watch | ResourceKind::Broadcast => Roles::SENDER.or(Roles::WEAK_SENDER),
-        ResourceKind::Notify if place.path.starts_with("event_listener::") => return Waker::Outside,
+        ResourceKind::Notify if place.path.starts_with("event_listener::") => return by_wakers(),
         ResourceKind::Notify | ResourceKind::Barrier | ResourceKind::SetOnce | ResourceKind::Cancellation => {
             Roles::ACCESS
         }
@@ -310,7 +373,9 @@ fn waker(on: &WaitsOn, place: &LeafPlace, headers: &FxHashMap<u64, u32>) -> Wake
         | ResourceKind::Process
         | ResourceKind::Http2Stream
         | ResourceKind::Never
-        | ResourceKind::Thread
-        | ResourceKind::Unknown => return Waker::Outside,
-    })
+        | ResourceKind::Yield
+        | ResourceKind::Thread => return Waker::Outside,
+        ResourceKind::Unknown => return by_wakers(),
+    };
+    if handles::are_known(place.path, roles) { Waker::Handles(roles) } else { by_wakers() }
 }

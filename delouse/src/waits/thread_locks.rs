@@ -1,8 +1,8 @@
-//! Threads that are blocked in a lock of the standard library or of parking_lot, and threads that may have it.
+//! Threads that are blocked in a lock of the standard library or of parking_lot, and threads that may hold it.
 //!
-//! Such a lock keeps no name of who has it. A suspended function has the guard among its variables, where it is
-//! found like any other handle. A thread has it on its stack, of which no more can be told than that the address of
-//! the lock stands there: in the guard, in a reference, or in what is left of either.
+//! Such a lock does not record its holder. A suspended function has the guard among its variables, where it is found
+//! like any other handle. A thread has the guard on its stack, where only the lock's address can be found: in the
+//! guard, in a reference, or in a stale copy of either.
 
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
@@ -10,33 +10,41 @@ use std::ops::Range;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::snapshot::{FutexWait, Thread};
+use crate::debuginfo::address::FileAddress;
+use crate::snapshot::{Address, FutexWait, Thread};
 use crate::tasks::Examination;
 use crate::tasks::process::Process;
 use crate::tasks::route::Route;
 
-/// Threads that are told as ones that may have a lock.
+/// The most threads that are listed as possible holders of a lock.
 const MAX_SUSPECTS: usize = 64;
-/// Bytes of stacks that are looked through in all.
+/// The most bytes of stacks that are searched in all.
 const MAX_STACKS: u64 = 64 << 20;
-/// So near to the top of its stack a thread that waits at a futex has come from the lock: std is built with
-/// optimisations always, the frames of `parking_lot_core` are larger in builds without.
+/// The most bytes of one future that are searched.
+const MAX_FUTURE: u64 = 1 << 20;
+/// The most words of the own frames of one thread that are searched.
+const MAX_OWN_WORDS: usize = 1 << 17;
+/// The return address into the lock's function is at most this many bytes from the top of the stack of a thread that
+/// waits at its futex: for std, which is always optimised, and for `parking_lot_core`, whose frames are larger without
+/// optimisations.
 const NEAR: (u64, u64) = (512, 4096);
 
-/// Which threads wait for locks, and which may have these.
+/// The threads that wait for locks, and the threads that may hold these.
 #[derive(Debug, Default)]
 pub(super) struct ThreadLocks {
-    /// The lock that each blocked thread waits for, by the complements of its addresses: who looks for the address in
-    /// memory shall not find it in what is left of us.
+    /// The lock that each blocked thread waits for, by the complements of its addresses: a scan of memory for the
+    /// address must not find it in stale copies of our own data.
     blocked: FxHashMap<i32, u64>,
-    /// Of each lock, the threads that do not wait for it, and have its address on their stacks.
+    /// For each lock, the threads that have its address on their stacks and do not wait for it.
     suspects: FxHashMap<u64, BTreeSet<i32>>,
-    /// Some stack could not be looked through to its end.
+    /// Threads that wait for a lock, and have its address in the frames of the program's own functions, too.
+    own: FxHashSet<i32>,
+    /// Some stack could not be searched to its end.
     pub(super) cut: bool,
 }
 
 impl ThreadLocks {
-    /// Looks at where each thread is, and through the stacks if some that poll tasks wait for locks.
+    /// Finds the threads that wait for locks, and searches the stacks if some of these poll tasks.
     pub(super) fn of(examination: &Examination<'_, '_, '_>) -> Self {
         let process = examination.process;
         let threads = process.memory.snapshot().threads();
@@ -68,7 +76,41 @@ impl ThreadLocks {
             });
             locks.cut |= !all;
         }
+        locks.in_futures(examination, &wanted);
+        locks.in_own_frames(examination);
         locks
+    }
+
+    /// Adds the threads that poll tasks in whose futures the address of a lock is: a guard that lives across an `.await`
+    /// is stored there, even before the future is suspended.
+    fn in_futures(&mut self, examination: &Examination<'_, '_, '_>, wanted: &FxHashSet<u64>) {
+        let process = examination.process;
+        for (task, place) in examination.listing.tasks.iter().zip(&examination.places) {
+            let (Some(tid), Some((of, at))) = (task.thread, place.future) else { continue };
+            let own = self.lock_of(tid);
+            let size = process.ty(of).map_or(0, |ty| ty.size.min(MAX_FUTURE));
+            let words =
+                (0..size).step_by(8).filter_map(|offset| process.memory.word(at.checked_add(offset)?));
+            for lock in words.filter(|word| wanted.contains(word) && Some(*word) != own) {
+                self.suspects.entry(!lock).or_default().insert(tid);
+            }
+        }
+    }
+
+    /// Finds the threads that have the lock that they wait for in their own frames.
+    fn in_own_frames(&mut self, examination: &Examination<'_, '_, '_>) {
+        for (tid, range) in &examination.listing.own_frames {
+            let Some(lock) = self.lock_of(*tid) else { continue };
+            let words = range.clone().step_by(8).take(MAX_OWN_WORDS);
+            if words.filter_map(|at| examination.process.memory.word(at)).any(|word| word == lock) {
+                self.own.insert(*tid);
+            }
+        }
+    }
+
+    /// Whether a thread may hold the lock that it waits for.
+    pub(super) fn may_hold_itself(&self, tid: i32) -> bool {
+        self.own.contains(&tid)
     }
 
     /// The lock that a thread waits for.
@@ -76,12 +118,17 @@ impl ThreadLocks {
         self.blocked.get(&tid).map(|lock| !lock)
     }
 
-    /// The locks that somebody waits for.
+    /// The lock that each thread waits for.
+    pub(super) fn by_thread(&self) -> FxHashMap<i32, u64> {
+        self.blocked.iter().map(|(tid, lock)| (*tid, !lock)).collect()
+    }
+
+    /// The locks that threads wait for.
     pub(super) fn locks(&self) -> FxHashSet<u64> {
         self.blocked.values().map(|lock| !lock).collect()
     }
 
-    /// The threads that may have a lock, by what stands on their stacks.
+    /// The threads that may hold a lock, by the addresses on their stacks.
     pub(super) fn suspects(&self, lock: u64) -> impl Iterator<Item = i32> {
         self.suspects.get(&!lock).into_iter().flatten().copied()
     }
@@ -98,8 +145,8 @@ enum Kind {
     ParkingLot,
 }
 
-/// Functions in which threads wait for locks: none of them is inlined, for they are cold.
-struct Functions(Vec<(Range<u64>, Kind)>);
+/// Functions in which threads wait for locks. They are marked cold, so they are not inlined.
+struct Functions(Vec<(Range<FileAddress>, Kind)>);
 
 impl Functions {
     /// Parts of their mangled names, and of their modules'.
@@ -113,6 +160,9 @@ impl Functions {
         ("20lock_upgradable_slow", "10raw_rwlock", Kind::ParkingLot),
         ("12upgrade_slow", "10raw_rwlock", Kind::ParkingLot),
         ("16wait_for_readers", "10raw_rwlock", Kind::ParkingLot),
+        // dashmap's `lock.rs`, with the states of parking_lot's.
+        ("16lock_shared_slow", "7dashmap4lock", Kind::ParkingLot),
+        ("19lock_exclusive_slow", "7dashmap4lock", Kind::ParkingLot),
     ];
 
     fn of(process: &Process<'_, '_>) -> Self {
@@ -120,8 +170,8 @@ impl Functions {
         for (name, module, kind) in Self::NAMES {
             let module = memchr::memmem::Finder::new(module);
             for symbol in process.types.symbols_with(name).iter() {
-                if module.find(symbol.name).is_some() && symbol.address != 0 {
-                    found.push((symbol.address..u64::MAX, *kind));
+                if module.find(symbol.name).is_some() && symbol.address != FileAddress::default() {
+                    found.push((symbol.address..FileAddress::new(u64::MAX), *kind));
                 }
             }
         }
@@ -136,13 +186,14 @@ impl Functions {
         Self(found)
     }
 
-    /// Whether a function of that kind has led a thread to where it is.
+    /// Whether a function of that kind is on the stack of a thread, near the top.
     fn led(&self, process: &Process<'_, '_>, thread: &Thread, kind: Kind) -> bool {
         let Ok(registers) = thread.registers else { return false };
         let near = if kind == Kind::ParkingLot { NEAR.1 } else { NEAR.0 };
         (0..near).step_by(8).any(|offset| {
-            let word = registers.sp.checked_add(offset).and_then(|at| process.memory.word(at));
-            let address = word.map_or(0, |word| word.wrapping_sub(process.bias));
+            let word = registers.sp.checked_add(offset).and_then(|at| process.memory.word(at.get()));
+            let address =
+                word.map_or(FileAddress::default(), |word| process.bias.file_address(Address::new(word)));
             self.0.iter().any(|(range, of)| *of == kind && range.contains(&address))
         })
     }
@@ -163,14 +214,14 @@ impl Parked {
         Some(Self { futex: offset("parker futex")?, key: offset("key")? })
     }
 
-    /// The lock that the thread waits for whose futex that is.
+    /// The lock for which the thread with this futex waits.
     fn lock(&self, process: &Process<'_, '_>, futex: u64) -> Option<u64> {
         let key = process.memory.word(futex.checked_sub(self.futex)?.checked_add(self.key)?)?;
-        // A mutex is one byte: locked, and somebody waits.
+        // A mutex is one byte: locked, with waiters.
         if process.memory.number(key, 1)? & 3 == 3 {
             return Some(key);
         }
-        // A read-write lock is a word: readers or a writer, and somebody waits. A writer that waits for readers to
+        // A read-write lock is a word: readers or a writer, with waiters. A writer that waits for readers to
         // leave has 1 added to its key.
         let lock = key & !1;
         let state = process.memory.word(lock).filter(|_| lock.is_multiple_of(8))?;
@@ -178,16 +229,16 @@ impl Parked {
     }
 }
 
-/// The lock that a wait may be for, by what the lock would look like; `None` where it is for something else: a
-/// condition variable, to be unparked, ….
+/// The lock that a thread may wait for, if the memory there looks like that of a taken lock; `None` for any other wait:
+/// for a condition variable, to be unparked, ….
 fn lock<'p>(
     process: &Process<'_, '_>,
     wait: FutexWait,
     parked: impl Fn() -> Option<&'p Parked>,
 ) -> Option<(Kind, u64)> {
-    // 2 is a lock that is taken, and that others wait for.
+    // 2: the lock is taken, and others wait for it.
     const CONTENDED: u32 = 2;
-    // The count of readers, or all ones for a writer, and who waits.
+    // The count of readers, or all ones for a writer, and flags for waiters.
     const MASK: u32 = (1 << 30) - 1;
     const READERS_WAITING: u32 = 1 << 30;
     const WRITERS_WAITING: u32 = 1 << 31;
@@ -195,22 +246,23 @@ fn lock<'p>(
     const PARKED: u32 = 1;
     let half = |address: u64| process.memory.half(address);
     let is_taken = |state: u32, waiting: u32| state & MASK != 0 && state & waiting != 0;
-    let now = half(wait.address)?;
+    let at = wait.address.get();
+    let now = half(at)?;
     if wait.expected == CONTENDED && now == CONTENDED {
-        return Some((Kind::Mutex, wait.address));
+        return Some((Kind::Mutex, at));
     }
     if wait.expected == PARKED
         && now == PARKED
-        && let Some(lock) = parked().and_then(|parked| parked.lock(process, wait.address))
+        && let Some(lock) = parked().and_then(|parked| parked.lock(process, at))
     {
         return Some((Kind::ParkingLot, lock));
     }
-    // Who waits for a thread to be unparked expects all ones (`thread_parking/futex.rs`).
+    // A thread that waits to be unparked expects all ones (`thread_parking/futex.rs`).
     if is_taken(wait.expected, READERS_WAITING) && wait.expected != u32::MAX && is_taken(now, READERS_WAITING)
     {
-        return Some((Kind::RwLock, wait.address));
+        return Some((Kind::RwLock, at));
     }
     // Writers wait at a counter of their own, which follows the state.
-    let state = wait.address.checked_sub(4)?;
+    let state = at.checked_sub(4)?;
     (wait.expected == now && is_taken(half(state)?, WRITERS_WAITING)).then_some((Kind::RwLock, state))
 }

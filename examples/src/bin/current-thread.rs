@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Shows `tick` and `hog`. While the hog computes, every fourth second, it is running, with the line that it is at,
-//! and the answer comes as fast as ever.
+//! and the answer takes no longer than usual.
 
 use std::time::{Duration, Instant};
 

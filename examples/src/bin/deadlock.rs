@@ -5,13 +5,13 @@
 //! curl -s 'localhost:7132/diagnosis?format=text'
 //! ```
 //!
-//! Names the deadlock in its first line: both tasks, each at the line of the lock that it waits for, and who has it.
+//! Names the deadlock in its first line: both tasks, each at the line of the lock that it waits for, and which task holds it.
 
 use std::sync::Arc;
 
 use tokio::sync::{Barrier, Mutex};
 
-/// Two accounts, each behind a lock of its own, and the meeting point that makes the bad day certain.
+/// Two accounts, each behind its own lock, and the barrier that makes the deadlock certain.
 struct Bank {
     debit: Mutex<i64>,
     credit: Mutex<i64>,

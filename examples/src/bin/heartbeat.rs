@@ -1,4 +1,4 @@
-//! A service whose heart beats: nothing is wrong with it.
+//! A healthy service that prints a line at regular intervals.
 //!
 //! ```text
 //! cargo run --features debug

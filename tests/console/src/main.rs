@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 fn main() {
-    // A free port, told to the test: the console cannot be asked which one it took.
+    // Prints a free port for the test: the console does not report which port it took.
     let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
     let Ok(address) = free else { return };
     console_subscriber::Builder::default().server_addr(address).init();

@@ -1,6 +1,5 @@
-//! Tasks that come and go as fast as all processors can, while somebody captures them; and the book that is
-//! kept of them. `churn` prints `control ADDRESS` when it is up to speed: there, each line is a command, answered
-//! by a line.
+//! Spawns tasks and ends them as fast as all processors can, and records when each was alive, for tests that capture
+//! them. `churn` prints `control ADDRESS` when tasks are being spawned. There, each line is a command, answered by a line.
 //! - `polls`: how often the idle tasks were polled since the start, and how many there are;
 //! - `spawned`: how many tasks have ended so far;
 //! - `check FROM UNTIL ID:STATE…`: which of these tasks were not alive at any moment between the two times
@@ -95,12 +94,12 @@ async fn idles_in_a_box() {
 }
 
 /// A life that is over soon.
-async fn mayfly(number: u64) -> u64 {
-    let ballast = vec![number; number as usize % 128];
+async fn short_lived(number: u64) -> u64 {
+    let padding = vec![number; number as usize % 128];
     for _ in 0..number % 3 {
         tokio::task::yield_now().await;
     }
-    let mut child = pin!(async { black_box(&ballast).len() as u64 });
+    let mut child = pin!(async { black_box(&padding).len() as u64 });
     if number.is_multiple_of(2) { child.as_mut().await } else { number }
 }
 
@@ -112,7 +111,7 @@ async fn spawner(seed: u64) {
         for _ in 0..BATCH {
             number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let born = now();
-            let task = tokio::spawn(mayfly(number >> 33));
+            let task = tokio::spawn(short_lived(number >> 33));
             let id = number_of(task.id());
             let entry = Entry::of(id);
             entry.id.store(0, SeqCst);

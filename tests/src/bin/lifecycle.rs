@@ -1,4 +1,4 @@
-//! The ways in which `#[delouse::main]` functions begin and end, each told apart by what is printed.
+//! The ways in which `#[delouse::main]` functions start and end; the output of each differs.
 
 #[path = "lifecycle/restarts.rs"]
 mod restarts;
@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         Some("exits_inside") => exits_inside(),
         Some("panics") => println!("caught: {}", std::panic::catch_unwind(panics).is_err()),
         Some("restarts") => return restarts::main(),
+        Some("opens_files") => opens_files(),
         #[cfg(tokio_unstable)]
         Some("runtime_gives_up") => {
             println!("caught: {}", std::panic::catch_unwind(runtime_gives_up).is_err());
@@ -32,10 +33,26 @@ fn main() -> ExitCode {
 
 async fn serve_for_ever() {
     let task = tokio::spawn(waiting());
-    // One poll of the task is over before `ready` is said.
+    // The task has been polled once before `ready` is printed.
     let _done = tokio::spawn(tokio::task::yield_now()).await;
     println!("ready");
     let _never = task.await;
+}
+
+/// Opens eight files at once, again and again.
+#[delouse::main(worker_threads = 1)]
+async fn opens_files() {
+    std::thread::spawn(|| {
+        loop {
+            let files = [(); 8].map(|()| std::fs::File::open("/dev/null"));
+            if let Some(error) = files.iter().find_map(|file| file.as_ref().err()) {
+                println!("cannot open a file: {error}");
+            }
+            drop(files);
+            std::thread::sleep(std::time::Duration::from_micros(200));
+        }
+    });
+    serve_for_ever().await
 }
 
 async fn waiting() {
@@ -71,7 +88,7 @@ async fn short(number: u32) -> u32 {
     number
 }
 
-/// Servers come and go on two threads at once.
+/// Servers start and end on two threads at once.
 fn again_and_again() {
     let run = || (0..20).for_each(|n| assert_eq!(short(n), n));
     std::thread::scope(|scope| {
@@ -85,7 +102,7 @@ fn init_around() {
     let before = delouse::init();
     let inside = inits();
     let after = delouse::init();
-    println!("one server: {}", before.is_some() && before == inside && inside == after);
+    println!("one server: {}", before.address().is_some() && before == inside && inside == after);
     println!("ready");
     loop {
         std::thread::park();
@@ -93,11 +110,11 @@ fn init_around() {
 }
 
 #[delouse::main(flavor = "current_thread")]
-async fn inits() -> Option<std::net::SocketAddr> {
+async fn inits() -> delouse::Started {
     delouse::init()
 }
 
-/// The runtime waits for a blocking task that never ends: a bad day like any other.
+/// The runtime waits in its shutdown for a blocking task that never ends.
 #[delouse::main(worker_threads = 1)]
 async fn exit_hangs() {
     let (began, begin) = tokio::sync::oneshot::channel();

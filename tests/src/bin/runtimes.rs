@@ -1,4 +1,4 @@
-//! Programs that come to their runtimes in other ways than `#[delouse::main] async fn main`.
+//! Programs that create their runtimes in other ways than by `#[delouse::main] async fn main`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,12 +11,12 @@ fn main() -> std::io::Result<()> {
         Some("by_hand") => {
             let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
             let _entered = runtime.enter();
-            println!("init said {:?}", delouse::init());
+            println!("init: {}", delouse::init());
             serve(&[(&runtime, spawn_first)]);
         }
         Some("several") => {
             let first = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-            println!("init said {:?}", delouse::Config::new().runtime(first.handle()).init());
+            println!("init: {}", delouse::Config::new().runtime(first.handle()).init());
             let second = Builder::new_multi_thread().worker_threads(1).name("second").enable_all().build()?;
             delouse::register(second.handle());
             serve(&[(&first, spawn_first), (&second, spawn_second)]);
@@ -66,7 +66,7 @@ fn spawn_second(runtime: &Runtime) {
 /// How many threads are about to block.
 static BLOCK: AtomicUsize = AtomicUsize::new(0);
 
-/// Waits for so many threads to block, as far as that can be told from outside: they sleep.
+/// Waits until that many threads sleep, which is how blocking shows from outside.
 fn wait_for(threads: usize) {
     let is_awake = |task: &std::fs::DirEntry| {
         let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();

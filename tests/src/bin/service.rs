@@ -68,11 +68,11 @@ async fn refreshes(service: Arc<Service>) {
     }
 }
 
-async fn visit(State(service): State<Arc<Service>>, Path(who): Path<u32>) -> String {
+async fn visit(State(service): State<Arc<Service>>, Path(visitor): Path<u32>) -> String {
     let mut visits = service.visits.lock().await;
     // Held across an await, as happens.
     tokio::task::yield_now().await;
-    let times = visits.entry(who).or_default();
+    let times = visits.entry(visitor).or_default();
     *times += 1;
     times.to_string()
 }

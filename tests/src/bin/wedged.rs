@@ -14,8 +14,8 @@ fn main() {
     drop(held);
 }
 
-/// Says `wedged` when there is nobody left to say anything.
-fn say_when_wedged(parties: usize) -> Arc<Barrier> {
+/// Prints `wedged` when all other threads are blocked.
+fn print_when_wedged(parties: usize) -> Arc<Barrier> {
     let barrier = Arc::new(Barrier::new(parties + 1));
     let ours = Arc::clone(&barrier);
     std::thread::spawn(move || {
@@ -32,7 +32,7 @@ fn block(lock: &'static Mutex<()>, all: &Barrier) -> Option<MutexGuard<'static, 
 
 #[delouse::main(worker_threads = 3)]
 async fn workers(lock: &'static Mutex<()>) {
-    let all = say_when_wedged(3);
+    let all = print_when_wedged(3);
     for _ in 0..3 {
         let all = Arc::clone(&all);
         tokio::spawn(async move { drop(block(lock, &all)) });
@@ -43,12 +43,12 @@ async fn workers(lock: &'static Mutex<()>) {
 
 #[delouse::main(flavor = "current_thread")]
 async fn current_thread(lock: &'static Mutex<()>) {
-    let all = say_when_wedged(1);
+    let all = print_when_wedged(1);
     drop(block(lock, &all));
 }
 
 #[delouse::main(flavor = "local")]
 async fn local(lock: &'static Mutex<()>) {
-    let all = say_when_wedged(1);
+    let all = print_when_wedged(1);
     drop(block(lock, &all));
 }

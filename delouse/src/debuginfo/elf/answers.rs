@@ -43,7 +43,7 @@ pub(crate) fn answers(debug: &DebugInformation, stripped: bool) -> Vec<Answer> {
         DebugLevel::None => Some((Missing, "no tasks: their layout is not known")),
     };
     let tokio = types.unwrap_or((Good, "every task's async stack, and what it waits for"));
-    // The same types tell who holds what.
+    // Holders are found by the same types.
     let waits = match tokio.0 {
         Good => (Good, "who waits for what, and who holds it"),
         less => (less, "no more than /stacktrace/tokio tells"),

@@ -7,8 +7,8 @@ use super::contents::{Contents, inflate};
 use super::image::{Image, Section};
 use super::model::Dependency;
 
-/// A program of 1,000 crates needs about 100 KiB.
-const MAX_JSON: u64 = 8 << 20;
+/// A program of 1,000 crates needs about 100 kB.
+const MAX_JSON: u64 = 8_000_000;
 const MAX_DEFLATED: u64 = 4 << 20;
 const MAX_PACKAGES: usize = 20_000;
 
@@ -40,7 +40,7 @@ fn parse(deflated: &[u8]) -> Result<Vec<Dependency>, String> {
     let (json, cut) = inflate(deflated, MAX_JSON);
     if cut {
         return Err(if json.len() as u64 == MAX_JSON {
-            format!("more than {} MiB of text, not read", MAX_JSON >> 20)
+            format!("more than {} MB of text, not read", MAX_JSON / 1_000_000)
         } else {
             "damaged compressed data".to_owned()
         });
@@ -74,7 +74,7 @@ mod tests {
     fn a_bomb_is_refused_at_the_limit() {
         let bomb = deflate(&vec![b' '; 64 << 20]);
         assert!(bomb.len() < 1 << 20);
-        assert_eq!(parse(&bomb).unwrap_err(), "more than 8 MiB of text, not read");
+        assert_eq!(parse(&bomb).unwrap_err(), "more than 8 MB of text, not read");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::inspect;
 use crate::debuginfo::separate::dwp_path;
+use crate::host::random::Random;
 
 const CHILD: &str = "DELOUSE_ELF_FUZZ_CHILD";
 const ROUNDS: u32 = 2_500;
@@ -28,22 +29,6 @@ const LIBRARY: &str = r#"
 /// Numbers that lengths and offsets are replaced by.
 const ABSURD: [u64; 10] =
     [0, 1, 0x7f, 0xff, 0xffff, 0x7fff_ffff, 0xffff_ffff, 0xffff_fff0, u64::MAX >> 1, u64::MAX];
-
-struct Random(u64);
-
-impl Random {
-    /// xorshift64.
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() % end.max(1) as u64) as usize
-    }
-}
 
 fn mutate(original: &[u8], random: &mut Random) -> Vec<u8> {
     let mut bytes = original.to_vec();
@@ -87,7 +72,7 @@ fn build(directory: &Path, name: &str, options: &[&str]) {
 }
 
 fn fuzz(directory: &Path) {
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut random = Random::new(1);
     let target = directory.join("target.so");
     let mut slowest = Duration::ZERO;
     let mut answered = 0;
@@ -113,7 +98,7 @@ fn fuzz(directory: &Path) {
             answered += 1;
             assert!(info.problems.len() < 200, "round {round}: {} problems", info.problems.len());
             serde_json::to_vec(&info).unwrap();
-            crate::report::elf::text(&info);
+            crate::report::formats::Renders::text(&info);
         }
     }
     println!("slowest {slowest:?}, {answered} of {ROUNDS} answered");
@@ -135,7 +120,7 @@ fn damaged_files_cost_neither_time_nor_memory() {
         let arguments = [flag.as_str(), "four", how];
         match Command::new("objcopy").current_dir(directory.path()).args(arguments).output() {
             Ok(output) if output.status.success() => {}
-            _ => println!("skipped: objcopy cannot compress with {how}"),
+            _ => skipped!("objcopy cannot compress with {how}"),
         }
     }
     let script = format!("ulimit -v {ADDRESS_SPACE} && exec \"$0\" \"$@\"");

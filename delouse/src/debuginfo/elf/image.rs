@@ -1,15 +1,16 @@
 //! The headers of an ELF file, of either class and byte order, in one shape.
 
-use std::fmt;
 use std::io;
 use std::path::Path;
 
 use object::read::elf::{
     CompressionHeader, Dyn as _, FileHeader, NoteIterator, ProgramHeader as _, SectionHeader as _,
 };
-use object::{Endianness, ReadRef, elf};
+use object::{Endian as _, Endianness, ReadRef, elf};
 
+use crate::debuginfo::address::FileAddress;
 use crate::debuginfo::bounded_file::BoundedFile;
+use crate::snapshot::FileOffset;
 
 /// More sections than any linker writes for a program; the rest is left out.
 const MAX_SECTIONS: usize = 4096;
@@ -19,35 +20,26 @@ const MAX_DYNAMIC: usize = 4096;
 const MAX_TEXT: usize = 4096;
 
 /// Why a file could not be read as ELF at all.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum ElfError {
     /// The file could not be opened or read.
-    Io(io::Error),
+    #[error("cannot read the file: {0}")]
+    Io(#[from] io::Error),
     /// It does not begin with an ELF header.
+    #[error("not an ELF file")]
     NotElf,
     /// It begins with one that is cut short or makes no sense.
+    #[error("the ELF header is damaged or cut short")]
     Header,
 }
-
-impl fmt::Display for ElfError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ElfError::Io(e) => write!(f, "cannot read the file: {e}"),
-            ElfError::NotElf => f.write_str("not an ELF file"),
-            ElfError::Header => f.write_str("the ELF header is damaged or cut short"),
-        }
-    }
-}
-
-impl std::error::Error for ElfError {}
 
 /// A program header.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Segment {
     pub(crate) kind: elf::ProgramType,
     pub(crate) executable: bool,
-    pub(crate) address: u64,
-    pub(crate) offset: u64,
+    pub(crate) address: FileAddress,
+    pub(crate) offset: FileOffset,
     pub(crate) file_size: u64,
 }
 
@@ -94,9 +86,9 @@ pub(crate) struct Image {
 impl Image {
     /// Reads the headers: a few KiB whatever the file's size.
     pub(crate) fn open(path: &Path) -> Result<Image, ElfError> {
-        let file = BoundedFile::open(path).map_err(ElfError::Io)?;
+        let file = BoundedFile::open(path)?;
         let mut ident = Vec::new();
-        let ident = file.window(0..16, &mut ident).map_err(ElfError::Io)?;
+        let ident = file.window(0..16, &mut ident)?;
         let class = match ident {
             [0x7f, b'E', b'L', b'F', class, ..] => Some(*class),
             _ => None,
@@ -110,38 +102,26 @@ impl Image {
     }
 
     fn parse<Elf: FileHeader<Endian = Endianness>>(file: BoundedFile) -> Result<Image, ElfError> {
-        let mut image = Image {
-            endian: Endianness::Little,
-            is_64: false,
-            kind: elf::FileType(0),
-            machine: elf::Machine(0),
-            entry: 0,
-            segments: Vec::new(),
-            sections: Vec::new(),
-            dynamic: Vec::new(),
-            interpreter: None,
-            build_id: None,
-            problems: Vec::new(),
-            file,
-        };
         let mut facts = Facts::default();
-        let data = &image.file;
-        let header = Elf::parse(data).map_err(|_| ElfError::Header)?;
+        let header = Elf::parse(&file).map_err(|_| ElfError::Header)?;
         let endian = header.endian().map_err(|_| ElfError::Header)?;
-        facts.segments(header, endian, data);
-        facts.sections(header, endian, data);
-        image.endian = endian;
-        image.is_64 = header.is_class_64();
-        image.kind = header.e_type(endian);
-        image.machine = header.e_machine(endian);
-        image.entry = header.e_entry(endian).into();
-        image.segments = facts.segments;
-        image.sections = facts.sections;
-        image.dynamic = facts.dynamic;
-        image.interpreter = facts.interpreter;
-        image.build_id = facts.build_id;
-        image.problems = facts.problems;
-        Ok(image)
+        facts.segments(header, endian, &file);
+        facts.sections(header, endian, &file);
+        let Facts { segments, sections, dynamic, interpreter, build_id, problems } = facts;
+        Ok(Image {
+            endian,
+            is_64: header.is_class_64(),
+            kind: header.e_type(endian),
+            machine: header.e_machine(endian),
+            entry: header.e_entry(endian).into(),
+            segments,
+            sections,
+            dynamic,
+            interpreter,
+            build_id,
+            problems,
+            file,
+        })
     }
 
     /// The first section of that name.
@@ -149,17 +129,17 @@ impl Image {
         self.sections.iter().find(|s| s.name == name)
     }
 
-    /// Where the loader's address `address` lies in the file.
-    pub(crate) fn file_offset(&self, address: u64) -> Option<u64> {
-        self.segments
-            .iter()
-            .filter(|s| s.kind == elf::PT_LOAD)
-            .find(|s| address.checked_sub(s.address).is_some_and(|into| into < s.file_size))
-            .and_then(|s| s.offset.checked_add(address - s.address))
+    /// Where the file has what is at `address`.
+    pub(crate) fn file_offset(&self, address: FileAddress) -> Option<FileOffset> {
+        self.segments.iter().filter(|s| s.kind == elf::PT_LOAD).find_map(|segment| {
+            let within = address.offset_from(segment.address).filter(|within| *within < segment.file_size)?;
+            segment.offset.checked_add(within)
+        })
     }
 
     /// The text that ends with a NUL at `offset` of the file.
-    pub(crate) fn text_at(&self, offset: u64) -> Option<String> {
+    pub(crate) fn text_at(&self, offset: FileOffset) -> Option<String> {
+        let offset = offset.get();
         let mut buf = Vec::new();
         let bytes = self.file.window(offset..offset.saturating_add(MAX_TEXT as u64), &mut buf).ok()?;
         let end = bytes.iter().position(|&b| b == 0)?;
@@ -174,11 +154,7 @@ impl Image {
         let bytes = self.file.window(section.offset..end, &mut buf).ok()?;
         let name = bytes.split(|&b| b == 0).next().filter(|name| !name.is_empty())?;
         let crc: [u8; 4] = bytes.get((name.len() + 4) & !3..)?.get(..4)?.try_into().ok()?;
-        let crc = match self.endian {
-            Endianness::Little => u32::from_le_bytes(crc),
-            Endianness::Big => u32::from_be_bytes(crc),
-        };
-        Some((name.to_vec(), crc))
+        Some((name.to_vec(), self.endian.read_u32(crc)))
     }
 }
 
@@ -212,8 +188,8 @@ impl Facts {
             self.segments.push(Segment {
                 kind: segment.p_type(endian),
                 executable: segment.p_flags(endian).0 & elf::PF_X.0 != 0,
-                address: segment.p_vaddr(endian).into(),
-                offset,
+                address: FileAddress::new(segment.p_vaddr(endian).into()),
+                offset: FileOffset::new(offset),
                 file_size,
             });
             match segment.dynamic(endian, data) {

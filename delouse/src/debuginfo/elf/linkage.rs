@@ -4,6 +4,7 @@ use object::elf;
 
 use super::image::Image;
 use super::model::Relro;
+use crate::debuginfo::address::FileAddress;
 
 /// What the loader is told.
 pub(crate) struct Linkage {
@@ -27,7 +28,7 @@ pub(crate) fn read(image: &Image, problems: &mut Vec<String>) -> Linkage {
     // A PIE is a shared library to the header. The linker marks it (DF_1_PIE); old ones only gave it an
     // interpreter.
     let pie = image.kind == elf::ET_DYN && (flags_1 & elf::DF_1_PIE.0 != 0 || image.interpreter.is_some());
-    let strings = value(elf::DT_STRTAB).and_then(|address| image.file_offset(address));
+    let strings = value(elf::DT_STRTAB).and_then(|address| image.file_offset(FileAddress::new(address)));
     let text = |offset: u64| strings.and_then(|table| image.text_at(table.checked_add(offset)?));
     let mut needed = Vec::new();
     let libraries = image.dynamic.iter().filter(|(tag, _)| *tag == elf::DT_NEEDED.0);

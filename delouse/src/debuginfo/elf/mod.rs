@@ -25,7 +25,6 @@ pub(crate) use image::{ElfError, Image};
 pub(crate) use model::*;
 
 use crate::debuginfo::separate::{self, Identity, hex};
-use crate::snapshot::own_object::OwnObject;
 use contents::Contents;
 use image::Section;
 use survey::Survey;
@@ -35,7 +34,7 @@ const MAX_COMMENTS: u64 = 64 << 10;
 
 /// Reads the facts about the file at `path`.
 ///
-/// For the running program use [`inspect_self`]. Takes milliseconds; blocking file access, a few system calls
+/// Takes milliseconds; blocking file access, a few system calls
 /// for each compilation unit.
 ///
 /// # Errors
@@ -45,15 +44,13 @@ pub(crate) fn inspect(path: &Path) -> Result<ElfInfo, ElfError> {
     Ok(read(Image::open(path)?, path))
 }
 
-/// Reads the facts about the file that holds delouse's own code: the executable, even where it was replaced or removed
-/// since it started, or a shared library of it.
+/// The same of a file that is opened by another path than its name, and that may have been `replaced` by another one
+/// of that name since the program started.
 ///
 /// # Errors
 /// Those of [`inspect`].
-pub(crate) fn inspect_self() -> Result<ElfInfo, ElfError> {
-    let own = OwnObject::find().map_err(ElfError::Io)?;
-    let (name, replaced) = own.name();
-    let mut info = read(Image::open(&own.opened)?, name);
+pub(crate) fn inspect_as(opened: &Path, name: &Path, replaced: bool) -> Result<ElfInfo, ElfError> {
+    let mut info = read(Image::open(opened)?, name);
     if replaced {
         info.problems.insert(0, "the file was replaced or removed since the program started".to_owned());
     }

@@ -19,6 +19,8 @@ use super::image::Image;
 use super::model::DebugLevel;
 
 type Slice<'b> = EndianSlice<'b, RunTimeEndian>;
+/// What is wrong with a unit.
+type Problem = Box<dyn std::error::Error>;
 
 /// Windows into a unit: most are decided within the first.
 const WINDOWS: [u64; 2] = [4 << 10, 64 << 10];
@@ -142,7 +144,7 @@ impl<'f> UnitReader<'f> {
             (next, whole) = clip(&mut bytes, offset, self.endian)?;
             let decided = self
                 .first_entries(&bytes, abbreviations, &mut unit)
-                .map_err(|problem| UnitError::Skip(next, problem))?;
+                .map_err(|problem| UnitError::Skip(next, problem.to_string()))?;
             if decided || whole {
                 break;
             }
@@ -151,9 +153,8 @@ impl<'f> UnitReader<'f> {
     }
 
     /// Reads what the window holds; tells whether a larger one could not change the level.
-    fn first_entries(&mut self, bytes: &[u8], base: u64, unit: &mut Unit) -> Result<bool, String> {
-        let header = DebugInfo::new(bytes, self.endian).units().next();
-        let header = header.map_err(|e| e.to_string())?.ok_or("no unit")?;
+    fn first_entries(&mut self, bytes: &[u8], base: u64, unit: &mut Unit) -> Result<bool, Problem> {
+        let header = DebugInfo::new(bytes, self.endian).units().next()?.ok_or("no unit")?;
         unit.version = header.version();
         match header.type_() {
             UnitType::Compilation | UnitType::Partial => {}
@@ -162,11 +163,11 @@ impl<'f> UnitReader<'f> {
             UnitType::Type { .. } | UnitType::SplitType { .. } => return Ok(true),
         }
         let (abbreviations, most) = self.table(base.saturating_add(header.debug_abbrev_offset().0 as u64))?;
-        let mut entries = header.entries_raw(&abbreviations, None).map_err(|e| e.to_string())?;
-        let root = entries.read_abbreviation().map_err(|e| e.to_string())?.ok_or("no root entry")?;
+        let mut entries = header.entries_raw(&abbreviations, None)?;
+        let root = entries.read_abbreviation()?.ok_or("no root entry")?;
         let mut texts = Texts::default();
         for spec in root.attributes() {
-            let attribute = entries.read_attribute(*spec).map_err(|e| e.to_string())?;
+            let attribute = entries.read_attribute(*spec)?;
             match (attribute.name(), attribute.value()) {
                 (dw::DW_AT_name, value) => texts.name = Some(value),
                 (dw::DW_AT_comp_dir, value) => texts.directory = Some(value),
@@ -201,13 +202,13 @@ impl<'f> UnitReader<'f> {
     }
 
     /// The table at `offset` and the most that it can express.
-    fn table(&mut self, offset: u64) -> Result<(Rc<Abbreviations>, DebugLevel), String> {
+    fn table(&mut self, offset: u64) -> Result<(Rc<Abbreviations>, DebugLevel), Problem> {
         if self.table.as_ref().is_none_or(|(at, ..)| *at != offset) {
             let mut parsed = Err("no abbreviations".to_owned());
             for window in ABBREVIATION_WINDOWS {
                 let mut buf = std::mem::take(&mut self.buf);
                 let range = offset..offset.saturating_add(window);
-                let bytes = self.abbreviations.window(range, &mut buf).map_err(|e| e.to_string())?;
+                let bytes = self.abbreviations.window(range, &mut buf)?;
                 let section = DebugAbbrev::new(bytes, self.endian);
                 let table = section.abbreviations(gimli::DebugAbbrevOffset(0_usize));
                 let all = (bytes.len() as u64) < window;
@@ -225,7 +226,7 @@ impl<'f> UnitReader<'f> {
         }
         match &self.table {
             Some((_, table, most)) => Ok((Rc::clone(table), *most)),
-            None => Err("no abbreviations".to_owned()),
+            None => Err("no abbreviations".into()),
         }
     }
 

@@ -7,11 +7,12 @@ use addr2line::{LookupContinuation, LookupResult, SplitDwarfLoad};
 use gimli::{AbbreviationsCacheStrategy, EndianReader, LittleEndian, SectionId};
 
 use super::paths::{self, Origin};
+use crate::debuginfo::address::FileAddress;
 use crate::debuginfo::object_file::ObjectFile;
 use crate::debuginfo::separate;
-use crate::snapshot::file_parts::Access;
-use crate::snapshot::room::{self, Amount};
-use crate::snapshot::shared_bytes::SharedBytes;
+use crate::host::file_parts::Access;
+use crate::host::memory_budget::{self, Amount};
+use crate::host::shared_bytes::SharedBytes;
 
 /// Inlined calls at one address; compilers stop long before.
 const MAX_INLINED: usize = 128;
@@ -46,7 +47,7 @@ impl Dwarf {
         // The list of units takes about as much as `.debug_info`, in a dev build of many small units. Without all of its
         // sections it is of no use.
         let units = gimli::Reader::len(gimli::Section::reader(&dwarf.debug_info)) as u64;
-        match (object.shortage(), room::expect(Amount::filled(units))) {
+        match (object.shortage(), memory_budget::check(Amount::filled(units))) {
             (None, Ok(())) => {}
             (None, Err(shortage)) => {
                 object.note(shortage);
@@ -62,7 +63,8 @@ impl Dwarf {
     }
 
     /// The functions at `address`, innermost first; empty where nothing is known.
-    pub(super) fn find(&mut self, address: u64) -> Vec<Line> {
+    pub(super) fn find(&mut self, address: FileAddress) -> Vec<Line> {
+        let address = address.get();
         let frames = self.split.complete(self.context.find_frames(address));
         let Some(Ok(mut frames)) = frames else { return Vec::new() };
         let unit = self.split.complete(self.context.find_dwarf_and_unit(address)).flatten();

@@ -72,7 +72,8 @@ fn is_rustc_source(path: &str) -> bool {
 fn is_rustc_release(name: &str) -> bool {
     let version = name.strip_prefix("rustc-").or(name.strip_prefix("rust-"));
     version.is_some_and(|version| {
-        let released = version.starts_with("1.") && version[2..].starts_with(|c: char| c.is_ascii_digit());
+        let released =
+            version.strip_prefix("1.").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
         released || matches!(version, "beta-src" | "nightly-src" | "beta" | "nightly")
     })
 }

@@ -1,14 +1,14 @@
 //! The symbol table of a file: the function at an address, by its start and size.
 
-use crate::debuginfo::object_file::ObjectFile;
-use crate::snapshot::shared_bytes::SharedBytes;
+use object::LittleEndian;
+use object::elf::{SHN_UNDEF, STT_FUNC, STT_GNU_IFUNC, Sym64};
+
+use crate::debuginfo::address::FileAddress;
+use crate::debuginfo::object_file::{ObjectFile, records};
+use crate::host::shared_bytes::SharedBytes;
 
 /// A large program has some hundred thousand.
 const MAX_SYMBOLS: usize = 4 << 20;
-/// `Elf64_Sym`: st_name, st_info, st_other, st_shndx, st_value, st_size.
-const ENTRY: usize = 24;
-const STT_FUNC: u8 = 2;
-const STT_GNU_IFUNC: u8 = 10;
 /// What fits into 16 KB and is still a name.
 const MAX_NAME: usize = 1 << 14;
 
@@ -22,7 +22,7 @@ pub(super) struct SymbolTable {
 
 #[derive(Debug, Clone, Copy)]
 struct Function {
-    address: u64,
+    address: FileAddress,
     size: u32,
     name: u32,
 }
@@ -31,8 +31,7 @@ impl SymbolTable {
     /// Reads `.symtab` or `.dynsym`; empty where there is none.
     pub(super) fn of(object: &ObjectFile, section: &str) -> Self {
         let Some((symbols, strings)) = object.symbol_table(section) else { return Self::default() };
-        let mut functions: Vec<_> =
-            symbols.chunks_exact(ENTRY).take(MAX_SYMBOLS).filter_map(function).collect();
+        let mut functions: Vec<_> = records(&symbols).iter().take(MAX_SYMBOLS).filter_map(function).collect();
         // Of aliases the longest function is kept first: `pthread_mutex_lock` and `__pthread_mutex_lock`
         // are equally long, and the table's order decides.
         functions.sort_by_key(|f| (f.address, std::cmp::Reverse(f.size)));
@@ -46,12 +45,12 @@ impl SymbolTable {
     }
 
     /// The name of the function that `address` lies in: not that of one that ends before it.
-    pub(super) fn find(&self, address: u64) -> Option<&str> {
+    pub(super) fn find(&self, address: FileAddress) -> Option<&str> {
         let after = self.functions.partition_point(|f| f.address <= address);
         let nearest = self.functions.get(after.checked_sub(1)?)?.address;
         let first = self.functions.partition_point(|f| f.address < nearest);
         let function = self.functions.get(first)?;
-        if address - function.address >= u64::from(function.size) {
+        if address.offset_from(function.address)? >= u64::from(function.size) {
             return None;
         }
         let name = self.strings.get(usize::try_from(function.name).ok()?..)?;
@@ -61,12 +60,14 @@ impl SymbolTable {
     }
 }
 
-fn function(entry: &[u8]) -> Option<Function> {
-    let name = u32::from_le_bytes(entry.get(..4)?.try_into().ok()?);
-    let kind = entry.get(4)? & 0xf;
-    let section = u16::from_le_bytes(entry.get(6..8)?.try_into().ok()?);
-    let address = u64::from_le_bytes(entry.get(8..16)?.try_into().ok()?);
-    let size = u64::from_le_bytes(entry.get(16..24)?.try_into().ok()?);
-    let is_function = (kind == STT_FUNC || kind == STT_GNU_IFUNC) && section != 0 && size != 0;
-    is_function.then(|| Function { address, size: u32::try_from(size).unwrap_or(u32::MAX), name })
+fn function(entry: &Sym64<LittleEndian>) -> Option<Function> {
+    let size = entry.st_size.get(LittleEndian);
+    let is_function = matches!(entry.st_type(), STT_FUNC | STT_GNU_IFUNC)
+        && entry.st_shndx.get(LittleEndian) != SHN_UNDEF
+        && size != 0;
+    is_function.then(|| Function {
+        address: FileAddress::new(entry.st_value.get(LittleEndian)),
+        size: u32::try_from(size).unwrap_or(u32::MAX),
+        name: entry.st_name.get(LittleEndian),
+    })
 }

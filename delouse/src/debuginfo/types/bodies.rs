@@ -4,9 +4,8 @@
 //! path stands there as `{impl#3}`. The function knows better: its linkage name has the type that the method
 //! belongs to, and its variables `__awaitee` have the line of the call site.
 
-use std::cell::OnceCell;
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::sync::{Arc, OnceLock};
 
 use super::model::{Shape, TypeId};
 use super::scopes::Scopes;
@@ -23,7 +22,7 @@ pub(crate) struct Body {
     /// Mangled.
     pub(crate) linkage_name: Option<String>,
     at: TypeId,
-    scopes: OnceCell<Option<Scopes>>,
+    scopes: OnceLock<Option<Scopes>>,
 }
 
 /// How far a function is searched for.
@@ -39,12 +38,12 @@ pub(super) enum Effort {
 #[derive(Default)]
 pub(super) struct Finder {
     /// By the full name of the coroutine, with how far it was searched for.
-    found: HashMap<String, (Effort, Option<Rc<Body>>)>,
+    found: HashMap<String, (Effort, Option<Arc<Body>>)>,
     /// Closures and coroutines among the symbols, by the item they are in: `handle` of
     /// `app::Server::handle::{{closure}}`.
     by_item: Option<HashMap<Vec<u8>, Vec<usize>>>,
     /// The units of each crate.
-    of_crate: HashMap<String, Rc<[u32]>>,
+    of_crate: HashMap<String, Arc<[u32]>>,
     /// How many units were indexed for this.
     indexed: usize,
 }
@@ -57,13 +56,13 @@ impl Finder {
         coroutine: TypeId,
         name: &str,
         effort: Effort,
-    ) -> Option<Rc<Body>> {
+    ) -> Option<Arc<Body>> {
         if let Some((searched, known)) = self.found.get(name)
             && (known.is_some() || *searched >= effort)
         {
             return known.clone();
         }
-        let found = self.search(types, coroutine, name, effort).map(Rc::new);
+        let found = self.search(types, coroutine, name, effort).map(Arc::new);
         self.found.insert(name.to_owned(), (effort, found.clone()));
         found
     }
@@ -124,7 +123,7 @@ impl Finder {
     }
 
     /// The units of a crate: those with the same root file as the one that has most of its functions.
-    fn of_crate(&mut self, types: &Types<'_>, name: &str) -> Rc<[u32]> {
+    fn of_crate(&mut self, types: &Types<'_>, name: &str) -> Arc<[u32]> {
         let units = self.of_crate.entry(name.to_owned()).or_insert_with(|| {
             let mut votes: HashMap<u32, usize> = HashMap::new();
             let own = types.symbols.iter().filter(|symbol| names::is_in_crate(symbol.name, name));
@@ -136,7 +135,7 @@ impl Finder {
             let most = votes.into_iter().max_by_key(|(unit, votes)| (*votes, *unit));
             most.map(|(unit, _)| types.units.alike(unit)).unwrap_or_default().into()
         });
-        Rc::clone(units)
+        Arc::clone(units)
     }
 }
 
@@ -172,7 +171,7 @@ fn in_unit(types: &Types<'_>, number: u32, name: &str, path: &str) -> Option<Fou
             continue;
         }
         let linkage_name = raw.linkage_name.map(|name| String::from_utf8_lossy(name).into_owned());
-        let body = Body { linkage_name, at, scopes: OnceCell::new() };
+        let body = Body { linkage_name, at, scopes: OnceLock::new() };
         similar = Some(Found { body, is_exact });
         if is_exact {
             break;

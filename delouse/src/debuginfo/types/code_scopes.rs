@@ -3,17 +3,15 @@
 use gimli::{AttributeValue, Operation, constants as dw};
 
 use super::decode;
+use super::dwo::{Entry, Slice};
 use super::model::{Source, TypeId};
-use super::units::{Entry, Slice, Unit, Units};
+use super::units::{Unit, Units};
+use crate::debuginfo::address::FileAddress;
 
 /// Functions that are inlined into each other at one address.
 const MAX_SCOPES: usize = 256;
 /// Ranges of one inlined function.
 const MAX_RANGES: usize = 1 << 12;
-
-/// DWARF's numbers of the stack pointer and of the frame pointer.
-const SP: u16 = if cfg!(target_arch = "aarch64") { 31 } else { 7 };
-const FP: u16 = if cfg!(target_arch = "aarch64") { 29 } else { 6 };
 
 /// One function at a code address.
 #[derive(Debug, Clone, Default)]
@@ -45,16 +43,14 @@ pub(crate) struct FrameVariable {
 /// What variables are found by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FrameBase {
-    /// The stack pointer.
-    Stack,
-    /// The frame pointer.
-    Frame,
+    /// A register, by DWARF's number: see [`crate::snapshot::arch::Arch::dwarf_pointers`].
+    Register(u16),
     /// The stack pointer of the caller, before its call.
     CallerStack,
 }
 
 /// The functions at `address` in that unit, innermost first; `None` where the unit has none there.
-pub(super) fn scopes<'a>(units: &Units<'a>, number: u32, address: u64) -> Option<Vec<Scope>> {
+pub(super) fn scopes<'a>(units: &Units<'a>, number: u32, address: FileAddress) -> Option<Vec<Scope>> {
     let unit = units.unit(number)?;
     let functions = unit.index().functions.iter();
     let (_, &offset) = functions.filter(|(start, _)| **start <= address).max_by_key(|(start, _)| **start)?;
@@ -64,31 +60,24 @@ pub(super) fn scopes<'a>(units: &Units<'a>, number: u32, address: u64) -> Option
     }
     let base = function.attr_value(dw::DW_AT_frame_base).and_then(|value| frame_base(&unit, value));
     let mut scopes = vec![scope(units, TypeId { unit: number, offset })];
-    // Entries that are open, by their depth; `None` for those that the address is not in.
-    let mut open: Vec<(isize, Option<usize>)> = Vec::new();
-    decode::each_child(&unit, offset, |depth, entry| {
-        while open.pop_if(|(outer, _)| *outer >= depth).is_some() {}
-        let Some(within) = open.last().map_or(Some(0), |(_, within)| *within) else { return };
-        let inside = match entry.tag() {
-            dw::DW_TAG_lexical_block => Some(within).filter(|_| contains(&unit, entry, address)),
-            dw::DW_TAG_inlined_subroutine if scopes.len() < MAX_SCOPES && contains(&unit, entry, address) => {
-                if let Some(caller) = scopes.get_mut(within) {
-                    caller.call_site = call_site(&unit, entry);
-                }
-                let origin = entry.attr_value(dw::DW_AT_abstract_origin);
-                let origin = origin.and_then(|origin| units.resolve(number, &origin));
-                scopes.push(origin.map(|origin| scope(units, origin)).unwrap_or_default());
-                Some(scopes.len() - 1)
+    decode::each_nested(&unit, offset, 0, |entry, within| match entry.tag() {
+        dw::DW_TAG_lexical_block => Some(within).filter(|_| contains(&unit, entry, address)),
+        dw::DW_TAG_inlined_subroutine if scopes.len() < MAX_SCOPES && contains(&unit, entry, address) => {
+            if let Some(caller) = scopes.get_mut(within) {
+                caller.call_site = call_site(&unit, entry);
             }
-            dw::DW_TAG_variable | dw::DW_TAG_formal_parameter => {
-                if let Some(scope) = scopes.get_mut(within) {
-                    scope.variables.extend(variable(units, number, &unit, entry, base));
-                }
-                None
+            let origin = entry.attr_value(dw::DW_AT_abstract_origin);
+            let origin = origin.and_then(|origin| units.resolve(number, &origin));
+            scopes.push(origin.map(|origin| scope(units, origin)).unwrap_or_default());
+            Some(scopes.len() - 1)
+        }
+        dw::DW_TAG_variable | dw::DW_TAG_formal_parameter => {
+            if let Some(scope) = scopes.get_mut(within) {
+                scope.variables.extend(variable(units, number, &unit, entry, base));
             }
-            _ => None,
-        };
-        open.push((depth, inside));
+            None
+        }
+        _ => None,
     });
     scopes.reverse();
     Some(scopes)
@@ -122,20 +111,17 @@ fn variable<'a>(
     base: Option<FrameBase>,
 ) -> Option<FrameVariable> {
     let location = entry.attr_value(dw::DW_AT_location)?;
-    let mut operations = location.exprloc_value()?.operations(unit.unit.encoding());
-    let (base, offset) = match operations.next().ok()?? {
-        Operation::FrameOffset { offset } => (base?, offset),
-        Operation::RegisterOffset { register, offset, .. } => (of_register(register)?, offset),
+    let operations = decode::operations(unit, location.exprloc_value()?)?;
+    let (place, indirect) = match operations.as_slice() {
+        [place] => (place, false),
+        [place, Operation::Deref { .. }] => (place, true),
         _ => return None,
     };
-    let indirect = match operations.next().ok()? {
-        None => false,
-        Some(Operation::Deref { .. }) => true,
-        Some(_) => return None,
+    let (base, offset) = match *place {
+        Operation::FrameOffset { offset } => (base?, offset),
+        Operation::RegisterOffset { register, offset, .. } => (FrameBase::Register(register.0), offset),
+        _ => return None,
     };
-    if operations.next().ok()?.is_some() {
-        return None;
-    }
     let of = decode::target(units, number, entry).or_else(|| {
         // An inlined function's variables have their types at their origins.
         let origin = units.resolve(number, &entry.attr_value(dw::DW_AT_abstract_origin)?)?;
@@ -145,23 +131,16 @@ fn variable<'a>(
 }
 
 fn frame_base<'a>(unit: &Unit<'a>, value: AttributeValue<Slice<'a>>) -> Option<FrameBase> {
-    match value.exprloc_value()?.operations(unit.unit.encoding()).next().ok()?? {
-        Operation::Register { register } => of_register(register),
+    match *decode::operations(unit, value.exprloc_value()?)?.first()? {
+        Operation::Register { register } => Some(FrameBase::Register(register.0)),
         Operation::CallFrameCFA => Some(FrameBase::CallerStack),
         _ => None,
     }
 }
 
-fn of_register(register: gimli::Register) -> Option<FrameBase> {
-    match register.0 {
-        SP => Some(FrameBase::Stack),
-        FP => Some(FrameBase::Frame),
-        _ => None,
-    }
-}
-
 /// Whether the code of an entry includes that at `address`.
-fn contains<'a>(unit: &Unit<'a>, entry: &Entry<'a>, address: u64) -> bool {
+fn contains<'a>(unit: &Unit<'a>, entry: &Entry<'a>, address: FileAddress) -> bool {
+    let address = address.get();
     let (dwarf, unit) = (&unit.dwarf, &unit.unit);
     if let Some(ranges) = entry.attr_value(dw::DW_AT_ranges) {
         let Ok(Some(mut ranges)) = dwarf.attr_ranges(unit, ranges) else { return false };

@@ -1,13 +1,16 @@
 //! One type, function or variable from its entry.
 
-use gimli::constants as dw;
+use gimli::{Operation, constants as dw};
 
 use super::Function;
+use super::dwo::{Entry, Slice};
 use super::model::{Discriminant, Member, Shape, Source, Type, TypeId, Variant, Variants};
-use super::units::{Entry, Unit, Units};
+use super::units::{Unit, Units};
 
 /// More entries below one type than any has.
-const MAX_CHILDREN: usize = 1 << 16;
+const MAX_CHILDREN: usize = 1 << 20;
+/// Operations of one location.
+const MAX_OPERATIONS: usize = 8;
 /// Entries of a function, itself included, among which its first parameter is searched for.
 const MAX_BEFORE_PARAMETERS: usize = 64;
 /// Arguments of a function that are told.
@@ -281,6 +284,35 @@ pub(super) fn each_child<'a>(unit: &Unit<'a>, offset: u32, mut visit: impl FnMut
             _ => return,
         }
     }
+}
+
+/// The same for all entries below, each with what `visit` returned for the entry around it. Nothing below one for which it
+/// returned `None` is visited.
+pub(super) fn each_nested<'a, T: Copy>(
+    unit: &Unit<'a>,
+    offset: u32,
+    outermost: T,
+    mut visit: impl FnMut(&Entry<'a>, T) -> Option<T>,
+) {
+    let mut open: Vec<(isize, Option<T>)> = Vec::new();
+    each_child(unit, offset, |depth, entry| {
+        while open.pop_if(|(outer, _)| *outer >= depth).is_some() {}
+        let around = open.last().map_or(Some(outermost), |(_, around)| *around);
+        open.push((depth, around.and_then(|around| visit(entry, around))));
+    });
+}
+
+/// The operations of a location; `None` where they are more than the locations of variables have.
+pub(super) fn operations<'a>(
+    unit: &Unit<'a>,
+    expression: gimli::Expression<Slice<'a>>,
+) -> Option<Vec<Operation<Slice<'a>>>> {
+    let mut operations = expression.operations(unit.unit.encoding());
+    let mut read = Vec::new();
+    while let Some(operation) = operations.next().ok()? {
+        (read.len() < MAX_OPERATIONS).then(|| read.push(operation))?;
+    }
+    Some(read)
 }
 
 fn member<'a>(units: &Units<'a>, unit: &Unit<'a>, number_of_unit: u32, entry: &Entry<'a>) -> Option<Member> {

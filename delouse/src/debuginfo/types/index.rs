@@ -1,12 +1,13 @@
 //! One pass over a unit: what stands where.
 
-use std::cell::OnceCell;
 use std::collections::HashMap;
+use std::sync::OnceLock;
 
-use gimli::{Attribute, AttributeValue, Operation, constants as dw};
+use gimli::{Attribute, AttributeValue, Operation, UnitRef, constants as dw};
 
+use super::dwo::Slice;
 use super::names;
-use super::units::{Slice, Unit};
+use crate::debuginfo::address::FileAddress;
 
 type Attributes<'e, 'a> = &'e [Attribute<Slice<'a>>];
 
@@ -19,9 +20,9 @@ pub(super) struct Index<'a> {
     /// Namespaces, types and functions, in the order of their offsets.
     scopes: Vec<Scope<'a>>,
     /// Functions by their first address.
-    pub(super) functions: HashMap<u64, u32>,
+    pub(super) functions: HashMap<FileAddress, u32>,
     /// Vtable variables by their address: the offset of the type that describes them.
-    pub(super) vtables: HashMap<u64, u32>,
+    pub(super) vtables: HashMap<FileAddress, u32>,
     /// Statics and thread locals by linkage name: the offset of their type.
     pub(super) variables: HashMap<&'a [u8], u32>,
     /// Types by the last segment of their name.
@@ -29,7 +30,7 @@ pub(super) struct Index<'a> {
     /// The functions that poll coroutines.
     bodies: Vec<RawBody<'a>>,
     /// Indices into `bodies` by path without parameters, made at the first question.
-    bodies_by_path: OnceCell<HashMap<String, Vec<usize>>>,
+    bodies_by_path: OnceLock<HashMap<String, Vec<usize>>>,
     /// The functions called `poll` of impls.
     pub(super) polls: Vec<u32>,
 }
@@ -58,9 +59,9 @@ struct Open {
 
 impl<'a> Index<'a> {
     /// Reads the whole unit once. What cannot be read ends the index early.
-    pub(super) fn new(unit: &Unit<'a>) -> Self {
+    pub(super) fn new(unit: UnitRef<'_, Slice<'a>>) -> Self {
         let mut index = Self::default();
-        let Ok(mut raw) = unit.unit.entries_raw(None) else { return index };
+        let Ok(mut raw) = unit.entries_raw(None) else { return index };
         let mut open: Vec<Open> = Vec::new();
         let mut read = Vec::new();
         for _ in 0..MAX_ENTRIES {
@@ -158,16 +159,16 @@ impl<'a> Index<'a> {
 
     fn function(
         &mut self,
-        unit: &Unit<'a>,
+        unit: UnitRef<'_, Slice<'a>>,
         attributes: Attributes<'_, 'a>,
         name: Option<&'a [u8]>,
         offset: u32,
     ) -> bool {
         if let Some(low) = attribute(attributes, dw::DW_AT_low_pc)
-            && let Ok(Some(address)) = unit.dwarf.attr_address(&unit.unit, low.value())
+            && let Ok(Some(address)) = unit.attr_address(low.value())
             && address != 0
         {
-            self.functions.insert(address, offset);
+            self.functions.insert(FileAddress::new(address), offset);
         }
         let Some(name) = name.filter(|name| name.starts_with(b"{async_")) else { return false };
         let linkage_name = text(unit, attributes, dw::DW_AT_linkage_name);
@@ -197,7 +198,7 @@ impl<'a> Index<'a> {
 
     fn variable(
         &mut self,
-        unit: &Unit<'a>,
+        unit: UnitRef<'_, Slice<'a>>,
         attributes: Attributes<'_, 'a>,
         name: Option<&'a [u8]>,
     ) -> Option<()> {
@@ -216,17 +217,22 @@ fn attribute<'e, 'a>(attributes: Attributes<'e, 'a>, name: gimli::DwAt) -> Optio
     attributes.iter().find(|attribute| attribute.name() == name)
 }
 
-fn text<'a>(unit: &Unit<'a>, attributes: Attributes<'_, 'a>, name: gimli::DwAt) -> Option<&'a [u8]> {
-    unit.string(attribute(attributes, name)?.value())
+fn text<'a>(
+    unit: UnitRef<'_, Slice<'a>>,
+    attributes: Attributes<'_, 'a>,
+    name: gimli::DwAt,
+) -> Option<&'a [u8]> {
+    Some(unit.attr_string(attribute(attributes, name)?.value()).ok()?.slice())
 }
 
 /// The address of a variable that lies at a fixed one.
-fn address(unit: &Unit<'_>, attributes: Attributes<'_, '_>) -> Option<u64> {
+fn address<'a>(unit: UnitRef<'_, Slice<'a>>, attributes: Attributes<'_, 'a>) -> Option<FileAddress> {
     let expression = attribute(attributes, dw::DW_AT_location)?.exprloc_value()?;
-    let mut operations = expression.operations(unit.unit.encoding());
-    match operations.next().ok()?? {
+    let mut operations = expression.operations(unit.encoding());
+    let address = match operations.next().ok()?? {
         Operation::Address { address } => Some(address),
-        Operation::AddressIndex { index } => unit.dwarf.address(&unit.unit, index).ok(),
+        Operation::AddressIndex { index } => unit.address(index).ok(),
         _ => None,
-    }
+    };
+    address.map(FileAddress::new)
 }

@@ -2,29 +2,32 @@
 //!
 //! A binary of a gigabyte has thousands of units, of which a capture touches some dozens. So opening reads
 //! unit headers and address ranges only; a unit is indexed by one streaming pass when an address leads to
-//! it; and a type is decoded when somebody asks for it.
+//! it; and a type is decoded when it is first asked for.
 
 mod bodies;
 mod code_scopes;
 mod decode;
+pub(in crate::debuginfo) mod dwo;
 mod index;
 mod model;
 pub(crate) mod names;
 mod polls;
 mod scopes;
-pub(in crate::debuginfo) mod split;
+mod split;
 mod suspension;
 mod units;
 
-use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
-use std::rc::Rc;
+use std::sync::{Arc, Mutex, OnceLock};
 
 pub(crate) use code_scopes::{FrameBase, FrameVariable, Scope};
-pub(crate) use model::{Discriminant, Member, Shape, Source, Type, TypeId, Variant, Variants};
+pub(crate) use model::{Discriminant, Member, Shape, Source, Type, TypeId, Variant};
 pub(crate) use scopes::Variable;
+pub(crate) use suspension::Suspension;
 
+use crate::debuginfo::address::FileAddress;
 use crate::debuginfo::image::{Image, Symbol};
+use crate::debuginfo::lock::lock;
 use units::Units;
 
 /// Units that are indexed for the sake of one name.
@@ -33,22 +36,20 @@ const MAX_UNITS_FOR_A_NAME: usize = 16;
 const MAX_SCOPES: usize = 1 << 13;
 
 /// The types of one module.
-///
-/// Addresses that go in and out are those of the file, without the load bias.
 pub(crate) struct Types<'a> {
     image: &'a Image,
     units: Units<'a>,
     symbols: Vec<Symbol<'a>>,
-    decoded: RefCell<HashMap<TypeId, Option<Rc<Type>>>>,
-    bodies: RefCell<bodies::Finder>,
-    polls: RefCell<polls::Polls>,
+    decoded: Mutex<HashMap<TypeId, Option<Arc<Type>>>>,
+    bodies: Mutex<bodies::Finder>,
+    polls: Mutex<polls::Polls>,
     /// Places in `symbols`, in the order of their addresses.
-    by_address: OnceCell<Vec<u32>>,
-    dependencies: OnceCell<HashSet<String>>,
-    statics: OnceCell<Vec<(u64, TypeId)>>,
-    by_part: RefCell<HashMap<&'static str, Rc<[Symbol<'a>]>>>,
-    scopes: RefCell<HashMap<u64, Rc<[Scope]>>>,
-    sources: RefCell<HashMap<u64, Option<Source>>>,
+    by_address: OnceLock<Vec<u32>>,
+    dependencies: OnceLock<HashSet<String>>,
+    statics: OnceLock<Vec<(FileAddress, TypeId)>>,
+    by_part: Mutex<HashMap<&'static str, Arc<[Symbol<'a>]>>>,
+    scopes: Mutex<HashMap<FileAddress, Arc<[Scope]>>>,
+    sources: Mutex<HashMap<FileAddress, Option<Source>>>,
 }
 
 /// A function, as far as its signature matters.
@@ -64,21 +65,21 @@ pub(crate) struct Function {
 
 impl<'a> Types<'a> {
     /// Reads unit headers, address ranges and the symbol table of `image`.
-    pub(crate) fn open(image: &'a Image) -> Self {
-        Self {
+    pub(crate) fn open(image: &'a Image) -> Arc<Self> {
+        Arc::new(Self {
             image,
             units: Units::open(image),
             symbols: image.symbols(),
-            decoded: RefCell::default(),
-            bodies: RefCell::default(),
-            polls: RefCell::default(),
-            by_address: OnceCell::new(),
-            dependencies: OnceCell::new(),
-            statics: OnceCell::new(),
-            by_part: RefCell::default(),
-            scopes: RefCell::default(),
-            sources: RefCell::default(),
-        }
+            decoded: Mutex::default(),
+            bodies: Mutex::default(),
+            polls: Mutex::default(),
+            by_address: OnceLock::new(),
+            dependencies: OnceLock::new(),
+            statics: OnceLock::new(),
+            by_part: Mutex::default(),
+            scopes: Mutex::default(),
+            sources: Mutex::default(),
+        })
     }
 
     /// What is missing where units are split off and their files were not found so far, and what to do about it.
@@ -97,14 +98,14 @@ impl<'a> Types<'a> {
     }
 
     /// The symbols with `part` in their mangled names. Looked for once: there may be a million symbols.
-    pub(crate) fn symbols_with(&self, part: &'static str) -> Rc<[Symbol<'a>]> {
-        if let Some(known) = self.by_part.borrow().get(part) {
-            return Rc::clone(known);
+    pub(crate) fn symbols_with(&self, part: &'static str) -> Arc<[Symbol<'a>]> {
+        if let Some(known) = lock(&self.by_part).get(part) {
+            return Arc::clone(known);
         }
         let finder = memchr::memmem::Finder::new(part);
-        let found: Rc<[_]> =
+        let found: Arc<[_]> =
             self.symbols.iter().filter(|symbol| finder.find(symbol.name).is_some()).copied().collect();
-        self.by_part.borrow_mut().insert(part, Rc::clone(&found));
+        lock(&self.by_part).insert(part, Arc::clone(&found));
         found
     }
 
@@ -114,17 +115,17 @@ impl<'a> Types<'a> {
     }
 
     /// The type at `id`, decoded once.
-    pub(crate) fn get(&self, id: TypeId) -> Option<Rc<Type>> {
-        if let Some(known) = self.decoded.borrow().get(&id) {
+    pub(crate) fn get(&self, id: TypeId) -> Option<Arc<Type>> {
+        if let Some(known) = lock(&self.decoded).get(&id) {
             return known.clone();
         }
-        let decoded = decode::decode(&self.units, id).map(Rc::new);
-        self.decoded.borrow_mut().insert(id, decoded.clone());
+        let decoded = decode::decode(&self.units, id).map(Arc::new);
+        lock(&self.decoded).insert(id, decoded.clone());
         decoded
     }
 
     /// The function that starts at `address`.
-    pub(crate) fn function(&self, address: u64) -> Option<Function> {
+    pub(crate) fn function(&self, address: FileAddress) -> Option<Function> {
         self.units.candidates(address).into_iter().find_map(|number| {
             let unit = self.units.unit(number)?;
             let offset = *unit.index().functions.get(&address)?;
@@ -134,30 +135,30 @@ impl<'a> Types<'a> {
 
     /// The functions at a code address, innermost first: those that were inlined there, and last the one whose code it
     /// is. Empty where there is no debug information.
-    pub(crate) fn scopes(&self, address: u64) -> Rc<[Scope]> {
-        if let Some(known) = self.scopes.borrow().get(&address) {
-            return Rc::clone(known);
+    pub(crate) fn scopes(&self, address: FileAddress) -> Arc<[Scope]> {
+        if let Some(known) = lock(&self.scopes).get(&address) {
+            return Arc::clone(known);
         }
         let units = self.units.candidates(address).into_iter();
         let found = units.filter_map(|unit| code_scopes::scopes(&self.units, unit, address)).next();
-        let found: Rc<[Scope]> = found.unwrap_or_default().into();
-        let mut known = self.scopes.borrow_mut();
+        let found: Arc<[Scope]> = found.unwrap_or_default().into();
+        let mut known = lock(&self.scopes);
         if known.len() >= MAX_SCOPES {
             known.clear();
         }
-        known.insert(address, Rc::clone(&found));
+        known.insert(address, Arc::clone(&found));
         found
     }
 
     /// The line of source that the code at `address` belongs to. Reads the line table of a unit, which may take
     /// milliseconds, once for each address.
-    pub(crate) fn source_at(&self, address: u64) -> Option<Source> {
-        if let Some(known) = self.sources.borrow().get(&address) {
+    pub(crate) fn source_at(&self, address: FileAddress) -> Option<Source> {
+        if let Some(known) = lock(&self.sources).get(&address) {
             return known.clone();
         }
         let units = self.units.candidates(address).into_iter();
         let source = units.filter_map(|unit| self.units.unit(unit)?.source_at(address)).next();
-        let mut known = self.sources.borrow_mut();
+        let mut known = lock(&self.sources);
         if known.len() >= MAX_SCOPES {
             known.clear();
         }
@@ -167,7 +168,7 @@ impl<'a> Types<'a> {
 
     /// The name of the function that starts at `address`, with its generic arguments; of builds without types,
     /// too, where they have more than line tables (`debug = 1`).
-    pub(crate) fn function_name(&self, address: u64) -> Option<String> {
+    pub(crate) fn function_name(&self, address: FileAddress) -> Option<String> {
         self.units.candidates(address).into_iter().find_map(|number| {
             let unit = self.units.unit(number)?;
             let offset = *unit.index().functions.get(&address)?;
@@ -176,9 +177,9 @@ impl<'a> Types<'a> {
     }
 
     /// The names of the symbols at `address`: functions that are alike may share their code.
-    pub(crate) fn symbols_at(&self, address: u64) -> Vec<&'a [u8]> {
+    pub(crate) fn symbols_at(&self, address: FileAddress) -> Vec<&'a [u8]> {
         let symbol = |place: &u32| self.symbols.get(*place as usize);
-        let of = |place: &u32| symbol(place).map_or(0, |symbol| symbol.address);
+        let of = |place: &u32| symbol(place).map_or(FileAddress::default(), |symbol| symbol.address);
         let by_address = self.by_address.get_or_init(|| {
             let mut places: Vec<u32> = (0..).take(self.symbols.len()).collect();
             places.sort_unstable_by_key(of);
@@ -193,14 +194,14 @@ impl<'a> Types<'a> {
 
     /// Whether the type at `id`, which has that path, is a future.
     pub(crate) fn is_future(&self, id: TypeId, path: &str) -> bool {
-        self.polls.borrow_mut().has(self, id, path)
+        lock(&self.polls).has(self, id, path)
     }
 
     /// The type that the vtable at `address` belongs to, and the size of the vtable.
     ///
     /// A vtable stands in the unit that made the `dyn`; its own address is in no range, so the unit is found
     /// by the address of any function that the vtable points to.
-    pub(crate) fn vtable(&self, address: u64, entries: &[u64]) -> Option<(TypeId, u64)> {
+    pub(crate) fn vtable(&self, address: FileAddress, entries: &[FileAddress]) -> Option<(TypeId, u64)> {
         let numbers = entries.iter().flat_map(|entry| self.units.candidates(*entry));
         let mut numbers: Vec<u32> = numbers.collect();
         numbers.dedup();
@@ -213,7 +214,7 @@ impl<'a> Types<'a> {
     }
 
     /// The type of the variable with that linkage name, searched for in the unit of the function at `near`.
-    pub(crate) fn variable(&self, linkage_name: &[u8], near: u64) -> Option<TypeId> {
+    pub(crate) fn variable(&self, linkage_name: &[u8], near: FileAddress) -> Option<TypeId> {
         let linkage_name = names::without_llvm_suffix(linkage_name);
         self.units.candidates(near).into_iter().find_map(|number| {
             let unit = self.units.unit(number)?;
@@ -224,12 +225,12 @@ impl<'a> Types<'a> {
 
     /// The statics that can be written to, with their types: those of the program's own crates. The first call
     /// indexes all units of those.
-    pub(crate) fn statics(&self) -> &[(u64, TypeId)] {
+    pub(crate) fn statics(&self) -> &[(FileAddress, TypeId)] {
         self.statics.get_or_init(|| {
-            let sections = [".data", ".bss"].map(|name| self.image.section_range(name).unwrap_or(0..0));
-            let written = |address: u64| sections.iter().any(|range| range.contains(&address));
+            let sections = [".data", ".bss"].map(|name| self.image.section_range(name).unwrap_or_default());
+            let written = |address: FileAddress| sections.iter().any(|range| range.contains(&address));
             let symbols = self.symbols.iter().filter(|symbol| written(symbol.address));
-            let addresses: HashMap<&[u8], u64> =
+            let addresses: HashMap<&[u8], FileAddress> =
                 symbols.map(|symbol| (names::without_llvm_suffix(symbol.name), symbol.address)).collect();
             let mut statics = Vec::new();
             for number in self.units.own() {
@@ -278,7 +279,7 @@ impl<'a> Types<'a> {
 
     /// The type with that full name, parameters included, in the units of the functions at `near`. A mere declaration of
     /// it, which has no size, is passed over.
-    pub(crate) fn named(&self, name: &str, near: &[u64]) -> Option<TypeId> {
+    pub(crate) fn named(&self, name: &str, near: &[FileAddress]) -> Option<TypeId> {
         let last = names::last_segment(name).as_bytes();
         let mut numbers: Vec<u32> = near.iter().flat_map(|address| self.units.candidates(*address)).collect();
         let mut seen = HashSet::new();

@@ -1,6 +1,6 @@
 //! What a type is, as far as memory can be read with it.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// Names one type: the unit and the offset in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -82,9 +82,9 @@ pub(crate) struct Member {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Source {
     /// The file, absolute where DWARF tells.
-    pub(crate) file: Rc<str>,
+    pub(crate) file: Arc<str>,
     /// The file as people know it, spelled as on the stacks of threads: see [`shorten`](crate::debuginfo::symbols::shorten).
-    pub(crate) shown: Rc<str>,
+    pub(crate) shown: Arc<str>,
     pub(crate) line: u32,
 }
 

@@ -15,10 +15,8 @@ const MAX_NAME: usize = 1 << 16;
 /// The path of a type without its generic parameters.
 pub(crate) fn without_parameters(name: &str) -> &str {
     let last = last_segment(name);
-    match last.find('<') {
-        Some(at) if at > 0 => &name[..name.len() - last.len() + at],
-        _ => name,
-    }
+    let at = last.find('<').filter(|at| *at > 0);
+    at.and_then(|at| name.get(..name.len() - last.len() + at)).unwrap_or(name)
 }
 
 /// The part behind the last `::` that is not inside brackets.
@@ -33,14 +31,14 @@ pub(crate) fn body_of(path: &str) -> Option<String> {
     let kind = ["{async_fn_env#", "{async_block_env#", "{async_closure_env#"]
         .into_iter()
         .find(|kind| last.starts_with(kind))?;
-    let scope = &path[..path.len() - last.len()];
-    Some(format!("{scope}{}{}", kind.replace("_env#", "#"), &last[kind.len()..]))
+    let scope = path.strip_suffix(last)?;
+    Some(format!("{scope}{}{}", kind.replace("_env#", "#"), last.strip_prefix(kind)?))
 }
 
 /// The function that a closure or coroutine stands in: `handle` of `app::handle::{async_fn_env#0}`.
 pub(crate) fn enclosing_item(path: &str) -> Option<&str> {
     let item = *segments(path).iter().rev().find(|segment| !segment.starts_with('{'))?;
-    Some(item.find('<').filter(|at| *at > 0).map_or(item, |at| &item[..at]))
+    item.find('<').filter(|at| *at > 0).map_or(Some(item), |at| item.get(..at))
 }
 
 /// The item that a closure stands in, from its mangled name; `None` for what is no closure.
@@ -52,8 +50,8 @@ pub(crate) fn item_of_closure(symbol: &[u8]) -> Option<Cow<'_, [u8]>> {
         return None;
     }
     let demangled = format!("{:#}", rustc_demangle::try_demangle(std::str::from_utf8(symbol).ok()?).ok()?);
-    let closure = demangled.find("::{closure#")?;
-    let item = segments(&demangled[..closure]).into_iter().rev().find(|s| !s.starts_with('<'))?;
+    let (path, _) = demangled.split_once("::{closure#")?;
+    let item = segments(path).into_iter().rev().find(|s| !s.starts_with('<'))?;
     Some(Cow::Owned(item.as_bytes().to_vec()))
 }
 
@@ -64,7 +62,7 @@ pub(crate) fn likeness(path: &str, symbol: &[u8]) -> usize {
     let Some(name) = name.map(|name| format!("{name:#}")) else { return 0 };
     let modules: Vec<&str> =
         segments(path).into_iter().take_while(|segment| !segment.starts_with('{')).collect();
-    let is_in = |count: &usize| name.contains(&modules[..*count].join("::"));
+    let is_in = |count: &usize| modules.get(..*count).is_some_and(|path| name.contains(&path.join("::")));
     (1..=modules.len()).rev().find(is_in).unwrap_or(0)
 }
 
@@ -72,8 +70,10 @@ pub(crate) fn likeness(path: &str, symbol: &[u8]) -> usize {
 pub(crate) fn is_in_crate(symbol: &[u8], name: &str) -> bool {
     let segment = format!("{}{name}", name.len());
     if let Some(legacy) = symbol.strip_prefix(b"_ZN") {
-        let rest = &legacy[legacy.iter().take_while(|byte| byte.is_ascii_digit()).count()..];
-        let of_type = || rest.strip_prefix(b"_$LT$").and_then(|rest| rest.strip_prefix(name.as_bytes()));
+        let digits = legacy.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let of_type = || {
+            legacy.get(digits..)?.strip_prefix(b"_$LT$").and_then(|rest| rest.strip_prefix(name.as_bytes()))
+        };
         return legacy.starts_with(segment.as_bytes())
             || of_type().is_some_and(|rest| rest.starts_with(b".."));
     }
@@ -81,7 +81,7 @@ pub(crate) fn is_in_crate(symbol: &[u8], name: &str) -> bool {
     let Some(v0) = symbol.strip_prefix(b"_R") else { return false };
     let after = v0.split(|byte| *byte == b'C').skip(1).find_map(|root| {
         let end = root.iter().position(|byte| *byte == b'_').filter(|_| root.starts_with(b"s"));
-        let name = &root[end.map_or(0, |end| end + 1)..];
+        let name = root.get(end.map_or(0, |end| end + 1)..)?;
         name.first().is_some_and(u8::is_ascii_digit).then_some(name)
     });
     after.is_some_and(|rest| rest.starts_with(segment.as_bytes()))
@@ -92,13 +92,14 @@ fn legacy_item(mut rest: &[u8]) -> Option<&[u8]> {
     let mut item = None;
     loop {
         let digits = rest.iter().take(5).take_while(|byte| byte.is_ascii_digit()).count();
-        let length: usize = std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()?;
-        let segment = rest.get(digits..digits.checked_add(length)?)?;
+        let (length, after) = rest.split_at_checked(digits)?;
+        let length: usize = std::str::from_utf8(length).ok()?.parse().ok()?;
+        let (segment, after) = after.split_at_checked(length)?;
         if segment.starts_with(b"_$u7b$$u7b$closure") || segment.starts_with(b"{{closure}}") {
             return item;
         }
         item = Some(segment);
-        rest = &rest[digits + length..];
+        rest = after;
     }
 }
 
@@ -115,7 +116,8 @@ pub(crate) fn coroutine(path: &str, linkage_name: Option<&str>) -> String {
     match (owner, implementation) {
         (Some(owner), Some(at)) => {
             let mut parts = vec![ty(&owner)];
-            parts.extend(segments[at + 1..].iter().filter_map(|segment| written(segment)).map(String::from));
+            let after = segments.iter().skip(at + 1);
+            parts.extend(after.filter_map(|segment| written(segment)).map(String::from));
             parts.join("::")
         }
         _ => written_path(&segments),
@@ -145,7 +147,7 @@ pub(crate) fn carried(name: &str, is_own: impl Fn(&str) -> bool) -> Option<Strin
             before = letter;
             continue;
         }
-        let path = &name[start..at];
+        let path = name.get(start..at).unwrap_or_default();
         let own = path.split_once("::").is_some_and(|(krate, _)| is_own(krate));
         if own && found.is_none_or(|(deepest, _)| depth > deepest) {
             found = Some((depth, path));
@@ -167,7 +169,7 @@ pub(crate) fn ty(name: &str) -> String {
         return "…".to_owned();
     }
     let path = without_parameters(name);
-    let arguments = arguments(&name[path.len()..], 0);
+    let arguments = arguments(name.strip_prefix(path).unwrap_or_default(), 0);
     format!("{}{arguments}", written_path(&segments(path)))
 }
 
@@ -205,6 +207,12 @@ fn short(name: &str, depth: usize) -> String {
         rest = stripped;
     }
     let (prefix, name) = name.split_at(name.len() - rest.len());
+    // Only the first one of a trait object's traits has methods.
+    if let Some(traits) = name.strip_prefix("(dyn ").and_then(|traits| traits.strip_suffix(')'))
+        && let Some(first) = top_level(traits, " + ").first()
+    {
+        return format!("{prefix}dyn {}", short(first, depth));
+    }
     if name.starts_with(['(', '[']) {
         return format!("{prefix}{}", if name.len() <= 16 { name } else { "(…)" });
     }
@@ -214,14 +222,15 @@ fn short(name: &str, depth: usize) -> String {
     let path = without_parameters(name);
     let segments = segments(path);
     let from = segments.iter().rposition(|segment| !segment.starts_with('{')).unwrap_or(0);
-    format!("{prefix}{}{}", written_path(&segments[from..]), arguments(&name[path.len()..], depth))
+    let own = segments.get(from..).unwrap_or_default();
+    format!("{prefix}{}{}", written_path(own), arguments(name.strip_prefix(path).unwrap_or_default(), depth))
 }
 
 fn written_path(segments: &[&str]) -> String {
     segments.iter().filter_map(|segment| written(segment)).collect::<Vec<_>>().join("::")
 }
 
-/// One segment; `None` for those that nobody wrote.
+/// One segment; `None` for one that the compiler has made.
 fn written(segment: &str) -> Option<&str> {
     if !segment.starts_with('{') {
         return Some(segment);
@@ -247,14 +256,14 @@ fn top_level<'a>(text: &'a str, separator: &str) -> Vec<&'a str> {
     let bytes = text.as_bytes();
     let mut parts = Vec::new();
     let (mut depth, mut start, mut at) = (0_usize, 0, 0);
-    while at < bytes.len() {
-        match bytes[at] {
+    while let Some(byte) = bytes.get(at) {
+        match byte {
             b'<' | b'(' | b'[' | b'{' => depth += 1,
             // The arrow of a function type closes nothing.
-            b'>' if at > 0 && matches!(bytes[at - 1], b'-' | b'=') => {}
+            b'>' if matches!(at.checked_sub(1).and_then(|at| bytes.get(at)), Some(b'-' | b'=')) => {}
             b'>' | b')' | b']' | b'}' => depth = depth.saturating_sub(1),
-            _ if depth == 0 && bytes[at..].starts_with(separator.as_bytes()) => {
-                parts.push(&text[start..at]);
+            _ if depth == 0 && bytes.get(at..).is_some_and(|rest| rest.starts_with(separator.as_bytes())) => {
+                parts.extend(text.get(start..at));
                 at += separator.len();
                 start = at;
                 continue;
@@ -263,7 +272,7 @@ fn top_level<'a>(text: &'a str, separator: &str) -> Vec<&'a str> {
         }
         at += 1;
     }
-    parts.push(&text[start..]);
+    parts.extend(text.get(start..));
     parts
 }
 
@@ -289,16 +298,16 @@ mod tests {
 
     #[test]
     fn coroutines_are_called_as_they_were_written() {
-        let legacy = "_ZN3zoo6shapes6Server6handle28_$u7b$$u7b$closure$u7d$$u7d$17h3dbddf61c4dcf100E";
-        let of_trait = "_ZN60_$LT$zoo..shapes..Server$u20$as$u20$zoo..shapes..Handler$GT$4call28_$u7b$$u7b$closure$u7d$$u7d$17had8efc4c7d112687E";
+        let legacy = "_ZN3web6shapes6Server6handle28_$u7b$$u7b$closure$u7d$$u7d$17h3dbddf61c4dcf100E";
+        let of_trait = "_ZN60_$LT$web..shapes..Server$u20$as$u20$web..shapes..Handler$GT$4call28_$u7b$$u7b$closure$u7d$$u7d$17had8efc4c7d112687E";
         for (path, linkage_name, expected) in [
             ("app::main::{async_fn_env#0}", None, "app::main"),
             ("app::run::{async_fn_env#0}<alloc::string::String>", None, "app::run"),
             ("app::main::{async_block_env#1}", None, "app::main::{async block}"),
             ("a::f::{async_fn#0}::{closure#1}::{async_block_env#0}", None, "a::f::{closure}::{async block}"),
-            ("zoo::shapes::{impl#0}::handle::{async_fn_env#0}", Some(legacy), "zoo::shapes::Server::handle"),
-            ("zoo::shapes::{impl#0}::handle::{async_fn_env#0}", None, "zoo::shapes::handle"),
-            ("zoo::shapes::{impl#2}::call::{async_fn_env#0}", Some(of_trait), "zoo::shapes::Server::call"),
+            ("web::shapes::{impl#0}::handle::{async_fn_env#0}", Some(legacy), "web::shapes::Server::handle"),
+            ("web::shapes::{impl#0}::handle::{async_fn_env#0}", None, "web::shapes::handle"),
+            ("web::shapes::{impl#2}::call::{async_fn_env#0}", Some(of_trait), "web::shapes::Server::call"),
         ] {
             assert_eq!(coroutine(path, linkage_name), expected);
         }
@@ -312,6 +321,10 @@ mod tests {
             (
                 "alloc::boxed::Box<dyn core::future::future::Future<Output=()>, alloc::alloc::Global>",
                 "alloc::boxed::Box<dyn Future<Output=()>>",
+            ),
+            (
+                "a::Read<alloc::boxed::Box<(dyn b::AsyncRead + core::marker::Send), alloc::alloc::Global>>",
+                "a::Read<Box<dyn AsyncRead>>",
             ),
             ("a::A<b::B<c::C<d::D>>>", "a::A<B<C<…>>>"),
         ] {
@@ -349,33 +362,33 @@ mod tests {
         assert_eq!(body_of("a::f::{async_fn_env#0}<T>").as_deref(), Some("a::f::{async_fn#0}"));
         assert_eq!(body_of("a::f"), None);
         assert_eq!(enclosing_item("a::f<u8>::{async_fn#0}::{closure#0}"), Some("f"));
-        let symbol = b"_ZN3zoo6shapes5deepr28_$u7b$$u7b$closure$u7d$$u7d$17h3dbddf61c4dcf100E";
+        let symbol = b"_ZN3web6shapes5deepr28_$u7b$$u7b$closure$u7d$$u7d$17h3dbddf61c4dcf100E";
         assert_eq!(item_of_closure(symbol).as_deref(), Some(&b"deepr"[..]));
-        assert_eq!(item_of_closure(b"_ZN3zoo4main17h3dbddf61c4dcf100E"), None);
+        assert_eq!(item_of_closure(b"_ZN3web4main17h3dbddf61c4dcf100E"), None);
         assert_eq!(item_of_closure(b"_ZN99"), None);
     }
 
     #[test]
     fn symbols_of_a_crate_and_a_path() {
-        let method = b"_ZN3zoo6shapes6Server6handle28_$u7b$$u7b$closure$u7d$$u7d$17h3dbddf61c4dcf100E";
-        let of_trait = b"_ZN60_$LT$zoo..shapes..Server$u20$as$u20$app..Handler$GT$4call17had8efc4c7d112687E";
-        let v0 = b"_RNCNvNtCs1234_3zoo6shapes6handle0B5_";
-        for (symbol, of_zoo) in [
+        let method = b"_ZN3web6shapes6Server6handle28_$u7b$$u7b$closure$u7d$$u7d$17h3dbddf61c4dcf100E";
+        let of_trait = b"_ZN60_$LT$web..shapes..Server$u20$as$u20$app..Handler$GT$4call17had8efc4c7d112687E";
+        let v0 = b"_RNCNvNtCs1234_3web6shapes6handle0B5_";
+        for (symbol, of_web) in [
             (&method[..], true),
             (of_trait, true),
             (v0, true),
-            (b"_ZN4zoos4mainE", false),
-            (b"_ZN3app3zooE", false),
-            (b"_RNvCs1_4zoos4main", false),
+            (b"_ZN4webs4mainE", false),
+            (b"_ZN3app3webE", false),
+            (b"_RNvCs1_4webs4main", false),
             (b"_R", false),
             (b"_ZN", false),
             (b"main", false),
         ] {
-            assert_eq!(is_in_crate(symbol, "zoo"), of_zoo, "{}", String::from_utf8_lossy(symbol));
+            assert_eq!(is_in_crate(symbol, "web"), of_web, "{}", String::from_utf8_lossy(symbol));
         }
-        assert_eq!(likeness("zoo::shapes::{impl#0}::handle::{async_fn#0}", method), 2);
-        assert_eq!(likeness("zoo::shapes::handle::{async_fn#0}", v0), 3);
-        assert_eq!(likeness("zoo::other::{impl#0}::handle::{async_fn#0}", method), 1);
+        assert_eq!(likeness("web::shapes::{impl#0}::handle::{async_fn#0}", method), 2);
+        assert_eq!(likeness("web::shapes::handle::{async_fn#0}", v0), 3);
+        assert_eq!(likeness("web::other::{impl#0}::handle::{async_fn#0}", method), 1);
         assert_eq!(likeness("app::handle::{async_fn#0}", method), 0);
     }
 }

@@ -10,11 +10,10 @@ use std::ops::Range;
 use gimli::{AttributeValue, Operation, Register, constants as dw};
 
 use super::decode;
+use super::dwo::{Entry, Slice};
 use super::model::{Source, TypeId};
-use super::units::{Entry, Slice, Unit, Units};
+use super::units::{Unit, Units};
 
-/// More entries below one function than any function has.
-const MAX_ENTRIES: usize = 1 << 20;
 /// Locations of one variable that are read.
 const MAX_LOCATIONS: usize = 256;
 
@@ -57,46 +56,25 @@ impl Scopes {
         let mut scopes = Self { parents: vec![None], ..Self::default() };
         let mut locations = Vec::new();
         let mut coroutine = Vec::new();
-        // The block of each entry around, `None` below entries that are not part of the function's own code.
-        let mut around: Vec<(isize, Option<u32>)> = vec![(0, Some(0))];
-        let mut raw = unit.unit.entries_raw(Some(gimli::UnitOffset(id.offset as usize))).ok()?;
-        let mut entry = Entry::null();
-        if !matches!(raw.read_entry(&mut entry), Ok(true)) || !entry.has_children() {
-            return Some(scopes);
-        }
-        for _ in 0..MAX_ENTRIES {
-            match raw.read_entry(&mut entry) {
-                Ok(true) => {}
-                Ok(false) if raw.next_depth() > 0 => continue,
-                _ => break,
+        decode::each_nested(&unit, id.offset, 0, |entry, block| match entry.tag() {
+            dw::DW_TAG_lexical_block => {
+                scopes.parents.push(Some(block));
+                Some((scopes.parents.len() - 1) as u32)
             }
-            let depth = entry.depth();
-            while around.last().is_some_and(|(of, _)| *of >= depth) {
-                around.pop();
+            dw::DW_TAG_formal_parameter if block == 0 && scopes.receiver.is_none() => {
+                scopes.receiver = decode::target(units, id.unit, entry);
+                coroutine = address_in_registers(&unit, entry);
+                None
             }
-            let block = around.last().and_then(|(_, block)| *block);
-            let mut inside = None;
-            match (entry.tag(), block) {
-                (dw::DW_TAG_lexical_block, Some(parent)) => {
-                    inside = Some(scopes.parents.len() as u32);
-                    scopes.parents.push(Some(parent));
+            dw::DW_TAG_variable => {
+                if let Some(variable) = variable(units, &unit, id.unit, entry, block) {
+                    locations.push(location(&unit, entry));
+                    scopes.variables.push(variable);
                 }
-                (dw::DW_TAG_formal_parameter, Some(0)) if scopes.receiver.is_none() => {
-                    scopes.receiver = decode::target(units, id.unit, &entry);
-                    coroutine = address_in_registers(&unit, &entry);
-                }
-                (dw::DW_TAG_variable, Some(block)) => {
-                    if let Some(variable) = variable(units, &unit, id.unit, &entry, block) {
-                        locations.push(location(&unit, &entry));
-                        scopes.variables.push(variable);
-                    }
-                }
-                _ => {}
+                None
             }
-            if entry.has_children() {
-                around.push((depth, inside));
-            }
-        }
+            _ => None,
+        });
         scopes.place(&locations, &coroutine);
         Some(scopes)
     }
@@ -125,13 +103,12 @@ impl Scopes {
         awaits
     }
 
-    /// The named variables in scope at an `.await`, outermost first. The blocks of the function itself and of what a
-    /// coroutine has captured are one, so its captures come first.
-    pub(super) fn in_scope<'s>(&'s self, site: &'s Variable) -> impl Iterator<Item = &'s Variable> {
-        self.variables.iter().filter(|variable| {
-            let encloses = self.around(site.block).any(|block| block == variable.block);
-            encloses && !variable.is_awaitee() && variable.name != "_task_context"
-        })
+    /// The named variables, outermost first, each with whether it is in scope at an `.await`. The blocks of the function
+    /// itself and of what a coroutine has captured are one, so its captures come first.
+    pub(super) fn by_scope(&self, site: &Variable) -> Vec<(Variable, bool)> {
+        let named = self.variables.iter().filter(|of| !of.is_awaitee() && of.name != "_task_context");
+        let encloses = |block| self.around(site.block).any(|around| around == block);
+        named.map(|variable| (variable.clone(), encloses(variable.block))).collect()
     }
 
     /// A block and those around it.
@@ -169,50 +146,48 @@ fn variable<'a>(
 fn location<'a>(unit: &Unit<'a>, entry: &Entry<'a>) -> Option<Location> {
     let value = entry.attr_value(dw::DW_AT_location)?;
     if let AttributeValue::Exprloc(expression) = &value {
-        let mut operations = expression.operations(unit.unit.encoding());
-        if let Some(Operation::FrameOffset { offset: slot }) = operations.next().ok()? {
-            if !matches!(operations.next().ok()??, Operation::Deref { space: false, .. }) {
-                return None;
+        match decode::operations(unit, *expression)?.as_slice() {
+            [Operation::FrameOffset { offset: slot }, Operation::Deref { space: false, .. }] => {
+                return Some(Location::Frame { slot: *slot, offset: 0 });
             }
-            let offset = match operations.next().ok()? {
-                None => 0,
-                Some(Operation::PlusConstant { value }) => value,
-                _ => return None,
-            };
-            return operations.next().ok()?.is_none().then_some(Location::Frame { slot, offset });
+            [
+                Operation::FrameOffset { offset: slot },
+                Operation::Deref { space: false, .. },
+                Operation::PlusConstant { value: offset },
+            ] => return Some(Location::Frame { slot: *slot, offset: *offset }),
+            [Operation::FrameOffset { .. }, ..] => return None,
+            _ => {}
         }
     }
-    let memory = |first, second: Option<Operation<Slice<'a>>>| match (first, second) {
-        (Operation::RegisterOffset { register, offset, .. }, None) => Some((register, offset)),
+    Some(Location::Memory(ranges(unit, value, |operations| match operations {
+        [Operation::RegisterOffset { register, offset, .. }] => Some((*register, *offset)),
         _ => None,
-    };
-    Some(Location::Memory(ranges(unit, value, memory)))
+    })))
 }
 
 /// The registers that have the coroutine's address: the value of the first parameter.
 fn address_in_registers<'a>(unit: &Unit<'a>, entry: &Entry<'a>) -> Vec<(Range<u64>, Register, i64)> {
     let Some(value) = entry.attr_value(dw::DW_AT_location) else { return Vec::new() };
-    ranges(unit, value, |first, second| match (first, second) {
-        (Operation::Register { register }, None) => Some((register, 0)),
-        (Operation::RegisterOffset { register, offset, .. }, Some(Operation::StackValue)) => {
-            Some((register, offset))
+    ranges(unit, value, |operations| match operations {
+        [Operation::Register { register }] => Some((*register, 0)),
+        [Operation::RegisterOffset { register, offset, .. }, Operation::StackValue] => {
+            Some((*register, *offset))
         }
         _ => None,
     })
 }
 
-/// The ranges of a location, with what `read` makes of its one or two operations.
+/// The ranges of a location, with what `read` makes of its operations.
 fn ranges<'a>(
     unit: &Unit<'a>,
     value: AttributeValue<Slice<'a>>,
-    read: impl Fn(Operation<Slice<'a>>, Option<Operation<Slice<'a>>>) -> Option<(Register, i64)>,
+    read: impl Fn(&[Operation<Slice<'a>>]) -> Option<(Register, i64)>,
 ) -> Vec<(Range<u64>, Register, i64)> {
     let mut found = Vec::new();
     let mut add = |range: Range<u64>, expression: gimli::Expression<Slice<'a>>| {
-        let mut operations = expression.operations(unit.unit.encoding());
-        let (first, second) = (operations.next().ok()??, operations.next().ok()?);
-        let (register, offset) = read(first, second)?;
-        operations.next().ok()?.is_none().then(|| found.push((range, register, offset)))
+        let (register, offset) = read(&decode::operations(unit, expression)?)?;
+        found.push((range, register, offset));
+        Some(())
     };
     if let AttributeValue::Exprloc(expression) = value {
         add(0..u64::MAX, expression);

@@ -3,13 +3,12 @@
 //! The program has a skeleton of each unit, with addresses, ranges and the line table; the rest is in a
 //! `.dwo` file of its own, or in a package of all of them (`.dwp`).
 
-use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::{Arc, OnceLock};
 
-use gimli::{Dwarf, DwarfPackage, DwoId, EndianSlice, LittleEndian, SectionId};
+use gimli::{Dwarf, DwarfPackage, DwoId, SectionId};
 
-use super::units::Slice;
+use super::dwo::{Slice, object_file, slice};
 use crate::debuginfo::image::Image;
 
 /// Where the other parts of units are.
@@ -17,7 +16,7 @@ pub(super) struct Split<'a> {
     image: &'a Image,
     package: Option<DwarfPackage<Slice<'a>>>,
     /// The first file that a unit needs and that is not there, or is of another build.
-    missing: OnceCell<PathBuf>,
+    missing: OnceLock<PathBuf>,
 }
 
 impl<'a> Split<'a> {
@@ -26,7 +25,7 @@ impl<'a> Split<'a> {
             let load = |id: SectionId| Ok::<_, gimli::Error>(slice(package.dwo_section(id)));
             DwarfPackage::load(load, slice(&[])).ok()
         });
-        Self { image, package, missing: OnceCell::new() }
+        Self { image, package, missing: OnceLock::new() }
     }
 
     /// The first file that was needed so far and is not there.
@@ -39,7 +38,7 @@ impl<'a> Split<'a> {
         &self,
         parent: &Dwarf<Slice<'a>>,
         skeleton: &gimli::Unit<Slice<'a>>,
-    ) -> Option<(Rc<Dwarf<Slice<'a>>>, gimli::Unit<Slice<'a>>)> {
+    ) -> Option<(Arc<Dwarf<Slice<'a>>>, gimli::Unit<Slice<'a>>)> {
         let id = skeleton.dwo_id?;
         let found = self.find(id, parent, skeleton);
         if found.is_none() {
@@ -53,7 +52,7 @@ impl<'a> Split<'a> {
         id: DwoId,
         parent: &Dwarf<Slice<'a>>,
         skeleton: &gimli::Unit<Slice<'a>>,
-    ) -> Option<(Rc<Dwarf<Slice<'a>>>, gimli::Unit<Slice<'a>>)> {
+    ) -> Option<(Arc<Dwarf<Slice<'a>>>, gimli::Unit<Slice<'a>>)> {
         let packed = self.package.as_ref().and_then(|package| package.find_cu(id, parent).ok()?);
         let dwarf = packed.or_else(|| {
             let object = self.image.object(&object_file(parent, skeleton)?)?;
@@ -67,35 +66,9 @@ impl<'a> Split<'a> {
             let Ok(mut unit) = dwarf.unit(header) else { continue };
             if unit.dwo_id == Some(id) {
                 unit.copy_relocated_attributes(skeleton);
-                return Some((Rc::new(dwarf), unit));
+                return Some((Arc::new(dwarf), unit));
             }
         }
         None
     }
-}
-
-/// The `.dwo` files that the units of `image` name.
-pub(in crate::debuginfo) fn object_files(image: &Image) -> Vec<PathBuf> {
-    let load = |id: SectionId| Ok::<_, gimli::Error>(slice(image.section(id)));
-    let Ok(dwarf) = Dwarf::load(load) else { return Vec::new() };
-    let mut files = Vec::new();
-    let mut headers = dwarf.units();
-    while let Ok(Some(header)) = headers.next() {
-        let Ok(unit) = dwarf.unit(header) else { continue };
-        // A program is split as a whole or not at all, but for the standard library, which comes first or
-        // last and is a few hundred units.
-        files.extend(unit.dwo_id.and_then(|_| object_file(&dwarf, &unit)));
-    }
-    files
-}
-
-fn object_file(dwarf: &Dwarf<Slice<'_>>, skeleton: &gimli::Unit<Slice<'_>>) -> Option<PathBuf> {
-    let name = dwarf.attr_string(skeleton, skeleton.dwo_name().ok()??).ok()?;
-    let name = String::from_utf8_lossy(name.slice()).into_owned();
-    let directory = skeleton.comp_dir.map(|dir| String::from_utf8_lossy(dir.slice()).into_owned());
-    Some(PathBuf::from(directory.unwrap_or_default()).join(name))
-}
-
-fn slice(bytes: &[u8]) -> Slice<'_> {
-    EndianSlice::new(bytes, LittleEndian)
 }

@@ -1,19 +1,21 @@
 //! A state of a coroutine, with what its poll function knows of it.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::bodies::{Body, Effort};
 use super::model::{Shape, Source, Type, TypeId, Variant};
 use super::scopes::{Scopes, Variable};
 use super::{Types, decode, names};
+use crate::debuginfo::lock::lock;
 
 /// The `.await` that a coroutine is suspended at.
 #[derive(Debug, Default)]
 pub(crate) struct Suspension {
     /// The line of the `.await`, or of the call of the macro of another crate that it is in.
     pub(crate) site: Option<Source>,
-    /// The variables in scope there, outermost first; `None` where that is not known.
-    pub(crate) in_scope: Option<Vec<Variable>>,
+    /// The named variables of the function, outermost first, each with whether it is in scope there; none where that is
+    /// not known.
+    pub(crate) variables: Vec<(Variable, bool)>,
     /// Those of them that the coroutine keeps have their offsets in it.
     pub(crate) has_offsets: bool,
 }
@@ -29,7 +31,7 @@ impl Types<'_> {
     pub(crate) fn suspension(&self, coroutine: TypeId, state: u64) -> Option<Suspension> {
         let ty = self.get(coroutine)?;
         let (states, at) = self.states(&ty, state)?;
-        let body = self.bodies.borrow_mut().find(self, coroutine, &ty.name, Effort::Crate)?;
+        let body = lock(&self.bodies).find(self, coroutine, &ty.name, Effort::Crate)?;
         let scopes = body.scopes(self)?;
         let sites = self.sites(scopes, &states, at);
         let first = *sites.first()?;
@@ -38,7 +40,7 @@ impl Types<'_> {
         let is_one = sites.len() == 1 && body.is_of(self, &ty.name);
         Some(Suspension {
             site: site.filter(|_| is_one_line),
-            in_scope: is_one.then(|| scopes.in_scope(first).cloned().collect()),
+            variables: if is_one { scopes.by_scope(first) } else { Vec::new() },
             has_offsets: scopes.has_offsets,
         })
     }
@@ -103,8 +105,8 @@ impl Types<'_> {
     }
 
     /// The poll function of a coroutine, for its linkage name.
-    pub(crate) fn body(&self, coroutine: TypeId) -> Option<Rc<Body>> {
+    pub(crate) fn body(&self, coroutine: TypeId) -> Option<Arc<Body>> {
         let name = decode::name(&self.units, coroutine)?;
-        self.bodies.borrow_mut().find(self, coroutine, &name, Effort::Symbols)
+        lock(&self.bodies).find(self, coroutine, &name, Effort::Symbols)
     }
 }

@@ -1,21 +1,20 @@
 //! The units of a file: found by address or section offset, loaded when asked for.
 
-use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex, OnceLock};
 
-use gimli::{AttributeValue, Dwarf, EndianSlice, LittleEndian, SectionId, UnitHeader, UnitOffset};
+use gimli::{AttributeValue, Dwarf, EndianSlice, LittleEndian, SectionId, UnitHeader, UnitOffset, UnitRef};
 
+use super::dwo::{Entry, Slice};
 use super::index::Index;
 use super::model::{Source, TypeId};
 use super::split::Split;
+use crate::debuginfo::address::FileAddress;
 use crate::debuginfo::image::Image;
+use crate::debuginfo::lock::lock;
 use crate::debuginfo::symbols;
-use crate::snapshot::room;
-
-pub(super) type Slice<'a> = EndianSlice<'a, LittleEndian>;
-pub(super) type Entry<'a> = gimli::DebuggingInformationEntry<Slice<'a>>;
+use crate::host::memory_budget;
 
 /// More units than any binary has: a broken section must not make us allocate without end.
 const MAX_UNITS: usize = 1 << 18;
@@ -25,40 +24,40 @@ const MAX_ROWS: usize = 1 << 24;
 /// All units of one file.
 pub(super) struct Units<'a> {
     image: &'a Image,
-    dwarf: Rc<Dwarf<Slice<'a>>>,
+    dwarf: Arc<Dwarf<Slice<'a>>>,
     split: Split<'a>,
     headers: Vec<UnitHeader<Slice<'a>>>,
-    loaded: Vec<OnceCell<Option<Rc<Unit<'a>>>>>,
+    loaded: Vec<OnceLock<Option<Arc<Unit<'a>>>>>,
     /// Address ranges, sorted by start.
     ranges: Vec<Range>,
     /// Of each unit, the file that its crate begins with.
-    roots: OnceCell<Vec<Option<Box<[u8]>>>>,
+    roots: OnceLock<Vec<Option<Box<[u8]>>>>,
 }
 
 struct Range {
-    start: u64,
-    end: u64,
+    start: FileAddress,
+    end: FileAddress,
     unit: u32,
 }
 
 /// One unit.
 pub(super) struct Unit<'a> {
-    pub(super) dwarf: Rc<Dwarf<Slice<'a>>>,
+    pub(super) dwarf: Arc<Dwarf<Slice<'a>>>,
     pub(super) unit: gimli::Unit<Slice<'a>>,
     /// What the program itself has of a split unit.
-    skeleton: Option<(Rc<Dwarf<Slice<'a>>>, gimli::Unit<Slice<'a>>)>,
+    skeleton: Option<(Arc<Dwarf<Slice<'a>>>, gimli::Unit<Slice<'a>>)>,
     image: &'a Image,
-    index: OnceCell<Index<'a>>,
-    files: RefCell<HashMap<u64, Option<File>>>,
+    index: OnceLock<Index<'a>>,
+    files: Mutex<HashMap<u64, Option<File>>>,
 }
 
 /// A source file.
 #[derive(Clone)]
 struct File {
     /// Absolute, where the unit has its directory.
-    path: Rc<str>,
+    path: Arc<str>,
     /// As people know it.
-    shown: Rc<str>,
+    shown: Arc<str>,
 }
 
 impl<'a> Units<'a> {
@@ -73,22 +72,22 @@ impl<'a> Units<'a> {
                 break;
             }
         }
-        let loaded = headers.iter().map(|_| OnceCell::new()).collect();
+        let loaded = headers.iter().map(|_| OnceLock::new()).collect();
         let mut units = Self {
             image,
-            dwarf: Rc::new(dwarf),
+            dwarf: Arc::new(dwarf),
             split: Split::open(image),
             headers,
             loaded,
             ranges: Vec::new(),
-            roots: OnceCell::new(),
+            roots: OnceLock::new(),
         };
         units.ranges = units.address_ranges();
         units
     }
 
     /// The unit with that number.
-    pub(super) fn unit(&self, number: u32) -> Option<Rc<Unit<'a>>> {
+    pub(super) fn unit(&self, number: u32) -> Option<Arc<Unit<'a>>> {
         let cell = self.loaded.get(number as usize)?;
         cell.get_or_init(|| {
             let header = *self.headers.get(number as usize)?;
@@ -97,13 +96,13 @@ impl<'a> Units<'a> {
                 Some((dwarf, unit)) => (dwarf, unit, Some(skeleton)),
                 None => (self.dwarf.clone(), skeleton, None),
             };
-            Some(Rc::new(Unit {
+            Some(Arc::new(Unit {
                 dwarf,
                 unit,
                 skeleton: skeleton.map(|skeleton| (self.dwarf.clone(), skeleton)),
                 image: self.image,
-                index: OnceCell::new(),
-                files: RefCell::default(),
+                index: OnceLock::new(),
+                files: Mutex::default(),
             }))
         })
         .clone()
@@ -116,16 +115,16 @@ impl<'a> Units<'a> {
 
     /// The units that have an index by now.
     pub(super) fn indexed(&self) -> Vec<u32> {
-        let has_index = |cell: &OnceCell<Option<Rc<Unit<'a>>>>| {
+        let has_index = |cell: &OnceLock<Option<Arc<Unit<'a>>>>| {
             cell.get().is_some_and(|unit| unit.as_ref().is_some_and(|unit| unit.index.get().is_some()))
         };
         (0..).zip(&self.loaded).filter(|(_, cell)| has_index(cell)).map(|(number, _)| number).collect()
     }
 
     /// The units that claim `address`: one, or none.
-    pub(super) fn candidates(&self, address: u64) -> Vec<u32> {
+    pub(super) fn candidates(&self, address: FileAddress) -> Vec<u32> {
         let after = self.ranges.partition_point(|range| range.start <= address);
-        let near = self.ranges[..after].iter().rev().take(4);
+        let near = self.ranges.iter().take(after).rev().take(4);
         near.filter(|range| address < range.end).map(|range| range.unit).collect()
     }
 
@@ -206,7 +205,7 @@ impl<'a> Units<'a> {
             }
             let mut entries = header.entries();
             while let Ok(Some(entry)) = entries.next() {
-                let start = entry.address();
+                let start = FileAddress::new(entry.address());
                 ranges.push(Range { start, end: start.saturating_add(entry.length()), unit });
             }
         }
@@ -217,7 +216,8 @@ impl<'a> Units<'a> {
             let Some(mut own) = self.own_ranges(&unit) else { continue };
             while let Ok(Some(range)) = own.next() {
                 if range.begin != 0 && range.begin < range.end {
-                    ranges.push(Range { start: range.begin, end: range.end, unit: number as u32 });
+                    let [start, end] = [range.begin, range.end].map(FileAddress::new);
+                    ranges.push(Range { start, end, unit: number as u32 });
                 }
             }
         }
@@ -248,8 +248,8 @@ impl<'a> Units<'a> {
 impl<'a> Unit<'a> {
     /// The index of this unit, made by one pass over it when first asked for; empty where that would take too much memory.
     pub(super) fn index(&self) -> &Index<'a> {
-        self.index.get_or_init(|| match room::check() {
-            Ok(()) => Index::new(self),
+        self.index.get_or_init(|| match memory_budget::check_growth() {
+            Ok(()) => Index::new(UnitRef::new(&self.dwarf, &self.unit)),
             Err(shortage) => {
                 self.image.note(shortage);
                 Index::default()
@@ -269,25 +269,26 @@ impl<'a> Unit<'a> {
 
     /// A line of the file with that number.
     pub(super) fn source(&self, file: u64, line: u32) -> Option<Source> {
-        let mut files = self.files.borrow_mut();
+        let mut files = lock(&self.files);
         let File { path, shown } = files.entry(file).or_insert_with(|| self.file(file)).clone()?;
         Some(Source { file: path, shown, line })
     }
 
     /// The line of source that the code at `address` belongs to.
-    pub(super) fn source_at(&self, address: u64) -> Option<Source> {
+    pub(super) fn source_at(&self, address: FileAddress) -> Option<Source> {
         let unit = self.skeleton.as_ref().map_or(&self.unit, |(_, unit)| unit);
         let mut rows = unit.line_program.clone()?.rows();
         let mut before = None;
         for _ in 0..MAX_ROWS {
             let Ok(Some((_, row))) = rows.next_row() else { break };
-            if row.address() > address
+            let starts_at = FileAddress::new(row.address());
+            if starts_at > address
                 && let Some((file, line)) = before
             {
                 return self.source(file, line);
             }
             let line = row.line().and_then(|line| u32::try_from(line.get()).ok());
-            let starts = row.address() <= address && !row.end_sequence();
+            let starts = starts_at <= address && !row.end_sequence();
             before = line.filter(|_| starts).map(|line| (row.file_index(), line));
         }
         None

@@ -44,8 +44,9 @@ fn in_lock() -> Vec<StackFrame> {
 fn worst_first_grouped_folded_and_marked() {
     let mut unavailable = thread(9, Activity::Unknown, Vec::new());
     unavailable.unavailable = Some("it blocks the signal".to_owned());
+    let idle = thread(1, Activity::Idle, vec![frame("epoll_wait", None, false)]);
     let threads = [
-        thread(1, Activity::Idle, vec![frame("epoll_wait", None, false)]),
+        ThreadStack { cpu_us: Some(0), ..idle },
         thread(2, Activity::Lock, in_lock()),
         unavailable,
         thread(3, Activity::Running, vec![frame("app::spin", Some("src/main.rs"), true)]),
@@ -72,7 +73,7 @@ fn worst_first_grouped_folded_and_marked() {
     no stack: it blocks the signal
 
 1 thread idle
-  1 worker-1, sleeping, 1.5 ms of processor time
+  1 worker-1, sleeping, under 20 ms of processor time
       epoll_wait in app
 
 Notes:

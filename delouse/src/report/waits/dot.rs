@@ -8,24 +8,26 @@ use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::groups::{Groups, Waiter, holds, waiter};
-use super::phrases::{kind_name, name};
+use super::phrases::name;
+use crate::report::format::{count, list};
+use crate::report::kinds;
 use crate::tasks::ResourceKind;
-use crate::waits::{Holder, WaitGraph, words};
+use crate::waits::{CodeLocation, Holder, TaskIds, WaitGraph};
 
 /// Nodes that a person can take in.
 const NODES: usize = 60;
-/// How often nodes are told apart by their neighbours.
+/// How often nodes are distinguished by their neighbours.
 const ROUNDS: usize = 8;
 
 /// A waiter or a resource, with what it is connected to.
 struct Node<'g> {
     /// What it is drawn as, where it is one of a kind.
     id: String,
-    place: Option<&'g str>,
+    place: Option<&'g CodeLocation>,
     /// The resource's kind; `None` for a task or thread.
     kind: Option<ResourceKind>,
     address: &'g str,
-    /// The waiters that this node stands for.
+    /// The waiters that this node represents.
     tasks: Vec<u64>,
 }
 
@@ -40,7 +42,7 @@ struct Arrow<'g> {
 
 /// The graph: a waiter points to what it waits for, that to its holders; dashed where one may hold it, dotted where it
 /// shares a value that has a handle of it.
-pub(crate) fn dot(graph: &WaitGraph) -> String {
+pub(super) fn dot(graph: &WaitGraph) -> String {
     let (nodes, arrows) = Picture::of(graph);
     let classes = classes(&nodes, &arrows);
     draw(&nodes, &arrows, &classes)
@@ -67,7 +69,7 @@ impl<'g> Picture<'g> {
             let from = picture.waiter(waiter(edge), edge.place.as_deref());
             let id = match edge.outside {
                 // Each waiter has a timer or socket of its own: they are drawn with it.
-                Some(_) => format!("{} of {from}", kind_name(edge.resource.kind)),
+                Some(_) => format!("{} of {from}", kinds::words(edge.resource.kind).wanted),
                 None => edge.resource.id.clone(),
             };
             let address = edge.resource.address.as_deref().filter(|_| edge.outside.is_none());
@@ -81,19 +83,19 @@ impl<'g> Picture<'g> {
         (picture.nodes, arrows)
     }
 
-    fn waiter(&mut self, who: Waiter, place: Option<&'g str>) -> usize {
-        let group = self.groups.number(who);
-        let key = (group, if group.is_some() { (None, None) } else { who });
+    fn waiter(&mut self, party: Waiter, place: Option<&'g CodeLocation>) -> usize {
+        let group = self.groups.number(party);
+        let key = (group, if group.is_some() { (None, None) } else { party });
         let next = self.nodes.len();
         let at = *self.waiters.entry(key).or_insert(next);
         if at == next {
             let members = group.map(|group| self.groups.members(group)).unwrap_or_default();
             let tasks: Vec<u64> = members.iter().filter_map(|(task, _)| *task).collect();
-            let tasks = if tasks.is_empty() { who.0.into_iter().collect() } else { tasks };
+            let tasks = if tasks.is_empty() { party.0.into_iter().collect() } else { tasks };
             // What a waiter waits at is its place, rather than where it has something.
-            let own = self.groups.edges(who).iter().find_map(|edge| edge.place.as_deref());
+            let own = self.groups.edges(party).iter().find_map(|edge| edge.place.as_deref());
             let place = own.or(place);
-            self.nodes.push(Node { id: name(who), place, kind: None, address: "", tasks });
+            self.nodes.push(Node { id: name(party), place, kind: None, address: "", tasks });
         }
         at
     }
@@ -117,7 +119,7 @@ fn style(holder: &Holder) -> &'static str {
 }
 
 /// The class of each node, by number: those of a class are drawn as one. Each is a class of its own where there are few;
-/// else they are told apart by their places and kinds, and then by their neighbours, as long as that makes no more classes
+/// else they are distinguished by their places and kinds, and then by their neighbours, as long as that makes no more classes
 /// than a person can take in.
 fn classes(nodes: &[Node<'_>], arrows: &BTreeSet<Arrow<'_>>) -> Vec<usize> {
     if nodes.len() <= NODES {
@@ -187,11 +189,8 @@ fn draw(nodes: &[Node<'_>], arrows: &BTreeSet<Arrow<'_>>, classes: &[usize]) -> 
         let all = || left_out.iter().filter_map(|class| members.get(class));
         let tasks: usize = all().flatten().map(|node| node.tasks.len()).sum();
         let resources = all().flatten().filter(|node| node.kind.is_some()).count();
-        let label = format!(
-            "and {} and {}, not drawn",
-            words::count(tasks, "more task"),
-            words::count(resources, "resource")
-        );
+        let label =
+            format!("and {} and {}, not drawn", count(tasks, "more task"), count(resources, "resource"));
         let _infallible = writeln!(out, "  \"more\" [shape=plaintext, label={}];", quoted(&label));
     }
     let mut lines = BTreeSet::new();
@@ -214,7 +213,7 @@ fn draw(nodes: &[Node<'_>], arrows: &BTreeSet<Arrow<'_>>, classes: &[usize]) -> 
     out
 }
 
-/// How many tasks, or resources, a class stands for.
+/// How many tasks, or resources, a class represents.
 fn size(all: &[&Node<'_>]) -> usize {
     all.iter().map(|node| node.tasks.len().max(1)).sum()
 }
@@ -232,16 +231,16 @@ fn label(all: &[&Node<'_>]) -> String {
     let Some(first) = all.first() else { return String::new() };
     let size = size(all);
     let what = match first.kind {
-        Some(kind) if size > 1 => format!("{size} × {}", kind_name(kind)),
-        Some(kind) if first.address.is_empty() => kind_name(kind).to_owned(),
-        Some(kind) => format!("{}\n{}\n{}", first.id, kind_name(kind), first.address),
+        Some(kind) if size > 1 => format!("{size} × {}", kinds::words(kind).wanted),
+        Some(kind) if first.address.is_empty() => kinds::words(kind).wanted.to_owned(),
+        Some(kind) => format!("{}\n{}\n{}", first.id, kinds::words(kind).wanted, first.address),
         None if size > 1 => {
-            let ids: Vec<u64> = all.iter().flat_map(|node| &node.tasks).copied().collect();
-            format!("{}\n{}", words::count(size, "task"), words::ids(&ids))
+            let ids = TaskIds::of(all.iter().flat_map(|node| &node.tasks).copied());
+            format!("{}\n{}", count(size, "task"), list(&ids))
         }
         None => first.id.clone(),
     };
-    format!("{what}\n{}", first.place.unwrap_or_default())
+    format!("{what}\n{}", first.place.map(CodeLocation::to_string).unwrap_or_default())
 }
 
 /// A quoted string of the language: what ends it, and what it takes for a command, is escaped.

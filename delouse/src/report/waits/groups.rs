@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::tasks::ResourceKind;
-use crate::waits::{Edge, Holder, WaitGraph};
+use crate::waits::{CodeLocation, Edge, Holder, WaitGraph};
 
 /// One that waits: a task, or a thread on which none runs.
 pub(super) type Waiter = (Option<u64>, Option<i32>);
@@ -29,7 +29,7 @@ pub(super) struct Groups<'g> {
 /// What makes one wait like another: place, resource, holders, more of them elsewhere. All that wait for the same share
 /// the list of holders, so its address identifies it. Of timers and sockets, which each waiter has of its own, the kind
 /// is enough.
-type Alike<'g> = (Option<&'g str>, ResourceKind, &'g str, *const Holder, bool);
+type Alike<'g> = (Option<&'g CodeLocation>, ResourceKind, &'g str, *const Holder, bool);
 
 fn alike(edge: &Edge) -> Alike<'_> {
     let own = edge.outside.is_some();
@@ -51,27 +51,28 @@ impl<'g> Groups<'g> {
         let mut of = HashMap::new();
         let mut known: HashMap<(Option<Waiter>, Vec<Alike<'g>>), usize> = HashMap::new();
         for edge in &graph.edges {
-            let who = waiter(edge);
-            if of.contains_key(&who) {
+            let party = waiter(edge);
+            if of.contains_key(&party) {
                 continue;
             }
-            let edges = waits.get(&who).map(Vec::as_slice).unwrap_or_default();
+            let edges = waits.get(&party).map(Vec::as_slice).unwrap_or_default();
             // A main future has no id to list, and a blocked thread is named with its task.
-            let alone = matches!(who, (None | Some(0), _)) || edges.iter().any(|edge| edge.thread.is_some());
-            let key = (alone.then_some(who), edges.iter().map(|edge| alike(edge)).collect());
+            let alone =
+                matches!(party, (None | Some(0), _)) || edges.iter().any(|edge| edge.thread.is_some());
+            let key = (alone.then_some(party), edges.iter().map(|edge| alike(edge)).collect());
             let number = *known.entry(key).or_insert(groups.len());
             match groups.get_mut(number) {
-                Some(group) => group.push(who),
-                None => groups.push(vec![who]),
+                Some(group) => group.push(party),
+                None => groups.push(vec![party]),
             }
-            of.insert(who, number);
+            of.insert(party, number);
         }
         Self { waits, groups, of }
     }
 
     /// The group of a waiter; none for one that waits for nothing.
-    pub(super) fn number(&self, who: Waiter) -> Option<usize> {
-        self.of.get(&who).copied()
+    pub(super) fn number(&self, party: Waiter) -> Option<usize> {
+        self.of.get(&party).copied()
     }
 
     pub(super) fn members(&self, group: usize) -> &[Waiter] {
@@ -79,7 +80,7 @@ impl<'g> Groups<'g> {
     }
 
     /// What a waiter waits for.
-    pub(super) fn edges(&self, who: Waiter) -> Vec<&'g Edge> {
-        self.waits.get(&who).cloned().unwrap_or_default()
+    pub(super) fn edges(&self, party: Waiter) -> Vec<&'g Edge> {
+        self.waits.get(&party).cloned().unwrap_or_default()
     }
 }

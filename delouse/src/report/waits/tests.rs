@@ -1,22 +1,27 @@
 use std::io::Write as _;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use super::*;
-use crate::tasks::{Address, WaitsOn};
-use crate::waits::{Gap, Resource, Severity};
+use crate::tasks::{Address, ResourceKind, WaitsOn};
+use crate::waits::{CodeLocation, Gap, Resource, Severity, TaskIds, fixtures};
+
+fn location(function: &str, line: u32) -> Option<Arc<CodeLocation>> {
+    crate::waits::location::of_task(&fixtures::task(1, function, line).stack)
+}
 
 fn edge(waiter: u64, resource: &str, kind: ResourceKind, holders: &[u64]) -> Edge {
     let holder = |task: &u64| Holder {
         task: Some(*task),
         variable: "guard".to_owned(),
-        place: Some(format!("app::f{task} at src/main.rs:{task}")),
+        place: location(&format!("app::f{task}"), *task as u32),
         handle: "MutexGuard".to_owned(),
         certain: holders.len() == 1,
         ..Holder::default()
     };
     Edge {
         waiter: Some(waiter),
-        place: Some(format!("app::f{waiter} at src/main.rs:{waiter}0").into()),
+        place: location(&format!("app::f{waiter}"), waiter as u32 * 10),
         resource: Resource { id: resource.to_owned(), kind, address: Some("0x7f01".to_owned()) }.into(),
         holders: holders.iter().map(holder).collect(),
         ..Edge::default()
@@ -30,12 +35,13 @@ fn answer(edges: Vec<Edge>) -> WaitsAnswer {
 
 /// The same, with a finding about these tasks.
 fn answer_with_deadlock(edges: Vec<Edge>, tasks: &[u64]) -> WaitsAnswer {
-    let finding = Finding {
+    let finding = FindingReport {
         kind: FindingKind::Deadlock,
         severity: Severity::Certain,
         summary: "they wait for one another".to_owned(),
         tasks: tasks.to_vec(),
         evidence: Vec::new(),
+        facts: Vec::new(),
         remedy: None,
     };
     WaitsAnswer { findings: vec![finding], ..answer(edges) }
@@ -75,6 +81,31 @@ fn a_circle_that_no_other_task_waits_for_is_shown_too() {
 }
 
 #[test]
+fn a_task_that_another_waits_for_to_end_is_shown_with_its_place() {
+    let of =
+        |task| Holder { task: Some(task), handle: "task".to_owned(), certain: true, ..Holder::default() };
+    let mut join = edge(0, "task-4", ResourceKind::Join, &[]);
+    join.holders = [of(4)].into();
+    let text = answer(vec![join, edge(4, "mutex-1", ResourceKind::Mutex, &[5])]).text();
+    assert!(
+        text.contains(
+            "  waits for the end of task-4 (0x7f01)\n    task 4 in app::f4 at src/main.rs:40\n      waits for mutex-1"
+        ),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_task_that_blocks_its_thread_is_shown_with_it() {
+    let blocks = Edge { thread: Some(9), place: None, ..edge(1, "lock-1", ResourceKind::Lock, &[]) };
+    let text = answer(vec![blocks]).text();
+    assert!(
+        text.contains("\n  task 1, which blocks thread 9, waits for lock-1 (0x7f01), held by no"),
+        "{text}"
+    );
+}
+
+#[test]
 fn several_that_may_hold_it_and_those_outside() {
     let mut unsure = edge(1, "channel-1", ResourceKind::ChannelRecv, &[2, 3]);
     unsure.held_elsewhere = true;
@@ -103,7 +134,7 @@ fn those_who_wait_alike_are_one_block() {
         text,
         "9 tasks, 5 waits for 2 resources\n\
          \n\
-         3 tasks (tasks 1, 2, 3) in app::f1 at src/main.rs:10\n\
+         3 tasks (1, 2, 3) in app::f1 at src/main.rs:10\n\
          \x20 wait for mutex-1 (0x7f01), held by\n\
          \x20   task 9: MutexGuard `guard` in app::f9 at src/main.rs:9\n\
          \n\
@@ -111,7 +142,7 @@ fn those_who_wait_alike_are_one_block() {
          \x20 waits for mutex-2 (0x7f01), held by\n\
          \x20   task 2: MutexGuard `guard` in app::f2 at src/main.rs:2, which waits for mutex-1, see above\n\
          \n\
-         the main future in app::f0 at src/main.rs:00\n\
+         the main future in app::f0 at src/main.rs:0\n\
          \x20 waits for mutex-1 (0x7f01), held by\n\
          \x20   task 9: MutexGuard `guard` in app::f9 at src/main.rs:9\n"
     );
@@ -122,7 +153,7 @@ fn who_locks_what_he_has_locked_is_in_a_circle() {
     let first = edge(1, "mutex-1", ResourceKind::Mutex, &[1]);
     let behind = (2..100).map(|waiter| Edge { waiter: Some(waiter), ..first.clone() });
     let text = answer_with_deadlock(std::iter::once(first.clone()).chain(behind).collect(), &[1]).text();
-    assert!(text.contains("99 tasks (tasks 1, 2, 3, 4, 5, 6, 7, 8 and 91 more) in app::f1"), "{text}");
+    assert!(text.contains("99 tasks (1, 2, 3, 4, 5, 6, 7, 8 and 91 more) in app::f1"), "{text}");
     assert!(text.contains("task 1: MutexGuard `guard` in app::f1 at src/main.rs:1  <- the circle"), "{text}");
     assert_eq!(text.lines().count(), 6, "{text}");
 }
@@ -130,13 +161,15 @@ fn who_locks_what_he_has_locked_is_in_a_circle() {
 #[test]
 fn timers_are_told_in_groups() {
     let timers = (1..=500).map(|id| Edge {
-        place: Some("app::tick at src/main.rs:4".into()),
+        place: location("app::tick", 4),
         outside: Some(WaitsOn { kind: ResourceKind::Timer, ..WaitsOn::default() }.into()),
         ..edge(id, &format!("timer-{id}"), ResourceKind::Timer, &[])
     });
     let text = answer(timers.collect()).text();
     assert!(
-        text.contains("500 tasks (tasks 1, 2, 3, 4, 5, 6, 7, 8 and 492 more) in app::tick at src/main.rs:4 wait for a timer"),
+        text.contains(
+            "500 tasks (1, 2, 3, 4, 5, 6, 7, 8 and 492 more) in app::tick at src/main.rs:4 wait for a timer"
+        ),
         "{text}"
     );
     assert_eq!(text.lines().count(), 4, "{text}");
@@ -160,7 +193,7 @@ fn rendered(dot: &str) -> Option<Result<String, String>> {
         .stderr(Stdio::piped())
         .spawn();
     let Ok(mut child) = dot_command else {
-        println!("skipped: Graphviz is not installed");
+        skipped!("Graphviz is not installed");
         return None;
     };
     child.stdin.take().unwrap().write_all(dot.as_bytes()).unwrap();
@@ -190,7 +223,7 @@ fn that_no_task_holds_it_is_said_only_where_all_tasks_were_read() {
     for kind in
         [ResourceKind::Mutex, ResourceKind::Semaphore, ResourceKind::ChannelRecv, ResourceKind::Notify]
     {
-        let running = Gap::RunningTasks { tasks: vec![7], count: 1 };
+        let running = Gap::RunningTasks(TaskIds::of([7]));
         let text = of_nobody(kind, vec![running, Gap::SearchCut], false);
         assert!(text.contains("not read: task 7 may run"), "{text}");
         let why = "(task 7 may run: what it holds is on its thread's stack; more above)";
@@ -209,12 +242,16 @@ fn what_comes_from_outside_is_shown_and_has_no_holder() {
         leaf: Some(leaf.into()),
         ..edge(id, "", ResourceKind::Unknown, &[])
     };
-    let io = WaitsOn { kind: ResourceKind::Io, fd: Some(9), address: Some(Address(1)), ..WaitsOn::default() };
+    let io =
+        WaitsOn { kind: ResourceKind::Io, fd: Some(9), address: Some(Address::new(1)), ..WaitsOn::default() };
     let timer = WaitsOn { kind: ResourceKind::Timer, in_ms: Some(300), ..WaitsOn::default() };
+    let read = |fd| WaitsOn { fd: Some(fd), ..io.clone() };
     let text = answer(vec![
-        of(1, io, "tokio::io::PollEvented"),
+        of(1, io.clone(), "tokio::io::PollEvented"),
         of(2, timer, "tokio::time::Sleep"),
         of(3, WaitsOn::default(), "lib::Body"),
+        of(5, read(20), "tokio::io::CopyBidirectional"),
+        of(5, read(22), "tokio::io::CopyBidirectional"),
         edge(3, "mutex-1", ResourceKind::Mutex, &[4]),
     ])
     .text();
@@ -224,7 +261,8 @@ fn what_comes_from_outside_is_shown_and_has_no_holder() {
         "\n  waits for mutex-1 (0x7f01), held by\n",
         "\nfor what comes from outside (timers, sockets), or is not known:\n",
         "\n  task 1 in app::f1 at src/main.rs:10 waits for I/O fd 9\n",
-        "\n  task 2 in app::f2 at src/main.rs:20 waits for a timer (in 0.3 s)\n",
+        "\n  task 5 in app::f5 at src/main.rs:50 waits for I/O fd 20, and for I/O fd 22\n",
+        "\n  task 2 in app::f2 at src/main.rs:20 waits for a timer (in 300 ms)\n",
     ] {
         assert!(text.contains(line), "{line} is not in: {text}");
     }
@@ -277,7 +315,7 @@ fn what_is_cut_is_counted() {
 #[test]
 fn graphviz_draws_it() {
     let mut odd = edge(4, "channel-1", ResourceKind::ChannelRecv, &[1, 2]);
-    odd.place = Some("app::\"quoted\\<T>\n{closure} at src/main.rs:1".into());
+    odd.place = location("app::\"quoted\\<T>\n{closure}", 1);
     let graph = answer(vec![
         edge(1, "mutex-1", ResourceKind::Mutex, &[2]),
         edge(2, "mutex-2", ResourceKind::Mutex, &[1]),
@@ -302,23 +340,21 @@ fn nodes(dot: &str) -> usize {
 fn many_tasks_make_a_picture_that_a_person_can_read() {
     let kind = |id: u64| if id.is_multiple_of(2) { ResourceKind::Io } else { ResourceKind::Timer };
     let connections = (1..=250).map(|id| Edge {
-        place: Some(format!("app::connection at src/main.rs:{}", 10 + id % 2).into()),
+        place: location("app::connection", 10 + id as u32 % 2),
         outside: Some(WaitsOn { kind: kind(id), ..WaitsOn::default() }.into()),
         ..edge(id, "", kind(id), &[])
     });
     let locked = (301..=330).map(|id| Edge {
-        place: Some("app::query at src/main.rs:30".into()),
+        place: location("app::query", 30),
         ..edge(id, "mutex-1", ResourceKind::Mutex, &[7])
     });
     let channels = (401..=500).map(|id| Edge {
-        place: Some("app::worker at src/main.rs:40".into()),
+        place: location("app::worker", 40),
         ..edge(id, &format!("channel-{id}"), ResourceKind::ChannelRecv, &[9])
     });
     let text = dot::dot(&answer(connections.chain(locked).chain(channels).collect()).graph);
     assert!(nodes(&text) <= 20, "{text}");
-    for label in
-        ["125 tasks", "30 tasks\\ntasks 301, 302", "100 × a message of a channel", "mutex-1\\na mutex"]
-    {
+    for label in ["125 tasks", "30 tasks\\n301, 302", "100 × a message of a channel", "mutex-1\\na mutex"] {
         assert!(text.contains(label), "{label} is not in: {text}");
     }
     if let Some(svg) = rendered(&text) {
@@ -330,7 +366,7 @@ fn many_tasks_make_a_picture_that_a_person_can_read() {
 fn a_picture_has_an_end() {
     // All alike: a task, and what it waits for.
     let pairs = (1..10_000).map(|id| Edge {
-        place: Some("app::f at src/main.rs:1".into()),
+        place: location("app::f", 1),
         ..edge(id, &format!("mutex-{id}"), ResourceKind::Mutex, &[id ^ 1])
     });
     assert!(nodes(&dot::dot(&answer(pairs.collect()).graph)) < 20);

@@ -1,5 +1,6 @@
-//! `/core`: a core file of the program, which goes on.
+//! `/core`: a core file of the running program.
 
+use std::error::Error;
 use std::io::{self, Write};
 
 use dropshot::{Body, HttpError, RequestContext, endpoint};
@@ -8,51 +9,42 @@ use http::header::{
 };
 use http::{HeaderName, Response};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use slog::warn;
 use tokio::sync::oneshot;
 
-use super::format;
-use crate::server::answer::{Answer, Rendered, accepted_quality, harden};
+use crate::own_threads::{files, spawn};
+use crate::report::CoreEstimate;
+use crate::server::answer::{Answer, Rendered};
 use crate::server::error::ApiError;
+use crate::server::format::{Requested, accepted_quality, harden, negotiate};
 use crate::server::front::{Parameters, respond};
 use crate::server::gate::Permit;
-use crate::server::{Context, stream, thread};
-use crate::snapshot::{self, Image, Limits, core_writer, micros};
+use crate::server::{Context, stream};
+use crate::snapshot::{self, micros};
+use crate::targets;
+use crate::targets::{ForkedImage, Limits, core_writer};
 
 /// Parameters of `/core`.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CoreQuery {
-    /// `true`: tells what it would cost, and does nothing.
+    /// `true`: reports the cost of a core file without writing one.
     estimate: Option<bool>,
-    /// `true`: whatever it costs.
+    /// `true`: ignores the limits of pause and memory.
     force: Option<bool>,
-    /// `true`: joins the program's memory into huge pages before, as `POST /huge-pages` does, so that the stop is short.
-    /// The first byte comes a second or three later for each gigabyte. An estimate joins nothing.
+    /// `true`: first joins the program's memory into huge pages, as `POST /huge-pages` does, so that the pause is short.
+    /// This delays the first byte by one to three seconds per gigabyte. Has no effect with `estimate`.
     huge_pages: Option<bool>,
-    /// For the estimate: `json` (the default) or `text`.
-    format: Option<String>,
+    /// The format of the estimate; by default `json`.
+    format: Option<Requested<CoreEstimate>>,
 }
 
-/// What a core file of now would cost.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct CoreEstimate {
-    /// About the size of the file in bytes, uncompressed.
-    bytes: u64,
-    /// About how long the program would stand still, in microseconds.
-    pause_us: u64,
-    /// How long it may, in microseconds: beyond that it wants `?force=true`. `DELOUSE_PAUSE_BUDGET_MS` sets it.
-    budget_us: u64,
-    /// Why it would be refused.
-    refused: Option<String>,
-}
-
-/// A core file of the running program, which goes on
+/// A core file of the program, which continues to run
 ///
-/// Compressed with zstd or gzip where the client accepts it. gdb opens it:
-/// `curl localhost:7132/core -o core && gdb <executable> core`. With `?estimate=true`, what it would cost; with
-/// `?huge_pages=true`, a short stop for a program of gigabytes.
+/// Compressed with zstd or gzip if the client accepts it. To open it with gdb:
+/// `curl localhost:7132/core -o core && gdb <executable> core`. With `?estimate=true`, reports the cost only; with
+/// `?huge_pages=true`, stops a program with gigabytes of memory for a short time only.
 #[endpoint { method = GET, path = "/core" }]
 pub(super) async fn core(
     request: RequestContext<Context>,
@@ -62,48 +54,47 @@ pub(super) async fn core(
 }
 
 async fn core_file(request: RequestContext<Context>, query: CoreQuery) -> Result<Response<Body>, ApiError> {
-    let format = format(&request, query.format.as_deref())?;
     let limits = Limits { force: query.force.unwrap_or(false), ..request.context().settings.limits };
     if query.estimate.unwrap_or(false) {
-        let estimate = estimate(limits).await?;
-        return Ok(Answer::from(Rendered::new(format, &estimate, || estimate.to_string())?).into_response());
+        let renderer = negotiate(query.format, request.request.headers());
+        return Ok(Answer::from(Rendered::new(renderer, &mut estimate(limits).await?)?).into_response());
     }
     let encoding = Encoding::accepted(request.request.headers());
     let permit = request.context().gate.hold("/core")?;
     let (writer, body) = stream::channel();
-    let (tell, told) = oneshot::channel();
+    let (sender, receiver) = oneshot::channel();
     let log = request.log.clone();
     let join = query.huge_pages.unwrap_or(false);
     let capture = move || {
         let joining = if join { join_huge_pages() } else { Vec::new() };
-        if tell.is_closed() {
-            return warn!(log, "the client is gone: the program was not stopped");
+        if sender.is_closed() {
+            return warn!(log, "the client has disconnected: the program was not stopped");
         }
-        let image = match snapshot::freeze_fork_thaw(limits) {
+        let image = match targets::freeze_fork_thaw(limits) {
             Ok(image) => image,
             Err(error) => {
                 drop(permit);
                 let error = if join { ApiError::Joined { error, joining } } else { error.into() };
-                return drop(tell.send(Err(error)));
+                return drop(sender.send(Err(error)));
             }
         };
         let mut capture = snapshot::Snapshot::capture(&image).clone();
         capture.notes.extend(joining);
-        if tell.send(Ok(capture)).is_ok()
+        if sender.send(Ok(capture)).is_ok()
             && let Err(error) = send(writer, encoding, permit, image)
         {
             warn!(log, "the core file was not sent to its end: {error}");
         }
     };
-    thread::spawn("delouse-capture", capture)?;
-    let capture = told.await.map_err(|_| ApiError::Failed("the capture panicked".to_owned()))??;
+    spawn("delouse-capture", capture)?;
+    let capture = receiver.await.map_err(|_| ApiError::Failed("the capture panicked".to_owned()))??;
 
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     harden(headers);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-core"));
     headers.insert(HeaderName::from_static("x-delouse-pause-us"), capture.pause_us.into());
-    // A debugger cannot tell that registers and memory are not of one moment.
+    // A debugger cannot detect that registers and memory are of different moments.
     let consistent = HeaderValue::from_static(if capture.consistent { "true" } else { "false" });
     headers.insert(HeaderName::from_static("x-delouse-consistent"), consistent);
     if let Ok(notes) = capture.notes.join("; ").parse::<HeaderValue>()
@@ -120,7 +111,7 @@ async fn core_file(request: RequestContext<Context>, query: CoreQuery) -> Result
     Ok(response)
 }
 
-/// What a core file of now would cost, in headers
+/// The cost of a core file, in headers
 #[endpoint { method = HEAD, path = "/core" }]
 pub(super) async fn core_estimate(
     request: RequestContext<Context>,
@@ -131,9 +122,8 @@ pub(super) async fn core_estimate(
 
 async fn estimate_in_headers(
     request: RequestContext<Context>,
-    query: CoreQuery,
+    _query: CoreQuery,
 ) -> Result<Response<Body>, ApiError> {
-    format(&request, query.format.as_deref())?;
     let estimate = estimate(request.context().settings.limits).await?;
     let mut response = Response::new(Body::empty());
     harden(response.headers_mut());
@@ -147,13 +137,20 @@ async fn estimate_in_headers(
     Ok(response)
 }
 
-/// Why there is not more in huge pages. Where there are none at all, the budget still holds.
+/// Joins memory into huge pages. Returns why some was not joined. If it fails, the limit of the pause still applies.
 fn join_huge_pages() -> Vec<String> {
-    snapshot::join_huge_pages().map_or_else(|error| vec![error.to_string()], |joined| joined.notes)
+    targets::join_huge_pages().map_or_else(|error| vec![error.to_string()], |joined| joined.notes)
 }
 
 async fn estimate(limits: Limits) -> Result<CoreEstimate, ApiError> {
-    let estimate = thread::run("delouse-capture", core_writer::estimate).await??;
+    let files = files()?;
+    let (done, estimate) = oneshot::channel();
+    spawn("delouse-capture", move || {
+        let estimate = core_writer::estimate();
+        drop(files);
+        drop(done.send(estimate));
+    })?;
+    let estimate = estimate.await.map_err(|_| ApiError::Failed("the estimate panicked".to_owned()))??;
     Ok(CoreEstimate {
         bytes: estimate.bytes,
         pause_us: micros(estimate.prediction.pause),
@@ -162,32 +159,22 @@ async fn estimate(limits: Limits) -> Result<CoreEstimate, ApiError> {
     })
 }
 
-impl std::fmt::Display for CoreEstimate {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        writeln!(f, "a core file of about {} MiB, uncompressed", self.bytes >> 20)?;
-        writeln!(
-            f,
-            "the program would stand still for about {} µs of {} µs allowed",
-            self.pause_us, self.budget_us
-        )?;
-        match &self.refused {
-            Some(reason) => writeln!(f, "refused without ?force=true: {reason}"),
-            None => Ok(()),
-        }
-    }
-}
-
-/// Writes the core file. The image lives no longer than that, and the gate is shut for as long.
-fn send(mut writer: stream::Writer, encoding: Encoding, permit: Permit, image: Image) -> Result<(), String> {
+/// Writes the core file, and then drops the image and opens the gate.
+fn send(
+    mut writer: stream::Writer,
+    encoding: Encoding,
+    permit: Permit,
+    image: ForkedImage,
+) -> Result<(), Box<dyn Error>> {
     encoding.write(&image, &mut writer)?;
-    // Before the body ends: who has read it to its end can ask for the next one.
+    // Before the body ends, so that a client that has read it can request the next one at once.
     drop(image);
     drop(permit);
     writer.finish();
     Ok(())
 }
 
-/// How the file is compressed: fast rather than small, as the image lives as long as this takes.
+/// The compression of the file. Chosen for speed, because the image exists until the file is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Encoding {
     Plain,
@@ -196,7 +183,7 @@ enum Encoding {
 }
 
 impl Encoding {
-    /// The fastest of those that the client wants at all.
+    /// The fastest encoding that the client accepts.
     fn accepted(headers: &HeaderMap) -> Self {
         let wants = |name| accepted_quality(headers, &ACCEPT_ENCODING, &[name]).is_some_and(|q| q > 0.0);
         if wants("zstd") {
@@ -216,25 +203,25 @@ impl Encoding {
         }
     }
 
-    fn write(self, image: &Image, out: &mut stream::Writer) -> Result<(), String> {
-        // Compressors write in small pieces; the client is sent larger ones.
+    fn write(self, image: &ForkedImage, out: &mut stream::Writer) -> Result<(), Box<dyn Error>> {
+        // Compressors write small pieces: collect them into larger chunks.
         let mut out = io::BufWriter::with_capacity(256 << 10, out);
         match self {
-            Self::Plain => core_writer::write(image, &mut out).map_err(|e| e.to_string())?,
+            Self::Plain => core_writer::write(image, &mut out)?,
             Self::Gzip => {
                 let mut gzip = flate2::write::GzEncoder::new(&mut out, flate2::Compression::fast());
-                let stats = core_writer::write(image, &mut gzip).map_err(|e| e.to_string())?;
-                gzip.finish().map_err(|e| e.to_string())?;
+                let stats = core_writer::write(image, &mut gzip)?;
+                gzip.finish()?;
                 stats
             }
             Self::Zstd => {
-                let mut zstd = zstd::Encoder::new(&mut out, 1).map_err(|e| e.to_string())?;
-                let stats = core_writer::write(image, &mut zstd).map_err(|e| e.to_string())?;
-                zstd.finish().map_err(|e| e.to_string())?;
+                let mut zstd = zstd::Encoder::new(&mut out, 1)?;
+                let stats = core_writer::write(image, &mut zstd)?;
+                zstd.finish()?;
                 stats
             }
         };
-        out.flush().map_err(|e| e.to_string())
+        Ok(out.flush()?)
     }
 }
 

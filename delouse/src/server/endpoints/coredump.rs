@@ -7,65 +7,70 @@ use std::time::Duration;
 use dropshot::{HttpError, RequestContext, endpoint};
 use tokio::sync::oneshot;
 
-use super::{Common, format};
+use super::Common;
+use crate::own_threads::spawn;
 use crate::server::answer::{Answer, Rendered};
 use crate::server::error::ApiError;
+use crate::server::format::negotiate;
 use crate::server::front::{Parameters, respond};
-use crate::server::{Context, access, thread};
-use crate::snapshot::core_pattern::CorePlan;
+use crate::server::{Context, access};
+use crate::targets::core_pattern::CorePlan;
 
-/// How long the client has to take its answer.
+/// How long to wait until the answer is written to the client.
 const ANSWER: Duration = Duration::from_secs(1);
-/// From the answer being written out to the kernel having it: hyper flushes in the same poll.
+/// Time for hyper to flush the answer to the kernel, which it does in the same poll.
 const FLUSH: Duration = Duration::from_millis(50);
 
-/// Ends the program with a core file, and says where that will be
+/// Ends the program with a core file, and reports where that will be
 #[endpoint { method = POST, path = "/coredump" }]
 pub(super) async fn coredump(
     request: RequestContext<Context>,
-    query: Parameters<Common>,
+    query: Parameters<Common<CorePlan>>,
 ) -> Result<Answer<CorePlan>, HttpError> {
     respond(request, query, crash).await
 }
 
-/// The same, for clients that are no browser: following a link must not end a program
+/// The same, except for browsers, where following a link must not end a program
 #[endpoint { method = GET, path = "/coredump" }]
 pub(super) async fn coredump_by_get(
     request: RequestContext<Context>,
-    query: Parameters<Common>,
+    query: Parameters<Common<CorePlan>>,
 ) -> Result<Answer<CorePlan>, HttpError> {
     respond(request, query, crash).await
 }
 
-async fn crash(request: RequestContext<Context>, query: Common) -> Result<Answer<CorePlan>, ApiError> {
-    let format = format(&request, query.format.as_deref())?;
+async fn crash(
+    request: RequestContext<Context>,
+    query: Common<CorePlan>,
+) -> Result<Answer<CorePlan>, ApiError> {
+    let renderer = negotiate(query.format, request.request.headers());
     let headers = request.request.headers();
     if request.request.method() == http::Method::GET && access::is_browser(headers) {
         return Err(ApiError::BrowserMayNot);
     }
     let (answered, wait) = mpsc::channel::<()>();
-    let (tell, told) = oneshot::channel();
+    let (sender, receiver) = oneshot::channel();
     let body = move || {
-        // The thread that aborts makes the plan: a core's name may hold its name and number.
+        // The thread that aborts reads the plan, because the file name may contain the thread's name and id.
         let raised = CorePlan::raise_limit();
         let mut plan = match CorePlan::read() {
             Ok(plan) => plan,
-            Err(error) => return drop(tell.send(Err(format!("/proc/sys/kernel/core_pattern: {error}")))),
+            Err(error) => return drop(sender.send(Err(format!("/proc/sys/kernel/core_pattern: {error}")))),
         };
         if let Err(error) = raised {
             plan.obstacles.push(format!("the core limit could not be raised: {error}"));
         }
-        if tell.send(Ok(plan)).is_ok() {
-            // Disconnected when the answer has been written out, or the client is gone.
+        if sender.send(Ok(plan)).is_ok() {
+            // Disconnected when the answer is written, or the client has disconnected.
             let _answered = wait.recv_timeout(ANSWER);
             std::thread::sleep(FLUSH);
             std::process::abort();
         }
     };
-    thread::spawn("delouse-abort", body)?;
-    let plan = told.await.map_err(|_| ApiError::Failed("the aborting thread is gone".to_owned()))?;
-    let plan = plan.map_err(ApiError::Failed)?;
-    request.context().log.say(&format!("aborting, as asked by /coredump\n{plan}"));
-    let answer: Answer<CorePlan> = Rendered::new(format, &plan, || format!("{plan}\n"))?.into();
+    spawn("delouse-abort", body)?;
+    let plan = receiver.await.map_err(|_| ApiError::Failed("the aborting thread has ended".to_owned()))?;
+    let mut plan = plan.map_err(ApiError::Failed)?;
+    request.context().log.say(&format!("aborting, as requested by /coredump\n{plan}"));
+    let answer: Answer<CorePlan> = Rendered::new(renderer, &mut plan)?.into();
     Ok(answer.when_written(Arc::new(answered)))
 }

@@ -1,27 +1,28 @@
-//! `/elf/info`: our own binary, and what it allows delouse to tell.
+//! `/elf/info`: the program's binary, and which information it lets delouse report.
 
 use dropshot::{HttpError, RequestContext, endpoint};
 
-use super::{Common, format};
-use crate::debuginfo::elf::{ElfInfo, inspect_self};
-use crate::report;
+use super::Common;
+use crate::debuginfo::elf::ElfInfo;
 use crate::server::Context;
 use crate::server::answer::{Answer, Rendered};
 use crate::server::error::ApiError;
+use crate::server::format::negotiate;
 use crate::server::front::{Parameters, respond};
 
-/// This program's own binary: how it was built, and how good delouse's answers are for it
+/// The program's binary: how it was built, and how good delouse's answers are for it
 #[endpoint { method = GET, path = "/elf/info" }]
 pub(super) async fn elf_info(
     request: RequestContext<Context>,
-    query: Parameters<Common>,
+    query: Parameters<Common<ElfInfo>>,
 ) -> Result<Answer<ElfInfo>, HttpError> {
     respond(request, query, async |request, query| {
-        let format = format(&request, query.format.as_deref())?;
-        // Reads files, but not for so long that captures must wait: once at a time, behind a gate of its own.
-        let inspect = || inspect_self().map_err(|error| ApiError::Failed(error.to_string()));
+        let renderer = negotiate(query.format, request.request.headers());
+        // This only reads files. It has its own gate, so that captures do not wait for it.
+        let inspector = request.context().inspector.clone();
+        let inspect = move || inspector.elf().map_err(|error| ApiError::Failed(error.to_string()));
         let info = request.context().elf_gate.run("/elf/info".to_owned(), inspect).await?;
-        Ok(Rendered::new(format, &*info, || report::elf::text(&info))?.into())
+        Ok(Rendered::new(renderer, &mut info.as_ref().clone())?.into())
     })
     .await
 }

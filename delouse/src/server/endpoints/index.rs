@@ -1,46 +1,65 @@
-//! `/`: what can be asked.
+//! `/`: the list of endpoints.
+
+use std::net::SocketAddr;
 
 use dropshot::{HttpError, RequestContext, endpoint};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
 
-use super::{Common, format};
+use super::Common;
+use crate::report::formats::Renders;
 use crate::server::Context;
 use crate::server::answer::{Answer, Rendered};
+use crate::server::format::negotiate;
 use crate::server::front::{Parameters, respond};
 
-/// What can be asked: this document
+/// The OpenAPI document.
+#[derive(Serialize, JsonSchema)]
+#[serde(transparent)]
+pub(super) struct Index {
+    document: Value,
+    #[serde(skip)]
+    address: SocketAddr,
+}
+
+/// The list of endpoints: this document
 ///
 /// The OpenAPI description of all endpoints; with `?format=text`, the same in a few lines.
 #[endpoint { method = GET, path = "/" }]
 pub(super) async fn index(
     request: RequestContext<Context>,
-    query: Parameters<Common>,
-) -> Result<Answer<serde_json::Value>, HttpError> {
+    query: Parameters<Common<Index>>,
+) -> Result<Answer<Index>, HttpError> {
     respond(request, query, async |request, query| {
-        let format = format(&request, query.format.as_deref())?;
-        let openapi = request.context().openapi.as_ref();
-        let text = || summary(openapi, &request.server.local_addr.to_string());
-        Ok(Rendered::new(format, openapi, text)?.into())
+        let renderer = negotiate(query.format, request.request.headers());
+        let document = request.context().openapi.as_ref().clone();
+        let mut index = Index { document, address: request.server.local_addr };
+        Ok(Rendered::new(renderer, &mut index)?.into())
     })
     .await
 }
 
-/// One line an endpoint, ready to be typed.
-fn summary(openapi: &serde_json::Value, address: &str) -> String {
-    let mut text = String::from("delouse: what every task and every thread of this program is doing\n\n");
-    let paths = openapi.get("paths").and_then(serde_json::Value::as_object);
-    for (path, methods) in paths.into_iter().flatten() {
-        // What ends the program is asked for by POST, whatever else would do.
-        let (flags, method) = match (methods.get("post"), methods.get("get")) {
-            (Some(post), _) => ("-X POST ", post),
-            (None, Some(get)) => ("", get),
-            (None, None) => continue,
-        };
-        let summary = method.get("summary").and_then(serde_json::Value::as_str).unwrap_or_default();
-        let command = match path.as_str() {
-            "/core" => format!("curl -OJ '{address}{path}'"),
-            _ => format!("curl {flags}'{address}{path}?format=text'"),
-        };
-        text.push_str(&format!("{command:<58} {summary}\n"));
+impl Renders for Index {
+    /// One line per endpoint, with a command.
+    fn text(&self) -> String {
+        let Self { document, address } = self;
+        let mut text = String::from("delouse: what every task and every thread of this program is doing\n\n");
+        let paths = document.get("paths").and_then(Value::as_object);
+        for (path, methods) in paths.into_iter().flatten() {
+            // Endpoints that have POST are shown with POST, even if GET works as well.
+            let (flags, method) = match (methods.get("post"), methods.get("get")) {
+                (Some(post), _) => ("-X POST ", post),
+                (None, Some(get)) => ("", get),
+                (None, None) => continue,
+            };
+            let summary = method.get("summary").and_then(Value::as_str).unwrap_or_default();
+            let command = match path.as_str() {
+                "/core" => format!("curl -OJ '{address}{path}'"),
+                _ => format!("curl {flags}'{address}{path}?format=text'"),
+            };
+            text.push_str(&format!("{command:<58} {summary}\n"));
+        }
+        text
     }
-    text
 }

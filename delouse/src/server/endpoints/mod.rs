@@ -1,4 +1,4 @@
-//! The endpoints: each checks who asks, captures, and hands the model to a rendering.
+//! The endpoints. Each parses its parameters, captures, and renders the result.
 
 mod core;
 mod coredump;
@@ -8,22 +8,22 @@ mod index;
 mod stacktrace;
 mod waits;
 
-use dropshot::{ApiDescription, RequestContext};
+use dropshot::ApiDescription;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Context;
-use super::answer::Format;
-use super::error::ApiError;
+use super::format::Requested;
+use crate::report::formats::Renders;
 
-/// What every endpoint takes.
+/// The parameters that every endpoint takes.
 ///
-/// A parameter that no endpoint knows is refused, not ignored: who misspells one is to be told.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Common {
-    /// `json` (the default) or `text`; over `Accept`.
-    format: Option<String>,
+/// Unknown parameters are refused, not ignored, so that misspelled ones are reported.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, bound = "")]
+pub(crate) struct Common<T: Renders> {
+    /// The format of the answer; by default `json`. Overrides `Accept`.
+    format: Option<Requested<T>>,
 }
 
 /// All endpoints.
@@ -52,17 +52,4 @@ pub(crate) fn openapi(api: &ApiDescription<Context>) -> serde_json::Value {
     let mut document = api.openapi("delouse", version);
     document.description("What every task and every thread of this program is doing.");
     document.json().unwrap_or_default()
-}
-
-/// The format that the client wants.
-fn format(request: &RequestContext<Context>, asked: Option<&str>) -> Result<Format, ApiError> {
-    Format::negotiate(asked, request.request.headers())
-}
-
-/// A parameter that an engine or a renderer parses.
-fn parse<T: std::str::FromStr>(
-    value: Option<&str>,
-    error: impl FnOnce(String) -> ApiError,
-) -> Result<Option<T>, ApiError> {
-    value.map(|v| v.parse().map_err(|_| error(v.to_owned()))).transpose()
 }

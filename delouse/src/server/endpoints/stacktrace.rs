@@ -4,34 +4,34 @@ use dropshot::{HttpError, RequestContext, endpoint};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{format, parse};
+use crate::own_threads::Material;
 use crate::report::{Filter, TasksAnswer, ThreadsAnswer};
 use crate::server::Context;
-use crate::server::answer::{Answer, Format, Rendered};
+use crate::server::answer::{Answer, Rendered};
 use crate::server::error::ApiError;
+use crate::server::format::{Requested, negotiate};
 use crate::server::front::{Parameters, respond};
-use crate::server::thread::Material;
 use crate::tasks::engine::EngineName;
-use crate::{runtime, tasks, threads};
+use crate::tasks::{TaskKind, TaskState};
 
 /// Parameters of `/stacktrace/tokio`.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TasksQuery {
-    /// `json` (the default) or `text`; over `Accept`.
-    format: Option<String>,
-    /// The engine to use; the best that this build has where it is left out.
-    engine: Option<String>,
+    /// The format of the answer; by default `json`. Overrides `Accept`.
+    format: Option<Requested<TasksAnswer>>,
+    /// The engine to use; by default, the best that this build has.
+    engine: Option<EngineName>,
     /// `true`: text shows every frame; else those of libraries are folded.
     full: Option<bool>,
     /// Only the tasks with these ids: `17`, or `17,18`; 0 is the main future.
     task: Option<String>,
-    /// Only tasks in this state: `idle`, `scheduled`, `running` or `complete`.
-    state: Option<String>,
-    /// Only tasks of this kind: `task`, `main`, `local` or `blocking`.
-    kind: Option<String>,
-    /// Only tasks that have this text, in capitals or not, in a function's name or its `file:line`, in the
-    /// place where they were spawned, or in the kind or address of what they wait for.
+    /// Only tasks in this state.
+    state: Option<TaskState>,
+    /// Only tasks of this kind. To choose tasks by what they wait for, use `match`.
+    kind: Option<TaskKind>,
+    /// Only tasks with this text, in any case, in the name or `file:line` of a function, in the place where they were
+    /// spawned, or in the kind or address of a resource that they wait for.
     #[serde(rename = "match")]
     text: Option<String>,
 }
@@ -46,37 +46,31 @@ pub(super) async fn stacktrace_tokio(
 }
 
 async fn tasks(request: RequestContext<Context>, query: TasksQuery) -> Result<Answer<TasksAnswer>, ApiError> {
-    let format = format(&request, query.format.as_deref())?;
-    let name: Option<EngineName> = parse(query.engine.as_deref(), ApiError::UnknownEngine)?;
-    let (task, state) = (query.task.as_deref(), query.state.as_deref());
-    let filter = Filter::parse(task, state, query.kind.as_deref(), query.text.as_deref());
-    let filter = filter.map_err(ApiError::from)?;
-    let full = query.full.unwrap_or(false);
-    let engine = query.engine.as_deref().unwrap_or_default();
-    let key = format!("/stacktrace/tokio engine={engine} full={full} {filter} {format:?}");
+    let renderer = negotiate(query.format, request.request.headers());
+    let (engine, full) = (query.engine, query.full.unwrap_or(false));
+    let filter = Filter::parse(query.task.as_deref(), query.state, query.kind, query.text.as_deref())?;
+    let key = format!("/stacktrace/tokio engine={engine:?} full={full} {filter} {}", renderer.format.name);
     let server = request.server.clone();
     let capture = move || {
-        let roots = runtime::roots().without(&server.private.runtime);
-        let list = server.private.engines.list(name, &roots)?;
-        let mut answer = TasksAnswer::new(list, &server.private.symbols, &filter, full);
-        let tasks = Material::new(std::mem::take(&mut answer.tasks));
-        if format == Format::Json {
-            return Rendered::long(&answer, "tasks", tasks);
-        }
-        Rendered::new(format, &answer, || answer.stacktrace.clone())
+        let inspector = &server.private.inspector;
+        let list = inspector.tasks(engine)?;
+        let mut answer = TasksAnswer::new(list, |threads| inspector.stacks_of(threads), &filter, full);
+        let rendered = Rendered::new(renderer, &mut answer);
+        drop(Material::new(answer));
+        rendered
     };
     Ok(request.context().gate.run(key, capture).await?.as_ref().clone().into())
 }
 
 /// Parameters of `/stacktrace/rust`.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ThreadsQuery {
-    /// `json` (the default) or `text`; over `Accept`.
-    format: Option<String>,
+    /// The format of the answer; by default `json`. Overrides `Accept`.
+    format: Option<Requested<ThreadsAnswer>>,
     /// `true`: text shows every frame; else those of libraries are folded.
     full: Option<bool>,
-    /// `true`: all threads at one moment, for which they stand still together; else each at its own.
+    /// `true`: stops all threads, so that their stacks are of the same moment. Otherwise each is captured separately.
     consistent: Option<bool>,
 }
 
@@ -93,15 +87,13 @@ async fn threads(
     request: RequestContext<Context>,
     query: ThreadsQuery,
 ) -> Result<Answer<ThreadsAnswer>, ApiError> {
-    let format = format(&request, query.format.as_deref())?;
+    let renderer = negotiate(query.format, request.request.headers());
     let (full, consistent) = (query.full.unwrap_or(false), query.consistent.unwrap_or(false));
-    let key = format!("/stacktrace/rust full={full} consistent={consistent} {format:?}");
+    let key = format!("/stacktrace/rust full={full} consistent={consistent} {}", renderer.format.name);
     let server = request.server.clone();
     let capture = move || {
-        tasks::learn();
-        let captured = threads::capture::capture(consistent, &server.private.symbols);
-        let answer = ThreadsAnswer::new(captured, full);
-        Rendered::new(format, &answer, || answer.stacktrace.clone())
+        let captured = server.private.inspector.threads(consistent);
+        Rendered::new(renderer, &mut ThreadsAnswer::new(captured, full))
     };
     Ok(request.context().gate.run(key, capture).await?.as_ref().clone().into())
 }

@@ -1,76 +1,70 @@
-//! `/waits` and `/diagnosis`: who waits for whom, and what is wrong.
+//! `/waits` and `/diagnosis`: which task waits for which, and what is wrong.
 
 use std::time::{Duration, Instant};
 
 use dropshot::{HttpError, RequestContext, endpoint};
-use http::header::{ACCEPT, HeaderMap};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Common, format};
-use crate::report::waits::dot;
-use crate::report::{DiagnosisAnswer, WaitsAnswer};
-use crate::server::answer::{Answer, Format, Rendered, accepted_quality};
+use super::Common;
+use crate::host::open_files as files;
+use crate::own_threads::Material;
+use crate::own_threads::ThreadError;
+use crate::report::formats::Renderer;
+use crate::report::{DiagnosisAnswer, FindingReport, WaitsAnswer, not_covered};
+use crate::server::Context;
+use crate::server::answer::{Answer, Rendered};
 use crate::server::error::ApiError;
+use crate::server::format::{Requested, negotiate};
 use crate::server::front::{Parameters, respond};
-use crate::server::thread::Material;
-use crate::server::{Context, looks};
-use crate::snapshot::{Capture, files};
-use crate::waits::diagnosis::diagnose;
+use crate::snapshot::Capture;
+use crate::waits::NotCovered;
+use crate::waits::diagnosis::{Earlier, diagnose};
 use crate::waits::growing::Counts;
-use crate::waits::look::Look;
+use crate::waits::sample::Sample;
 
 /// The longest time over which a diagnosis measures growth by itself, in seconds.
 const MAX_SECONDS: u64 = 60;
-/// How long the second capture of such a diagnosis tries again while another one runs.
+/// How long the second capture of such a diagnosis waits for another capture in progress.
 const BUSY: Duration = Duration::from_secs(5);
 
-/// Who waits for whom: each task, what it waits for, who holds that and where
+/// What each task waits for, and which task holds that resource in which variable
 ///
 /// With `?format=dot`, for Graphviz: `curl 'localhost:7132/waits?format=dot' | dot -Tsvg -o waits.svg`.
 #[endpoint { method = GET, path = "/waits" }]
 pub(super) async fn waits(
     request: RequestContext<Context>,
-    query: Parameters<Common>,
+    query: Parameters<Common<WaitsAnswer>>,
 ) -> Result<Answer<WaitsAnswer>, HttpError> {
     respond(request, query, graph).await
 }
 
-async fn graph(request: RequestContext<Context>, query: Common) -> Result<Answer<WaitsAnswer>, ApiError> {
-    let asked = query.format.as_deref();
-    let format = match wants_dot(asked, request.request.headers()) {
-        true => Format::Dot,
-        false => format(&request, asked)?,
-    };
+async fn graph(
+    request: RequestContext<Context>,
+    query: Common<WaitsAnswer>,
+) -> Result<Answer<WaitsAnswer>, ApiError> {
+    let renderer = negotiate(query.format, request.request.headers());
     let server = request.server.clone();
     let capture = move || {
-        let (Look { listing, graph, findings, .. }, capture) = looks::look(&server.private, false)?;
-        let answer = WaitsAnswer { graph, findings, capture };
-        let rendered = Rendered::new(format, &answer, || match format {
-            Format::Dot => dot::dot(&answer.graph),
-            _ => answer.text(),
-        });
+        let (Sample { listing, graph, findings, .. }, capture) = server.private.inspector.sample(false)?;
+        let mut answer = WaitsAnswer { graph, findings: FindingReport::all(findings), capture };
+        let rendered = Rendered::new(renderer, &mut answer);
         drop(Material::new((listing, answer)));
         rendered
     };
-    let key = format!("/waits {format:?}");
+    let key = format!("/waits {}", renderer.format.name);
     Ok(request.context().gate.run(key, capture).await?.as_ref().clone().into())
 }
 
-fn wants_dot(asked: Option<&str>, headers: &HeaderMap) -> bool {
-    let accepted = || accepted_quality(headers, &ACCEPT, &["text/vnd.graphviz"]).is_some_and(|q| q > 0.0);
-    asked.map_or_else(accepted, |format| format == "dot")
-}
-
 /// Parameters of `/diagnosis`.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct DiagnosisQuery {
-    /// `json` (the default) or `text`; over `Accept`.
-    format: Option<String>,
-    /// Takes so long, 60 at most, and tells which groups of tasks have only grown meanwhile.
+    /// The format of the answer; by default `json`. Overrides `Accept`.
+    format: Option<Requested<DiagnosisAnswer>>,
+    /// Also reports groups of tasks that only grow during this time, 60 at most.
     seconds: Option<u64>,
-    /// Tells which groups of tasks have only grown since that capture: the `id` of an earlier diagnosis.
+    /// Also reports groups of tasks that have only grown since an earlier diagnosis, given by its `id`.
     since: Option<String>,
 }
 
@@ -89,20 +83,20 @@ async fn diagnose_now(
     request: RequestContext<Context>,
     query: DiagnosisQuery,
 ) -> Result<Answer<DiagnosisAnswer>, ApiError> {
-    let DiagnosisQuery { format: asked, seconds, since } = query;
-    let format = format(&request, asked.as_deref())?;
+    let DiagnosisQuery { format, seconds, since } = query;
+    let renderer = negotiate(format, request.request.headers());
     let context = request.context();
-    let key = format!("/diagnosis {seconds:?} {since:?} {format:?}");
+    let key = format!("/diagnosis {seconds:?} {since:?} {}", renderer.format.name);
     let earlier: Option<Counts> = match (seconds, &since) {
-        (Some(_), Some(_)) => return Err(ApiError::BadGrowth("give seconds or since, not both")),
+        (Some(_), Some(_)) => return Err(ApiError::BadGrowth("use seconds or since, not both")),
         (Some(seconds), None) if seconds == 0 || seconds > MAX_SECONDS => {
             return Err(ApiError::BadGrowth("seconds must be 1 to 60"));
         }
         (Some(seconds), None) => {
             let server = request.server.clone();
-            let count = move || looks::count(&server.private);
+            let count = move || Ok(server.private.inspector.counts()?);
             let counts = context.gate.run(format!("{key} begins"), count).await?;
-            // Others may ask meanwhile.
+            // Other captures may run meanwhile.
             tokio::time::sleep(Duration::from_secs(seconds)).await;
             Some(counts.as_ref().clone())
         }
@@ -112,49 +106,57 @@ async fn diagnose_now(
     let begun = Instant::now();
     loop {
         let (server, earlier) = (request.server.clone(), earlier.clone());
-        let capture = move || look_and_tell(&server.private, earlier.as_ref(), format);
+        let capture = move || diagnose_and_render(&server.private, earlier.as_ref(), renderer);
         match context.gate.run(key.clone(), capture).await {
-            // Who has waited for seconds is not sent away.
+            // The client has waited for seconds already: wait for the other capture.
             Err(ApiError::Busy { .. }) if seconds.is_some() && begun.elapsed() < BUSY => {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
-            // That the program runs out of files can be told without a capture, which would need some.
-            Err(error @ ApiError::NoFiles { .. }) => return Ok(by_files_alone(error, format)?.into()),
+            // A capture needs descriptors, but that the program runs out of them can be diagnosed without one.
+            Err(error @ ApiError::Thread(ThreadError::Files { .. })) => {
+                return Ok(diagnose_files_only(error, renderer)?.into());
+            }
             answer => return Ok(answer?.as_ref().clone().into()),
         }
     }
 }
 
-/// The diagnosis of a program that was not captured, for the reason `why`.
-fn by_files_alone(why: ApiError, format: Format) -> Result<Rendered<DiagnosisAnswer>, ApiError> {
+/// A diagnosis of the open files only, because the program could not be captured for the reason `why`.
+fn diagnose_files_only(
+    why: ApiError,
+    renderer: &Renderer<DiagnosisAnswer>,
+) -> Result<Rendered<DiagnosisAnswer>, ApiError> {
     let Ok(files) = files::open_files() else { return Err(why) };
-    let look = Look { doubts: vec![format!("tasks and threads: {why}")], ..Look::default() };
-    let found = diagnose(std::slice::from_ref(&look), Some(&files), None);
+    let missing = NotCovered::Capture { why: why.to_string() };
+    let notes = vec![not_covered(&missing)];
+    let sample = Sample { not_covered: vec![missing], ..Sample::default() };
+    let found = diagnose(std::slice::from_ref(&sample), Some(&files), Earlier::default());
     if found.findings.is_empty() {
         return Err(why);
     }
-    let capture = Capture { notes: look.doubts.clone(), ..Capture::default() };
-    let answer = DiagnosisAnswer::new(found, &look, capture, None);
-    Rendered::new(format, &answer, || answer.diagnosis.clone())
+    let capture = Capture { notes, ..Capture::default() };
+    Rendered::new(renderer, &mut DiagnosisAnswer::new(found, &sample, capture, None))
 }
 
-fn look_and_tell(
+fn diagnose_and_render(
     context: &Context,
     earlier: Option<&Counts>,
-    format: Format,
+    renderer: &Renderer<DiagnosisAnswer>,
 ) -> Result<Rendered<DiagnosisAnswer>, ApiError> {
-    let (looks, mut capture) = looks::looks(context)?;
+    let (samples, mut capture) = context.inspector.samples()?;
     let files = files::open_files();
     if let Err(error) = &files {
         capture.notes.push(format!("open files could not be counted: {error}"));
     }
-    let found = diagnose(&looks, files.as_ref().ok(), earlier);
-    let Some(last) = looks.last() else {
-        return Err(ApiError::Failed("nobody has looked".to_owned()));
+    let Some(last) = samples.last() else {
+        return Err(ApiError::Failed("there is no sample".to_owned()));
     };
+    let kept = context.marks.oldest();
+    let earlier = Earlier { requested: earlier, kept: kept.as_ref() };
+    let found = diagnose(&samples, files.as_ref().ok(), earlier);
     let id = context.marks.keep(Counts::new(last.at, &last.listing.tasks));
-    let answer = DiagnosisAnswer::new(found, last, capture, Some(id));
-    let rendered = Rendered::new(format, &answer, || answer.diagnosis.clone());
-    drop(Material::new((looks, answer)));
+    let mut answer = DiagnosisAnswer::new(found, last, capture, Some(id));
+    let rendered = Rendered::new(renderer, &mut answer);
+    drop(Material::new((samples, answer)));
     rendered
 }

@@ -1,19 +1,20 @@
-//! What a leaf means to the function that waits for it: a mutex waits for its semaphore, which its user does not know.
+//! What a leaf means to the function that waits for it: `Mutex::lock` waits for a semaphore, but its user waits for the
+//! mutex.
 
 use super::super::ResourceKind;
 use super::table::{Detail, POLL_EVENTED};
 
-/// Functions around the innermost one that are compared with [`Context::within`].
+/// The most functions around the innermost one that are compared with [`Context::within`].
 const MAX_WITHIN: usize = 4;
 
 /// One row of the table.
 #[derive(Debug)]
 pub(in crate::tasks) struct Context {
-    /// The innermost function's path begins so.
+    /// The beginning of the innermost function's path.
     module: &'static str,
-    /// The path of one of the functions around it begins so.
+    /// The beginning of the path of one of the functions around it.
     within: Option<&'static str>,
-    /// The innermost function's path contains this.
+    /// A part of the innermost function's path.
     function: &'static str,
     /// The leaf that it waits for.
     leaf: ResourceKind,
@@ -21,13 +22,14 @@ pub(in crate::tasks) struct Context {
     pub(in crate::tasks) owner: Option<Owner>,
 }
 
-/// The type that the leaf's resource is part of, among the variables of the functions on the way.
+/// The type that the leaf's resource is part of, among the variables of the functions around it.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::tasks) struct Owner {
     pub(in crate::tasks) path: &'static str,
-    /// From the owner to the address that all who wait for the resource have in common.
+    /// From the owner to the address that all waiters of the resource have in common.
     pub(in crate::tasks) whole: &'static str,
-    /// Whether the resource must be stored inside of that: what else of the type is among the variables is another one's.
+    /// Whether the resource must be stored inside the owner: other variables of the same type belong to other
+    /// resources.
     pub(in crate::tasks) contains: bool,
     /// Numbers of the owner to read.
     pub(in crate::tasks) details: &'static [(Detail, &'static str)],
@@ -100,6 +102,20 @@ const CONTEXTS: &[Context] = &[
     ),
     context("tokio::", ResourceKind::Io, ResourceKind::Io, part_of(POLL_EVENTED, "")),
 ];
+
+/// Functions of tokio that wait only for the task to be polled again, if they have no leaf: `coop::poll_proceed` in the
+/// last.
+const YIELDING: &[&str] = &[
+    "tokio::task::yield_now::",
+    "tokio::task::coop::consume_budget::",
+    "tokio::runtime::io::registration::",
+];
+
+/// What a function with that path waits for if no leaf was found in what it awaits.
+pub(in crate::tasks) fn without_leaf(path: &str) -> ResourceKind {
+    let yields = YIELDING.iter().any(|beginning| path.starts_with(beginning));
+    if yields { ResourceKind::Yield } else { ResourceKind::Unknown }
+}
 
 /// What a leaf of that kind means to the functions with these paths, the innermost first.
 pub(in crate::tasks) fn find<'p>(

@@ -1,9 +1,10 @@
 //! Whether a leaf waits to read or to write.
 //!
-//! tokio keeps the waker of a reader and that of a writer with each descriptor (`ScheduledIo`): that of the task at hand
-//! tells. Wakers of a collection of futures say nothing of the task; then the type of the future that polls decides.
+//! tokio keeps the waker of a reader and that of a writer with each descriptor (`ScheduledIo`): the place of the task's
+//! own waker shows which it is. The waker of a collection of futures does not show its task; then the type of the
+//! future that polls decides.
 
-use std::cell::OnceCell;
+use std::sync::OnceLock;
 
 use super::super::Direction;
 use super::super::process::{Process, Program};
@@ -25,6 +26,28 @@ pub(super) fn of_interest(bits: u64) -> Option<Direction> {
     }
 }
 
+/// What a descriptor is ready for: the lower bits of `ScheduledIo`'s word (`io/ready.rs`, tokio 1.40 to 1.54).
+#[derive(Debug, Clone, Copy)]
+pub(in crate::tasks) struct Readiness(pub(super) u64);
+
+impl Readiness {
+    /// Readable, or closed for reading.
+    const READ: u64 = 0b0101;
+    /// Writable, or closed for writing.
+    const WRITE: u64 = 0b1010;
+
+    /// Whether a task that waited for `direction` was just woken, or is about to be: the driver records that the
+    /// descriptor is ready before it takes the waker, and a task that has found the descriptor not ready clears the
+    /// record.
+    pub(in crate::tasks) fn is_for(self, direction: Direction) -> bool {
+        match direction {
+            Direction::Read => self.0 & Self::READ != 0,
+            Direction::Write => self.0 & Self::WRITE != 0,
+            Direction::ReadOrWrite => false,
+        }
+    }
+}
+
 /// Routes to the wakers of a reader and of a writer.
 #[derive(Debug)]
 pub(super) struct Wakers {
@@ -42,7 +65,7 @@ struct Waker {
 /// The functions that clone the waker of a task.
 #[derive(Default)]
 pub(super) struct Learned {
-    clones: OnceCell<Vec<u64>>,
+    clones: OnceLock<Vec<u64>>,
 }
 
 impl Learned {
@@ -50,7 +73,7 @@ impl Learned {
     fn is_of_task(&self, process: &Process<'_, '_>, vtable: u64) -> bool {
         let clones = self.clones.get_or_init(|| {
             let symbols = process.types.symbols_with("4task5waker11clone_waker");
-            symbols.iter().map(|symbol| symbol.address.wrapping_add(process.bias)).collect()
+            symbols.iter().map(|symbol| process.bias.process_address(symbol.address).get()).collect()
         });
         process.memory.word(vtable).is_some_and(|clone| clones.contains(&clone))
     }
@@ -61,21 +84,16 @@ impl Learned {
 enum Stored {
     /// None.
     Nothing,
-    /// That of the task at hand.
+    /// A waker of the task itself.
     Own,
-    /// That of another task.
+    /// A waker of another task.
     Others,
-    /// One that does not tell: of a collection of futures, or of a `block_on`.
+    /// A waker that does not show its task: of a collection of futures, or of a `block_on`.
     Unknown,
 }
 
 impl Wakers {
-    pub(super) fn compile(
-        program: &Program<'_, '_>,
-        leaf: TypeId,
-        reader: &str,
-        writer: &str,
-    ) -> Option<Self> {
+    pub(super) fn compile(program: &Program<'_>, leaf: TypeId, reader: &str, writer: &str) -> Option<Self> {
         let waker = |way: &str| {
             let route = |field: &str| Route::compile(program, leaf, &format!("{way} {field}"));
             Some(Waker { data: route("data")?, vtable: route("vtable")? })
@@ -83,8 +101,8 @@ impl Wakers {
         Some(Self { reader: waker(reader)?, writer: waker(writer)? })
     }
 
-    /// Whether the task at hand may wait at the leaf: it has not, where neither waker is its own or one that does not
-    /// tell. Only for a task that nothing has woken since its last poll: a wake-up takes the waker away.
+    /// Whether the task may wait at the leaf: it does not if both wakers belong to other tasks or there are none. Only
+    /// for a task that nothing has woken since its last poll, because a wake-up removes the waker.
     pub(super) fn may_wait(
         &self,
         process: &Process<'_, '_>,
@@ -97,7 +115,7 @@ impl Wakers {
             .any(|of| matches!(of, Stored::Own | Stored::Unknown))
     }
 
-    /// Whose wakers the reader and the writer are, as far as what polls the leaf reads or writes.
+    /// The owners of the wakers of the reader and of the writer, as far as the leaf reads or writes.
     fn stored(&self, process: &Process<'_, '_>, learned: &Learned, address: u64, met: &Met) -> [Stored; 2] {
         let stored = |waker: &Waker, other: Direction| match met.hint.half {
             Some(half) if half == other => Stored::Nothing,
@@ -106,7 +124,7 @@ impl Wakers {
         [stored(&self.reader, Direction::Write), stored(&self.writer, Direction::Read)]
     }
 
-    /// What the leaf at `address` waits for. `None` where nothing waits there, or it cannot be told.
+    /// What the leaf at `address` waits for. `None` if nothing waits there, or it is not known.
     pub(super) fn direction(
         &self,
         process: &Process<'_, '_>,
@@ -118,11 +136,11 @@ impl Wakers {
         let pick = |of: Stored| match (reader == of, writer == of) {
             (true, false) => Some(Direction::Read),
             (false, true) => Some(Direction::Write),
-            // One of them may be left over from an earlier poll.
+            // One of them may be from an earlier poll.
             (true, true) => met.hint.direction.or(Some(Direction::ReadOrWrite)),
             (false, false) => None,
         };
-        // A task that was woken has its waker no more.
+        // The waker of a task that was woken is removed.
         pick(Stored::Own).or_else(|| pick(Stored::Unknown)).or(met.hint.direction)
     }
 }
@@ -139,13 +157,13 @@ impl Waker {
     }
 }
 
-/// What types on the way to a leaf tell of its input or output.
-#[derive(Debug, Clone, Copy, Default)]
+/// What the types around a leaf show about its input or output.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(in crate::tasks) struct Hint {
-    pub(super) direction: Option<Direction>,
+    pub(in crate::tasks) direction: Option<Direction>,
     /// The half of a stream that it is: only that waker counts.
     pub(super) half: Option<Direction>,
-    /// What it is open on, where the type says that.
+    /// What it is open on, if the type has that.
     pub(super) file: Option<&'static str>,
 }
 
@@ -200,7 +218,7 @@ const FILES: &[(&str, &str)] = &[
     ("tokio::fs::file::File", "file"),
 ];
 
-/// What the names of types on the way to a leaf tell, the nearest first.
+/// The hint in the names of the types around a leaf, the nearest first.
 pub(in crate::tasks) fn hint<'n>(names: impl Iterator<Item = &'n str>) -> Hint {
     let mut hint = Hint::default();
     for name in names {

@@ -1,6 +1,6 @@
 //! Which signal a task waits for: tokio keeps a watch channel for each, by number, in one static.
 
-use std::cell::OnceCell;
+use std::sync::OnceLock;
 
 use super::super::process::{Process, Program};
 use super::super::route::Route;
@@ -12,7 +12,7 @@ const SIGRTMAX: u64 = 64;
 /// Where tokio keeps its signals, as far as that is known.
 #[derive(Default)]
 pub(in crate::tasks) struct Learned {
-    registry: OnceCell<Option<Registry>>,
+    registry: OnceLock<Option<Registry>>,
 }
 
 impl Learned {
@@ -23,7 +23,7 @@ impl Learned {
 }
 
 /// `signal/registry.rs`: `Globals { registry: Registry { storage: OsStorage }, … }`, which is a boxed slice of
-/// `SignalInfo` from signal 1 on; before tokio 1.45 about, a `Vec` that has one for the number 0, too.
+/// `SignalInfo` from signal 1 on; before about tokio 1.45, a `Vec` that has one for the number 0, too.
 struct Registry {
     globals: u64,
     first: Route,
@@ -34,8 +34,8 @@ struct Registry {
 }
 
 impl Registry {
-    fn learn(program: &Program<'_, '_>) -> Option<Self> {
-        let types = program.types;
+    fn learn(program: &Program<'_>) -> Option<Self> {
+        let types = &program.types;
         let symbols = types.symbols_with("6signal8registry7globals7GLOBALS");
         let near = types.symbols_with("5tokio6signal8registry");
         let (globals, of) = symbols.iter().find_map(|symbol| {
@@ -54,7 +54,7 @@ impl Registry {
             (first, route("registry storage length")?, info)
         };
         Some(Self {
-            globals: globals.wrapping_add(program.bias),
+            globals: program.bias.process_address(globals).get(),
             length,
             stride: program.ty(info)?.size,
             channel: Route::compile(program, info, "event_info tx shared *")?,

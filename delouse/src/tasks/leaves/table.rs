@@ -10,19 +10,21 @@ pub(super) struct LeafFact {
     /// The type's path.
     pub(super) path: &'static str,
     pub(super) kind: ResourceKind,
-    /// The route from the leaf to its resource; `None` where there is none.
+    /// The route from the leaf to its resource, if it has one.
     pub(super) resource: Option<&'static str>,
     /// Numbers to read.
     pub(super) details: &'static [(Detail, &'static str)],
-    /// It waits only while the number at the end of this route is as expected; otherwise it is a value that the
-    /// future merely holds.
+    /// It waits only while the number at the end of this route is as expected; otherwise it is only a value that the
+    /// future owns.
     pub(super) waits: Option<(&'static str, Expected)>,
-    /// Only functions of this module wait for it; elsewhere it is a value that the future merely holds.
+    /// Only functions of this module wait for it; elsewhere it is only a value that the future owns.
     pub(super) home: Option<&'static str>,
     /// Where the wakers of a reader and of a writer are stored.
     pub(super) wakers: Option<(&'static str, &'static str)>,
-    /// The route to the resource of a writer, where it is another one.
+    /// The route to the resource of a writer, if it is another one.
     pub(super) written: Option<&'static str>,
+    /// The route to the bits of what the descriptor is ready for (`io/ready.rs`).
+    pub(super) readiness: Option<&'static str>,
 }
 
 /// What a number is.
@@ -30,12 +32,14 @@ pub(super) struct LeafFact {
 pub(in crate::tasks) enum Detail {
     /// Permits that it wants.
     Wanted,
-    /// Free permits, shifted by one (`batch_semaphore`'s lowest bit says "closed").
+    /// Free permits, shifted by one (`batch_semaphore`'s lowest bit means "closed").
     Available,
     /// The lowest bit says that the mutex is locked.
     Locked,
     /// Tasks that are at the barrier.
     Arrived,
+    /// Calls of `notify_waiters`, behind two bits of state: `sync/notify.rs`.
+    Calls,
     /// Handles that can still send.
     Senders,
     /// Seconds of the `Instant` at which it ends: std keeps it as `Timespec { tv_sec, tv_nsec }`.
@@ -73,6 +77,7 @@ const fn leaf(path: &'static str, kind: ResourceKind, resource: &'static str) ->
         home: None,
         wakers: None,
         written: None,
+        readiness: None,
     }
 }
 
@@ -104,8 +109,10 @@ impl LeafFact {
 pub(super) const LEAVES: &[LeafFact] = &[
     leaf("tokio::sync::batch_semaphore::Acquire", ResourceKind::Semaphore, "semaphore *")
         .with(&[(Detail::Wanted, "num_permits"), (Detail::Available, "semaphore * permits")]),
-    leaf("tokio::sync::notify::Notified", ResourceKind::Notify, "notify *"),
-    leaf("tokio::sync::notify::OwnedNotified", ResourceKind::Notify, "notify *"),
+    leaf("tokio::sync::notify::Notified", ResourceKind::Notify, "notify *")
+        .with(&[(Detail::Calls, "notify * state")]),
+    leaf("tokio::sync::notify::OwnedNotified", ResourceKind::Notify, "notify *")
+        .with(&[(Detail::Calls, "notify * state")]),
     leaf("tokio::time::sleep::Sleep", ResourceKind::Timer, "")
         .with(&[(Detail::Seconds, "deadline tv_sec"), (Detail::Nanoseconds, "deadline tv_nsec")]),
     leaf("tokio::runtime::task::join::JoinHandle", ResourceKind::Join, "raw *"),
@@ -115,9 +122,12 @@ pub(super) const LEAVES: &[LeafFact] = &[
         .with(&[(Detail::Senders, "inner * tx_count")]),
     leaf("tokio::sync::broadcast::Recv", ResourceKind::Broadcast, "receiver * shared *")
         .with(&[(Detail::Senders, "receiver * shared * num_tx")]),
-    leaf(POLL_EVENTED, ResourceKind::Io, "registration shared *")
-        .with(&[(Detail::Fd, "io fd")])
-        .wakers("registration shared * waiters reader", "registration shared * waiters writer"),
+    LeafFact {
+        readiness: Some("registration shared * readiness"),
+        ..leaf(POLL_EVENTED, ResourceKind::Io, "registration shared *")
+            .with(&[(Detail::Fd, "io fd")])
+            .wakers("registration shared * waiters reader", "registration shared * waiters writer")
+    },
     leaf("tokio::runtime::io::scheduled_io::Readiness", ResourceKind::Io, "scheduled_io *")
         .with(&[(Detail::Interest, "waiter interest")]),
     LeafFact {
@@ -197,7 +207,7 @@ pub(super) const LEAVES: &[LeafFact] = &[
         .with(&[(Detail::Stream, "key stream_id")]),
 ];
 
-/// Leaves that have a handle or borrow it, in an enum of `Owned` and `Ref`: the field, and the route from a handle to
-/// the resource.
+/// Leaves that own or borrow a handle, in an enum of `Owned` and `Ref`: the field, and the route from a handle to the
+/// resource.
 pub(super) const HANDLES: &[(&str, &str, &str)] =
     &[("flume::async::RecvFut", "receiver", "shared *"), ("flume::async::SendFut", "sender", "shared *")];

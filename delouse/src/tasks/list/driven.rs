@@ -5,27 +5,26 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::{AsyncStack, Lister, Polled};
+use super::Lister;
+use super::async_stack::Polled;
 use crate::debuginfo::symbols::shorten;
 use crate::debuginfo::types::{Shape, TypeId};
 use crate::debuginfo::unwind::Unwinder;
-use crate::snapshot::Thread;
+use crate::snapshot::{Address, Thread};
 use crate::tasks::blocking_calls::{self, Call, Driver, Inside, Runner};
 use crate::tasks::facts::Notes;
 use crate::tasks::knowledge::Knowledge;
-use crate::tasks::plan::{Body, Plan};
+use crate::tasks::layout::{Body, Interest, Layout};
 use crate::tasks::process::Process;
-use crate::tasks::{
-    BlockingCall, Driven, Frame, LeafPlace, Place, ResourceKind, Task, TaskKind, TaskState, WaitsOn,
-};
+use crate::tasks::{BlockingCall, Driven, Frame, LeafPlace, ResourceKind, TaskState, WaitsOn};
 
-/// Threads whose stacks are searched.
+/// The most threads whose stacks are searched.
 const MAX_THREADS: usize = 1024;
-/// Places on the stack of one call that are tried where debug information does not tell the future's.
+/// The most places on the stack of one call that are tried if debug information does not have the place of the future.
 const MAX_PLACES: u64 = 1 << 14;
-/// So much of a stack is compared with what it was when the thread's registers were read.
+/// The most bytes of a stack that are compared with the copy that was made with the thread's registers.
 const MAX_COMPARED: u64 = 64 << 10;
-/// Pointers and wrappers around a future.
+/// The most pointers and wrappers around a future.
 const MAX_WRAPPERS: usize = 8;
 
 /// A future that was found on a stack.
@@ -38,7 +37,7 @@ struct Found {
 
 impl Lister<'_, '_, '_> {
     /// Searches the stacks of all threads. `mains` has the registered main futures: their numbers among the tasks, and
-    /// their addresses; `running` tells which thread polls which task.
+    /// their addresses; `running` has the task that each thread polls.
     pub(super) fn driven(&mut self, mains: &[(usize, u64)], running: &[(i32, u64)]) {
         let snapshot = self.process.memory.snapshot();
         let asks = |thread: &&Thread| thread.registers.is_ok() && !thread.is_ours();
@@ -47,7 +46,7 @@ impl Lister<'_, '_, '_> {
             return;
         }
         let modules = self.knowledge.modules(snapshot);
-        let mut unwinder = Unwinder::new(&modules);
+        let mut unwinder = Unwinder::new(&modules, snapshot.arch());
         let tasks: FxHashMap<u64, usize> =
             self.tasks.iter().map(|task| task.id).zip(0..).filter(|(id, _)| *id != 0).collect();
         for thread in threads.take(MAX_THREADS) {
@@ -59,6 +58,22 @@ impl Lister<'_, '_, '_> {
             let task = task.and_then(|(_, id)| tasks.get(id).copied());
             self.calls_of(thread, calls, task, mains);
         }
+        let polls = |thread: &&Thread| {
+            let task = running.iter().find(|(tid, _)| *tid == thread.tid);
+            task.is_some_and(|(_, id)| tasks.contains_key(id))
+                || mains.iter().any(|(main, _)| {
+                    self.tasks.get(*main).is_some_and(|main| main.thread == Some(thread.tid))
+                })
+        };
+        let sleeps = |thread: &&Thread| thread.registers.is_ok_and(|registers| registers.futex.is_some());
+        let threads = snapshot.threads().iter().filter(asks).filter(sleeps).filter(polls);
+        self.own_frames = threads
+            .take(MAX_THREADS)
+            .filter_map(|thread| {
+                let own = blocking_calls::own_frames(self.process, &modules, &mut unwinder, thread)?;
+                Some((thread.tid, own))
+            })
+            .collect();
     }
 
     /// The calls of one thread, which polls `task`.
@@ -78,7 +93,7 @@ impl Lister<'_, '_, '_> {
         }
         let in_task = calls.iter().any(|call| call.outside == Runner::Task);
         let Some(of) = (if in_task { task } else { main }) else { return };
-        // What the task itself awaited last is past: it runs.
+        // The task is running, so it has passed what it awaited last.
         self.waits_for_nothing(of);
         let waits = innermost == Some((Inside::Waits, false));
         // Outermost first: each drives the next.
@@ -109,8 +124,8 @@ impl Lister<'_, '_, '_> {
         }
     }
 
-    /// Takes back what a task waits for: it is being polled.
-    fn waits_for_nothing(&mut self, of: usize) {
+    /// Removes what a task waits for, because it is being polled.
+    pub(super) fn waits_for_nothing(&mut self, of: usize) {
         if let Some(task) = self.tasks.get_mut(of).filter(|task| !task.waits_on.is_empty()) {
             task.waits_on = Vec::new();
             task.stack = without_waits(&task.stack).into();
@@ -135,9 +150,12 @@ impl Lister<'_, '_, '_> {
         let found = self.future_of(call);
         let number = match (self.registered(call, found.as_ref(), mains), found) {
             (Some(number), _) => number,
-            // That of a program whose server has stopped, or is on its way out.
+            // The call of a program whose server has stopped or is stopping.
             (None, _) if call.is_registered && !mains.is_empty() => return None,
-            (None, Some(found)) => self.add_main(thread, call, &found),
+            (None, Some(found)) => {
+                let call = blocking_call(thread, call, found.guess);
+                self.add_main(found.of, found.address, Some(call))
+            }
             (None, None) => {
                 self.note_missing(thread, call);
                 return None;
@@ -165,40 +183,20 @@ impl Lister<'_, '_, '_> {
         })
     }
 
-    /// Adds a main future that was found on the stack of a thread, and gives its number.
-    fn add_main(&mut self, thread: &Thread, call: &Call, found: &Found) -> usize {
-        let AsyncStack { stack, waits_on, leaves, cut } =
-            self.future(found.of, found.address, 0, Polled::Maybe).unwrap_or_default();
-        cut.into_iter().for_each(|cut| self.note_cut(cut));
-        let task = Task {
-            id: 0,
-            kind: TaskKind::Main,
-            runtime: None,
-            state: None,
-            thread: None,
-            spawned_at: None,
-            stack,
-            waits_on,
-            trace: None,
-            drives: Vec::new(),
-            found_in: Some(blocking_call(thread, call, found.guess)),
-        };
-        self.add(task, Place { future: Some((found.of, found.address)), leaves, ..Place::default() });
-        self.tasks.len() - 1
-    }
-
     fn note_missing(&mut self, thread: &Thread, call: &Call) {
         self.notes.add(missing(thread, call, "it was not found on the stack"));
     }
 
-    /// Whether a thread is where it was when its registers were read, some milliseconds before memory was, as far as its
-    /// innermost call is concerned.
+    /// Whether a thread is still in its innermost call as it was when its registers were read, some milliseconds before
+    /// memory.
     fn stood_still(&self, thread: &Thread, call: Option<&Call>) -> bool {
         let (Some(copy), Ok(registers)) = (&thread.stack, thread.registers) else { return true };
         let frames = call.into_iter().flat_map(|call| &call.drivers);
-        let end = frames.map(|driver| driver.frame.end).max().unwrap_or(registers.sp);
-        let compared = registers.sp..end.min(registers.sp.saturating_add(MAX_COMPARED));
-        words(&compared).all(|at| copy.word(at).is_none_or(|then| self.process.memory.word(at) == Some(then)))
+        let end = frames.map(|driver| driver.frame.end).max().unwrap_or(registers.sp.get());
+        let compared = registers.sp.get()..end.min(registers.sp.get().saturating_add(MAX_COMPARED));
+        words(&compared).all(|at| {
+            copy.word(Address::new(at)).is_none_or(|then| self.process.memory.word(at) == Some(then))
+        })
     }
 
     /// The future that a call drives.
@@ -207,7 +205,7 @@ impl Lister<'_, '_, '_> {
         placed.or_else(|| call.drivers.iter().find_map(|driver| self.guessed(driver)))
     }
 
-    /// By the place that debug information tells.
+    /// The future at the place that debug information has.
     fn placed(&mut self, driver: &Driver) -> Option<Found> {
         let name = |of: TypeId| self.process.ty(of).map(|ty| ty.name.clone());
         let wanted = name(driver.future)?;
@@ -221,8 +219,8 @@ impl Lister<'_, '_, '_> {
                 (pointer || name == wanted).then_some((pointer, *of, *at))
             })
             .collect();
-        // A pinned future is polled by a pointer, and does not move any more; of several variables of its own type,
-        // the innermost is the last that it was moved to.
+        // A pinned future is polled by a pointer, and is not moved any more; of several variables of its type, the
+        // innermost is the last to which it was moved.
         let pointed = variables.iter().rev().filter(|(pointer, ..)| *pointer);
         let values = variables.iter().rev().filter(|(pointer, ..)| !*pointer);
         pointed.chain(values).find_map(|(_, of, at)| {
@@ -231,7 +229,7 @@ impl Lister<'_, '_, '_> {
         })
     }
 
-    /// By its looks: somewhere in the frame is something of its type, which waits for something that is there.
+    /// The future by its contents: a value of its type somewhere in the frame that waits for something valid.
     fn guessed(&mut self, driver: &Driver) -> Option<Found> {
         let ty = self.process.ty(driver.future)?;
         let align = ty.align.max(1);
@@ -276,17 +274,17 @@ impl Lister<'_, '_, '_> {
         Some((of, at))
     }
 
-    /// Whether what is at `address` is a future of that type that waits for something: how much of it was recognised.
-    /// `placed`: it is known to be such a future, and may be waiting for anything.
+    /// Whether what is at `address` is a future of that type that waits for something: returns how much of it was
+    /// recognised. `placed`: it is known to be such a future, and may wait for anything.
     fn looks_suspended(&mut self, of: TypeId, address: u64, placed: bool) -> Option<usize> {
-        let plan = self.knowledge.plans.plan(of)?;
-        if !self.is_at_an_await(&plan, address)? {
+        let layout = self.knowledge.layouts.of(Interest::Futures, of)?;
+        if !self.is_at_an_await(layout, address)? {
             return None;
         }
-        if plan.is_nothing() {
+        if layout.is_nothing() {
             return placed.then_some(0);
         }
-        let walked = self.walker.walk(&plan, address, false);
+        let walked = self.walker.walk(layout, address, false);
         let frames = walked.nodes.len() + walked.stack.as_ref().map_or(0, |stack| stack.len());
         let leaves: Vec<(WaitsOn, LeafPlace)> =
             walked.waits.iter().cloned().zip(walked.leaves.iter().copied()).collect();
@@ -301,14 +299,14 @@ impl Lister<'_, '_, '_> {
     }
 
     /// Whether a coroutine is suspended; other futures may be.
-    fn is_at_an_await(&self, plan: &Plan, address: u64) -> Option<bool> {
-        let Body::Coroutine(coroutine) = &plan.body else { return Some(true) };
-        let at = address.checked_add(coroutine.at.offset)?;
-        let value = self.process.memory.number(at, coroutine.at.size)?;
-        Some(coroutine.states.iter().any(|state| state.value == value && state.suspended))
+    fn is_at_an_await(&self, layout: &Layout, address: u64) -> Option<bool> {
+        let Body::Coroutine(coroutine) = &layout.body else { return Some(true) };
+        let memory = &self.process.memory;
+        memory.number(address.checked_add(coroutine.at.offset)?, coroutine.at.size)?;
+        Some(coroutine.state(memory, address).is_some_and(|(_, state)| state.is_suspended()))
     }
 
-    /// Whether what a leaf waits for may be there.
+    /// Whether what a leaf waits for is plausible.
     fn is_sane(&self, waits: &WaitsOn, leaf: &LeafPlace) -> bool {
         let is_there =
             |address: u64| address.is_multiple_of(4) && self.process.memory.word(address).is_some();
@@ -317,7 +315,7 @@ impl Lister<'_, '_, '_> {
     }
 }
 
-/// The same frames, none of which waits: see [`Frame::waits`]. Their depth is bounded by the walk's.
+/// The same frames, none of which waits: see [`Frame::waits`]. The walk has bounded their depth.
 fn without_waits(frames: &[Frame]) -> Vec<Frame> {
     let quiet = |frame: &Frame| Frame { waits: 0, children: without_waits(&frame.children), ..frame.clone() };
     frames.iter().map(quiet).collect()
@@ -338,7 +336,7 @@ fn words(range: &Range<u64>) -> impl Iterator<Item = u64> {
     (start..range.end.max(start)).step_by(8)
 }
 
-/// Says that a future is not shown.
+/// The note that a future is not shown.
 fn missing(thread: &Thread, call: &Call, why: &str) -> String {
     let name = if thread.name.is_empty() { String::new() } else { format!(" ({})", thread.name) };
     let caller = call.caller.as_ref().map(|caller| {
@@ -354,11 +352,11 @@ fn missing(thread: &Thread, call: &Call, why: &str) -> String {
     )
 }
 
-/// Says of a program without types which futures that it drives are not shown.
-pub(super) fn note_all(process: &Process<'_, '_>, knowledge: &Knowledge<'_, '_>, notes: &mut Notes) {
+/// Adds notes for a program without types about the driven futures that are not shown.
+pub(super) fn note_all(process: &Process<'_, '_>, knowledge: &Knowledge<'_>, notes: &mut Notes) {
     let snapshot = process.memory.snapshot();
     let modules = knowledge.modules(snapshot);
-    let mut unwinder = Unwinder::new(&modules);
+    let mut unwinder = Unwinder::new(&modules, snapshot.arch());
     let asks = |thread: &&Thread| thread.registers.is_ok() && !thread.is_ours();
     for thread in snapshot.threads().iter().filter(asks).take(MAX_THREADS) {
         for call in blocking_calls::of_thread(process, &modules, &mut unwinder, thread) {

@@ -1,28 +1,29 @@
 //! What a walk found.
 
-use std::rc::Rc;
 use std::sync::Arc;
 
-use super::super::plan::Plan;
-use super::super::{Frame, LeafPlace, WaitsOn};
+use super::super::layout::LayoutId;
+use super::super::{Frame, LeafPlace, ResourceKind, WaitsOn};
 
 /// What was found in one future: its frames in preorder, and what its leaves wait for.
 #[derive(Debug, Default)]
 pub(in crate::tasks) struct Walked {
     pub(in crate::tasks) nodes: Vec<Node>,
     pub(in crate::tasks) waits: Vec<WaitsOn>,
-    /// Where the leaves lie, in the same order.
+    /// Where the leaves are stored, in the same order.
     pub(in crate::tasks) leaves: Vec<LeafPlace>,
     /// Headers of the tasks that are joined, by index into `waits`.
     pub(in crate::tasks) joins: Vec<(usize, u64)>,
-    /// Why this is not all.
+    /// A function is at an `.await` of something that has completed: it is in the middle of a poll.
+    pub(in crate::tasks) is_polled: bool,
+    /// Why the walk is incomplete.
     pub(in crate::tasks) cut: Option<&'static str>,
-    /// The whole stack, where it was known before; then there are no nodes.
+    /// The whole stack, if it was replayed; then there are no nodes.
     pub(in crate::tasks) stack: Option<Arc<[Frame]>>,
 }
 
 impl Walked {
-    /// Adds a wait of the frame that was found last. A walk that follows a known path has no frames.
+    /// Adds a wait of the frame that was found last. A replay has no frames.
     pub(super) fn add(&mut self, waits: WaitsOn, leaf: LeafPlace) {
         self.waits.push(waits);
         self.leaves.push(leaf);
@@ -31,10 +32,10 @@ impl Walked {
         }
     }
 
-    /// Adds a wait for something that is not known, of the future at `at` whose frames begin with the one at `first`: of
-    /// the innermost of these, unless it is not the only one.
-    pub(super) fn add_unknown(&mut self, first: usize, at: u64) {
-        self.waits.push(WaitsOn::default());
+    /// Adds a wait of the future at `at`, in which no leaf was found and whose frames begin with the one at `first`: it
+    /// belongs to the innermost of these, if there is only one.
+    pub(super) fn add_without_leaf(&mut self, first: usize, at: u64, kind: ResourceKind) {
+        self.waits.push(WaitsOn { kind, ..WaitsOn::default() });
         self.leaves.push(LeafPlace { at, ..LeafPlace::default() });
         let mut frame = first;
         while let Some((child, next)) = self.only_child(frame)
@@ -47,7 +48,7 @@ impl Walked {
         }
     }
 
-    /// The frame below the one at `of`, if there is just one, and where all that is below ends.
+    /// The frame below the one at `of`, if there is just one, and the end of the frames below that one.
     fn only_child(&self, of: usize) -> Option<(usize, usize)> {
         let depth = self.nodes.get(of)?.place.depth();
         let below = self.nodes.get(of + 1..)?;
@@ -57,9 +58,9 @@ impl Walked {
         (children == 1).then_some((of + 1, of + 1 + end))
     }
 
-    /// Drops the frames of types that only might have had something to wait for.
+    /// Drops the frames of types that could have waited for something, but do not.
     pub(super) fn drop_idle_frames(&mut self) {
-        // The least depth of a frame behind it that stays, and below which none came in between.
+        // The least depth among the frames after this one that are kept.
         let mut needed = 0;
         let mut stays = vec![false; self.nodes.len()];
         for (node, stays) in self.nodes.iter().zip(&mut stays).rev() {
@@ -77,25 +78,24 @@ impl Walked {
         self.waits.clear();
         self.leaves.clear();
         self.joins.clear();
+        self.is_polled = false;
         self.cut = None;
         self.stack = None;
     }
 }
 
 /// One frame.
-// Two words, as all that is handed on while walking is whole words: a processor that reads a word of which parts were
-// just written waits for each, which was half of the time.
 #[derive(Debug, Clone)]
 pub(in crate::tasks) struct Node {
-    pub(in crate::tasks) plan: Rc<Plan>,
-    pub(in crate::tasks) place: Place,
+    pub(in crate::tasks) layout: LayoutId,
+    pub(in crate::tasks) place: FramePlace,
 }
 
-/// Where a frame stands in its stack, which part of its plan it shows, and how many of the waits are its own.
+/// The depth of a frame in its stack, which part of its layout it shows, and how many of the waits are its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(in crate::tasks) struct Place(u64);
+pub(in crate::tasks) struct FramePlace(u64);
 
-impl Place {
+impl FramePlace {
     /// Above the depth (16 bits) and the part (2 bits, and an index of 22 bits).
     const ONE_WAIT: u64 = 1 << 40;
     const MAX_INDEX: u64 = (1 << 22) - 1;
@@ -132,13 +132,13 @@ impl Place {
     }
 }
 
-/// Which part of a plan a frame shows.
+/// Which part of a layout a frame shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(in crate::tasks) enum Part {
     /// The type itself.
     Type,
     /// A coroutine in that state (an index).
     State(usize),
-    /// The future that a coroutine in that state awaits, of which nothing more is known.
+    /// The future that a coroutine in that state awaits, if nothing more is known about it.
     Awaitee(usize),
 }

@@ -1,39 +1,37 @@
-//! What a walk reads of its leaves.
+//! Reads the leaves of a walk.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
+use super::super::layout::{Body, Layout};
 use super::super::leaves::{self, Hint, Leaf, Met, Owner, contexts};
-use super::super::plan::{Body, Plan};
-use super::super::{Address, LeafPlace, ResourceKind, WaitsOn};
-use super::trails::{Choice, Event, KnownLeaf};
-use super::{Part, Walker, Way};
+use super::super::{Address, Direction, LeafPlace, Race, ResourceKind, WaitsOn};
+use super::position::Position;
+use super::walk_cache::{Choice, Event, KnownLeaf};
+use super::{Node, Part, Walker};
+use crate::debuginfo::types::names;
 
-/// Functions that are asked for the owner of a resource, from the innermost on.
+/// The most functions whose variables are searched for the owner of a resource, from the innermost on.
 const MAX_CONTEXTS: usize = 8;
 
-/// Types on the way to a leaf that are asked what they read or write.
+/// The most types around a leaf whose names are examined for what it reads or writes.
 const MAX_HINTS: usize = 8;
 
-impl Walker<'_, '_, '_> {
-    /// Whose leaves the next walk reads: the header of a task, 0 for a main future; and whether the task rests, and
-    /// nothing has woken it since it was polled.
+impl<'w> Walker<'w, '_, '_> {
+    /// Sets the task of the next walk: its header, 0 for a main future; and whether the task is idle, and nothing has
+    /// woken it since it was polled.
     pub(in crate::tasks) fn of_task(&mut self, header: u64, idle: bool) {
         (self.task, self.idle) = (header, idle);
     }
 
-    /// Whether the leaf at `address` is waited for, as far as that can be told.
+    /// Whether the leaf at `address` is waited for, as far as that is known.
     pub(super) fn is_waiting(&self, leaf: &Leaf, address: u64, hint: Hint) -> bool {
-        let met = Met { context: None, hint, task: self.task, idle: self.idle };
-        leaf.is_waiting(self.process, &self.plans.learned, address, &met)
+        let met = Met { hint, task: self.task, idle: self.idle, ..Met::default() };
+        leaf.is_waiting(self.process, &self.layouts.learned, address, &met)
     }
 
-    pub(super) fn leaf(&mut self, plan: &Rc<Plan>, address: u64, way: Way) {
-        let Body::Leaf(leaf) = &plan.body else { return };
-        let path = |context: &super::Context| match &context.plan.body {
-            Body::Coroutine(coroutine) => Some(coroutine.path.clone()),
-            _ => None,
-        };
-        let paths: Vec<_> = self.contexts.iter().rev().take(MAX_CONTEXTS).filter_map(path).collect();
+    pub(super) fn leaf(&mut self, layout: &'w Layout, address: u64, position: Position) {
+        let Body::Leaf(leaf) = &layout.body else { return };
+        let paths: Vec<_> = self.paths().take(MAX_CONTEXTS).collect();
         let innermost = paths.first().map(|path| &**path).unwrap_or_default();
         if leaf.home().is_some_and(|home| !innermost.starts_with(home)) {
             return;
@@ -42,18 +40,27 @@ impl Walker<'_, '_, '_> {
             ResourceKind::Io | ResourceKind::Join => self.hint(),
             _ => Hint::default(),
         };
+        let mut ready = None;
         if leaf.is_conditional() {
             let is = self.is_waiting(leaf, address, hint);
             self.note(|walker| {
-                let (of, at) = (Choice::Waits(plan.clone(), hint), walker.spot(way, address));
+                let (of, at) = (Choice::Waits(layout.id, hint), walker.spot(position, address));
                 Event::Choice { of, at, is: u64::from(is) }
             });
             if !is {
-                return;
+                ready = self.ready_for(address, hint);
+                if ready.is_none() {
+                    return self.pass(layout, address, hint);
+                }
             }
         }
-        self.push(plan, Part::Type, way);
+        self.push(layout, Part::Type, position);
         let context = contexts::find(leaf.kind(), paths.iter().map(|path| &**path));
+        let race = match leaf.kind() {
+            ResourceKind::Timer if self.is_in_timeout() => Race::Timeout,
+            _ if position.is_raced() => Race::Select,
+            _ => Race::No,
+        };
         self.note(|walker| {
             let asked = context.is_some_and(|context| context.owner.is_some());
             let unasked = if asked {
@@ -62,25 +69,51 @@ impl Walker<'_, '_, '_> {
                 walker.contexts.len()
             };
             let functions = walker.contexts.iter().skip(unasked).map(|context| {
-                (context.plan.clone(), context.state, walker.spot(context.way, context.address))
+                (context.layout.id, context.state, walker.spot(context.position, context.address))
             });
-            let leaf = KnownLeaf { plan: plan.clone(), context, hint, functions: functions.collect() };
-            Event::Leaf { at: walker.spot(way, address), leaf }
+            let leaf = KnownLeaf { layout: layout.id, context, race, hint, functions: functions.collect() };
+            Event::Leaf { at: walker.spot(position, address), leaf }
         });
-        self.wait(leaf, address, context, hint);
+        self.wait(leaf, address, (context, race), hint, ready);
     }
 
-    /// What the types tell that the leaf is part of: those on the way down from the innermost function.
+    /// The paths of the functions around, the innermost first.
+    pub(super) fn paths(&self) -> impl Iterator<Item = Arc<str>> {
+        self.contexts.iter().rev().filter_map(|context| match &context.layout.body {
+            Body::Coroutine(coroutine) => Some(coroutine.path.clone()),
+            _ => None,
+        })
+    }
+
+    /// Whether the task was woken and waits for a worker.
+    pub(super) fn is_scheduled(&self) -> bool {
+        self.task != 0 && !self.idle && !self.runs
+    }
+
+    /// What the names of the types around the leaf say, from the innermost function down.
     fn hint(&self) -> Hint {
+        let nodes = self.on_the_path().take(MAX_HINTS);
+        leaves::hint(nodes.filter_map(|node| self.layouts.get(node.layout)?.frame.as_deref()))
+    }
+
+    /// Whether the type around the leaf is named for a timeout.
+    fn is_in_timeout(&self) -> bool {
+        // The nearest is the leaf's own.
+        let around =
+            self.on_the_path().nth(1).and_then(|node| self.layouts.get(node.layout)?.frame.as_deref());
+        around.is_some_and(|name| names::last_segment(names::without_parameters(name)).contains("Timeout"))
+    }
+
+    /// The frames from the current position up to the innermost function, the nearest first.
+    pub(super) fn on_the_path(&self) -> impl Iterator<Item = &Node> {
         let first = self.contexts.last().map_or(0, |context| context.found.0);
         let nodes = self.found.nodes.get(first..).unwrap_or_default();
         let mut depth = u16::MAX;
-        let on_the_way = nodes.iter().rev().filter(|node| {
+        nodes.iter().rev().filter(move |node| {
             let is_above = node.place.depth() < depth;
             depth = depth.min(node.place.depth());
             is_above
-        });
-        leaves::hint(on_the_way.take(MAX_HINTS).filter_map(|node| node.plan.frame.as_deref()))
+        })
     }
 
     /// Reads what the leaf at `address` waits for.
@@ -88,25 +121,26 @@ impl Walker<'_, '_, '_> {
         &mut self,
         leaf: &Leaf,
         address: u64,
-        context: Option<&'static contexts::Context>,
+        (context, race): (Option<&'static contexts::Context>, Race),
         hint: Hint,
+        ready: Option<Direction>,
     ) {
-        let met = Met { context, hint, task: self.task, idle: self.idle };
-        let mut waits = leaf.waits_on(self.process, &self.plans.learned, address, &met);
-        let resource = waits.address.map(|address| address.0);
-        let mut place = LeafPlace { at: address, resource, address: resource, path: leaf.path() };
+        let met = Met { context, hint, task: self.task, idle: self.idle, ready };
+        let mut waits = leaf.waits_on(self.process, &self.layouts.learned, address, &met);
+        let resource = waits.address.map(|address| address.get());
+        let mut place = LeafPlace { at: address, resource, address: resource, path: leaf.path(), race };
         if let Some(of) = context.and_then(|context| context.owner)
             && waits.fd.is_none()
             && let Some(resource) = resource
             && let Some(whole) = self.owner(of, resource, &mut waits)
         {
-            waits.address = Some(Address(whole));
+            waits.address = Some(Address::new(whole));
             place.address = Some(whole);
         }
         if waits.kind == ResourceKind::Signal {
             let channel = place.address;
             waits.signal =
-                channel.and_then(|channel| self.plans.learned.signals.number(self.process, channel));
+                channel.and_then(|channel| self.layouts.learned.signals.number(self.process, channel));
         }
         if let (ResourceKind::Join, Some(header)) = (waits.kind, resource) {
             self.found.joins.push((self.found.waits.len(), header));
@@ -114,16 +148,17 @@ impl Walker<'_, '_, '_> {
         self.found.add(waits, place);
     }
 
-    /// Looks for the owner of `resource` among the variables of the functions on the way here: the channel
-    /// of a semaphore, the socket of a readiness. Gives the address of the whole that `resource` is part of.
+    /// Searches the variables of the functions around for the owner of `resource`: the channel of a semaphore, the
+    /// socket of a readiness. Returns the address of the whole that `resource` is part of.
     fn owner(&self, of: Owner, resource: u64, waits: &mut WaitsOn) -> Option<u64> {
         let process = self.process;
         for context in self.contexts.iter().rev().take(MAX_CONTEXTS) {
-            let Body::Coroutine(coroutine) = &context.plan.body else { continue };
-            let owner = coroutine.states.get(context.state).and_then(|state| self.plans.owner(state, of));
+            let Body::Coroutine(coroutine) = &context.layout.body else { continue };
+            let owner = coroutine.states.get(context.state).and_then(|state| self.layouts.owner(state, of));
             let Some(owner) = owner else { continue };
             let Some(at) = owner.route.follow(process, context.address) else { continue };
-            if let Some(Body::Leaf(leaf)) = owner.leaf.as_ref().map(|plan| &plan.body) {
+            let leaf = owner.leaf.and_then(|leaf| self.layouts.get(leaf));
+            if let Some(Body::Leaf(leaf)) = leaf.map(|layout| &layout.body) {
                 if leaf.resource(process, at) == Some(resource) {
                     waits.fd = leaf.fd(process, at);
                     return None;
@@ -139,13 +174,14 @@ impl Walker<'_, '_, '_> {
         None
     }
 
-    /// What the future at `at` waits for is not known. Its frames begin with the one at `first`.
-    pub(super) fn unknown(&mut self, first: usize, at: u64, way: Way) {
-        // What runs waits for nothing.
-        if self.runs {
+    /// Adds a wait of the future at `at`, in which no leaf was found and whose frames begin with the one at `first`.
+    pub(super) fn without_leaf(&mut self, first: usize, at: u64, position: Position, kind: ResourceKind) {
+        // A running task waits for nothing; a task that was woken or never polled waits for a worker.
+        if self.runs || self.is_scheduled() {
+            self.keeps = false;
             return;
         }
-        self.found.add_unknown(first, at);
-        self.note(|walker| Event::Unknown { at: walker.spot(way, at) });
+        self.found.add_without_leaf(first, at, kind);
+        self.note(|walker| Event::NoLeaf { at: walker.spot(position, at), kind });
     }
 }

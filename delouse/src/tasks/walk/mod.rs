@@ -1,172 +1,101 @@
-//! Walks one future with the plans of its types.
+//! Walks one future by the layouts of its types: its async stack, and what its leaves wait for.
 
-mod containers;
-mod follow;
+mod collections;
 mod found;
 mod leaf;
-mod trails;
+mod position;
+mod ready;
+mod replay;
+mod walk_cache;
 
 use std::cell::RefCell;
-use std::rc::Rc;
 
-pub(super) use found::{Node, Part, Place, Walked};
-pub(super) use trails::Trails;
+pub(super) use found::{FramePlace, Node, Part, Walked};
+pub(super) use walk_cache::WalkCache;
 
-use super::plan::{Body, Coroutine, Dyn, Plan, Plans, Step, Via};
+use super::layout::{Body, Coroutine, Dyn, Field, Interest, Layout, LayoutId, Layouts};
 use super::process::Process;
-use crate::debuginfo::types::{Discriminant, TypeId};
-use follow::Followed;
-use trails::{Choice, Event};
+use crate::debuginfo::types::TypeId;
+use position::{Kind, Position, Scope};
+use ready::{Passed, Ready};
+use replay::Replayed;
+use walk_cache::{Choice, Event};
 
-/// Frames from a task's root to a leaf: what reads the answer recurses, on stacks of two megabytes.
+/// The most frames from a task's root to a leaf: code that reads the answer recurses on stacks of two megabytes.
 const MAX_DEPTH: u16 = 256;
-/// Frames of one task.
+/// The most frames of one task.
 const MAX_NODES: usize = 4096;
-/// Steps of one task, shown or not.
+/// The most steps of one task, whether shown or not.
 const MAX_STEPS: usize = 1 << 16;
 
 /// Why a stack ends where a future is damaged, or is being polled.
 pub(super) const UNKNOWN_STATE: &str = "a future is in a state that its type does not have";
 const TOO_LARGE: &str = "it is deeper or wider than delouse follows";
 
-/// A coroutine on the way to where we are.
-struct Context {
-    plan: Rc<Plan>,
+/// A coroutine around the current position.
+struct Context<'l> {
+    layout: &'l Layout,
     state: usize,
     address: u64,
-    /// The way to what is below it.
-    way: Way,
-    /// How many frames and waits there were before what it awaits.
+    /// The position of the futures below it.
+    position: Position,
+    /// How many frames and waits were found before the future that it awaits.
     found: (usize, usize),
+    /// How many completed futures and passed leaves were found before that.
+    before: (usize, usize),
 }
 
 /// One of several futures that are polled side by side.
-struct Branch {
-    plan: Rc<Plan>,
+struct Branch<'l> {
+    layout: &'l Layout,
     address: u64,
-    way: Way,
-    /// How many frames, waits and ends there were before it.
+    position: Position,
+    /// How many frames and waits, completed futures, and passed leaves were found before it.
     before: (usize, usize),
-    ends: usize,
+    completed: usize,
+    passed: usize,
 }
 
-/// A future to look at.
-struct Visit {
-    plan: Rc<Plan>,
+/// A future to visit.
+#[derive(Clone, Copy)]
+struct Visit<'l> {
+    layout: &'l Layout,
     at: u64,
-    way: Way,
-}
-
-/// How a future was come by: its depth in the stack that is shown, the base that it is counted from, whether it lies
-/// behind a pointer (the way there may have come through that very future), and whether it is one of several that wait.
-#[derive(Clone, Copy)]
-struct Way(u64);
-
-impl Way {
-    const BEHIND: u64 = 1 << 16;
-    const BRANCH: u64 = 1 << 17;
-
-    /// To the future itself.
-    fn to_all() -> Self {
-        Self(0)
-    }
-
-    /// For what lies in the same piece of memory, with that depth.
-    fn deeper(self, frames: u16) -> Self {
-        Self(u64::from(frames) | (self.base() as u64) << 32)
-    }
-
-    /// For what lies where a pointer led to, which is that base.
-    fn to(self, base: usize) -> Self {
-        Self(u64::from(self.frames()) | (base as u64) << 32)
-    }
-
-    fn behind(self) -> Self {
-        Self(self.0 | Self::BEHIND)
-    }
-
-    /// The same for one of several futures that wait.
-    fn branch(self, is_branch: bool) -> Self {
-        if is_branch { Self(self.0 | Self::BRANCH) } else { self }
-    }
-
-    fn frames(self) -> u16 {
-        self.0 as u16
-    }
-
-    fn is_branch(self) -> bool {
-        self.0 & Self::BRANCH != 0
-    }
-
-    fn base(self) -> usize {
-        (self.0 >> 32) as usize
-    }
-
-    fn is_behind(self) -> bool {
-        self.0 & Self::BEHIND != 0
-    }
-}
-
-/// Something that ends when there is as little left to do as when it began.
-#[derive(Clone, Copy)]
-struct Scope(u64);
-
-/// What it is that ends.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// What lies behind a pointer.
-    Pointer = 0,
-    /// What the innermost coroutine awaits.
-    Await = 1,
-    /// The innermost of several futures that are polled side by side.
-    Branch = 2,
-}
-
-impl Scope {
-    fn new(kind: Kind, left: usize) -> Self {
-        Self(((left as u64) << 2) | kind as u64)
-    }
-
-    fn is_over(self, left: usize) -> bool {
-        self.0 >> 2 == left as u64
-    }
-
-    fn kind(self) -> Kind {
-        match self.0 & 3 {
-            0 => Kind::Pointer,
-            1 => Kind::Await,
-            _ => Kind::Branch,
-        }
-    }
+    position: Position,
 }
 
 /// Walks futures, one after the other.
 pub(super) struct Walker<'w, 'p, 'i> {
     process: &'w Process<'p, 'i>,
-    plans: &'w Plans<'p, 'i>,
-    trails: &'w RefCell<Trails>,
+    layouts: &'w Layouts<'i>,
+    cache: &'w RefCell<WalkCache>,
     found: Walked,
-    contexts: Vec<Context>,
-    branches: Vec<Branch>,
-    /// How many futures were met that wait for nothing any more, or not yet.
-    ends: usize,
-    /// The task runs: its future may be in the middle of anything, so what looks odd is nothing to speak of.
+    contexts: Vec<Context<'w>>,
+    branches: Vec<Branch<'w>>,
+    /// How many futures were found that have completed, or were not polled yet.
+    completed: usize,
+    /// Leaves at which nothing waits, by their wakers.
+    passed: Vec<Passed<'w>>,
+    /// The passed leaves that are shown as waits, because their wake-up is under way.
+    ready: Vec<Ready>,
+    /// The task is running: its future may be changing, so an invalid state is not reported.
     runs: bool,
-    /// Addresses that pointers on the way led to.
-    followed: Vec<(u64, u32)>,
-    /// What is still to be done, the next last: futures nest deeper than a thread's stack allows recursion.
-    work: Vec<Visit>,
-    /// What has begun and is not over, the innermost last.
+    /// Targets of pointers around the current position, with the numbers of their layouts.
+    followed: Vec<(u64, LayoutId)>,
+    /// Futures that are still to be visited; the last one is next. Futures nest deeper than a thread's stack allows
+    /// recursion.
+    work: Vec<Visit<'w>>,
+    /// Scopes that are not completed, the innermost last.
     scopes: Vec<Scope>,
     /// The header of the task whose future it is; 0 for a main future.
     task: u64,
-    /// The task rests, and nothing has woken it since it was polled.
+    /// The task is idle, and nothing has woken it since it was polled.
     idle: bool,
     /// The type of the future.
     of: Option<TypeId>,
-    /// Where the future lies, and where each pointer led to.
+    /// The address of the future, and the target of each pointer.
     bases: Vec<u64>,
-    /// What happened on the way, as long as that is worth keeping.
+    /// The steps of the walk, for the cache, as long as the path is worth keeping.
     events: Vec<Event>,
     keeps: bool,
 }
@@ -174,17 +103,19 @@ pub(super) struct Walker<'w, 'p, 'i> {
 impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
     pub(super) fn new(
         process: &'w Process<'p, 'i>,
-        plans: &'w Plans<'p, 'i>,
-        trails: &'w RefCell<Trails>,
+        layouts: &'w Layouts<'i>,
+        cache: &'w RefCell<WalkCache>,
     ) -> Self {
         Self {
             process,
-            plans,
-            trails,
+            layouts,
+            cache,
             found: Walked::default(),
             contexts: Vec::new(),
             branches: Vec::new(),
-            ends: 0,
+            completed: 0,
+            passed: Vec::new(),
+            ready: Vec::new(),
             runs: false,
             followed: Vec::new(),
             work: Vec::new(),
@@ -202,7 +133,8 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
         self.found.clear();
         self.contexts.clear();
         self.branches.clear();
-        self.ends = 0;
+        self.completed = 0;
+        self.passed.clear();
         self.followed.clear();
         self.work.clear();
         self.scopes.clear();
@@ -211,31 +143,36 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
         self.bases.push(address);
     }
 
-    /// Walks the future at `address`, of a task that `runs` or not. What is found stays until the next walk, which uses
-    /// its room.
-    pub(super) fn walk(&mut self, plan: &Rc<Plan>, address: u64, runs: bool) -> &mut Walked {
-        self.of = Some(plan.of);
+    /// Walks the future at `address`, of a task that `runs` or not. The result is valid until the next walk, which
+    /// reuses its memory.
+    pub(super) fn walk(&mut self, layout: &'w Layout, address: u64, runs: bool) -> &mut Walked {
+        self.of = Some(layout.of);
         self.keeps = false;
         self.runs = runs;
         self.begin(address);
-        // Of one that runs, most is different each time.
+        // The path of a running task is seldom taken again.
         if !runs {
-            match self.follow(plan.of) {
-                Followed::ToItsEnd => return &mut self.found,
-                Followed::NewWay => self.keeps = true,
-                Followed::MustWalk => {}
+            match self.replay(layout.of) {
+                Replayed::Whole => return &mut self.found,
+                Replayed::UpToNewPath => self.keeps = true,
+                Replayed::NotCached => {}
             }
             self.begin(address);
         }
-        self.all(plan, address);
+        self.ready.clear();
+        self.all(layout, address);
+        if !self.ready.is_empty() {
+            self.begin(address);
+            self.all(layout, address);
+        }
         self.found.drop_idle_frames();
         &mut self.found
     }
 
-    /// Looks at the future and at all that it leads to.
-    fn all(&mut self, plan: &Rc<Plan>, address: u64) {
-        // Mostly one future leads to one other, which need not wait in memory: that is a third of the time.
-        let (mut next, mut at, mut way) = (Some(plan.clone()), address, Way::to_all().branch(true));
+    /// Visits the future and all that it leads to.
+    fn all(&mut self, layout: &'w Layout, address: u64) {
+        // Most futures lead to just one other, which is not put on `work`: that saves a third of the time.
+        let mut next = Some(Visit { layout, at: address, position: Position::default().branch(true) });
         let mut steps = 0;
         loop {
             if next.is_none() {
@@ -250,216 +187,242 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
                     }
                     continue;
                 }
-                let Some(visit) = self.work.pop() else { break };
-                (next, at, way) = (Some(visit.plan), visit.at, visit.way);
+                next = self.work.pop();
             }
-            let Some(plan) = next.take() else { break };
+            let Some(visit) = next.take() else { break };
             steps += 1;
             if self.found.nodes.len() >= MAX_NODES || steps >= MAX_STEPS || self.work.len() >= MAX_STEPS {
                 self.found.cut = Some(TOO_LARGE);
                 break;
             }
-            if way.frames() >= MAX_DEPTH {
+            if visit.position.frames() >= MAX_DEPTH {
                 self.found.cut = Some(TOO_LARGE);
                 continue;
             }
-            if way.is_branch() {
-                self.branch_begins(&plan, at, way);
+            if visit.position.is_branch() {
+                self.branch_begins(visit);
             }
-            if way.is_behind() {
-                if self.followed.contains(&(at, plan.id)) {
+            if visit.position.is_behind() {
+                let target = (visit.at, visit.layout.id);
+                if self.followed.contains(&target) {
                     self.found.cut = Some("a future that contains itself");
                     self.keeps = false;
                     continue;
                 }
-                self.followed.push((at, plan.id));
+                self.followed.push(target);
                 self.scopes.push(Scope::new(Kind::Pointer, self.work.len()));
             }
-            if let Some(visit) = self.visit(&plan, at, way) {
-                (next, at, way) = (Some(visit.plan), visit.at, visit.way);
-            }
+            next = self.visit(visit);
         }
     }
 
-    /// Looks at one future, and gives the next one where there is just one.
+    /// Visits one future, and returns the next one where there is just one.
     #[inline]
-    fn visit(&mut self, plan: &Rc<Plan>, address: u64, way: Way) -> Option<Visit> {
-        match &plan.body {
-            Body::Nothing => None,
-            Body::Coroutine(coroutine) => self.coroutine(plan, coroutine, address, way),
+    fn visit(&mut self, visit: Visit<'w>) -> Option<Visit<'w>> {
+        let Visit { layout, at: address, position } = visit;
+        match &layout.body {
+            Body::Nothing | Body::Counted(_) | Body::Handle { .. } | Body::Raw { .. } => None,
+            Body::Coroutine(coroutine) => self.coroutine(visit, coroutine),
             Body::Leaf(_) => {
-                self.leaf(plan, address, way);
+                self.leaf(layout, address, position);
                 None
             }
             Body::Opaque => {
-                self.push(plan, Part::Type, way);
-                self.unknown(self.found.nodes.len().saturating_sub(1), address, way);
+                self.push(layout, Part::Type, position);
+                let kind = self.kind_without_leaf(self.passed.len());
+                self.without_leaf(self.found.nodes.len().saturating_sub(1), address, position, kind);
                 None
             }
-            Body::Steps(steps) => {
-                let way = self.push(plan, Part::Type, way);
-                self.take(steps, address, way)
+            Body::Fields(fields) => {
+                let alone = self.polled_alone(layout, fields, address, position);
+                let position = self.push(layout, Part::Type, position);
+                match alone {
+                    Some(field) => self.field(field, address, position),
+                    None => self.fields(fields, address, position),
+                }
             }
-            Body::Variants { cases, .. } => {
-                let Some(index) = self.case(plan, address) else { return self.ends() };
+            Body::Variants(variants) => {
+                let memory = &self.process.memory;
+                let Some((index, case)) = variants.case(memory, address) else { return self.not_cached() };
                 self.note(|walker| {
-                    let (of, at) = (Choice::Case(plan.clone()), walker.spot(way, address));
+                    let (of, at) = (Choice::Case(layout.id), walker.spot(position, address));
                     Event::Choice { of, at, is: index as u64 }
                 });
-                let case = cases.get(index)?;
-                if case.steps.is_empty() {
-                    self.ends += usize::from(case.is_over);
+                if case.fields.is_empty() {
+                    self.completed += usize::from(case.is_over);
                     return None;
                 }
-                let way = self.push(plan, Part::Type, way);
-                self.take(&case.steps, address, way)
+                let position = self.push(layout, Part::Type, position);
+                self.fields(&case.fields, address, position)
+            }
+            Body::Pointer { target, .. } => {
+                let position = self.push(layout, Part::Type, position);
+                let target = self.layouts.of(Interest::Futures, *target)?;
+                self.behind(target, address, position)
+            }
+            Body::Dyn(of) => {
+                let position = self.push(layout, Part::Type, position);
+                self.dynamic(layout, of, address, position)
+            }
+            Body::Collection(_) | Body::Select(_) | Body::Shared { .. } => {
+                let position = self.push(layout, Part::Type, position);
+                self.several(layout, address, position);
+                None
             }
         }
     }
 
-    /// The case of an enum, by index.
-    fn case(&self, plan: &Plan, address: u64) -> Option<usize> {
-        let Body::Variants { at, cases } = &plan.body else { return None };
-        let value = at.and_then(|at| self.discriminant(at, address));
-        let exact = cases.iter().position(|case| value.is_some() && case.value == value);
-        exact.or_else(|| cases.iter().position(|case| case.value.is_none()))
-    }
-
-    fn coroutine(&mut self, plan: &Rc<Plan>, coroutine: &Coroutine, address: u64, way: Way) -> Option<Visit> {
-        let value = self.discriminant(coroutine.at, address);
-        let Some(index) = coroutine.states.iter().position(|state| Some(state.value) == value) else {
+    fn coroutine(&mut self, visit: Visit<'w>, coroutine: &'w Coroutine) -> Option<Visit<'w>> {
+        let Visit { layout, at: address, position } = visit;
+        let Some((index, state)) = coroutine.state(&self.process.memory, address) else {
             if !self.runs {
                 self.found.cut = Some(UNKNOWN_STATE);
             }
-            return self.ends();
+            return self.not_cached();
         };
         self.note(|walker| {
-            let at = walker.spot(way, address.wrapping_add(coroutine.at.offset));
-            Event::Choice { of: Choice::Number(coroutine.at.size), at, is: value.unwrap_or_default() }
+            let at = walker.spot(position, address.wrapping_add(coroutine.at.offset));
+            Event::Choice { of: Choice::Number(coroutine.at.size), at, is: state.value }
         });
-        let state = coroutine.states.get(index)?;
-        let way = self.push(plan, Part::State(index), way);
-        if !state.suspended {
-            self.ends += 1;
+        let position = self.push(layout, Part::State(index), position).in_function();
+        if !state.is_suspended() {
+            self.completed += 1;
             return None;
         }
-        let details = self.plans.suspended(plan.of, coroutine, state);
+        let suspended = self.layouts.suspended(layout.of, coroutine, state);
         let found = (self.found.nodes.len(), self.found.waits.len());
         self.scopes.push(Scope::new(Kind::Await, self.work.len()));
-        self.contexts.push(Context { plan: plan.clone(), state: index, address, way, found });
-        self.take(&details.steps, address, way)
+        let before = (self.completed, self.passed.len());
+        self.contexts.push(Context { layout, state: index, address, position, found, before });
+        self.fields(&suspended.fields, address, position)
     }
 
-    /// Says that what a coroutine awaits is not known, where no wait was found in it, and shows the awaitee itself where
-    /// nothing was.
+    /// If no wait was found in what a coroutine awaits, records an unknown wait; if nothing was found in it, adds a
+    /// frame for the awaitee.
     fn awaited(&mut self) {
-        let Some(Context { plan, state: index, address, way, found: (nodes, waits) }) = self.contexts.pop()
-        else {
-            return;
-        };
-        let Body::Coroutine(coroutine) = &plan.body else { return };
+        let Some(context) = self.contexts.pop() else { return };
+        let Context { layout, state: index, address, position, found, before } = context;
+        let ((nodes, waits), (completed, passed)) = (found, before);
+        let Body::Coroutine(coroutine) = &layout.body else { return };
         let Some(state) = coroutine.states.get(index) else { return };
-        if waits != self.found.waits.len() {
+        if waits != self.found.waits.len() || self.is_woken(passed) {
             return;
         }
-        if nodes == self.found.nodes.len()
-            && self.plans.suspended(plan.of, coroutine, state).awaitee.is_some()
-        {
-            self.found.nodes.push(Node { plan, place: Place::new(way.frames(), Part::Awaitee(index)) });
+        let kind = self.kind_of_function(&coroutine.path, passed);
+        let suspended = self.layouts.suspended(layout.of, coroutine, state);
+        self.found.is_polled |= self.completed > completed && self.is_over(suspended);
+        if nodes == self.found.nodes.len() && suspended.awaitee.is_some() {
+            let place = FramePlace::new(position.frames(), Part::Awaitee(index));
+            self.found.nodes.push(Node { layout: layout.id, place });
         }
         // The frame before those below is the coroutine's own.
-        self.unknown(nodes.saturating_sub(1), address, way);
+        self.without_leaf(nodes.saturating_sub(1), address, position, kind);
     }
 
-    fn branch_begins(&mut self, plan: &Rc<Plan>, address: u64, way: Way) {
+    fn branch_begins(&mut self, Visit { layout, at: address, position }: Visit<'w>) {
         self.scopes.push(Scope::new(Kind::Branch, self.work.len()));
         let before = (self.found.nodes.len(), self.found.waits.len());
-        self.branches.push(Branch { plan: plan.clone(), address, way, before, ends: self.ends });
+        let (completed, passed) = (self.completed, self.passed.len());
+        self.branches.push(Branch { layout, address, position, before, completed, passed });
     }
 
-    /// Says that what a branch waits for is not known, where no wait was found in it, and it is not over.
+    /// Records an unknown wait for a branch that has not completed and in which no wait was found.
     fn branch_ends(&mut self) {
-        let Some(Branch { plan, address, way, before: (nodes, waits), ends }) = self.branches.pop() else {
-            return;
-        };
-        let is_over = self.ends > ends && self.plans.tells_its_end(&plan);
-        if waits != self.found.waits.len() || is_over {
+        let Some(branch) = self.branches.pop() else { return };
+        let Branch { layout, address, position, before: (nodes, waits), completed, passed } = branch;
+        let is_over = self.completed > completed && self.layouts.shows_completion(layout);
+        if waits != self.found.waits.len() || is_over || self.is_woken(passed) {
             return;
         }
         if nodes == self.found.nodes.len() {
-            let plan = if plan.frame.is_some() { plan } else { self.plans.unrecognised(&plan) };
-            self.found.nodes.push(Node { plan, place: Place::new(way.frames(), Part::Type) });
+            let shown = if layout.frame.is_some() { Some(layout) } else { self.layouts.unrecognised(layout) };
+            let place = FramePlace::new(position.frames(), Part::Type);
+            self.found.nodes.extend(shown.map(|layout| Node { layout: layout.id, place }));
         }
-        self.unknown(nodes, address, way);
+        let kind = self.kind_without_leaf(passed);
+        self.without_leaf(nodes, address, position, kind);
     }
 
-    /// Gives the one step, or puts several in front of all other work, in their order.
-    fn take(&mut self, steps: &[Step], base: u64, way: Way) -> Option<Visit> {
-        if let [step] = steps
-            && !matches!(step.via, Via::Container(_))
-        {
-            return self.step(step, base, way);
+    /// The field that is polled alone at the moment.
+    fn polled_alone<'f>(
+        &mut self,
+        layout: &'w Layout,
+        fields: &'f [Field],
+        address: u64,
+        position: Position,
+    ) -> Option<&'f Field> {
+        let option = self.layouts.option_alone(layout, address)?;
+        let (number, is_there) = option.read(&self.process.memory)?;
+        self.note(|walker| {
+            let at = walker.spot(position, option.at);
+            Event::Choice { of: Choice::Case(option.layout.id), at, is: number as u64 }
+        });
+        fields.iter().find(|field| is_there && field.offset == option.offset)
+    }
+
+    /// Returns the only field; several are added in their order, to be visited before all other work.
+    fn fields(&mut self, fields: &[Field], base: u64, position: Position) -> Option<Visit<'w>> {
+        if let [field] = fields {
+            return self.field(field, base, position);
         }
-        let first = self.work.len();
-        for step in steps {
-            let visit = self.step(step, base, way);
-            self.work.extend(visit);
-        }
-        if let Some(new) = self.work.get_mut(first..) {
-            new.reverse();
-        }
+        self.in_order(|walker| {
+            for field in fields {
+                if let Some(Visit { layout, at, position }) = walker.field(field, base, position) {
+                    let position = position.branch(layout.is_future);
+                    walker.work.push(Visit { layout, at, position });
+                }
+            }
+        });
         None
     }
 
-    fn step(&mut self, step: &Step, base: u64, way: Way) -> Option<Visit> {
-        let Some(at) = base.checked_add(step.offset) else { return self.ends() };
-        let visit = match &step.via {
-            Via::Inline(plan) => Some(Visit { plan: plan.clone(), at, way: way.deeper(way.frames()) }),
-            Via::Pointer(target) => {
-                let plan = self.plans.plan(*target)?;
-                self.behind(plan, at, way)
-            }
-            Via::Dyn(of) => self.dynamic(of, at, way),
-            Via::Container(container) => {
-                self.container(container, at, way);
-                None
-            }
-        };
-        visit.map(|visit| Visit { way: visit.way.branch(step.is_branch), ..visit })
+    fn field(&mut self, field: &Field, base: u64, position: Position) -> Option<Visit<'w>> {
+        let Some(at) = base.checked_add(field.offset) else { return self.not_cached() };
+        let layout = self.layouts.get(field.layout)?;
+        Some(Visit { layout, at, position: position.deeper(position.frames()) })
     }
 
-    /// What the pointer and vtable at `at` lead to, where that is polled.
-    fn dynamic(&mut self, of: &Dyn, at: u64, way: Way) -> Option<Visit> {
+    /// Reverses the visits that `push` adds, because the last one of `work` is next.
+    fn in_order(&mut self, push: impl FnOnce(&mut Self)) {
+        let first = self.work.len();
+        push(self);
+        if let Some(new) = self.work.get_mut(first..) {
+            new.reverse();
+        }
+    }
+
+    /// The target of a pointer with a vtable, if it is polled.
+    fn dynamic(&mut self, layout: &Layout, of: &Dyn, at: u64, position: Position) -> Option<Visit<'w>> {
         let places = at.checked_add(of.pointer).zip(at.checked_add(of.vtable));
-        let Some((at, vtable_at)) = places else { return self.ends() };
-        let Some(is) = self.word(vtable_at) else { return self.ends() };
-        self.note(|walker| Event::Choice { of: Choice::Number(8), at: walker.spot(way, vtable_at), is });
-        let plan = self.plans.plan_of_vtable(self.process, is, of).filter(|plan| !plan.is_nothing())?;
-        let Some(value) = of.value(self.process, is) else { return self.ends() };
-        let visit = self.behind(plan, at, way)?;
+        let Some((at, vtable_at)) = places else { return self.not_cached() };
+        let Some(is) = self.word(vtable_at) else { return self.not_cached() };
+        self.note(|walker| {
+            let at = walker.spot(position, vtable_at);
+            Event::Choice { of: Choice::Number(8), at, is }
+        });
+        let target =
+            self.layouts.of_vtable(self.process, is, layout).filter(|target| !target.is_nothing())?;
+        let Some(value) = of.value(self.process, is) else { return self.not_cached() };
+        let visit = self.behind(target, at, position)?;
         Some(Visit { at: visit.at.wrapping_add(value), ..visit })
     }
 
-    /// What the pointer at `at` leads to.
-    fn behind(&mut self, plan: Rc<Plan>, at: u64, way: Way) -> Option<Visit> {
-        let Some(target) = self.word(at) else { return self.ends() };
-        let event = |walker: &Self| Event::Pointer { at: walker.spot(way, at), plan: plan.id };
-        let way = self.lead(event, target, way).behind();
-        Some(Visit { plan, at: target, way })
+    /// The target of the pointer at `at`.
+    fn behind(&mut self, layout: &'w Layout, at: u64, position: Position) -> Option<Visit<'w>> {
+        let Some(target) = self.word(at) else { return self.not_cached() };
+        let event = |walker: &Self| Event::Pointer { at: walker.spot(position, at), layout: layout.id };
+        let position = self.lead(event, target, position).behind();
+        Some(Visit { layout, at: target, position })
     }
 
-    /// Adds a frame if `plan` has one, and gives the way to those below.
-    fn push(&mut self, plan: &Rc<Plan>, part: Part, way: Way) -> Way {
-        let frames = way.frames();
-        if plan.frame.is_none() {
-            return way.deeper(frames);
+    /// Adds a frame if `layout` has one, and returns the position of those below.
+    fn push(&mut self, layout: &Layout, part: Part, position: Position) -> Position {
+        let frames = position.frames();
+        if layout.frame.is_none() {
+            return position.deeper(frames);
         }
-        self.found.nodes.push(Node { plan: plan.clone(), place: Place::new(frames, part) });
-        way.deeper(frames.saturating_add(1))
-    }
-
-    fn discriminant(&self, at: Discriminant, base: u64) -> Option<u64> {
-        self.process.memory.number(base.checked_add(at.offset)?, at.size)
+        self.found.nodes.push(Node { layout: layout.id, place: FramePlace::new(frames, part) });
+        position.deeper(frames.saturating_add(1))
     }
 
     /// A pointer that is not null.

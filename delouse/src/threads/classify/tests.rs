@@ -53,7 +53,7 @@ const WAITS: Condition = Condition { in_syscall: true, on_processor: false };
 const COMPUTES: Condition = Condition { in_syscall: false, on_processor: true };
 
 #[test]
-fn the_outermost_name_before_own_code_decides() {
+fn the_outermost_function_before_own_code_decides() {
     let stack = [
         frame("std::sys::pal::unix::futex::futex_wait", false),
         frame("std::thread::park", false),
@@ -69,7 +69,7 @@ fn the_outermost_name_before_own_code_decides() {
 }
 
 #[test]
-fn files_stand_in_for_modules_where_dwarf_has_none() {
+fn modules_are_derived_from_files_if_dwarf_has_none() {
     let mut bare = frame("park_internal", false);
     bare.file = Some("tokio-1.54.1/src/runtime/scheduler/multi_thread/worker.rs".to_owned());
     assert_eq!(activity(ThreadRole::TokioWorker, &[bare.clone()], WAITS), Activity::Idle);
@@ -91,13 +91,13 @@ fn a_thread_on_a_processor_runs_whatever_its_functions_are_called() {
     assert_eq!(activity(ThreadRole::Other, &[frame("prctl", false)], WAITS), Activity::Syscall);
 }
 
-/// The frames of a stack, innermost first; those that begin with `+` are the program's own.
+/// The frames of a stack, innermost first. `+` marks the program's own functions.
 fn stack(frames: &[&str]) -> Vec<StackFrame> {
     let of = |name: &&str| frame(name.trim_start_matches('+'), name.starts_with('+'));
     frames.iter().map(of).collect()
 }
 
-/// What the thread with these frames is there for, and what it waits for.
+/// The role and the activity of a waiting thread with these frames.
 fn classified(frames: &[StackFrame]) -> (ThreadRole, Activity) {
     let role = role("", frames);
     (role, activity(role, frames, WAITS))
@@ -133,7 +133,7 @@ const FUTURES: &[&str] = &[
     "futures_executor::local_pool::run_executor",
     "futures_executor::local_pool::block_on",
 ];
-/// What is outside of a poll of a task.
+/// The frames outside of the poll of a task.
 const TASK: &[&str] = &[
     "+app::serve::{{closure}}",
     "tokio::runtime::task::core::Core<T,S>::poll::{{closure}}",
@@ -164,7 +164,7 @@ fn idle_is_the_outermost_block_on_of_a_runtime() {
     let main = &["+app::main"][..];
     use ThreadRole::{Other, TokioBlockOn, TokioBlocking, TokioWorker};
     for park in [PARK_DEV, PARK_RELEASE] {
-        // Of `blocking_lock`, nothing enters a runtime.
+        // `blocking_lock` does not enter a runtime.
         let bare: Vec<&str> = park.iter().copied().filter(|name| !name.ends_with("enter_runtime")).collect();
         for (what, stacks, expected) in [
             ("main", [park, runtime, main], (TokioBlockOn, Activity::Idle)),
@@ -264,9 +264,9 @@ fn a_runtime_of_one_thread_is_idle_in_its_own_park() {
     assert_eq!(nested, (ThreadRole::TokioBlocking, Activity::BlockOn));
 }
 
-/// What is outside of a poll is not what the thread waits in.
+/// Frames outside of a poll do not tell what the thread waits for.
 #[test]
-fn a_library_that_blocks_inside_of_a_poll() {
+fn a_library_that_blocks_inside_a_poll() {
     let main = &[
         "<core::pin::Pin<P> as core::future::future::Future>::poll",
         "tokio::runtime::park::CachedParkThread::block_on::{{closure}}",
@@ -288,7 +288,7 @@ fn a_library_that_blocks_inside_of_a_poll() {
 }
 
 #[test]
-fn locks_and_waits_of_all_kinds_of_crates() {
+fn locks_and_waits_of_other_crates() {
     let futex = "std::sys::pal::unix::futex::futex_wait";
     let parked = "parking_lot_core::parking_lot::park";
     for (frames, expected) in [

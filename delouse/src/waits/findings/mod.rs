@@ -3,132 +3,184 @@
 
 mod deadlock;
 mod leak;
-mod sentences;
+mod signals;
 mod unwakeable;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 
-use sentences::a;
-
-use super::edges::Teller;
-use super::handles::Roles;
-use super::islands::{Graph, Island};
+use super::components::{Component, Graph};
+use super::edges::Edges;
 use super::liveness::Liveness;
 use super::ownership::Node;
-use super::remains::Remains;
-use super::resources::holds_main;
-use super::{Finding, Gap, Severity, words};
-use crate::tasks::{Task, TaskKind};
+use super::resources::Wait;
+use super::stale_references::StaleReferences;
+use super::{CodeLocation, Doubt, Edge, Evidence, Finding, FindingKind, Gap, Severity, TaskIds};
+use crate::tasks::layout::handles::Roles;
+use crate::tasks::{ResourceKind, Task, TaskKind};
+
+/// The most types that are named of futures that are not known.
+const MAX_FUTURES: usize = 3;
+
+/// Where a task waits, and for what, in each branch of a `select!`: tasks with the same pattern are reported together.
+type Pattern = Vec<(Option<Arc<CodeLocation>>, ResourceKind)>;
 
 /// All findings, worst first.
 pub(super) fn findings(
     graph: &Graph<'_>,
-    islands: Vec<Island>,
+    components: Vec<Component>,
     liveness: &Liveness,
-    remains: &Remains,
+    stale: &StaleReferences,
     gaps: &[Gap],
-    teller: &mut Teller<'_, '_, '_, '_>,
+    edges: &mut Edges<'_, '_, '_, '_>,
 ) -> Vec<Finding> {
-    let mut judge = Judge { graph, liveness, remains, gaps, teller };
+    let mut judge = Judge { graph, liveness, stale, gaps, edges };
     let mut findings = Vec::new();
-    let mut leaks: BTreeMap<Vec<String>, Vec<Island>> = BTreeMap::new();
-    let mut ends: BTreeMap<String, Vec<Island>> = BTreeMap::new();
-    for island in islands {
-        let mut waits = island.vertices.iter().filter_map(|vertex| graph.wait(*vertex));
-        if let [only] = island.vertices.as_slice()
+    let mut leaks: BTreeMap<Vec<Pattern>, Vec<Component>> = BTreeMap::new();
+    let mut ends: BTreeMap<Pattern, Vec<Component>> = BTreeMap::new();
+    for component in components {
+        if let [only] = component.vertices.as_slice()
             && let Some(task) = graph.task(*only)
         {
-            if judge.is_worth_telling(&island, task) {
-                ends.entry(judge.pattern(task)).or_default().push(island);
+            if judge.is_worth_reporting(&component, task) {
+                ends.entry(judge.pattern(task)).or_default().push(component);
             }
-        } else if waits.any(|wait| graph.blocks(wait)) {
-            let mut finding = judge.deadlock(&island);
-            if judge.has_resting_main(&island) {
-                finding.doubt_main();
+        } else if graph.is_blocked(&component) {
+            let mut finding = judge.deadlock(&component);
+            if judge.has_resting_main(&component) {
+                finding.doubt(Doubt::MainFuture);
             }
             findings.push(finding);
         } else {
-            let tasks = island.vertices.iter().filter_map(|vertex| graph.task(*vertex));
-            let mut patterns: Vec<String> = tasks.map(|task| judge.pattern(task)).collect();
+            let tasks = component.vertices.iter().filter_map(|vertex| graph.task(*vertex));
+            let mut patterns: Vec<Pattern> = tasks.map(|task| judge.pattern(task)).collect();
             patterns.sort();
             patterns.dedup();
-            leaks.entry(patterns).or_default().push(island);
+            leaks.entry(patterns).or_default().push(component);
         }
     }
-    for islands in leaks.into_values() {
-        let mut finding = judge.leak(&islands);
-        if islands.iter().any(|island| judge.has_resting_main(island)) {
-            finding.doubt_main();
+    for components in leaks.into_values() {
+        let mut finding = judge.leak(&components);
+        if components.iter().any(|component| judge.has_resting_main(component)) {
+            finding.doubt(Doubt::MainFuture);
         }
         findings.push(finding);
     }
-    findings.extend(ends.into_values().map(|islands| judge.unwakeable(&islands)));
+    for finding in &mut findings {
+        if let Some(why) = judge.overdue(finding) {
+            // What it waits for is held by the future that it does not poll.
+            if finding.kind == FindingKind::Deadlock && finding.tasks.len() == 1 {
+                finding.kind = FindingKind::Futurelock;
+            }
+            finding.doubt(why);
+        }
+    }
+    findings.extend(ends.into_values().map(|components| judge.unwakeable(&components)));
     findings.sort_by_key(|finding| (finding.severity == Severity::Suspected, finding.kind));
     findings
+}
+
+/// Adds the deadlocks among tasks that `liveness`, for which timeouts do not count, says are stuck.
+pub(super) fn until_timeout(
+    graph: &Graph<'_>,
+    liveness: &Liveness,
+    stale: &StaleReferences,
+    gaps: &[Gap],
+    edges: &mut Edges<'_, '_, '_, '_>,
+    findings: &mut Vec<Finding>,
+) {
+    let known: HashSet<u64> = findings.iter().flat_map(|finding| &finding.tasks).copied().collect();
+    let mut judge = Judge { graph, liveness, stale, gaps, edges };
+    for component in graph.components() {
+        let tasks: Vec<u32> = component.vertices.iter().filter_map(|vertex| graph.task(*vertex)).collect();
+        let is_known = tasks.iter().any(|task| known.contains(&judge.edges.id(*task)));
+        if component.vertices.len() > 1 && graph.is_blocked(&component) && !is_known {
+            let mut finding = judge.deadlock(&component);
+            finding.doubt(Doubt::EndsByTimeout { in_ms: judge.first_timeout(&tasks) });
+            findings.push(finding);
+        }
+    }
 }
 
 struct Judge<'j, 't, 'e, 'p, 'i> {
     graph: &'j Graph<'j>,
     liveness: &'j Liveness,
-    remains: &'j Remains,
+    stale: &'j StaleReferences,
     /// What was not read.
     gaps: &'j [Gap],
-    teller: &'j mut Teller<'t, 'e, 'p, 'i>,
+    edges: &'j mut Edges<'t, 'e, 'p, 'i>,
 }
 
 impl Judge<'_, '_, '_, '_, '_> {
     fn task(&self, number: u32) -> Option<&Task> {
-        self.teller.examination.listing.tasks.get(number as usize)
+        self.edges.examination.listing.tasks.get(number as usize)
     }
 
-    /// Whether it takes a main future that only its thread says to wait.
-    fn has_resting_main(&self, island: &Island) -> bool {
+    /// The first task of a finding that has a timer that is over, which counts as not polled.
+    fn overdue(&self, finding: &Finding) -> Option<Doubt> {
+        let tasks = (0..).zip(&self.edges.examination.listing.tasks);
+        let of_finding = tasks.filter(|(_, task)| finding.tasks.contains(&task.id));
+        let mut waits = of_finding.flat_map(|(number, _)| self.edges.waits.of_task(number));
+        let wait = waits.find(|wait| self.edges.waits.is_overdue(wait))?;
+        let on = self.task(wait.task)?.waits_on.get(wait.leaf)?;
+        Some(Doubt::TimerNotPolled { task: self.edges.id(wait.task), over_ms: on.in_ms?.unsigned_abs() })
+    }
+
+    /// When the first timeout of these tasks ends, in milliseconds.
+    fn first_timeout(&self, tasks: &[u32]) -> Option<i64> {
+        let waits = tasks.iter().flat_map(|task| self.edges.waits.of_task(*task));
+        let timeouts = waits.filter(|wait| self.edges.waits.is_timeout(wait));
+        timeouts.filter_map(|wait| self.task(wait.task)?.waits_on.get(wait.leaf)?.in_ms).min()
+    }
+
+    /// Whether it contains a main future of which only the thread's stack shows that it waits.
+    fn has_resting_main(&self, component: &Component) -> bool {
         let is_main = |task: u32| self.task(task).is_some_and(|of| of.kind == TaskKind::Main);
-        let mains = island.vertices.iter().filter(|vertex| self.graph.task(**vertex).is_some_and(is_main));
+        let mains = component.vertices.iter().filter(|vertex| self.graph.task(**vertex).is_some_and(is_main));
         let mut waits = mains.flat_map(|vertex| self.graph.waits_of(*vertex));
-        self.teller.waits.mains_rest && waits.any(|wait| !holds_main(wait.kind))
+        self.edges.waits.mains_rest && waits.any(|wait| !wait.kind.holds_main())
     }
 
-    /// Somebody alive that has a handle of a resource, as words.
-    fn living(&self, resource: u64, roles: Roles) -> Option<String> {
+    /// The doubt about waits that are judged by wakers, if there are any.
+    fn by_wakers<'w>(&mut self, waits: impl Iterator<Item = &'w Wait>) -> Option<Doubt> {
+        let edges: Vec<Edge> =
+            waits.filter(|wait| wait.is_by_wakers()).map(|wait| self.edges.edge(wait)).collect();
+        let futures: BTreeSet<String> =
+            edges.iter().filter_map(|edge| Some(edge.leaf.as_ref()?.to_string())).collect();
+        let futures = futures.into_iter().take(MAX_FUTURES).collect();
+        (!edges.is_empty()).then_some(Doubt::ByWakers { futures })
+    }
+
+    /// A living owner of a handle of a resource: a task, or `None` for a static or a value that tasks share.
+    fn living(&self, resource: u64, roles: Roles) -> Option<Option<u64>> {
         let of = self.graph.holders.of_resource(resource, roles);
         let alive = of.map(|holding| holding.owner).find(|owner| self.liveness.is_alive(*owner))?;
         let task = self.graph.holders.ownership.parts.task_of(alive);
-        Some(match alive {
-            Node::Task(_) | Node::Part(_) => words::name(self.teller.id(task?)),
-            Node::Object(_) => "somebody outside of these tasks".to_owned(),
-            Node::Statics => "a static".to_owned(),
-        })
+        let is_task = matches!(alive, Node::Task(_) | Node::Part(_));
+        Some(task.filter(|_| is_task).map(|task| self.edges.id(task)))
     }
 
-    fn behind(&self, island: &Island, evidence: &mut Vec<String>) {
-        if !island.behind.is_empty() {
-            let behind = self.ids(island.behind.iter().copied());
-            evidence.push(sentences::behind(&behind));
-        }
+    /// The tasks behind these components.
+    fn behind(&self, components: &[Component]) -> Vec<u64> {
+        self.ids(components.iter().flat_map(|component| component.behind.iter().copied()))
     }
 
     fn ids(&self, tasks: impl Iterator<Item = u32>) -> Vec<u64> {
-        let mut ids: Vec<u64> = tasks.map(|task| self.teller.id(task)).collect();
+        let mut ids: Vec<u64> = tasks.map(|task| self.edges.id(task)).collect();
         ids.sort_unstable();
         ids.dedup();
         ids
     }
 
-    /// Where a task waits, and for what: tasks with the same pattern are told together.
-    fn pattern(&self, task: u32) -> String {
-        let waits = self.teller.waits.of_task(task);
-        let mut parts: Vec<String> = waits
-            .iter()
-            .map(|wait| {
-                let place = self.teller.place(wait).unwrap_or_else(|| "?".into());
-                format!("`{place}` waits for {}", a(wait.kind))
-            })
-            .collect();
-        parts.dedup();
-        match parts.len() {
-            0 => "?".to_owned(),
-            _ => parts.join(", or "),
-        }
+    fn pattern(&self, task: u32) -> Pattern {
+        let waits = self.edges.waits.of_task(task);
+        let mut pattern: Pattern = waits.iter().map(|wait| (self.edges.place(wait), wait.kind)).collect();
+        pattern.dedup();
+        pattern
     }
+}
+
+/// The tasks that wait for those of a finding, if there are any.
+fn behind(tasks: &[u64]) -> Option<Evidence> {
+    (!tasks.is_empty()).then(|| Evidence::Behind(TaskIds::of(tasks.iter().copied())))
 }

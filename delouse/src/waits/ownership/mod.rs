@@ -1,31 +1,26 @@
-//! Who owns what: the handles and shared objects that tasks own, directly or through one another.
+//! Ownership: the handles and shared objects that tasks own, directly or through one another.
 //!
-//! The walk follows what is owned: fields, enum variants, `Box`, `&mut`, collections, `dyn` and the values
-//! behind `Arc` and `Rc`. A shared object is walked once; its counters tell whether all who refer to it were
-//! found. Plain references are not followed: what they lead to has an owner of its own.
+//! The walk follows what is owned: fields, enum variants, `Box`, `&mut`, collections, `dyn` and the values behind `Arc`
+//! and `Rc`. A shared object is walked once; its counters say whether all references to it were found. Plain references
+//! are not followed: their targets have other owners.
 
-mod collections;
-mod ends;
-mod labels;
 mod parts;
-mod plan;
-mod standing;
-mod variables;
+mod paths;
 mod walk;
+mod walk_context;
 
-pub(super) use labels::{Labels, PathId};
 pub(super) use parts::Parts;
-pub(in crate::waits) use plan::Plans;
+pub(super) use paths::{PathId, Paths};
 
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::handles::{self, HandleFact};
+use crate::tasks::layout::handles::{self, HandleFact};
 use crate::tasks::{Examination, LeafPlace, TaskState};
 
-/// One that can own.
+/// An owner of handles and shared objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Node {
-    /// A task, by its place in the listing.
+    /// A task, by its index in the listing.
     Task(u32),
     /// A part of a task, by its number: a branch of a `join!`.
     Part(u32),
@@ -35,32 +30,31 @@ pub(super) enum Node {
     Statics,
 }
 
-/// A handle of a resource that somebody waits for.
+/// A handle of a resource that has waiters.
 #[derive(Debug, Clone)]
 pub(super) struct Holding {
     pub(super) owner: Node,
     pub(super) resource: u64,
-    /// Permits that it holds; 1 where that means nothing.
+    /// The number of permits that it holds; 1 for a handle without permits.
     pub(super) permits: u64,
-    /// Its place in the table of handles.
+    /// Its index in the table of handles.
     pub(super) handle: u16,
-    /// The way to it from its owner.
+    /// The path from its owner to it.
     pub(super) path: PathId,
-    /// The way to a future that its task does not poll at the moment, and that it belongs to.
+    /// If it is inside a future that its task does not poll at the moment: the path to that future.
     pub(super) unpolled: Option<PathId>,
-    /// A drop flag says that it may have been moved away or dropped, or its task runs.
+    /// It may have been moved or dropped: a drop flag says so, or its task is running.
     pub(super) uncertain: bool,
-    /// Where it lies.
+    /// Its address.
     pub(super) place: u64,
-    /// It is no variable of a suspended function, which might have been moved away or dropped without a
-    /// trace.
+    /// It is not a variable of a suspended function: that may have been moved or dropped without a trace in memory.
     pub(super) solid: bool,
-    /// It is a variable of its own: nobody takes it out of there while its function is suspended.
+    /// It is a whole variable, not a part of one: no other code can take it while its function is suspended.
     pub(super) kept: bool,
 }
 
 impl Holding {
-    /// That of a task whose thread has the address of a lock on its stack.
+    /// The holding of a task whose thread has the address of a lock on its stack.
     pub(super) fn on_stack(task: u32, lock: u64) -> Self {
         Self {
             owner: Node::Task(task),
@@ -76,8 +70,9 @@ impl Holding {
         }
     }
 
-    /// A place in the queue that its task does poll: it has been given permits, and waits for more or is
-    /// about to be woken. What its task waits for is what keeps it.
+    /// Whether it is a place in the queue of a lock, in a future that its task polls. Some permits are assigned to it
+    /// already; its task waits for the others, or is about to be woken. The holders of the other permits are what
+    /// blocks the task.
     pub(super) fn is_in_line(&self) -> bool {
         self.unpolled.is_none() && handles::at(self.handle).is_some_and(HandleFact::is_queue_place)
     }
@@ -92,11 +87,14 @@ pub(super) struct Reference {
     pub(super) path: PathId,
     pub(super) uncertain: bool,
     pub(super) unpolled: Option<PathId>,
-    /// Where the pointer lies.
+    /// It is part of a handle that can only add messages to the queue in the object: it does not own these.
+    pub(super) only_adds: bool,
+    /// Address of the pointer.
     pub(super) place: u64,
-    /// It is no variable of a suspended function, which might have been moved away or dropped without a
-    /// trace.
+    /// It is not a variable of a suspended function: that may have been moved or dropped without a trace in memory.
     pub(super) solid: bool,
+    /// It is part of a value that was reached through a raw pointer, and that may have another owner.
+    pub(super) borrowed: bool,
 }
 
 /// A shared object: the value of an `Arc` or `Rc`.
@@ -105,9 +103,9 @@ pub(super) struct Object {
     /// The complement of the address of its counters.
     pub(super) hidden: u64,
     pub(super) strong: u64,
-    /// Weak pointers, without the one that stands for all strong ones.
+    /// Weak pointers, without the one that all strong pointers have in common.
     pub(super) weak: u64,
-    /// Where its value lies.
+    /// Address of its value.
     pub(super) value: u64,
     /// Not all of it could be walked.
     pub(super) cut: bool,
@@ -119,69 +117,73 @@ pub(super) struct Ownership {
     pub(super) holdings: Vec<Holding>,
     pub(super) references: Vec<Reference>,
     pub(super) objects: Vec<Object>,
-    pub(super) labels: Labels,
+    pub(super) paths: Paths,
     /// The branches that tasks wait in.
     pub(super) parts: Parts,
     /// Of each task, whether all that it owns was seen.
     pub(super) complete: Vec<bool>,
-    /// Of each task, places where wakers of it may lie that it does not wait at now: receivers, timers and
-    /// sockets that it polled before.
+    /// For each task, the number of places that may store a waker of it although it does not wait there now: receivers,
+    /// timers and sockets that it polled before.
     pub(super) slots: Vec<u64>,
     /// Addresses and sizes of all values that were walked.
     values: Vec<(u64, u64)>,
-    /// Functions with a variable whose place is not known.
+    /// The number of functions with a variable whose place is not known.
     pub(super) unplaced: usize,
-    /// Not all of what there was could be walked.
+    /// The walk is incomplete: it reached a limit.
     pub(super) cut: bool,
 }
 
-/// Finds out what all tasks own, and goes on from there where more is asked for.
-pub(super) struct Survey<'s, 'a, 'p, 'i> {
-    plans: &'s Plans<'a, 'p, 'i>,
-    walker: walk::Walker<'s, 'a, 'p, 'i>,
+/// Finds what all tasks own; [`Survey::add_statics`] continues with the statics.
+pub(super) struct Survey<'s, 'p, 'i> {
+    walker: walk::Walker<'s, 'p, 'i>,
     parts: Parts,
     complete: Vec<bool>,
     slots: Vec<u64>,
 }
 
-impl<'s, 'a, 'p, 'i> Survey<'s, 'a, 'p, 'i> {
-    /// Walks every task. Handles of resources that are not `wanted` are left out.
+impl<'s, 'p, 'i> Survey<'s, 'p, 'i> {
+    /// Walks every task. Handles of resources that are not `wanted` are left out. `blocked`: the locks that threads wait
+    /// for.
     pub(super) fn of(
-        examination: &Examination<'_, '_, '_>,
-        plans: &'s Plans<'a, 'p, 'i>,
+        examination: &Examination<'s, 'p, 'i>,
         wanted: &'s FxHashSet<u64>,
+        blocked: &FxHashMap<i32, u64>,
     ) -> Self {
-        let mut walker = walk::Walker::new(plans, wanted);
+        let mut walker = walk::Walker::new(examination.process, examination.layouts, wanted);
         let mut complete = Vec::with_capacity(examination.places.len());
         let mut slots = Vec::with_capacity(examination.places.len());
         let tasks = examination.listing.tasks.iter().zip(&examination.places);
         let mut parts = Parts::default();
         for (number, (task, place)) in (0..).zip(tasks) {
-            // Where its thread is blocked, it is past what it seems to wait for.
+            // A task that a thread polls has passed the leaves at which it was suspended last.
             let running = task.state == Some(TaskState::Running);
             let mut all = place.future.is_none_or(|(of, at)| match running || task.thread.is_some() {
                 true => walker.task(number, of, at, running),
                 false => walker.suspended(number, (of, at), &place.leaves, &mut parts),
             });
-            // What it drives on its thread's stack may be of the moment before.
+            // A future that is being driven on the thread's stack may have changed since it was last stored.
             for (of, at) in &place.driven {
                 all &= walker.task(number, *of, *at, true);
+            }
+            let lock = task.thread.and_then(|tid| blocked.get(&tid));
+            if let (Some(lock), Some(future)) = (lock, place.future) {
+                walker.own_guards(number, future, *lock);
             }
             complete.push(all);
             slots.push(idle(&walker.slots, &place.leaves));
         }
         walker.objects();
-        Self { plans, walker, parts, complete, slots }
+        Self { walker, parts, complete, slots }
     }
 
-    /// Hands over what was found.
+    /// Returns everything that was found, and keeps nothing of it.
     pub(super) fn hand_over(&mut self) -> Ownership {
         let found = std::mem::take(&mut self.walker.found);
         Ownership {
             holdings: found.holdings,
             references: found.references,
             objects: found.objects,
-            labels: self.plans.labels.take(),
+            paths: std::mem::take(&mut self.walker.paths),
             parts: std::mem::take(&mut self.parts),
             complete: std::mem::take(&mut self.complete),
             slots: std::mem::take(&mut self.slots),
@@ -191,9 +193,10 @@ impl<'s, 'a, 'p, 'i> Survey<'s, 'a, 'p, 'i> {
         }
     }
 
-    /// Goes on from what was handed over, with the statics, whose types may take a second to find.
+    /// Walks the statics, too, and adds what they own to `ownership`. It may take a second to find their types.
     ///
-    /// Says whether any of it matters to tasks: whether there is a handle, or a reference to an object of theirs.
+    /// Returns whether this may affect tasks: whether a handle was found, or a reference to an object that tasks refer
+    /// to.
     pub(super) fn add_statics(
         &mut self,
         examination: &Examination<'_, '_, '_>,
@@ -209,10 +212,10 @@ impl<'s, 'a, 'p, 'i> Survey<'s, 'a, 'p, 'i> {
             values: before.values,
             unplaced: before.unplaced,
         };
-        self.plans.labels.replace(before.labels);
+        self.walker.paths = before.paths;
         (self.parts, self.complete, self.slots) = (before.parts, before.complete, before.slots);
         for (address, of) in examination.process.types.statics() {
-            self.walker.of_static(*of, address.wrapping_add(examination.process.bias));
+            self.walker.of_static(*of, examination.process.bias.process_address(*address).get());
         }
         self.walker.objects();
         *ownership = self.hand_over();
@@ -222,7 +225,7 @@ impl<'s, 'a, 'p, 'i> Survey<'s, 'a, 'p, 'i> {
     }
 }
 
-/// How many places for wakers are not waited at now.
+/// How many of `slots` are not among the places at which the task waits now.
 fn idle(slots: &[u64], leaves: &[LeafPlace]) -> u64 {
     if slots.is_empty() {
         return 0;
@@ -233,10 +236,10 @@ fn idle(slots: &[u64], leaves: &[LeafPlace]) -> u64 {
 }
 
 impl Ownership {
-    /// Whether an address lies in a value that was walked. After [`Survey::add_statics`].
+    /// Whether an address is inside a value that was walked. Only after [`Survey::add_statics`].
     pub(super) fn was_walked(&self, address: u64) -> bool {
         let after = self.values.partition_point(|(start, _)| *start <= address);
-        // Values lie inside of one another: the outermost of those that begin before is not far.
+        // Values contain one another: the value that contains the address is one of the last that start before it.
         let before = self.values.get(after.saturating_sub(64)..after).unwrap_or_default();
         before.iter().any(|(start, size)| address - start < *size)
     }

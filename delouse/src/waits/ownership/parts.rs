@@ -1,57 +1,59 @@
-//! Parts of tasks that end one by one: the branches of a `join!`.
+//! Parts of tasks that complete one by one: the branches of a `join!`.
 //!
-//! Of a `select!`, whichever branch gets on makes the task go on, and let go of what the others have. A `join!` goes on
-//! when all branches have ended: until then a stuck one keeps what it has, and the function around it keeps its guards,
-//! however lively the others are.
+//! A `select!` completes with its first branch, and drops what the others own. A `join!` completes when all branches
+//! have: until then, a stuck branch keeps what it owns, and the function around the `join!` keeps its guards, even if the
+//! other branches continue.
+//!
+//! The *rest* of a task, or of a branch, is what runs after all branches of its `join!` have completed.
 
 use rustc_hash::FxHashMap;
 
 use super::{Holding, Node, Reference};
 use crate::tasks::LeafPlace;
-use crate::waits::handles::{self, HandleFact, Roles};
+use crate::tasks::layout::handles::{self, HandleFact, Roles};
 
-/// A part of a task: a branch, or what waits for all branches.
+/// A part of a task: a branch or a rest.
 #[derive(Debug)]
 pub(in crate::waits) struct Part {
-    /// The task, by its place in the listing.
+    /// The task, by its index in the listing.
     pub(in crate::waits) task: u32,
-    /// What it is a part of: that is alive when this is.
+    /// The task or branch that it is a part of, which is alive if one of its parts is.
     pub(in crate::waits) whole: Node,
-    /// It may be ended by something that is not known.
+    /// Something that is not known may complete it.
     pub(in crate::waits) open: bool,
-    /// The part that waits for the end of this one.
+    /// The rest that runs after this part has completed.
     next: Option<u32>,
 }
 
-/// All parts of all tasks; of most tasks there are none.
+/// All parts of all tasks; most tasks have none.
 #[derive(Debug, Default)]
 pub(in crate::waits) struct Parts {
     list: Vec<Part>,
-    /// Of each task or branch that waits in a `join!`, the branches of that which have not ended.
+    /// For each task or branch that waits in a `join!`, the branches that have not completed.
     branches: FxHashMap<Node, Vec<u32>>,
-    /// Of the same, the part that waits for all of them.
+    /// For each of these tasks and branches, its rest.
     rests: FxHashMap<Node, u32>,
-    /// Of those, the parts whose ends they wait for.
+    /// For each rest, the parts that must complete before it runs.
     awaited: FxHashMap<u32, Vec<u32>>,
     /// The branch that a leaf is in, by the task and the leaf's number.
     of_leaf: FxHashMap<(u32, usize), u32>,
 }
 
-/// A branch, as the walk through a task has found it.
+/// A branch as the walk through a task found it.
 #[derive(Debug)]
 pub(super) struct Draft {
-    /// The branch that it is in; `None` for one of the task's own.
+    /// The branch that contains it; `None` for a branch of the task itself.
     pub(super) within: Option<u32>,
-    /// Where its `join!` has all of its branches: those of one lie together.
+    /// Address of the value that contains all branches of its `join!`.
     pub(super) join: u64,
-    /// Addresses and sizes of what it consists of.
+    /// Addresses and sizes of its values.
     pub(super) pieces: Vec<(u64, u64)>,
-    /// It may be ended by something that is not known.
+    /// Something that is not known may complete it.
     pub(super) open: bool,
 }
 
 impl Parts {
-    /// All of them, with their numbers.
+    /// All parts, with their numbers.
     pub(in crate::waits) fn all(&self) -> impl Iterator<Item = (u32, &Part)> {
         (0..).zip(&self.list)
     }
@@ -73,7 +75,7 @@ impl Parts {
         }
     }
 
-    /// The whole task for a part of it, and all else for itself.
+    /// The task for a part of a task; any other node unchanged.
     pub(in crate::waits) fn whole(&self, node: Node) -> Node {
         self.task_of(node).map_or(node, Node::Task)
     }
@@ -83,17 +85,17 @@ impl Parts {
         self.branches.get(&of).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// What comes to life when a task or branch can come to its end: itself, where it has no branches.
+    /// The node that is alive when a task or branch can complete: its rest, or itself if it has no branches.
     pub(in crate::waits) fn end(&self, of: Node) -> Node {
         self.rests.get(&of).map_or(of, |rest| Node::Part(*rest))
     }
 
-    /// The parts whose ends a part waits for.
+    /// The parts that must complete before a rest runs.
     pub(in crate::waits) fn awaited(&self, part: u32) -> &[u32] {
         self.awaited.get(&part).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// The part that waits for the end of this one.
+    /// The rest that runs after this part has completed.
     pub(in crate::waits) fn next(&self, part: u32) -> Option<u32> {
         self.get(part)?.next
     }
@@ -103,8 +105,9 @@ impl Parts {
         self.of_leaf.get(&(task, leaf)).map_or(Node::Task(task), |part| Node::Part(*part))
     }
 
-    /// Takes note of the branches of a task, and gives them what they have. Where it cannot be told for certain which
-    /// branch each leaf is in, or that all must end (no `leaves`), the task has none: it waits for any of its leaves.
+    /// Adds the branches of a task, and makes them the owners of what they own. If it is not certain in which branch
+    /// each leaf is, or that all branches must complete (no `leaves`), no branch is added: the task then waits for any
+    /// of its leaves.
     pub(super) fn settle(
         &mut self,
         task: u32,
@@ -128,7 +131,8 @@ impl Parts {
         };
         for holding in holdings {
             holding.owner = owner(holding.owner);
-            // Nobody else can take a guard out of a variable. It may have been moved or dropped, where a flag says so.
+            // No other code can take a guard out of a variable: the guard is held until the rest runs, unless a drop
+            // flag says that it may have been moved or dropped.
             let is_guard = |fact: &HandleFact| fact.roles.has(GUARDS) && !fact.is_permit();
             if holding.kept && !holding.uncertain && handles::at(holding.handle).is_some_and(is_guard) {
                 holding.owner = self.end(holding.owner);
@@ -166,10 +170,10 @@ impl Parts {
     }
 }
 
-/// What only its own function lets go of.
+/// Handles that only the function with the variable can release.
 const GUARDS: Roles = Roles::GUARD.or(Roles::THREAD_GUARD);
 
-/// The innermost branch of each leaf, if each is in one, and no two `join!`s stand side by side, as they would in a
+/// The innermost branch of each leaf. `None` if a leaf is in no branch, or if two `join!`s are side by side, as in a
 /// `select!`.
 fn places(drafts: &[Draft], leaves: &[LeafPlace]) -> Option<Vec<u32>> {
     let mut joins: FxHashMap<Option<u32>, u64> = FxHashMap::default();
@@ -180,7 +184,7 @@ fn places(drafts: &[Draft], leaves: &[LeafPlace]) -> Option<Vec<u32>> {
     innermost(drafts, leaves).into_iter().map(|branch| branch.filter(is_whole)).collect()
 }
 
-/// The innermost branch that each leaf lies in. Branches stand behind those that they are in.
+/// The innermost branch that contains each leaf. In `drafts`, a branch comes after the branch that contains it.
 fn innermost(drafts: &[Draft], leaves: &[LeafPlace]) -> Vec<Option<u32>> {
     let of = |(number, draft): (u32, &Draft)| {
         let piece = move |(at, size): &(u64, u64)| (*at, at.saturating_add(*size), number);
@@ -199,7 +203,7 @@ fn innermost(drafts: &[Draft], leaves: &[LeafPlace]) -> Vec<Option<u32>> {
         }
         around.retain(|(end, _)| *end > at);
         let innermost = around.iter().map(|(_, number)| *number).max();
-        // What two branches have in common is in neither.
+        // A leaf that two branches share is in neither.
         let outer = |number: u32| drafts.get(number as usize).and_then(|draft| draft.within);
         let chain = std::iter::successors(innermost, |number| outer(*number));
         let chain: Vec<u32> = chain.collect();
@@ -231,18 +235,18 @@ mod tests {
             draft(Some(1), 116, 120),
         ];
         assert_eq!(places(&nested, &[leaf(104), leaf(118), leaf(135)]), Some(vec![0, 2, 3]));
-        assert_eq!(places(&nested, &[leaf(104), leaf(96)]), None, "one beside the join, as of a timeout");
+        assert_eq!(places(&nested, &[leaf(104), leaf(96)]), None, "a leaf beside the join, as in a timeout");
         let side_by_side = [draft(None, 100, 100), draft(None, 200, 200)];
         assert_eq!(places(&side_by_side, &[leaf(100), leaf(200)]), None, "two joins in a select");
         let outer = [draft(None, 100, 100), draft(Some(0), 50, 104)];
-        assert_eq!(places(&outer, &[leaf(100)]), None, "one beside the inner join");
+        assert_eq!(places(&outer, &[leaf(100)]), None, "a leaf beside the inner join");
         let mut common = [draft(None, 100, 100), draft(None, 100, 116)];
         common.iter_mut().for_each(|draft| draft.pieces.push((500, 8)));
-        assert_eq!(places(&common, &[leaf(100), leaf(500)]), None, "one that both may mean");
+        assert_eq!(places(&common, &[leaf(100), leaf(500)]), None, "a leaf that both branches share");
     }
 
     #[test]
-    fn all_ends_make_the_end_of_the_whole() {
+    fn a_rest_waits_for_all_branches() {
         let drafts = [draft(None, 100, 100), draft(None, 100, 116), draft(Some(1), 300, 300)];
         let mut parts = Parts::default();
         parts.settle(7, &drafts, Some(&[leaf(100), leaf(300)]), &mut [], &mut []);
@@ -258,7 +262,7 @@ mod tests {
         assert_eq!(parts.awaited(all), [0, inner]);
         assert_eq!(parts.awaited(inner), [2]);
         assert_eq!(parts.next(inner), Some(all));
-        assert_eq!(parts.next(1), None, "its end is that of the branches in it");
+        assert_eq!(parts.next(1), None, "it completes when its own branches have");
         assert_eq!(parts.end(Node::Part(0)), Node::Part(0));
         assert_eq!(parts.whole(Node::Part(inner)), Node::Task(7));
     }

@@ -1,37 +1,50 @@
-//! Walks what tasks and shared objects own, and writes down the handles.
+//! Walks what tasks and shared objects own, and records the handles.
 
 mod coroutine;
+mod partly;
 
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::ends::Ends;
-use super::labels::{Label, PathId};
 use super::parts::{Draft, Parts};
-use super::plan::{Body, Case, Content, Field, Plan, Plans, Shared};
-use super::standing::Standing;
+use super::paths::{PathId, Paths};
+use super::walk_context::WalkContext;
 use super::{Holding, Node, Object, Reference};
-use crate::debuginfo::types::{Discriminant, TypeId};
+use crate::debuginfo::types::TypeId;
 use crate::tasks::LeafPlace;
-use crate::waits::handles::Handle;
+use crate::tasks::layout::handles::{self, Handle, Roles};
+use crate::tasks::layout::{
+    Body, Case, Collection, Completion, Content, Counted, Field, Interest, Label, Layout, LayoutId, Layouts,
+};
+use crate::tasks::process::Process;
 
-/// Steps from one root; few in tests, which want to see what is beyond them.
+/// The most values of one collection that are visited.
+const MAX_ELEMENTS: u64 = 1 << 20;
+/// The most values that are visited from one root; fewer in tests, which check what happens at the limit.
 const MAX_STEPS: usize = if cfg!(test) { 1 << 18 } else { 1 << 22 };
-/// Steps in a way.
+/// The most steps of a path.
 const MAX_DEPTH: u32 = 4096;
-/// Shared objects of one capture.
+/// The most shared objects of one capture.
 const MAX_OBJECTS: usize = 1 << 22;
-/// Values of shared objects of one capture: those that are slices have several.
+/// The most values of shared objects of one capture; a slice has several.
 const MAX_QUEUED: usize = 1 << 23;
-/// All walks together may take this long: far less than the image lives, far more than they take, even in a build
-/// without optimisations on a machine that is busy.
+/// The most time for all walks together: much less than the lifetime of the image, and much more than walks take even
+/// without optimisations on a busy machine.
 const MAX_TIME: Duration = Duration::from_secs(15);
-/// Stands for the plan of a handle that was found in a place that was guessed.
-const GUESSED: u32 = u32::MAX - 1;
-/// More references than that are no count but garbage.
+/// A larger number in the place of a reference count is garbage.
 const MAX_COUNT: u64 = 1 << 32;
+
+/// How a place was walked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Seen {
+    /// As a value of that layout.
+    As(LayoutId),
+    /// As a handle that is stored there by a guess.
+    Guessed,
+    /// As a counted pointer.
+    Counted,
+}
 
 /// What walks found.
 #[derive(Default)]
@@ -41,71 +54,82 @@ pub(super) struct Found {
     pub(super) objects: Vec<Object>,
     /// Addresses and sizes of all values that were walked.
     pub(super) values: Vec<(u64, u64)>,
-    /// Functions with a variable whose place is not known.
+    /// The number of functions with a variable whose place is not known.
     pub(super) unplaced: usize,
 }
 
-/// A step of the way to where we are; the first is the root's.
-struct Trail {
+/// A step of the path to the current value; the first one is the root.
+struct Step {
     parent: u32,
     depth: u32,
     label: Label,
 }
 
-struct Work {
-    plan: Rc<Plan>,
+/// A value to visit.
+struct Visit<'l> {
+    layout: &'l Layout,
     at: u64,
-    /// Where that lies in which it lies.
+    /// Base address of the enclosing value.
     base: u64,
-    trail: u32,
-    standing: Standing,
+    step: u32,
+    context: WalkContext,
 }
 
 /// Walks roots, one after the other.
-pub(super) struct Walker<'w, 'a, 'p, 'i> {
-    plans: &'w Plans<'a, 'p, 'i>,
-    /// The resources that somebody waits for: other handles are not written down.
+pub(super) struct Walker<'w, 'p, 'i> {
+    process: &'w Process<'p, 'i>,
+    layouts: &'w Layouts<'i>,
+    pub(super) paths: Paths,
+    /// The resources that are waited for: other handles are not recorded.
     wanted: &'w FxHashSet<u64>,
     pub(super) found: Found,
-    /// What the last root has that keeps wakers.
+    /// Addresses of what the last root owns that may store a waker of it.
     pub(super) slots: Vec<u64>,
-    /// Branches of `join!`s are told apart.
-    parted: bool,
-    /// Those that the last root waits in.
+    /// Whether branches of `join!`s are recorded.
+    records_branches: bool,
+    /// The branches that the last root waits in.
     branches: Vec<Draft>,
-    /// A `join!` of it may be ended before all of its branches have ended.
+    /// A `join!` of the last root may be dropped before all of its branches have completed.
     raced: bool,
-    /// Objects by the complement of their address: who looks for the address itself in memory shall not find
-    /// it in what is left of us.
+    /// Objects by the complement of their address, so that a search of memory for the address itself does not find our
+    /// own stale copies.
     numbers: FxHashMap<u64, u32>,
-    /// Objects that are still to be walked, with the plan of their value.
-    queue: Vec<(u32, Rc<Plan>, u64)>,
-    /// Objects and plans that were queued.
-    queued: FxHashSet<(u64, u32)>,
+    /// Objects that are still to be walked, with the layout of their value.
+    queue: Vec<(u32, &'w Layout, u64)>,
+    /// Values and layouts that were queued.
+    queued: FxHashSet<(u64, LayoutId)>,
     owner: Node,
-    /// The task runs: its last state may not be what it has now.
+    /// The task is running: what is stored may be out of date.
     running: bool,
-    work: Vec<Work>,
-    /// Variables: walked when all that is polled has been, which may lead there, too.
-    aside: Vec<Work>,
-    trails: Vec<Trail>,
+    /// A function in its first poll is walked as if it were suspended, at each of its `.await`s.
+    first_polls: bool,
+    work: Vec<Visit<'w>>,
+    /// Variables. They are walked after everything that is polled, which may lead to the same values.
+    aside: Vec<Visit<'w>>,
+    steps: Vec<Step>,
     /// Places of this root that were walked.
-    seen: FxHashSet<(u64, u32)>,
+    seen: FxHashSet<(u64, Seen)>,
     began: Instant,
-    /// There is no time left for any root.
+    /// [`MAX_TIME`] is over.
     late: bool,
-    /// Not all of what there was could be walked.
+    /// The walk is incomplete: it reached a limit.
     pub(super) cut: bool,
 }
 
-impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
-    pub(super) fn new(plans: &'w Plans<'a, 'p, 'i>, wanted: &'w FxHashSet<u64>) -> Self {
+impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
+    pub(super) fn new(
+        process: &'w Process<'p, 'i>,
+        layouts: &'w Layouts<'i>,
+        wanted: &'w FxHashSet<u64>,
+    ) -> Self {
         Self {
-            plans,
+            process,
+            layouts,
+            paths: Paths::default(),
             wanted,
             found: Found::default(),
             slots: Vec::new(),
-            parted: false,
+            records_branches: false,
             branches: Vec::new(),
             raced: false,
             numbers: FxHashMap::default(),
@@ -113,9 +137,10 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
             queued: FxHashSet::default(),
             owner: Node::Task(0),
             running: false,
+            first_polls: false,
             work: Vec::new(),
             aside: Vec::new(),
-            trails: Vec::new(),
+            steps: Vec::new(),
             seen: FxHashSet::default(),
             began: Instant::now(),
             late: false,
@@ -123,16 +148,17 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
         }
     }
 
-    /// Walks the future of a task; says whether all of it was seen.
+    /// Walks the future of a task; returns whether all of it was read.
     pub(super) fn task(&mut self, number: u32, of: TypeId, at: u64, running: bool) -> bool {
-        let Some(plan) = self.plans.plan(of) else { return false };
+        let Some(layout) = self.layouts.of(Interest::Handles, of) else { return false };
         self.running = running;
-        let all = self.root(Node::Task(number), plan, at);
+        let all = self.root(Node::Task(number), layout, at);
         self.running = false;
         all
     }
 
-    /// The same for one that waits at `leaves`, with the branches that it waits in.
+    /// The same for a task that is suspended at `leaves`; also adds the branches of `join!`s that it waits in to
+    /// `parts`.
     pub(super) fn suspended(
         &mut self,
         number: u32,
@@ -141,9 +167,9 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
         parts: &mut Parts,
     ) -> bool {
         let (holdings, references) = (self.found.holdings.len(), self.found.references.len());
-        self.parted = true;
+        self.records_branches = true;
         let all = self.task(number, of, at, false);
-        self.parted = false;
+        self.records_branches = false;
         if !self.branches.is_empty() {
             let holdings = self.found.holdings.get_mut(holdings..).unwrap_or_default();
             let references = self.found.references.get_mut(references..).unwrap_or_default();
@@ -153,17 +179,37 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
         all
     }
 
+    /// Adds the guards of the lock that the thread of a task waits for that are in futures inside of functions in their
+    /// first poll. Such a function is not marked as suspended anywhere, but what its branches have is stored already.
+    pub(super) fn own_guards(&mut self, number: u32, (of, at): (TypeId, u64), lock: u64) {
+        let is_own = |holding: &Holding| {
+            holding.owner == Node::Task(number)
+                && holding.resource == lock
+                && handles::at(holding.handle).is_some_and(|fact| fact.roles.has(Roles::THREAD_GUARD))
+        };
+        if self.found.holdings.iter().any(is_own) {
+            return;
+        }
+        let wanted = FxHashSet::from_iter([lock]);
+        let mut walker = Walker::new(self.process, self.layouts, &wanted);
+        walker.first_polls = true;
+        walker.paths = std::mem::take(&mut self.paths);
+        walker.task(number, of, at, true);
+        self.paths = std::mem::take(&mut walker.paths);
+        self.found.holdings.extend(walker.found.holdings.into_iter().filter(is_own));
+    }
+
     /// Walks a static.
     pub(super) fn of_static(&mut self, of: TypeId, at: u64) {
-        if let Some(plan) = self.plans.plan(of).filter(|plan| !plan.is_nothing()) {
-            self.root(Node::Statics, plan, at);
+        if let Some(layout) = self.layouts.of(Interest::Handles, of).filter(|layout| !layout.is_nothing()) {
+            self.root(Node::Statics, layout, at);
         }
     }
 
-    /// Walks all shared objects that were met, each once.
+    /// Walks all shared objects that were found, each once.
     pub(super) fn objects(&mut self) {
-        while let Some((number, plan, at)) = self.queue.pop() {
-            if !self.root(Node::Object(number), plan, at)
+        while let Some((number, layout, at)) = self.queue.pop() {
+            if !self.root(Node::Object(number), layout, at)
                 && let Some(object) = self.found.objects.get_mut(number as usize)
             {
                 object.cut = true;
@@ -171,7 +217,7 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
         }
     }
 
-    fn root(&mut self, owner: Node, plan: Rc<Plan>, at: u64) -> bool {
+    fn root(&mut self, owner: Node, layout: &'w Layout, at: u64) -> bool {
         self.owner = owner;
         self.work.clear();
         self.aside.clear();
@@ -179,145 +225,154 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
         self.seen.clear();
         self.slots.clear();
         self.branches.clear();
-        self.trails.clear();
-        self.trails.push(Trail { parent: 0, depth: 0, label: Label::NONE });
-        self.value(&plan, at);
-        self.work.push(Work { plan, at, base: at, trail: 0, standing: Standing::default() });
+        self.steps.clear();
+        self.steps.push(Step { parent: 0, depth: 0, label: Label::NONE });
+        self.value(layout, at);
+        self.work.push(Visit { layout, at, base: at, step: 0, context: WalkContext::default() });
         let mut all = true;
-        for step in 0.. {
-            let Some(work) = self.work.pop().or_else(|| self.aside.pop()) else { break };
-            self.late |= step % 256 == 0 && self.began.elapsed() > MAX_TIME;
-            // One that is too large, or damaged, says nothing of the others.
-            if self.late || step >= MAX_STEPS {
+        for visited in 0.. {
+            let Some(visit) = self.work.pop().or_else(|| self.aside.pop()) else { break };
+            self.late |= visited % 256 == 0 && self.began.elapsed() > MAX_TIME;
+            // A root that is too large or damaged must not prevent the walk of others.
+            if self.late || visited >= MAX_STEPS {
                 self.cut = true;
                 return false;
             }
-            all &= self.visit(work);
+            all &= self.visit(visit);
         }
         all
     }
 
-    /// Looks at one place; says whether all of it could be seen.
-    fn visit(&mut self, work: Work) -> bool {
-        let Work { plan, at, base, trail, standing } = work;
-        let (is_variable, was_raced) = (standing.variable, standing.raced);
-        let standing = self.on_the_way(&plan, Standing { variable: false, ..standing });
-        match &plan.body {
-            Body::Nothing => {}
-            Body::Fields(fields) => self.fields(fields, at, trail, standing),
-            Body::Variants { at: discriminant, cases, is_branch } => {
-                let value = discriminant.and_then(|place| self.discriminant(place, at));
-                let exact = cases.iter().find(|case| value.is_some() && case.value == value);
-                let case = exact.or_else(|| cases.iter().find(|case| case.value.is_none()));
-                if let Some(case) = case {
-                    let standing = match is_branch {
-                        true => self.branch(case, (at, plan.size), base, standing),
-                        false => standing,
+    /// Visits one value; returns whether all of it could be read.
+    fn visit(&mut self, visit: Visit<'w>) -> bool {
+        let Visit { layout, at, base, step, context } = visit;
+        let (is_variable, was_raced) = (context.variable, context.raced);
+        let context = self.polled_by(layout, WalkContext { variable: false, ..context });
+        match &layout.body {
+            Body::Nothing | Body::Leaf(_) | Body::Opaque | Body::Select(_) | Body::Shared { .. } => {}
+            Body::Fields(fields) => self.parts(layout, fields, at, step, context),
+            Body::Variants(variants) => {
+                if let Some((_, case)) = variants.case(&self.process.memory, at) {
+                    let context = match variants.is_branch {
+                        true => self.branch(case, (at, layout.size), base, context),
+                        false => context,
                     };
-                    self.fields(&case.fields, at, trail, standing);
+                    self.fields(&case.fields, at, step, context);
                 }
             }
-            Body::Coroutine(coroutine) => return self.coroutine(&plan, coroutine, at, trail, standing),
+            Body::Coroutine(coroutine) => return self.coroutine(layout, coroutine, at, step, context),
             Body::Pointer { target, owned } => {
                 if let Some(at) = self.pointer(at)
-                    && let Some(plan) = self.plans.plan(*target)
+                    && let Some(target) = self.layouts.of(Interest::Handles, *target)
                 {
-                    // A `&mut` leads to what is pinned elsewhere.
-                    let standing = if *owned { standing.behind_pointer() } else { standing };
-                    self.push_once(plan, at, trail, standing);
+                    // The target of a `&mut` is not necessarily an allocation: it may be in a variable.
+                    let context = if *owned { context.behind_pointer() } else { context };
+                    self.push_once(target, at, step, context);
                 }
             }
-            Body::Dyn { future } => {
-                let vtable = at.checked_add(8).and_then(|at| self.pointer(at));
-                let (Some(at), Some(vtable)) = (self.pointer(at), vtable) else { return true };
-                match self.plans.plan_of_vtable(vtable) {
-                    Some(plan) => self.push_once(plan, at, trail, standing.behind_pointer()),
+            Body::Raw { target } => self.raw(*target, at, step, context),
+            Body::Dyn(of) => {
+                let place = |offset| at.checked_add(offset).and_then(|at| self.pointer(at));
+                let (Some(at), Some(vtable)) = (place(of.pointer), place(of.vtable)) else { return true };
+                match self.layouts.owned_by_vtable(self.process, vtable) {
+                    Some(target) => self.push_once(target, at, step, context.behind_pointer()),
                     None => return false,
                 }
-                // What waits in there is no leaf that was seen, and may be the first to end.
-                return *future || !was_raced || !standing.polled();
+                // Futures behind this pointer are not among the leaves that were found, and may complete first.
+                return of.is_future || !was_raced || !context.polled();
             }
-            Body::Shared(shared) => return self.shared(shared, at, trail, standing),
-            Body::Many(many) => {
-                let trail = self.trail(trail, Label::ELEMENT);
-                let standing = standing.behind_pointer();
-                let mut left = MAX_STEPS.saturating_sub(self.work.len() + self.aside.len());
-                let work = &mut self.work;
-                let branch = standing.branch.filter(|_| standing.polled());
-                let mut branch = branch.and_then(|branch| self.branches.get_mut(branch as usize));
-                let all = many.each(self.plans.process, at, |element| {
-                    if left > 0 {
-                        left -= 1;
-                        if let Some(branch) = &mut branch {
-                            branch.pieces.push((element, many.plan.size));
-                        }
-                        work.push(Work { plan: many.plan.clone(), at: element, base: at, trail, standing });
-                    }
-                });
-                return all && left > 0;
-            }
+            Body::Counted(counted) => return self.counted(counted, at, step, context),
+            Body::Collection(collection) => return self.collection(collection, at, step, context),
             Body::Handle { handle, fields } => {
-                if !standing.guessed && !self.seen.insert((at, plan.id)) {
+                if !context.guessed && !self.seen.insert((at, Seen::As(layout.id))) {
                     return true;
                 }
-                let read = handle.read(self.plans.process, at);
+                if context.borrowed && !handle.is_waker() {
+                    self.fields(fields, at, step, context);
+                    return true;
+                }
+                let read = handle.read(self.process, at);
                 let is_wanted = read.is_some_and(|(resource, _)| self.wanted.contains(&resource));
-                if standing.guessed && !(is_wanted && self.seen.insert((at, GUESSED))) {
+                if context.guessed && !(is_wanted && self.seen.insert((at, Seen::Guessed))) {
                     return true;
                 }
-                let standing = Standing { guessed: false, ..standing };
+                let context = WalkContext { guessed: false, ..context };
                 if handle.keeps_waker() {
-                    // A queue place that was given nothing keeps one, too.
+                    // A place in a queue to which no permit is assigned stores a waker, too.
                     self.slots.push(read.map_or(at, |(resource, _)| resource));
                 }
                 if let Some(read) = read
                     && (is_wanted || handle.is_of_task())
                 {
-                    self.hold(handle, read, at, trail, Standing { variable: is_variable, ..standing });
+                    self.hold(handle, read, at, step, WalkContext { variable: is_variable, ..context });
                 }
-                self.fields(fields, at, trail, standing);
+                self.fields(fields, at, step, WalkContext { only_adds: handle.only_adds(), ..context });
             }
         }
         true
     }
 
-    /// Writes a handle down.
+    /// Visits the values of a collection.
+    fn collection(&mut self, collection: &Collection, at: u64, step: u32, context: WalkContext) -> bool {
+        let Some(layout) = self.layouts.get(collection.element) else { return false };
+        let step = self.step(step, Label::ELEMENT);
+        let context = context.behind_pointer();
+        let mut left = MAX_STEPS.saturating_sub(self.work.len() + self.aside.len());
+        let work = &mut self.work;
+        let branch = context.branch.filter(|_| context.polled());
+        let mut branch = branch.and_then(|branch| self.branches.get_mut(branch as usize));
+        let all = collection.each(self.process, at, MAX_ELEMENTS, |element| {
+            if left > 0 {
+                left -= 1;
+                if let Some(branch) = &mut branch {
+                    branch.pieces.push((element, layout.size));
+                }
+                work.push(Visit { layout, at: element, base: at, step, context });
+            }
+        });
+        all && left > 0
+    }
+
+    /// Records a handle.
     fn hold(
         &mut self,
         handle: &Handle,
         (resource, permits): (u64, u64),
         at: u64,
-        trail: u32,
-        standing: Standing,
+        step: u32,
+        context: WalkContext,
     ) {
         let queued = handle.waits_in_queue();
-        let unpolled = standing.unpolled.or((queued && standing.aside).then_some(trail));
-        let doubt = if queued { standing.pinned } else { standing.doubt };
+        let unpolled = context.unpolled.or((queued && context.aside).then_some(step));
+        let doubt = if queued { context.pinned } else { context.doubt };
+        let kept = context.variable && unpolled.is_none();
+        let (path, unpolled) = (self.path(step), unpolled.map(|step| self.path(step)));
         self.found.holdings.push(Holding {
-            owner: self.owner(standing),
+            owner: self.owner(context),
             resource,
             permits,
             handle: handle.index(),
-            path: self.path(trail),
-            unpolled: unpolled.map(|trail| self.path(trail)),
+            path,
+            unpolled,
             uncertain: self.running || doubt.maybe_moved,
             place: at,
             solid: !doubt.loose && !self.running,
-            kept: standing.variable && unpolled.is_none(),
+            kept,
         });
     }
 
-    /// Says whether there was room for the object.
-    fn shared(&mut self, shared: &Shared, at: u64, trail: u32, standing: Standing) -> bool {
-        // The counters: strong, weak, one more weak for all strong together (`sync.rs`, `rc.rs`).
-        let Some(counters) = at.checked_add(shared.pointer).and_then(|at| self.pointer(at)) else {
+    /// Visits a counted pointer; returns whether there was room for its object.
+    fn counted(&mut self, counted: &Counted, at: u64, step: u32, context: WalkContext) -> bool {
+        // Two counters, strong and weak; all strong pointers together count as one weak pointer (`sync.rs`, `rc.rs`).
+        let target = at.checked_add(counted.pointer).and_then(|at| self.pointer(at));
+        let Some(counters) = target.and_then(|target| target.checked_sub(counted.back)) else {
             return true;
         };
-        let memory = &self.plans.process.memory;
+        let memory = &self.process.memory;
         let count =
             |offset: u64| memory.word(counters.checked_add(offset)?).filter(|count| *count < MAX_COUNT);
         let (Some(strong), Some(weak)) = (count(0), count(8)) else { return true };
-        if !counters.is_multiple_of(8) || strong == 0 || weak == 0 || !self.seen.insert((at, u32::MAX)) {
+        if !counters.is_multiple_of(8) || strong == 0 || weak == 0 || !self.seen.insert((at, Seen::Counted)) {
             return true;
         }
         let new = self.found.objects.len();
@@ -335,29 +390,32 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
                 cut: false,
             });
         }
-        let path = self.path(trail);
-        let Some(place) = at.checked_add(shared.pointer) else { return true };
+        let (path, unpolled) = (self.path(step), context.unpolled.map(|step| self.path(step)));
+        let Some(place) = at.checked_add(counted.pointer) else { return true };
         self.found.references.push(Reference {
-            owner: self.owner(standing),
+            owner: self.owner(context),
             object: number,
-            weak: shared.weak,
+            weak: counted.weak,
             path,
-            uncertain: self.running || standing.doubt.maybe_moved,
-            unpolled: standing.unpolled.map(|trail| self.path(trail)),
+            uncertain: self.running || context.doubt.maybe_moved,
+            unpolled,
+            only_adds: context.only_adds,
             place,
-            solid: !standing.doubt.loose && !self.running,
+            solid: !context.doubt.loose && !self.running && !context.borrowed,
+            borrowed: context.borrowed,
         });
-        self.content(shared, number, counters, place.checked_add(8));
+        self.content(counted, number, counters, place.checked_add(8));
         true
     }
 
     /// Queues the value of a shared object, unless it was queued with that type already.
-    fn content(&mut self, shared: &Shared, number: u32, counters: u64, behind: Option<u64>) {
-        let process = self.plans.process;
-        match &shared.content {
+    fn content(&mut self, counted: &Counted, number: u32, counters: u64, behind: Option<u64>) {
+        let process = self.process;
+        match &counted.content {
             Content::Value { of, offset } => {
-                if let (Some(plan), Some(at)) = (self.plans.plan(*of), counters.checked_add(*offset)) {
-                    self.enqueue(number, plan, at);
+                let layout = self.layouts.of(Interest::Handles, *of);
+                if let (Some(layout), Some(at)) = (layout, counters.checked_add(*offset)) {
+                    self.enqueue(number, layout, at);
                 }
             }
             Content::Dyn => {
@@ -368,8 +426,8 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
                     return;
                 };
                 let at = counters.checked_add(16_u64.next_multiple_of(align));
-                match (vtable.and_then(|vtable| self.plans.plan_of_vtable(vtable)), at) {
-                    (Some(plan), Some(at)) => self.enqueue(number, plan, at),
+                match (vtable.and_then(|vtable| self.layouts.owned_by_vtable(process, vtable)), at) {
+                    (Some(layout), Some(at)) => self.enqueue(number, layout, at),
                     _ => {
                         if let Some(object) = self.found.objects.get_mut(number as usize) {
                             object.cut = true;
@@ -379,20 +437,21 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
             }
             Content::Slice { of, offset, stride } => {
                 let length = behind.and_then(|at| process.memory.word(at)).unwrap_or(0).min(1 << 20);
-                let (Some(plan), Some(first)) = (self.plans.plan(*of), counters.checked_add(*offset)) else {
+                let layout = self.layouts.of(Interest::Handles, *of);
+                let (Some(layout), Some(first)) = (layout, counters.checked_add(*offset)) else {
                     return;
                 };
                 for index in 0..length {
                     if let Some(at) = index.checked_mul(*stride).and_then(|offset| first.checked_add(offset))
                     {
-                        self.enqueue(number, plan.clone(), at);
+                        self.enqueue(number, layout, at);
                     }
                 }
             }
         }
     }
 
-    fn enqueue(&mut self, number: u32, plan: Rc<Plan>, at: u64) {
+    fn enqueue(&mut self, number: u32, layout: &'w Layout, at: u64) {
         if let Some(object) = self.found.objects.get_mut(number as usize)
             && object.value == 0
         {
@@ -403,103 +462,104 @@ impl<'w, 'a, 'p, 'i> Walker<'w, 'a, 'p, 'i> {
             if let Some(object) = self.found.objects.get_mut(number as usize) {
                 object.cut = true;
             }
-        } else if self.queued.insert((at, plan.id)) {
-            self.queue.push((number, plan, at));
+        } else if self.queued.insert((at, layout.id)) {
+            self.queue.push((number, layout, at));
         }
     }
 
-    fn fields(&mut self, fields: &[Field], base: u64, trail: u32, standing: Standing) {
+    fn fields(&mut self, fields: &[Field], base: u64, step: u32, context: WalkContext) {
         for field in fields.iter().rev() {
             let Some(at) = base.checked_add(field.offset) else { continue };
-            let trail = self.trail(trail, field.label);
-            let work = Work { plan: field.plan.clone(), at, base, trail, standing };
-            if standing.aside { self.aside.push(work) } else { self.work.push(work) }
+            let Some(layout) = self.layouts.get(field.layout) else { continue };
+            let step = self.step(step, field.label);
+            let visit = Visit { layout, at, base, step, context };
+            if context.aside { self.aside.push(visit) } else { self.work.push(visit) }
         }
     }
 
-    /// Where we are inside of a branch of a `join!`, if this is one that its task polls and that has not ended.
-    fn branch(&mut self, case: &Case, piece: (u64, u64), join: u64, standing: Standing) -> Standing {
-        if !self.parted || !standing.polled() || !standing.joined || !case.pending {
-            return standing;
+    /// The context inside a variant of a branch of a `join!`. Records the branch if its task polls it and it has not
+    /// completed.
+    fn branch(&mut self, case: &Case, piece: (u64, u64), join: u64, context: WalkContext) -> WalkContext {
+        if !self.records_branches || !context.polled() || !context.joined || !case.pending {
+            return context;
         }
-        self.raced |= standing.raced;
+        self.raced |= context.raced;
         let number = self.branches.len() as u32;
-        self.branches.push(Draft { within: standing.branch, join, pieces: vec![piece], open: false });
-        Standing { branch: Some(number), joined: false, raced: false, ..standing }
+        self.branches.push(Draft { within: context.branch, join, pieces: vec![piece], open: false });
+        WalkContext { branch: Some(number), joined: false, raced: false, ..context }
     }
 
-    /// What follows for what a future polls, from when it ends itself.
-    fn on_the_way(&mut self, plan: &Plan, standing: Standing) -> Standing {
-        if !self.parted || !standing.polled() {
-            return standing;
+    /// The context of the futures that a value polls: it depends on when the value itself completes.
+    fn polled_by(&mut self, layout: &Layout, context: WalkContext) -> WalkContext {
+        if !self.records_branches || !context.polled() {
+            return context;
         }
-        let (raced, open) = match plan.ends {
-            Ends::With => (false, false),
-            Ends::WithAll => return Standing { joined: true, ..standing },
-            Ends::Closure => (!standing.joined, !standing.joined),
-            Ends::WithAny => (true, false),
-            Ends::Unknown => (true, true),
+        let (raced, open) = match layout.completion {
+            Completion::With => (false, false),
+            Completion::WithAll => return WalkContext { joined: true, ..context },
+            Completion::Closure => (!context.joined, !context.joined),
+            Completion::WithAny => (true, false),
+            Completion::Unknown => (true, true),
         };
-        let blind = matches!(plan.body, Body::Dyn { future: false });
-        if let Some(branch) = standing.branch.and_then(|branch| self.branches.get_mut(branch as usize)) {
+        let blind = matches!(&layout.body, Body::Dyn(of) if !of.is_future);
+        if let Some(branch) = context.branch.and_then(|branch| self.branches.get_mut(branch as usize)) {
             branch.open |= open || blind;
         }
-        Standing { raced: standing.raced || raced || blind, ..standing }
+        WalkContext { raced: context.raced || raced || blind, ..context }
     }
 
-    /// Who owns what lies here.
-    fn owner(&self, standing: Standing) -> Node {
-        standing.branch.map_or(self.owner, Node::Part)
+    /// The owner of a value: the root, or a branch of it.
+    fn owner(&self, context: WalkContext) -> Node {
+        context.branch.map_or(self.owner, Node::Part)
     }
 
-    /// What a pointer leads to; the same place is met by several ways only if somebody borrows it.
-    fn push_once(&mut self, plan: Rc<Plan>, at: u64, trail: u32, standing: Standing) {
-        // Coroutines and handles mind that themselves.
-        let minds = matches!(plan.body, Body::Coroutine(_) | Body::Handle { .. });
-        self.value(&plan, at);
-        if minds || self.seen.insert((at, plan.id)) {
-            let branch = standing.branch.filter(|_| standing.polled());
+    /// Visits the target of a pointer, once: if it is borrowed, several paths lead to it.
+    fn push_once(&mut self, layout: &'w Layout, at: u64, step: u32, context: WalkContext) {
+        // Coroutines and handles are marked as seen when they are visited.
+        let is_marked_later = matches!(layout.body, Body::Coroutine(_) | Body::Handle { .. });
+        if !context.borrowed {
+            self.value(layout, at);
+        }
+        if is_marked_later || self.seen.insert((at, Seen::As(layout.id))) {
+            let branch = context.branch.filter(|_| context.polled());
             let branch = branch.and_then(|branch| self.branches.get_mut(branch as usize));
             if let Some(branch) = branch {
-                branch.pieces.push((at, plan.size));
+                branch.pieces.push((at, layout.size));
             }
-            self.work.push(Work { plan, at, base: at, trail, standing });
+            self.work.push(Visit { layout, at, base: at, step, context });
         }
     }
 
-    fn value(&mut self, plan: &Plan, at: u64) {
-        self.found.values.push((at, plan.size));
+    /// Records where a value is stored.
+    fn value(&mut self, layout: &Layout, at: u64) {
+        self.found.values.push((at, layout.size));
     }
 
-    fn trail(&mut self, parent: u32, label: Label) -> u32 {
+    fn step(&mut self, parent: u32, label: Label) -> u32 {
         if label == Label::NONE {
             return parent;
         }
-        let depth = self.trails.get(parent as usize).map_or(0, |trail| trail.depth) + 1;
+        let depth = self.steps.get(parent as usize).map_or(0, |step| step.depth) + 1;
         if depth >= MAX_DEPTH {
             return parent;
         }
-        self.trails.push(Trail { parent, depth, label });
-        (self.trails.len() - 1) as u32
+        self.steps.push(Step { parent, depth, label });
+        (self.steps.len() - 1) as u32
     }
 
-    fn path(&self, trail: u32) -> PathId {
-        let mut steps = Vec::new();
-        let mut at = trail;
-        while let Some(trail) = self.trails.get(at as usize).filter(|trail| trail.depth > 0) {
-            steps.push(trail.label);
-            at = trail.parent;
+    fn path(&mut self, step: u32) -> PathId {
+        let mut labels = Vec::new();
+        let mut at = step;
+        while let Some(step) = self.steps.get(at as usize).filter(|step| step.depth > 0) {
+            labels.push(step.label);
+            at = step.parent;
         }
-        steps.reverse();
-        self.plans.labels.borrow_mut().path(&steps)
-    }
-
-    fn discriminant(&self, place: Discriminant, base: u64) -> Option<u64> {
-        self.plans.process.memory.number(base.checked_add(place.offset)?, place.size)
+        labels.reverse();
+        self.paths.path(&labels)
     }
 
     /// A pointer that is not null.
     fn pointer(&self, at: u64) -> Option<u64> {
-        self.plans.process.memory.word(at).filter(|word| *word != 0)
+        self.process.memory.word(at).filter(|word| *word != 0)
     }
 }

@@ -1,34 +1,34 @@
 use std::slice::from_ref;
 
 use super::*;
-use crate::waits::made_up;
+use crate::waits::fixtures::{self, reported};
 
 fn woken(id: u64, runtime: &str) -> Task {
     Task {
         state: Some(TaskState::Scheduled),
         runtime: Some(runtime.into()),
-        ..made_up::task(id, "app::waits", 3)
+        ..fixtures::task(id, "app::waits", 3)
     }
 }
 
-fn looks(tasks: &[Task], threads: &[ThreadStack]) -> [Look; 2] {
+fn samples(tasks: &[Task], threads: &[ThreadStack]) -> [Sample; 2] {
     let threads = || threads.iter().map(|thread| (thread.clone(), None, None)).collect();
-    [0, 150].map(|ms| made_up::look(ms, tasks.to_vec(), threads()))
+    [0, 150].map(|ms| fixtures::sample(ms, tasks.to_vec(), threads()))
 }
 
 fn in_block_on(activity: Activity) -> ThreadStack {
-    made_up::thread(5, ThreadRole::TokioBlockOn, activity, "std::thread::sleep")
+    fixtures::thread(5, ThreadRole::TokioBlockOn, activity, "std::thread::sleep")
 }
 
 #[test]
 fn block_on_that_blocks() {
     let tasks = [woken(1, "current_thread 2"), woken(2, "current_thread 2")];
-    let found = check(&looks(&tasks, &[in_block_on(Activity::Sleep)]), &[]);
+    let found = reported(check(&samples(&tasks, &[in_block_on(Activity::Sleep)]), &[]));
     assert_eq!(found.len(), 1);
     assert_eq!(
         found[0].summary,
         "2 tasks were woken and wait to be polled (task 1 (app::waits at src/main.rs:3) is one) \
-         for 150 ms or more: thread 5 does not come back from app::work at src/work.rs:9"
+         for 150 ms or more: thread 5 does not return from app::work at src/work.rs:9"
     );
 }
 
@@ -36,7 +36,7 @@ fn block_on_that_blocks() {
 fn a_runtime_that_nobody_runs() {
     let tasks = [woken(1, "current_thread 2")];
     for threads in [&[][..], &[in_block_on(Activity::Idle)]] {
-        let found = check(&looks(&tasks, threads), &[]);
+        let found = reported(check(&samples(&tasks, threads), &[]));
         assert!(found[0].summary.ends_with("no thread was found that polls their runtime"), "{found:?}");
         assert_eq!(found[0].severity, Severity::Suspected);
     }
@@ -46,21 +46,21 @@ fn a_runtime_that_nobody_runs() {
 fn runtimes_that_go_on() {
     let scheduled = woken(1, "current_thread 2");
     let running = Task { state: Some(TaskState::Running), ..woken(2, "current_thread 2") };
-    assert_eq!(check(&looks(&[scheduled.clone(), running], &[in_block_on(Activity::Sleep)]), &[]), []);
+    assert_eq!(check(&samples(&[scheduled.clone(), running], &[in_block_on(Activity::Sleep)]), &[]), []);
     // Busy workers and yielding tasks look like this.
     let some: Vec<Task> = (1..500).map(|id| woken(id, "multi_thread 1")).collect();
-    assert_eq!(check(&looks(&some, &[]), &[]), []);
+    assert_eq!(check(&samples(&some, &[]), &[]), []);
     // Polled in between.
-    let mut moved = looks(from_ref(&scheduled), &[in_block_on(Activity::Sleep)]);
-    moved[0].listing.tasks = vec![made_up::task(1, "app::waits", 3)];
+    let mut moved = samples(from_ref(&scheduled), &[in_block_on(Activity::Sleep)]);
+    moved[0].listing.tasks = vec![fixtures::task(1, "app::waits", 3)];
     assert_eq!(check(&moved, &[]), []);
     // Its thread has taken tasks in between.
-    let mut rounds = looks(from_ref(&scheduled), &[in_block_on(Activity::Running)]);
+    let mut rounds = samples(from_ref(&scheduled), &[in_block_on(Activity::Running)]);
     rounds[0].listing.rounds = vec![(5, 1)];
     rounds[1].listing.rounds = vec![(5, 2)];
     assert_eq!(check(&rounds, &[]), []);
-    // One look, or two at nearly the same time, tell nothing.
-    let [one, _] = looks(&[scheduled], &[in_block_on(Activity::Sleep)]);
+    // One sample, or two at nearly the same time, tell nothing.
+    let [one, _] = samples(&[scheduled], &[in_block_on(Activity::Sleep)]);
     assert_eq!(check(from_ref(&one), &[]), []);
     assert_eq!(check(&[one.clone(), one], &[]), []);
 }
@@ -68,7 +68,7 @@ fn runtimes_that_go_on() {
 #[test]
 fn far_too_many_for_the_workers() {
     let many: Vec<Task> = (1..=1000).map(|id| woken(id, "multi_thread 1")).collect();
-    let found = check(&looks(&many, &[]), &[]);
+    let found = check(&samples(&many, &[]), &[]);
     assert_eq!(found[0].tasks.len(), 1000);
     assert_eq!(found[0].severity, Severity::Suspected);
 }
@@ -79,10 +79,8 @@ fn those_behind_a_blocked_worker_are_told_there() {
     let blocked = Finding {
         kind: FindingKind::BlockedWorker,
         severity: Severity::Certain,
-        summary: String::new(),
         tasks: vec![2],
         evidence: Vec::new(),
-        remedy: None,
     };
-    assert_eq!(check(&looks(&tasks, &[in_block_on(Activity::Sleep)]), &[blocked]), []);
+    assert_eq!(check(&samples(&tasks, &[in_block_on(Activity::Sleep)]), &[blocked]), []);
 }

@@ -1,4 +1,4 @@
-//! Channels that nobody will send into any more.
+//! Channels into which no task will send again.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -10,6 +10,7 @@ use super::*;
 
 #[test]
 fn a_circle_of_full_channels() {
+    isolated!();
     let runtime = runtime();
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..3).map(|_| mpsc::channel::<u8>(1)).unzip();
     let tasks: Vec<u64> = receivers
@@ -28,7 +29,12 @@ fn a_circle_of_full_channels() {
         .collect();
     drop(senders);
     let analysis = analysis(&runtime);
-    assert_eq!(told(&analysis), [(FindingKind::Deadlock, Severity::Certain, tasks)], "{}", text(&analysis));
+    assert_eq!(
+        findings(&analysis),
+        [(FindingKind::Deadlock, Severity::Certain, tasks)],
+        "{}",
+        text(&analysis)
+    );
 }
 
 /// The two halves of a connection: each ends when the other drops its sender.
@@ -50,6 +56,7 @@ fn websocket(runtime: &Runtime) -> [u64; 2] {
 
 #[test]
 fn pairs_of_tasks_that_keep_each_other_alive() {
+    isolated!();
     for pairs in [1, 10, 10_000] {
         let runtime = runtime();
         let mut tasks: Vec<u64> = (0..pairs).flat_map(|_| websocket(&runtime)).collect();
@@ -59,8 +66,8 @@ fn pairs_of_tasks_that_keep_each_other_alive() {
             kinds(&analysis) == [(FindingKind::LeakedTasks, tasks)],
             "{pairs} pairs: {} tasks, {:?} {:?}",
             analysis.graph.tasks,
-            analysis.notes,
-            short(&analysis)
+            analysis.not_covered,
+            sentences(&analysis)
         );
     }
 }
@@ -87,6 +94,7 @@ fn subscribers(runtime: &Runtime, hub: &Arc<Hub>) -> Vec<u64> {
 
 #[test]
 fn senders_that_are_left_in_a_hub() {
+    isolated!();
     let runtime = runtime();
     let hub = Arc::new(Hub { senders: Senders::default() });
     let tasks = subscribers(&runtime, &hub);
@@ -98,18 +106,20 @@ fn senders_that_are_left_in_a_hub() {
 
 #[test]
 fn a_hub_that_others_have_too() {
+    isolated!();
     static HUB: OnceLock<Arc<Hub>> = OnceLock::new();
     let runtime = runtime();
     let hub = HUB.get_or_init(|| Arc::new(Hub { senders: Senders::default() }));
     subscribers(&runtime, hub);
     let of_static = analysis(&runtime);
-    assert_eq!(told(&of_static), [], "{}", text(&of_static));
+    assert_eq!(findings(&of_static), [], "{}", text(&of_static));
     assert!(of_static.graph.edges.iter().all(|edge| edge.held_elsewhere));
 }
 
-/// The sender was moved into a static, and lies in the task's memory still.
+/// The sender was moved into a static, and a stale copy is still in the task's memory.
 #[test]
 fn a_sender_that_was_moved_into_a_hub() {
+    isolated!();
     static MOVED: std::sync::LazyLock<Mutex<Vec<mpsc::Sender<u8>>>> =
         std::sync::LazyLock::new(Mutex::default);
     let runtime = runtime();
@@ -121,24 +131,26 @@ fn a_sender_that_was_moved_into_a_hub() {
         });
     }
     let analysis = analysis(&runtime);
-    assert_eq!(told(&analysis), [], "{}", text(&analysis));
+    assert_eq!(findings(&analysis), [], "{}", text(&analysis));
     assert_eq!(MOVED.lock().unwrap().len(), 3);
 }
 
 #[test]
 fn a_hub_that_is_held_weakly() {
+    isolated!();
     let runtime = runtime();
     let hub = Arc::new(Hub { senders: Senders::default() });
     let weak = Arc::downgrade(&hub);
     subscribers(&runtime, &hub);
     drop(hub);
     let analysis = analysis(&runtime);
-    assert_eq!(told(&analysis), [], "{}", text(&analysis));
+    assert_eq!(findings(&analysis), [], "{}", text(&analysis));
     assert!(weak.upgrade().is_some());
 }
 
 #[test]
 fn a_task_that_has_the_other_end_itself() {
+    isolated!();
     let runtime = runtime();
     let (sender, receiver) = oneshot::channel::<u8>();
     let one = spawn(&runtime, async move {
@@ -178,6 +190,7 @@ fn a_task_that_has_the_other_end_itself() {
 
 #[test]
 fn somebody_who_could_send() {
+    isolated!();
     let runtime = runtime();
     let (sender, mut receiver) = mpsc::channel::<u8>(1);
     spawn(&runtime, async move { while receiver.recv().await.is_some() {} });
@@ -188,7 +201,7 @@ fn somebody_who_could_send() {
         drop(cloned);
     });
     let of_both = analysis(&runtime);
-    assert_eq!(told(&of_both), [], "{}", text(&of_both));
+    assert_eq!(findings(&of_both), [], "{}", text(&of_both));
     // A task that is alive has both.
     spawn(&runtime, async move {
         tokio::time::sleep(std::time::Duration::from_secs(86_400)).await;
@@ -196,7 +209,7 @@ fn somebody_who_could_send() {
     });
     yield_to(&runtime);
     let of_task = analysis(&runtime);
-    assert_eq!(told(&of_task), [], "{}", text(&of_task));
+    assert_eq!(findings(&of_task), [], "{}", text(&of_task));
 }
 
 fn yield_to(runtime: &Runtime) {

@@ -9,9 +9,10 @@ use super::*;
 
 const MANY: usize = 20_000;
 
-/// Connections that end when they are told to, as those of a server with one `CancellationToken` do.
+/// Connections that end when they are signalled, as those of a server with one `CancellationToken` do.
 #[test]
 fn connections_that_end_when_told_to() {
+    isolated!();
     let runtime = runtime();
     let (end, over) = (Arc::new(Notify::new()), watch::channel(false));
     for _ in 0..MANY {
@@ -29,13 +30,14 @@ fn connections_that_end_when_told_to() {
         drop(over);
     });
     let analysis = analysis(&runtime);
-    assert!(analysis.findings.is_empty(), "{:?}", short(&analysis));
+    assert!(analysis.findings.is_empty(), "{:?}", sentences(&analysis));
     assert_eq!(inside(&analysis).len(), 2 * MANY);
     assert!(inside(&analysis).iter().all(|edge| !edge.holders.is_empty()));
 }
 
 #[test]
 fn connections_that_nobody_is_left_to_tell() {
+    isolated!();
     let runtime = runtime();
     let (end, over) = (Arc::new(Notify::new()), watch::channel(false));
     let over = Arc::new(over);
@@ -44,22 +46,23 @@ fn connections_that_nobody_is_left_to_tell() {
         .map(|_| {
             let (end, over) = (end.clone(), over.clone());
             spawn(&runtime, async move {
-                let mut told = over.1.clone();
+                let mut over_now = over.1.clone();
                 tokio::select! {
                     () = end.notified() => {}
-                    _ = told.changed() => {}
+                    _ = over_now.changed() => {}
                 }
             })
         })
         .collect();
     drop((end, over));
     let analysis = analysis(&runtime);
-    assert!(kinds(&analysis) == [(FindingKind::LeakedTasks, tasks)], "{:?}", short(&analysis));
+    assert!(kinds(&analysis) == [(FindingKind::LeakedTasks, tasks)], "{:?}", sentences(&analysis));
 }
 
 /// Half of them have a permit, and the others queue for one.
 #[test]
 fn a_crowd_at_a_semaphore() {
+    isolated!();
     let runtime = runtime();
     let permits = Arc::new(Semaphore::new(MANY / 2));
     for _ in 0..MANY {
@@ -71,7 +74,7 @@ fn a_crowd_at_a_semaphore() {
         });
     }
     let analysis = analysis(&runtime);
-    assert!(analysis.findings.is_empty(), "{:?}", short(&analysis));
+    assert!(analysis.findings.is_empty(), "{:?}", sentences(&analysis));
     assert_eq!(inside(&analysis).len(), MANY / 2);
     assert!(inside(&analysis).iter().all(|edge| !edge.holders.is_empty()));
 }

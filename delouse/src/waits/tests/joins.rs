@@ -45,17 +45,19 @@ fn crosswise<F: Future<Output = ()> + Send + 'static>(
 
 #[test]
 fn a_deadlock_of_branches_whose_tasks_go_on() {
+    isolated!();
     let (analysis, tasks) = crosswise(|first, second| async {
         tokio::join!(take_both(first, second), beats());
     });
     assert_eq!(kinds(&analysis), [(FindingKind::Deadlock, tasks)], "{}", text(&analysis));
-    let evidence = analysis.findings[0].evidence.join("\n");
+    let evidence = reports(&analysis)[0].evidence.join("\n");
     assert!(evidence.contains("a branch of a `join!`"), "{evidence}");
     assert!(evidence.contains("joins::take_both at "), "{evidence}");
 }
 
 #[test]
 fn branches_in_branches_and_boxes() {
+    isolated!();
     let (analysis, tasks) = crosswise(|first, second| async {
         let inner = async {
             tokio::join!(beats(), Box::pin(take_both(first, second)));
@@ -68,13 +70,14 @@ fn branches_in_branches_and_boxes() {
 /// A timeout, a branch that fails and a `select!` let go of what a stuck branch has.
 #[test]
 fn what_ends_a_join_early_is_no_deadlock() {
+    isolated!();
     let (analysis, _) = crosswise(|first, second| async {
         let both = async {
             tokio::join!(take_both(first, second), beats());
         };
         let _ = tokio::time::timeout(AGES, both).await;
     });
-    assert_eq!(told(&analysis), [], "{}", text(&analysis));
+    assert_eq!(findings(&analysis), [], "{}", text(&analysis));
     let (analysis, _) = crosswise(|first, second| async {
         let both = async {
             take_both(first, second).await;
@@ -82,7 +85,7 @@ fn what_ends_a_join_early_is_no_deadlock() {
         };
         let _ = tokio::try_join!(both, fails());
     });
-    assert_eq!(told(&analysis), [], "{}", text(&analysis));
+    assert_eq!(findings(&analysis), [], "{}", text(&analysis));
     let (analysis, _) = crosswise(|first, second| async {
         let one = async {
             tokio::join!(take_both(first, second), beats());
@@ -92,11 +95,12 @@ fn what_ends_a_join_early_is_no_deadlock() {
         };
         tokio::select! { () = one => {}, () = other => {} }
     });
-    assert_eq!(told(&analysis), [], "{}", text(&analysis));
+    assert_eq!(findings(&analysis), [], "{}", text(&analysis));
 }
 
 #[test]
 fn a_branch_wants_what_the_function_around_it_holds() {
+    isolated!();
     async fn holds_on(lock: Lock) {
         let guard = lock.lock().await;
         tokio::join!(wants(&lock), beats());
@@ -114,6 +118,7 @@ fn a_branch_wants_what_the_function_around_it_holds() {
 /// The other branch can take the guard out, or send, or has a handle of its own.
 #[test]
 fn a_branch_that_lives_can_end_what_another_waits_for() {
+    isolated!();
     async fn gives_back(guard: &mut Option<tokio::sync::OwnedMutexGuard<u8>>) {
         sleep(AGES).await;
         guard.take();
@@ -146,12 +151,13 @@ fn a_branch_that_lives_can_end_what_another_waits_for() {
     spawn(&runtime, sends());
     spawn(&runtime, shares_a_lock(Lock::default()));
     let analysis = analysis(&runtime);
-    assert_eq!(told(&analysis), [], "{}", text(&analysis));
+    assert_eq!(findings(&analysis), [], "{}", text(&analysis));
 }
 
-/// Who waits for the end of a task waits for all of its branches.
+/// A task that waits for the end of another waits for all of its branches.
 #[test]
 fn a_task_is_joined_by_who_holds_what_a_branch_wants() {
+    isolated!();
     async fn worker(lock: Lock) {
         let wants = async { drop(lock.lock().await) };
         tokio::join!(wants, beats());
@@ -172,16 +178,17 @@ fn a_task_is_joined_by_who_holds_what_a_branch_wants() {
     send.send(worker).unwrap();
     let analysis = analysis(&runtime);
     assert_eq!(
-        told(&analysis),
+        findings(&analysis),
         [(FindingKind::Deadlock, Severity::Certain, vec![waiter, id])],
         "{}",
         text(&analysis)
     );
 }
 
-/// A branch that nobody will ever speak to is no leak while its task goes on.
+/// A branch that no message will ever reach is no leak while its task goes on.
 #[test]
 fn a_branch_that_hears_nothing_is_no_finding() {
+    isolated!();
     async fn hears(mut receiver: mpsc::Receiver<u8>, _own: mpsc::Sender<u8>) {
         receiver.recv().await;
     }
@@ -191,5 +198,5 @@ fn a_branch_that_hears_nothing_is_no_finding() {
         tokio::join!(hears(receiver, sender), beats());
     });
     let analysis = analysis(&runtime);
-    assert_eq!(told(&analysis), [], "{}", text(&analysis));
+    assert_eq!(findings(&analysis), [], "{}", text(&analysis));
 }

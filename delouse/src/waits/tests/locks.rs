@@ -18,6 +18,7 @@ async fn take_both(first: Arc<Mutex<u8>>, second: Arc<Mutex<u8>>) {
 
 #[test]
 fn two_tasks_hold_what_the_other_waits_for() {
+    isolated!();
     let runtime = runtime();
     let (a, b) = (Arc::new(Mutex::new(1)), Arc::new(Mutex::new(2)));
     let one = spawn(&runtime, take_both(a.clone(), b.clone()));
@@ -28,9 +29,11 @@ fn two_tasks_hold_what_the_other_waits_for() {
     let [holder] = &edge.holders[..] else { panic!("{edge:?}") };
     assert_eq!((holder.task, holder.variable.as_str(), holder.certain), (Some(other), "mine", true));
     assert_eq!((holder.handle.as_str(), edge.held_elsewhere), ("MutexGuard", false));
-    assert!(holder.place.as_ref().unwrap().starts_with("delouse::waits::tests::locks::take_both at "));
+    assert!(
+        holder.place.as_ref().unwrap().to_string().starts_with("delouse::waits::tests::locks::take_both at ")
+    );
     assert_eq!(
-        told(&analysis),
+        findings(&analysis),
         [(FindingKind::Deadlock, Severity::Certain, vec![one, other])],
         "{}",
         text(&analysis)
@@ -39,6 +42,7 @@ fn two_tasks_hold_what_the_other_waits_for() {
 
 #[test]
 fn five_tasks_in_a_circle_and_three_behind() {
+    isolated!();
     let runtime = runtime();
     let locks: Vec<_> = (0..5).map(|_| Arc::new(Mutex::new(0))).collect();
     let mut tasks: Vec<u64> =
@@ -46,29 +50,36 @@ fn five_tasks_in_a_circle_and_three_behind() {
     tasks.extend((0..3).map(|_| spawn(&runtime, take_both(locks[2].clone(), locks[3].clone()))));
     drop(locks);
     let analysis = analysis(&runtime);
-    assert_eq!(told(&analysis), [(FindingKind::Deadlock, Severity::Certain, tasks)], "{}", text(&analysis));
+    assert_eq!(
+        findings(&analysis),
+        [(FindingKind::Deadlock, Severity::Certain, tasks)],
+        "{}",
+        text(&analysis)
+    );
     assert!(
-        analysis.findings[0].evidence.iter().any(|line| line.starts_with("3 more tasks wait behind them: "))
+        reports(&analysis)[0].evidence.iter().any(|line| line.starts_with("3 more tasks wait behind them: "))
     );
 }
 
 #[test]
 fn a_task_locks_what_it_has_locked() {
+    isolated!();
     let runtime = runtime();
     let lock = Arc::new(Mutex::new(0));
     let task = spawn(&runtime, take_both(lock.clone(), lock));
     let analysis = analysis(&runtime);
     assert_eq!(
-        told(&analysis),
+        findings(&analysis),
         [(FindingKind::Deadlock, Severity::Certain, vec![task])],
         "{}",
         text(&analysis)
     );
-    assert!(analysis.findings[0].summary.contains("`mine`"), "{}", text(&analysis));
+    assert!(reports(&analysis)[0].summary.contains("`mine`"), "{}", text(&analysis));
 }
 
 #[test]
 fn a_guard_of_any_kind_is_a_guard() {
+    isolated!();
     let runtime = runtime();
     let lock = Arc::new(Mutex::new((1, 2)));
     let other = Arc::new(RwLock::new((1, 2)));
@@ -91,7 +102,7 @@ fn a_guard_of_any_kind_is_a_guard() {
         drop(all);
     });
     let analysis = analysis(&runtime);
-    let [(FindingKind::Deadlock, Severity::Certain, tasks)] = &told(&analysis)[..] else {
+    let [(FindingKind::Deadlock, Severity::Certain, tasks)] = &findings(&analysis)[..] else {
         panic!("{}", text(&analysis))
     };
     assert_eq!(tasks.len(), 2);
@@ -102,6 +113,7 @@ fn a_guard_of_any_kind_is_a_guard() {
 
 #[test]
 fn a_writer_behind_a_reader_that_waits_for_the_writer() {
+    isolated!();
     let runtime = runtime();
     let lock = Arc::new(RwLock::new(0));
     let reader = spawn(&runtime, {
@@ -123,13 +135,14 @@ fn a_writer_behind_a_reader_that_waits_for_the_writer() {
         }
     });
     let analysis = analysis(&runtime);
-    let [(FindingKind::Deadlock, _, tasks)] = &told(&analysis)[..] else { panic!("{}", text(&analysis)) };
+    let [(FindingKind::Deadlock, _, tasks)] = &findings(&analysis)[..] else { panic!("{}", text(&analysis)) };
     assert!(tasks.contains(&reader) && tasks.contains(&writer), "{}", text(&analysis));
     drop(lock);
 }
 
 #[test]
 fn permits_that_are_held_across_a_wait_for_more() {
+    isolated!();
     let runtime = runtime();
     let permits = Arc::new(Semaphore::new(2));
     let tasks: Vec<u64> = (0..2)
@@ -145,11 +158,17 @@ fn permits_that_are_held_across_a_wait_for_more() {
         .collect();
     let analysis = analysis(&runtime);
     // The test itself has the semaphore, and could add permits.
-    assert_eq!(told(&analysis), [(FindingKind::Deadlock, Severity::Suspected, tasks)], "{}", text(&analysis));
+    assert_eq!(
+        findings(&analysis),
+        [(FindingKind::Deadlock, Severity::Suspected, tasks)],
+        "{}",
+        text(&analysis)
+    );
 }
 
 #[test]
 fn permits_that_nobody_has_any_more() {
+    isolated!();
     let runtime = runtime();
     let permits = Arc::new(Semaphore::new(1));
     let task = spawn(&runtime, async move {
@@ -158,12 +177,13 @@ fn permits_that_nobody_has_any_more() {
         let _second = permits.acquire().await.unwrap();
     });
     let analysis = analysis(&runtime);
-    let [(_, _, tasks)] = &told(&analysis)[..] else { panic!("{}", text(&analysis)) };
+    let [(_, _, tasks)] = &findings(&analysis)[..] else { panic!("{}", text(&analysis)) };
     assert_eq!(tasks, &[task]);
 }
 
 #[test]
 fn two_tasks_that_join_each_other() {
+    isolated!();
     type Shared = Arc<std::sync::Mutex<HashMap<u8, JoinHandle<()>>>>;
     let runtime = runtime();
     let handles = Shared::default();
@@ -177,11 +197,17 @@ fn two_tasks_that_join_each_other() {
     let tasks = [one.id(), other.id()].map(|id| id.to_string().parse().unwrap()).to_vec();
     handles.lock().unwrap().extend([(1, one), (2, other)]);
     let analysis = analysis(&runtime);
-    assert_eq!(told(&analysis), [(FindingKind::Deadlock, Severity::Certain, tasks)], "{}", text(&analysis));
+    assert_eq!(
+        findings(&analysis),
+        [(FindingKind::Deadlock, Severity::Certain, tasks)],
+        "{}",
+        text(&analysis)
+    );
 }
 
 #[test]
 fn a_lock_that_is_held_across_a_wait_for_an_answer() {
+    isolated!();
     let runtime = runtime();
     let lock = Arc::new(Mutex::new(0));
     let (sender, receiver) = oneshot::channel::<()>();
@@ -200,16 +226,17 @@ fn a_lock_that_is_held_across_a_wait_for_an_answer() {
     });
     let analysis = analysis(&runtime);
     assert_eq!(
-        told(&analysis),
+        findings(&analysis),
         [(FindingKind::Deadlock, Severity::Certain, vec![asks, answers])],
         "{}",
         text(&analysis)
     );
 }
 
-/// A semaphore that nobody has a permit of is no lock that its waiter "has itself".
+/// A semaphore of which no task has a permit is no lock that its waiter holds itself.
 #[test]
 fn permits_that_nobody_adds() {
+    isolated!();
     async fn waits(gate: Arc<Semaphore>) {
         let _permit = gate.acquire().await;
     }
@@ -221,13 +248,17 @@ fn permits_that_nobody_adds() {
     let runtime = runtime();
     let task = spawn(&runtime, joins(Arc::new(Semaphore::new(0))));
     let analysis = analysis(&runtime);
-    let [finding] = &analysis.findings[..] else { panic!("{}", text(&analysis)) };
+    let [finding] = &reports(&analysis)[..] else { panic!("{}", text(&analysis)) };
     assert_eq!(
         (finding.kind, finding.tasks.contains(&task)),
         (FindingKind::Deadlock, true),
         "{}",
         text(&analysis)
     );
-    assert!(finding.summary.contains("of which no permit was found, and only "), "{}", text(&analysis));
+    assert!(
+        finding.summary.contains("of which no permit was found, and to which only "),
+        "{}",
+        text(&analysis)
+    );
     assert!(finding.remedy.as_ref().unwrap().contains("`add_permits`"), "{}", text(&analysis));
 }

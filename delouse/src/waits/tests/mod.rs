@@ -1,4 +1,4 @@
-//! The analysis of a program that the tests know best: themselves, forked.
+//! The analysis of a program whose tasks are known: each test, in a process of its own, forks itself.
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 mod channels;
@@ -8,9 +8,11 @@ mod joins;
 mod locks;
 mod not_judged;
 mod shadowed;
+mod shared_resources;
 mod thread_locks;
-mod told;
+mod timeouts;
 mod unpolled;
+mod wakers;
 
 use std::future::Future;
 
@@ -19,11 +21,15 @@ use tokio::runtime::{Builder, Runtime};
 use super::*;
 use crate::debuginfo::image::Image;
 use crate::debuginfo::types::Types;
-use crate::snapshot::{self, Limits, Snapshot};
-use crate::tasks::roots::Roots;
+use crate::isolation::isolated;
+use crate::registry::Roots;
+use crate::report::FindingReport;
+use crate::snapshot::Snapshot;
+use crate::targets;
+use crate::targets::Limits;
 use crate::tasks::{Options, examine};
 
-/// A runtime of one thread that only runs when told to.
+/// A runtime of one thread that runs only when asked to.
 fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
@@ -38,7 +44,7 @@ fn settle(runtime: &Runtime) {
     });
 }
 
-/// Spawns a task that nobody joins, and gives its id.
+/// Spawns a task that is not joined, and returns its id.
 fn spawn(runtime: &Runtime, future: impl Future<Output = ()> + Send + 'static) -> u64 {
     runtime.spawn(future).id().to_string().parse().unwrap()
 }
@@ -54,13 +60,20 @@ fn analysis(runtime: &Runtime) -> Analysis {
 }
 
 fn analysis_of(roots: &Roots) -> Analysis {
-    let image = snapshot::fork_with_threads(Limits { force: true, ..Limits::default() }).unwrap();
     let executable = std::env::current_exe().unwrap();
     let file = Image::open(&executable).unwrap();
-    let bias = file.bias(&executable, image.mappings()).unwrap();
     let types = Types::open(&file);
-    let options = Options { bias, scan: 0, now: None, places: true, entered: false };
-    examine(&image, &types, &roots.addresses(), &options, |examination| analyse(&examination, false))
+    loop {
+        let image = targets::fork_with_threads(Limits { force: true, ..Limits::default() }).unwrap();
+        let bias = file.bias(&executable, image.mappings()).unwrap();
+        let options = Options { bias, scan: 0, now: None, history: None, places: true, entered: false };
+        let analysis =
+            examine(&image, &types, &roots.addresses(), &options, |examination| analyse(&examination, false));
+        // An image ends after 30 s, which is too short on a busy machine until the types are known.
+        if image.intact().is_ok() {
+            return analysis;
+        }
+    }
 }
 
 /// The waits that others in the program can end.
@@ -74,7 +87,7 @@ fn edges(analysis: &Analysis, task: u64) -> Vec<&Edge> {
 }
 
 /// The kind, severity and tasks of each finding.
-fn told(analysis: &Analysis) -> Vec<(FindingKind, Severity, Vec<u64>)> {
+fn findings(analysis: &Analysis) -> Vec<(FindingKind, Severity, Vec<u64>)> {
     let sorted = |tasks: &[u64]| {
         let mut tasks = tasks.to_vec();
         tasks.sort_unstable();
@@ -85,19 +98,23 @@ fn told(analysis: &Analysis) -> Vec<(FindingKind, Severity, Vec<u64>)> {
 
 /// All that a finding says, for when a test fails and for looking at.
 fn text(analysis: &Analysis) -> String {
-    format!("{:#?}\n{:#?}\n{:?}", analysis.findings, analysis.graph.edges, analysis.notes)
+    format!("{:#?}\n{:#?}\n{:?}", reports(analysis), analysis.graph.edges, analysis.not_covered)
 }
 
-/// The first sentences.
-fn short(analysis: &Analysis) -> Vec<&String> {
-    analysis
-        .findings
-        .iter()
-        .flat_map(|finding| std::iter::once(&finding.summary).chain(&finding.evidence))
+/// The findings as people read them.
+fn reports(analysis: &Analysis) -> Vec<FindingReport> {
+    fixtures::reported(analysis.findings.clone())
+}
+
+/// Their sentences.
+fn sentences(analysis: &Analysis) -> Vec<String> {
+    reports(analysis)
+        .into_iter()
+        .flat_map(|report| [vec![report.summary], report.evidence].concat())
         .collect()
 }
 
-/// The same without the severity: in memory where other tests have left their remains, a leak is never certain.
+/// The same without the severity, for tests whose own stack may have stale copies of what the tasks own.
 fn kinds(analysis: &Analysis) -> Vec<(FindingKind, Vec<u64>)> {
-    told(analysis).into_iter().map(|(kind, _, tasks)| (kind, tasks)).collect()
+    findings(analysis).into_iter().map(|(kind, _, tasks)| (kind, tasks)).collect()
 }

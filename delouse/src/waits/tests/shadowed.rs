@@ -1,6 +1,7 @@
 //! Guards in variables of the same name as their locks.
 #![allow(clippy::panic, reason = "a test fails by it")]
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,6 +52,14 @@ async fn argument(lock: Lock) {
     inner(lock.lock_owned().await).await;
 }
 
+/// Both variables of `pin!` are called `pinned`, in blocks that end before the `.await`.
+async fn pinned(lock: Lock) {
+    let first = pin!(0_u8);
+    let second = pin!(lock.lock().await);
+    sleep(DAY).await;
+    let _both = (first, second);
+}
+
 /// The holder that is named to a task that waits for a lock, which `has` takes.
 fn holder_of<F>(has: impl FnOnce(Lock) -> F) -> Holder
 where
@@ -61,7 +70,7 @@ where
     let holds = spawn(&runtime, has(lock.clone()));
     let waits = spawn(&runtime, async move { *lock.lock().await += 1 });
     let analysis = analysis(&runtime);
-    assert_eq!(told(&analysis), [], "{}", text(&analysis));
+    assert_eq!(findings(&analysis), [], "{}", text(&analysis));
     let [edge] = edges(&analysis, waits)[..] else { panic!("{}", text(&analysis)) };
     let [holder] = &edge.holders[..] else { panic!("{edge:?}") };
     assert_eq!((holder.task, edge.held_elsewhere), (Some(holds), false), "{edge:?}");
@@ -70,6 +79,7 @@ where
 
 #[test]
 fn guards_have_the_names_of_their_locks() {
+    isolated!();
     let block = |lock: Lock| async move {
         let lock = lock.lock().await;
         sleep(DAY).await;
@@ -89,7 +99,23 @@ fn guards_have_the_names_of_their_locks() {
 }
 
 #[test]
+fn the_place_of_what_is_pinned_is_known() {
+    isolated!();
+    let runtime = runtime();
+    let lock = Lock::default();
+    let holds = spawn(&runtime, pinned(lock.clone()));
+    let waits = spawn(&runtime, async move { *lock.lock().await += 1 });
+    let analysis = analysis(&runtime);
+    let [edge] = edges(&analysis, waits)[..] else { panic!("{}", text(&analysis)) };
+    let [holder] = &edge.holders[..] else { panic!("{edge:?}") };
+    assert_eq!((holder.task, holder.variable.as_str()), (Some(holds), "pinned"), "{edge:?}");
+    let gaps = &analysis.graph.gaps;
+    assert!(!gaps.iter().any(|gap| matches!(gap, Gap::UnplacedVariables { .. })), "{gaps:?}");
+}
+
+#[test]
 fn permits_and_senders_have_the_names_of_what_they_are_from() {
+    isolated!();
     let runtime = runtime();
     let permits = Arc::new(Semaphore::new(1));
     let (sender, mut receiver) = mpsc::channel::<u8>(1);
@@ -123,6 +149,7 @@ fn permits_and_senders_have_the_names_of_what_they_are_from() {
 /// A guard that was dropped in a block of its own is not alive, whatever its bytes say.
 #[test]
 fn guards_of_an_inner_block_are_gone() {
+    isolated!();
     let runtime = runtime();
     let lock = Lock::default();
     let had = spawn(&runtime, {

@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 use tokio::task::yield_now;
 
 use super::*;
+use crate::report::NotJudged;
 
 /// Spawns on a runtime that goes on running on a thread of its own: until its tasks block that, and the process
 /// ends.
@@ -17,30 +18,17 @@ fn on_its_own_thread(runtime: Runtime, spawn: impl FnOnce(&Runtime) -> Vec<u64>)
     (handle, ids)
 }
 
-/// The analysis, as soon as it is as wanted: threads take their time to where they block, and other tests' threads may
-/// have the same addresses on their stacks for a while.
+/// The first analysis for which `wanted` is true: it takes a while until threads block.
 fn analysis_when(handle: &Handle, wanted: impl Fn(&Analysis) -> bool) -> Analysis {
-    let analysis = analysis_within(Duration::from_secs(30), handle, wanted);
-    analysis.map_err(|last| text(&last)).unwrap()
-}
-
-/// The same, or the last one when time is up.
-fn analysis_within(
-    patience: Duration,
-    handle: &Handle,
-    wanted: impl Fn(&Analysis) -> bool,
-) -> Result<Analysis, Box<Analysis>> {
     let mut roots = Roots::new();
     roots.add_runtime(handle);
     let begun = Instant::now();
     loop {
         let analysis = analysis_of(&roots);
         if wanted(&analysis) {
-            return Ok(analysis);
+            return analysis;
         }
-        if begun.elapsed() > patience {
-            return Err(Box::new(analysis));
-        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "{}", text(&analysis));
         thread::sleep(Duration::from_millis(5));
     }
 }
@@ -67,19 +55,14 @@ async fn wants(lock: Arc<parking_lot::Mutex<u8>>) {
 
 #[test]
 fn the_holder_needs_the_thread_that_waits_for_it() {
-    let deadlock = || {
-        let lock = Arc::new(parking_lot::Mutex::new(0));
-        let (handle, tasks) = on_its_own_thread(runtime(), |runtime| {
-            vec![spawn(runtime, holds(lock.clone())), spawn(runtime, wants(lock))]
-        });
-        let certain = [(FindingKind::Deadlock, Severity::Certain, tasks)];
-        analysis_within(Duration::from_secs(10), &handle, |analysis| told(analysis) == certain)
-    };
-    // The address may stand on the stack of a thread that rests until other tests are over, from what was there before.
-    // The next lock has another one, for the tasks that wait for this one keep it.
-    let analysis = deadlock().or_else(|_| deadlock()).or_else(|_| deadlock());
-    let analysis = analysis.map_err(|last| text(&last)).unwrap();
-    let said = short(&analysis).into_iter().cloned().collect::<Vec<_>>().join("\n");
+    isolated!();
+    let lock = Arc::new(parking_lot::Mutex::new(0));
+    let (handle, tasks) = on_its_own_thread(runtime(), |runtime| {
+        vec![spawn(runtime, holds(lock.clone())), spawn(runtime, wants(lock))]
+    });
+    let certain = [(FindingKind::Deadlock, Severity::Certain, tasks)];
+    let analysis = analysis_when(&handle, |analysis| findings(analysis) == certain);
+    let said = sentences(&analysis).join("\n");
     assert!(
         said.contains("`guard`, a MutexGuard, in `delouse::waits::tests::thread_locks::holds at "),
         "{said}"
@@ -94,15 +77,16 @@ async fn crosses(first: Arc<Mutex<u8>>, second: Arc<Mutex<u8>>, both: Arc<Barrie
 
 #[test]
 fn two_workers_wait_for_each_others_locks() {
+    isolated!();
     let (one, other) = (Arc::new(Mutex::new(0)), Arc::new(Mutex::new(0)));
     let both = Arc::new(Barrier::new(2));
     let (handle, tasks) = on_its_own_thread(two_workers(), |runtime| {
         let first = spawn(runtime, crosses(one.clone(), other.clone(), both.clone()));
         vec![first, spawn(runtime, crosses(other, one, both))]
     });
-    // That a lock's address stands on a stack is no proof.
+    // That a lock's address is on a stack is no proof.
     let suspected = [(FindingKind::Deadlock, Severity::Suspected, tasks.clone())];
-    let analysis = analysis_when(&handle, |analysis| told(analysis) == suspected);
+    let analysis = analysis_when(&handle, |analysis| findings(analysis) == suspected);
     let [edge] = edges(&analysis, tasks[0])[..] else { panic!("{}", text(&analysis)) };
     let holder = &edge.holders[0];
     assert_eq!((holder.task, holder.thread.is_some(), holder.certain), (Some(tasks[1]), true, false));
@@ -128,13 +112,14 @@ fn waits_for_a_thread<L: Send + Sync + 'static>(
     let of_thread = |holder: &Holder| holder.task.is_none() && holder.thread.is_some();
     let found = edges(&analysis, task).iter().any(|edge| edge.holders.iter().any(of_thread));
     assert!(found, "{}", text(&analysis));
-    assert_eq!(told(&analysis), []);
+    assert_eq!(findings(&analysis), []);
     release.send(()).unwrap();
     holder.join().unwrap();
 }
 
 #[test]
 fn a_thread_outside_of_all_tasks_will_let_go() {
+    isolated!();
     waits_for_a_thread(
         Arc::new(Mutex::new(0)),
         |lock, held, released| {
@@ -148,6 +133,7 @@ fn a_thread_outside_of_all_tasks_will_let_go() {
 
 #[test]
 fn writers_and_readers_block_threads_too() {
+    isolated!();
     let read = |lock: &RwLock<u8>, held: &mpsc::Sender<()>, released: &mpsc::Receiver<()>| {
         let _guard = lock.read().unwrap();
         held.send(()).unwrap();
@@ -183,6 +169,7 @@ fn until_asleep(tid: i32) {
 
 #[test]
 fn what_else_threads_wait_for_is_no_lock() {
+    isolated!();
     type Wait = Box<dyn FnOnce() + Send>;
     let (never, receiver) = mpsc::channel::<()>();
     let pair = (Mutex::new(()), std::sync::Condvar::new());
@@ -197,13 +184,13 @@ fn what_else_threads_wait_for_is_no_lock() {
         Box::new(|| assert!(Barrier::new(2).wait().is_leader())),
     ];
     let runtime = Builder::new_multi_thread().worker_threads(waits.len() + 1).build().unwrap();
-    let (told, tids) = mpsc::channel();
+    let (report, tids) = mpsc::channel();
     let count = waits.len();
     let spawn = |wait: Wait| {
-        let told = told.clone();
+        let report = report.clone();
         spawn(&runtime, async move {
             let own = std::fs::read_link("/proc/thread-self").unwrap();
-            told.send(own.file_name().unwrap().to_str().unwrap().parse().unwrap()).unwrap();
+            report.send(own.file_name().unwrap().to_str().unwrap().parse().unwrap()).unwrap();
             wait();
         })
     };
@@ -214,18 +201,65 @@ fn what_else_threads_wait_for_is_no_lock() {
     let analysis = analysis_of(&roots);
     let found: Vec<&Edge> = tasks.iter().flat_map(|task| edges(&analysis, *task)).collect();
     assert!(found.is_empty(), "{}", text(&analysis));
-    assert_eq!(told_of(&analysis), []);
+    assert_eq!(finding_kinds(&analysis), []);
     drop(never);
     // The others wait for good.
     runtime.shutdown_background();
 }
 
-fn told_of(analysis: &Analysis) -> Vec<FindingKind> {
+/// What a function that is being polled awaited last is past, whatever its thread is blocked in.
+#[test]
+fn a_task_that_runs_waits_for_nothing() {
+    isolated!();
+    let (begun, is_polled) = mpsc::channel();
+    let (resume, blocks) = mpsc::channel::<()>();
+    let lock = Arc::new(tokio::sync::Mutex::new(0));
+    let held = lock.clone().try_lock_owned().unwrap();
+    let (handle, tasks) = on_its_own_thread(runtime(), |runtime| {
+        let branch = async move {
+            yield_now().await;
+            begun.send(()).unwrap();
+            blocks.recv().unwrap();
+        };
+        vec![spawn(runtime, async move {
+            tokio::join!(async { *lock.lock().await += 1 }, branch);
+        })]
+    });
+    is_polled.recv().unwrap();
+    let mut roots = Roots::new();
+    roots.add_runtime(&handle);
+    let analysis = analysis_of(&roots);
+    assert_eq!(edges(&analysis, tasks[0]), Vec::<&Edge>::new(), "{}", text(&analysis));
+    assert!(
+        analysis.graph.gaps.iter().any(|gap| matches!(gap, Gap::RunningTasks(_))),
+        "{:?}",
+        analysis.graph
+    );
+    resume.send(()).unwrap();
+    drop(held);
+}
+
+#[test]
+fn a_lock_of_which_no_holder_is_known_is_not_judged() {
+    isolated!();
+    let lock = Arc::new(Mutex::new(0));
+    std::mem::forget(lock.lock().unwrap());
+    let (handle, tasks) = on_its_own_thread(runtime(), |runtime| {
+        vec![spawn(runtime, async move { *lock.lock().unwrap() += 1 })]
+    });
+    let analysis = analysis_when_blocked(&handle, tasks[0]);
+    let place = analysis.not_judged.places.first().cloned().unwrap_or_default();
+    let reason = NotJudged::from(place).reason;
+    assert!(reason.starts_with("delouse does not know what holds the lock that its thread "), "{reason}");
+}
+
+fn finding_kinds(analysis: &Analysis) -> Vec<FindingKind> {
     analysis.findings.iter().map(|finding| finding.kind).collect()
 }
 
 #[test]
 fn a_blocked_thread_hides_no_deadlock() {
+    isolated!();
     type Handles = Arc<Mutex<Vec<Option<tokio::task::JoinHandle<()>>>>>;
     let lock = Arc::new(Mutex::new(0));
     let held = lock.lock().unwrap();
@@ -251,12 +285,18 @@ fn a_blocked_thread_hides_no_deadlock() {
     });
     let analysis = analysis_when_blocked(&handle, tasks[2]);
     let both = tasks[..2].to_vec();
-    assert_eq!(told(&analysis), [(FindingKind::Deadlock, Severity::Certain, both)], "{}", text(&analysis));
+    assert_eq!(
+        findings(&analysis),
+        [(FindingKind::Deadlock, Severity::Certain, both)],
+        "{}",
+        text(&analysis)
+    );
     drop(held);
 }
 
 #[test]
 fn locks_side_by_side_are_not_confused() {
+    isolated!();
     let locks: Arc<[parking_lot::Mutex<()>; 2]> = Arc::default();
     let held = locks[1].lock();
     let (handle, tasks) = on_its_own_thread(runtime(), |runtime| {
@@ -270,7 +310,7 @@ fn locks_side_by_side_are_not_confused() {
         vec![spawn(runtime, holds), spawn(runtime, async move { drop(other[1].lock()) })]
     });
     let analysis = analysis_when_blocked(&handle, tasks[1]);
-    assert_eq!(told(&analysis), [], "{}", text(&analysis));
+    assert_eq!(findings(&analysis), [], "{}", text(&analysis));
     let [edge] = edges(&analysis, tasks[1])[..] else { unreachable!("{}", text(&analysis)) };
     assert!(edge.holders.iter().all(|holder| holder.task.is_none()), "{edge:?}");
     drop(held);

@@ -1,4 +1,4 @@
-//! Futures that are not polled, and futures that nobody wakes.
+//! Futures that are not polled, and futures that nothing wakes.
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -17,9 +17,10 @@ async fn take(lock: Arc<Mutex<u8>>) {
 }
 
 /// What Oxide's RFD 609 tells of: a branch of a `select!` waits in the queue of a lock, and is given it
-/// when nobody polls it any more.
+/// when nothing polls it any more.
 #[test]
 fn a_place_in_a_queue_of_a_future_that_is_not_polled() {
+    isolated!();
     let runtime = runtime();
     let lock = Arc::new(Mutex::new(0));
     let (go, start) = oneshot::channel::<()>();
@@ -40,16 +41,17 @@ fn a_place_in_a_queue_of_a_future_that_is_not_polled() {
     drop(holds);
     let analysis = analysis(&runtime);
     assert_eq!(
-        told(&analysis),
+        findings(&analysis),
         [(FindingKind::Futurelock, Severity::Certain, vec![task])],
         "{}",
         text(&analysis)
     );
-    assert!(analysis.findings[0].evidence[0].contains("future"), "{}", text(&analysis));
+    assert!(reports(&analysis)[0].evidence[0].contains("future"), "{}", text(&analysis));
 }
 
 #[test]
 fn a_lock_of_a_future_that_is_not_polled() {
+    isolated!();
     let runtime = runtime();
     let lock = Arc::new(Mutex::new(0));
     let task = spawn(&runtime, async move {
@@ -64,7 +66,7 @@ fn a_lock_of_a_future_that_is_not_polled() {
     });
     let analysis = analysis(&runtime);
     assert_eq!(
-        told(&analysis),
+        findings(&analysis),
         [(FindingKind::Futurelock, Severity::Certain, vec![task])],
         "{}",
         text(&analysis)
@@ -74,6 +76,7 @@ fn a_lock_of_a_future_that_is_not_polled() {
 /// Both branches are polled: the first will go on when the clock says so.
 #[test]
 fn a_future_that_is_polled_beside_another() {
+    isolated!();
     let runtime = runtime();
     let lock = Arc::new(Mutex::new(0));
     spawn(&runtime, async move {
@@ -91,16 +94,17 @@ fn a_future_that_is_polled_beside_another() {
         }
     });
     let analysis = analysis(&runtime);
-    assert_eq!(told(&analysis), [], "{}", text(&analysis));
+    assert_eq!(findings(&analysis), [], "{}", text(&analysis));
 }
 
 #[test]
 fn a_future_that_drops_its_waker() {
+    isolated!();
     let runtime = runtime();
     let lost = spawn(&runtime, std::future::poll_fn(|_| Poll::Pending));
     let analysis = analysis(&runtime);
     assert_eq!(
-        told(&analysis),
+        findings(&analysis),
         [(FindingKind::UnwakeableTask, Severity::Certain, vec![lost])],
         "{}",
         text(&analysis)
@@ -109,11 +113,12 @@ fn a_future_that_drops_its_waker() {
 
 #[test]
 fn a_future_that_waits_for_ever_on_purpose() {
+    isolated!();
     let runtime = runtime();
     spawn(&runtime, std::future::pending());
     let lock = Arc::new(Mutex::new(0));
     let alone = analysis(&runtime);
-    assert_eq!(told(&alone), [], "{}", text(&alone));
+    assert_eq!(findings(&alone), [], "{}", text(&alone));
     let holds = spawn(&runtime, {
         let lock = lock.clone();
         async move {
@@ -124,7 +129,7 @@ fn a_future_that_waits_for_ever_on_purpose() {
     });
     let waits = spawn(&runtime, take(lock));
     let with_lock = analysis(&runtime);
-    let [(FindingKind::UnwakeableTask, _, tasks)] = &told(&with_lock)[..] else {
+    let [(FindingKind::UnwakeableTask, _, tasks)] = &findings(&with_lock)[..] else {
         panic!("{}", text(&with_lock))
     };
     assert!(tasks.contains(&holds) && tasks.contains(&waits), "{}", text(&with_lock));
@@ -133,6 +138,7 @@ fn a_future_that_waits_for_ever_on_purpose() {
 /// The variable of a handle that was moved is listed still, but is no reference to the task.
 #[test]
 fn abort_handles_that_were_moved_or_dropped() {
+    isolated!();
     let runtime = runtime();
     let sleep = || tokio::time::sleep(std::time::Duration::from_secs(86_400));
     spawn(&runtime, async move {
@@ -154,12 +160,13 @@ fn abort_handles_that_were_moved_or_dropped() {
         sleep().await;
     });
     let analysis = analysis(&runtime);
-    assert_eq!(told(&analysis), [], "{}", text(&analysis));
+    assert_eq!(findings(&analysis), [], "{}", text(&analysis));
 }
 
 /// An `AbortHandle` is no waker.
 #[test]
 fn a_future_that_drops_its_waker_and_can_be_aborted() {
+    isolated!();
     type Kept = Arc<std::sync::Mutex<Vec<AbortHandle>>>;
     let runtime = runtime();
     let lost = runtime.spawn(std::future::poll_fn::<(), _>(|_| Poll::Pending));
@@ -171,7 +178,7 @@ fn a_future_that_drops_its_waker_and_can_be_aborted() {
     });
     let analysis = analysis(&runtime);
     assert_eq!(
-        told(&analysis),
+        findings(&analysis),
         [(FindingKind::UnwakeableTask, Severity::Certain, vec![lost])],
         "{}",
         text(&analysis)

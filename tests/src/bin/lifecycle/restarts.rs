@@ -1,4 +1,4 @@
-//! A program that is killed, or replaces itself, and is started again at once: it says what is still taken.
+//! A program that is killed, or executes itself, and is started again at once: it reports what is still in use.
 //!
 //! `lifecycle restarts ADDRESS LOCK ROUND`: listens at `ADDRESS`, without `SO_REUSEADDR`, and locks the file `LOCK`. A
 //! datagram to `ADDRESS` has it execute itself, for the next round.
@@ -48,7 +48,7 @@ impl Held {
 
 /// As std does, but without `SO_REUSEADDR`.
 fn listen(address: SocketAddrV4) -> io::Result<OwnedFd> {
-    // SAFETY: plain numbers, for which zeroes are valid; a socket that nobody else owns.
+    // SAFETY: plain numbers, for which zeroes are valid; a socket that no other object owns.
     unsafe {
         let fd = libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
         if fd < 0 {
@@ -87,7 +87,7 @@ fn lock_record(file: &File) -> io::Result<()> {
 
 #[delouse::main(worker_threads = 2)]
 async fn serve(held: Held, next: &[String], round: u32) -> ExitCode {
-    let ballast = std::hint::black_box(vec![1_u8; 32 << 20]);
+    let padding = std::hint::black_box(vec![1_u8; 32 << 20]);
     tokio::spawn(std::future::pending::<()>());
     println!("round {round}: ready");
     let asked = tokio::task::spawn_blocking(move || held.datagrams.recv(&mut [0; 8]));
@@ -95,6 +95,6 @@ async fn serve(held: Held, next: &[String], round: u32) -> ExitCode {
     // It has the same process id, and none of the files: all are close-on-exec.
     let executable = std::env::current_exe().unwrap_or_default();
     let failed = Command::new(executable).arg("restarts").args(next).exec();
-    println!("round {round}: {failed} {}", ballast.len());
+    println!("round {round}: {failed} {}", padding.len());
     ExitCode::FAILURE
 }

@@ -1,100 +1,126 @@
 //! Walks the variables of an `async` function.
 
 use std::ops::Range;
-use std::rc::Rc;
 
-use super::super::plan::{Body, Coroutine, Field, Plan, StateKind};
-use super::super::standing::{Doubt, Standing};
-use super::super::variables::Variables;
-use super::{GUESSED, Walker};
+use super::super::walk_context::{Doubt, WalkContext};
+use super::{Seen, Walker};
+use crate::tasks::layout::{Body, Coroutine, Field, Layout, StateKind, Variables};
 
-/// Words that are searched for guards in one function.
+/// The most states of one function that are walked for its first poll.
+const MAX_STATES: usize = 32;
+/// The most words that are searched for guards in one function.
 const MAX_HIDDEN: usize = 256;
 
-impl Walker<'_, '_, '_, '_> {
+impl<'w> Walker<'w, '_, '_> {
     pub(super) fn coroutine(
         &mut self,
-        plan: &Rc<Plan>,
-        coroutine: &Coroutine,
+        layout: &Layout,
+        coroutine: &'w Coroutine,
         at: u64,
-        trail: u32,
-        standing: Standing,
+        step: u32,
+        context: WalkContext,
     ) -> bool {
-        if !self.seen.insert((at, plan.id)) {
+        if !self.seen.insert((at, Seen::As(layout.id))) {
             return true;
         }
-        let value = self.discriminant(coroutine.at, at);
-        let Some(state) = coroutine.states.iter().find(|state| Some(state.value) == value) else {
-            return false;
-        };
-        if state.kind == StateKind::Over {
-            return true;
+        let Some((_, state)) = coroutine.state(&self.process.memory, at) else { return false };
+        match state.kind {
+            StateKind::Over => return true,
+            StateKind::Unknown => return false,
+            StateKind::Unresumed | StateKind::Suspended => {}
         }
-        let variables = self.plans.variables(plan.of, coroutine, state);
-        let beside = trail;
-        let trail = self.trail(trail, variables.frame);
-        let flag = |offset: &u64| self.plans.process.memory.number(at.checked_add(*offset)?, 1);
+        if self.first_polls && !state.is_suspended() {
+            self.as_if_suspended(layout, coroutine, at, step, context);
+        }
+        let variables = self.layouts.variables(layout.of, coroutine, state);
+        let beside = step;
+        let step = self.step(step, variables.frame);
+        let flag = |offset: &u64| self.process.memory.number(at.checked_add(*offset)?, 1);
         let moved = variables.flags.iter().any(|offset| flag(offset) == Some(0));
-        let suspended = state.kind == StateKind::Suspended;
-        let unpolled = standing.unpolled.or((standing.aside && suspended).then_some(beside));
-        // One that was never polled may have been moved.
-        let doubt = if suspended { standing.pinned } else { standing.doubt };
-        let joined = state.joins;
+        let suspended = state.is_suspended();
+        let unpolled = context.unpolled.or((context.aside && suspended).then_some(beside));
+        // A future that was never polled may have been moved.
+        let doubt = if suspended { context.pinned } else { context.doubt };
+        let joined = state.joins();
         let inside =
-            Standing { aside: false, variable: false, joined, unpolled, doubt, pinned: doubt, ..standing };
-        // What is pushed last is walked first: a future that is polled by reference is met by the way that
-        // polls it.
+            WalkContext { aside: false, variable: false, joined, unpolled, doubt, pinned: doubt, ..context };
+        // The last field that is pushed is visited first: a future that is polled by reference is first reached from
+        // the future that polls it.
         let of_variables = Doubt { loose: doubt.loose || suspended, maybe_moved: doubt.maybe_moved || moved };
-        let aside =
-            Standing { aside: suspended, variable: suspended, joined: false, doubt: of_variables, ..inside };
+        let aside = WalkContext {
+            aside: suspended,
+            variable: suspended,
+            joined: false,
+            doubt: of_variables,
+            ..inside
+        };
         let is_unplaced = !variables.guesses.is_empty() || !variables.gaps.is_empty();
         self.found.unplaced += usize::from(is_unplaced);
-        let doubtful = Standing { doubt: Doubt { maybe_moved: true, ..of_variables }, ..aside };
-        self.fields(&variables.doubtful, at, trail, doubtful);
-        self.fields(&variables.guesses, at, trail, Standing { guessed: true, ..doubtful });
-        self.hidden(variables, at, trail, doubtful);
+        let doubtful = WalkContext { doubt: Doubt { maybe_moved: true, ..of_variables }, ..aside };
+        self.fields(&variables.doubtful, at, step, doubtful);
+        self.fields(&variables.guesses, at, step, WalkContext { guessed: true, ..doubtful });
+        self.hidden(variables, at, step, doubtful);
         for field in variables.fields.iter().rev() {
-            let twin = variables.awaitee.as_ref().is_some_and(|awaitee| {
-                awaitee.plan.of == field.plan.of && self.is_moved(at, awaitee, field, variables.size)
-            });
+            let awaitee = variables.awaitee.as_ref();
+            let twin = awaitee
+                .is_some_and(|awaitee| awaitee.layout == field.layout && self.is_moved(at, awaitee, field));
             if !twin {
-                self.fields(std::slice::from_ref(field), at, trail, aside);
+                self.fields(std::slice::from_ref(field), at, step, aside);
             }
         }
         if let Some(awaitee) = &variables.awaitee {
-            self.fields(std::slice::from_ref(awaitee), at, trail, inside);
+            self.fields(std::slice::from_ref(awaitee), at, step, inside);
         }
         true
     }
 
-    /// Searches what belongs to no variable that is known for guards of locks that somebody waits for.
-    fn hidden(&mut self, variables: &Variables, base: u64, trail: u32, standing: Standing) {
-        if variables.gaps.is_empty() {
-            return;
-        }
-        let (plans, wanted) = (self.plans, self.wanted);
-        let trail = self.trail(trail, variables.hidden);
-        let guards = plans.guards();
-        let words = |gap: &Range<u64>| (gap.start.next_multiple_of(8)..gap.end).step_by(8);
-        for place in variables.gaps.iter().flat_map(words).take(MAX_HIDDEN) {
-            let Some(at) = base.checked_add(place) else { continue };
-            let guard = guards.iter().find_map(|plan| {
-                let Body::Handle { handle, .. } = &plan.body else { return None };
-                let read =
-                    handle.read(plans.process, at).filter(|(resource, _)| wanted.contains(resource))?;
-                Some((handle, read))
-            });
-            if let Some((handle, read)) = guard.filter(|_| self.seen.insert((at, GUESSED))) {
-                self.hold(handle, read, at, trail, standing);
+    /// Walks the variables of a function that is in its first poll, for each `.await` that it may be at.
+    fn as_if_suspended(
+        &mut self,
+        layout: &Layout,
+        coroutine: &'w Coroutine,
+        at: u64,
+        step: u32,
+        context: WalkContext,
+    ) {
+        for state in coroutine.states.iter().filter(|state| state.is_suspended()).take(MAX_STATES) {
+            let variables = self.layouts.variables(layout.of, coroutine, state);
+            let step = self.step(step, variables.frame);
+            self.fields(&variables.fields, at, step, context);
+            if let Some(awaitee) = &variables.awaitee {
+                self.fields(std::slice::from_ref(awaitee), at, step, context);
             }
         }
     }
 
-    /// Whether a variable was moved into what is awaited: `receiver.await` leaves its bytes behind.
-    fn is_moved(&self, base: u64, awaitee: &Field, field: &Field, size: u64) -> bool {
+    /// Searches the bytes that belong to no known variable for guards of locks that are waited for.
+    fn hidden(&mut self, variables: &Variables, base: u64, step: u32, context: WalkContext) {
+        if variables.gaps.is_empty() {
+            return;
+        }
+        let (process, wanted) = (self.process, self.wanted);
+        let step = self.step(step, variables.hidden);
+        let guards = self.layouts.guards();
+        let words = |gap: &Range<u64>| (gap.start.next_multiple_of(8)..gap.end).step_by(8);
+        for place in variables.gaps.iter().flat_map(words).take(MAX_HIDDEN) {
+            let Some(at) = base.checked_add(place) else { continue };
+            let guard = guards.iter().find_map(|layout| {
+                let Body::Handle { handle, .. } = &layout.body else { return None };
+                let read = handle.read(process, at).filter(|(resource, _)| wanted.contains(resource))?;
+                Some((handle, read))
+            });
+            if let Some((handle, read)) = guard.filter(|_| self.seen.insert((at, Seen::Guessed))) {
+                self.hold(handle, read, at, step, context);
+            }
+        }
+    }
+
+    /// Whether a variable was moved into the future that is awaited: `receiver.await` leaves a stale copy in the
+    /// variable.
+    fn is_moved(&self, base: u64, awaitee: &Field, field: &Field) -> bool {
+        let size = self.layouts.get(awaitee.layout).map_or(0, |layout| layout.size);
         let word = |of: &Field, offset: u64| {
-            self.plans
-                .process
+            self.process
                 .memory
                 .number(base.checked_add(of.offset)?.checked_add(offset)?, 8.min(size - offset))
         };

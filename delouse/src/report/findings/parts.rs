@@ -1,0 +1,47 @@
+//! Parts of sentences that several findings share.
+
+use crate::report::activities::doing;
+use crate::report::format::millis;
+use crate::threads::Activity;
+use crate::waits::{CodeLocation, Evidence, Finding, TaskWait};
+
+/// What a blocked thread does.
+pub(super) fn one(activity: Activity) -> String {
+    match activity {
+        Activity::Idle | Activity::Unknown => "does not return".to_owned(),
+        activity => doing(activity).one(),
+    }
+}
+
+/// `sampled twice, 150 ms apart`.
+pub(super) fn sampled(samples: usize, lasted_ms: u64) -> String {
+    match samples {
+        2 => format!("sampled twice, {} apart", millis(lasted_ms)),
+        samples => format!("sampled {samples} times in {}", millis(lasted_ms)),
+    }
+}
+
+pub(super) fn at(place: Option<&CodeLocation>) -> String {
+    place.map(|place| format!(" at `{place}`")).unwrap_or_default()
+}
+
+pub(super) fn in_place(place: Option<&CodeLocation>) -> String {
+    place.map(|place| format!(" in {place}")).unwrap_or_default()
+}
+
+/// The waits that a finding is concluded from.
+pub(super) fn task_waits(finding: &Finding) -> impl Iterator<Item = &TaskWait> {
+    finding.evidence.iter().filter_map(|fact| match fact {
+        Evidence::Waits(wait) => Some(wait),
+        _ => None,
+    })
+}
+
+/// How many of its tasks wait behind the others.
+pub(super) fn behind(finding: &Finding) -> usize {
+    let behind = finding.evidence.iter().find_map(|fact| match fact {
+        Evidence::Behind(behind) => Some(behind.count),
+        _ => None,
+    });
+    behind.unwrap_or(0)
+}

@@ -1,0 +1,203 @@
+//! Observations as people read them.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::findings::spawned;
+use super::format::{self, count, counted, millis, size, task, upper};
+use super::kinds;
+use crate::tasks::Waiting;
+use crate::waits::{Held, Observation, ObservationKind, Observed, TaskIds};
+
+/// The most ids of tasks in one observation.
+const MAX_IDS: usize = 64;
+
+/// Something that is true and may be wrong: a person who knows the program has to judge it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
+pub struct ObservationReport {
+    /// What kind of observation.
+    pub kind: ObservationKind,
+    /// One sentence: what was observed, of which tasks, at which line of the program.
+    pub summary: String,
+    /// Ids of the tasks that it is about, the first 64.
+    pub tasks: Vec<u64>,
+    /// How many tasks, timers or connections it is about.
+    pub count: usize,
+    /// How long the one that has waited longest has waited, as far as that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<Waiting>,
+}
+
+impl From<Observation> for ObservationReport {
+    fn from(of: Observation) -> Self {
+        let summary = upper(&sentence(&of));
+        let kind = of.fact.kind();
+        let Observation { mut tasks, count, waiting, fact: _ } = of;
+        tasks.truncate(MAX_IDS);
+        Self { kind, summary, tasks, count, waiting }
+    }
+}
+
+fn sentence(of: &Observation) -> String {
+    let tasks = counted(&TaskIds::of(of.tasks.iter().copied()));
+    let time = format::waiting(of.waiting).map(|time| format!(" {time}")).unwrap_or_default();
+    let at = |place: Option<String>| place.map(|place| format!(" in {place}")).unwrap_or_default();
+    match &of.fact {
+        Observed::Shutdown { task: waiter, place, name, awaited } => {
+            let place = at(place.as_ref().map(ToString::to_string));
+            let list = awaited.iter().map(|of| {
+                let place = at(of.place.as_ref().map(ToString::to_string));
+                format!(
+                    "{} waits{place} for {}",
+                    task(of.task),
+                    kinds::named(of.resource.kind, &of.resource.id)
+                )
+            });
+            let list: Vec<String> = list.collect();
+            format!(
+                "{} waits{place} in {name}, which ends when {tasks} {}: {}",
+                task(*waiter),
+                if of.tasks.len() == 1 { "ends" } else { "end" },
+                list.join("; ")
+            )
+        }
+        Observed::OverdueTimers { place, places, by_ms } => {
+            let by = if of.count == 1 { "" } else { "up to " };
+            let place = at(place.as_ref().map(ToString::to_string));
+            let others = match places.saturating_sub(1) {
+                0 => String::new(),
+                others => format!(" and at {}", count(others, "other place")),
+            };
+            format!(
+                "{} {} overdue by {by}{}, and {tasks} {} not woken{place}{others}: these futures are not polled, or no \
+                 thread drives the timers of their runtime",
+                count(of.count, "timer"),
+                if of.count == 1 { "is" } else { "are" },
+                millis(*by_ms),
+                if of.tasks.len() == 1 { "was" } else { "were" },
+            )
+        }
+        Observed::LongWait { place, resource, held } => {
+            let words = kinds::words(resource.kind);
+            let (verb, longest) = if of.tasks.len() == 1 { ("has", "") } else { ("have", ", the longest") };
+            let place = at(place.as_ref().map(ToString::to_string));
+            format!(
+                "{tasks} {verb} waited for {}{place}{longest}{time}{}",
+                words.wanted,
+                holder(held.as_ref())
+            )
+        }
+        Observed::NoPermits { place, wanted, free } => {
+            let place = at(place.as_ref().map(ToString::to_string));
+            let verb = if of.count == 1 { "waits" } else { "wait" };
+            format!(
+                "{tasks} {verb} for {} of a semaphore{place}: {free} {} free, and no task was found that holds one. They \
+                 were forgotten, or more are wanted than there are",
+                count(usize::try_from(*wanted).unwrap_or(usize::MAX), "permit"),
+                if *free == 1 { "is" } else { "are" },
+            )
+        }
+        Observed::Busy { place, ended, used_ms, over_ms } => {
+            let place = at(place.as_ref().map(ToString::to_string));
+            let ended = match ended {
+                Some(variable) => format!(", and `{variable}`, which it takes from, has ended"),
+                None => String::new(),
+            };
+            let task = of.tasks.first().map(|id| task(*id)).unwrap_or_default();
+            format!(
+                "{task} was being polled, or waited to be polled, in every sample{place}, and the threads of runtimes \
+                 used {} of processor time in {}{ended}: it may be polled without pause",
+                millis(*used_ms),
+                millis(*over_ms)
+            )
+        }
+        Observed::BlockedChild { pid, place } => {
+            let place = at(place.as_ref().map(ToString::to_string));
+            format!(
+                "{tasks} waits{time}{place} for the end of process {pid}, which waits until something reads from a pipe: \
+                 if that is a pipe of this program, read it while you wait"
+            )
+        }
+        Observed::FinishedTasks { spawned_at } => {
+            let place = spawned_at.as_ref().map(|place| format!(", spawned at {}", spawned(place)));
+            format!(
+                "{} tasks have finished{}, and handles or a JoinSet keep their results",
+                format::thousands(of.count),
+                place.unwrap_or_default()
+            )
+        }
+        Observed::Contention { place, resource, held } => {
+            let words = kinds::words(resource.kind);
+            let place = at(place.as_ref().map(ToString::to_string));
+            format!("{tasks} wait for {}{place}{}", words.wanted, holder(held.as_ref()))
+        }
+        Observed::UnreadData { place, bytes } => {
+            let verb = if of.count == 1 { "waits" } else { "wait" };
+            let place = at(place.as_ref().map(ToString::to_string));
+            format!(
+                "{tasks} {verb}{time}{place} to send to another program that does not read: {} were not taken",
+                size(*bytes)
+            )
+        }
+        Observed::ClosedByPeer { peers } => {
+            let more = of.count.saturating_sub(peers.len());
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let (verb, it) = if of.count == 1 { ("is", "it") } else { ("are", "them") };
+            format!(
+                "{} {verb} in CLOSE_WAIT: the other end has closed {it} and the program has not ({}{more})",
+                count(of.count, "connection"),
+                peers.join(", ")
+            )
+        }
+        Observed::Growth { place, new, over_ms } => {
+            let place = at(place.as_ref().map(ToString::to_string));
+            format!(
+                "{} tasks wait{place}, {} of them spawned in the last {}, and none of the older ones has left",
+                format::thousands(of.count),
+                format::thousands(*new),
+                millis(*over_ms)
+            )
+        }
+        Observed::NotJudged => format!("{} could not be judged", count(of.count, "task")),
+    }
+}
+
+/// `: task 4 holds it, and waits for input or output in app::refresh at src/main.rs:9`.
+fn holder(held: Option<&Held>) -> String {
+    let Some(Held { by, certain, place, waits_for }) = held else { return String::new() };
+    let verb = if *certain { "holds" } else { "may hold" };
+    let place = place.as_ref().map(|place| format!(" in {place}")).unwrap_or_default();
+    format!(": {} {verb} it, and waits for {}{place}", task(*by), kinds::words(*waits_for).wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_and_several() {
+        let of = |count: usize, waiting: u64, fact| {
+            let waiting = (waiting > 0).then(|| {
+                serde_json::from_value(serde_json::json!({ "at_least_ms": waiting, "exact": false })).unwrap()
+            });
+            ObservationReport::from(Observation { tasks: (1..=count as u64).collect(), count, waiting, fact })
+                .summary
+        };
+        let timers = || Observed::OverdueTimers { place: None, places: 1, by_ms: 7800 };
+        assert!(of(1, 0, timers()).starts_with("1 timer is overdue by 7.8 s, and task 1 was not woken: "));
+        assert!(
+            of(2, 0, timers())
+                .starts_with("2 timers are overdue by up to 7.8 s, and 2 tasks (1, 2) were not woken")
+        );
+        assert_eq!(
+            of(1, 42_000, Observed::LongWait { place: None, resource: Default::default(), held: None }),
+            "Task 1 has waited for something that delouse does not know for at least 42.0 s"
+        );
+        assert_eq!(
+            of(1, 0, Observed::ClosedByPeer { peers: vec!["127.0.0.1:9".to_owned()] }),
+            "1 connection is in CLOSE_WAIT: the other end has closed it and the program has not (127.0.0.1:9)"
+        );
+        assert_eq!(of(3, 0, Observed::NotJudged), "3 tasks could not be judged");
+    }
+}

@@ -1,0 +1,120 @@
+//! Prints tasks and threads to stderr, for programs that `curl` cannot reach.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::dump_error::DumpError;
+use crate::host::memory_budget::ActiveRequest;
+use crate::inspector::Inspector;
+use crate::own_threads::{ThreadError, capture_permit, spawn};
+use crate::report::{Filter, TasksAnswer, ThreadsAnswer};
+use crate::targets;
+
+/// How long writing to a terminal that accepts nothing is retried.
+const WRITE: Duration = Duration::from_secs(5);
+
+/// Whether a dump is being written.
+static DUMPING: AtomicBool = AtomicBool::new(false);
+
+/// Writes a dump on a separate thread, and calls `done` with the result.
+pub(crate) fn start(
+    inspector: Arc<Inspector>,
+    done: impl FnOnce(Result<(), DumpError>) + Send + 'static,
+) -> Result<(), DumpError> {
+    let question = ActiveRequest::begin();
+    let turn = Turn::take().ok_or(DumpError::Busy)?;
+    let files = capture_permit()?;
+    let body = move || {
+        let written = write(&inspector);
+        if question.should_release() {
+            inspector.release().release_freed();
+        }
+        // Before the caller gets the result, so that it can request the next dump at once.
+        drop((files, turn));
+        done(written.map_err(|error| DumpError::Stderr(error.kind())));
+    };
+    targets::with_signals_blocked(|| spawn("delouse-dump", body)).map_err(|_| DumpError::NoThread)
+}
+
+/// The permission to write a dump.
+struct Turn;
+
+impl Turn {
+    fn take() -> Option<Self> {
+        (!DUMPING.swap(true, Ordering::AcqRel)).then_some(Self)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        DUMPING.store(false, Ordering::Release);
+    }
+}
+
+/// Prints the tasks before it captures the threads, so that an incomplete dump contains the tasks.
+fn write(inspector: &Inspector) -> io::Result<()> {
+    let pid = std::process::id();
+    if inspector.symbols().loaded() == 0 {
+        write_names(pid, inspector)?;
+    }
+    let tasks = match inspector.tasks(None) {
+        Ok(list) => {
+            TasksAnswer::new(list, |threads| inspector.stacks_of(threads), &Filter::default(), false)
+                .stacktrace
+        }
+        Err(error) => format!("no tasks: {error}\n"),
+    };
+    print(&format!("=== delouse: every task of process {pid} ===\n{tasks}"))?;
+    let captured = inspector.threads(false);
+    let threads = ThreadsAnswer::new(captured, false).stacktrace;
+    print(&format!("\n=== delouse: every thread of process {pid} ===\n{threads}=== delouse: end ===\n"))
+}
+
+/// Prints the threads with names of functions only, before the debug information is read, which may take seconds.
+fn write_names(pid: u32, inspector: &Inspector) -> io::Result<()> {
+    print(&format!(
+        "=== delouse: reads the debug information of process {pid}: that may take seconds ===\n"
+    ))?;
+    let captured = inspector.threads_by_name();
+    let threads = ThreadsAnswer::new(captured, false).stacktrace;
+    print(&format!("=== delouse: meanwhile its threads, by the names of functions ===\n{threads}\n"))
+}
+
+/// Writes without std's lock of stderr, which a blocked thread may hold.
+fn print(text: &str) -> io::Result<()> {
+    let Ok(stderr) = io::stderr().as_fd().try_clone_to_owned() else {
+        // No descriptor is free.
+        return io::stderr().write_all(text.as_bytes());
+    };
+    let mut stderr = File::from(stderr);
+    let mut left = text.as_bytes();
+    let begun = Instant::now();
+    while !left.is_empty() {
+        match stderr.write(left) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => left = left.get(written..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // Another process that shares the terminal may have made it non-blocking.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && begun.elapsed() < WRITE => {
+                thread::sleep(Duration::from_millis(1));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+impl From<ThreadError> for DumpError {
+    /// Converts the reason why a capture cannot begin.
+    fn from(error: ThreadError) -> Self {
+        match error {
+            ThreadError::Files { .. } => Self::NoFiles,
+            _ => Self::NoRoom,
+        }
+    }
+}

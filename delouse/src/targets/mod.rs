@@ -1,0 +1,36 @@
+//! Sources of a [`Snapshot`](crate::snapshot::Snapshot): this process, another process, a core file.
+
+pub(crate) mod core_file;
+mod maps;
+pub(crate) mod other_process;
+
+#[cfg(feature = "dump")]
+pub(crate) mod core_pattern;
+#[cfg(feature = "dump")]
+mod error;
+#[cfg(feature = "dump")]
+pub(crate) mod own_object;
+#[cfg(feature = "dump")]
+mod pause_budget;
+#[cfg(feature = "dump")]
+#[cfg_attr(
+    not(all(
+        target_os = "linux",
+        any(target_arch = "x86_64", target_arch = "aarch64"),
+        not(delouse_portable)
+    )),
+    path = "unsupported.rs"
+)]
+mod this_process;
+
+#[cfg(feature = "dump")]
+pub(crate) use {
+    error::SnapshotError,
+    maps::own_mappings,
+    pause_budget::{Joined, Limits, Prediction},
+    this_process::{
+        ForkedImage, Live, QuitSignals, closed_by_peer, core_writer, fork, fork_with_threads, freeze,
+        freeze_fork_thaw, join_huge_pages, listen_for_quit, monotonic_nanos, open_file, rolling,
+        with_signals_blocked, writes_to_a_full_pipe, yield_to_program,
+    },
+};

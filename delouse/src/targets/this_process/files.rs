@@ -1,0 +1,252 @@
+//! Describes an open file descriptor of this process.
+//!
+//! The descriptor is not duplicated, because a duplicate would keep the connection open after the program has closed its
+//! own. If the program closes the descriptor meanwhile, the result is `None`, or describes another file with the same
+//! number.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::os::unix::fs::FileTypeExt as _;
+
+use rustix::net::{
+    AddressFamily, SocketAddrAny, SocketAddrUnix, SocketType, getpeername, getsockname, sockopt,
+};
+
+use crate::snapshot::OpenFile;
+
+/// Describes `fd` by `/proc/self/fd` and, for sockets, getsockname(2) and getpeername(2). `None` if it is not open. Takes
+/// a few microseconds.
+pub(crate) fn open_file(fd: i32) -> Option<OpenFile> {
+    let link = fs::read_link(format!("/proc/self/fd/{fd}")).ok()?;
+    // SAFETY: it was open above. If the program closes it meanwhile, calls fail or describe another file.
+    let file = unsafe { BorrowedFd::borrow_raw(fd) };
+    let link = link.to_string_lossy();
+    let plain = |kind: &str| OpenFile { kind: kind.to_owned(), ..OpenFile::default() };
+    if link.starts_with("socket:") {
+        return Some(socket(file).unwrap_or_else(|| plain("socket")));
+    }
+    if link.starts_with("pipe:") {
+        return Some(OpenFile { receive_queue: queue(file, libc::FIONREAD), ..plain("pipe") });
+    }
+    // `anon_inode:[eventfd]`, `anon_inode:inotify`; pidfds of kernels since 6.9 are `pidfd:[…]`.
+    if let Some(name) = link.strip_prefix("anon_inode:") {
+        return Some(plain(name.trim_matches(['[', ']'])));
+    }
+    if link.starts_with("pidfd:") {
+        return Some(plain("pidfd"));
+    }
+    let kind = fs::metadata(format!("/proc/self/fd/{fd}")).ok()?.file_type();
+    let what = match () {
+        () if kind.is_fifo() => "named pipe",
+        () if link.starts_with("/dev/pts/") || link.starts_with("/dev/tty") => "terminal",
+        () if kind.is_char_device() || kind.is_block_device() => "device",
+        () if kind.is_dir() => "directory",
+        () => "file",
+    };
+    Some(plain(what))
+}
+
+/// Whether a process waits in the kernel until something reads from a pipe (`pipe_write` of `fs/pipe.c`, by proc_pid_wchan(5),
+/// which a kernel need not show).
+pub(crate) fn writes_to_a_full_pipe(pid: i32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/wchan")).is_ok_and(|place| place.contains("pipe_write"))
+}
+
+/// The TCP connections of this process that the other end has closed for its part: the addresses of both ends. Reads the state of at
+/// most `limit` descriptors, in about a microsecond each; empty where they cannot be listed.
+pub(crate) fn closed_by_peer(limit: usize) -> Vec<(String, String)> {
+    let Ok(entries) = fs::read_dir("/proc/self/fd") else { return Vec::new() };
+    let names = entries.flatten().map(|entry| entry.file_name());
+    let open = names.filter_map(|name| name.to_str()?.parse::<i32>().ok()).take(limit);
+    open.filter_map(|fd| {
+        // SAFETY: it was open above. If the program closes it meanwhile, calls fail or read another socket.
+        let file = unsafe { BorrowedFd::borrow_raw(fd) };
+        if tcp(file)?.0 != Some("CLOSE_WAIT") {
+            return None;
+        }
+        let local = getsockname(file).ok().and_then(address)?;
+        Some((local, getpeername(file).ok().flatten().and_then(address)?))
+    })
+    .collect()
+}
+
+fn socket(file: BorrowedFd<'_>) -> Option<OpenFile> {
+    let (family, kind) = (sockopt::socket_domain(file).ok()?, sockopt::socket_type(file).ok()?);
+    let name = match (family, kind) {
+        (AddressFamily::INET | AddressFamily::INET6, SocketType::STREAM) => "tcp",
+        (AddressFamily::INET | AddressFamily::INET6, SocketType::DGRAM) => "udp",
+        (AddressFamily::UNIX, _) => "unix",
+        (AddressFamily::NETLINK, _) => "netlink",
+        _ => "socket",
+    };
+    let listens = sockopt::socket_acceptconn(file).is_ok_and(|listens| listens);
+    let (state, (receive_queue, send_queue)) = match tcp(file).filter(|_| name == "tcp") {
+        Some((state, backlog)) if listens => (state, backlog),
+        tcp_info => (
+            tcp_info.and_then(|(state, _)| state),
+            (queue(file, libc::FIONREAD), queue(file, libc::TIOCOUTQ)),
+        ),
+    };
+    Some(OpenFile {
+        kind: if listens { format!("{name} listener") } else { name.to_owned() },
+        local: getsockname(file).ok().and_then(address),
+        peer: getpeername(file).ok().flatten().and_then(address),
+        state,
+        receive_queue,
+        send_queue,
+    })
+}
+
+/// States of a TCP socket: `include/net/tcp_states.h`.
+const TCP_STATES: &[&str] = &[
+    "ESTABLISHED",
+    "SYN_SENT",
+    "SYN_RECV",
+    "FIN_WAIT1",
+    "FIN_WAIT2",
+    "TIME_WAIT",
+    "CLOSE",
+    "CLOSE_WAIT",
+    "LAST_ACK",
+    "LISTEN",
+    "CLOSING",
+];
+
+/// Number of connections that wait to be accepted, and its maximum.
+type Backlog = (Option<u64>, Option<u64>);
+
+/// The state of a TCP socket and the backlog of a listener, from the beginning of `struct tcp_info`
+/// (`include/uapi/linux/tcp.h`): the state is the first byte; `tcpi_unacked` and `tcpi_sacked` are words 6 and 7.
+fn tcp(file: BorrowedFd<'_>) -> Option<(Option<&'static str>, Backlog)> {
+    let mut info = [0_u32; 8];
+    let mut length = size_of_val(&info) as libc::socklen_t;
+    let place = info.as_mut_ptr();
+    // SAFETY: `info` is `length` bytes large; the call fails for a closed descriptor.
+    let result = unsafe {
+        libc::getsockopt(file.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, place.cast(), &raw mut length)
+    };
+    if result != 0 || (length as usize) < size_of_val(&info) {
+        return None;
+    }
+    let [first, .., waiting, most] = info;
+    let state = usize::from(first.to_ne_bytes()[0]).checked_sub(1).and_then(|at| TCP_STATES.get(at));
+    Some((state.copied(), (Some(waiting.into()), Some(most.into()))))
+}
+
+/// The length of a queue, in bytes.
+fn queue(file: BorrowedFd<'_>, request: libc::Ioctl) -> Option<u64> {
+    let mut bytes = 0_i32;
+    // SAFETY: both requests write one `int`; the call fails for a descriptor without a queue.
+    let result = unsafe { libc::ioctl(file.as_raw_fd(), request, &raw mut bytes) };
+    u64::try_from(bytes).ok().filter(|_| result == 0)
+}
+
+/// An address as text; `None` for an unnamed socket.
+fn address(address: SocketAddrAny) -> Option<String> {
+    match SocketAddr::try_from(address.clone()) {
+        Ok(ip) => Some(SocketAddr::new(ip.ip(), ip.port()).to_string()),
+        Err(_) => unix_name(&SocketAddrUnix::try_from(address).ok()?),
+    }
+}
+
+/// The name of a Unix socket (unix(7)): a path, or an abstract name, which is written with `@`.
+fn unix_name(address: &SocketAddrUnix) -> Option<String> {
+    let (mark, name) = match address.abstract_name() {
+        Some([]) => return None,
+        Some(name) => ("@", name),
+        None => ("", address.path_bytes()?),
+    };
+    Some(format!("{mark}{}", String::from_utf8_lossy(name).escape_debug()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream, UdpSocket};
+    use std::os::fd::AsRawFd;
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    use super::*;
+
+    fn describe(file: &impl AsRawFd) -> (String, Option<String>, Option<String>) {
+        let OpenFile { kind, local, peer, .. } = open_file(file.as_raw_fd()).unwrap();
+        (kind, local, peer)
+    }
+
+    #[test]
+    fn addresses_of_both_ends_of_a_connection() {
+        for host in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(listener) = TcpListener::bind(host) else {
+                skipped!("no {host}");
+                continue;
+            };
+            let at = listener.local_addr().unwrap();
+            assert_eq!(describe(&listener), ("tcp listener".to_owned(), Some(at.to_string()), None));
+            let client = TcpStream::connect(at).unwrap();
+            let (server, from) = listener.accept().unwrap();
+            let (at, from) = (Some(at.to_string()), Some(from.to_string()));
+            assert_eq!(describe(&server), ("tcp".to_owned(), at.clone(), from.clone()));
+            assert_eq!(describe(&client), ("tcp".to_owned(), from, at));
+        }
+        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        assert_eq!(describe(&udp), ("udp".to_owned(), Some(udp.local_addr().unwrap().to_string()), None));
+    }
+
+    #[test]
+    fn names_of_unix_sockets() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        let name = Some(path.to_string_lossy().into_owned());
+        assert_eq!(describe(&listener), ("unix listener".to_owned(), name.clone(), None));
+        let client = UnixStream::connect(&path).unwrap();
+        assert_eq!(describe(&client), ("unix".to_owned(), None, name));
+        assert_eq!(describe(&UnixStream::pair().unwrap().0), ("unix".to_owned(), None, None));
+        let hidden = SocketAddrUnix::new_abstract_name(b"hidden").unwrap();
+        assert_eq!(unix_name(&hidden), Some("@hidden".to_owned()));
+        assert_eq!(unix_name(&SocketAddrUnix::new("/run/a\nb").unwrap()), Some("/run/a\\nb".to_owned()));
+    }
+
+    #[test]
+    fn states_and_queues_of_connections() {
+        use std::io::Write as _;
+
+        let describe = |file: &dyn AsRawFd| {
+            let OpenFile { state, receive_queue, send_queue, .. } = open_file(file.as_raw_fd()).unwrap();
+            (state, receive_queue, send_queue)
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (state, waiting, most) = describe(&listener);
+        assert_eq!((state, waiting), (Some("LISTEN"), Some(1)));
+        assert!(most >= Some(1), "{most:?}");
+        let (server, _) = listener.accept().unwrap();
+        assert_eq!(describe(&listener).1, Some(0));
+        client.write_all(b"hello").unwrap();
+        // Loopback delivers before `write` returns.
+        assert_eq!(describe(&server), (Some("ESTABLISHED"), Some(5), Some(0)));
+        client.set_nonblocking(true).unwrap();
+        while client.write(&[0; 1 << 16]).is_ok() {}
+        assert!(describe(&client).2 > Some(0), "{:?}", describe(&client));
+        drop(client);
+        let (other, server) = {
+            let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            (client, listener.accept().unwrap().0)
+        };
+        drop(other);
+        assert_eq!(describe(&server).0, Some("CLOSE_WAIT"));
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        writer.write_all(b"hello").unwrap();
+        assert_eq!(describe(&reader), (None, Some(5), None));
+    }
+
+    #[test]
+    fn descriptors_other_than_sockets() {
+        let (reader, _writer) = std::io::pipe().unwrap();
+        assert_eq!(describe(&reader).0, "pipe");
+        assert_eq!(describe(&fs::File::open("/dev/null").unwrap()).0, "device");
+        assert_eq!(describe(&fs::File::open("/proc/self/status").unwrap()).0, "file");
+        assert_eq!(describe(&fs::File::open("/").unwrap()).0, "directory");
+        assert_eq!((open_file(-1), open_file(i32::MAX)), (None, None));
+    }
+}

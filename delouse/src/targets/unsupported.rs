@@ -1,0 +1,157 @@
+//! The interface of `this_process` for other systems and architectures, where each capture fails.
+
+use super::{Joined, Limits, SnapshotError};
+use crate::snapshot::{Address, Capture, Mapping, OpenFile, Snapshot, Thread};
+
+/// A snapshot. Never constructed.
+#[derive(Debug)]
+pub(crate) enum Live {}
+
+/// A forked image. Never constructed.
+pub(crate) type ForkedImage = Live;
+
+impl Live {
+    /// Always [`SnapshotError::Unsupported`].
+    pub(crate) fn now() -> Result<Self, SnapshotError> {
+        Err(SnapshotError::Unsupported)
+    }
+
+    /// Always [`SnapshotError::Unsupported`].
+    pub(crate) fn with_threads(_: Vec<Thread>) -> Result<Self, SnapshotError> {
+        Err(SnapshotError::Unsupported)
+    }
+
+    /// Never called.
+    pub(crate) fn end(self) -> Self {
+        match self {}
+    }
+
+    /// Never called.
+    pub(crate) fn intact(&self) -> Result<(), SnapshotError> {
+        match *self {}
+    }
+}
+
+impl Snapshot for Live {
+    fn read(&self, _: Address, _: &mut [u8]) -> usize {
+        match *self {}
+    }
+
+    fn mappings(&self) -> &[Mapping] {
+        match *self {}
+    }
+
+    fn threads(&self) -> &[Thread] {
+        match *self {}
+    }
+
+    fn capture(&self) -> &Capture {
+        match *self {}
+    }
+}
+
+/// Always [`SnapshotError::Unsupported`].
+pub(crate) fn rolling() -> Result<Live, SnapshotError> {
+    Err(SnapshotError::Unsupported)
+}
+
+/// Always [`SnapshotError::Unsupported`].
+pub(crate) fn freeze() -> Result<Live, SnapshotError> {
+    Err(SnapshotError::Unsupported)
+}
+
+/// Always [`SnapshotError::Unsupported`].
+pub(crate) fn fork(_: Limits) -> Result<ForkedImage, SnapshotError> {
+    Err(SnapshotError::Unsupported)
+}
+
+/// Always [`SnapshotError::Unsupported`].
+pub(crate) fn fork_with_threads(_: Limits) -> Result<ForkedImage, SnapshotError> {
+    Err(SnapshotError::Unsupported)
+}
+
+/// Always [`SnapshotError::Unsupported`].
+pub(crate) fn freeze_fork_thaw(_: Limits) -> Result<ForkedImage, SnapshotError> {
+    Err(SnapshotError::Unsupported)
+}
+
+/// Always [`SnapshotError::Unsupported`].
+pub(crate) fn join_huge_pages() -> Result<Joined, SnapshotError> {
+    Err(SnapshotError::Unsupported)
+}
+
+/// Does nothing.
+pub(crate) fn yield_to_program() {}
+
+/// Core files are written from a forked image.
+pub(crate) mod core_writer {
+    use std::io::Write;
+
+    use super::ForkedImage;
+    use crate::targets::{Prediction, SnapshotError};
+
+    /// The cost of a core file. Never constructed.
+    pub(crate) struct Estimate {
+        pub(crate) bytes: u64,
+        pub(crate) prediction: Prediction,
+    }
+
+    /// Never constructed.
+    #[derive(Debug, thiserror::Error)]
+    pub(crate) enum CoreError {}
+
+    /// Always [`SnapshotError::Unsupported`].
+    pub(crate) fn estimate() -> Result<Estimate, SnapshotError> {
+        Err(SnapshotError::Unsupported)
+    }
+
+    /// Never called.
+    pub(crate) fn write(image: &ForkedImage, _: &mut dyn Write) -> Result<(), CoreError> {
+        match *image {}
+    }
+}
+
+pub(crate) fn monotonic_nanos() -> Option<u64> {
+    None
+}
+
+/// Runs `start`.
+pub(crate) fn with_signals_blocked<T>(start: impl FnOnce() -> T) -> T {
+    start()
+}
+
+/// Never constructed.
+#[derive(Debug)]
+pub(crate) enum QuitSignals {}
+
+/// Always `None`: SIGQUIT keeps its default action.
+pub(crate) fn listen_for_quit() -> Option<QuitSignals> {
+    None
+}
+
+impl QuitSignals {
+    /// Never comes.
+    pub(crate) fn count() -> u32 {
+        0
+    }
+
+    /// Never called.
+    pub(crate) fn wait(seen: u32) -> u32 {
+        seen
+    }
+}
+
+/// Always `None`.
+pub(crate) fn open_file(_: i32) -> Option<OpenFile> {
+    None
+}
+
+/// Not supported here.
+pub(crate) fn closed_by_peer(_: usize) -> Vec<(String, String)> {
+    Vec::new()
+}
+
+/// Not known here.
+pub(crate) fn writes_to_a_full_pipe(_: i32) -> bool {
+    false
+}

@@ -1,0 +1,218 @@
+//! Reads memory by a layout: the variant, the state, the values of a collection.
+
+use super::model::{Case, Collection, Coroutine, Select, State, Storage, Variants};
+use crate::debuginfo::types::Discriminant;
+use crate::tasks::memory::Memory;
+use crate::tasks::process::Process;
+
+/// Nodes of a tree, buckets of a table.
+const MAX_SLOTS: u64 = 1 << 22;
+/// Higher than a `BTreeMap` of 2^64 entries.
+const MAX_HEIGHT: u64 = 24;
+
+/// A walk through one collection.
+struct Each<'c, 'm> {
+    collection: &'c Collection,
+    memory: &'c Memory<'m>,
+    /// Values that are visited.
+    most: u64,
+}
+
+fn discriminant(memory: &Memory<'_>, place: Discriminant, base: u64) -> Option<u64> {
+    memory.number(base.checked_add(place.offset)?, place.size)
+}
+
+impl Variants {
+    /// The case of the enum at `base`, with its number.
+    pub(crate) fn case(&self, memory: &Memory<'_>, base: u64) -> Option<(usize, &Case)> {
+        let value = self.discriminant.and_then(|place| discriminant(memory, place, base));
+        let exact = self.cases.iter().position(|case| value.is_some() && case.value == value);
+        let number = exact.or_else(|| self.cases.iter().position(|case| case.value.is_none()))?;
+        Some((number, self.cases.get(number)?))
+    }
+}
+
+impl Coroutine {
+    /// The state of the coroutine at `base`, with its number; `None` for one that its type does not have.
+    pub(crate) fn state(&self, memory: &Memory<'_>, base: u64) -> Option<(usize, &State)> {
+        let value = discriminant(memory, self.at, base)?;
+        let number = self.states.iter().position(|state| state.value == value)?;
+        Some((number, self.states.get(number)?))
+    }
+}
+
+impl Select {
+    /// The bits of the branches that are not polled.
+    pub(crate) fn disabled(&self, process: &Process<'_, '_>, at: u64) -> u64 {
+        let bits = self.disabled.follow(process, at);
+        bits.and_then(|at| process.memory.number(at, self.size)).unwrap_or(0)
+    }
+}
+
+impl Collection {
+    /// Calls `visit` with the address of each value of the collection at `at`, up to `most` of them; returns whether
+    /// these were all.
+    pub(crate) fn each(
+        &self,
+        process: &Process<'_, '_>,
+        at: u64,
+        most: u64,
+        mut visit: impl FnMut(u64),
+    ) -> bool {
+        let each = Each { collection: self, memory: &process.memory, most };
+        each.values(process, at, &mut visit).unwrap_or(true)
+    }
+}
+
+impl Each<'_, '_> {
+    /// `None` if a pointer is null or invalid.
+    fn values(&self, process: &Process<'_, '_>, at: u64, visit: &mut impl FnMut(u64)) -> Option<bool> {
+        let memory = self.memory;
+        let word = |offset: u64| memory.word(at.checked_add(offset)?);
+        match &self.collection.storage {
+            Storage::Array { count } => Some(self.row(at, 0, *count, visit)),
+            Storage::Slice { pointer, length, capacity } => {
+                let (first, length) = (not_null(word(*pointer)?)?, word(*length)?);
+                let capacity = capacity.map_or(Some(length), word)?;
+                // Garbage: it is not known which values there are.
+                if length > capacity {
+                    return Some(false);
+                }
+                Some(self.row(first, 0, length, visit))
+            }
+            Storage::Small { room, capacity, inline, pointer, length } => {
+                let (first, count) = match word(*capacity)? {
+                    count if count <= *room => (at.checked_add(*inline)?, count),
+                    _ => (not_null(word(*pointer)?)?, word(*length)?),
+                };
+                Some(self.row(first, 0, count, visit))
+            }
+            Storage::Ring { pointer, capacity, head, length } => {
+                let (first, head, length) = (not_null(word(*pointer)?)?, word(*head)?, word(*length)?);
+                let capacity = word(*capacity)?;
+                if length > capacity {
+                    return Some(false);
+                }
+                let before_end = length.min(capacity.checked_sub(head)?);
+                let all = self.row(first, head, before_end, visit);
+                Some(all & self.row(first, 0, length.checked_sub(before_end)?, visit))
+            }
+            Storage::Table { ctrl, mask, items } => {
+                self.table(word(*ctrl)?, word(*mask)?, word(*items)?, visit)
+            }
+            Storage::Lists { heads, next, value } => {
+                let mut all = true;
+                for head in heads {
+                    let first = head.follow(process, at).and_then(|head| memory.word(head));
+                    if let Some(first) = first.filter(|first| *first != 0) {
+                        all &= self.list(first, (*next, *value), visit);
+                    }
+                }
+                Some(all)
+            }
+            Storage::Tree { root, height, .. } => {
+                let root = memory.word(root.follow(process, at)?).filter(|root| *root != 0)?;
+                let height = memory.word(height.follow(process, at)?)?;
+                let mut left = self.most;
+                (height <= MAX_HEIGHT).then(|| self.node(root, height, &mut left, visit).is_some())
+            }
+            Storage::Messages { head, first, end, .. } => {
+                let head = memory.word(head.follow(process, at)?)?;
+                let (first, end) =
+                    (memory.word(first.follow(process, at)?)?, memory.word(end.follow(process, at)?)?);
+                self.messages(head, first, end, visit)
+            }
+        }
+    }
+
+    /// `count` consecutive values, from number `from` on.
+    fn row(&self, first: u64, from: u64, count: u64, visit: &mut impl FnMut(u64)) -> bool {
+        for index in from..from.saturating_add(count.min(self.most)) {
+            let Some(at) =
+                index.checked_mul(self.collection.stride).and_then(|offset| first.checked_add(offset))
+            else {
+                return true;
+            };
+            visit(at);
+        }
+        count <= self.most
+    }
+
+    /// A control byte whose highest bit is clear marks a value.
+    fn table(&self, ctrl: u64, mask: u64, items: u64, visit: &mut impl FnMut(u64)) -> Option<bool> {
+        if mask >= MAX_SLOTS {
+            return Some(false);
+        }
+        let mut left = items;
+        let mut index = 0;
+        while index <= mask && left > 0 {
+            let group = self.memory.word(ctrl.checked_add(index)?)?.to_le_bytes();
+            for (bucket, control) in (index..=mask).zip(group) {
+                if control & 0x80 == 0 && left > 0 {
+                    visit(ctrl.checked_sub((bucket + 1).checked_mul(self.collection.stride)?)?);
+                    left -= 1;
+                }
+            }
+            index += 8;
+        }
+        Some(true)
+    }
+
+    /// `height` is counted from the leaves, and bounds the recursion.
+    fn node(&self, node: u64, height: u64, left: &mut u64, visit: &mut impl FnMut(u64)) -> Option<()> {
+        let Storage::Tree { values, length, edges, .. } = &self.collection.storage else { return None };
+        // `CAPACITY` of `btree/node.rs` is 11.
+        let length = self.memory.number(node.checked_add(*length)?, 2)?.min(11);
+        *left = left.checked_sub(length)?;
+        self.row(node.checked_add(*values)?, 0, length, visit);
+        if height > 0 {
+            for edge in 0..=length {
+                let child = self.memory.word(node.checked_add(*edges)?.checked_add(edge * 8)?)?;
+                self.node(child, height - 1, left, visit)?;
+            }
+        }
+        Some(())
+    }
+
+    fn messages(&self, head: u64, first: u64, end: u64, visit: &mut impl FnMut(u64)) -> Option<bool> {
+        let Storage::Messages { start, ready, next, values, slots, .. } = &self.collection.storage else {
+            return None;
+        };
+        let count = end.checked_sub(first)?;
+        let mut block = head;
+        let mut index = first;
+        for _ in 0..self.most {
+            if index >= end || block == 0 {
+                break;
+            }
+            let word = |offset: &u64| self.memory.word(block.checked_add(*offset)?);
+            let slot = index.checked_sub(word(start)?)?;
+            if slot >= *slots {
+                block = word(next)?;
+                continue;
+            }
+            if word(ready)? >> slot.min(63) & 1 == 1 {
+                self.row(block.checked_add(*values)?, slot, 1, visit);
+            }
+            index += 1;
+        }
+        Some(count <= self.most)
+    }
+
+    fn list(&self, first: u64, (next, value): (u64, u64), visit: &mut impl FnMut(u64)) -> bool {
+        let mut node = first;
+        for _ in 0..self.most {
+            let Some(at) = node.checked_add(value) else { return true };
+            visit(at);
+            match node.checked_add(next).and_then(|link| self.memory.word(link)) {
+                Some(link) if link != first && link != 0 => node = link,
+                _ => return true,
+            }
+        }
+        false
+    }
+}
+
+fn not_null(word: u64) -> Option<u64> {
+    (word != 0).then_some(word)
+}

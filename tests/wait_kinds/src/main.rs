@@ -1,0 +1,50 @@
+//! One task for every kind of wait. Each task states the line of its source at which it waits, and the resource. The
+//! program prints these as JSON when all tasks have stated theirs, and ends when its stdin closes. With `WAIT_KINDS_DUMP` in
+//! the environment, it prints the traces of tokio's own dump on a second line.
+
+mod aligned;
+mod cases;
+#[cfg(all(tokio_unstable, feature = "taskdump"))]
+mod dump;
+#[cfg(not(feature = "old-tokio"))]
+mod http_kinds;
+mod io_kinds;
+mod library_kinds;
+mod locals;
+mod same_names;
+mod shadowed;
+mod shapes;
+mod tokio_kinds;
+mod trait_objects;
+#[cfg(not(feature = "old-tokio"))]
+mod web;
+mod woken;
+
+use cases::Cases;
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() {
+    let cases = Cases::default();
+    tokio_kinds::spawn(&cases);
+    shapes::spawn(&cases);
+    locals::spawn(&cases);
+    library_kinds::spawn(&cases);
+    io_kinds::spawn(&cases);
+    same_names::spawn(&cases);
+    shadowed::spawn(&cases);
+    aligned::spawn(&cases);
+    trait_objects::spawn(&cases);
+    woken::spawn(&cases);
+    #[cfg(not(feature = "old-tokio"))]
+    web::spawn(&cases);
+    #[cfg(not(feature = "old-tokio"))]
+    http_kinds::spawn(&cases);
+    cases.settled().await;
+    println!("{}", cases.report());
+    #[cfg(all(tokio_unstable, feature = "taskdump"))]
+    if std::env::var_os("WAIT_KINDS_DUMP").is_some() {
+        println!("{}", dump::traces().await);
+    }
+    cases.stdin_closed().await;
+    std::process::exit(0);
+}
