@@ -14,7 +14,7 @@ use super::{Frame, LeafPlace, WaitsOn};
 const MAX_FUTURE: u64 = 2048;
 /// Bytes of a leaf, and of the resource that it waits for, that are compared: counters of messages and lists of waiters
 /// are in the first cache lines.
-const MAX_RESOURCE: usize = 256;
+const MAX_RESOURCE: u64 = 256;
 /// Waits of one task that are compared.
 const MAX_WAITS: usize = 16;
 
@@ -109,14 +109,10 @@ impl Recent<'_> {
             hasher.finish()
         });
         hasher.write_u64(*shared);
-        let mut buffer = [0; MAX_FUTURE as usize];
-        let mut bytes = |address: u64, length: usize| {
-            let buffer = buffer.get_mut(..length).unwrap_or_default();
-            if memory.read(address, buffer).is_some() {
-                hasher.write(buffer);
-            }
+        let mut bytes = |address: u64, length: u64| {
+            memory.visit_range(address, length, |bytes| hasher.write(bytes));
         };
-        bytes(address, size.min(MAX_FUTURE) as usize);
+        bytes(address, size.min(MAX_FUTURE));
         for leaf in waits.1.iter().take(MAX_WAITS) {
             // Most leaves are within the future.
             if !(address..address.saturating_add(size.min(MAX_FUTURE))).contains(&leaf.at) {

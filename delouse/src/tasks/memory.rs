@@ -91,6 +91,27 @@ impl<'s> Memory<'s> {
         visit(self.cache.borrow_mut().block(self.snapshot, block))
     }
 
+    /// Passes `length` bytes from `address`, up to the first gap, to `visit`, in parts that follow one another. They are
+    /// not copied: a copy of the program's memory on a stack or on the heap would look like the program's own.
+    pub(crate) fn visit_range(&self, address: u64, length: u64, mut visit: impl FnMut(&[u8])) {
+        let end = address.saturating_add(length);
+        let mut at = address;
+        while at < end {
+            let (block, within) = (at / BLOCK, at % BLOCK);
+            let wanted = (end - at).min(BLOCK - within);
+            let seen = self.visit(block, |bytes| {
+                let from = bytes.get(within as usize..).unwrap_or_default();
+                let part = from.get(..from.len().min(wanted as usize)).unwrap_or_default();
+                visit(part);
+                part.len() as u64
+            });
+            if seen < wanted {
+                break;
+            }
+            at += seen;
+        }
+    }
+
     #[inline]
     fn array<const N: usize>(&self, address: u64) -> Option<[u8; N]> {
         let within = (address % BLOCK) as usize;
