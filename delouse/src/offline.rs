@@ -91,8 +91,16 @@ pub fn diagnosis_of_process(pid: u32) -> Result<DiagnosisAnswer, OfflineError> {
 
 fn diagnosis(snapshot: &dyn Snapshot, executable: &Path) -> Result<DiagnosisAnswer, OfflineError> {
     let mut sample = look_at(snapshot, &holding_tokio(executable, snapshot), None, |seen| {
-        let Analysis { graph, findings, not_judged, not_covered, .. } = waits::analyse(&seen, false);
-        Sample { listing: seen.listing, graph, findings, not_judged, not_covered, ..Sample::default() }
+        let Analysis { graph, findings, not_judged, keeper, not_covered, .. } = waits::analyse(&seen, false);
+        Sample {
+            listing: seen.listing,
+            graph,
+            findings,
+            not_judged,
+            keeper,
+            not_covered,
+            ..Sample::default()
+        }
     })?;
     sample.threads = stacks::stacks(snapshot, &Symbols::new()).0;
     let found = diagnose(std::slice::from_ref(&sample), None, Earlier::default());

@@ -114,7 +114,7 @@ impl Inspector {
     pub(crate) fn sample(&self, mains_rest: bool) -> Result<(Sample, Capture), EngineError> {
         let at = self.start.elapsed();
         let (sample, mut capture) = self.engines.examine(&self.roots(), move |seen| {
-            let Analysis { graph, findings, not_judged, inputs, not_covered } =
+            let Analysis { graph, findings, not_judged, inputs, keeper, not_covered } =
                 waits::analyse(&seen, mains_rest);
             Sample {
                 at,
@@ -126,6 +126,7 @@ impl Inspector {
                 half_closed: Vec::new(),
                 blocked_children: Vec::new(),
                 inputs,
+                keeper,
                 not_covered,
             }
         })?;
@@ -186,7 +187,7 @@ impl Inspector {
 }
 
 /// Adds what only the kernel knows: which tasks send to an end that does not read, which connections the other end has
-/// closed, and which child processes wait for a reader. Only a diagnosis needs that.
+/// closed, whether busy tasks have read them to the end, and which child processes wait for a reader. Only a diagnosis needs that.
 fn ask_the_kernel(sample: &mut Sample) {
     let sends = |waits: &WaitsOn| waits.io.as_ref().is_some_and(|io| io.direction == Some(Direction::Write));
     let waits = sample.listing.tasks.iter().flat_map(|task| &task.waits_on);
@@ -195,6 +196,11 @@ fn ask_the_kernel(sample: &mut Sample) {
     if !sending.is_empty() {
         // Of the others, nothing is wanted here.
         let _left_out = describe_files(&mut sample.listing.tasks, of_sender);
+    }
+    let files =
+        sample.inputs.iter_mut().flat_map(|of| &mut of.inputs).filter(|input| input.ended == Some(true));
+    for input in files {
+        input.unread = input.fd.and_then(targets::open_file).and_then(|file| file.receive_queue);
     }
     let children = sample.listing.tasks.iter().flat_map(|task| &task.waits_on).filter_map(|waits| waits.pid);
     sample.blocked_children = children.filter(|pid| targets::writes_to_a_full_pipe(*pid)).collect();

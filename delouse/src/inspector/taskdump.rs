@@ -287,6 +287,7 @@ mod engine {
             waits_on: Vec::new(),
             trace: None,
             drives: Vec::new(),
+            completed: None,
             found_in: None,
         }
     }

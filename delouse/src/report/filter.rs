@@ -161,6 +161,7 @@ mod tests {
             }],
             trace: None,
             drives: Vec::new(),
+            completed: None,
             found_in: None,
         }
     }

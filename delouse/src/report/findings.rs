@@ -6,7 +6,7 @@ mod busy_loop;
 mod circle;
 mod evidence;
 mod files;
-mod finished;
+pub(super) mod finished;
 mod growing;
 mod leak;
 mod parts;

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::findings::spawned;
+use super::findings::finished;
 use super::format::{self, count, counted, millis, size, task, upper};
 use super::kinds;
 use crate::tasks::Waiting;
@@ -119,12 +119,13 @@ fn sentence(of: &Observation) -> String {
                  if that is a pipe of this program, read it while you wait"
             )
         }
-        Observed::FinishedTasks { spawned_at } => {
-            let place = spawned_at.as_ref().map(|place| format!(", spawned at {}", spawned(place)));
+        Observed::FinishedTasks { function, spawned_at, keeper } => {
+            let kept = keeper.as_ref().map(|keeper| format!(": {}", finished::sentence(&keeper.evidence())));
             format!(
-                "{} tasks have finished{}, and handles or a JoinSet keep their results",
+                "{} tasks{} have finished, and handles or a JoinSet keep their results{}",
                 format::thousands(of.count),
-                place.unwrap_or_default()
+                finished::tasks(function.as_ref(), spawned_at.as_deref()),
+                kept.unwrap_or_default()
             )
         }
         Observed::Contention { place, resource, held } => {

@@ -70,7 +70,8 @@ fn groups<'t>(tasks: &'t [Task], options: &TextOptions) -> Vec<Group<'t>> {
         let thread = task.thread.and_then(|tid| thread(options, tid));
         let now = thread.map(|thread| now::lines(thread, options.full)).unwrap_or_default();
         let calls = (&task.drives, &task.found_in);
-        let likeness = (task.kind, &task.runtime, task.state, stacks.number(&task.stack), calls, now);
+        let function = (stacks.number(&task.stack), &task.completed);
+        let likeness = (task.kind, &task.runtime, task.state, function, calls, now);
         match known.get(&likeness).and_then(|at: &usize| groups.get_mut(*at)) {
             Some(group) => group.tasks.push(task),
             None => {
@@ -150,6 +151,10 @@ impl Page<'_> {
             let guess = if call.guess { ", and a guess: recognised by its looks" } else { "" };
             let text = format!("driven {} (found on the stack of that thread{guess})", self.call(call));
             self.line(1, &text);
+        }
+        if let Some(completed) = &first.completed {
+            let completed = std::slice::from_ref(completed.as_ref());
+            stack_text::write(&mut self.out, completed, &[], 1, (self.options.full, &self.current_dir));
         }
         if first.stack.is_empty() && first.state != Some(TaskState::Complete) {
             self.line(1, "(no stack: its future could not be read)");

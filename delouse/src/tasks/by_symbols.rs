@@ -97,6 +97,7 @@ pub(super) fn list(
             waits_on: Vec::new(),
             trace: None,
             drives: Vec::new(),
+            completed: None,
             found_in: None,
         });
     }
@@ -134,6 +135,7 @@ fn main(process: &Process<'_, '_>, root: &Root) -> Option<Task> {
         waits_on: Vec::new(),
         trace: None,
         drives: Vec::new(),
+        completed: None,
         found_in: None,
     })
 }

@@ -34,6 +34,10 @@ pub(crate) struct Input {
     pub(crate) progress: Option<u64>,
     /// The descriptor of a socket or pipe.
     pub(crate) fd: Option<i32>,
+    /// How many bytes the kernel has for its reader; `None` if the kernel was not asked or does not say.
+    pub(crate) unread: Option<u64>,
+    /// How many handles of tasks it has; `None` if it has none.
+    pub(crate) handles: Option<u64>,
     /// The modules whose functions take from it.
     pub(crate) polled_in: &'static [&'static str],
 }
@@ -59,12 +63,14 @@ pub enum Source {
 struct InputFact {
     path: &'static str,
     source: Source,
-    /// It has ended if all of these are true.
+    /// It has ended if all of these are true; not known without tests.
     ended: &'static [Test],
     /// To the number that changes when something comes.
     progress: &'static str,
     /// To the descriptor.
     fd: &'static str,
+    /// To the number of handles of tasks.
+    handles: &'static str,
     polled_in: &'static [&'static str],
 }
 
@@ -93,6 +99,7 @@ static INPUTS: &[InputFact] = &[
         ],
         progress: "inner * rx_fields list index",
         fd: "",
+        handles: "",
         polled_in: &["tokio::sync::mpsc::"],
     },
     InputFact {
@@ -101,6 +108,7 @@ static INPUTS: &[InputFact] = &[
         ended: &[Test::Zero("shared * num_tx"), Test::Near("shared * tail pos", "next", 0)],
         progress: "next",
         fd: "",
+        handles: "",
         polled_in: &["tokio::sync::broadcast::"],
     },
     InputFact {
@@ -109,6 +117,7 @@ static INPUTS: &[InputFact] = &[
         ended: &[Test::Bits("shared * state", 1)],
         progress: "shared * state",
         fd: "",
+        handles: "",
         polled_in: &["tokio::sync::watch::"],
     },
     InputFact {
@@ -117,6 +126,7 @@ static INPUTS: &[InputFact] = &[
         ended: &[Test::Zero("shared * sender_count"), Test::Zero("shared * chan queue len")],
         progress: "shared * chan queue head",
         fd: "",
+        handles: "",
         polled_in: &["flume::"],
     },
     InputFact {
@@ -125,6 +135,7 @@ static INPUTS: &[InputFact] = &[
         ended: &[Test::NotZero("inner * is_cancelled")],
         progress: "inner * is_cancelled",
         fd: "",
+        handles: "",
         polled_in: &["tokio_util::sync::cancellation_token::"],
     },
     InputFact {
@@ -133,6 +144,7 @@ static INPUTS: &[InputFact] = &[
         ended: &[Test::Zero("inner length")],
         progress: "inner length",
         fd: "",
+        handles: "inner length",
         polled_in: &["tokio::task::join_set::", "tokio::util::idle_notified_set::"],
     },
     InputFact {
@@ -141,7 +153,17 @@ static INPUTS: &[InputFact] = &[
         ended: &[Test::Zero("head_all")],
         progress: "head_all",
         fd: "",
+        handles: "",
         polled_in: &["futures_util::stream::futures_unordered::"],
+    },
+    InputFact {
+        path: JOIN_HANDLES,
+        source: Source::Set,
+        ended: &[],
+        progress: "len",
+        fd: "",
+        handles: "len",
+        polled_in: &[],
     },
     InputFact {
         path: "tokio::io::poll_evented::PollEvented",
@@ -150,9 +172,13 @@ static INPUTS: &[InputFact] = &[
         ended: &[Test::Bits("registration shared * readiness", 4)],
         progress: "registration shared * readiness",
         fd: "io fd",
+        handles: "",
         polled_in: &["tokio::io::poll_evented::", "tokio::net::", "tokio::io::util::read"],
     },
 ];
+
+/// The name of a vector of handles of tasks begins with this.
+const JOIN_HANDLES: &str = "alloc::vec::Vec<tokio::runtime::task::join::JoinHandle<";
 
 /// Types that are not searched.
 const SKIPPED: &[&str] = &[
@@ -189,7 +215,9 @@ pub(super) fn of_future(
             break;
         }
         let path = ty.path();
-        if let Some(fact) = INPUTS.iter().find(|fact| fact.path == path) {
+        if let Some(fact) = INPUTS.iter().find(|fact| {
+            fact.path == path || (fact.path == JOIN_HANDLES && ty.name.starts_with(JOIN_HANDLES))
+        }) {
             let function = visit.function.and_then(|(of, state)| frame(of, state));
             found.push(fact.read(process, &visit, function));
         } else if !SKIPPED.iter().any(|skipped| path.starts_with(skipped)) {
@@ -273,9 +301,13 @@ impl InputFact {
             source: self.source,
             variable: visit.variable.clone().unwrap_or_default(),
             function,
-            ended: results.map(|results| results.iter().all(|holds| *holds)),
+            ended: results
+                .filter(|results| !results.is_empty())
+                .map(|results| results.iter().all(|holds| *holds)),
             progress: number(self.progress),
             fd: fd.map(|fd| fd as u32 as i32).filter(|fd| *fd >= 0),
+            unread: None,
+            handles: Some(self.handles).filter(|way| !way.is_empty()).and_then(number),
             polled_in: self.polled_in,
         }
     }

@@ -6,6 +6,8 @@ mod driven;
 use std::ops::Range;
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
+
 use super::candidates::{Candidate, Candidates};
 use super::contexts::{self, ThreadContext};
 use super::examination::Examination;
@@ -21,7 +23,9 @@ use super::root::Root;
 use super::runtimes::{Runtime, Runtimes};
 use super::stack::Stacks;
 use super::walk::Walker;
-use super::{BlockingCall, Task, TaskKind, TaskState, Waiting, blocking_pools, by_symbols, running, scan};
+use super::{
+    BlockingCall, Frame, Task, TaskKind, TaskState, Waiting, blocking_pools, by_symbols, running, scan,
+};
 use crate::debuginfo::types::{TypeId, Types};
 use crate::host::memory_budget::{self, Shortage};
 use crate::snapshot::{Address, Snapshot};
@@ -87,6 +91,7 @@ pub(crate) fn examine_with<R>(
         tasks: Vec::new(),
         places: Vec::new(),
         early: Early::default(),
+        completed: FxHashMap::default(),
         recent: options.history.as_deref().zip(options.now).map(|(history, now)| history.begin(now)),
         shortage: None,
         own_frames: Vec::new(),
@@ -190,6 +195,8 @@ struct Lister<'l, 'p, 'i> {
     /// Places of the tasks in the same order, if they are wanted.
     places: Vec<TaskPlace>,
     early: Early,
+    /// Functions of complete tasks, by the types of their futures.
+    completed: FxHashMap<TypeId, Option<Arc<Frame>>>,
     /// For the time that tasks have waited, if that is wanted.
     recent: Option<Recent<'l>>,
     /// Why no more tasks are read.
@@ -384,6 +391,9 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
             spawned_at: self.headers.spawned_at(header, kind),
             stack,
             waits_on,
+            completed: (state.meaning() == TaskState::Complete)
+                .then(|| self.completed(kind.future))
+                .flatten(),
             trace: None,
             drives: Vec::new(),
             found_in: None,
@@ -399,6 +409,12 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
         let place =
             TaskPlace { header: Some(header), state: Some(state.0), one_at_a_time, future, driven, leaves };
         Some((task, place, cut))
+    }
+
+    /// The function whose future was of type `of`.
+    fn completed(&mut self, of: TypeId) -> Option<Arc<Frame>> {
+        let known = self.completed.entry(of);
+        known.or_insert_with(|| self.stacks.declaration(of).map(Arc::new)).clone()
     }
 
     /// Whether there is no memory for more tasks.
@@ -447,6 +463,7 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
             spawned_at: None,
             stack,
             waits_on,
+            completed: None,
             trace: None,
             drives: Vec::new(),
             found_in,

@@ -84,6 +84,9 @@ pub struct Task {
     pub stack: Arc<[Frame]>,
     /// What its leaves wait for.
     pub waits_on: Vec<WaitsOn>,
+    /// Of a complete task: the function whose future it was, at its declaration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed: Option<Arc<Frame>>,
     /// The engine's own text, where it has one that says more than `stack`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<String>,
@@ -158,7 +161,7 @@ pub struct Frame {
     pub function: String,
     /// Source file.
     pub file: Option<String>,
-    /// Line of the `.await` it is suspended at.
+    /// Line of the `.await` it is suspended at; of a function that has completed, of its declaration.
     pub line: Option<u32>,
     /// The line is that of the function's declaration: the `.await` is in a macro of a library, and the debug
     /// information does not have the line of the macro's call.

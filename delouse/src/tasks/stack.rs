@@ -100,23 +100,37 @@ impl<'s, 'i> Stacks<'s, 'i> {
         Some(self.frame(&Node { layout: layout.id, place: FramePlace::new(0, Part::State(index)) }))
     }
 
+    /// The function whose future is of type `of`, at its declaration; of a future of a library, what it carries.
+    pub(super) fn declaration(&self, of: TypeId) -> Option<Frame> {
+        /// The state of a coroutine that was not polled yet.
+        const UNRESUMED: u64 = 0;
+        let (of, ty) = self.within(of)?;
+        let is_own = |krate: &str| self.origin_of_crate(krate) == Origin::User;
+        if let Some(frame) = self.coroutine(of, UNRESUMED) {
+            return Some(Frame { at_declaration: true, ..frame });
+        }
+        let function = names::carried(&ty.name, is_own).unwrap_or_else(|| names::ty(&ty.name));
+        let origin = self.origin_of_crate(&function);
+        Some(Frame { function, origin, ..Frame::default() })
+    }
+
     /// The one frame of a future in which nothing was recognised.
     pub(super) fn opaque(&self, layout: &Layout) -> Frame {
-        let name = self.within(layout.of).map(|ty| names::ty(&ty.name));
+        let name = self.within(layout.of).map(|(_, ty)| names::ty(&ty.name));
         let function = name.unwrap_or_else(|| "?".to_owned());
         let origin = self.origin_of_crate(&function);
         Frame { function, origin, waits: 1, ..Frame::default() }
     }
 
     /// The user's type, without what tokio wraps around every future of a task.
-    fn within(&self, mut of: TypeId) -> Option<Arc<Type>> {
+    fn within(&self, mut of: TypeId) -> Option<(TypeId, Arc<Type>)> {
         loop {
             let ty = self.layouts.program.ty(of)?;
             match names::without_parameters(&ty.name) {
                 "tokio::runtime::task::trace::Root" | "tracing::instrument::Instrumented" => {
                     of = ty.parameter("T")?;
                 }
-                _ => return Some(ty),
+                _ => return Some((of, ty)),
             }
         }
     }

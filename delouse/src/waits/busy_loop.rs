@@ -93,8 +93,7 @@ fn finding(samples: &[Sample], task: u64) -> Option<Finding> {
     let same = |inputs: &[Input], wanted: &Input| inputs.iter().find(|input| is_same(input, wanted)).cloned();
     let ended: Vec<&Input> = latest
         .iter()
-        .filter(|input| all.iter().all(|of| same(of, input).is_some_and(|then| then.ended == Some(true))))
-        .filter(|input| input.source != Source::File || is_read_to_the_end(samples, task, input.fd))
+        .filter(|input| all.iter().all(|of| same(of, input).is_some_and(|then| is_at_its_end(&then))))
         .collect();
     let rest = latest.iter().filter(|input| !ended.contains(input));
     let is_quiet = |input: &Input| {
@@ -155,13 +154,11 @@ fn is_same(one: &Input, other: &Input) -> bool {
     (one.source, &one.variable, function(one)) == (other.source, &other.variable, function(other))
 }
 
-/// Whether nothing is left to be read of a descriptor whose other end has closed its side.
-fn is_read_to_the_end(samples: &[Sample], task: u64, fd: Option<i32>) -> bool {
-    let waits = samples.iter().filter_map(|sample| sample.task(task)).flat_map(|task| &task.waits_on);
-    let mut queues =
-        waits.filter(|on| on.fd == fd && fd.is_some()).filter_map(|on| on.io.as_ref()?.receive_queue);
+/// Whether polling it returns at once, with nothing. A descriptor whose other end has closed its side may have bytes left.
+fn is_at_its_end(input: &Input) -> bool {
     // Linux counts the end itself as a byte.
-    queues.next().is_some_and(|bytes| bytes <= 1) && queues.all(|bytes| bytes <= 1)
+    input.ended == Some(true)
+        && (input.source != Source::File || input.unread.is_some_and(|bytes| bytes <= 1))
 }
 
 /// What the stacks of threads show of a task.

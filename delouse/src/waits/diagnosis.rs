@@ -93,7 +93,7 @@ pub(crate) fn diagnose(samples: &[Sample], files: Option<&OpenFiles>, earlier: E
     if let Some(earlier) = earlier.requested {
         // A proven leak is not suspected of growth as well.
         let known: HashSet<u64> = findings.iter().flat_map(|finding| &finding.tasks).copied().collect();
-        let grown = growing::check(earlier, last.at, tasks);
+        let grown = growing::check(earlier, last);
         let (proven, new): (Vec<_>, Vec<_>) =
             grown.into_iter().partition(|finding| finding.tasks.iter().all(|task| known.contains(task)));
         for grown in proven {

@@ -247,6 +247,9 @@ pub enum Evidence {
     },
     /// Tasks that have finished, and whose results handles keep: new ones have come, and none was taken.
     Finished {
+        /// The function whose futures they were.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        function: Option<CodeLocation>,
         /// `file:line:column` of the spawning call, where it is known.
         spawned_at: Option<Arc<str>>,
         /// How many there are.
@@ -255,6 +258,17 @@ pub enum Evidence {
         new: usize,
         /// The time since the earlier capture, in milliseconds.
         over_ms: u64,
+    },
+    /// A variable has handles of many tasks.
+    Kept {
+        /// The task that has the variable; 0 for a `main` future.
+        task: u64,
+        /// The variable.
+        variable: String,
+        /// The function that has it, and its line.
+        place: Option<Arc<CodeLocation>>,
+        /// How many handles.
+        handles: u64,
     },
     /// All of the tasks were spawned at one line.
     SpawnedAt {

@@ -1,27 +1,93 @@
-//! Finished tasks that handles keep.
+//! Finished tasks whose results are kept, and what keeps them.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use super::observation::{Observation, Observed};
 use super::sample::Sample;
-use crate::tasks::{Task, TaskState};
+use super::{CodeLocation, Evidence};
+use crate::tasks::{Examination, Task, TaskKind, TaskState};
 
 /// Fewer finished tasks may be joined soon.
-const MANY: usize = 100;
+pub(super) const MANY: usize = 100;
+/// The most tasks whose variables are searched for what keeps results.
+const MAX_TASKS: usize = 128;
 
-/// The most finished tasks that were spawned at one line.
-pub(super) fn check(last: &Sample, known: &HashSet<u64>) -> Option<Observation> {
-    let mut finished: BTreeMap<Option<&str>, Vec<&Task>> = BTreeMap::new();
-    let tasks = last.listing.tasks.iter().filter(|task| task.state == Some(TaskState::Complete));
-    for task in tasks.filter(|task| !known.contains(&task.id)) {
-        finished.entry(task.spawned_at.as_deref()).or_default().push(task);
+/// What finished tasks have in common that are one group.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct FinishedKind {
+    /// The function whose future they were.
+    pub(super) function: Option<CodeLocation>,
+    /// `file:line:column` of the spawning call, where it is known.
+    pub(super) spawned_at: Option<Arc<str>>,
+}
+
+/// Tasks that have finished, whose results nothing has taken, in groups.
+pub(super) fn groups<'t>(tasks: impl Iterator<Item = &'t Task>) -> BTreeMap<FinishedKind, Vec<&'t Task>> {
+    let mut groups: BTreeMap<FinishedKind, Vec<&Task>> = BTreeMap::new();
+    for task in tasks.filter(|task| task.state == Some(TaskState::Complete)) {
+        let function = task.completed.as_deref().map(CodeLocation::of_frame);
+        groups.entry(FinishedKind { function, spawned_at: task.spawned_at.clone() }).or_default().push(task);
     }
-    let (_, most) = finished.into_iter().max_by_key(|(_, tasks)| tasks.len())?;
-    let first = most.first().filter(|_| most.len() >= MANY)?;
+    groups
+}
+
+/// A variable with handles of many tasks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Keeper {
+    /// The task that has the variable; 0 for a `main` future.
+    pub(crate) task: u64,
+    pub(crate) variable: String,
+    pub(crate) place: Option<Arc<CodeLocation>>,
+    /// How many handles.
+    pub(crate) handles: u64,
+}
+
+impl Keeper {
+    pub(crate) fn evidence(&self) -> Evidence {
+        let Self { task, variable, place, handles } = self.clone();
+        Evidence::Kept { task, variable, place, handles }
+    }
+}
+
+/// The variable of a task with the most handles, if many tasks have finished. Only tasks that wait are searched: what
+/// others keep may change while it is read.
+pub(super) fn keeper(examination: &Examination<'_, '_, '_>) -> Option<Keeper> {
+    let tasks = &examination.listing.tasks;
+    let finished = tasks.iter().filter(|task| task.state == Some(TaskState::Complete));
+    if finished.take(MANY).count() < MANY {
+        return None;
+    }
+    let searched = tasks.iter().zip(&examination.places).filter(|(task, place)| {
+        let waits = task.kind == TaskKind::Main || task.state == Some(TaskState::Idle);
+        waits && place.future.is_some()
+    });
+    let found = searched.take(MAX_TASKS).flat_map(|(task, place)| {
+        let inputs = examination.inputs(place).into_iter();
+        inputs.filter_map(|input| {
+            let handles = input.handles.filter(|handles| *handles >= MANY as u64)?;
+            let place = input.function.as_ref().map(|frame| CodeLocation::of_frame(frame).into());
+            Some(Keeper { task: task.id, variable: input.variable, place, handles })
+        })
+    });
+    found.max_by_key(|keeper| keeper.handles)
+}
+
+/// The largest group of finished tasks.
+pub(super) fn check(last: &Sample, known: &HashSet<u64>) -> Option<Observation> {
+    let groups = groups(last.listing.tasks.iter().filter(|task| !known.contains(&task.id)));
+    let (kind, tasks) = groups.into_iter().max_by_key(|(_, tasks)| tasks.len())?;
+    if tasks.len() < MANY {
+        return None;
+    }
     Some(Observation {
-        tasks: most.iter().map(|task| task.id).collect(),
-        count: most.len(),
+        tasks: tasks.iter().map(|task| task.id).collect(),
+        count: tasks.len(),
         waiting: None,
-        fact: Observed::FinishedTasks { spawned_at: first.spawned_at.clone() },
+        fact: Observed::FinishedTasks {
+            function: kind.function,
+            spawned_at: kind.spawned_at,
+            keeper: last.keeper.clone(),
+        },
     })
 }

@@ -29,6 +29,7 @@ pub(crate) fn task(id: u64, function: &str, line: u32) -> Task {
         waits_on: Vec::new(),
         trace: None,
         drives: Vec::new(),
+        completed: None,
         found_in: None,
     }
 }

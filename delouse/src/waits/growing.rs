@@ -5,12 +5,12 @@
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::Arc;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-use super::sample::millis;
+use super::finished::{self, FinishedKind, Keeper};
+use super::sample::{Sample, millis};
 use super::{Evidence, Finding, FindingKind, Severity, location};
 use crate::tasks::{Frame, Task, TaskKind, TaskState};
 
@@ -23,9 +23,6 @@ const SHARE: usize = 10;
 /// The most groups of a capture that are kept: a few kilobytes.
 const MAX_GROUPS: usize = 2048;
 
-/// Fewer finished tasks than this may be joined soon.
-const FINISHED: usize = 100;
-
 /// The groups of one capture: how many tasks have which stack.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Counts {
@@ -34,8 +31,8 @@ pub(crate) struct Counts {
     /// The highest id of a task so far.
     newest: u64,
     groups: HashMap<u64, usize>,
-    /// Finished tasks whose results handles keep, by the place of their spawning.
-    finished: HashMap<Option<Arc<str>>, usize>,
+    /// Finished tasks whose results are kept.
+    finished: HashMap<FinishedKind, usize>,
 }
 
 impl Counts {
@@ -51,12 +48,8 @@ impl Counts {
             largest.truncate(MAX_GROUPS);
             groups = largest.into_iter().collect();
         }
-        let mut finished: HashMap<Option<Arc<str>>, usize> = HashMap::new();
-        for task in tasks.iter().filter(|task| task.state == Some(TaskState::Complete)) {
-            if finished.len() < MAX_GROUPS || finished.contains_key(&task.spawned_at) {
-                *finished.entry(task.spawned_at.clone()).or_default() += 1;
-            }
-        }
+        let finished = finished::groups(tasks.iter()).into_iter();
+        let finished = finished.map(|(kind, tasks)| (kind, tasks.len())).take(MAX_GROUPS).collect();
         Self { finished, at, newest: tasks.iter().map(|task| task.id).max().unwrap_or(0), groups }
     }
 
@@ -87,8 +80,8 @@ impl Likeness {
 
 /// The groups that new tasks have joined between `earlier` and the tasks of `at`, and that have no fewer of the older
 /// ones than then; the largest growth first. Tasks that only moved from one place to another are no growth.
-pub(crate) fn check(earlier: &Counts, at: Duration, tasks: &[Task]) -> Vec<Finding> {
-    let apart = at.saturating_sub(earlier.at);
+pub(crate) fn check(earlier: &Counts, last: &Sample) -> Vec<Finding> {
+    let (tasks, apart) = (&last.listing.tasks, last.at.saturating_sub(earlier.at));
     if apart < APART {
         return Vec::new();
     }
@@ -106,26 +99,24 @@ pub(crate) fn check(earlier: &Counts, at: Duration, tasks: &[Task]) -> Vec<Findi
     let mut grown: Vec<_> = grown.collect();
     grown.sort_by_key(|(grown, group)| (std::cmp::Reverse(*grown), group.first().map(|task| task.id)));
     let grown = grown.iter().filter_map(|(grown, group)| finding(*grown, group, apart));
-    finished(earlier, apart, tasks).into_iter().chain(grown).collect()
+    finished(earlier, apart, last).into_iter().chain(grown).collect()
 }
 
-/// The places at which tasks are spawned that finish, and whose results nothing takes: there are many, new ones have come,
+/// Tasks that finish and whose results nothing takes: there are many, new ones have come,
 /// and none of the older ones was taken.
-fn finished(earlier: &Counts, over: Duration, tasks: &[Task]) -> Option<Finding> {
-    let mut groups: HashMap<&Option<Arc<str>>, Vec<&Task>> = HashMap::new();
-    for task in tasks.iter().filter(|task| task.state == Some(TaskState::Complete)) {
-        groups.entry(&task.spawned_at).or_default().push(task);
-    }
-    let grown = groups.into_iter().filter_map(|(place, group)| {
-        let before = *earlier.finished.get(place)?;
+fn finished(earlier: &Counts, over: Duration, last: &Sample) -> Option<Finding> {
+    let groups = finished::groups(last.listing.tasks.iter());
+    let grown = groups.into_iter().filter_map(|(kind, group)| {
+        let before = *earlier.finished.get(&kind)?;
         let stayed = group.iter().filter(|task| task.id <= earlier.newest).count();
         let new = group.len().saturating_sub(before);
-        (before > 0 && stayed >= before && group.len() >= FINISHED && new >= GROWN)
-            .then_some((new, place, group))
+        (before > 0 && stayed >= before && group.len() >= finished::MANY && new >= GROWN)
+            .then_some((new, kind, group))
     });
-    let (new, place, group) = grown.max_by_key(|(new, ..)| *new)?;
-    let evidence =
-        vec![Evidence::Finished { spawned_at: place.clone(), now: group.len(), new, over_ms: millis(over) }];
+    let (new, kind, group) = grown.max_by_key(|(new, ..)| *new)?;
+    let FinishedKind { function, spawned_at } = kind;
+    let of = Evidence::Finished { function, spawned_at, now: group.len(), new, over_ms: millis(over) };
+    let evidence = [of].into_iter().chain(last.keeper.iter().map(Keeper::evidence)).collect();
     let tasks = group.iter().map(|task| task.id).collect();
     Some(Finding { kind: FindingKind::FinishedTasks, severity: Severity::Suspected, tasks, evidence })
 }
@@ -155,7 +146,9 @@ mod tests {
 
     fn found(before: &[Task], after: &[Task], seconds: u64) -> Vec<FindingReport> {
         let earlier = Counts::new(Duration::from_secs(100), before);
-        fixtures::reported(check(&earlier, Duration::from_secs(100 + seconds), after))
+        let last = fixtures::sample((100 + seconds) * 1000, after.to_vec(), Vec::new());
+
+        fixtures::reported(check(&earlier, &last))
     }
 
     #[test]

@@ -48,6 +48,7 @@ pub use unjudged::Unjudged;
 
 use std::sync::Arc;
 
+use finished::Keeper;
 use passes::Passes;
 use sample::TaskInputs;
 use schemars::JsonSchema;
@@ -66,6 +67,8 @@ pub(crate) struct Analysis {
     pub(crate) not_judged: UnjudgedList,
     /// What tasks take from that seem to be polled without pause.
     pub(crate) inputs: Vec<TaskInputs>,
+    /// What keeps the results of finished tasks.
+    pub(crate) keeper: Option<Keeper>,
     /// What is missing or doubtful.
     pub(crate) not_covered: Vec<NotCovered>,
 }
@@ -129,7 +132,8 @@ pub(crate) fn analyse(examination: &Examination<'_, '_, '_>, mains_rest: bool) -
     let graph = WaitGraph { tasks: examination.listing.tasks.len(), edges: all_edges, gaps };
     let inputs = busy_loop::inputs(examination, mains_rest);
     let not_covered = holders.ownership.cut.then_some(NotCovered::Holders).into_iter().collect();
-    Analysis { graph, findings, not_judged, inputs, not_covered }
+    let keeper = finished::keeper(examination);
+    Analysis { graph, findings, not_judged, inputs, keeper, not_covered }
 }
 
 /// What waits for what, and what can release it, at one moment.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::finished::Keeper;
 use super::{CodeLocation, Resource};
 use crate::tasks::{ResourceKind, Waiting};
 
@@ -42,8 +43,8 @@ pub(crate) enum Observed {
     UnreadData { place: Option<Arc<CodeLocation>>, bytes: u64 },
     /// Connections that the other end has closed and the program has not.
     ClosedByPeer { peers: Vec<String> },
-    /// Many finished tasks that were spawned at one line, and whose results handles keep.
-    FinishedTasks { spawned_at: Option<Arc<str>> },
+    /// Many finished tasks of one function, and a variable that keeps handles of that many.
+    FinishedTasks { function: Option<CodeLocation>, spawned_at: Option<Arc<str>>, keeper: Option<Keeper> },
     /// Tasks with the same stack that only became more.
     Growth { place: Option<Arc<CodeLocation>>, new: usize, over_ms: u64 },
     /// Tasks of which it is not known whether they will continue.

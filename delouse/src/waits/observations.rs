@@ -44,7 +44,7 @@ pub(super) fn check(
     let Some(last) = samples.last() else { return Vec::new() };
     let known: HashSet<u64> = findings.iter().flat_map(|finding| &finding.tasks).copied().collect();
     let grown = earlier.filter(|earlier| last.at.saturating_sub(earlier.at()) >= GROWTH);
-    let grown = grown.into_iter().flat_map(|earlier| growing::check(earlier, last.at, &last.listing.tasks));
+    let grown = grown.into_iter().flat_map(|earlier| growing::check(earlier, last));
     let grown = grown.filter(|grown| !grown.tasks.iter().all(|task| known.contains(task)));
     let mut observations = Vec::new();
     observations.extend(graceful::check(samples, &known));

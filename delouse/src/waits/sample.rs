@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use super::finished::Keeper;
 use super::{Finding, NotCovered, UnjudgedList, WaitGraph};
 use crate::tasks::inputs::Input;
 use crate::tasks::{Listing, Task, TaskKind, TaskState};
@@ -42,6 +43,8 @@ pub(crate) struct Sample {
     pub(crate) half_closed: Vec<HalfClosed>,
     /// What tasks take from that seem to be polled without pause.
     pub(crate) inputs: Vec<TaskInputs>,
+    /// What keeps the results of finished tasks.
+    pub(crate) keeper: Option<Keeper>,
     /// What its analysis does not cover.
     pub(crate) not_covered: Vec<NotCovered>,
 }

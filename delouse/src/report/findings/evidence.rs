@@ -56,7 +56,7 @@ pub(super) fn sentence(finding: &Finding, fact: &Evidence) -> String {
         | Evidence::WaitForQueue
         | Evidence::MoreWaiters { .. } => of_threads(fact),
         Evidence::NotifiedBefore { .. } | Evidence::BarrierShort { .. } => super::signals::sentence(fact),
-        Evidence::Finished { .. } => super::finished::sentence(fact),
+        Evidence::Finished { .. } | Evidence::Kept { .. } => super::finished::sentence(fact),
         Evidence::PolledWithoutPause { .. } | Evidence::Ended { .. } => super::busy_loop::sentence(fact),
         Evidence::NotRun { .. }
         | Evidence::NoPolls { .. }

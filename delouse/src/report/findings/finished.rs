@@ -1,18 +1,16 @@
 //! Finished tasks whose results are kept.
 
-use crate::report::format::{millis, thousands};
-use crate::waits::{Evidence, Finding};
+use crate::report::format::{millis, task, thousands};
+use crate::waits::{CodeLocation, Evidence, Finding};
 
 pub(super) fn summary(finding: &Finding) -> String {
     let cause = finding.evidence.iter().find_map(|fact| match fact {
-        Evidence::Finished { spawned_at, now, new, over_ms } => {
-            let place =
-                spawned_at.as_ref().map(|place| format!(" that were spawned at {}", super::spawned(place)));
+        Evidence::Finished { function, spawned_at, now, new, over_ms } => {
+            let of = tasks(function.as_ref(), spawned_at.as_deref());
             Some(format!(
-                "{} tasks{} have finished, and handles keep their results: {} more in the last {}, and none of the older \
+                "{} tasks{of} have finished, and handles keep their results: {} more in the last {}, and none of the older \
                  ones was taken",
                 thousands(*now),
-                place.unwrap_or_default(),
                 thousands(*new),
                 millis(*over_ms)
             ))
@@ -22,14 +20,27 @@ pub(super) fn summary(finding: &Finding) -> String {
     cause.unwrap_or_default()
 }
 
-pub(super) fn sentence(fact: &Evidence) -> String {
+pub(in crate::report) fn sentence(fact: &Evidence) -> String {
     match fact {
         Evidence::Finished { now, new, .. } => format!(
             "there were {} finished tasks before, and all of these are still there",
             thousands(now.saturating_sub(*new))
         ),
+        Evidence::Kept { task: by, variable, place, handles } => {
+            let at = place.as_ref().map(|place| format!(" in {place}")).unwrap_or_default();
+            format!("{} has {} handles in `{variable}`{at}", task(*by), thousands(*handles as usize))
+        }
         _ => String::new(),
     }
+}
+
+/// ` of the function that were spawned at the place`.
+pub(in crate::report) fn tasks(function: Option<&CodeLocation>, spawned_at: Option<&str>) -> String {
+    let of = function.map(|function| format!(" of `{function}`")).unwrap_or_default();
+    let at = spawned_at
+        .map(|place| format!(" that were spawned at {}", super::spawned(place)))
+        .unwrap_or_default();
+    format!("{of}{at}")
 }
 
 pub(super) fn remedy(_: &Finding) -> Option<String> {

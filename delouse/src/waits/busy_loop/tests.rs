@@ -1,6 +1,6 @@
 use super::super::fixtures;
 use super::*;
-use crate::tasks::{Frame, ResourceKind, WaitsOn};
+use crate::tasks::Frame;
 
 const RECV: &str = "tokio::sync::mpsc::bounded::Receiver<T>::recv::{{closure}}";
 
@@ -13,6 +13,8 @@ fn input(source: Source, variable: &str, ended: bool, progress: u64) -> Input {
         ended: Some(ended),
         progress: Some(progress),
         fd: (source == Source::File).then_some(7),
+        unread: None,
+        handles: None,
         polled_in: if source == Source::File { &["tokio::net::"] } else { &["tokio::sync::mpsc::"] },
     }
 }
@@ -101,12 +103,8 @@ fn open_channels_and_tasks_that_rest_are_no_loop() {
 fn a_socket_is_at_its_end_if_nothing_is_left_to_be_read() {
     let read = "tokio::net::tcp::stream::TcpStream::poll_read_priv";
     let samples = |left: Option<u64>| {
-        let file = || vec![input(Source::File, "stream", true, 5)];
-        let mut samples = [sample(0, read, file()), sample(200, read, file())];
-        let mut waits = WaitsOn { kind: ResourceKind::Io, ..fixtures::io(7) };
-        waits.io.get_or_insert_default().receive_queue = left;
-        samples[0].listing.tasks[0].waits_on.push(waits);
-        samples
+        let file = || vec![Input { unread: left, ..input(Source::File, "stream", true, 5) }];
+        [sample(0, read, file()), sample(200, read, file())]
     };
     assert_eq!(check(&samples(Some(1))).len(), 1);
     assert_eq!(check(&samples(Some(4096))), []);

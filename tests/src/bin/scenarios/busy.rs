@@ -10,14 +10,14 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::harness::{self, Case, DAY, faulty, healthy, observed};
+use crate::harness::{self, Case, DAY, faulty, healthy};
 
 pub(crate) const CASES: &[Case] = &[
     faulty!(own main_selects_on_a_closed_flume: "busy_loop", says "busy::ui at", "`playback` is empty and has no sender"),
     faulty!(selects_on_a_closed_channel: "busy_loop", says "busy::serve at", "`requests` is empty and has no sender"),
     faulty!(ignores_that_a_broadcast_has_ended: "busy_loop", says "busy::listens at", "`events`"),
     // The loop itself is not found yet.
-    observed!(reads_nothing_at_the_end: "closed_by_peer"),
+    faulty!(reads_nothing_at_the_end: "busy_loop", says "busy::reads at", "`stream`"),
     // These never yield.
     faulty!(selects_on_no_futures: "busy_loop" | "blocked_worker", says "busy::works at"),
     faulty!(selects_on_no_tasks: "busy_loop" | "blocked_worker", says "busy::supervises at"),

@@ -8,8 +8,8 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::harness::{self, Case, faulty, healthy};
 
 pub(crate) const CASES: &[Case] = &[
-    faulty!(set_that_is_never_drained: "finished_tasks", says "finished.rs:42", query "?seconds=2"),
-    faulty!(handles_that_are_kept: "finished_tasks", says "finished.rs:55", query "?seconds=2"),
+    faulty!(set_that_is_never_drained: "finished_tasks", says "finished.rs:42", "finished::job", "handles in `jobs`", "finished::never_drains", query "?seconds=2"),
+    faulty!(handles_that_are_kept: "finished_tasks", says "finished.rs:55", "finished::job", "handles in `handles`", "finished::keeps_handles", query "?seconds=2"),
     healthy!(set_that_is_drained, query "?seconds=2"),
     healthy!(handles_that_are_joined_in_order, query "?seconds=2"),
     healthy!(tasks_without_handles, query "?seconds=2"),
