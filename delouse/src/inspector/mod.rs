@@ -114,7 +114,7 @@ impl Inspector {
     pub(crate) fn sample(&self, mains_rest: bool) -> Result<(Sample, Capture), EngineError> {
         let at = self.start.elapsed();
         let (sample, mut capture) = self.engines.examine(&self.roots(), move |seen| {
-            let Analysis { graph, findings, not_judged, inputs, keeper, not_covered } =
+            let Analysis { graph, findings, not_judged, inputs, keeper, unread_bodies, not_covered } =
                 waits::analyse(&seen, mains_rest);
             Sample {
                 at,
@@ -127,6 +127,7 @@ impl Inspector {
                 blocked_children: Vec::new(),
                 inputs,
                 keeper,
+                unread_bodies,
                 not_covered,
             }
         })?;

@@ -7,7 +7,7 @@ use super::findings::finished;
 use super::format::{self, count, counted, millis, size, task, upper};
 use super::kinds;
 use crate::tasks::Waiting;
-use crate::waits::{Held, Observation, ObservationKind, Observed, TaskIds};
+use crate::waits::{Held, Observation, ObservationKind, Observed, TaskIds, UnreadBody};
 
 /// The most ids of tasks in one observation.
 const MAX_IDS: usize = 64;
@@ -133,6 +133,16 @@ fn sentence(of: &Observation) -> String {
             let place = at(place.as_ref().map(ToString::to_string));
             format!("{tasks} wait for {}{place}{}", words.wanted, holder(held.as_ref()))
         }
+        Observed::Http2Window { place, bytes, bodies } => {
+            let verb = if of.count == 1 { "waits" } else { "wait" };
+            let place = at(place.as_ref().map(ToString::to_string));
+            format!(
+                "{tasks} {verb}{time}{place} for an HTTP/2 connection that can receive no more: {} of bodies have come and are \
+                 not read{}",
+                size(*bytes),
+                unread_bodies(bodies)
+            )
+        }
         Observed::UnreadData { place, bytes } => {
             let verb = if of.count == 1 { "waits" } else { "wait" };
             let place = at(place.as_ref().map(ToString::to_string));
@@ -170,6 +180,16 @@ fn holder(held: Option<&Held>) -> String {
     let verb = if *certain { "holds" } else { "may hold" };
     let place = place.as_ref().map(|place| format!(" in {place}")).unwrap_or_default();
     format!(": {} {verb} it, and waits for {}{place}", task(*by), kinds::words(*waits_for).wanted)
+}
+
+/// `: that in `first` of the main future, in app::fetch at src/main.rs:7`.
+fn unread_bodies(bodies: &[UnreadBody]) -> String {
+    let body = |body: &UnreadBody| {
+        let place = body.place.as_ref().map(|place| format!(", in {place}")).unwrap_or_default();
+        format!("`{}` of {}{place}", body.variable, task(body.task))
+    };
+    let bodies: Vec<String> = bodies.iter().map(body).collect();
+    if bodies.is_empty() { String::new() } else { format!(": {}", bodies.join("; ")) }
 }
 
 #[cfg(test)]

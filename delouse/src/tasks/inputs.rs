@@ -36,6 +36,8 @@ pub(crate) struct Input {
     pub(crate) fd: Option<i32>,
     /// How many bytes the kernel has for its reader; `None` if the kernel was not asked or does not say.
     pub(crate) unread: Option<u64>,
+    /// The address of what it belongs to: of a body, the connection.
+    pub(crate) resource: Option<u64>,
     /// How many handles of tasks it has; `None` if it has none.
     pub(crate) handles: Option<u64>,
     /// The modules whose functions take from it.
@@ -57,6 +59,8 @@ pub enum Source {
     Token,
     /// A `FuturesUnordered` or a `JoinSet`.
     Set,
+    /// The body of an HTTP/2 message.
+    Body,
 }
 
 /// A type that is an input.
@@ -155,6 +159,15 @@ static INPUTS: &[InputFact] = &[
         fd: "",
         handles: "",
         polled_in: &["futures_util::stream::futures_unordered::"],
+    },
+    InputFact {
+        path: "h2::share::RecvStream",
+        source: Source::Body,
+        ended: &[],
+        progress: "key stream_id",
+        fd: "",
+        handles: "",
+        polled_in: &[],
     },
     InputFact {
         path: JOIN_HANDLES,
@@ -282,6 +295,11 @@ fn present<'v>(
     exact.or_else(|| list.iter().find(|variant| variant.value.is_none()))
 }
 
+/// The connection of a body, at the address that leaves have for it.
+fn resource(process: &Process<'_, '_>, visit: &Visit) -> Option<u64> {
+    Route::compile(process, visit.of, "inner *")?.follow(process, visit.at)
+}
+
 impl InputFact {
     fn read(&self, process: &Process<'_, '_>, visit: &Visit, function: Option<Frame>) -> Input {
         let number = |way: &str| {
@@ -307,6 +325,7 @@ impl InputFact {
             progress: number(self.progress),
             fd: fd.map(|fd| fd as u32 as i32).filter(|fd| *fd >= 0),
             unread: None,
+            resource: (self.source == Source::Body).then(|| resource(process, visit)).flatten(),
             handles: Some(self.handles).filter(|way| !way.is_empty()).and_then(number),
             polled_in: self.polled_in,
         }

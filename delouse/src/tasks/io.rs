@@ -37,6 +37,10 @@ pub struct Io {
     /// be accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub send_queue: Option<u64>,
+    /// Bytes of bodies that have come over the HTTP/2 connection and that the program has not read, if they use up the
+    /// connection's window: the other end may send no more until some are read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window_used_up: Option<u64>,
 }
 
 /// Whether a task waits to read or to write.

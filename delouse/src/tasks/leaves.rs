@@ -201,6 +201,16 @@ pub(super) fn read(process: &Process<'_, '_>, details: &Details, address: u64, w
             Detail::Fd => waits.fd = descriptor(process, at),
             Detail::Pid => waits.pid = memory.half(at).map(|pid| pid as i32).filter(|pid| *pid > 0),
             Detail::Stream => waits.stream = memory.half(at),
+            Detail::Unread => {
+                let unread = memory.half(at).filter(|bytes| *bytes > 0).map(u64::from);
+                if unread.is_some() {
+                    waits.io.get_or_insert_default().window_used_up = unread;
+                }
+            }
+            Detail::Window => {
+                let is_used_up = memory.half(at).is_some_and(|window| window as i32 <= 0);
+                waits.io = waits.io.take().filter(|_| is_used_up);
+            }
             Detail::Interest => {
                 let direction = memory.word(at).and_then(io::of_interest);
                 if direction.is_some() {

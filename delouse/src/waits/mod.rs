@@ -16,6 +16,7 @@ mod gaps;
 mod graceful;
 pub(crate) mod growing;
 mod holders;
+mod http2;
 mod index;
 mod kinds;
 mod liveness;
@@ -40,6 +41,7 @@ mod wakers;
 pub use diagnosis::Scope;
 pub use evidence::{Doubt, Evidence, Party, TaskIds, TaskWait, ThreadAt};
 pub use gaps::Gap;
+pub(crate) use http2::UnreadBody;
 pub use location::CodeLocation;
 pub(crate) use not_judged::{UnjudgedList, UnjudgedTasks};
 pub use observation::ObservationKind;
@@ -49,6 +51,7 @@ pub use unjudged::Unjudged;
 use std::sync::Arc;
 
 use finished::Keeper;
+
 use passes::Passes;
 use sample::TaskInputs;
 use schemars::JsonSchema;
@@ -69,6 +72,8 @@ pub(crate) struct Analysis {
     pub(crate) inputs: Vec<TaskInputs>,
     /// What keeps the results of finished tasks.
     pub(crate) keeper: Option<Keeper>,
+    /// Bodies of HTTP/2 connections whose window is used up.
+    pub(crate) unread_bodies: Vec<UnreadBody>,
     /// What is missing or doubtful.
     pub(crate) not_covered: Vec<NotCovered>,
 }
@@ -133,7 +138,8 @@ pub(crate) fn analyse(examination: &Examination<'_, '_, '_>, mains_rest: bool) -
     let inputs = busy_loop::inputs(examination, mains_rest);
     let not_covered = holders.ownership.cut.then_some(NotCovered::Holders).into_iter().collect();
     let keeper = finished::keeper(examination);
-    Analysis { graph, findings, not_judged, inputs, keeper, not_covered }
+    let unread_bodies = http2::unread_bodies(examination);
+    Analysis { graph, findings, not_judged, inputs, keeper, unread_bodies, not_covered }
 }
 
 /// What waits for what, and what can release it, at one moment.

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::finished::Keeper;
+use super::http2::UnreadBody;
 use super::{CodeLocation, Resource};
 use crate::tasks::{ResourceKind, Waiting};
 
@@ -39,6 +40,8 @@ pub(crate) enum Observed {
     BlockedChild { pid: i32, place: Option<Arc<CodeLocation>> },
     /// Many tasks wait for one lock or semaphore.
     Contention { place: Option<Arc<CodeLocation>>, resource: Arc<Resource>, held: Option<Held> },
+    /// An HTTP/2 connection whose window is used up by bodies that the program does not read.
+    Http2Window { place: Option<Arc<CodeLocation>>, bytes: u64, bodies: Vec<UnreadBody> },
     /// Connections whose other end does not read.
     UnreadData { place: Option<Arc<CodeLocation>>, bytes: u64 },
     /// Connections that the other end has closed and the program has not.
@@ -80,6 +83,8 @@ pub enum ObservationKind {
     BlockedChild,
     /// Ten or more tasks wait for one lock or semaphore.
     Contention,
+    /// An HTTP/2 connection whose window is used up by bodies that the program does not read.
+    Http2Window,
     /// Connections whose other end does not read what was sent.
     UnreadData,
     /// Connections that the other end has closed and the program has not.
@@ -104,6 +109,7 @@ impl Observed {
             Self::BlockedChild { .. } => ObservationKind::BlockedChild,
             Self::FinishedTasks { .. } => ObservationKind::FinishedTasks,
             Self::Contention { .. } => ObservationKind::Contention,
+            Self::Http2Window { .. } => ObservationKind::Http2Window,
             Self::UnreadData { .. } => ObservationKind::UnreadData,
             Self::ClosedByPeer { .. } => ObservationKind::ClosedByPeer,
             Self::Growth { .. } => ObservationKind::Growth,

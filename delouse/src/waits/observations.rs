@@ -11,7 +11,7 @@ use super::observation::{Held, Observation, ObservationKind, Observed};
 use super::sample::{HalfClosed, Sample};
 use super::{
     CodeLocation, Edge, Evidence, Finding, Holder, UnjudgedList, busy_loop, finished, graceful, growing,
-    location, permits,
+    http2, location, permits,
 };
 use crate::tasks::{Direction, ResourceKind, Task, TaskState, Waiting};
 
@@ -32,6 +32,7 @@ const MAX_PEERS: usize = 4;
 pub(super) fn is_undecided(samples: &[Sample]) -> bool {
     matches!(samples, [only] if !only.half_closed.is_empty() || !only.blocked_children.is_empty())
         || graceful::is_undecided(samples)
+        || http2::is_undecided(samples)
 }
 
 /// The observations of `samples` about tasks that the findings do not mention. Growth is measured against `earlier`, if that
@@ -56,6 +57,7 @@ pub(super) fn check(
     if observations.last().is_none_or(|last: &Observation| last.fact.kind() != ObservationKind::LongWait) {
         observations.extend(contention(last, &known));
     }
+    observations.extend(http2::check(samples, &known));
     observations.extend(unread_data(last, &known));
     observations.extend(closed_by_peer(samples));
     observations.extend(finished::check(last, &known));

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::finished::Keeper;
+use super::http2::UnreadBody;
 use super::{Finding, NotCovered, UnjudgedList, WaitGraph};
 use crate::tasks::inputs::Input;
 use crate::tasks::{Listing, Task, TaskKind, TaskState};
@@ -45,6 +46,8 @@ pub(crate) struct Sample {
     pub(crate) inputs: Vec<TaskInputs>,
     /// What keeps the results of finished tasks.
     pub(crate) keeper: Option<Keeper>,
+    /// Bodies of HTTP/2 connections whose window is used up.
+    pub(crate) unread_bodies: Vec<UnreadBody>,
     /// What its analysis does not cover.
     pub(crate) not_covered: Vec<NotCovered>,
 }

@@ -45,7 +45,9 @@ pub(super) fn remedy(finding: &Finding) -> Option<String> {
         Source::Channel | Source::Watch => format!(
             "leave the loop, or disable this branch of the `select!` (`, if open`), when `{variable}` says that it has ended"
         ),
-        Source::File => "a read of 0 bytes is the end of the stream: leave the loop".to_owned(),
+        Source::File | Source::Body => {
+            "a read of 0 bytes is the end of the stream: leave the loop".to_owned()
+        }
         Source::Token => format!(
             "leave the loop when `{variable}` is cancelled, or disable this branch from then on (`, if !stopping`)"
         ),
@@ -67,5 +69,6 @@ fn has_ended(source: Source, variable: &str) -> String {
         Source::File => format!("the other end of `{variable}` has closed its side, and all was read"),
         Source::Token => format!("`{variable}` is cancelled"),
         Source::Set => format!("`{variable}` is empty"),
+        Source::Body => format!("`{variable}` was read to its end"),
     }
 }

@@ -57,7 +57,8 @@ pub(crate) struct HandleFact {
     /// The type's path.
     path: &'static str,
     pub(crate) roles: Roles,
-    /// The route from the handle to its resource: to the address that leaves have for it.
+    /// The route from the handle to its resource: to the address that leaves have for it. Behind `|`, the route of handles
+    /// in which the first one leads nowhere.
     resource: &'static str,
     /// The route to the number of permits that it holds; empty for handles that hold one.
     permits: &'static str,
@@ -83,7 +84,7 @@ impl HandleFact {
 
     /// Whether it is an object of a pool, which has no permit itself, but adds one when it is dropped.
     pub(crate) fn is_pooled(&self) -> bool {
-        self.resource.starts_with("pool * ")
+        self.resource.starts_with("pool ")
     }
 
     /// Whether it can add messages to a queue and cannot take any: only receivers own what is in the queue, and the last
@@ -131,6 +132,12 @@ static HANDLES: &[HandleFact] = &[
     fact("deadpool::managed::object::Object", Roles::GUARD, "pool * semaphore ll_sem"),
     fact("deadpool::unmanaged::Object", Roles::GUARD, "pool * semaphore ll_sem"),
     fact("sqlx_core::pool::connection::PoolConnection", Roles::GUARD, "pool * semaphore ll_sem"),
+    // bb8 0.9, with a pool that is borrowed or owned (`Cow`).
+    fact(
+        "bb8::api::PooledConnection",
+        Roles::GUARD,
+        "pool Borrowed * inner * notify * | pool Owned inner * notify *",
+    ),
     fact("mobc::Connection", Roles::GUARD, "pool * semaphore * ll_sem"),
     fact("tokio::sync::batch_semaphore::Acquire", Roles::QUEUE, "semaphore *"),
     fact("tokio::sync::semaphore::Semaphore", Roles::ACCESS, "ll_sem"),
@@ -225,6 +232,7 @@ pub(crate) struct Handle {
     /// Its index in the table.
     fact: u16,
     resource: Route,
+    otherwise: Option<Route>,
     permits: Option<Permits>,
 }
 
@@ -254,7 +262,11 @@ pub(super) fn handle(program: &Program<'_>, id: TypeId, path: &str) -> Option<Ha
             Some(Permits::Field(way, size))
         }),
     };
-    Some(Handle { fact: index as u16, resource: route(fact.resource)?, permits })
+    let (resource, otherwise) = match fact.resource.split_once('|') {
+        Some((first, other)) => (route(first)?, route(other)),
+        None => (route(fact.resource)?, None),
+    };
+    Some(Handle { fact: index as u16, resource, otherwise, permits })
 }
 
 /// The name of a handle's type; empty for [`ON_STACK`].
@@ -338,7 +350,8 @@ impl Handle {
     /// The resource of the handle at `address`, and how many permits of it the handle holds. `None` for a handle that
     /// was consumed, and for a place in a queue to which no permit is assigned.
     pub(crate) fn read(&self, process: &Process<'_, '_>, address: u64) -> Option<(u64, u64)> {
-        let resource = self.resource.follow(process, address)?;
+        let otherwise = || self.otherwise.as_ref()?.follow(process, address);
+        let resource = self.resource.follow(process, address).or_else(otherwise)?;
         let permits = match &self.permits {
             None => 1,
             Some(Permits::Field(route, size)) => {

@@ -100,6 +100,8 @@ const CONTEXTS: &[Context] = &[
         ResourceKind::Closed,
         part_of("tokio::sync::broadcast::Shared", ""),
     ),
+    // A connection that is given back notifies one task (bb8 0.9, `inner.rs`).
+    context("bb8::", ResourceKind::Notify, ResourceKind::Semaphore, None),
     context("tokio::", ResourceKind::Io, ResourceKind::Io, part_of(POLL_EVENTED, "")),
 ];
 

@@ -52,6 +52,10 @@ pub(in crate::tasks) enum Detail {
     Pid,
     /// Id of an HTTP/2 stream.
     Stream,
+    /// Bytes of bodies of an HTTP/2 connection that were not read.
+    Unread,
+    /// How many bytes the other end may send over the connection.
+    Window,
     /// `Interest`: bit 0 to read, bit 1 to write (`io/interest.rs`).
     Interest,
 }
@@ -197,8 +201,12 @@ pub(super) const LEAVES: &[LeafFact] = &[
     leaf("actix_http::h1::payload::Payload", ResourceKind::ChannelRecv, "inner *"),
     leaf("actix::address::channel::AddressReceiver", ResourceKind::ChannelRecv, "inner *")
         .with(&[(Detail::Senders, "inner * num_senders")]),
-    leaf("h2::share::RecvStream", ResourceKind::Http2Stream, "inner *")
-        .with(&[(Detail::Stream, "key stream_id")]),
+    // The window may be negative after a change of settings (h2 0.4, `proto/streams/flow_control.rs`).
+    leaf("h2::share::RecvStream", ResourceKind::Http2Stream, "inner *").with(&[
+        (Detail::Stream, "key stream_id"),
+        (Detail::Unread, "inner * actions recv in_flight_data"),
+        (Detail::Window, "inner * actions recv flow window_size"),
+    ]),
     leaf("h2::share::SendStream", ResourceKind::Http2Stream, "inner *")
         .with(&[(Detail::Stream, "key stream_id")]),
     leaf("h2::client::ResponseFuture", ResourceKind::Http2Stream, "inner *")

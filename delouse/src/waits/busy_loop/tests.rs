@@ -14,6 +14,7 @@ fn input(source: Source, variable: &str, ended: bool, progress: u64) -> Input {
         progress: Some(progress),
         fd: (source == Source::File).then_some(7),
         unread: None,
+        resource: None,
         handles: None,
         polled_in: if source == Source::File { &["tokio::net::"] } else { &["tokio::sync::mpsc::"] },
     }

@@ -10,6 +10,7 @@ mod graceful;
 mod guards;
 mod handles;
 mod harness;
+mod http2;
 mod joins;
 mod leaks;
 mod notices;
@@ -37,6 +38,7 @@ fn cases() -> impl Iterator<Item = &'static Case> {
         blocking::CASES,
         busy::CASES,
         finished::CASES,
+        http2::CASES,
         guards::CASES,
         handles::CASES,
         joins::CASES,

@@ -12,12 +12,14 @@ use crate::harness::{self, Case, DAY, faulty, healthy};
 
 pub(crate) const CASES: &[Case] = &[
     faulty!(two_objects_of_a_pool_for_each: "deadlock", says "`_outer`", "pool"),
+    faulty!(two_connections_of_bb8_for_each: "deadlock", says "`first`", "pool", "only a timeout"),
     faulty!(two_slots_of_a_pool_of_the_program: "deadlock" | "leaked_tasks", says "semaphore-1"),
     faulty!(own notified_too_early: "deadlock", says "before this wait began", "notices::accepts at"),
     faulty!(notified_by_a_task_that_waits_then: "deadlock" | "leaked_tasks", says "before this wait began", "notices::worker at"),
     faulty!(own barrier_without_a_member: "deadlock" | "leaked_tasks", says "3 of 4", "notices::phase at"),
     faulty!(barrier_that_is_too_large: "deadlock" | "leaked_tasks", says "2 of 3", "notices::meets at"),
     healthy!(holds_an_object_for_long),
+    healthy!(waits_for_a_connection_of_bb8),
     healthy!(will_be_notified_again),
     healthy!(barrier_with_a_late_member),
 ];
@@ -34,6 +36,66 @@ impl managed::Manager for Manager {
     async fn recycle(&self, _: &mut Connection, _: &Metrics) -> RecycleResult<Infallible> {
         Ok(())
     }
+}
+
+struct Connector;
+
+impl bb8::ManageConnection for Connector {
+    type Connection = Connection;
+    type Error = Infallible;
+
+    async fn connect(&self) -> Result<Connection, Infallible> {
+        Ok(Connection)
+    }
+
+    async fn is_valid(&self, _: &mut Connection) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn has_broken(&self, _: &mut Connection) -> bool {
+        false
+    }
+}
+
+async fn connections(max: u32) -> bb8::Pool<Connector> {
+    bb8::Pool::builder().max_size(max).connection_timeout(DAY).build(Connector).await.unwrap()
+}
+
+async fn audit(pool: &bb8::Pool<Connector>) {
+    harness::affected("audit");
+    let _second = pool.get().await.unwrap();
+}
+
+async fn transfer(pool: bb8::Pool<Connector>, gate: Arc<Barrier>) {
+    let first = pool.get_owned().await.unwrap();
+    gate.wait().await;
+    audit(&pool).await;
+    drop(first);
+}
+
+/// The pool's own task, which looks for old connections, lives on.
+async fn two_connections_of_bb8_for_each() {
+    let pool = connections(2).await;
+    let gate = Arc::new(Barrier::new(2));
+    tokio::spawn(transfer(pool.clone(), gate.clone()));
+    tokio::spawn(transfer(pool.clone(), gate));
+    harness::ready(2).await;
+}
+
+async fn waits_for_a_connection_of_bb8() {
+    let pool = connections(1).await;
+    let theirs = pool.clone();
+    tokio::spawn(async move {
+        let _connection = theirs.get().await.unwrap();
+        harness::waits();
+        tokio::time::sleep(DAY).await;
+    });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    tokio::spawn(async move {
+        harness::waits();
+        let _connection = pool.get().await.unwrap();
+    });
+    harness::ready(2).await;
 }
 
 type Pool = managed::Pool<Manager>;

@@ -21,7 +21,7 @@ pub(crate) const CASES: &[Case] = &[
     healthy!(yields_now_and_then),
     observed!(child_that_nothing_reads: "blocked_child", says "waits until something reads from a pipe"),
     healthy!(child_that_is_read),
-    observed!(results_that_nothing_takes: "finished_tasks", says "250 tasks have finished"),
+    observed!(results_that_nothing_takes: "finished_tasks", says "250 tasks of `"),
     healthy!(results_that_are_taken),
 ];
 
