@@ -7,7 +7,7 @@ use super::findings::finished;
 use super::format::{self, count, counted, millis, size, task, upper};
 use super::kinds;
 use crate::tasks::Waiting;
-use crate::waits::{Held, Observation, ObservationKind, Observed, TaskIds, UnreadBody};
+use crate::waits::{Held, Keeper, Observation, ObservationKind, Observed, TaskIds, UnreadBody};
 
 /// The most ids of tasks in one observation.
 const MAX_IDS: usize = 64;
@@ -120,7 +120,9 @@ fn sentence(of: &Observation) -> String {
             )
         }
         Observed::FinishedTasks { function, spawned_at, keeper } => {
-            let kept = keeper.as_ref().map(|keeper| format!(": {}", finished::sentence(&keeper.evidence())));
+            let kept = keeper.as_ref().map(|Keeper { task, variable, place, handles }| {
+                format!(": {}", finished::kept(*task, variable, place.as_deref(), *handles))
+            });
             format!(
                 "{} tasks{} have finished, and handles or a JoinSet keep their results{}",
                 format::thousands(of.count),

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use super::CodeLocation;
+use super::kept::Keeper;
 use super::observation::{Observation, Observed};
 use super::sample::Sample;
-use super::{CodeLocation, Evidence};
 use crate::tasks::{Examination, Task, TaskKind, TaskState};
 
 /// Fewer finished tasks may be joined soon.
@@ -30,24 +31,6 @@ pub(super) fn groups<'t>(tasks: impl Iterator<Item = &'t Task>) -> BTreeMap<Fini
         groups.entry(FinishedKind { function, spawned_at: task.spawned_at.clone() }).or_default().push(task);
     }
     groups
-}
-
-/// A variable with handles of many tasks.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Keeper {
-    /// The task that has the variable; 0 for a `main` future.
-    pub(crate) task: u64,
-    pub(crate) variable: String,
-    pub(crate) place: Option<Arc<CodeLocation>>,
-    /// How many handles.
-    pub(crate) handles: u64,
-}
-
-impl Keeper {
-    pub(crate) fn evidence(&self) -> Evidence {
-        let Self { task, variable, place, handles } = self.clone();
-        Evidence::Kept { task, variable, place, handles }
-    }
 }
 
 /// The variable of a task with the most handles, if many tasks have finished. Only tasks that wait are searched: what

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-use super::finished::{self, FinishedKind, Keeper};
+use super::finished::{self, FinishedKind};
+use super::kept::Keeper;
 use super::sample::{Sample, millis};
 use super::{Evidence, Finding, FindingKind, Severity, location};
 use crate::tasks::{Frame, Task, TaskKind, TaskState};
@@ -116,9 +117,14 @@ fn finished(earlier: &Counts, over: Duration, last: &Sample) -> Option<Finding> 
     let (new, kind, group) = grown.max_by_key(|(new, ..)| *new)?;
     let FinishedKind { function, spawned_at } = kind;
     let of = Evidence::Finished { function, spawned_at, now: group.len(), new, over_ms: millis(over) };
-    let evidence = [of].into_iter().chain(last.keeper.iter().map(Keeper::evidence)).collect();
+    let evidence = [of].into_iter().chain(last.keeper.iter().map(kept)).collect();
     let tasks = group.iter().map(|task| task.id).collect();
     Some(Finding { kind: FindingKind::FinishedTasks, severity: Severity::Suspected, tasks, evidence })
+}
+
+fn kept(keeper: &Keeper) -> Evidence {
+    let Keeper { task, variable, place, handles } = keeper.clone();
+    Evidence::Kept { task, variable, place, handles }
 }
 
 fn finding(new: usize, group: &[&Task], over: Duration) -> Option<Finding> {

@@ -1,8 +1,8 @@
 //! HTTP/2 connections whose window is used up: the other end may send no more until the program reads what has come.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
+use super::kept::UnreadBody;
 use super::observation::{Observation, Observed};
 use super::sample::Sample;
 use super::{CodeLocation, location};
@@ -13,17 +13,6 @@ use crate::tasks::{Examination, Task, TaskKind, TaskState, WaitsOn};
 const MAX_TASKS: usize = 128;
 /// The most bodies that are listed.
 const MAX_BODIES: usize = 4;
-
-/// A variable with a body of a connection whose window is used up.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct UnreadBody {
-    /// The address of the connection.
-    connection: u64,
-    /// The task that has the variable; 0 for a `main` future.
-    pub(crate) task: u64,
-    pub(crate) variable: String,
-    pub(crate) place: Option<Arc<CodeLocation>>,
-}
 
 /// The bodies that tasks have and do not read, of connections whose window is used up.
 pub(super) fn unread_bodies(examination: &Examination<'_, '_, '_>) -> Vec<UnreadBody> {

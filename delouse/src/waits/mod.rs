@@ -18,6 +18,7 @@ pub(crate) mod growing;
 mod holders;
 mod http2;
 mod index;
+mod kept;
 mod kinds;
 mod liveness;
 pub(crate) mod location;
@@ -41,7 +42,7 @@ mod wakers;
 pub use diagnosis::Scope;
 pub use evidence::{Doubt, Evidence, Party, TaskIds, TaskWait, ThreadAt};
 pub use gaps::Gap;
-pub(crate) use http2::UnreadBody;
+pub(crate) use kept::{Keeper, UnreadBody};
 pub use location::CodeLocation;
 pub(crate) use not_judged::{UnjudgedList, UnjudgedTasks};
 pub use observation::ObservationKind;
@@ -49,8 +50,6 @@ pub(crate) use observation::{Held, Observation, Observed};
 pub use unjudged::Unjudged;
 
 use std::sync::Arc;
-
-use finished::Keeper;
 
 use passes::Passes;
 use sample::TaskInputs;

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::finished::Keeper;
-use super::http2::UnreadBody;
+use super::kept::{Keeper, UnreadBody};
 use super::{CodeLocation, Resource};
 use crate::tasks::{ResourceKind, Waiting};
 

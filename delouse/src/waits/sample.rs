@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::finished::Keeper;
-use super::http2::UnreadBody;
+use super::kept::{Keeper, UnreadBody};
 use super::{Finding, NotCovered, UnjudgedList, WaitGraph};
 use crate::tasks::inputs::Input;
 use crate::tasks::{Listing, Task, TaskKind, TaskState};

@@ -20,18 +20,23 @@ pub(super) fn summary(finding: &Finding) -> String {
     cause.unwrap_or_default()
 }
 
-pub(in crate::report) fn sentence(fact: &Evidence) -> String {
+pub(super) fn sentence(fact: &Evidence) -> String {
     match fact {
         Evidence::Finished { now, new, .. } => format!(
             "there were {} finished tasks before, and all of these are still there",
             thousands(now.saturating_sub(*new))
         ),
         Evidence::Kept { task: by, variable, place, handles } => {
-            let at = place.as_ref().map(|place| format!(" in {place}")).unwrap_or_default();
-            format!("{} has {} handles in `{variable}`{at}", task(*by), thousands(*handles as usize))
+            kept(*by, variable, place.as_deref(), *handles)
         }
         _ => String::new(),
     }
+}
+
+/// `task 7 has 90 handles in `jobs` in app::serve at src/main.rs:7`.
+pub(in crate::report) fn kept(by: u64, variable: &str, place: Option<&CodeLocation>, handles: u64) -> String {
+    let at = place.map(|place| format!(" in {place}")).unwrap_or_default();
+    format!("{} has {} handles in `{variable}`{at}", task(by), thousands(handles as usize))
 }
 
 /// ` of the function that were spawned at the place`.

@@ -16,8 +16,11 @@ use crate::host::proc_text::decimal;
 
 /// How often the child checks whether it should exit, in nanoseconds.
 const TICK: u64 = 20_000_000;
-/// The child exits after this time at the latest, in nanoseconds.
-pub(super) const LIFETIME: u64 = 30_000_000_000;
+/// The child exits if its memory was not read for this time, in nanoseconds.
+pub(super) const IDLE: u64 = 30_000_000_000;
+/// The child exits after this time at the latest, in nanoseconds: while it exists, the program copies each page that it
+/// writes for the first time.
+pub(super) const LIFETIME: u64 = 300_000_000_000;
 
 /// Why a child exited by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +35,9 @@ impl ExitReason {
     /// A phrase for messages.
     pub(super) fn describe(code: u32) -> &'static str {
         match code {
-            c if c == Self::Lifetime as u32 => "reading it took longer than 30 s",
+            c if c == Self::Lifetime as u32 => {
+                "it was not read for 30 s, or reading it took longer than 5 min"
+            }
             c if c == Self::Memory as u32 => "memory ran short while it was read",
             c if c == Self::ParentGone as u32 => "its program ended",
             _ => "its process was killed",

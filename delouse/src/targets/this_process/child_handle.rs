@@ -5,7 +5,7 @@ use std::io::{self, Read as _};
 use std::ops::{Range, RangeInclusive};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::path::Path;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, pidfd_open, pidfd_send_signal, waitid,
 };
 
-use super::child::ExitReason;
+use super::child::{self, ExitReason};
 use super::control::{ALIVE_INTERVAL, Control, ControlPage};
 use super::{memory, page_size, search, sys};
 use crate::snapshot::{Address, Mapping};
@@ -56,6 +56,8 @@ pub(super) struct Child {
     pagemap: Option<File>,
     /// Held during a search; false after the child has failed to answer one.
     searches: Mutex<bool>,
+    /// How often its memory was read.
+    reads: AtomicU32,
     /// The child reads the cgroup's memory through this descriptor, if it shares the table of open files.
     _memory_stat: Option<OwnedFd>,
     control: ControlPage,
@@ -200,8 +202,8 @@ impl Child {
         let mut mappings = maps::read(maps).map_err(SnapshotError::proc("/proc/self/maps"))?;
         // Exclude the control page: it does not belong to the program, and reading it would allocate all of its pages.
         mappings.retain(|mapping| !control.is_in(mapping));
-        let searches = Mutex::new(true);
-        let child = Self { process, memory, pagemap, searches, _memory_stat: memory_stat, control };
+        let (searches, reads) = (Mutex::new(true), AtomicU32::new(0));
+        let child = Self { process, memory, pagemap, searches, reads, _memory_stat: memory_stat, control };
         if mappings.is_empty() {
             return Err(child.lost().into());
         }
@@ -262,7 +264,18 @@ impl Child {
         }
     }
 
+    /// Moves the child's deadline, because its memory is being read.
+    fn keep_alive(&self) {
+        /// The number of reads between two looks at the clock.
+        const OFTEN: u32 = 32;
+        if self.reads.fetch_add(1, Ordering::Relaxed).is_multiple_of(OFTEN) {
+            let next = sys::now().wrapping_add(child::IDLE).min(self.control.latest.load(Ordering::Relaxed));
+            self.control.deadline.fetch_max(next, Ordering::Relaxed);
+        }
+    }
+
     pub(super) fn read(&self, address: u64, buf: &mut [u8]) -> usize {
+        self.keep_alive();
         match &self.memory {
             // Higher numbers are neither file offsets nor user-space addresses.
             _ if address > i64::MAX as u64 => 0,
@@ -286,6 +299,7 @@ impl Child {
         wanted: &RangeInclusive<u64>,
         visit: &mut dyn FnMut(u64, u64),
     ) -> Vec<Range<u64>> {
+        self.keep_alive();
         let mut answers = self.searches.lock().unwrap_or_else(PoisonError::into_inner);
         // A child that serves its memory through a pipe does not search.
         if !*answers || matches!(self.memory, MemoryAccess::Pipe(_)) {

@@ -43,8 +43,10 @@ pub(super) struct Control {
     pub(super) memory_stat: AtomicI32,
     /// The child's pidfd in that table, stored by the kernel.
     pub(super) pidfd: AtomicI32,
-    /// When the child exits at the latest.
+    /// When the child exits, unless its memory is read before.
     pub(super) deadline: AtomicU64,
+    /// When the child exits at the latest.
+    pub(super) latest: AtomicU64,
     /// How long the fork took.
     pub(super) fork_nanos: AtomicU64,
     /// The program's process id, and the id of its thread that forked the child.

@@ -194,7 +194,8 @@ fn serve(mailbox: &Mailbox, must_share: bool) -> ! {
 /// Forks. Returns the child's process id, or a negated error number.
 fn fork(control: &Control, files: ChildFiles) -> i32 {
     let before = sys::now();
-    control.deadline.store(before.wrapping_add(child::LIFETIME), Ordering::Relaxed);
+    control.deadline.store(before.wrapping_add(child::IDLE), Ordering::Relaxed);
+    control.latest.store(before.wrapping_add(child::LIFETIME), Ordering::Relaxed);
     // The child inherits the blocked signals, so that it never runs handlers of the program.
     let blocked = sys::set_blocked_signals(u64::MAX);
     // SAFETY: the child immediately calls `run_child`, which obeys the contract.

@@ -20,8 +20,8 @@ use crate::targets::{Limits, Prediction, SnapshotError};
 /// Ranges of at least this many bytes are searched by the child instead of being read.
 const WORTH_A_MESSAGE: u64 = 256 << 10;
 
-/// This process's memory at the moment of a fork. The child that holds it exits when this is dropped, and 30 seconds after
-/// the fork at the latest. Afterwards reads fail, and [`ForkedImage::intact`] returns the reason.
+/// This process's memory at the moment of a fork. The child that holds it exits when this is dropped, when it was not
+/// read for 30 seconds, and five minutes after the fork at the latest. Afterwards reads fail, and [`ForkedImage::intact`] returns the reason.
 #[derive(Debug)]
 pub(crate) struct ForkedImage {
     child: Child,

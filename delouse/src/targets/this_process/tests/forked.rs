@@ -58,7 +58,17 @@ fn a_child_exits_by_itself() {
     };
     let image = fork(FORCED).unwrap();
     image.control().deadline.store(0, Ordering::Relaxed);
-    assert_eq!(why(&image), "reading it took longer than 30 s");
+    assert_eq!(why(&image), "it was not read for 30 s, or reading it took longer than 5 min");
+
+    // It stays while it is read.
+    let image = fork(FORCED).unwrap();
+    image.control().deadline.store(1, Ordering::Relaxed);
+    while image.control().deadline.load(Ordering::Relaxed) == 1 {
+        image.read_u64(Address::new(0));
+    }
+    let seconds = |deadline: &AtomicU64| deadline.load(Ordering::Relaxed) / 1_000_000_000;
+    let left = seconds(&image.control().latest) - seconds(&image.control().deadline);
+    assert!((260..=270).contains(&left), "{left}");
 
     // A cgroup whose memory.stat reports more than the ceiling.
     let stat = tempfile::NamedTempFile::new().unwrap();
