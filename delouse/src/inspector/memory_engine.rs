@@ -217,6 +217,7 @@ impl OwnProgram {
         });
         let (answer, image) = match forked {
             Ok((frozen, note)) => {
+                frozen.keep_for_analysis();
                 let answer = self.examine(&frozen, question, now, look).and_then(|(answer, mut capture)| {
                     // What "is not mapped" may be an image that was killed meanwhile.
                     frozen.intact().map_err(|error| EngineError::Refused(error.to_string()))?;

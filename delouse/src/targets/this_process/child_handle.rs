@@ -242,7 +242,6 @@ impl Child {
         self.process.pid.as_raw_nonzero().get()
     }
 
-    #[cfg(test)]
     pub(super) fn control(&self) -> &Control {
         &self.control
     }

@@ -168,6 +168,13 @@ impl ForkedImage {
         if self.child.is_alive() { Ok(()) } else { Err(self.child.lost()) }
     }
 
+    /// Lets the child live for five minutes although it is not read: an analysis may compute for long between two reads. A
+    /// client that stalls must not use this, as the program copies each page that it writes while the child exists.
+    pub(crate) fn keep_for_analysis(&self) {
+        let control = self.child.control();
+        control.deadline.store(control.latest.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
     /// Closes the child's files and kills it. Dropping the returned value waits for its end: some milliseconds for a large
     /// image.
     pub(crate) fn end(self) -> Process {
