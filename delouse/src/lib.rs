@@ -89,6 +89,8 @@ mod host;
 #[cfg(all(test, feature = "engine"))]
 mod isolation;
 #[cfg(feature = "engine")]
+mod inspector;
+#[cfg(feature = "engine")]
 pub mod offline;
 #[cfg(feature = "engine")]
 mod report;
@@ -118,8 +120,6 @@ mod started;
 
 #[cfg(feature = "dump")]
 mod dump;
-#[cfg(feature = "dump")]
-mod inspector;
 #[cfg(feature = "dump")]
 mod log;
 #[cfg(feature = "dump")]

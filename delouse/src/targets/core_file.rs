@@ -26,6 +26,7 @@ const MAX_SEGMENTS: usize = 1 << 20;
 /// A thread has about six notes.
 const MAX_NOTES: usize = 1 << 21;
 
+const AT_ENTRY: u64 = 9;
 const AT_RANDOM: u64 = 25;
 const AT_SYSINFO_EHDR: u64 = 33;
 
@@ -58,6 +59,8 @@ pub(crate) struct CoreFile {
     threads: Vec<Thread>,
     capture: Capture,
     arch: &'static dyn Arch,
+    /// Where the program begins to run.
+    entry: Option<Address>,
 }
 
 impl CoreFile {
@@ -123,7 +126,14 @@ impl CoreFile {
             capture.notes.push("the core file has no registers of any thread".to_owned());
         }
         let mappings = mappings(&memory.loads, &ranges, &files, &notes);
-        Ok(Self { memory, ranges, files, mappings, threads, capture, arch })
+        let entry = notes.aux(AT_ENTRY).map(Address::new);
+        Ok(Self { memory, ranges, files, mappings, threads, capture, arch, entry })
+    }
+
+    /// The path of the executable when it ran: the file with the program's entry point. `None` if the core file has no list
+    /// of files, or no auxiliary vector.
+    pub(crate) fn executable(&self) -> Option<&Path> {
+        containing(&self.ranges, self.entry?, |range| range.range.clone()).map(|range| range.path.as_path())
     }
 
     /// Copies from the file that was mapped at `address`, up to the end of that mapping or to the next segment of the core

@@ -51,7 +51,9 @@ pub use listing::Listing;
 pub(crate) use listing::Options;
 pub(crate) use place::{LeafPlace, MemoryPlace, Race, TaskPlace};
 pub(crate) use root::Root;
-pub(crate) use running::{learn_current_task, threads as running_threads};
+pub(crate) use running::{
+    current_task_offset, learn_current_task, threads as running_threads, threads_of_one_moment,
+};
 
 use std::sync::Arc;
 
