@@ -69,7 +69,10 @@
 #![cfg_attr(not(feature = "engine"), forbid(unsafe_code))]
 #![cfg_attr(feature = "engine", deny(unsafe_code))]
 // A layer is compiled as a whole. With `debug` and `cli`, where all of it is used, dead code is reported.
-#![cfg_attr(all(feature = "engine", not(all(feature = "debug", feature = "cli"))), allow(dead_code, unused_imports))]
+#![cfg_attr(
+    all(feature = "engine", not(all(feature = "debug", feature = "cli"))),
+    allow(dead_code, unused_imports)
+)]
 
 /// Reports on stderr that a test cannot run here. `println!` would not do: libtest hides what passing tests print.
 #[cfg(all(test, feature = "engine"))]
@@ -90,10 +93,10 @@ mod debuginfo;
 #[cfg(feature = "engine")]
 #[expect(unsafe_code, reason = "maps files, and asks the system for limits")]
 mod host;
-#[cfg(all(test, feature = "engine"))]
-mod isolation;
 #[cfg(feature = "engine")]
 mod inspector;
+#[cfg(all(test, feature = "engine"))]
+mod isolation;
 #[cfg(feature = "engine")]
 pub mod offline;
 #[cfg(feature = "engine")]

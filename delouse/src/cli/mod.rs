@@ -1,11 +1,13 @@
 //! The command `delouse`: the answers of the server for a process, a core file or a server, in a terminal.
 
 mod arguments;
+mod diff;
 mod error;
 mod local;
 mod output;
 mod progress;
 mod remote;
+mod run;
 mod subject;
 
 use std::io::{self, Write as _};
@@ -49,8 +51,12 @@ pub fn run() -> ExitCode {
 
 fn execute(command: Command) -> Result<u8, CliError> {
     match command {
-        Command::Diagnose { subject, output, seconds } => diagnose(&subject::parse(subject)?, &output, seconds),
-        Command::Tasks { subject, output, selection } => tasks(&subject::parse(subject)?, &output, &selection),
+        Command::Diagnose { subject, output, seconds } => {
+            diagnose(&subject::parse(subject)?, &output, seconds)
+        }
+        Command::Tasks { subject, output, selection } => {
+            tasks(&subject::parse(subject)?, &output, &selection)
+        }
         Command::Threads { subject, output } => {
             let mut answer = match subject::parse(subject)? {
                 Place::Local(local) => local.ask(|program| Ok(program.threads(output.full)?))?,
@@ -84,7 +90,12 @@ fn execute(command: Command) -> Result<u8, CliError> {
             output::write(&text)?;
             Ok(NOTHING)
         }
-        Command::Diff { .. } | Command::Run { .. } => Err(CliError::Usage("not yet".to_owned())),
+        Command::Diff { before, after, output } => {
+            let diff::Compared { mut answer, new_findings } = diff::compare(&before, &after)?;
+            print(&mut answer, &output)?;
+            Ok(if new_findings { FINDINGS } else { NOTHING })
+        }
+        Command::Run { hang_after, capture, program } => run::run(&program, hang_after, &capture),
     }
 }
 

@@ -77,7 +77,9 @@ impl Server {
         let bytes = self.bytes(path, parameters, JSON)?;
         serde_json::from_slice(&bytes).map_err(|error| {
             let start = String::from_utf8_lossy(bytes.get(..QUOTED).unwrap_or(&bytes)).into_owned();
-            self.is_other(format!("the answer to {path} is not understood ({error}); it begins with {start:?}"))
+            self.is_other(format!(
+                "the answer to {path} is not understood ({error}); it begins with {start:?}"
+            ))
         })
     }
 
@@ -114,10 +116,8 @@ impl Server {
         let response = self.request(path, parameters, Some(format))?;
         let mut bytes = Vec::new();
         let mut body = response.into_body().into_reader().take(MOST);
-        body.read_to_end(&mut bytes).map_err(|error| ServerError::Broken {
-            url: self.url.clone(),
-            reason: error.to_string(),
-        })?;
+        body.read_to_end(&mut bytes)
+            .map_err(|error| ServerError::Broken { url: self.url.clone(), reason: error.to_string() })?;
         Ok(bytes)
     }
 

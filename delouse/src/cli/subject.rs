@@ -37,7 +37,8 @@ pub(super) fn parse(subject: Subject) -> Result<Place, CliError> {
         [] => remote(DEFAULT, true),
         [only] if is_address(only) => remote(only, false),
         [only] if is_number(only) => {
-            let pid = only.parse().map_err(|_| CliError::Usage(format!("{only} is too large for a process id")))?;
+            let pid =
+                only.parse().map_err(|_| CliError::Usage(format!("{only} is too large for a process id")))?;
             process(pid, exe, &capture)
         }
         [only] => core(Path::new(only), exe, &capture),

@@ -241,8 +241,7 @@ impl<'i> Foreign<'i> {
             capture.notes.push(ONE_SAMPLE.to_owned());
         }
         let files = self.target.open_files();
-        let found =
-            diagnose(&samples, files.as_ref(), Earlier { requested: earlier.as_ref(), kept: None });
+        let found = diagnose(&samples, files.as_ref(), Earlier { requested: earlier.as_ref(), kept: None });
         let last = samples.last().cloned().unwrap_or_default();
         Ok(DiagnosisAnswer::new(found, &last, capture, None))
     }

@@ -57,7 +57,9 @@ impl ProgramFile {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub(crate) enum TargetError {
-    #[error("there is no process {0}: it has ended, or the number is wrong (`pgrep -a NAME` lists processes by name)")]
+    #[error(
+        "there is no process {0}: it has ended, or the number is wrong (`pgrep -a NAME` lists processes by name)"
+    )]
     Gone(u32),
     #[error("process {0} has ended, and its parent has not waited for it yet: nothing of its memory is left")]
     Zombie(u32),
@@ -65,7 +67,9 @@ pub(crate) enum TargetError {
     KernelThread(u32),
     #[error("{tid} is a thread of process {pid}: give the number of the process, {pid}")]
     NotTheProcess { tid: u32, pid: u64 },
-    #[error("process {pid} belongs to another user (uid {uid}): run the same command as that user, or with sudo")]
+    #[error(
+        "process {pid} belongs to another user (uid {uid}): run the same command as that user, or with sudo"
+    )]
     OtherUser { pid: u32, uid: u64 },
     #[error(
         "process {0} may not be read: it is not dumpable (it changed its user, has file capabilities, or asked for it): run \
@@ -83,10 +87,11 @@ pub(crate) enum TargetError {
     #[error("{}: {error}", path.display())]
     Core { path: PathBuf, error: CoreError },
     #[error(
-        "{}: the core file does not name its executable: give it, too (delouse diagnose EXECUTABLE CORE)",
-        .0.display()
+        "{}: the core file does not name its executable{}: give it, too (delouse diagnose EXECUTABLE CORE)",
+        path.display(),
+        reasons.iter().map(|reason| format!("; {reason}")).collect::<String>()
     )]
-    NoExecutable(PathBuf),
+    NoExecutable { path: PathBuf, reasons: Vec<String> },
     #[error(
         "{} is the executable of this core file, and is not on this machine: give the path of a copy of the same build \
          (delouse diagnose EXECUTABLE CORE)",
@@ -103,7 +108,8 @@ impl Target {
 
     /// Opens a core file.
     pub(crate) fn core(path: &Path) -> Result<Self, TargetError> {
-        let core = CoreFile::open(path).map_err(|error| TargetError::Core { path: path.to_owned(), error })?;
+        let core =
+            CoreFile::open(path).map_err(|error| TargetError::Core { path: path.to_owned(), error })?;
         Ok(Self::Core { path: path.to_owned(), core: Arc::new(core) })
     }
 
@@ -157,7 +163,10 @@ impl Target {
                 Ok(ProgramFile { opened, mapped })
             }
             Self::Core { path, core } => {
-                let mapped = core.executable().ok_or_else(|| TargetError::NoExecutable(path.clone()))?;
+                let mapped = core.executable().ok_or_else(|| TargetError::NoExecutable {
+                    path: path.clone(),
+                    reasons: core.capture().notes.clone(),
+                })?;
                 let file = ProgramFile { opened: PathBuf::new(), mapped: mapped.to_owned() };
                 let opened = file.name().0.to_owned();
                 if !opened.is_file() {

@@ -4,20 +4,34 @@ use std::sync::Arc;
 
 use tokio::sync::{Barrier, Mutex};
 
+/// Two accounts, and the barrier that makes the deadlock certain.
+struct Bank {
+    debit: Mutex<i64>,
+    credit: Mutex<i64>,
+    both_hold_one: Barrier,
+}
+
 #[tokio::main]
 async fn main() {
-    let (debit, credit) = (Arc::new(Mutex::new(0)), Arc::new(Mutex::new(0)));
-    let both_hold_one = Arc::new(Barrier::new(2));
-    let one = tokio::spawn(transfer(Arc::clone(&debit), Arc::clone(&credit), Arc::clone(&both_hold_one)));
-    let two = tokio::spawn(transfer(credit, debit, both_hold_one));
+    let bank = Arc::new(Bank { debit: Mutex::new(0), credit: Mutex::new(0), both_hold_one: Barrier::new(2) });
+    let one = tokio::spawn(debit_first(Arc::clone(&bank)));
+    let two = tokio::spawn(credit_first(bank));
     println!("ready");
     let _ends = tokio::join!(one, two);
 }
 
-async fn transfer(first: Arc<Mutex<i64>>, second: Arc<Mutex<i64>>, both_hold_one: Arc<Barrier>) {
-    let mut from = first.lock().await;
-    both_hold_one.wait().await;
-    let mut to = second.lock().await;
+async fn debit_first(bank: Arc<Bank>) {
+    let mut from = bank.debit.lock().await;
+    bank.both_hold_one.wait().await;
+    let mut to = bank.credit.lock().await;
+    *from -= 1;
+    *to += 1;
+}
+
+async fn credit_first(bank: Arc<Bank>) {
+    let mut to = bank.credit.lock().await;
+    bank.both_hold_one.wait().await;
+    let mut from = bank.debit.lock().await;
     *from -= 1;
     *to += 1;
 }
