@@ -31,12 +31,13 @@ pub(super) fn run(
         return Err(CliError::Usage("no program is given: delouse run -- CMD".to_owned()));
     };
     let failed = |what: &str, error: io::Error| CliError::Usage(format!("{what}: {error}"));
+    // The terminal sends SIGQUIT to the child, too, which it would end.
+    signals::ignore(libc::SIGQUIT);
+    // Before signals are blocked: a child inherits that.
+    let spawned = Command::new(name).args(arguments).spawn();
     let awaited = [libc::SIGQUIT, libc::SIGCHLD, libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
     let awaited =
         AwaitedSignals::block(&awaited).map_err(|error| failed("cannot wait for signals", error))?;
-    // The terminal sends SIGQUIT to the child, too, which it would end.
-    signals::ignore(libc::SIGQUIT);
-    let spawned = Command::new(name).args(arguments).spawn();
     signals::restore(libc::SIGQUIT);
     let child = spawned.map_err(|error| failed(&name.to_string_lossy(), error))?;
     let status = Watch { child, capture, hang: hang_after.map(Hang::new) }.until_end(&awaited);

@@ -15,8 +15,7 @@ pub(crate) struct Received {
 }
 
 impl AwaitedSignals {
-    /// Blocks `signals` in this thread and in those that it starts later. Programs that it executes are not affected: the
-    /// standard library unblocks all signals for them.
+    /// Blocks `signals` in this thread, and in those threads and programs that it starts later.
     ///
     /// # Errors
     /// If one of them is no signal.
