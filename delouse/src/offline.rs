@@ -167,7 +167,7 @@ fn bias(image: &Image, executable: &Path, snapshot: &dyn Snapshot) -> Option<Loa
     known.filter(|bias| image.is_at(*bias, snapshot) != Some(false)).or_else(namesake)
 }
 
-#[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
+#[cfg(all(test, feature = "dump", target_os = "linux", target_arch = "x86_64"))]
 mod tests {
     use super::*;
     use crate::targets;

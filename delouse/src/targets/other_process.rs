@@ -198,8 +198,10 @@ fn running_note(why: &str) -> String {
     format!("memory was read while the program ran, so that parts may not agree: {why}")
 }
 
-/// A process with its name, for messages.
-fn named(pid: u64) -> String {
+/// A process with its name, for messages. The id may be that of one of its threads, as a tracer is one.
+fn named(thread: u64) -> String {
+    let status = std::fs::read(format!("/proc/{thread}/status")).unwrap_or_default();
+    let pid = Status::parse(&status).process.unwrap_or(thread);
     let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     match name.trim_end() {
         "" => pid.to_string(),
