@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use crate::inspector::foreign::{ForeignError, inspect};
-use crate::inspector::target::{Pausing, Target, TargetError};
+use crate::inspector::target::{Target, TargetError};
 use crate::report::DiagnosisAnswer;
 use crate::report::task_text::{self, TextOptions};
+use crate::targets::other_process::AttachOptions;
 use crate::tasks::Listing;
 
 /// Why tasks cannot be listed.
@@ -33,7 +34,6 @@ impl From<TargetError> for OfflineError {
     fn from(error: TargetError) -> Self {
         match error {
             TargetError::Core { error, .. } => Self::Core(error.to_string()),
-            TargetError::Io { error, .. } => Self::Io(error),
             other => Self::Process(other.to_string()),
         }
     }
@@ -63,7 +63,7 @@ pub fn tasks_of_core(executable: &Path, core: &Path) -> Result<Listing, OfflineE
 /// # Errors
 /// If the process cannot be read.
 pub fn tasks_of_process(pid: u32) -> Result<Listing, OfflineError> {
-    let target = Target::process(pid, Pausing { pause: false, ..Pausing::default() });
+    let target = Target::process(pid, AttachOptions { pause: false, ..AttachOptions::default() });
     inspect(&target, None, |program| Ok(program.listing()?))
 }
 
@@ -81,7 +81,7 @@ pub fn diagnosis_of_core(executable: &Path, core: &Path) -> Result<DiagnosisAnsw
 /// # Errors
 /// If the process cannot be read.
 pub fn diagnosis_of_process(pid: u32) -> Result<DiagnosisAnswer, OfflineError> {
-    let target = Target::process(pid, Pausing { pause: false, ..Pausing::default() });
+    let target = Target::process(pid, AttachOptions { pause: false, ..AttachOptions::default() });
     inspect(&target, None, |program| Ok(program.diagnosis(None)?))
 }
 

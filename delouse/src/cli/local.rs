@@ -91,7 +91,7 @@ pub(super) fn elf_of_file(of: &Subject) -> Result<Option<ElfInfo>, CliError> {
     if subject::kind(path)? == FileKind::Core {
         return Ok(None);
     }
-    let file = ProgramFile { opened: path.to_owned(), mapped: path.to_owned() };
+    let file = ProgramFile { opened: path.to_owned(), mapped: path.to_owned(), name: path.to_owned() };
     describe(&file).map(Some)
 }
 

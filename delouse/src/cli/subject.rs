@@ -9,7 +9,8 @@ use super::arguments::{Capturing, Subject};
 use super::error::CliError;
 use super::local::Local;
 use super::remote::Server;
-use crate::inspector::target::{Pausing, Target};
+use crate::inspector::target::Target;
+use crate::targets::other_process::AttachOptions;
 
 /// The address of a server if none is given: the default of `#[delouse::main]`.
 const DEFAULT: &str = "http://127.0.0.1:7132";
@@ -60,7 +61,7 @@ pub(super) fn parse(subject: Subject) -> Result<Place, CliError> {
 
 /// The process `pid` as a place.
 pub(super) fn process(pid: u32, exe: Option<PathBuf>, capture: &Capturing) -> Result<Place, CliError> {
-    Ok(Place::Local(Local::new(Target::process(pid, pausing(capture)), exe, capture.debug_file.clone())))
+    Ok(Place::Local(Local::new(Target::process(pid, options(capture)), exe, capture.debug_file.clone())))
 }
 
 fn core(path: &Path, exe: Option<PathBuf>, capture: &Capturing) -> Result<Place, CliError> {
@@ -78,8 +79,8 @@ fn remote(url: &str, is_default: bool) -> Result<Place, CliError> {
     Ok(Place::Remote(Server::new(url, is_default)?))
 }
 
-fn pausing(capture: &Capturing) -> Pausing {
-    Pausing { pause: !capture.no_pause, max_pause: Duration::from_millis(capture.max_pause) }
+fn options(capture: &Capturing) -> AttachOptions {
+    AttachOptions { pause: !capture.no_pause, max_pause: Duration::from_millis(capture.max_pause) }
 }
 
 /// Whether a target is the address of a server: a URL, or `host:port` where no file has that name.

@@ -124,10 +124,9 @@ pub(crate) fn program_file(target: &Target, given: Option<&Path>) -> Result<Prog
     match given {
         Some(path) => {
             let mapped = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-            Ok(ProgramFile { opened: path.to_owned(), mapped })
+            Ok(ProgramFile { opened: path.to_owned(), mapped, name: path.to_owned() })
         }
-        // What forbids to read the link forbids a capture, which knows the reason.
-        None => target.executable().map_err(|error| target.capture().err().unwrap_or(error)),
+        None => target.executable(),
     }
 }
 
@@ -141,7 +140,7 @@ fn library(target: &Target, executable: &ProgramFile) -> Result<Option<ProgramFi
     let snapshot = target.capture_without_pause()?;
     let mut others = OtherObjects::default();
     let found = others.find(&executable.mapped, &*snapshot).first();
-    Ok(found.map(|path| ProgramFile { opened: path.clone(), mapped: path.clone() }))
+    Ok(found.map(|path| ProgramFile { opened: path.clone(), mapped: path.clone(), name: path.clone() }))
 }
 
 impl<'i> Foreign<'i> {
@@ -372,7 +371,7 @@ mod tests {
         let ran = std::env::current_exe().unwrap();
         let of = |path: &Path| {
             let mapped = path.canonicalize().unwrap();
-            let file = ProgramFile { opened: path.to_owned(), mapped };
+            let file = ProgramFile { opened: path.to_owned(), mapped, name: path.to_owned() };
             bias(&Image::open(path).unwrap(), &file, &snapshot)
         };
         let expected = of(&ran).unwrap();

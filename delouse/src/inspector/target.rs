@@ -1,38 +1,20 @@
 //! Programs other than this one: a running process, or a core file.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::host::open_files::{self, OpenFiles};
-use crate::host::proc_text::{decimal, status_field};
 use crate::snapshot::Snapshot;
 use crate::targets::core_file::{CoreError, CoreFile};
-use crate::targets::other_process::OtherProcess;
+use crate::targets::other_process::{AttachError, AttachOptions, OtherProcess, attach};
 
 /// The kernel appends this to the path of a file that was removed or replaced.
 const DELETED: &str = " (deleted)";
 
-/// How a running process is captured.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Pausing {
-    /// Whether the process may be stopped for an image of its memory. Otherwise it is read while it runs.
-    pub(crate) pause: bool,
-    /// The longest stop that is allowed.
-    pub(crate) max_pause: Duration,
-}
-
-impl Default for Pausing {
-    fn default() -> Self {
-        Self { pause: true, max_pause: Duration::from_millis(50) }
-    }
-}
-
 /// A program to look at.
 pub(crate) enum Target {
-    Process { pid: u32, pausing: Pausing },
+    Process { pid: u32, options: AttachOptions },
     Core { path: PathBuf, core: Arc<CoreFile> },
 }
 
@@ -43,13 +25,15 @@ pub(crate) struct ProgramFile {
     pub(crate) opened: PathBuf,
     /// Its path in the list of mappings.
     pub(crate) mapped: PathBuf,
+    /// The path that it was started from, for messages.
+    pub(crate) name: PathBuf,
 }
 
 impl ProgramFile {
     /// The path that the file had when it was loaded, and whether it was removed or replaced since.
     pub(crate) fn name(&self) -> (&Path, bool) {
-        let gone = self.mapped.to_str().and_then(|path| path.strip_suffix(DELETED));
-        gone.map_or((self.mapped.as_path(), false), |path| (Path::new(path), true))
+        let gone = self.name.to_str().and_then(|path| path.strip_suffix(DELETED));
+        gone.map_or((self.name.as_path(), false), |path| (Path::new(path), true))
     }
 }
 
@@ -57,33 +41,8 @@ impl ProgramFile {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub(crate) enum TargetError {
-    #[error(
-        "there is no process {0}: it has ended, or the number is wrong (`pgrep -a NAME` lists processes by name)"
-    )]
-    Gone(u32),
-    #[error("process {0} has ended, and its parent has not waited for it yet: nothing of its memory is left")]
-    Zombie(u32),
-    #[error("{0} is a thread of the kernel, which runs no program")]
-    KernelThread(u32),
-    #[error("{tid} is a thread of process {pid}: give the number of the process, {pid}")]
-    NotTheProcess { tid: u32, pid: u64 },
-    #[error(
-        "process {pid} belongs to another user (uid {uid}): run the same command as that user, or with sudo"
-    )]
-    OtherUser { pid: u32, uid: u64 },
-    #[error(
-        "process {0} may not be read: it is not dumpable (it changed its user, has file capabilities, or asked for it): run \
-         the same command with sudo"
-    )]
-    NotDumpable(u32),
-    #[error(
-        "process {0} may not be read: the system restricts ptrace. Run the same command with sudo; or allow it for all \
-         processes of a user: `sudo sysctl kernel.yama.ptrace_scope=0`; in a container, add the capability SYS_PTRACE \
-         (`docker run --cap-add=SYS_PTRACE`)"
-    )]
-    Restricted(u32),
-    #[error("process {pid} cannot be read: {error}")]
-    Io { pid: u32, error: io::Error },
+    #[error("{0}")]
+    Process(#[from] AttachError),
     #[error("{}: {error}", path.display())]
     Core { path: PathBuf, error: CoreError },
     #[error(
@@ -102,8 +61,8 @@ pub(crate) enum TargetError {
 
 impl Target {
     /// A running process. Nothing of it is read yet.
-    pub(crate) fn process(pid: u32, pausing: Pausing) -> Self {
-        Self::Process { pid, pausing }
+    pub(crate) fn process(pid: u32, options: AttachOptions) -> Self {
+        Self::Process { pid, options }
     }
 
     /// Opens a core file.
@@ -117,25 +76,27 @@ impl Target {
     pub(crate) fn capture(&self) -> Result<Arc<dyn Snapshot>, TargetError> {
         match self {
             Self::Core { core, .. } => Ok(Arc::clone(core) as Arc<dyn Snapshot>),
-            Self::Process { pid, .. } => {
-                let process = OtherProcess::open(*pid).map_err(|error| explain(*pid, error))?;
-                Ok(Arc::new(process))
-            }
+            Self::Process { pid, options } => Ok(Arc::new(attach(*pid, options)?)),
         }
     }
 
     /// The same without stopping the process.
     pub(crate) fn capture_without_pause(&self) -> Result<Arc<dyn Snapshot>, TargetError> {
-        self.capture()
+        match self {
+            Self::Core { .. } => self.capture(),
+            Self::Process { pid, .. } => Ok(Arc::new(read_only(*pid)?)),
+        }
     }
 
     /// Checks that a process has not ended. Always succeeds for a core file.
     pub(crate) fn check_running(&self) -> Result<(), TargetError> {
         match self {
             Self::Core { .. } => Ok(()),
-            // Unreadable once the process is a zombie.
             Self::Process { pid, .. } => {
-                fs::read_link(format!("/proc/{pid}/exe")).map(drop).map_err(|error| explain(*pid, error))
+                // Unreadable once all its threads have ended. The first one may end before the others.
+                let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+                let mut runs = threads.map(|thread| fs::read_link(thread.path().join("exe")).is_ok());
+                if runs.any(|runs| runs) { Ok(()) } else { Err(AttachError::Gone { pid: *pid }.into()) }
             }
         }
     }
@@ -158,16 +119,18 @@ impl Target {
     pub(crate) fn executable(&self) -> Result<ProgramFile, TargetError> {
         match self {
             Self::Process { pid, .. } => {
-                let opened = PathBuf::from(format!("/proc/{pid}/exe"));
-                let mapped = fs::read_link(&opened).map_err(|error| explain(*pid, error))?;
-                Ok(ProgramFile { opened, mapped })
+                let process = read_only(*pid)?;
+                let opened = process.executable().to_owned();
+                let name = process.executable_name().to_owned();
+                Ok(ProgramFile { mapped: opened.clone(), opened, name })
             }
             Self::Core { path, core } => {
                 let mapped = core.executable().ok_or_else(|| TargetError::NoExecutable {
                     path: path.clone(),
                     reasons: core.capture().notes.clone(),
                 })?;
-                let file = ProgramFile { opened: PathBuf::new(), mapped: mapped.to_owned() };
+                let mapped = mapped.to_owned();
+                let file = ProgramFile { opened: PathBuf::new(), name: mapped.clone(), mapped };
                 let opened = file.name().0.to_owned();
                 if !opened.is_file() {
                     return Err(TargetError::ExecutableAbsent(opened));
@@ -204,34 +167,7 @@ fn clock_offset(pid: u32) -> Option<i128> {
     Some(offset(&pid.to_string())? - offset("self")?)
 }
 
-/// The reason why the process `pid` cannot be read, of an error of a file in `/proc/PID`.
-fn explain(pid: u32, error: io::Error) -> TargetError {
-    let Ok(status) = fs::read(format!("/proc/{pid}/status")) else { return TargetError::Gone(pid) };
-    let field = |key: &str| status_field(&status, key.as_bytes());
-    let number = |key: &str| field(key).and_then(decimal);
-    if matches!(field("State:"), Some(b"Z" | b"X")) {
-        return TargetError::Zombie(pid);
-    }
-    if let Some(process) = number("Tgid:").filter(|process| *process != u64::from(pid)) {
-        return TargetError::NotTheProcess { tid: pid, pid: process };
-    }
-    // Threads of the kernel have no memory of their own.
-    if field("VmSize:").is_none() {
-        return TargetError::KernelThread(pid);
-    }
-    if error.kind() != io::ErrorKind::PermissionDenied {
-        return TargetError::Io { pid, error };
-    }
-    let own = u64::from(rustix::process::geteuid().as_raw());
-    match number("Uid:") {
-        Some(uid) if uid != own && own != 0 => TargetError::OtherUser { pid, uid },
-        Some(uid) if own != 0 && is_hidden(pid, uid) => TargetError::NotDumpable(pid),
-        _ => TargetError::Restricted(pid),
-    }
-}
-
-/// Whether the files of a process in `/proc` belong to root although its user is another: it is not dumpable.
-fn is_hidden(pid: u32, uid: u64) -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-    uid != 0 && fs::metadata(format!("/proc/{pid}/mem")).is_ok_and(|file| file.uid() == 0)
+/// Opens a process without stopping it.
+fn read_only(pid: u32) -> Result<OtherProcess, AttachError> {
+    attach(pid, &AttachOptions { pause: false, ..AttachOptions::default() })
 }

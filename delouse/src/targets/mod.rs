@@ -1,7 +1,9 @@
 //! Sources of a [`Snapshot`](crate::snapshot::Snapshot): this process, another process, a core file.
 
 pub(crate) mod core_file;
+mod fork_rates;
 mod maps;
+#[cfg_attr(not(target_os = "linux"), path = "no_other_process.rs")]
 pub(crate) mod other_process;
 
 #[cfg(feature = "dump")]

@@ -31,7 +31,7 @@ mod running;
 mod runtimes;
 mod scan;
 mod stack;
-#[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
+#[cfg(all(test, feature = "dump", target_os = "linux", target_arch = "x86_64"))]
 mod tests;
 mod vtable;
 mod walk;
