@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::arguments::Subject;
 use super::error::CliError;
+use super::file_kind::{FileKind, kind};
 use super::progress::Progress;
-use super::subject::{self, FileKind};
 use crate::debuginfo::elf::ElfInfo;
 use crate::debuginfo::separate;
 use crate::inspector::foreign::{self, Foreign};
@@ -88,7 +88,7 @@ pub(super) fn elf_of_file(of: &Subject) -> Result<Option<ElfInfo>, CliError> {
         ([only], None) if Path::new(only).is_file() => Path::new(only),
         _ => return Ok(None),
     };
-    if subject::kind(path)? == FileKind::Core {
+    if kind(path)? == FileKind::Core {
         return Ok(None);
     }
     let file = ProgramFile { opened: path.to_owned(), mapped: path.to_owned(), name: path.to_owned() };

@@ -3,10 +3,12 @@
 mod arguments;
 mod diff;
 mod error;
+mod file_kind;
 mod local;
 mod output;
 mod progress;
 mod remote;
+#[cfg_attr(not(target_os = "linux"), path = "no_run.rs")]
 mod run;
 mod subject;
 

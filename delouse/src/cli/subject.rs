@@ -1,12 +1,11 @@
 //! What the arguments name: a process, a core file, or a server.
 
-use std::fs::File;
-use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::arguments::{Capturing, Subject};
 use super::error::CliError;
+use super::file_kind::{FileKind, kind};
 use super::local::Local;
 use super::remote::Server;
 use crate::inspector::target::Target;
@@ -21,14 +20,6 @@ pub(super) enum Place {
     Local(Local),
     /// The program's own server does.
     Remote(Server),
-}
-
-/// What kind of file a path leads to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum FileKind {
-    Core,
-    Program,
-    Other,
 }
 
 /// Opens what the arguments name.
@@ -96,38 +87,6 @@ fn is_number(target: &str) -> bool {
     !target.is_empty() && target.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// What kind of file is at `path`, by its first bytes.
-pub(super) fn kind(path: &Path) -> Result<FileKind, CliError> {
-    let failed = |error: io::Error| {
-        if error.kind() == io::ErrorKind::NotFound {
-            return CliError::Usage(format!(
-                "{} is no file: a target is a process id, a core file or the address of a server",
-                path.display()
-            ));
-        }
-        CliError::File { path: path.to_owned(), error }
-    };
-    let mut start = [0; 18];
-    let file = File::open(path).map_err(failed)?;
-    if !file.metadata().map_err(failed)?.is_file() {
-        return Err(CliError::Usage(format!("{} is not a regular file", path.display())));
-    }
-    let mut file = file.take(start.len() as u64);
-    let mut filled = 0;
-    while let Some(rest) = start.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        match file.read(rest).map_err(failed)? {
-            0 => break,
-            more => filled += more,
-        }
-    }
-    // `e_type` follows the 16 bytes of `e_ident`: ET_EXEC, ET_DYN, ET_CORE.
-    Ok(match start {
-        [0x7f, b'E', b'L', b'F', .., 4, 0] => FileKind::Core,
-        [0x7f, b'E', b'L', b'F', .., 2 | 3, 0] => FileKind::Program,
-        _ => FileKind::Other,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,13 +100,5 @@ mod tests {
             assert!(!is_address(other), "{other}");
         }
         assert!(is_number("1234") && !is_number("12a") && !is_number(""));
-    }
-
-    #[test]
-    fn a_test_program_is_a_program() {
-        assert_eq!(kind(&std::env::current_exe().unwrap()).unwrap(), FileKind::Program);
-        assert_eq!(kind(Path::new("/etc/passwd")).unwrap(), FileKind::Other);
-        assert!(kind(Path::new("/")).unwrap_err().to_string().contains("not a regular file"));
-        assert!(kind(Path::new("/no/where")).unwrap_err().to_string().contains("is no file"));
     }
 }

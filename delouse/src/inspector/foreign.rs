@@ -18,7 +18,9 @@ use crate::snapshot::{Capture, Snapshot, Thread, micros};
 use crate::tasks::engine::{EngineName, TaskList};
 use crate::tasks::other_objects::{self, OtherObjects};
 use crate::tasks::process::Program;
-use crate::tasks::{Examination, History, Listing, Options, current_task_offset, threads_of_one_moment};
+use crate::tasks::{
+    Examination, History, Listing, Options, current_task_offset, describe_files, threads_of_one_moment,
+};
 use crate::threads::classify::mains_rest;
 use crate::threads::{ThreadStack, polled, stacks};
 use crate::waits::diagnosis::{Earlier, diagnose};
@@ -180,10 +182,13 @@ impl<'i> Foreign<'i> {
     /// All tasks of one capture.
     pub(crate) fn tasks(&mut self, filter: &Filter, full: bool) -> Result<TasksAnswer, ForeignError> {
         let moment = self.capture()?;
-        let ((listing, threads), mut capture) = self.examine(&moment, false, |examination| {
+        let ((mut listing, threads), mut capture) = self.examine(&moment, false, |examination| {
             let threads = threads_of_one_moment(&examination);
             (examination.listing, threads)
         })?;
+        if let Some(files) = self.target.files() {
+            listing.notes.extend(describe_files(&mut listing.tasks, |fd| files.describe(fd)));
+        }
         capture.notes.extend(listing.notes);
         let without_types = listing.without_types && listing.shortage.is_none();
         let list = TaskList { tasks: listing.tasks, capture, threads, without_types };
@@ -256,6 +261,9 @@ impl<'i> Foreign<'i> {
         capture.notes.extend(of_threads.notes);
         capture.notes.extend(sampling::notes_of(&sample));
         sample.threads = threads;
+        if let Some(files) = self.target.files() {
+            sampling::ask_the_kernel(&mut sample, |fd| files.describe(fd), |most| files.closed_by_peer(most));
+        }
         Ok((sample, capture))
     }
 

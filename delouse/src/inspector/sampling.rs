@@ -5,15 +5,19 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::report::not_covered;
-use crate::snapshot::{Capture, micros};
-use crate::tasks::Examination;
-use crate::waits::sample::Sample;
+use crate::snapshot::{Capture, OpenFile, micros};
+use crate::targets;
+use crate::tasks::{Direction, Examination, WaitsOn, describe_files};
+use crate::waits::sample::{HalfClosed, Sample};
 use crate::waits::{self, Analysis, diagnosis};
 
 /// Time between samples: longer than any poll should take.
 const INTERVAL: Duration = Duration::from_millis(150);
 /// The most samples of one diagnosis. Two are usually enough; more are needed if threads that compute get no processor.
 pub(super) const MAX_SAMPLES: usize = 6;
+
+/// The most sockets whose state is read: about a microsecond each.
+const MAX_SOCKETS: usize = 1 << 16;
 
 /// The sample of one capture, without threads and without what only the kernel knows. `mains_rest`: at that moment, no main
 /// future was being polled.
@@ -36,6 +40,28 @@ pub(super) fn sample_of(seen: Examination<'_, '_, '_>, at: Duration, mains_rest:
 /// The notes that a sample adds to those of its capture.
 pub(super) fn notes_of(sample: &Sample) -> impl Iterator<Item = String> {
     sample.listing.notes.iter().cloned().chain(sample.not_covered.iter().map(not_covered))
+}
+
+/// Adds what only the kernel knows: which tasks send to an end that does not read, which connections the other end has
+/// closed, and which child processes wait for a reader. Only a diagnosis needs that. `open_file` describes a descriptor of
+/// the program; `closed_by_peer` lists its connections that the other end has closed, of at most so many.
+pub(super) fn ask_the_kernel(
+    sample: &mut Sample,
+    open_file: impl Fn(i32) -> Option<OpenFile>,
+    closed_by_peer: impl FnOnce(usize) -> Vec<(String, String)>,
+) {
+    let sends = |waits: &WaitsOn| waits.io.as_ref().is_some_and(|io| io.direction == Some(Direction::Write));
+    let waits = sample.listing.tasks.iter().flat_map(|task| &task.waits_on);
+    let sending: HashSet<i32> = waits.filter(|waits| sends(waits)).filter_map(|waits| waits.fd).collect();
+    let of_sender = |fd| if sending.contains(&fd) { open_file(fd) } else { None };
+    if !sending.is_empty() {
+        // Of the others, nothing is wanted here.
+        let _left_out = describe_files(&mut sample.listing.tasks, of_sender);
+    }
+    let children = sample.listing.tasks.iter().flat_map(|task| &task.waits_on).filter_map(|waits| waits.pid);
+    sample.blocked_children = children.filter(|pid| targets::writes_to_a_full_pipe(*pid)).collect();
+    let closed = closed_by_peer(MAX_SOCKETS);
+    sample.half_closed = closed.into_iter().map(|(local, peer)| HalfClosed { local, peer }).collect();
 }
 
 /// Takes further samples until another one would not change the diagnosis, at most [`MAX_SAMPLES`]. `next` takes one.

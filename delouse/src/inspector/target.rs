@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::host::open_files::{self, OpenFiles};
 use crate::snapshot::Snapshot;
 use crate::targets::core_file::{CoreError, CoreFile};
+use crate::targets::open_files::OtherFiles;
 use crate::targets::other_process::{AttachError, AttachOptions, OtherProcess, attach};
 
 /// The kernel appends this to the path of a file that was removed or replaced.
@@ -99,6 +100,12 @@ impl Target {
                 if runs.any(|runs| runs) { Ok(()) } else { Err(AttachError::Gone { pid: *pid }.into()) }
             }
         }
+    }
+
+    /// The descriptors of a process. `None` for a core file, and if there is no such process.
+    pub(crate) fn files(&self) -> Option<OtherFiles> {
+        let Self::Process { pid, .. } = self else { return None };
+        OtherFiles::of(*pid).ok()
     }
 
     /// The open files of a process. `None` for a core file, and where they cannot be listed.

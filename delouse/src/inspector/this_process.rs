@@ -1,6 +1,5 @@
 //! Tasks, threads and findings of this process, for the server and for dumps, with the caches that they share.
 
-use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
@@ -16,15 +15,10 @@ use crate::snapshot::{Capture, Thread};
 use crate::targets::own_object::OwnObject;
 use crate::targets::{self, Limits};
 use crate::tasks::engine::{EngineError, EngineName, TaskList};
-use crate::tasks::{Direction, WaitsOn, describe_files};
 use crate::threads::ThreadStack;
 use crate::threads::classify::mains_rest;
 use crate::waits::growing::Counts;
-use crate::waits::sample::{HalfClosed, Sample};
-
-/// The most sockets whose state is read: about a microsecond each.
-const MAX_SOCKETS: usize = 1 << 16;
-
+use crate::waits::sample::Sample;
 /// Captures and analyses this process.
 pub(crate) struct Inspector {
     engines: Engines,
@@ -125,7 +119,7 @@ impl Inspector {
         };
         let rest = mains_rest(&stacks(&mut Capture::default()));
         let (mut first, mut capture) = self.sample(rest)?;
-        ask_the_kernel(&mut first);
+        sampling::ask_the_kernel(&mut first, targets::open_file, targets::closed_by_peer);
         capture.pause_us = warm.map_or(capture.pause_us, |warm| warm.pause_us.max(capture.pause_us));
         first.at = self.start.elapsed();
         first.threads = stacks(&mut capture);
@@ -133,7 +127,7 @@ impl Inspector {
             let mut notes = Capture::default();
             let threads = stacks(&mut notes);
             let (mut next, mut of) = self.sample(mains_rest(&threads))?;
-            ask_the_kernel(&mut next);
+            sampling::ask_the_kernel(&mut next, targets::open_file, targets::closed_by_peer);
             next.threads = threads;
             of.notes.extend(notes.notes);
             Ok((next, of))
@@ -145,21 +139,4 @@ impl Inspector {
         self.engines.release();
         self.symbols.trim(Duration::ZERO)
     }
-}
-
-/// Adds what only the kernel knows: which tasks send to an end that does not read, which connections the other end has
-/// closed, and which child processes wait for a reader. Only a diagnosis needs that.
-fn ask_the_kernel(sample: &mut Sample) {
-    let sends = |waits: &WaitsOn| waits.io.as_ref().is_some_and(|io| io.direction == Some(Direction::Write));
-    let waits = sample.listing.tasks.iter().flat_map(|task| &task.waits_on);
-    let sending: HashSet<i32> = waits.filter(|waits| sends(waits)).filter_map(|waits| waits.fd).collect();
-    let of_sender = |fd| if sending.contains(&fd) { targets::open_file(fd) } else { None };
-    if !sending.is_empty() {
-        // Of the others, nothing is wanted here.
-        let _left_out = describe_files(&mut sample.listing.tasks, of_sender);
-    }
-    let children = sample.listing.tasks.iter().flat_map(|task| &task.waits_on).filter_map(|waits| waits.pid);
-    sample.blocked_children = children.filter(|pid| targets::writes_to_a_full_pipe(*pid)).collect();
-    let closed = targets::closed_by_peer(MAX_SOCKETS);
-    sample.half_closed = closed.into_iter().map(|(local, peer)| HalfClosed { local, peer }).collect();
 }
