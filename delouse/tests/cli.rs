@@ -114,6 +114,19 @@ fn cores_are_read_by_build_id() {
     let other = delouse(&["diagnose", program("plain_leak").to_str().unwrap(), &core]);
     other.fails_with("is not the program of this core file");
 
+    // As systemd-coredump stores it.
+    let zstd = Command::new("zstd").args(["-q", "-1", &core]).status();
+    if zstd.is_ok_and(|status| status.success()) {
+        let packed = format!("{core}.zst");
+        assert_eq!(delouse(&["diagnose", &packed]).status, FINDINGS);
+        assert_eq!(delouse(&["diagnose", renamed, &packed]).status, FINDINGS);
+        let whole = fs::read(&packed).unwrap();
+        fs::write(&packed, whole.get(..whole.len() / 2).unwrap()).unwrap();
+        delouse(&["diagnose", &packed]).fails_with("cannot open the core file");
+    } else {
+        eprintln!("skipped: there is no zstd");
+    }
+
     damaged_cores(directory.path(), &fs::read(&core).unwrap());
 }
 

@@ -42,6 +42,8 @@ pub(super) fn kind(path: &Path) -> Result<FileKind, CliError> {
     Ok(match start {
         [0x7f, b'E', b'L', b'F', .., 4, 0] => FileKind::Core,
         [0x7f, b'E', b'L', b'F', .., 2 | 3, 0] => FileKind::Program,
+        // systemd compresses core files with zstd. Nothing else of this format is of use here.
+        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x1f, 0x8b, ..] => FileKind::Core,
         _ => FileKind::Other,
     })
 }

@@ -7,6 +7,13 @@ use crate::report::format::FULL_HINT;
 use crate::report::formats::{Document, Format, Renderer, Renders, TEXT};
 use crate::report::json::LIST_END;
 
+/// What the text of the server's answers names, and the command that shows it.
+const COMMANDS: [(&str, &str); 3] = [
+    (FULL_HINT, "(--full shows them)"),
+    ("in /stacktrace/rust", "with `delouse threads`"),
+    ("by /stacktrace/tokio", "by `delouse tasks`"),
+];
+
 /// Prints an answer in a format.
 ///
 /// # Errors
@@ -74,7 +81,7 @@ fn has_colours() -> bool {
 /// Writes text for people, with the names of options where the server's answers have those of parameters. With colours,
 /// lines that begin a group are bold, and the program's own lines are marked.
 fn write_text(out: &mut impl Write, text: &str, colours: bool) -> io::Result<()> {
-    let text = text.replace(FULL_HINT, "(--full shows them)");
+    let text = COMMANDS.iter().fold(text.to_owned(), |text, (name, command)| text.replace(name, command));
     for line in text.lines() {
         let style = match line.chars().next() {
             _ if !colours => None,

@@ -7,6 +7,7 @@ use super::arguments::{Capturing, Subject};
 use super::error::CliError;
 use super::file_kind::{FileKind, kind};
 use super::local::Local;
+use super::progress::Progress;
 use super::remote::Server;
 use crate::inspector::target::Target;
 use crate::targets::other_process::AttachOptions;
@@ -63,7 +64,10 @@ fn core(path: &Path, exe: Option<PathBuf>, capture: &Capturing) -> Result<Place,
             path.display()
         )));
     }
-    Ok(Place::Local(Local::new(Target::core(path)?, exe, capture.debug_file.clone())))
+    let progress = Progress::start(format!("opening {}", path.display()));
+    let target = Target::core(path)?;
+    drop(progress);
+    Ok(Place::Local(Local::new(target, exe, capture.debug_file.clone())))
 }
 
 fn remote(url: &str, is_default: bool) -> Result<Place, CliError> {

@@ -76,6 +76,8 @@ pub(crate) struct Foreign<'i> {
     others: OtherObjects,
     symbols: Symbols,
     history: Arc<History>,
+    /// Whether tasks were read before, so that their types are known.
+    is_warm: bool,
     /// The times of samples are measured from here.
     start: Instant,
 }
@@ -155,6 +157,7 @@ impl<'i> Foreign<'i> {
             others: OtherObjects::default(),
             symbols: Symbols::new(),
             history: Arc::default(),
+            is_warm: false,
             start: Instant::now(),
         }
     }
@@ -204,7 +207,7 @@ impl<'i> Foreign<'i> {
 
     /// The stacks of all threads of one capture.
     pub(crate) fn threads(&mut self, full: bool) -> Result<ThreadsAnswer, ForeignError> {
-        let moment = self.capture()?;
+        let moment = self.capture_now()?;
         let mut capture = moment.snapshot.capture().clone();
         let threads = self.threads_of(&moment, &mut capture);
         capture.total_us = micros(moment.begun.elapsed());
@@ -267,7 +270,19 @@ impl<'i> Foreign<'i> {
         Ok((sample, capture))
     }
 
-    fn capture(&self) -> Result<Moment, ForeignError> {
+    /// Captures the target. Before the first capture of a program that runs on meanwhile, reads its debug information, which
+    /// would otherwise make seconds pass between the reading of one task and that of the next.
+    fn capture(&mut self) -> Result<Moment, ForeignError> {
+        let moment = self.capture_now()?;
+        if self.is_warm || !self.target.is_running() || moment.snapshot.capture().consistent {
+            return Ok(moment);
+        }
+        self.examine(&moment, true, |_| ())?;
+        self.is_warm = true;
+        self.capture_now()
+    }
+
+    fn capture_now(&self) -> Result<Moment, ForeignError> {
         let (begun, at, now) = (Instant::now(), self.start.elapsed(), self.target.now());
         let snapshot = self.target.capture()?;
         let bias = bias(self.image, &self.file, &*snapshot)

@@ -5,6 +5,8 @@
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 mod backing;
+#[cfg(target_os = "linux")]
+pub(crate) mod compressed;
 pub(super) mod notes;
 
 use std::io;
@@ -64,14 +66,19 @@ pub(crate) struct CoreFile {
 }
 
 impl CoreFile {
-    /// Maps the core file at `path` and the files that it names. Takes time and memory in proportion to the number of
+    /// Maps the core file at `path`, which may be compressed, and the files that it names. Takes time and memory in proportion to the number of
     /// mappings and threads, not to the size of the core file.
     ///
     /// # Errors
     /// If the file cannot be mapped or is not a core file of a supported architecture. A damaged or truncated core file
     /// opens if it has its program headers; the capture's notes report what is missing.
     pub(crate) fn open(path: &Path) -> Result<Self, CoreError> {
-        Self::parse(Box::new(MappedFile::open(path)?))
+        let file = MappedFile::open(path)?;
+        #[cfg(target_os = "linux")]
+        if let Some(compression) = compressed::Compression::of(&file) {
+            return Self::parse(Box::new(compressed::unpack(path, compression)?));
+        }
+        Self::parse(Box::new(file))
     }
 
     /// As [`CoreFile::open`], for bytes in memory.
