@@ -102,10 +102,12 @@ fn alternate_stack() -> usize {
 /// Threads that wait for a condition variable that is never notified.
 fn park(number: u64) {
     static NEVER: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
+    static WAITING: AtomicU64 = AtomicU64::new(0);
     for _ in 0..number {
         spawn("parked", || {
             let before = alternate_stack();
             let mut lock = NEVER.0.lock().unwrap();
+            WAITING.fetch_add(1, SeqCst);
             while !*lock {
                 let (again, _) = NEVER.1.wait_timeout(lock, Duration::from_secs(3600)).unwrap();
                 lock = again;
@@ -114,6 +116,9 @@ fn park(number: u64) {
                 }
             }
         });
+    }
+    while WAITING.load(SeqCst) < number {
+        thread::yield_now();
     }
 }
 
