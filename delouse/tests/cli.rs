@@ -208,6 +208,14 @@ fn stripped_programs_need_their_debug_file() {
         .fails_with("does not have the debug information of");
     let _found =
         until_status(FINDINGS, &["diagnose", &running.pid(), "--debug-file", debug.to_str().unwrap()]);
+
+    // Without types, but with symbols.
+    let untyped = directory.path().join("untyped");
+    let strip = Command::new("strip").arg("-g").arg("-o").arg(&untyped).arg(&full).status();
+    assert!(strip.unwrap().success());
+    let running = Program::start_command(&mut Command::new(&untyped));
+    delouse(&["diagnose", &running.pid()]).fails_with("without type information");
+    delouse(&["waits", &running.pid()]).fails_with("--debug-file");
 }
 
 #[test]

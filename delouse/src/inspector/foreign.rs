@@ -64,6 +64,12 @@ pub(crate) enum ForeignError {
         .0.display()
     )]
     NoTokio(PathBuf),
+    #[error(
+        "{} was built without type information, so that what its tasks wait for cannot be read: build with \
+         `debug = \"full\"` in the profile, or name a file with its debug information: --debug-file PATH",
+        .0.display()
+    )]
+    NoTypes(PathBuf),
 }
 
 /// A target with what was learned of it so far.
@@ -194,6 +200,9 @@ impl<'i> Foreign<'i> {
         }
         capture.notes.extend(listing.notes);
         let without_types = listing.without_types && listing.shortage.is_none();
+        if without_types && listing.tasks.is_empty() {
+            return Err(self.no_types());
+        }
         let list = TaskList { tasks: listing.tasks, capture, threads, without_types };
         let stacks_of = |threads| self.stacks_of(&moment, threads);
         Ok(TasksAnswer::new((EngineName::Memory, list), stacks_of, filter, full))
@@ -220,7 +229,10 @@ impl<'i> Foreign<'i> {
         let (sample, mut capture) =
             self.examine(&moment, true, |examination| sampling::sample_of(examination, moment.at, false))?;
         capture.notes.extend(sampling::notes_of(&sample));
-        let Sample { graph, findings, .. } = sample;
+        let Sample { listing, graph, findings, .. } = sample;
+        if listing.without_types && listing.shortage.is_none() {
+            return Err(self.no_types());
+        }
         Ok(WaitsAnswer { graph, findings: FindingReport::all(findings), capture })
     }
 
@@ -250,7 +262,14 @@ impl<'i> Foreign<'i> {
         let files = self.target.open_files();
         let found = diagnose(&samples, files.as_ref(), Earlier { requested: earlier.as_ref(), kept: None });
         let last = samples.last().cloned().unwrap_or_default();
+        if found.findings.is_empty() && last.listing.without_types && last.listing.shortage.is_none() {
+            return Err(self.no_types());
+        }
         Ok(DiagnosisAnswer::new(found, &last, capture, None))
+    }
+
+    fn no_types(&self) -> ForeignError {
+        ForeignError::NoTypes(self.file.name().0.to_owned())
     }
 
     /// One sample, with the threads of the same moment.
