@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::error::AttachError;
-use super::task_files::{Stat, Status, TaskFiles, read_at};
+use super::task_files::{Status, TaskFiles, read_at};
 
 /// `PF_KTHREAD` (linux/sched.h).
 const KERNEL_THREAD: u64 = 0x0020_0000;
@@ -53,12 +53,11 @@ impl Process {
             return Err(AttachError::ThisProcess { pid });
         }
         let id = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(AttachError::Gone { pid })?;
-        let pidfd =
-            pidfd_open(id, PidfdFlags::empty()).map_err(|error| AttachError::of_pid(pid, error))?;
+        let pidfd = pidfd_open(id, PidfdFlags::empty()).map_err(|error| AttachError::of_pid(pid, error))?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let path = format!("/proc/{pid}");
-        let dir = rustix::fs::open(path, flags, Mode::empty())
-            .map_err(|error| AttachError::of_pid(pid, error))?;
+        let dir =
+            rustix::fs::open(path, flags, Mode::empty()).map_err(|error| AttachError::of_pid(pid, error))?;
         let nothing = FileIdentity { device: 0, inode: 0 };
         let tid = id.as_raw_nonzero().get();
         let mut process =
@@ -103,7 +102,8 @@ impl Process {
             libc::syscall(libc::SYS_pidfd_send_signal, self.pidfd.as_raw_fd(), 0, 0, 0)
         };
         // EPERM: the process exists, and belongs to another user.
-        let is_gone = result != 0 && Errno::from_io_error(&std::io::Error::last_os_error()) == Some(Errno::SRCH);
+        let is_gone =
+            result != 0 && Errno::from_io_error(&std::io::Error::last_os_error()) == Some(Errno::SRCH);
         if is_gone { Err(AttachError::Gone { pid: self.pid }) } else { Ok(()) }
     }
 
@@ -119,9 +119,16 @@ impl Process {
         }
     }
 
+    /// For one of its files that could not be opened.
+    pub(super) fn error(&self, file: &'static str, error: Errno) -> AttachError {
+        let owner = statat(&self.dir, self.path("mem"), AtFlags::empty()).map(|stat| stat.st_uid);
+        AttachError::of_file(self.pid, file, error, self.status().as_ref(), owner.ok())
+    }
+
     /// A thread that has not ended.
     fn living_thread(&self) -> Option<i32> {
-        let lives = |tid: &i32| self.files().stat(*tid).is_some_and(|stat| !matches!(stat.state, b'Z' | b'X'));
+        let lives =
+            |tid: &i32| self.files().stat(*tid).is_some_and(|stat| !matches!(stat.state, b'Z' | b'X'));
         self.threads().ok()?.into_iter().find(lives)
     }
 
@@ -130,7 +137,7 @@ impl Process {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let listing = openat(&self.dir, "task", flags, Mode::empty())
             .and_then(|dir| rustix::fs::Dir::read_from(&dir))
-            .map_err(|error| AttachError::of_file(self, "task", error))?;
+            .map_err(|error| self.error("task", error))?;
         let names = listing.filter_map(Result::ok);
         let ids = names.filter_map(|entry| entry.file_name().to_str().ok()?.parse().ok());
         let mut threads: Vec<i32> = ids.take(MOST_THREADS).collect();
@@ -150,7 +157,7 @@ impl Process {
 
     /// Opens one of its files.
     pub(super) fn open(&self, file: &'static str, flags: OFlags) -> Result<File, AttachError> {
-        self.open_raw(file, flags).map_err(|error| AttachError::of_file(self, file, error))
+        self.open_raw(file, flags).map_err(|error| self.error(file, error))
     }
 
     pub(super) fn open_raw(&self, file: &str, flags: OFlags) -> Result<File, Errno> {
@@ -166,10 +173,6 @@ impl Process {
         Ok(buffer)
     }
 
-    pub(super) fn stat(&self) -> Option<Stat> {
-        Stat::parse(&self.read("stat").ok()?)
-    }
-
     pub(super) fn status(&self) -> Option<Status> {
         Some(Status::parse(&self.read("status").ok()?))
     }
@@ -182,7 +185,7 @@ impl Process {
     fn executable_now(&self) -> Result<FileIdentity, AttachError> {
         statat(&self.dir, self.path("exe"), AtFlags::empty())
             .map(FileIdentity::from)
-            .map_err(|error| AttachError::of_file(self, "exe", error))
+            .map_err(|error| self.error("exe", error))
     }
 
     /// The path of its executable when it started, with ` (deleted)` if no directory has an entry for it now.

@@ -29,7 +29,8 @@ fn own_id_of_image(child: i32, level: usize) -> Option<i32> {
     if stat.state != b'Z' || stat.exit_signal != Some(0) {
         return None;
     }
-    let marked = read_to_string(format!("/proc/{child}/oom_score_adj")).is_ok_and(|text| text.trim() == "1000");
+    let marked =
+        read_to_string(format!("/proc/{child}/oom_score_adj")).is_ok_and(|text| text.trim() == "1000");
     let ids = Status::ids(&read(format!("/proc/{child}/status")).ok()?);
     ids.get(level.checked_sub(1)?).copied().filter(|id| marked && *id > 0)
 }

@@ -35,16 +35,13 @@ impl Memory {
         Self { file, pagemap, is_live: false }
     }
 
-    pub(super) fn file(&self) -> &File {
-        &self.file
-    }
-
     /// Copies memory that starts at `address`, which `mapping` contains. Returns the number of bytes.
     ///
     /// Does not touch pages of private anonymous memory that were never written, because that would allocate page tables
     /// in a running process: these pages contain zeroes.
     pub(super) fn read(&self, mapping: Option<&Mapping>, address: Address, buf: &mut [u8]) -> usize {
-        let within = mapping.filter(|mapping| self.is_live && is_anonymous(mapping)).zip(self.pagemap.as_ref());
+        let within =
+            mapping.filter(|mapping| self.is_live && is_anonymous(mapping)).zip(self.pagemap.as_ref());
         let Some((mapping, pagemap)) = within else { return self.copy(address.get(), buf) };
         let start = address.get();
         let end = start.saturating_add(buf.len() as u64).min(mapping.range.end.get());
@@ -86,7 +83,9 @@ impl Memory {
 
     /// The parts of `range`, which `mapping` contains, that were ever written.
     pub(super) fn written(&self, mapping: &Mapping, range: Range<Address>) -> Vec<Range<Address>> {
-        let Some(pagemap) = self.pagemap.as_ref().filter(|_| is_anonymous(mapping)) else { return vec![range] };
+        let Some(pagemap) = self.pagemap.as_ref().filter(|_| is_anonymous(mapping)) else {
+            return vec![range];
+        };
         let mut parts: Vec<Range<Address>> = Vec::new();
         let words = Address::words(&range);
         let known = each_run(pagemap, words.clone(), |run, exists| {
@@ -181,7 +180,8 @@ mod tests {
         assert_eq!(memory.read(Some(&mapping), Address::new(from), &mut bytes), bytes.len());
         for (index, byte) in bytes.iter().enumerate() {
             let at = index + 100;
-            let expected = if at % page == 0 && (at / page) % 2 == 0 { 7 } else { 0 };
+            let is_written = at.is_multiple_of(page) && (at / page).is_multiple_of(2);
+            let expected = if is_written { 7 } else { 0 };
             assert_eq!(*byte, expected, "{at}");
         }
         assert_eq!(memory.written(&mapping, mapping.range.clone()).len(), 32, "reading wrote no page");

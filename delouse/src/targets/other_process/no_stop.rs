@@ -47,7 +47,10 @@ pub(super) enum Helper {}
 pub(super) fn capture(_: &Request<'_>) -> Captured {
     Captured {
         threads: Vec::new(),
-        image: Err("this command is built for an architecture on which it cannot stop threads (only x86_64 Linux)".to_owned()),
+        image: Err(
+            "this command is built for an architecture on which it cannot stop threads (only x86_64 Linux)"
+                .to_owned(),
+        ),
         pause: Duration::ZERO,
         held: Duration::ZERO,
         helper: None,

@@ -15,8 +15,6 @@ use crate::host::proc_text::{decimal, hexadecimal, status_field};
 pub(super) struct Stat {
     /// `R`, `S`, `D`, `T`, `t`, `Z`, `X`, …
     pub(super) state: u8,
-    /// The process that started it.
-    pub(super) parent: u64,
     /// `PF_*` of the kernel.
     pub(super) flags: u64,
     pub(super) threads: u64,
@@ -34,12 +32,11 @@ impl Stat {
         let mut fields = rest.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty());
         let state = *fields.next()?.first()?; // field 3
         let mut number = |skip: usize| fields.nth(skip).and_then(decimal);
-        let parent = number(0)?; // field 4
-        let flags = fields.nth(4).and_then(decimal)?; // field 9
-        let threads = fields.nth(10).and_then(decimal)?; // field 20
-        let start = fields.nth(1).and_then(decimal)?; // field 22
-        let exit_signal = fields.nth(15).and_then(decimal); // field 38
-        Some(Self { state, parent, flags, threads, start, exit_signal })
+        let flags = number(5)?; // field 9
+        let threads = number(10)?; // field 20
+        let start = number(1)?; // field 22
+        let exit_signal = number(15); // field 38
+        Some(Self { state, flags, threads, start, exit_signal })
     }
 
     /// The name in a `stat` file. Allocates.
@@ -79,7 +76,8 @@ impl Status {
             let mut words = uids.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).map(decimal);
             Some([words.next()??, words.next()??, words.next()??])
         });
-        let features = text.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"x86_Thread_features:"));
+        let features =
+            text.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"x86_Thread_features:"));
         Self {
             process: number(b"Tgid:"),
             user: users.map(|[_, effective, _]| effective),
@@ -253,8 +251,14 @@ mod tests {
     fn a_stat_file_is_parsed_from_its_end() {
         let text = b"77 (a) R (b) S 5 6 7 8 9 4194304 1 2 3 4 700 50 0 0 20 0 12 0 9876 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 17 1 0\n";
         let stat = Stat::parse(text).unwrap();
-        let expected =
-            Stat { state: b'S', parent: 5, flags: 4_194_304, threads: 12, start: 9876, exit_signal: Some(17) };
+        let expected = Stat {
+            state: b'S',
+            parent: 5,
+            flags: 4_194_304,
+            threads: 12,
+            start: 9876,
+            exit_signal: Some(17),
+        };
         assert_eq!(stat, expected);
         assert_eq!(Stat::name(text).unwrap(), "a) R (b");
     }
@@ -263,7 +267,6 @@ mod tests {
     fn the_stat_file_of_this_process_is_parsed() {
         let text = std::fs::read("/proc/self/stat").unwrap();
         let stat = Stat::parse(&text).unwrap();
-        assert_eq!(stat.parent, u64::from(std::os::unix::process::parent_id()));
         assert!(stat.threads >= 1 && stat.start > 0);
         assert_eq!(stat.exit_signal, Some(libc::SIGCHLD as u64));
     }

@@ -58,8 +58,10 @@ impl Board {
         let length = Self::stacks(capacity)?.end;
         // SAFETY: a new mapping. Pages are allocated when they are written.
         let memory = unsafe {
-            let (protection, flags) =
-                (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE);
+            let (protection, flags) = (
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+            );
             libc::mmap(std::ptr::null_mut(), length, protection, flags, -1, 0)
         };
         if memory == libc::MAP_FAILED {

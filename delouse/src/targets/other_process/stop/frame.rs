@@ -31,13 +31,13 @@ pub(super) const LARGEST: usize = 13 << 10;
 
 /// Addresses of code in the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::targets::other_process) struct Gadgets {
+pub(crate) struct Gadgets {
     /// `syscall; ret`.
-    pub(in crate::targets::other_process) call: u64,
+    pub(crate) call: u64,
     /// `mov $15, %rax; syscall`: the end of a signal handler.
-    pub(in crate::targets::other_process) restore: u64,
+    pub(crate) restore: u64,
     /// `mov $60, %eax; syscall` or the same with 231: the end of a thread or a process.
-    pub(in crate::targets::other_process) exit: u64,
+    pub(crate) exit: u64,
 }
 
 /// What is written to the thread's stack, and where.
@@ -97,8 +97,24 @@ pub(super) fn build(state: &State<'_>, gadgets: Gadgets, buf: &mut [u8; LARGEST]
     let after = registers_after(state.registers);
     let machine = context + 40;
     let general = [
-        after.r8, after.r9, after.r10, after.r11, after.r12, after.r13, after.r14, after.r15, after.rdi, after.rsi,
-        after.rbp, after.rbx, after.rdx, after.rax, after.rcx, after.rsp, after.rip, after.eflags,
+        after.r8,
+        after.r9,
+        after.r10,
+        after.r11,
+        after.r12,
+        after.r13,
+        after.r14,
+        after.r15,
+        after.rdi,
+        after.rsi,
+        after.rbp,
+        after.rbx,
+        after.rdx,
+        after.rax,
+        after.rcx,
+        after.rsp,
+        after.rip,
+        after.eflags,
     ];
     let mut at = machine;
     for word in general {
@@ -222,8 +238,7 @@ mod tests {
         let gadgets = Gadgets { call: 1, restore: 2, exit: 3 };
         let mut bytes = [0; LARGEST];
         for length in [0, 100, SOFTWARE, LEGACY + 8] {
-            let state =
-                State { registers: &registers, extended: &extended[..length], blocked_signals: 0 };
+            let state = State { registers: &registers, extended: &extended[..length], blocked_signals: 0 };
             assert!(build(&state, gadgets, &mut bytes).is_none(), "{length}");
         }
         registers.rsp = 4096;

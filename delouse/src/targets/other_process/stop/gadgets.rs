@@ -17,7 +17,7 @@ const OVERLAP: usize = 16;
 const MOST: u64 = 256 << 20;
 
 /// Finds the sequences in libc, or else in any code of the process. `None` if one is missing.
-pub(in crate::targets::other_process) fn find(memory: &Memory, mappings: &[Mapping]) -> Option<Gadgets> {
+pub(crate) fn find(memory: &Memory, mappings: &[Mapping]) -> Option<Gadgets> {
     let mut code: Vec<&Mapping> = mappings.iter().filter(|mapping| is_code(mapping)).collect();
     code.sort_by_key(|mapping| !is_libc(mapping));
     let mut found = Found::default();
@@ -44,7 +44,10 @@ pub(in crate::targets::other_process) fn find(memory: &Memory, mappings: &[Mappi
 }
 
 fn is_code(mapping: &Mapping) -> bool {
-    mapping.execute && mapping.read && !mapping.write && mapping.path.as_deref() != Some("[vsyscall]".as_ref())
+    mapping.execute
+        && mapping.read
+        && !mapping.write
+        && mapping.path.as_deref() != Some("[vsyscall]".as_ref())
 }
 
 fn is_libc(mapping: &Mapping) -> bool {
@@ -83,9 +86,7 @@ impl Gadgets {
                 sys::read_memory(memory, address, code) == bytes.len() && code == *bytes
             })
         };
-        is_at(self.call, &[CALL])
-            && is_at(self.restore, &[RESTORE])
-            && is_at(self.exit, &[EXIT, EXIT_GROUP])
+        is_at(self.call, &[CALL]) && is_at(self.restore, &[RESTORE]) && is_at(self.exit, &[EXIT, EXIT_GROUP])
     }
 }
 
@@ -98,8 +99,7 @@ mod tests {
 
     #[test]
     fn libc_of_this_process_has_all_sequences() {
-        let mappings =
-            crate::targets::maps::read(File::open("/proc/self/maps").unwrap()).unwrap();
+        let mappings = crate::targets::maps::read(File::open("/proc/self/maps").unwrap()).unwrap();
         let file = File::open("/proc/self/mem").unwrap();
         let memory = Memory::live(file.try_clone().unwrap(), None);
         let gadgets = find(&memory, &mappings).unwrap();

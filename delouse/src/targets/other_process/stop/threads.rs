@@ -9,7 +9,7 @@ use rustix::fs::{Mode, OFlags, RawDir, openat};
 use super::sys::{self, Registers, Stop};
 use crate::host::proc_text::decimal;
 use crate::targets::other_process::sample::{Known, Sample, WORDS};
-use crate::targets::other_process::task_files::{Syscall, TaskFiles};
+use crate::targets::other_process::task_files::TaskFiles;
 
 /// How long one thread that is stopped alone may take to stop: it may have to wait for a processor.
 const ALONE: Duration = Duration::from_millis(20);
@@ -17,13 +17,8 @@ const ALONE: Duration = Duration::from_millis(20);
 const LISTINGS: usize = 3;
 
 /// The calls that the kernel restarts after a stop without any effect on the program, whatever their arguments.
-const RESTARTED: [i64; 5] = [
-    libc::SYS_futex,
-    libc::SYS_nanosleep,
-    libc::SYS_clock_nanosleep,
-    libc::SYS_poll,
-    libc::SYS_wait4,
-];
+const RESTARTED: [i64; 5] =
+    [libc::SYS_futex, libc::SYS_nanosleep, libc::SYS_clock_nanosleep, libc::SYS_poll, libc::SYS_wait4];
 
 /// All threads, and the room for some more.
 pub(super) struct Threads<'a> {
@@ -113,7 +108,8 @@ impl<'a> Threads<'a> {
         if self.files.stat(pid).is_none_or(|stat| stat.threads <= before as u64) {
             return false;
         }
-        let Ok(dir) = openat(self.files.dir, c"task", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()) else {
+        let Ok(dir) = openat(self.files.dir, c"task", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
+        else {
             return false;
         };
         let mut buffer = [MaybeUninit::uninit(); 8 << 10];

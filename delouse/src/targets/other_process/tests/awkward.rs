@@ -101,7 +101,10 @@ fn a_traced_process_is_read_without_a_stop_and_the_tracer_is_named() {
     let captured = attach(target.pid(), &PATIENT).unwrap();
     let notes = captured.capture().notes.join(" ");
     assert!(!captured.capture().consistent, "{notes}");
-    assert!(notes.contains(&format!("process {}", std::process::id())) && notes.contains("traces it"), "{notes}");
+    assert!(
+        notes.contains(&format!("process {}", std::process::id())) && notes.contains("traces it"),
+        "{notes}"
+    );
     assert!(captured.threads().iter().filter(|thread| thread.registers.is_ok()).count() >= 3);
     drop((captured, stop));
     tracer.join().unwrap();
@@ -138,7 +141,8 @@ fn a_process_that_replaces_its_program_is_captured_or_refused_and_continues() {
     while !is_last(child.id()) {
         match attach(child.id(), &PATIENT) {
             Ok(captured) if captured.capture().consistent => images += 1,
-            Ok(_) | Err(AttachError::Replaced { .. } | AttachError::Gone { .. } | AttachError::Zombie { .. }) => {
+            Ok(_)
+            | Err(AttachError::Replaced { .. } | AttachError::Gone { .. } | AttachError::Zombie { .. }) => {
                 others += 1;
             }
             Err(error) => panic!("{error}"),

@@ -53,9 +53,8 @@ fn a_busy_process_is_captured_300_times_and_notices_nothing() {
     for round in 0..300 {
         let image = image_of(&target);
         for twin in 0..2 {
-            let [low, high] = ["low", "high"].map(|page| {
-                image.read_u64(target.address(&format!("{page}{twin}"))).unwrap()
-            });
+            let [low, high] =
+                ["low", "high"].map(|page| image.read_u64(target.address(&format!("{page}{twin}"))).unwrap());
             assert!(low == high || low == high + 1, "round {round}: {low} {high}");
         }
         let running = image.threads().iter().filter(|thread| thread.name == "twin");
