@@ -57,8 +57,8 @@ pub(super) struct Status {
     /// The real, the effective and the saved user.
     pub(super) users: Option<[u64; 3]>,
     pub(super) tracer: u64,
-    /// 0 without a system-call filter.
-    pub(super) seccomp: u64,
+    /// Whether it has no system-call filter. A status that was cut short does not say so.
+    pub(super) unfiltered: bool,
     /// The effective capabilities.
     pub(super) capabilities: Option<u64>,
     /// Whether calls and returns are checked by a shadow stack (CET).
@@ -83,7 +83,7 @@ impl Status {
             user: users.map(|[_, effective, _]| effective),
             users,
             tracer: number(b"TracerPid:").unwrap_or(0),
-            seccomp: number(b"Seccomp:").unwrap_or(0),
+            unfiltered: number(b"Seccomp:") == Some(0),
             capabilities: status_field(text, b"CapEff:").and_then(hexadecimal),
             shadow_stack: features
                 .is_some_and(|set| set.split(u8::is_ascii_whitespace).any(|feature| feature == b"shstk")),
@@ -192,7 +192,7 @@ impl TaskFiles<'_> {
     }
 
     pub(super) fn status(&self, tid: i32) -> Option<Status> {
-        Some(Status::parse(self.read(tid, "status", &mut [0; 4096]).ok()?))
+        Some(Status::parse(self.read(tid, "status", &mut [0; 16 << 10]).ok()?))
     }
 }
 
@@ -287,7 +287,7 @@ mod tests {
     fn a_status_file_is_parsed() {
         let text = b"Tgid:\t7\nTracerPid:\t3\nUid:\t1\t2\t3\t4\nNSpid:\t7\t1\nRssAnon:\t  12 kB\nVmPTE:\t 4 kB\nCapEff:\t0000000000080000\nSeccomp:\t2\nx86_Thread_features:\tshstk wrss \n";
         let status = Status::parse(text);
-        assert_eq!((status.process, status.tracer, status.seccomp), (Some(7), 3, 2));
+        assert_eq!((status.process, status.tracer, status.unfiltered), (Some(7), 3, false));
         assert_eq!((status.user, status.users), (Some(2), Some([1, 2, 3])));
         assert_eq!((status.anonymous, status.page_tables), (12 << 10, 4 << 10));
         assert_eq!(status.capabilities, Some(1 << 19));

@@ -25,6 +25,8 @@ use crate::targets::other_process::task_files::TaskFiles;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How long a thread is looked for that can reap the image.
 const REAPING: Duration = Duration::from_millis(700);
+/// How often the helper checks that the process exists that started it.
+const ALIVE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 /// The most images of earlier captures that are reaped by one capture.
 pub(super) const MOST_LEFT_OVER: usize = 31;
 /// The most futex waiters that are tried.
@@ -32,6 +34,8 @@ const TRIES: usize = 8;
 
 /// What the helper does.
 pub(super) struct Job<'a> {
+    /// The process that started the helper.
+    pub(super) parent: i32,
     /// The process that is captured.
     pub(super) pid: i32,
     pub(super) files: TaskFiles<'a>,
@@ -159,7 +163,7 @@ impl<'a> Helper<'a> {
         for timed in [false, true] {
             for place in 0..TRIES {
                 let Some(tid) = threads.futex_waiter(timed, place) else { break };
-                let filtered = self.job.files.status(tid).is_some_and(|status| status.seccomp != 0);
+                let filtered = self.job.files.status(tid).is_none_or(|status| !status.unfiltered);
                 let site = self.site(gadgets, filtered);
                 let header = self.header;
                 let began = Instant::now();
@@ -238,10 +242,11 @@ impl<'a> Helper<'a> {
             let late = threads.release_late();
             // A thread that stops late must be resumed at once.
             self.watchdog.set(if late { PATIENCE } else { Duration::ZERO });
-            let time = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+            let time = if late { Timespec { tv_sec: 0, tv_nsec: 1_000_000 } } else { ALIVE };
             let mut socket = [PollFd::from_borrowed_fd(self.job.socket, PollFlags::IN)];
-            match poll(&mut socket, late.then_some(&time)) {
-                Ok(0) | Err(rustix::io::Errno::INTR) => {}
+            match poll(&mut socket, Some(&time)) {
+                // Another process may have inherited the other end of the socket.
+                Ok(0) | Err(rustix::io::Errno::INTR) if sys::parent() == self.job.parent => {}
                 _ => return,
             }
         }
@@ -276,7 +281,7 @@ impl<'a> Helper<'a> {
 
     /// Has a thread wait for the children with these ids, which have ended. Returns whether it did.
     fn reap(&self, gadgets: Gadgets, tid: i32, ids: &[i32]) -> Result<bool, Stuck> {
-        let filtered = self.job.files.status(tid).is_some_and(|status| status.seccomp != 0);
+        let filtered = self.job.files.status(tid).is_none_or(|status| !status.unfiltered);
         let header = self.header;
         let site = self.site(gadgets, filtered);
         let prepared = Injection::prepare(site, tid, &mut || step(header))?;

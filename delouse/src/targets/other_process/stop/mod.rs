@@ -75,6 +75,7 @@ impl Helper {
     fn start(request: &Request<'_>, board: &mut Board) -> std::io::Result<Self> {
         let (socket, other_end) = UnixStream::pair()?;
         let job = Job {
+            parent: std::process::id() as i32,
             pid: request.process.pid() as i32,
             files: request.process.files(),
             memory: request.memory.as_fd(),

@@ -194,6 +194,11 @@ pub(super) fn own_pid() -> i32 {
     call(libc::SYS_getpid, [0; 6]).map_or(0, |pid| pid as i32)
 }
 
+/// The process that started the calling one; another one after it has ended.
+pub(super) fn parent() -> i32 {
+    call(libc::SYS_getppid, [0; 6]).map_or(0, |pid| pid as i32)
+}
+
 pub(super) fn kill(pid: i32, signal: i32) {
     // 0 and negative numbers are groups of processes.
     if pid > 0 {
