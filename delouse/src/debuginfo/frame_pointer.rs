@@ -10,7 +10,6 @@ use std::sync::Arc;
 use super::address::{FileAddress, LoadBias};
 use super::modules::{Module, Modules};
 use super::object_file::ObjectFile;
-use super::unwind::StackPlace;
 use crate::snapshot::{Address, Snapshot, Thread, arch};
 
 /// How far from the stack pointer a frame is searched, in bytes.
@@ -38,26 +37,27 @@ impl Functions {
     }
 }
 
-/// The frame pointer of `thread`, whose stack could be unwound up to `last`.
+/// The frame pointer of `thread`, whose stack could be unwound up to the code at `address`, with the stack pointer `sp`.
 pub(super) fn find(
     snapshot: &dyn Snapshot,
     functions: &Functions,
     thread: &Thread,
-    last: &StackPlace,
+    address: Address,
+    sp: Address,
 ) -> Option<Address> {
     if snapshot.arch().elf_machine() != arch::X86_64.elf_machine() {
         return None;
     }
-    let function = functions.start(last.at.lookup())?;
+    let function = functions.start(address)?;
     let mut buffer = vec![0; FARTHEST];
     let copied = thread.stack.as_ref().and_then(|copy| {
-        let from = usize::try_from(last.sp.offset_from(copy.base)?).ok()?;
+        let from = usize::try_from(sp.offset_from(copy.base)?).ok()?;
         copy.bytes.get(from..)
     });
     let bytes = match copied {
         Some(copied) => copied,
         None => {
-            let read = snapshot.read(last.sp, &mut buffer);
+            let read = snapshot.read(sp, &mut buffer);
             buffer.get(..read)?
         }
     };
@@ -66,7 +66,7 @@ pub(super) fn find(
         pair.get(1).is_some_and(|word| calls(snapshot, Address::new(u64::from_le_bytes(*word)), function))
     };
     let index = words.windows(2).position(is_frame)?;
-    last.sp.checked_add(8 * index as u64)
+    sp.checked_add(8 * index as u64)
 }
 
 /// Whether the instruction before `return_address` calls `function`.

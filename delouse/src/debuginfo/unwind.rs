@@ -104,10 +104,10 @@ impl Unwinder {
         let Ok(registers) = thread.registers else { return (Vec::new(), StackEnd::NoUnwindInfo) };
         let known = self.walk_from(snapshot, thread, &registers);
         let missing = known.0.last().filter(|_| registers.fp.get() == 0);
-        let Some(fp) = missing.and_then(|last| frame_pointer::find(snapshot, &self.functions, thread, last))
-        else {
-            return known;
+        let find = |last: &StackPlace| {
+            frame_pointer::find(snapshot, &self.functions, thread, last.at.lookup(), last.sp)
         };
+        let Some(fp) = missing.and_then(find) else { return known };
         let completed = Registers { fp: Hidden::new(fp.get()), ..registers };
         let longer = self.walk_from(snapshot, thread, &completed);
         if longer.0.len() > known.0.len() { longer } else { known }

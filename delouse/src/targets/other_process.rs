@@ -4,6 +4,10 @@
 //! forks the image, threads that run are stopped meanwhile. All of it is done by a helper process (`stop`), so that the
 //! process continues whatever happens to this one.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
+#![cfg_attr(
+    not(all(target_arch = "x86_64", not(delouse_portable))),
+    allow(dead_code, reason = "what only the helper process uses")
+)]
 
 mod error;
 mod files;
@@ -21,7 +25,7 @@ mod stop;
 #[path = "other_process/no_stop.rs"]
 mod stop;
 
-#[cfg(test)]
+#[cfg(all(test, target_arch = "x86_64", not(delouse_portable)))]
 mod tests;
 
 use std::fs::File;
@@ -217,7 +221,7 @@ fn read_mappings(process: &Process) -> Result<Vec<Mapping>, AttachError> {
     let maps = process.open("maps", OFlags::RDONLY)?;
     maps::read(maps).map_err(|error| {
         let error = rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO);
-        AttachError::of_file(process, "maps", error)
+        process.error("maps", error)
     })
 }
 
@@ -314,6 +318,7 @@ impl OtherProcess {
     }
 
     /// The path that the executable was started from, for messages. It ends with ` (deleted)` if it was deleted.
+    #[allow(dead_code, reason = "for messages of the command")]
     pub(crate) fn executable_name(&self) -> &Path {
         &self.executable_name
     }

@@ -1,11 +1,9 @@
 //! Why a process cannot be read, with the rule that forbids it and what to do about it.
 
 use std::fs::read_to_string;
-use std::os::fd::AsFd as _;
 
 use rustix::io::Errno;
 
-use super::handle::Process;
 use super::task_files::Status;
 
 /// Number of CAP_SYS_PTRACE (linux/capability.h).
@@ -96,22 +94,28 @@ fn yama_rule(level: u64) -> &'static str {
 }
 
 impl AttachError {
-    /// For a file of the process that could not be opened.
-    pub(super) fn of_file(process: &Process, file: &'static str, error: Errno) -> Self {
-        let pid = process.pid();
+    /// For a file of the process `pid` that could not be opened. `status` describes it, and `owner` is the user that owns its
+    /// files in `/proc`.
+    pub(super) fn of_file(
+        pid: u32,
+        file: &'static str,
+        error: Errno,
+        status: Option<&Status>,
+        owner: Option<u32>,
+    ) -> Self {
         match error {
-            Errno::ACCESS | Errno::PERM => Self::of_refusal(process, error),
+            Errno::ACCESS | Errno::PERM => {
+                status.map_or(Self::Gone { pid }, |status| Self::of_refusal(pid, error, status, owner))
+            }
             Errno::SRCH | Errno::NOENT => Self::Gone { pid },
             error => Self::Proc { pid, file, error },
         }
     }
 
-    /// Finds the rule by which the kernel refused to let this process trace `process` (ptrace(2), "Ptrace access mode
+    /// Finds the rule by which the kernel refused to let this process trace another (ptrace(2), "Ptrace access mode
     /// checking").
-    fn of_refusal(process: &Process, error: Errno) -> Self {
-        let pid = process.pid();
+    fn of_refusal(pid: u32, error: Errno, status: &Status, owner: Option<u32>) -> Self {
         let own = Status::of_this_process();
-        let Some(status) = process.status() else { return Self::Gone { pid } };
         let may_trace = own.capabilities.is_some_and(|set| set >> CAP_SYS_PTRACE & 1 == 1);
         let level = read_to_string("/proc/sys/kernel/yama/ptrace_scope");
         let yama = level.ok().and_then(|level| level.trim().parse().ok()).unwrap_or(0);
@@ -129,7 +133,7 @@ impl AttachError {
                 Self::OtherUser { pid, owner, own: user }
             }
             // The kernel gives the files of a process that is not dumpable to root.
-            () if process.owner_of_files() == Some(0) => Self::NotDumpable { pid },
+            () if owner == Some(0) => Self::NotDumpable { pid },
             () if yama > 0 => Self::Yama { level: yama },
             () => Self::Refused { pid, error },
         }
@@ -147,15 +151,6 @@ impl AttachError {
             None if matches!(error, Errno::SRCH | Errno::INVAL | Errno::NOENT) => Self::Gone { pid },
             None => Self::Proc { pid, file: "", error },
         }
-    }
-}
-
-impl Process {
-    /// The user that owns the files of `/proc/PID`.
-    fn owner_of_files(&self) -> Option<u32> {
-        rustix::fs::statat(self.dir().as_fd(), "mem", rustix::fs::AtFlags::empty())
-            .ok()
-            .map(|stat| stat.st_uid)
     }
 }
 

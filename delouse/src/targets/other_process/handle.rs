@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::error::AttachError;
-use super::task_files::{Stat, Status, TaskFiles, read_at};
+use super::task_files::{Status, TaskFiles, read_at};
 
 /// `PF_KTHREAD` (linux/sched.h).
 const KERNEL_THREAD: u64 = 0x0020_0000;
@@ -119,6 +119,12 @@ impl Process {
         }
     }
 
+    /// For one of its files that could not be opened.
+    pub(super) fn error(&self, file: &'static str, error: Errno) -> AttachError {
+        let owner = statat(&self.dir, self.path("mem"), AtFlags::empty()).map(|stat| stat.st_uid);
+        AttachError::of_file(self.pid, file, error, self.status().as_ref(), owner.ok())
+    }
+
     /// A thread that has not ended.
     fn living_thread(&self) -> Option<i32> {
         let lives =
@@ -131,7 +137,7 @@ impl Process {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let listing = openat(&self.dir, "task", flags, Mode::empty())
             .and_then(|dir| rustix::fs::Dir::read_from(&dir))
-            .map_err(|error| AttachError::of_file(self, "task", error))?;
+            .map_err(|error| self.error("task", error))?;
         let names = listing.filter_map(Result::ok);
         let ids = names.filter_map(|entry| entry.file_name().to_str().ok()?.parse().ok());
         let mut threads: Vec<i32> = ids.take(MOST_THREADS).collect();
@@ -151,7 +157,7 @@ impl Process {
 
     /// Opens one of its files.
     pub(super) fn open(&self, file: &'static str, flags: OFlags) -> Result<File, AttachError> {
-        self.open_raw(file, flags).map_err(|error| AttachError::of_file(self, file, error))
+        self.open_raw(file, flags).map_err(|error| self.error(file, error))
     }
 
     pub(super) fn open_raw(&self, file: &str, flags: OFlags) -> Result<File, Errno> {
@@ -167,10 +173,6 @@ impl Process {
         Ok(buffer)
     }
 
-    pub(super) fn stat(&self) -> Option<Stat> {
-        Stat::parse(&self.read("stat").ok()?)
-    }
-
     pub(super) fn status(&self) -> Option<Status> {
         Some(Status::parse(&self.read("status").ok()?))
     }
@@ -183,7 +185,7 @@ impl Process {
     fn executable_now(&self) -> Result<FileIdentity, AttachError> {
         statat(&self.dir, self.path("exe"), AtFlags::empty())
             .map(FileIdentity::from)
-            .map_err(|error| AttachError::of_file(self, "exe", error))
+            .map_err(|error| self.error("exe", error))
     }
 
     /// The path of its executable when it started, with ` (deleted)` if no directory has an entry for it now.

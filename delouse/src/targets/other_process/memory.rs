@@ -35,10 +35,6 @@ impl Memory {
         Self { file, pagemap, is_live: false }
     }
 
-    pub(super) fn file(&self) -> &File {
-        &self.file
-    }
-
     /// Copies memory that starts at `address`, which `mapping` contains. Returns the number of bytes.
     ///
     /// Does not touch pages of private anonymous memory that were never written, because that would allocate page tables
@@ -184,7 +180,8 @@ mod tests {
         assert_eq!(memory.read(Some(&mapping), Address::new(from), &mut bytes), bytes.len());
         for (index, byte) in bytes.iter().enumerate() {
             let at = index + 100;
-            let expected = if at % page == 0 && (at / page) % 2 == 0 { 7 } else { 0 };
+            let is_written = at.is_multiple_of(page) && (at / page).is_multiple_of(2);
+            let expected = if is_written { 7 } else { 0 };
             assert_eq!(*byte, expected, "{at}");
         }
         assert_eq!(memory.written(&mapping, mapping.range.clone()).len(), 32, "reading wrote no page");

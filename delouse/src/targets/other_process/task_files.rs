@@ -15,8 +15,6 @@ use crate::host::proc_text::{decimal, hexadecimal, status_field};
 pub(super) struct Stat {
     /// `R`, `S`, `D`, `T`, `t`, `Z`, `X`, …
     pub(super) state: u8,
-    /// The process that started it.
-    pub(super) parent: u64,
     /// `PF_*` of the kernel.
     pub(super) flags: u64,
     pub(super) threads: u64,
@@ -34,12 +32,11 @@ impl Stat {
         let mut fields = rest.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty());
         let state = *fields.next()?.first()?; // field 3
         let mut number = |skip: usize| fields.nth(skip).and_then(decimal);
-        let parent = number(0)?; // field 4
-        let flags = fields.nth(4).and_then(decimal)?; // field 9
-        let threads = fields.nth(10).and_then(decimal)?; // field 20
-        let start = fields.nth(1).and_then(decimal)?; // field 22
-        let exit_signal = fields.nth(15).and_then(decimal); // field 38
-        Some(Self { state, parent, flags, threads, start, exit_signal })
+        let flags = number(5)?; // field 9
+        let threads = number(10)?; // field 20
+        let start = number(1)?; // field 22
+        let exit_signal = number(15); // field 38
+        Some(Self { state, flags, threads, start, exit_signal })
     }
 
     /// The name in a `stat` file. Allocates.
@@ -60,8 +57,8 @@ pub(super) struct Status {
     /// The real, the effective and the saved user.
     pub(super) users: Option<[u64; 3]>,
     pub(super) tracer: u64,
-    /// 0 without a system-call filter.
-    pub(super) seccomp: u64,
+    /// Whether it has no system-call filter. A status that was cut short does not say so.
+    pub(super) unfiltered: bool,
     /// The effective capabilities.
     pub(super) capabilities: Option<u64>,
     /// Whether calls and returns are checked by a shadow stack (CET).
@@ -86,7 +83,7 @@ impl Status {
             user: users.map(|[_, effective, _]| effective),
             users,
             tracer: number(b"TracerPid:").unwrap_or(0),
-            seccomp: number(b"Seccomp:").unwrap_or(0),
+            unfiltered: number(b"Seccomp:") == Some(0),
             capabilities: status_field(text, b"CapEff:").and_then(hexadecimal),
             shadow_stack: features
                 .is_some_and(|set| set.split(u8::is_ascii_whitespace).any(|feature| feature == b"shstk")),
@@ -195,7 +192,7 @@ impl TaskFiles<'_> {
     }
 
     pub(super) fn status(&self, tid: i32) -> Option<Status> {
-        Some(Status::parse(self.read(tid, "status", &mut [0; 4096]).ok()?))
+        Some(Status::parse(self.read(tid, "status", &mut [0; 16 << 10]).ok()?))
     }
 }
 
@@ -270,7 +267,6 @@ mod tests {
     fn the_stat_file_of_this_process_is_parsed() {
         let text = std::fs::read("/proc/self/stat").unwrap();
         let stat = Stat::parse(&text).unwrap();
-        assert_eq!(stat.parent, u64::from(std::os::unix::process::parent_id()));
         assert!(stat.threads >= 1 && stat.start > 0);
         assert_eq!(stat.exit_signal, Some(libc::SIGCHLD as u64));
     }
@@ -291,7 +287,7 @@ mod tests {
     fn a_status_file_is_parsed() {
         let text = b"Tgid:\t7\nTracerPid:\t3\nUid:\t1\t2\t3\t4\nNSpid:\t7\t1\nRssAnon:\t  12 kB\nVmPTE:\t 4 kB\nCapEff:\t0000000000080000\nSeccomp:\t2\nx86_Thread_features:\tshstk wrss \n";
         let status = Status::parse(text);
-        assert_eq!((status.process, status.tracer, status.seccomp), (Some(7), 3, 2));
+        assert_eq!((status.process, status.tracer, status.unfiltered), (Some(7), 3, false));
         assert_eq!((status.user, status.users), (Some(2), Some([1, 2, 3])));
         assert_eq!((status.anonymous, status.page_tables), (12 << 10, 4 << 10));
         assert_eq!(status.capabilities, Some(1 << 19));

@@ -246,4 +246,8 @@ impl Snapshot for ForkedImage {
     fn capture(&self) -> &Capture {
         &self.capture
     }
+
+    fn is_this_process(&self) -> bool {
+        true
+    }
 }

@@ -31,13 +31,13 @@ pub(super) const LARGEST: usize = 13 << 10;
 
 /// Addresses of code in the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::targets::other_process) struct Gadgets {
+pub(crate) struct Gadgets {
     /// `syscall; ret`.
-    pub(in crate::targets::other_process) call: u64,
+    pub(crate) call: u64,
     /// `mov $15, %rax; syscall`: the end of a signal handler.
-    pub(in crate::targets::other_process) restore: u64,
+    pub(crate) restore: u64,
     /// `mov $60, %eax; syscall` or the same with 231: the end of a thread or a process.
-    pub(in crate::targets::other_process) exit: u64,
+    pub(crate) exit: u64,
 }
 
 /// What is written to the thread's stack, and where.

@@ -17,7 +17,7 @@ const OVERLAP: usize = 16;
 const MOST: u64 = 256 << 20;
 
 /// Finds the sequences in libc, or else in any code of the process. `None` if one is missing.
-pub(in crate::targets::other_process) fn find(memory: &Memory, mappings: &[Mapping]) -> Option<Gadgets> {
+pub(crate) fn find(memory: &Memory, mappings: &[Mapping]) -> Option<Gadgets> {
     let mut code: Vec<&Mapping> = mappings.iter().filter(|mapping| is_code(mapping)).collect();
     code.sort_by_key(|mapping| !is_libc(mapping));
     let mut found = Found::default();

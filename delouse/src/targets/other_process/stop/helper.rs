@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::Refusal;
 use super::board::{Header, Parts, stack_of};
 use super::frame::Gadgets;
 use super::image::Image;
 use super::injection::{Injection, Site, Stuck};
+use super::refusal::Refusal;
 use super::sys::{self, Stop, Watchdog};
-use super::threads::{self, Threads};
+use super::threads::Threads;
 use crate::snapshot::Mapping;
 use crate::targets::other_process::sample::Sample;
 use crate::targets::other_process::task_files::TaskFiles;
@@ -25,11 +25,17 @@ use crate::targets::other_process::task_files::TaskFiles;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How long a thread is looked for that can reap the image.
 const REAPING: Duration = Duration::from_millis(700);
+/// How often the helper checks that the process exists that started it.
+const ALIVE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+/// The most images of earlier captures that are reaped by one capture.
+pub(super) const MOST_LEFT_OVER: usize = 31;
 /// The most futex waiters that are tried.
 const TRIES: usize = 8;
 
 /// What the helper does.
 pub(super) struct Job<'a> {
+    /// The process that started the helper.
+    pub(super) parent: i32,
     /// The process that is captured.
     pub(super) pid: i32,
     pub(super) files: TaskFiles<'a>,
@@ -103,8 +109,8 @@ struct Helper<'a> {
 impl<'a> Helper<'a> {
     fn capture_and_serve(&mut self, samples: &mut [Sample], stacks: &mut [u8]) -> Result<(), Stuck> {
         let mut threads = Threads::new(self.job.files, self.job.memory, samples, self.job.threads);
-        threads.read_all();
         sys::run_first(true);
+        threads.read_all();
         let result = self.capture(&mut threads, stacks);
         self.watchdog.set(Duration::ZERO);
         sys::run_first(false);
@@ -123,7 +129,7 @@ impl<'a> Helper<'a> {
                 Err(refusal) => self.header.refusal.store(refusal as u32, Release),
             }
         }
-        let has_image = self.child.is_some();
+        let has_image = self.header.child.load(Relaxed) > 0;
         for index in 0..threads.len() {
             step(self.header);
             self.watchdog.set(PATIENCE);
@@ -157,15 +163,12 @@ impl<'a> Helper<'a> {
         for timed in [false, true] {
             for place in 0..TRIES {
                 let Some(tid) = threads.futex_waiter(timed, place) else { break };
-                let filtered = self.job.files.status(tid).is_some_and(|status| status.seccomp != 0);
+                let filtered = self.job.files.status(tid).is_none_or(|status| !status.unfiltered);
                 let site = self.site(gadgets, filtered);
                 let header = self.header;
                 let began = Instant::now();
                 match Injection::prepare(site, tid, &mut || step(header))? {
-                    Ok(injection) => {
-                        let child = self.fork(injection, threads, began)?;
-                        return Ok(child.map(|child| self.child = Some(child)));
-                    }
+                    Ok(injection) => return self.fork(injection, threads, began),
                     Err(why) => refusal = why,
                 }
                 if matches!(
@@ -181,11 +184,11 @@ impl<'a> Helper<'a> {
 
     /// Stops the threads that run, has the prepared thread fork, and resumes all.
     fn fork(
-        &self,
+        &mut self,
         mut injection: Injection<'_>,
         threads: &mut Threads<'_>,
         began: Instant,
-    ) -> Result<Result<Image, Refusal>, Stuck> {
+    ) -> Result<Result<(), Refusal>, Stuck> {
         let header = self.header;
         let arguments = [libc::CLONE_FILES as u64, injection.child_sp(), 0, 0];
         if !injection.enter(libc::SYS_clone, arguments, &mut || step(header))? {
@@ -196,11 +199,14 @@ impl<'a> Helper<'a> {
         let stop = injection.resume()?;
         let cloned = (stop == Stop::Clone).then(|| injection.clone_event());
         threads.resume_stopped();
+        if let Some(Ok(child)) = cloned {
+            Image::new(child, 0).mark();
+        }
         let paused = stopped.unwrap_or(began).elapsed();
         header.pause.store(nanos(paused), Relaxed);
         step(header);
-        let mut image = match (stop, cloned) {
-            (_, Some(Ok(pid))) => Image::adopt(pid, injection.saved(), &mut || step(header)),
+        let child = match (stop, cloned) {
+            (_, Some(Ok(child))) => child,
             (Stop::Call, _) => {
                 let errno = i32::try_from(injection.result().saturating_neg()).unwrap_or(0);
                 header.errno.store(errno, Relaxed);
@@ -212,20 +218,22 @@ impl<'a> Helper<'a> {
                 return Ok(Err(Refusal::Signal));
             }
         };
-        step(header);
+        // The image is complete. Its process may have to wait for a processor until it stops; the thread must not.
         let stop = injection.resume()?;
         step(header);
-        if let (Stop::Call, Ok(image)) = (stop, &mut image) {
-            image.set_its_own_id(injection.result());
-        }
+        let own_id = if stop == Stop::Call { injection.result() } else { 0 };
         injection.end(stop)?;
         header.held.store(nanos(began.elapsed()), Relaxed);
         step(header);
-        if let Ok(image) = &image {
+        self.watchdog.set(Duration::ZERO);
+        let image = self.child.insert(Image::new(child, own_id));
+        let adopted = image.adopt(injection.saved(), &mut || step(header));
+        step(header);
+        if adopted.is_ok() {
             threads.set_registers(injection.tid(), injection.original());
-            header.child.store(image.pid(), Release);
+            header.child.store(child, Release);
         }
-        Ok(image)
+        Ok(adopted)
     }
 
     /// Keeps the image until the other process does not need it any more, or has ended.
@@ -234,10 +242,11 @@ impl<'a> Helper<'a> {
             let late = threads.release_late();
             // A thread that stops late must be resumed at once.
             self.watchdog.set(if late { PATIENCE } else { Duration::ZERO });
-            let time = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+            let time = if late { Timespec { tv_sec: 0, tv_nsec: 1_000_000 } } else { ALIVE };
             let mut socket = [PollFd::from_borrowed_fd(self.job.socket, PollFlags::IN)];
-            match poll(&mut socket, late.then_some(&time)) {
-                Ok(0) | Err(rustix::io::Errno::INTR) => {}
+            match poll(&mut socket, Some(&time)) {
+                // Another process may have inherited the other end of the socket.
+                Ok(0) | Err(rustix::io::Errno::INTR) if sys::parent() == self.job.parent => {}
                 _ => return,
             }
         }
@@ -247,7 +256,7 @@ impl<'a> Helper<'a> {
     fn finish(&mut self, threads: &mut Threads<'_>) -> Result<(), Stuck> {
         let ended = self.child.take().and_then(Image::end);
         step(self.header);
-        let mut ids = [0; 1 + super::MOST_LEFT_OVER];
+        let mut ids = [0; 1 + MOST_LEFT_OVER];
         let all = ended.into_iter().chain(self.job.left_over.iter().copied());
         let mut count = 0;
         for (id, place) in all.zip(&mut ids) {
@@ -272,7 +281,7 @@ impl<'a> Helper<'a> {
 
     /// Has a thread wait for the children with these ids, which have ended. Returns whether it did.
     fn reap(&self, gadgets: Gadgets, tid: i32, ids: &[i32]) -> Result<bool, Stuck> {
-        let filtered = self.job.files.status(tid).is_some_and(|status| status.seccomp != 0);
+        let filtered = self.job.files.status(tid).is_none_or(|status| !status.unfiltered);
         let header = self.header;
         let site = self.site(gadgets, filtered);
         let prepared = Injection::prepare(site, tid, &mut || step(header))?;

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
-use super::Refusal;
+use super::refusal::Refusal;
 use super::sys::{self, Stop};
 use crate::targets::other_process::task_files::{join, number};
 
 /// How long a new process takes to stop at its first instruction.
-const FIRST_STOP: Duration = Duration::from_secs(1);
+const FIRST_STOP: Duration = Duration::from_secs(5);
 /// How long a process takes to end that has gigabytes of memory.
 const END: Duration = Duration::from_secs(5);
 
@@ -23,34 +23,30 @@ pub(super) struct Image {
 }
 
 impl Image {
+    /// `own_id` is the result of the call that made the process.
+    pub(super) fn new(pid: i32, own_id: i64) -> Self {
+        Self { pid, own_id: i32::try_from(own_id).ok().filter(|id| *id > 0).unwrap_or(0) }
+    }
+
+    /// Has the kernel kill the image before the process, if memory runs out. Later captures recognise it by this.
+    pub(super) fn mark(&self) {
+        self.write(b"/oom_score_adj\0", 0, b"1000");
+    }
+
     /// Waits until the new process has stopped. `stack` is what belongs at an address of its stack.
-    pub(super) fn adopt(pid: i32, stack: (u64, &[u8]), step: &mut dyn FnMut()) -> Result<Self, Refusal> {
-        let image = Self { pid, own_id: 0 };
-        if sys::wait_for_stop(pid, Instant::now() + FIRST_STOP) != Some(Stop::Interrupted) {
-            image.kill();
+    ///
+    /// If the helper ends before, the process ends by its first instruction.
+    pub(super) fn adopt(&self, stack: (u64, &[u8]), step: &mut dyn FnMut()) -> Result<(), Refusal> {
+        let stop = sys::wait_for_stop(self.pid, Instant::now() + FIRST_STOP);
+        step();
+        // From here on, it ends with the helper.
+        if stop != Some(Stop::Interrupted) || sys::set_options(self.pid, libc::PTRACE_O_EXITKILL).is_err() {
             return Err(Refusal::Image);
         }
         step();
-        // From here on, it ends with the helper. Until then, it would end by its first instruction.
-        if sys::set_options(pid, libc::PTRACE_O_EXITKILL).is_err() {
-            image.kill();
-            return Err(Refusal::Image);
-        }
-        step();
-        // If memory runs out, the kernel kills the image before the process.
-        image.write(b"/oom_score_adj\0", 0, b"1000");
         let (address, bytes) = stack;
-        image.write(b"/mem\0", address, bytes);
-        Ok(image)
-    }
-
-    pub(super) fn pid(&self) -> i32 {
-        self.pid
-    }
-
-    /// `id` is the result of the call that made it.
-    pub(super) fn set_its_own_id(&mut self, id: i64) {
-        self.own_id = i32::try_from(id).ok().filter(|id| *id > 0).unwrap_or(0);
+        self.write(b"/mem\0", address, bytes);
+        Ok(())
     }
 
     fn kill(&self) {

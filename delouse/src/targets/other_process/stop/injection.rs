@@ -5,8 +5,8 @@
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
-use super::Refusal;
 use super::frame::{self, Frame, Gadgets, LARGEST, State};
+use super::refusal::Refusal;
 use super::sys::{self, Registers, Stop};
 use crate::snapshot::Mapping;
 
@@ -61,7 +61,7 @@ impl<'a> Injection<'a> {
         let prepared = match stop {
             Stop::Interrupted => Self::replace(site, tid, step),
             Stop::Ended => return Ok(Err(Refusal::Ended)),
-            Stop::Group(_) => Err(Refusal::Stopped),
+            Stop::Group => Err(Refusal::Stopped),
             _ => Err(Refusal::Signal),
         };
         if prepared.is_err() {

@@ -6,7 +6,10 @@ mod gadgets;
 mod helper;
 mod image;
 mod injection;
+mod refusal;
 mod sys;
+#[cfg(test)]
+pub(super) mod test_hook;
 mod threads;
 
 use std::fs::File;
@@ -19,7 +22,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use self::board::{Board, stack_of};
-use self::helper::Job;
+use self::helper::{Job, MOST_LEFT_OVER};
+use self::refusal::Refusal;
 use super::handle::Process;
 use super::sample::Sample;
 use crate::snapshot::{Mapping, StackCopy};
@@ -27,96 +31,10 @@ use crate::snapshot::{Mapping, StackCopy};
 pub(super) use frame::Gadgets;
 pub(super) use gadgets::find as find_gadgets;
 
-/// The most images of earlier captures that are reaped by one capture.
-const MOST_LEFT_OVER: usize = 31;
 /// How long the helper may take, without the pause and the threads.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a thread may take.
 const PER_THREAD: Duration = Duration::from_millis(25);
-
-/// Why there is no image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u32)]
-pub(super) enum Refusal {
-    /// No thread waits in a futex.
-    NoWaiter = 1,
-    /// Another process traces it.
-    Traced,
-    /// The thread has ended.
-    Ended,
-    /// It is stopped by a signal.
-    Stopped,
-    /// A signal was delivered meanwhile.
-    Signal,
-    /// It is not a 64-bit program, or its registers are of an unknown form.
-    Foreign,
-    /// The instructions are not there.
-    NoGadgets,
-    /// There is no room on its stack.
-    NoStack,
-    /// A system-call filter would see the call.
-    Filter,
-    /// The thread did not wait any more.
-    Awake,
-    /// The call failed.
-    Clone,
-    /// The image ended at once.
-    Image,
-    /// The helper has no timer.
-    NoTimer,
-    /// The helper ended.
-    Helper,
-}
-
-impl Refusal {
-    fn of(number: u32) -> Option<Self> {
-        const ALL: [Refusal; 14] = [
-            Refusal::NoWaiter,
-            Refusal::Traced,
-            Refusal::Ended,
-            Refusal::Stopped,
-            Refusal::Signal,
-            Refusal::Foreign,
-            Refusal::NoGadgets,
-            Refusal::NoStack,
-            Refusal::Filter,
-            Refusal::Awake,
-            Refusal::Clone,
-            Refusal::Image,
-            Refusal::NoTimer,
-            Refusal::Helper,
-        ];
-        ALL.into_iter().find(|refusal| *refusal as u32 == number)
-    }
-
-    /// The reason, for the capture's notes.
-    fn text(self, errno: i32) -> String {
-        let error = || std::io::Error::from_raw_os_error(errno);
-        match self {
-            Self::NoWaiter => "none of its threads waits in a futex".to_owned(),
-            Self::Traced => "another process traces it".to_owned(),
-            Self::Ended => "it ended or replaced its program meanwhile".to_owned(),
-            Self::Stopped => "it is stopped by a signal".to_owned(),
-            Self::Signal => "a signal was delivered to it meanwhile: repeat the command".to_owned(),
-            Self::Foreign => "it is not a 64-bit program, or its registers are of an unknown form".to_owned(),
-            Self::NoGadgets => "its code has no known system-call instructions (or it replaced its program)".to_owned(),
-            Self::NoStack => "its thread has less than 16 KB of stack left".to_owned(),
-            Self::Filter => {
-                "it has a system-call filter (seccomp), which may only be suspended with CAP_SYS_ADMIN: run the command as \
-                 root outside of the container"
-                    .to_owned()
-            }
-            Self::Awake => "its threads did not stay in a futex: repeat the command".to_owned(),
-            Self::Clone if errno == libc::EAGAIN => {
-                "no more processes are allowed for it: raise pids.max of its cgroup, or RLIMIT_NPROC".to_owned()
-            }
-            Self::Clone => format!("it cannot fork: {}", error()),
-            Self::Image => "the image ended at once: memory ran out?".to_owned(),
-            Self::NoTimer => format!("no timer is available: {}", error()),
-            Self::Helper => "the process that captures it was killed".to_owned(),
-        }
-    }
-}
 
 /// What is to be captured.
 pub(super) struct Request<'a> {
@@ -157,6 +75,7 @@ impl Helper {
     fn start(request: &Request<'_>, board: &mut Board) -> std::io::Result<Self> {
         let (socket, other_end) = UnixStream::pair()?;
         let job = Job {
+            parent: std::process::id() as i32,
             pid: request.process.pid() as i32,
             files: request.process.files(),
             memory: request.memory.as_fd(),
@@ -265,30 +184,4 @@ pub(super) fn capture(request: &Request<'_>) -> Captured {
     };
     let threads = parts.samples.iter().take(count).enumerate().map(copy).collect();
     Captured { threads, image, pause, held, helper: Some(helper) }
-}
-
-/// Ends or stops the helper before one of its steps, in tests.
-#[cfg(test)]
-pub(super) mod test_hook {
-    use std::cell::Cell;
-
-    use super::sys;
-
-    thread_local! {
-        /// Number of the step, from 1, and signal.
-        static AT: Cell<(u32, i32)> = const { Cell::new((0, 0)) };
-    }
-
-    /// Has the helpers of this thread's later captures send themselves `signal` before the step with this number; 0 is
-    /// none.
-    pub(in crate::targets::other_process) fn signal_at(step: u32, signal: i32) {
-        AT.set((step, signal));
-    }
-
-    pub(super) fn at_step(before: u32) {
-        let (step, signal) = AT.get();
-        if before.wrapping_add(1) == step {
-            sys::kill(sys::own_pid(), signal);
-        }
-    }
 }

@@ -2,6 +2,8 @@
 //!
 //! The helper is a fork of a process that may have several threads: **no allocation, no lock, no panic** in what it calls.
 
+#![allow(clippy::unnecessary_cast, reason = "the types of ptrace's constants differ between libcs")]
+
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::ptr;
 use std::time::{Duration, Instant};
@@ -112,8 +114,8 @@ pub(super) fn is_own_fault(tid: i32) -> bool {
 pub(super) enum Stop {
     /// By PTRACE_INTERRUPT; the first stop of a new process.
     Interrupted,
-    /// With its whole process, by this signal.
-    Group(i32),
+    /// With its whole process, by a signal.
+    Group,
     /// At the beginning or at the end of a system call.
     Call,
     /// After it made a new process.
@@ -134,7 +136,7 @@ impl Stop {
         let signal = libc::WSTOPSIG(status);
         match status >> 16 {
             EVENT_STOP if signal == libc::SIGTRAP => Self::Interrupted,
-            EVENT_STOP => Self::Group(signal),
+            EVENT_STOP => Self::Group,
             libc::PTRACE_EVENT_CLONE => Self::Clone,
             0 if signal == libc::SIGTRAP | 0x80 => Self::Call,
             0 => Self::Signal(signal),
@@ -187,8 +189,14 @@ pub(super) fn wait_for_child_signal(time: Duration) {
     let _signal_or_timeout = call(libc::SYS_rt_sigtimedwait, [set, 0, time, size_of::<u64>(), 0, 0]);
 }
 
+#[cfg(test)]
 pub(super) fn own_pid() -> i32 {
     call(libc::SYS_getpid, [0; 6]).map_or(0, |pid| pid as i32)
+}
+
+/// The process that started the calling one; another one after it has ended.
+pub(super) fn parent() -> i32 {
+    call(libc::SYS_getppid, [0; 6]).map_or(0, |pid| pid as i32)
 }
 
 pub(super) fn kill(pid: i32, signal: i32) {
@@ -327,7 +335,7 @@ mod tests {
     fn each_kind_of_stop_is_decoded() {
         let cases = [
             (0x0080_057f, Stop::Interrupted),
-            (0x0080_137f, Stop::Group(libc::SIGSTOP)),
+            (0x0080_137f, Stop::Group),
             (0x0003_057f, Stop::Clone),
             (0x0000_857f, Stop::Call),
             (0x0000_0b7f, Stop::Signal(libc::SIGSEGV)),

@@ -9,7 +9,7 @@ use rustix::fs::{Mode, OFlags, RawDir, openat};
 use super::sys::{self, Registers, Stop};
 use crate::host::proc_text::decimal;
 use crate::targets::other_process::sample::{Known, Sample, WORDS};
-use crate::targets::other_process::task_files::{Syscall, TaskFiles};
+use crate::targets::other_process::task_files::TaskFiles;
 
 /// How long one thread that is stopped alone may take to stop: it may have to wait for a processor.
 const ALONE: Duration = Duration::from_millis(20);

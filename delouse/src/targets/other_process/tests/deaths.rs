@@ -52,7 +52,7 @@ fn a_helper_that_is_killed_at_any_step_leaves_a_busy_process_unharmed() {
         drop(image_of(&target));
         let left = target.children().len();
         assert!(
-            left <= 6,
+            left <= 3,
             "{left} of {} images are left, which were killed before they were marked",
             images.len()
         );
@@ -104,5 +104,27 @@ fn random_deaths_of_the_helper_leave_a_busy_process_unharmed() {
     let image = image_of(&target);
     assert!(!image.threads().is_empty());
     drop(image);
+    target.finish();
+}
+
+#[test]
+fn a_tool_that_is_killed_or_stopped_leaves_a_busy_process_unharmed() {
+    let _alone = super::harness::alone();
+    let mut target = Target::start("busy");
+    for signal in [libc::SIGKILL, libc::SIGSTOP] {
+        let tool = Target::start(&format!("tool {}", target.pid()));
+        // SAFETY: no memory is involved.
+        assert_eq!(unsafe { libc::kill(tool.pid() as i32, signal) }, 0);
+        progress(&mut target);
+        assert!(is_running(&target));
+        // On drop, the stopped one is killed.
+        drop(tool);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !target.children().is_empty() {
+            assert!(Instant::now() < deadline, "{:?} were not reaped", target.children());
+            std::thread::yield_now();
+        }
+    }
+    assert_eq!(target.check()["interrupted"], "0");
     target.finish();
 }

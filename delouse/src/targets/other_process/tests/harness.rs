@@ -48,6 +48,12 @@ impl Target {
         let (stdin, stdout) = (child.stdin.take(), BufReader::new(child.stdout.take().unwrap()));
         let mut target = Self { child, stdin, stdout, ready: HashMap::new() };
         target.ready = target.answer("ready");
+        // The first thread belongs to libtest: it may still start the thread that runs the scenario.
+        let sleeps = |stat: &str| stat.contains(") S ") || stat.contains(") Z ");
+        while !std::fs::read_to_string(format!("/proc/{}/stat", target.pid())).is_ok_and(|stat| sleeps(&stat))
+        {
+            std::thread::yield_now();
+        }
         target
     }
 
@@ -157,9 +163,14 @@ pub(super) struct Inventory {
     signals: [String; 4],
 }
 
-/// Captures, and expects an image.
+/// Captures, and expects an image: on a machine with much other work not at once.
 pub(super) fn image_of(target: &Target) -> OtherProcess {
-    let image = attach(target.pid(), &PATIENT).unwrap();
-    assert!(image.capture().consistent, "{:?}", image.capture());
-    image
+    const ATTEMPTS: usize = 5;
+    let mut captures = (0..ATTEMPTS).map(|_| attach(target.pid(), &PATIENT).unwrap());
+    let mut notes = Vec::new();
+    let image = captures.find(|captured| {
+        notes.push(captured.capture().notes.clone());
+        captured.capture().consistent
+    });
+    image.unwrap_or_else(|| panic!("{notes:?}"))
 }

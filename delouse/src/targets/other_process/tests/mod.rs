@@ -5,4 +5,5 @@ mod captures;
 mod deaths;
 mod figures;
 mod harness;
+mod limits;
 mod scenarios;

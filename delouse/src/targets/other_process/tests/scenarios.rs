@@ -9,7 +9,9 @@ use std::sync::{Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::harness::SCENARIO;
+use super::super::attach;
+use super::harness::{PATIENT, SCENARIO};
+use crate::snapshot::Snapshot as _;
 
 /// Pages apart.
 #[repr(align(4096))]
@@ -44,16 +46,25 @@ fn scenario() {
         "exec" => exec(number),
         "churn" => churn(),
         "asleep" => sleepers(),
+        "tool" => {
+            let image = attach(number as u32, &PATIENT).unwrap();
+            println!("consistent {}", u64::from(image.capture().consistent));
+            Box::leak(Box::new(image));
+        }
         other => panic!("no scenario {other}"),
     }
+    let stack = if name == "leaderless" { 0 } else { alternate_stack() };
     println!("ready");
-    serve();
+    serve(stack);
 }
 
-/// Answers requests for reports until the input ends.
-fn serve() {
+/// Answers requests for reports until the input ends. `stack` is the result of [`alternate_stack`].
+fn serve(stack: u64) {
     for line in std::io::stdin().lock().lines() {
         assert_eq!(line.unwrap(), "report");
+        if alternate_stack() != stack {
+            wrong("the alternate signal stack has changed");
+        }
         let numbers = [
             ("wrong", &WRONG),
             ("interrupted", &INTERRUPTED),
@@ -73,15 +84,7 @@ fn serve() {
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) {
-    let started = thread::Builder::new().name(name.to_owned()).stack_size(256 << 10).spawn(move || {
-        // Nothing may remove the thread's alternate signal stack.
-        let before = alternate_stack();
-        work();
-        if alternate_stack() != before {
-            wrong("the alternate signal stack has changed");
-        }
-    });
-    started.unwrap();
+    thread::Builder::new().name(name.to_owned()).stack_size(256 << 10).spawn(work).unwrap();
 }
 
 fn wrong(what: &str) {
@@ -89,14 +92,30 @@ fn wrong(what: &str) {
     WRONG.fetch_add(1, SeqCst);
 }
 
-/// The size of the calling thread's alternate signal stack: std has installed one.
-fn alternate_stack() -> usize {
-    // SAFETY: reads the present one.
-    unsafe {
-        let mut stack: libc::stack_t = std::mem::zeroed();
-        libc::sigaltstack(std::ptr::null(), &mut stack);
-        stack.ss_size
+/// The size of the first thread's alternate signal stack, and one more. std has installed one.
+///
+/// The first thread waits in a futex, so that it is the one that forks images.
+fn alternate_stack() -> u64 {
+    static SIZE: AtomicU64 = AtomicU64::new(0);
+    extern "C" fn note(_: libc::c_int) {
+        // SAFETY: reads the present one, of the calling thread.
+        let size = unsafe {
+            let mut stack: libc::stack_t = std::mem::zeroed();
+            libc::sigaltstack(std::ptr::null(), &mut stack);
+            stack.ss_size
+        };
+        SIZE.store(size as u64 + 1, SeqCst);
     }
+    SIZE.store(0, SeqCst);
+    // SAFETY: the handler makes one system call.
+    unsafe {
+        libc::signal(libc::SIGUSR2, note as extern "C" fn(libc::c_int) as *const () as libc::sighandler_t);
+        libc::syscall(libc::SYS_tgkill, libc::getpid(), libc::getpid(), libc::SIGUSR2);
+    }
+    while SIZE.load(SeqCst) == 0 {
+        thread::yield_now();
+    }
+    SIZE.load(SeqCst)
 }
 
 /// Threads that wait for a condition variable that is never notified.
@@ -105,15 +124,11 @@ fn park(number: u64) {
     static WAITING: AtomicU64 = AtomicU64::new(0);
     for _ in 0..number {
         spawn("parked", || {
-            let before = alternate_stack();
             let mut lock = NEVER.0.lock().unwrap();
             WAITING.fetch_add(1, SeqCst);
             while !*lock {
                 let (again, _) = NEVER.1.wait_timeout(lock, Duration::from_secs(3600)).unwrap();
                 lock = again;
-                if alternate_stack() != before {
-                    wrong("the alternate signal stack has changed");
-                }
             }
         });
     }
@@ -202,7 +217,7 @@ fn echo() {
                 wrong("an echo");
             }
             ECHOES.fetch_add(1, SeqCst);
-            if number % 64 == 0 {
+            if number.is_multiple_of(64) {
                 thread::sleep(Duration::from_millis(1));
             }
         }
@@ -254,6 +269,12 @@ fn sleepers() {
 /// Measures the longest gap of a thread that repeatedly sleeps for a millisecond, beside `number` parked threads.
 fn ticker(number: u64) {
     let (threads, megabytes) = (number % 10_000, number / 10_000);
+    // So that other work of the machine is not measured. Threads that are started inherit it.
+    for tid in [0, std::process::id() as i32] {
+        let priority = libc::sched_param { sched_priority: 1 };
+        // SAFETY: reads the parameters.
+        let _needs_root = unsafe { libc::sched_setscheduler(tid, libc::SCHED_FIFO, &priority) };
+    }
     park(threads);
     memory(megabytes);
     spawn("ticker", || {
