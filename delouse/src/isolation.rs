@@ -6,6 +6,7 @@ use std::process::Command;
 /// Has the name of the test that the process runs alone.
 const TEST: &str = "DELOUSE_ISOLATED_TEST";
 
+#[cfg_attr(not(feature = "dump"), allow(unused_macros))]
 /// Runs the rest of the test in a process of its own: in the process of all tests, the test ends here.
 macro_rules! isolated {
     () => {

@@ -62,13 +62,17 @@
 //! - `main`, the default: the attribute, [`Config`], [`register`] and [`dump`](dump()). They have no effect without `dump`.
 //! - `dump`: the effect of [`dump`](dump()) and of SIGQUIT, without the server and the hundred crates that it needs.
 //! - `debug`: the server and `dump`.
+//! - `cli`: the command `delouse`, which reads other processes and core files.
 //! - `engine`: `offline` and `model` alone, without tokio. `dump` and `debug` contain it.
 //! - `taskdump`: tokio's own task dump as a second engine, for `?engine=taskdump` and for binaries without types.
 //!   Needs `--cfg tokio_unstable`. It polls every task, and is known to freeze runtimes.
 #![cfg_attr(not(feature = "engine"), forbid(unsafe_code))]
 #![cfg_attr(feature = "engine", deny(unsafe_code))]
-// A layer is compiled as a whole. With `debug`, where all of it is used, dead code is reported.
-#![cfg_attr(all(feature = "engine", not(feature = "debug")), allow(dead_code, unused_imports))]
+// A layer is compiled as a whole. With `debug` and `cli`, where all of it is used, dead code is reported.
+#![cfg_attr(
+    all(feature = "engine", not(all(feature = "debug", feature = "cli"))),
+    allow(dead_code, unused_imports)
+)]
 
 /// Reports on stderr that a test cannot run here. `println!` would not do: libtest hides what passing tests print.
 #[cfg(all(test, feature = "engine"))]
@@ -81,11 +85,16 @@ macro_rules! skipped {
     }};
 }
 
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod cli;
 #[cfg(feature = "engine")]
 mod debuginfo;
 #[cfg(feature = "engine")]
 #[expect(unsafe_code, reason = "maps files, and asks the system for limits")]
 mod host;
+#[cfg(feature = "engine")]
+mod inspector;
 #[cfg(all(test, feature = "engine"))]
 mod isolation;
 #[cfg(feature = "engine")]
@@ -118,8 +127,6 @@ mod started;
 
 #[cfg(feature = "dump")]
 mod dump;
-#[cfg(feature = "dump")]
-mod inspector;
 #[cfg(feature = "dump")]
 mod log;
 #[cfg(feature = "dump")]

@@ -5,6 +5,7 @@ pub(crate) mod address;
 mod bounded_file;
 mod compressed;
 pub(crate) mod elf;
+mod frame_pointer;
 pub(crate) mod image;
 pub(crate) mod lock;
 pub(crate) mod modules;

@@ -8,6 +8,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -20,6 +21,26 @@ const MAX_CRC: u64 = 128_000_000;
 
 /// Where the system keeps debug files.
 const DEBUG_ROOT: &str = "/usr/lib/debug";
+
+/// A debug file that the user has named, which is searched before all other places.
+static NAMED: OnceLock<PathBuf> = OnceLock::new();
+
+/// Has every later search consider the debug file at `path`, which must be that of the file at `program`.
+///
+/// # Errors
+/// The reason, if it is not.
+pub(crate) fn add(path: &Path, program: &Path) -> Result<(), String> {
+    let identity = Image::open(program).map_err(|error| error.to_string())?;
+    match matches(path, program, &Identity::of_image(&identity)) {
+        Ok(_) => {
+            let _already_named = NAMED.set(path.to_owned());
+            Ok(())
+        }
+        Err(Mismatch::Absent) if path.exists() => Ok(()),
+        Err(Mismatch::Absent) => Err("there is no such file".to_owned()),
+        Err(Mismatch::Reason(reason)) => Err(reason),
+    }
+}
 
 /// What a debug file must match.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -113,7 +134,7 @@ fn find_under(path: &Path, identity: &Identity, root: &Path) -> SeparateDebug {
 
 /// Every place, most specific first.
 fn candidates(path: &Path, identity: &Identity, root: &Path) -> Vec<PathBuf> {
-    let mut places = Vec::new();
+    let mut places: Vec<PathBuf> = NAMED.get().into_iter().cloned().collect();
     if let Some((first, rest)) = identity.build_id.as_deref().and_then(<[u8]>::split_first) {
         places.push(root.join(".build-id").join(format!("{first:02x}")).join(format!("{}.debug", hex(rest))));
     }

@@ -5,11 +5,12 @@ use std::ops::Range;
 use framehop::{FrameAddress, ModuleSectionInfo};
 
 use super::address::FileAddress;
+use super::frame_pointer::{self, Functions};
 use super::modules::{Module, Modules};
 use super::object_file::UnwindTables;
 use crate::host::shared_bytes::SharedBytes;
 use crate::snapshot::arch::{Arch, Unwinding};
-use crate::snapshot::{Address, Registers, Snapshot, StackCopy, Thread};
+use crate::snapshot::{Address, Hidden, Registers, Snapshot, StackCopy, Thread};
 
 /// More frames than this are cut off: an endless recursion fills 8 MB with some hundred thousand of them.
 pub(crate) const MAX_FRAMES: usize = 512;
@@ -60,7 +61,10 @@ pub(crate) enum StackEnd {
 }
 
 /// Unwinds the threads of one snapshot. Reuse it: it learns.
-pub(crate) struct Unwinder(Box<dyn Unwinding>);
+pub(crate) struct Unwinder {
+    unwinding: Box<dyn Unwinding>,
+    functions: Functions,
+}
 
 impl Unwinder {
     /// Takes the unwind tables of `modules`. They are read the first time: about 1 ns for each function, more where a linker was
@@ -76,7 +80,8 @@ impl Unwinder {
             }
             tables
         };
-        Self(modules.tables.get_or_init(read).fresh())
+        let unwinding = modules.tables.get_or_init(read).fresh();
+        Self { unwinding, functions: Functions::of(modules) }
     }
 
     /// The stack of `thread`, innermost first; empty where it has no registers.
@@ -85,52 +90,61 @@ impl Unwinder {
         snapshot: &dyn Snapshot,
         thread: &Thread,
     ) -> (Vec<CodeAddress>, StackEnd) {
-        let mut frames = Vec::new();
-        let end = self.each_place(snapshot, thread, &mut |place| frames.push(place.at));
-        (frames, end)
+        let (places, end) = self.walk(snapshot, thread);
+        (places.into_iter().map(|place| place.at).collect(), end)
     }
 
     /// The stack of `thread`, innermost first, with the registers of each place.
     pub(crate) fn places(&mut self, snapshot: &dyn Snapshot, thread: &Thread) -> Vec<StackPlace> {
-        let mut places = Vec::new();
-        self.each_place(snapshot, thread, &mut |place| places.push(place));
-        places
+        self.walk(snapshot, thread).0
     }
 
-    fn each_place(
+    /// A thread that was not stopped may have no frame pointer: where that matters, it is found by the stack.
+    fn walk(&mut self, snapshot: &dyn Snapshot, thread: &Thread) -> (Vec<StackPlace>, StackEnd) {
+        let Ok(registers) = thread.registers else { return (Vec::new(), StackEnd::NoUnwindInfo) };
+        let known = self.walk_from(snapshot, thread, &registers);
+        let missing = known.0.last().filter(|_| registers.fp.get() == 0);
+        let find = |last: &StackPlace| {
+            frame_pointer::find(snapshot, &self.functions, thread, last.at.lookup(), last.sp)
+        };
+        let Some(fp) = missing.and_then(find) else { return known };
+        let completed = Registers { fp: Hidden::new(fp.get()), ..registers };
+        let longer = self.walk_from(snapshot, thread, &completed);
+        if longer.0.len() > known.0.len() { longer } else { known }
+    }
+
+    fn walk_from(
         &mut self,
         snapshot: &dyn Snapshot,
         thread: &Thread,
-        visit: &mut dyn FnMut(StackPlace),
-    ) -> StackEnd {
-        let Ok(registers) = thread.registers else { return StackEnd::NoUnwindInfo };
+        registers: &Registers,
+    ) -> (Vec<StackPlace>, StackEnd) {
+        let mut places = Vec::new();
         let memory = Memory { snapshot, stack: thread.stack.as_ref() };
-        self.0.begin(&registers);
+        self.unwinding.begin(registers);
         let mut missing = false;
         let mut read = |address: u64| {
             let word = memory.read_u64(Address::new(address));
             missing |= word.is_none();
             word.ok_or(())
         };
-        let mut count = 0;
         let mut at = FrameAddress::from_instruction_pointer(registers.pc.get());
-        loop {
-            if count >= MAX_FRAMES {
+        let end = loop {
+            if places.len() >= MAX_FRAMES {
                 break StackEnd::TooDeep;
             }
-            count += 1;
             let pc = Address::new(at.address());
             let is_signal = memory.is_trampoline(pc);
             let code = CodeAddress { pc, is_return: at.is_return_address() && !is_signal, is_signal };
-            let [sp, fp] = <[u64; 2]>::from(self.0.pointers()).map(Address::new);
-            visit(StackPlace { at: code, sp, fp });
+            let [sp, fp] = <[u64; 2]>::from(self.unwinding.pointers()).map(Address::new);
+            places.push(StackPlace { at: code, sp, fp });
             if is_signal {
                 let Some(interrupted) = memory.interrupted(sp) else { break StackEnd::MemoryEnds };
-                self.0.begin(&interrupted);
+                self.unwinding.begin(&interrupted);
                 at = FrameAddress::from_instruction_pointer(interrupted.pc.get());
                 continue;
             }
-            match self.0.next(at, &mut read) {
+            match self.unwinding.next(at, &mut read) {
                 Ok(Some(address)) => match FrameAddress::from_return_address(address) {
                     Some(next) => at = next,
                     None => break StackEnd::Complete,
@@ -143,7 +157,8 @@ impl Unwinder {
                 Err(_) if missing => break StackEnd::MemoryEnds,
                 Err(_) => break StackEnd::NoUnwindInfo,
             }
-        }
+        };
+        (places, end)
     }
 }
 

@@ -7,8 +7,13 @@ use super::proc_text::{decimal, size_field};
 
 /// Memory that this process may still use, and a name of the limit that is reached first.
 pub(crate) fn memory_left() -> Option<(u64, &'static str)> {
+    memory_left_in(&read_to_string("/proc/self/cgroup").unwrap_or_default())
+}
+
+/// The same for a process whose `/proc/PID/cgroup` has the contents `cgroups`.
+pub(crate) fn memory_left_in(cgroups: &str) -> Option<(u64, &'static str)> {
     let system = meminfo("MemAvailable:").map(|bytes| (bytes, "the system's memory"));
-    let cgroup = tightest_cgroup().map(|(bytes, _)| (bytes, "the cgroup's memory limit"));
+    let cgroup = tightest_of(cgroups).map(|(bytes, _)| (bytes, "the cgroup's memory limit"));
     let commit = strict_commit_left().map(|bytes| (bytes, "the system's commit limit"));
     [system, cgroup, commit].into_iter().flatten().min_by_key(|&(bytes, _)| bytes)
 }
@@ -28,8 +33,11 @@ pub(crate) fn meminfo(key: &str) -> Option<u64> {
 
 /// Of this process's memory cgroup and its parents: the least memory left, and the directory of the cgroup that sets it.
 pub(crate) fn tightest_cgroup() -> Option<(u64, PathBuf)> {
-    let text = read_to_string("/proc/self/cgroup").ok()?;
-    let (root, own) = memory_cgroup(&text)?;
+    tightest_of(&read_to_string("/proc/self/cgroup").ok()?)
+}
+
+fn tightest_of(cgroups: &str) -> Option<(u64, PathBuf)> {
+    let (root, own) = memory_cgroup(cgroups)?;
     // In a container, the path may be that on the host, and the container's own cgroup is mounted at the root.
     let mut directory = root.join(own.trim_start_matches('/'));
     if !directory.is_dir() {

@@ -17,3 +17,5 @@ pub(crate) mod proc_text;
 pub(crate) mod random;
 pub(crate) mod scratch;
 pub(crate) mod shared_bytes;
+#[cfg(all(feature = "cli", target_os = "linux"))]
+pub(crate) mod signals;

@@ -24,10 +24,22 @@ pub(crate) struct OpenFiles {
 
 /// Counts the open descriptors of this process. Has one more open while it reads `/proc/self/fd`.
 pub(crate) fn open_files() -> io::Result<OpenFiles> {
-    let mut files =
-        OpenFiles { pid: std::process::id(), limit: descriptors::limit()?, ..OpenFiles::default() };
+    let files = OpenFiles { pid: std::process::id(), limit: descriptors::limit()?, ..OpenFiles::default() };
+    count(files, "self")
+}
+
+/// Counts the open descriptors of another process.
+pub(crate) fn open_files_of(pid: u32) -> io::Result<OpenFiles> {
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits"))?;
+    // The soft limit; `unlimited` is no number.
+    let limit = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let limit = limit.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    count(OpenFiles { pid, limit, ..OpenFiles::default() }, &pid.to_string())
+}
+
+fn count(mut files: OpenFiles, of: &str) -> io::Result<OpenFiles> {
     let set_aside = descriptor_reserve::link();
-    for entry in std::fs::read_dir("/proc/self/fd")? {
+    for entry in std::fs::read_dir(format!("/proc/{of}/fd"))? {
         let Ok(entry) = entry else { continue };
         files.open += 1;
         if files.open <= MAX_KINDS

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::learned::Learned;
 use crate::debuginfo::image::Image;
 use crate::debuginfo::lock::lock;
 use crate::debuginfo::types::Types;
@@ -20,7 +21,7 @@ use crate::targets::own_object::OwnObject;
 use crate::targets::{self, Limits, Live};
 use crate::tasks::engine::{EngineError, TaskList};
 use crate::tasks::other_objects::{self, OtherObjects};
-use crate::tasks::{Examination, History, Knowledge, Options, describe_files, examine_with, running_threads};
+use crate::tasks::{Examination, History, Options, describe_files, running_threads};
 
 /// How long types are kept for the next request: they take tens of megabytes.
 const UNUSED: Duration = Duration::from_secs(60);
@@ -61,11 +62,6 @@ self_cell::self_cell!(
         dependent: Learned,
     }
 );
-
-struct Learned<'i> {
-    types: Arc<Types<'i>>,
-    knowledge: Option<Knowledge<'i>>,
-}
 
 /// What to capture.
 #[derive(Clone, Copy)]
@@ -186,7 +182,7 @@ impl OwnProgram {
         let refused = |reason: String| EngineError::Refused(format!("the file with our own code: {reason}"));
         let own = OwnObject::find().map_err(|error| refused(error.to_string()))?;
         let image = Image::open(&own.opened).map_err(|error| refused(error.to_string()))?;
-        let types = OwnTypes::new(image, |image| Learned { types: Types::open(image), knowledge: None });
+        let types = OwnTypes::new(image, |image| Learned::new(Types::open(image)));
         Ok(Self { own, others: OtherObjects::default(), types })
     }
 
@@ -197,7 +193,7 @@ impl OwnProgram {
 
     /// Forgets what was learned from captures.
     fn forget(&mut self) {
-        self.types.with_dependent_mut(|_, learned| learned.knowledge = None);
+        self.types.with_dependent_mut(|_, learned| learned.forget());
     }
 
     /// Captures the program. The image comes along, where there was one.
@@ -257,15 +253,8 @@ impl OwnProgram {
         let history = Some(Arc::clone(question.history));
         let options = Options { bias, scan: SCAN, now, history, places, entered: true };
         let others = self.others.find(file, snapshot);
-        let answer = self.types.with_dependent_mut(|_, Learned { types, knowledge }| {
-            let known = knowledge.take().filter(|known| known.bias() == bias);
-            let knowledge =
-                knowledge.insert(known.unwrap_or_else(|| Knowledge::new(Arc::clone(types), bias)));
-            examine_with(snapshot, knowledge, &question.roots.addresses(), &options, |mut seen| {
-                let read = others.iter().filter(|_| !places);
-                read.for_each(|path| other_objects::add(path, snapshot, &options, &mut seen.listing));
-                look(seen)
-            })
+        let answer = self.types.with_dependent_mut(|_, learned| {
+            learned.examine(snapshot, others, &question.roots.addresses(), &options, look)
         });
         let mut capture = snapshot.capture().clone();
         capture.notes.extend(other_objects::left_out(others).filter(|_| places));

@@ -1,210 +1,26 @@
-//! Tasks, threads and findings of this process, for the server and for dumps, with the caches that they share.
+//! Tasks, threads and findings of a target: what every face calls.
+//!
+//! [`Inspector`] captures the process that it is part of. [`Foreign`] captures another process, or reads a core file. Both
+//! make samples and diagnoses by the same functions.
 
+#[cfg(feature = "dump")]
 mod calling_thread;
+#[cfg(feature = "dump")]
 mod engines;
+pub(crate) mod foreign;
+mod learned;
+#[cfg(feature = "dump")]
 mod memory_engine;
+#[cfg(feature = "dump")]
 mod polling_threads;
+mod sampling;
+pub(crate) mod target;
+#[cfg(feature = "dump")]
 mod taskdump;
+#[cfg(feature = "dump")]
+mod this_process;
+#[cfg(feature = "dump")]
 mod threads;
 
-use std::collections::HashSet;
-use std::thread;
-use std::time::{Duration, Instant};
-
-use tokio::runtime::Handle;
-
-use crate::debuginfo::elf::{self, ElfError, ElfInfo};
-use crate::debuginfo::symbols::Symbols;
-use crate::host::heap::Growth;
-use crate::registry;
-use crate::registry::Roots;
-use crate::report::not_covered;
-use crate::snapshot::{Capture, Thread, micros};
-use crate::targets::own_object::OwnObject;
-use crate::targets::{self, Limits};
-use crate::tasks::engine::{EngineError, EngineName, TaskList};
-use crate::tasks::{Direction, WaitsOn, describe_files};
-use crate::threads::ThreadStack;
-use crate::threads::classify::mains_rest;
-use crate::waits::growing::Counts;
-use crate::waits::sample::{HalfClosed, Sample};
-use crate::waits::{self, Analysis, diagnosis};
-use engines::Engines;
-
-/// Time between samples: longer than any poll should take.
-const INTERVAL: Duration = Duration::from_millis(150);
-/// The most samples of one diagnosis. Two are usually enough; more are needed if threads that compute get no processor.
-const MAX_SAMPLES: usize = 6;
-
-/// The most sockets whose state is read: about a microsecond each.
-const MAX_SOCKETS: usize = 1 << 16;
-
-/// Captures and analyses this process.
-pub(crate) struct Inspector {
-    engines: Engines,
-    symbols: Symbols,
-    /// The server's runtime, whose tasks are not listed.
-    own: Option<Handle>,
-    /// The times of samples are measured from here.
-    start: Instant,
-}
-
-impl Inspector {
-    /// An inspector with empty caches, which does not list tasks of `own`.
-    pub(crate) fn new(limits: Limits, own: Option<Handle>) -> Self {
-        Self { engines: Engines::new(limits), symbols: Symbols::new(), own, start: Instant::now() }
-    }
-
-    fn roots(&self) -> Roots {
-        let roots = registry::roots();
-        match &self.own {
-            Some(own) => roots.without(own),
-            None => roots,
-        }
-    }
-
-    /// All tasks. Uses `engine`, or the default engine if that is `None`.
-    pub(crate) fn tasks(&self, engine: Option<EngineName>) -> Result<(EngineName, TaskList), EngineError> {
-        self.engines.list(engine, &self.roots())
-    }
-
-    /// The stacks of all threads. If `consistent`, all threads are stopped, so that the stacks are of the same moment.
-    pub(crate) fn threads(&self, consistent: bool) -> (Vec<ThreadStack>, Capture) {
-        polling_threads::learn();
-        self.capture_threads(consistent)
-    }
-
-    /// The same with names of functions only, without reading debug information.
-    pub(crate) fn threads_by_name(&self) -> (Vec<ThreadStack>, Capture) {
-        threads::capture(false, &Symbols::names_only())
-    }
-
-    fn capture_threads(&self, consistent: bool) -> (Vec<ThreadStack>, Capture) {
-        threads::capture(consistent, &self.symbols)
-    }
-
-    /// The stacks of threads that were captured together with tasks; empty if they cannot be read.
-    pub(crate) fn stacks_of(&self, threads: Vec<Thread>) -> Vec<ThreadStack> {
-        threads::stacks_of(threads, &self.symbols)
-    }
-
-    /// Describes the file that contains delouse's own code: a shared library or the executable, even if that was replaced
-    /// or removed since it started.
-    pub(crate) fn elf(&self) -> Result<ElfInfo, ElfError> {
-        let own = OwnObject::find()?;
-        let (name, replaced) = own.name();
-        elf::inspect_as(&own.opened, name, replaced)
-    }
-
-    /// Names and lines of addresses.
-    pub(crate) fn symbols(&self) -> &Symbols {
-        &self.symbols
-    }
-
-    /// The number of tasks with each stack.
-    pub(crate) fn counts(&self) -> Result<Counts, EngineError> {
-        let at = self.start.elapsed();
-        let (counts, _) =
-            self.engines.examine(&self.roots(), move |seen| Counts::new(at, &seen.listing.tasks))?;
-        Ok(counts)
-    }
-
-    /// A sample without threads: tasks, and what they wait for. `mains_rest`: directly before, no main future was being
-    /// polled.
-    pub(crate) fn sample(&self, mains_rest: bool) -> Result<(Sample, Capture), EngineError> {
-        let at = self.start.elapsed();
-        let (sample, mut capture) = self.engines.examine(&self.roots(), move |seen| {
-            let Analysis { graph, findings, not_judged, inputs, keeper, unread_bodies, not_covered } =
-                waits::analyse(&seen, mains_rest);
-            Sample {
-                at,
-                listing: seen.listing,
-                threads: Vec::new(),
-                graph,
-                findings,
-                not_judged,
-                half_closed: Vec::new(),
-                blocked_children: Vec::new(),
-                inputs,
-                keeper,
-                unread_bodies,
-                not_covered,
-            }
-        })?;
-        capture.notes.extend(sample.listing.notes.iter().cloned());
-        capture.notes.extend(sample.not_covered.iter().map(not_covered));
-        Ok((sample, capture))
-    }
-
-    /// Takes samples until another one would not change the diagnosis, at most [`MAX_SAMPLES`].
-    ///
-    /// The threads of the first sample are captured after its tasks, those of later samples before. A state that all
-    /// samples have in common therefore lasted from the first to the last.
-    pub(crate) fn samples(&self) -> Result<(Vec<Sample>, Capture), EngineError> {
-        let begun = Instant::now();
-        let mut warm = None;
-        if self.symbols.loaded() == 0 {
-            // Reading the debug information may take seconds. Do this before the first sample, so that the second follows
-            // it closely.
-            warm = Some(self.sample(false)?.1);
-            let _stacks = self.capture_threads(false);
-        }
-        let stacks = |capture: &mut Capture| {
-            let (threads, of) = self.capture_threads(false);
-            capture.notes.extend(of.notes);
-            threads
-        };
-        let rest = mains_rest(&stacks(&mut Capture::default()));
-        let (mut first, mut capture) = self.sample(rest)?;
-        ask_the_kernel(&mut first);
-        capture.pause_us = warm.map_or(capture.pause_us, |warm| warm.pause_us.max(capture.pause_us));
-        first.at = self.start.elapsed();
-        first.threads = stacks(&mut capture);
-        let mut samples = vec![first];
-        while diagnosis::is_undecided(&samples) && samples.len() < MAX_SAMPLES {
-            thread::sleep(INTERVAL);
-            let mut notes = Capture::default();
-            let threads = stacks(&mut notes);
-            let (mut next, of) = self.sample(mains_rest(&threads))?;
-            ask_the_kernel(&mut next);
-            next.threads = threads;
-            samples.push(next);
-            capture.pause_us = capture.pause_us.max(of.pause_us);
-            capture.held_us = capture.held_us.max(of.held_us);
-            capture.consistent &= of.consistent;
-            capture.notes.extend(of.notes.into_iter().chain(notes.notes));
-        }
-        let mut seen = HashSet::new();
-        capture.notes.retain(|note| seen.insert(note.clone()));
-        capture.total_us = micros(begun.elapsed());
-        Ok((samples, capture))
-    }
-
-    /// Drops all caches. Returns the growth that they caused, to be released.
-    pub(crate) fn release(&self) -> Growth {
-        self.engines.release();
-        self.symbols.trim(Duration::ZERO)
-    }
-}
-
-/// Adds what only the kernel knows: which tasks send to an end that does not read, which connections the other end has
-/// closed, whether busy tasks have read them to the end, and which child processes wait for a reader. Only a diagnosis needs that.
-fn ask_the_kernel(sample: &mut Sample) {
-    let sends = |waits: &WaitsOn| waits.io.as_ref().is_some_and(|io| io.direction == Some(Direction::Write));
-    let waits = sample.listing.tasks.iter().flat_map(|task| &task.waits_on);
-    let sending: HashSet<i32> = waits.filter(|waits| sends(waits)).filter_map(|waits| waits.fd).collect();
-    let of_sender = |fd| if sending.contains(&fd) { targets::open_file(fd) } else { None };
-    if !sending.is_empty() {
-        // Of the others, nothing is wanted here.
-        let _left_out = describe_files(&mut sample.listing.tasks, of_sender);
-    }
-    let files =
-        sample.inputs.iter_mut().flat_map(|of| &mut of.inputs).filter(|input| input.ended == Some(true));
-    for input in files {
-        input.unread = input.fd.and_then(targets::open_file).and_then(|file| file.receive_queue);
-    }
-    let children = sample.listing.tasks.iter().flat_map(|task| &task.waits_on).filter_map(|waits| waits.pid);
-    sample.blocked_children = children.filter(|pid| targets::writes_to_a_full_pipe(*pid)).collect();
-    let closed = targets::closed_by_peer(MAX_SOCKETS);
-    sample.half_closed = closed.into_iter().map(|(local, peer)| HalfClosed { local, peer }).collect();
-}
+#[cfg(feature = "dump")]
+pub(crate) use this_process::Inspector;

@@ -5,6 +5,9 @@ use std::time::Duration;
 use crate::tasks::Waiting;
 use crate::waits::TaskIds;
 
+/// Follows what the text leaves out. The command replaces it by the name of its option.
+pub(crate) const FULL_HINT: &str = "(?full=true shows them)";
+
 /// A task in a sentence.
 pub(crate) fn task(id: u64) -> String {
     if id == 0 { "the main future".to_owned() } else { format!("task {id}") }

@@ -3,6 +3,7 @@
 mod activities;
 mod core_estimate;
 mod diagnosis;
+mod diff;
 mod elf;
 mod filter;
 mod findings;
@@ -23,6 +24,7 @@ pub(crate) mod waits;
 
 pub(crate) use core_estimate::CoreEstimate;
 pub use diagnosis::{DiagnosisAnswer, NotJudged};
+pub(crate) use diff::DiffAnswer;
 pub(crate) use filter::{Filter, FilterError};
 pub use findings::FindingReport;
 pub(crate) use gaps::not_covered;

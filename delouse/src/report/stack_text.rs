@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
+use super::format::FULL_HINT;
 use super::wait_text;
 use crate::debuginfo::symbols::shorten;
 use crate::tasks::{Frame, Origin, ResourceKind, Task, WaitsOn};
@@ -53,7 +54,7 @@ pub(super) fn write(
     text.frames(spots, depth);
     if text.left_out > 0 {
         let left_out = text.left_out;
-        text.write(depth, &format!("… {left_out} more futures (?full=true shows them)"));
+        text.write(depth, &format!("… {left_out} more futures {FULL_HINT}"));
     }
     // What no future of the stack has.
     let longest = tasks.iter().map(|task| task.waits_on.len()).max().unwrap_or(0);

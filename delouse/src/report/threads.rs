@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::activities::doing;
-use super::format::{count, duration};
+use super::format::{FULL_HINT, count, duration};
 use super::formats::Renders;
 use crate::snapshot::Capture;
 use crate::threads::SIGNAL_FRAME;
@@ -58,7 +58,7 @@ pub(crate) fn text(threads: &[ThreadStack], capture: &Capture, full: bool) -> St
     }
     let ours = ours.iter().map(|group| group.threads.len()).sum();
     if ours > 0 {
-        let _ = writeln!(out, "\n{} of delouse itself (?full=true shows them)", count(ours, "thread"));
+        let _ = writeln!(out, "\n{} of delouse itself {FULL_HINT}", count(ours, "thread"));
     }
     if !capture.notes.is_empty() {
         out.push_str("\nNotes:\n");
@@ -292,7 +292,7 @@ fn fold(out: &mut String, frames: &[&StackFrame], folds: &mut usize) {
     }
     let more = if crates.len() > 4 { ", …" } else { "" };
     crates.truncate(4);
-    let hint = if *folds == 0 { " (?full=true shows them)" } else { "" };
+    let hint = if *folds == 0 { format!(" {FULL_HINT}") } else { String::new() };
     *folds += 1;
     let _ = writeln!(out, "      … {} of {}{more}{hint}", count(frames.len(), "frame"), crates.join(", "));
 }

@@ -48,6 +48,11 @@ pub(crate) trait Snapshot: Send + Sync {
     /// How long the capture took, and what is missing or doubtful in it.
     fn capture(&self) -> &Capture;
 
+    /// Whether it is of this process, or of an image of it: then its memory contains the capture's own data.
+    fn is_this_process(&self) -> bool {
+        false
+    }
+
     /// The architecture of the process.
     fn arch(&self) -> &'static dyn Arch {
         arch::host()

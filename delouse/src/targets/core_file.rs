@@ -5,6 +5,8 @@
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 mod backing;
+#[cfg(target_os = "linux")]
+pub(crate) mod compressed;
 pub(super) mod notes;
 
 use std::io;
@@ -26,6 +28,7 @@ const MAX_SEGMENTS: usize = 1 << 20;
 /// A thread has about six notes.
 const MAX_NOTES: usize = 1 << 21;
 
+const AT_ENTRY: u64 = 9;
 const AT_RANDOM: u64 = 25;
 const AT_SYSINFO_EHDR: u64 = 33;
 
@@ -58,17 +61,24 @@ pub(crate) struct CoreFile {
     threads: Vec<Thread>,
     capture: Capture,
     arch: &'static dyn Arch,
+    /// Where the program begins to run.
+    entry: Option<Address>,
 }
 
 impl CoreFile {
-    /// Maps the core file at `path` and the files that it names. Takes time and memory in proportion to the number of
+    /// Maps the core file at `path`, which may be compressed, and the files that it names. Takes time and memory in proportion to the number of
     /// mappings and threads, not to the size of the core file.
     ///
     /// # Errors
     /// If the file cannot be mapped or is not a core file of a supported architecture. A damaged or truncated core file
     /// opens if it has its program headers; the capture's notes report what is missing.
     pub(crate) fn open(path: &Path) -> Result<Self, CoreError> {
-        Self::parse(Box::new(MappedFile::open(path)?))
+        let file = MappedFile::open(path)?;
+        #[cfg(target_os = "linux")]
+        if let Some(compression) = compressed::Compression::of(&file) {
+            return Self::parse(Box::new(compressed::unpack(path, compression)?));
+        }
+        Self::parse(Box::new(file))
     }
 
     /// As [`CoreFile::open`], for bytes in memory.
@@ -123,7 +133,14 @@ impl CoreFile {
             capture.notes.push("the core file has no registers of any thread".to_owned());
         }
         let mappings = mappings(&memory.loads, &ranges, &files, &notes);
-        Ok(Self { memory, ranges, files, mappings, threads, capture, arch })
+        let entry = notes.aux(AT_ENTRY).map(Address::new);
+        Ok(Self { memory, ranges, files, mappings, threads, capture, arch, entry })
+    }
+
+    /// The path of the executable when it ran: the file with the program's entry point. `None` if the core file has no list
+    /// of files, or no auxiliary vector.
+    pub(crate) fn executable(&self) -> Option<&Path> {
+        containing(&self.ranges, self.entry?, |range| range.range.clone()).map(|range| range.path.as_path())
     }
 
     /// Copies from the file that was mapped at `address`, up to the end of that mapping or to the next segment of the core

@@ -13,7 +13,7 @@ const MOST_MAPPINGS: usize = 1 << 20;
 const LONGEST_LINE: u64 = 16 << 10;
 
 /// The mappings of this process.
-#[cfg(feature = "dump")]
+#[cfg(any(feature = "dump", test))]
 pub(crate) fn own_mappings() -> io::Result<Vec<Mapping>> {
     std::fs::File::open("/proc/self/maps").and_then(read)
 }

@@ -1,8 +1,15 @@
 //! Sources of a [`Snapshot`](crate::snapshot::Snapshot): this process, another process, a core file.
 
 pub(crate) mod core_file;
+mod fork_rates;
 mod maps;
+#[cfg_attr(not(target_os = "linux"), path = "no_open_files.rs")]
+pub(crate) mod open_files;
+#[cfg_attr(not(target_os = "linux"), path = "no_other_process.rs")]
 pub(crate) mod other_process;
+
+#[cfg(not(feature = "dump"))]
+pub(crate) use open_files::writes_to_a_full_pipe;
 
 #[cfg(feature = "dump")]
 pub(crate) mod core_pattern;

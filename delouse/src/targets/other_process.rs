@@ -1,64 +1,345 @@
-//! Another process, read while it runs.
+//! Another process: an image of one moment where that is possible, and otherwise its memory while it runs.
+//!
+//! Sleeping threads are not stopped for the image: `/proc` has their program counters. A thread that waits in a futex
+//! forks the image, threads that run are stopped meanwhile. All of it is done by a helper process (`stop`), so that the
+//! process continues whatever happens to this one.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
+#![cfg_attr(
+    not(all(target_arch = "x86_64", not(delouse_portable))),
+    allow(dead_code, reason = "what only the helper process uses")
+)]
 
-use std::fs::{self, File};
+mod error;
+mod files;
+mod forecast;
+mod handle;
+mod left_over;
+mod memory;
+mod sample;
+mod task_files;
+mod thread_list;
+
+#[cfg(all(target_arch = "x86_64", not(delouse_portable)))]
+mod stop;
+#[cfg(not(all(target_arch = "x86_64", not(delouse_portable))))]
+#[path = "other_process/no_stop.rs"]
+mod stop;
+
+#[cfg(all(test, target_arch = "x86_64", not(delouse_portable)))]
+mod tests;
+
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::ops::{Range, RangeInclusive};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use rustix::fs::OFlags;
+
+pub(crate) use self::error::AttachError;
+use self::forecast::Forecast;
+use self::handle::Process;
+use self::memory::Memory;
+use self::stop::{Captured, Request};
+use self::task_files::Status;
+use self::thread_list::ThreadNames;
 use super::maps;
-use crate::snapshot::{Address, Capture, Mapping, Snapshot, Thread};
+use crate::snapshot::{Address, Capture, Mapping, Snapshot, Thread, micros};
 
-/// A running process that this process may trace: a child, or any with CAP_SYS_PTRACE. It is not stopped, so that data
-/// read from threads that run may be inconsistent.
+/// How a process may be captured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct AttachOptions {
+    /// Whether threads may be stopped. Without it, memory is read while the program runs.
+    pub(crate) pause: bool,
+    /// The longest stop that may be predicted for an image. Otherwise memory is read while the program runs.
+    pub(crate) max_pause: Duration,
+}
+
+impl Default for AttachOptions {
+    fn default() -> Self {
+        Self { pause: true, max_pause: Duration::from_millis(50) }
+    }
+}
+
+/// A process that this process may trace: a child, or any with CAP_SYS_PTRACE.
+///
+/// An image of it ends when this is dropped; the process reaps it then, which takes up to a second.
 pub(crate) struct OtherProcess {
-    memory: File,
+    memory: Memory,
     mappings: Vec<Mapping>,
     threads: Vec<Thread>,
     capture: Capture,
     executable: PathBuf,
+    executable_name: PathBuf,
+    /// Keeps the image.
+    _helper: Option<stop::Helper>,
+}
+
+/// Captures the process `pid` once.
+///
+/// Stops a thread for some milliseconds (35 ms per gigabyte of memory), and threads that run meanwhile. If an image cannot
+/// be made, [`Capture::consistent`] is false, and the notes say why.
+///
+/// # Errors
+/// If the process does not exist, has no program, or may not be traced.
+pub(crate) fn attach(pid: u32, options: &AttachOptions) -> Result<OtherProcess, AttachError> {
+    let started = Instant::now();
+    let process = Process::find(pid)?;
+    let status = process.status().ok_or(AttachError::Gone { pid })?;
+    let access = if options.pause { OFlags::RDWR } else { OFlags::RDONLY };
+    let memory = process.open("mem", access)?;
+    let seen = Seen::of(&process, &status)?;
+    let mut notes = Vec::new();
+    let captured = seen.capture(&process, &status, &memory, options, &mut notes);
+    let mut other = match captured.image {
+        Ok(Some(child)) => OtherProcess::of_image(&process, child, seen, captured, notes),
+        _ => OtherProcess::of_running(&process, memory, seen, captured, notes),
+    }?;
+    other.capture.total_us = micros(started.elapsed());
+    Ok(other)
+}
+
+/// What is read of a process before any of its threads is stopped.
+struct Seen {
+    mappings: Vec<Mapping>,
+    threads: Vec<i32>,
+    names: ThreadNames,
+    executable: PathBuf,
+    is_stopped: bool,
+}
+
+impl Seen {
+    fn of(process: &Process, status: &Status) -> Result<Self, AttachError> {
+        let pid = process.pid();
+        let mut mappings = read_mappings(process)?;
+        if mappings.is_empty() {
+            return Err(if status.anonymous == 0 {
+                AttachError::Zombie { pid }
+            } else {
+                AttachError::Gone { pid }
+            });
+        }
+        let executable = files::executable(process);
+        files::resolve(process, &executable, &mut mappings);
+        let threads = process.threads()?;
+        let names = ThreadNames::read(process.files(), &threads);
+        let is_stopped = names.are_all_stopped();
+        Ok(Self { mappings, threads, names, executable, is_stopped })
+    }
+
+    /// Captures threads, and an image if possible. Adds to `notes` why something was not captured.
+    fn capture(
+        &self,
+        process: &Process,
+        status: &Status,
+        memory: &File,
+        options: &AttachOptions,
+        notes: &mut Vec<String>,
+    ) -> Captured {
+        let refusal = if !options.pause {
+            Some("no thread was to be stopped (--no-pause)".to_owned())
+        } else {
+            (status.tracer != 0).then(|| format!("process {} already traces it", named(status.tracer)))
+        };
+        if let Some(refusal) = refusal {
+            notes.push(running_note(&refusal));
+            return Captured::nothing();
+        }
+        let gadgets = self.gadgets(process, status, memory, options.max_pause);
+        let captured = stop::capture(&Request {
+            process,
+            memory,
+            mappings: &self.mappings,
+            threads: &self.threads,
+            gadgets: gadgets.as_ref().ok().copied(),
+            is_stopped: self.is_stopped,
+            left_over: &left_over::find(process, &self.threads),
+            max_pause: options.max_pause,
+        });
+        if let Some(why) = gadgets.as_ref().err().or(captured.image.as_ref().err()) {
+            notes.push(running_note(why));
+        }
+        captured
+    }
+
+    /// The instructions that make an image, or why there must be none.
+    fn gadgets(
+        &self,
+        process: &Process,
+        status: &Status,
+        memory: &File,
+        max_pause: Duration,
+    ) -> Result<stop::Gadgets, String> {
+        if self.is_stopped {
+            return Err("it is stopped by a signal (SIGCONT resumes it)".to_owned());
+        }
+        if process.first_thread_ended() {
+            return Err("its first thread has ended".to_owned());
+        }
+        if status.shadow_stack {
+            return Err("it runs with a shadow stack (CET)".to_owned());
+        }
+        if let Some(objection) = Forecast::of(process, status, self.mappings.len()).objection(max_pause) {
+            return Err(objection);
+        }
+        let memory = memory.try_clone().map(|file| Memory::live(file, None));
+        let found = memory.ok().and_then(|memory| stop::find_gadgets(&memory, &self.mappings));
+        found.ok_or_else(|| "its code has no known system-call instructions".to_owned())
+    }
+}
+
+impl Captured {
+    /// Where no thread may be stopped.
+    fn nothing() -> Self {
+        Self {
+            threads: Vec::new(),
+            image: Ok(None),
+            pause: Duration::ZERO,
+            held: Duration::ZERO,
+            helper: None,
+        }
+    }
+}
+
+/// The note of a capture without an image.
+fn running_note(why: &str) -> String {
+    format!("memory was read while the program ran, so that parts may not agree: {why}")
+}
+
+/// A process with its name, for messages. The id may be that of one of its threads, as a tracer is one.
+fn named(thread: u64) -> String {
+    let status = std::fs::read(format!("/proc/{thread}/status")).unwrap_or_default();
+    let pid = Status::parse(&status).process.unwrap_or(thread);
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    match name.trim_end() {
+        "" => pid.to_string(),
+        name => format!("{pid} ({name})"),
+    }
+}
+
+fn read_mappings(process: &Process) -> Result<Vec<Mapping>, AttachError> {
+    let maps = process.open("maps", OFlags::RDONLY)?;
+    maps::read(maps).map_err(|error| {
+        let error = rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO);
+        process.error("maps", error)
+    })
 }
 
 impl OtherProcess {
-    /// Opens the process `pid`.
+    /// Reads the process `pid` without stopping it.
     ///
     /// # Errors
     /// If it does not exist or may not be traced.
     pub(crate) fn open(pid: u32) -> io::Result<Self> {
-        let proc = PathBuf::from(format!("/proc/{pid}"));
-        let mut threads = Vec::new();
-        for entry in fs::read_dir(proc.join("task"))?.filter_map(Result::ok) {
-            let Some(tid) = entry.file_name().to_str().and_then(|tid| tid.parse().ok()) else { continue };
-            let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-            threads.push(Thread { name: name.trim_end().to_owned(), ..Thread::new(tid) });
-        }
-        threads.sort_by_key(|thread| thread.tid);
-        Ok(Self {
-            memory: File::open(proc.join("mem"))?,
-            mappings: maps::read(File::open(proc.join("maps"))?)?,
-            threads,
-            capture: Capture::default(),
-            executable: fs::read_link(proc.join("exe"))?,
-        })
+        attach(pid, &AttachOptions { pause: false, ..AttachOptions::default() }).map_err(io::Error::other)
     }
 
-    /// The path of its executable.
-    pub(crate) fn executable(&self) -> &std::path::Path {
+    fn of_image(
+        process: &Process,
+        child: i32,
+        seen: Seen,
+        captured: Captured,
+        mut notes: Vec<String>,
+    ) -> Result<Self, AttachError> {
+        let pid = process.pid();
+        let proc = Path::new("/proc").join(child.to_string());
+        let ended = |error: io::Error| AttachError::ImageEnded { pid, error };
+        let memory = File::open(proc.join("mem")).map_err(ended)?;
+        let memory = Memory::image(memory, File::open(proc.join("pagemap")).ok());
+        if handle::executable_of(&proc).is_some_and(|found| found != process.executable()) {
+            return Err(AttachError::Replaced { pid });
+        }
+        let mut mappings = File::open(proc.join("maps")).and_then(maps::read).map_err(ended)?;
+        if mappings.is_empty() {
+            return Err(ended(rustix::io::Errno::SRCH.into()));
+        }
+        files::resolve(process, &seen.executable, &mut mappings);
+        let moved = captured.threads.iter().filter(|(sample, _)| sample.moved).count();
+        if moved > 0 {
+            notes.push(format!(
+                "{moved} of {} threads ran while the image was made: their stacks are some milliseconds newer",
+                captured.threads.len()
+            ));
+        }
+        let capture = Capture {
+            pause_us: micros(captured.pause),
+            held_us: micros(captured.held),
+            consistent: true,
+            notes,
+            ..Capture::default()
+        };
+        let names = seen.names;
+        let threads = thread_list::threads(process.files(), names, captured.threads, &memory, true);
+        Ok(Self::new(process, memory, mappings, threads, capture, seen.executable, captured.helper))
+    }
+
+    fn of_running(
+        process: &Process,
+        memory: File,
+        seen: Seen,
+        captured: Captured,
+        notes: Vec<String>,
+    ) -> Result<Self, AttachError> {
+        let samples = match captured.threads {
+            stopped if !stopped.is_empty() => stopped,
+            _ => thread_list::read(process.files(), &memory, &seen.threads),
+        };
+        let pagemap = process.open_raw("pagemap", OFlags::RDONLY).ok();
+        let memory = Memory::live(memory, pagemap);
+        process.check_unchanged()?;
+        let capture = Capture {
+            pause_us: micros(captured.pause),
+            held_us: micros(captured.held),
+            notes,
+            ..Capture::default()
+        };
+        let threads = thread_list::threads(process.files(), seen.names, samples, &memory, false);
+        // The helper still traces a thread that has not stopped yet. Otherwise, it ends now.
+        Ok(Self::new(process, memory, seen.mappings, threads, capture, seen.executable, captured.helper))
+    }
+
+    fn new(
+        process: &Process,
+        memory: Memory,
+        mappings: Vec<Mapping>,
+        threads: Vec<Thread>,
+        capture: Capture,
+        executable: PathBuf,
+        helper: Option<stop::Helper>,
+    ) -> Self {
+        let executable_name = process.executable_name().unwrap_or_else(|| executable.clone());
+        Self { memory, mappings, threads, capture, executable, executable_name, _helper: helper }
+    }
+
+    /// A path that opens the executable that runs: its usual path, or `/proc/PID/exe` if that opens another file or none.
+    /// Mappings of the executable have the same path.
+    pub(crate) fn executable(&self) -> &Path {
         &self.executable
+    }
+
+    /// The path that the executable was started from, for messages. It ends with ` (deleted)` if it was deleted.
+    #[allow(dead_code, reason = "for messages of the command")]
+    pub(crate) fn executable_name(&self) -> &Path {
+        &self.executable_name
     }
 }
 
 impl Snapshot for OtherProcess {
     fn read(&self, address: Address, buf: &mut [u8]) -> usize {
-        let mut read = 0;
-        while let Some(rest) = buf.get_mut(read..).filter(|rest| !rest.is_empty()) {
-            match self.memory.read_at(rest, address.get().wrapping_add(read as u64)) {
-                Ok(0) => break,
-                Ok(more) => read += more,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => break,
-            }
+        self.memory.read(self.mapping(address), address, buf)
+    }
+
+    /// Returns the parts that were ever written: other parts of anonymous memory contain zeroes.
+    fn search(
+        &self,
+        range: Range<Address>,
+        wanted: &RangeInclusive<u64>,
+        _visit: &mut dyn FnMut(Address, u64),
+    ) -> Vec<Range<Address>> {
+        match self.mapping(range.start).filter(|mapping| range.end <= mapping.range.end) {
+            Some(mapping) if !wanted.contains(&0) => self.memory.written(mapping, range),
+            _ => vec![range],
         }
-        read
     }
 
     fn mappings(&self) -> &[Mapping] {

@@ -31,7 +31,7 @@ mod running;
 mod runtimes;
 mod scan;
 mod stack;
-#[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
+#[cfg(all(test, feature = "dump", target_os = "linux", target_arch = "x86_64"))]
 mod tests;
 mod vtable;
 mod walk;
@@ -51,7 +51,9 @@ pub use listing::Listing;
 pub(crate) use listing::Options;
 pub(crate) use place::{LeafPlace, MemoryPlace, Race, TaskPlace};
 pub(crate) use root::Root;
-pub(crate) use running::{learn_current_task, threads as running_threads};
+pub(crate) use running::{
+    current_task_offset, learn_current_task, threads as running_threads, threads_of_one_moment,
+};
 
 use std::sync::Arc;
 

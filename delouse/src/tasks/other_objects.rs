@@ -46,7 +46,12 @@ fn code_files(own: &Path, mappings: &[Mapping]) -> Vec<PathBuf> {
 
 /// Whether the symbols of a file name tokio's function that polls tasks.
 pub(crate) fn holds_tokio(path: &Path) -> bool {
-    Image::open(path).is_ok_and(|image| !super::scan::polls(&Types::open(&image)).is_empty())
+    Image::open(path).is_ok_and(|image| have_tokio(&Types::open(&image)))
+}
+
+/// The same of a file whose types are known.
+pub(crate) fn have_tokio(types: &Types<'_>) -> bool {
+    !super::scan::polls(types).is_empty()
 }
 
 /// Adds the tasks of the runtimes in the file at `path` to `listing`.

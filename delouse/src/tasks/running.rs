@@ -1,6 +1,6 @@
 //! Tasks that are being polled, and the threads that poll them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::contexts::Routes;
 use super::process::Program;
@@ -22,8 +22,21 @@ pub(super) fn join(listing: &mut Listing) {
 /// Finds the thread local in which threads of this process keep the task that they poll, unless that is known.
 pub(crate) fn learn_current_task(program: &Program<'_>, arch: &dyn Arch) {
     if !polled::is_offset_set() {
-        polled::set_offset(Routes::learn(program, arch).and_then(|routes| routes.task_id_offset()));
+        polled::set_offset(current_task_offset(program, arch));
     }
+}
+
+/// The offset from its thread pointer at which each thread of a program keeps the id of the task that it polls; `None` if
+/// there are no types or no tokio, or if tokio is in a shared library.
+pub(crate) fn current_task_offset(program: &Program<'_>, arch: &dyn Arch) -> Option<i64> {
+    Routes::learn(program, arch).and_then(|routes| routes.task_id_offset())
+}
+
+/// The threads that run tasks, in a capture whose threads and memory are of the same moment.
+pub(crate) fn threads_of_one_moment(examination: &Examination<'_, '_, '_>) -> Vec<Thread> {
+    let runs: HashSet<i32> = examination.listing.tasks.iter().filter_map(|task| task.thread).collect();
+    let threads = examination.process.memory.snapshot().threads();
+    threads.iter().filter(|thread| runs.contains(&thread.tid)).cloned().collect()
 }
 
 /// The threads that run tasks, in a capture of our own process. A thread's stack is copied some milliseconds before

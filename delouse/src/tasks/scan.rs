@@ -121,7 +121,7 @@ pub(super) fn each_header(
 /// which its handler has left the registers of the interrupted code.
 fn left_overs(snapshot: &dyn Snapshot) -> Vec<Range<u64>> {
     let copy = |thread: &Thread| {
-        let copy = &thread.stack.as_ref()?.bytes;
+        let copy = &thread.stack.as_ref().filter(|_| snapshot.is_this_process())?.bytes;
         let start = copy.as_ptr().addr() as u64;
         Some(start..start.saturating_add(copy.len() as u64))
     };

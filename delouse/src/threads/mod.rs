@@ -126,8 +126,8 @@ pub enum Activity {
     Unknown,
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "dump"))]
 mod tests;
 
-#[cfg(test)]
+#[cfg(all(test, feature = "dump"))]
 mod bench;

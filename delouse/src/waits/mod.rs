@@ -33,7 +33,7 @@ pub(crate) mod sample;
 mod shutdown;
 mod stale_references;
 mod starved;
-#[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
+#[cfg(all(test, feature = "dump", target_os = "linux", target_arch = "x86_64"))]
 mod tests;
 mod thread_locks;
 mod unjudged;

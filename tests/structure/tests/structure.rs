@@ -21,11 +21,13 @@ const LAYERS: &[&[&str]] = &[
     &["report"],
     &["targets"],
     &["own_threads", "registry"],
-    &["inspector", "offline"],
+    &["inspector"],
+    &["offline"],
     &["config", "dispatch", "dump_error", "started"],
     &["settings", "log", "stderr_dump", "quit_listener"],
     &["server", "no_server"],
     &["runtime", "dump", "disabled"],
+    &["cli", "bin"],
     // The root re-exports; nothing is defined there.
     &[""],
 ];

@@ -13,7 +13,7 @@ mod linkage;
 mod model;
 mod split;
 mod survey;
-#[cfg(test)]
+#[cfg(all(test, feature = "dump"))]
 mod tests;
 mod units;
 

@@ -13,26 +13,18 @@ use super::child::anonymous_bytes;
 use super::{huge_memory, own_mappings};
 use crate::host::memory_left::{memory_left, strict_commit_left, tightest_cgroup};
 use crate::host::proc_text::size_field;
+use crate::targets::fork_rates::{
+    FORK_NS_PER_HUGE_MB, FORK_NS_PER_MAPPING, FORK_NS_PER_MB, LEAST_MEASURED_MB, RESERVE,
+};
 use crate::targets::{Prediction, SnapshotError};
 
-/// Nanoseconds that a fork takes per megabyte of anonymous memory, until this process has measured its own: 35 ms/GB was
-/// measured with 4K pages on a small virtual machine.
-const FORK_NS_PER_MB: u64 = 35_000;
-/// Rates of the last forks of this process. The median is used, so that one fork that was interrupted does not prevent
+/// Rates of the last forks of this process, and [`FORK_NS_PER_MB`] until there are some. The median is used, so that one fork that was interrupted does not prevent
 /// the next.
 static FORKS: Mutex<Forks> = Mutex::new(Forks { rates: [FORK_NS_PER_MB; 5], next: 0, last: None });
 /// After this time, slow forks are ignored: while they cause forks to be refused, nothing new is measured.
 const EXPIRY: Duration = Duration::from_secs(60);
-/// Nanoseconds per megabyte in huge pages.
-const FORK_NS_PER_HUGE_MB: u64 = 1_500;
-/// Nanoseconds per mapping.
-const FORK_NS_PER_MAPPING: u64 = 1_100;
 /// Nanoseconds to stop and resume one thread.
 const FREEZE_NS_PER_THREAD: u64 = 35_000;
-/// Forks of less memory, in megabytes, do not measure the rate.
-const LEAST_MEASURED_MB: u64 = 64;
-/// Memory that always stays free, in bytes.
-const RESERVE: u64 = 16 << 20;
 
 /// Predicts a fork, and the stop of `threads` active threads.
 pub(crate) fn predict(threads: usize) -> Result<Prediction, SnapshotError> {

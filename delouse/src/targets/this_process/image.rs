@@ -253,4 +253,8 @@ impl Snapshot for ForkedImage {
     fn capture(&self) -> &Capture {
         &self.capture
     }
+
+    fn is_this_process(&self) -> bool {
+        true
+    }
 }

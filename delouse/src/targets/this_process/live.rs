@@ -87,4 +87,8 @@ impl Snapshot for Live {
     fn capture(&self) -> &Capture {
         &self.capture
     }
+
+    fn is_this_process(&self) -> bool {
+        true
+    }
 }

@@ -16,7 +16,6 @@ mod core_plan;
 pub(crate) mod core_writer;
 mod engine;
 mod examine;
-mod files;
 mod fork_cost;
 mod forker;
 mod handler;
@@ -48,8 +47,8 @@ use super::SnapshotError;
 use crate::host::heap::page_size;
 use crate::snapshot::Mapping;
 
+pub(crate) use super::open_files::{closed_by_peer, open_file, writes_to_a_full_pipe};
 pub(crate) use blocked_signals::with_signals_blocked;
-pub(crate) use files::{closed_by_peer, open_file, writes_to_a_full_pipe};
 pub(crate) use huge_pages::join as join_huge_pages;
 pub(crate) use image::{ForkedImage, fork, fork_with_threads, freeze_fork_thaw};
 pub(crate) use live::{Live, freeze, rolling};

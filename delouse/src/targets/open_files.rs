@@ -1,13 +1,16 @@
-//! Describes an open file descriptor of this process.
+//! Describes open file descriptors of this process and of others.
 //!
-//! The descriptor is not duplicated, because a duplicate would keep the connection open after the program has closed its
-//! own. If the program closes the descriptor meanwhile, the result is `None`, or describes another file with the same
-//! number.
+//! A descriptor of this process is not duplicated, because a duplicate would keep the connection open after the program has
+//! closed its own. One of another process is, for some microseconds: sockets can be asked in no other way. If the program
+//! closes the descriptor meanwhile, the result is `None`, or describes another file with the same number.
 
 use std::fs;
+use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt as _;
+
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 use rustix::net::{
     AddressFamily, SocketAddrAny, SocketAddrUnix, SocketType, getpeername, getsockname, sockopt,
@@ -18,10 +21,54 @@ use crate::snapshot::OpenFile;
 /// Describes `fd` by `/proc/self/fd` and, for sockets, getsockname(2) and getpeername(2). `None` if it is not open. Takes
 /// a few microseconds.
 pub(crate) fn open_file(fd: i32) -> Option<OpenFile> {
-    let link = fs::read_link(format!("/proc/self/fd/{fd}")).ok()?;
+    let path = format!("/proc/self/fd/{fd}");
+    let link = fs::read_link(&path).ok()?;
     // SAFETY: it was open above. If the program closes it meanwhile, calls fail or describe another file.
     let file = unsafe { BorrowedFd::borrow_raw(fd) };
-    let link = link.to_string_lossy();
+    describe(file, &path, &link.to_string_lossy())
+}
+
+/// The descriptors of another process.
+pub(crate) struct OtherFiles {
+    pid: u32,
+    process: OwnedFd,
+}
+
+impl OtherFiles {
+    /// Those of the process `pid`.
+    ///
+    /// # Errors
+    /// If there is no such process.
+    pub(crate) fn of(pid: u32) -> io::Result<Self> {
+        let id = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::NotFound)?;
+        Ok(Self { pid, process: pidfd_open(id, PidfdFlags::empty())? })
+    }
+
+    /// Describes a descriptor. `None` if it is not open, or if the process may not be traced.
+    pub(crate) fn describe(&self, fd: i32) -> Option<OpenFile> {
+        let path = format!("/proc/{}/fd/{fd}", self.pid);
+        let link = fs::read_link(&path).ok()?;
+        describe(self.duplicate(fd)?.as_fd(), &path, &link.to_string_lossy())
+    }
+
+    /// As [`closed_by_peer`], for this process.
+    pub(crate) fn closed_by_peer(&self, limit: usize) -> Vec<(String, String)> {
+        let open = descriptors(&format!("/proc/{}/fd", self.pid)).into_iter().take(limit);
+        // Other descriptors than sockets are not duplicated.
+        let is_socket = |fd: &i32| {
+            let link = fs::read_link(format!("/proc/{}/fd/{fd}", self.pid));
+            link.is_ok_and(|link| link.as_os_str().as_encoded_bytes().starts_with(b"socket:"))
+        };
+        open.filter(is_socket).filter_map(|fd| half_closed(self.duplicate(fd)?.as_fd())).collect()
+    }
+
+    fn duplicate(&self, fd: i32) -> Option<OwnedFd> {
+        pidfd_getfd(&self.process, fd, PidfdGetfdFlags::empty()).ok()
+    }
+}
+
+/// Describes a file, which is open as `path` with the target `link`.
+fn describe(file: BorrowedFd<'_>, path: &str, link: &str) -> Option<OpenFile> {
     let plain = |kind: &str| OpenFile { kind: kind.to_owned(), ..OpenFile::default() };
     if link.starts_with("socket:") {
         return Some(socket(file).unwrap_or_else(|| plain("socket")));
@@ -36,7 +83,7 @@ pub(crate) fn open_file(fd: i32) -> Option<OpenFile> {
     if link.starts_with("pidfd:") {
         return Some(plain("pidfd"));
     }
-    let kind = fs::metadata(format!("/proc/self/fd/{fd}")).ok()?.file_type();
+    let kind = fs::metadata(path).ok()?.file_type();
     let what = match () {
         () if kind.is_fifo() => "named pipe",
         () if link.starts_with("/dev/pts/") || link.starts_with("/dev/tty") => "terminal",
@@ -56,19 +103,24 @@ pub(crate) fn writes_to_a_full_pipe(pid: i32) -> bool {
 /// The TCP connections of this process that the other end has closed for its part: the addresses of both ends. Reads the state of at
 /// most `limit` descriptors, in about a microsecond each; empty where they cannot be listed.
 pub(crate) fn closed_by_peer(limit: usize) -> Vec<(String, String)> {
-    let Ok(entries) = fs::read_dir("/proc/self/fd") else { return Vec::new() };
-    let names = entries.flatten().map(|entry| entry.file_name());
-    let open = names.filter_map(|name| name.to_str()?.parse::<i32>().ok()).take(limit);
-    open.filter_map(|fd| {
-        // SAFETY: it was open above. If the program closes it meanwhile, calls fail or read another socket.
-        let file = unsafe { BorrowedFd::borrow_raw(fd) };
-        if tcp(file)?.0 != Some("CLOSE_WAIT") {
-            return None;
-        }
-        let local = getsockname(file).ok().and_then(address)?;
-        Some((local, getpeername(file).ok().flatten().and_then(address)?))
-    })
-    .collect()
+    let open = descriptors("/proc/self/fd").into_iter().take(limit);
+    // SAFETY: they were open above. If the program closes one meanwhile, calls fail or read another socket.
+    open.filter_map(|fd| half_closed(unsafe { BorrowedFd::borrow_raw(fd) })).collect()
+}
+
+/// The numbers in a directory of descriptors; empty where they cannot be listed.
+fn descriptors(directory: &str) -> Vec<i32> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// The addresses of both ends of a TCP connection that the other end has closed for its part.
+fn half_closed(file: BorrowedFd<'_>) -> Option<(String, String)> {
+    if tcp(file)?.0 != Some("CLOSE_WAIT") {
+        return None;
+    }
+    let local = getsockname(file).ok().and_then(address)?;
+    Some((local, getpeername(file).ok().flatten().and_then(address)?))
 }
 
 fn socket(file: BorrowedFd<'_>) -> Option<OpenFile> {
@@ -169,7 +221,11 @@ mod tests {
     use super::*;
 
     fn describe(file: &impl AsRawFd) -> (String, Option<String>, Option<String>) {
-        let OpenFile { kind, local, peer, .. } = open_file(file.as_raw_fd()).unwrap();
+        let found = open_file(file.as_raw_fd()).unwrap();
+        // By the way of other processes, it is the same.
+        let other = OtherFiles::of(std::process::id()).unwrap().describe(file.as_raw_fd());
+        assert_eq!(other.as_ref(), Some(&found));
+        let OpenFile { kind, local, peer, .. } = found;
         (kind, local, peer)
     }
 
@@ -235,14 +291,18 @@ mod tests {
         };
         drop(other);
         assert_eq!(describe(&server).0, Some("CLOSE_WAIT"));
-        let (reader, mut writer) = std::io::pipe().unwrap();
+        let own = (server.local_addr().unwrap().to_string(), server.peer_addr().unwrap().to_string());
+        assert!(closed_by_peer(usize::MAX).contains(&own));
+        let other = OtherFiles::of(std::process::id()).unwrap();
+        assert!(other.closed_by_peer(usize::MAX).contains(&own));
+        let (reader, mut writer) = io::pipe().unwrap();
         writer.write_all(b"hello").unwrap();
         assert_eq!(describe(&reader), (None, Some(5), None));
     }
 
     #[test]
     fn descriptors_other_than_sockets() {
-        let (reader, _writer) = std::io::pipe().unwrap();
+        let (reader, _writer) = io::pipe().unwrap();
         assert_eq!(describe(&reader).0, "pipe");
         assert_eq!(describe(&fs::File::open("/dev/null").unwrap()).0, "device");
         assert_eq!(describe(&fs::File::open("/proc/self/status").unwrap()).0, "file");

@@ -1,0 +1,5 @@
+//! The command `delouse`.
+
+fn main() -> std::process::ExitCode {
+    delouse::cli::run()
+}

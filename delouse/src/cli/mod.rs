@@ -1,0 +1,167 @@
+//! The command `delouse`: the answers of the server for a process, a core file or a server, in a terminal.
+
+mod arguments;
+mod diff;
+mod error;
+mod file_kind;
+mod local;
+mod output;
+mod progress;
+mod remote;
+#[cfg_attr(not(target_os = "linux"), path = "no_run.rs")]
+mod run;
+mod subject;
+
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
+
+use crate::report::formats::Renders;
+use crate::report::{DiagnosisAnswer, Filter, WaitsAnswer};
+use arguments::{Arguments, Command, Output, Selection};
+use error::CliError;
+use subject::Place;
+
+/// The exit status: nothing was found.
+const NOTHING: u8 = 0;
+/// There is no answer.
+const FAILED: u8 = 1;
+/// Something is wrong with the program.
+const FINDINGS: u8 = 2;
+
+/// Runs the command with the arguments of this process.
+pub fn run() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // clap's own status for an error means findings here.
+            let status = if error.use_stderr() { FAILED } else { NOTHING };
+            let _closed = error.print();
+            return ExitCode::from(status);
+        }
+    };
+    match execute(arguments.command) {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            let _closed = writeln!(io::stderr(), "delouse: {error}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn execute(command: Command) -> Result<u8, CliError> {
+    match command {
+        Command::Diagnose { subject, output, seconds } => {
+            diagnose(&subject::parse(subject)?, &output, seconds)
+        }
+        Command::Tasks { subject, output, selection } => {
+            tasks(&subject::parse(subject)?, &output, &selection)
+        }
+        Command::Threads { subject, output } => {
+            let mut answer = match subject::parse(subject)? {
+                Place::Local(local) => local.ask(|program| Ok(program.threads(output.full)?))?,
+                Place::Remote(server) => server.threads(output.full)?,
+            };
+            print(&mut answer, &output)
+        }
+        Command::Waits { subject, output } => {
+            let mut answer = match subject::parse(subject)? {
+                Place::Local(local) => local.ask(|program| {
+                    program.check_tokio()?;
+                    Ok(program.waits()?)
+                })?,
+                Place::Remote(server) => server.get::<WaitsAnswer>("/waits", &[])?,
+            };
+            let found = !answer.findings.is_empty();
+            print(&mut answer, &output)?;
+            Ok(if found { FINDINGS } else { NOTHING })
+        }
+        Command::Core { subject, output } => core(&subject::parse(subject)?, output.as_deref()),
+        Command::Elf { subject, output } => elf(subject, &output),
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "delouse", &mut text);
+            output::write(&text)?;
+            Ok(NOTHING)
+        }
+        Command::Man => {
+            let mut text = Vec::new();
+            clap_mangen::Man::new(Arguments::command()).render(&mut text).map_err(CliError::Output)?;
+            output::write(&text)?;
+            Ok(NOTHING)
+        }
+        Command::Diff { before, after, output } => {
+            let diff::Compared { mut answer, new_findings } = diff::compare(&before, &after)?;
+            print(&mut answer, &output)?;
+            Ok(if new_findings { FINDINGS } else { NOTHING })
+        }
+        Command::Run { hang_after, capture, program } => run::run(&program, hang_after, &capture),
+    }
+}
+
+fn print<A: Renders>(answer: &mut A, output: &Output) -> Result<u8, CliError> {
+    output::print(answer, output.format())?;
+    Ok(NOTHING)
+}
+
+fn diagnose(place: &Place, output: &Output, seconds: Option<u64>) -> Result<u8, CliError> {
+    let mut answer = match place {
+        Place::Local(local) => local.diagnosis(seconds)?,
+        Place::Remote(server) => {
+            let seconds = seconds.map(|seconds| seconds.to_string());
+            let parameters: Vec<_> = seconds.iter().map(|n| ("seconds", n.as_str())).collect();
+            server.get::<DiagnosisAnswer>("/diagnosis", &parameters)?
+        }
+    };
+    let status = status_of(&answer);
+    print(&mut answer, output)?;
+    status
+}
+
+/// The exit status of a diagnosis.
+fn status_of(answer: &DiagnosisAnswer) -> Result<u8, CliError> {
+    if !answer.findings.is_empty() {
+        return Ok(FINDINGS);
+    }
+    if answer.not_covered.is_empty() { Ok(NOTHING) } else { Err(CliError::Unknown(answer.summary.clone())) }
+}
+
+fn tasks(place: &Place, output: &Output, selection: &Selection) -> Result<u8, CliError> {
+    let Selection { task, state, kind, text } = selection;
+    // Checked here for a server, too.
+    let filter = Filter::parse(task.as_deref(), *state, *kind, text.as_deref())?;
+    let mut answer = match place {
+        Place::Local(local) => local.ask(|program| {
+            program.check_tokio()?;
+            Ok(program.tasks(&filter, output.full)?)
+        })?,
+        Place::Remote(server) => server.tasks(selection, output.full)?,
+    };
+    print(&mut answer, output)
+}
+
+fn elf(subject: arguments::Subject, output: &Output) -> Result<u8, CliError> {
+    if let Some(mut info) = local::elf_of_file(&subject)? {
+        return print(&mut info, output);
+    }
+    match subject::parse(subject)? {
+        Place::Local(local) => print(&mut local.elf()?, output),
+        Place::Remote(server) => {
+            output::write(&server.rendered("/elf/info", output.format())?)?;
+            Ok(NOTHING)
+        }
+    }
+}
+
+fn core(place: &Place, output: Option<&Path>) -> Result<u8, CliError> {
+    match place {
+        Place::Remote(server) => {
+            let path = server.core(output)?;
+            let _closed = writeln!(io::stderr(), "delouse: wrote {}", path.display());
+            Ok(NOTHING)
+        }
+        Place::Local(local) => Err(CliError::Usage(local.no_core())),
+    }
+}

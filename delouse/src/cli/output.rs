@@ -1,0 +1,118 @@
+//! Prints answers to stdout.
+
+use std::io::{self, BufWriter, IsTerminal as _, Write};
+
+use super::error::CliError;
+use crate::report::format::FULL_HINT;
+use crate::report::formats::{Document, Format, Renderer, Renders, TEXT};
+use crate::report::json::LIST_END;
+
+/// What the text of the server's answers names, and the command that shows it.
+const COMMANDS: [(&str, &str); 3] = [
+    (FULL_HINT, "(--full shows them)"),
+    ("in /stacktrace/rust", "with `delouse threads`"),
+    ("by /stacktrace/tokio", "by `delouse tasks`"),
+];
+
+/// Prints an answer in a format.
+///
+/// # Errors
+/// If the answer does not have this format, or cannot be written. That the reader has closed the pipe is not an error.
+pub(super) fn print<A: Renders>(answer: &mut A, format: Format) -> Result<(), CliError> {
+    let renderer = A::RENDERERS.iter().find(|renderer| renderer.format == format);
+    let Renderer { render, .. } = renderer.ok_or_else(|| {
+        let names: Vec<&str> = A::RENDERERS.iter().map(|renderer| renderer.format.name).collect();
+        CliError::Usage(format!("this answer has no format {}: use {}", format.name, names.join(" or ")))
+    })?;
+    let failed = |error: serde_json::Error| CliError::Output(error.into());
+    let document = render(answer).map_err(failed)?;
+    let mut out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
+    let written = match document {
+        Document::Whole(bytes) if format == TEXT => {
+            write_text(&mut out, &String::from_utf8_lossy(&bytes), has_colours())
+        }
+        Document::Whole(bytes) => out.write_all(&bytes).and_then(|()| end_line(&mut out, &bytes)),
+        Document::List(list) => {
+            let mut item = Vec::new();
+            let mut write = || -> io::Result<()> {
+                out.write_all(&list.head)?;
+                for index in 0.. {
+                    item.clear();
+                    let Some(written) = list.items.write(index, &mut item) else { break };
+                    written?;
+                    if index > 0 {
+                        out.write_all(b",")?;
+                    }
+                    out.write_all(&item)?;
+                }
+                writeln!(out, "{LIST_END}")
+            };
+            write()
+        }
+    };
+    finish(written.and_then(|()| out.flush()))
+}
+
+/// Writes bytes as they are.
+pub(super) fn write(bytes: &[u8]) -> Result<(), CliError> {
+    let mut out = io::stdout().lock();
+    finish(out.write_all(bytes).and_then(|()| end_line(&mut out, bytes)).and_then(|()| out.flush()))
+}
+
+/// `| head` closes the pipe when it has enough.
+fn finish(written: io::Result<()>) -> Result<(), CliError> {
+    match written {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(CliError::Output(error)),
+        _ => Ok(()),
+    }
+}
+
+fn end_line(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
+    if bytes.ends_with(b"\n") { Ok(()) } else { out.write_all(b"\n") }
+}
+
+/// Colours are for terminals only, and `NO_COLOR` (no-color.org) forbids them.
+fn has_colours() -> bool {
+    io::stdout().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+        && std::env::var_os("TERM").is_none_or(|terminal| terminal != "dumb")
+}
+
+/// Writes text for people, with the names of options where the server's answers have those of parameters. With colours,
+/// lines that begin a group are bold, and the program's own lines are marked.
+fn write_text(out: &mut impl Write, text: &str, colours: bool) -> io::Result<()> {
+    let text = COMMANDS.iter().fold(text.to_owned(), |text, (name, command)| text.replace(name, command));
+    for line in text.lines() {
+        let style = match line.chars().next() {
+            _ if !colours => None,
+            Some(first) if !first.is_whitespace() => Some("1"),
+            Some(_) if line.trim_start().starts_with('→') => Some("33"),
+            _ => None,
+        };
+        match style {
+            Some(style) => writeln!(out, "\x1b[{style}m{line}\x1b[0m")?,
+            None => writeln!(out, "{line}")?,
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_are_added_to_the_lines_only() {
+        let text = "Deadlock\n  task 1 (?full=true shows them)\n    → app::main\n";
+        let written = |colours| {
+            let mut out = Vec::new();
+            write_text(&mut out, text, colours).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(written(false), "Deadlock\n  task 1 (--full shows them)\n    → app::main\n");
+        assert_eq!(
+            written(true),
+            "\x1b[1mDeadlock\x1b[0m\n  task 1 (--full shows them)\n\x1b[33m    → app::main\x1b[0m\n"
+        );
+    }
+}

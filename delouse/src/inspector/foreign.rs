@@ -1,0 +1,434 @@
+//! Captures and analyses a program other than this one: a running process, or a core file.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::learned::Learned;
+use super::sampling;
+use super::target::{ProgramFile, Target, TargetError};
+use crate::debuginfo::address::LoadBias;
+use crate::debuginfo::elf::{self, ElfError, ElfInfo};
+use crate::debuginfo::image::{Image, ImageError};
+use crate::debuginfo::symbols::Symbols;
+use crate::debuginfo::types::Types;
+use crate::report::{DiagnosisAnswer, Filter, FindingReport, TasksAnswer, ThreadsAnswer, WaitsAnswer};
+use crate::snapshot::{Capture, Snapshot, Thread, micros};
+use crate::tasks::engine::{EngineName, TaskList};
+use crate::tasks::other_objects::{self, OtherObjects};
+use crate::tasks::process::Program;
+use crate::tasks::{
+    Examination, History, Listing, Options, current_task_offset, describe_files, threads_of_one_moment,
+};
+use crate::threads::classify::mains_rest;
+use crate::threads::{ThreadStack, polled, stacks};
+use crate::waits::diagnosis::{Earlier, diagnose};
+use crate::waits::growing::Counts;
+use crate::waits::sample::Sample;
+
+/// At most this much memory is scanned for tasks that are on no list, in bytes.
+const SCAN: u64 = 4 << 30;
+
+/// What a diagnosis of a core file cannot know.
+const ONE_SAMPLE: &str = "a core file is a single sample: blocked workers, starved tasks, busy loops and growth need several, \
+     and were not looked for (delouse threads shows what each thread was doing)";
+
+/// Why there is no answer about a target.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum ForeignError {
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    #[error("cannot read the executable {}: {error}", path.display())]
+    Executable { path: PathBuf, error: ImageError },
+    #[error(
+        "{} is not the program of this core file: give the executable that ran, of the same build",
+        .0.display()
+    )]
+    OtherProgram(PathBuf),
+    #[error(
+        "{} is not a Rust program: delouse reads the tasks of programs that use tokio (delouse threads shows the threads of \
+         any program)",
+        .0.display()
+    )]
+    NotRust(PathBuf),
+    #[error(
+        "{} is stripped: without symbols and debug information its tasks cannot be read. Build with `debug = \"full\"` and \
+         `strip = false` in the profile, or name a file with its debug information: --debug-file PATH",
+        .0.display()
+    )]
+    Stripped(PathBuf),
+    #[error(
+        "{} is a Rust program without tasks of tokio: nothing in it polls one (delouse threads shows its threads)",
+        .0.display()
+    )]
+    NoTokio(PathBuf),
+    #[error(
+        "{} was built without type information, so that what its tasks wait for cannot be read: build with \
+         `debug = \"full\"` in the profile, or name a file with its debug information: --debug-file PATH",
+        .0.display()
+    )]
+    NoTypes(PathBuf),
+}
+
+/// A target with what was learned of it so far.
+pub(crate) struct Foreign<'i> {
+    target: &'i Target,
+    /// The executable, or the library that contains tokio if the executable does not.
+    file: ProgramFile,
+    image: &'i Image,
+    learned: Learned<'i>,
+    others: OtherObjects,
+    symbols: Symbols,
+    history: Arc<History>,
+    /// Whether tasks were read before, so that their types are known.
+    is_warm: bool,
+    /// The times of samples are measured from here.
+    start: Instant,
+}
+
+/// One capture.
+struct Moment {
+    snapshot: Arc<dyn Snapshot>,
+    bias: LoadBias,
+    /// When it was taken.
+    at: Duration,
+    begun: Instant,
+    /// The target's clock then.
+    now: Option<u64>,
+}
+
+/// Calls `ask` with an inspector of `target`. `executable`: the path of its executable, if it is not the one that the target
+/// names.
+///
+/// # Errors
+/// If the executable cannot be read, and those of `ask`.
+pub(crate) fn inspect<R, E: From<ForeignError>>(
+    target: &Target,
+    executable: Option<&Path>,
+    ask: impl FnOnce(&mut Foreign<'_>) -> Result<R, E>,
+) -> Result<R, E> {
+    let executable = program_file(target, executable).map_err(ForeignError::from)?;
+    let image = open(&executable)?;
+    let types = Types::open(&image);
+    if other_objects::have_tokio(&types) {
+        return ask(&mut Foreign::new(target, executable, &image, types));
+    }
+    let Some(library) = library(target, &executable)? else {
+        return ask(&mut Foreign::new(target, executable, &image, types));
+    };
+    let image = open(&library)?;
+    let types = Types::open(&image);
+    ask(&mut Foreign::new(target, library, &image, types))
+}
+
+/// Describes the executable of a target: how it was built, and how good the answers are for it.
+pub(crate) fn elf(file: &ProgramFile) -> Result<ElfInfo, ElfError> {
+    let (name, replaced) = file.name();
+    elf::inspect_as(&file.opened, name, replaced)
+}
+
+/// The executable of a target: `given`, or the one that the target names.
+pub(crate) fn program_file(target: &Target, given: Option<&Path>) -> Result<ProgramFile, TargetError> {
+    match given {
+        Some(path) => {
+            let mapped = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+            Ok(ProgramFile { opened: path.to_owned(), mapped, name: path.to_owned() })
+        }
+        None => target.executable(),
+    }
+}
+
+fn open(file: &ProgramFile) -> Result<Image, ForeignError> {
+    let path = || file.name().0.to_owned();
+    Image::open(&file.opened).map_err(|error| ForeignError::Executable { path: path(), error })
+}
+
+/// The first library of the target that contains tokio.
+fn library(target: &Target, executable: &ProgramFile) -> Result<Option<ProgramFile>, ForeignError> {
+    let snapshot = target.capture_without_pause()?;
+    let mut others = OtherObjects::default();
+    let found = others.find(&executable.mapped, &*snapshot).first();
+    Ok(found.map(|path| ProgramFile { opened: path.clone(), mapped: path.clone(), name: path.clone() }))
+}
+
+impl<'i> Foreign<'i> {
+    fn new(target: &'i Target, file: ProgramFile, image: &'i Image, types: Arc<Types<'i>>) -> Self {
+        Self {
+            target,
+            file,
+            image,
+            learned: Learned::new(types),
+            others: OtherObjects::default(),
+            symbols: Symbols::new(),
+            history: Arc::default(),
+            is_warm: false,
+            start: Instant::now(),
+        }
+    }
+
+    /// Checks that the target has tasks of tokio, and symbols to find them by.
+    ///
+    /// # Errors
+    /// What it lacks.
+    pub(crate) fn check_tokio(&self) -> Result<(), ForeignError> {
+        if other_objects::have_tokio(self.learned.types()) {
+            return Ok(());
+        }
+        let name = self.file.name().0.to_owned();
+        let made_by = elf(&self.file).map(|info| info.comments).unwrap_or_default();
+        let symbols = self.image.symbols();
+        let is_rust = made_by.iter().any(|compiler| compiler.contains("rustc"))
+            || symbols.iter().any(|symbol| memchr::memmem::find(symbol.name, b"rust_").is_some());
+        Err(match () {
+            () if !is_rust => ForeignError::NotRust(name),
+            () if symbols.is_empty() => ForeignError::Stripped(name),
+            () => ForeignError::NoTokio(name),
+        })
+    }
+
+    /// All tasks of one capture.
+    pub(crate) fn tasks(&mut self, filter: &Filter, full: bool) -> Result<TasksAnswer, ForeignError> {
+        let moment = self.capture()?;
+        let ((mut listing, threads), mut capture) = self.examine(&moment, false, |examination| {
+            let threads = threads_of_one_moment(&examination);
+            (examination.listing, threads)
+        })?;
+        if let Some(files) = self.target.files() {
+            listing.notes.extend(describe_files(&mut listing.tasks, |fd| files.describe(fd)));
+        }
+        capture.notes.extend(listing.notes);
+        let without_types = listing.without_types && listing.shortage.is_none();
+        if without_types && listing.tasks.is_empty() {
+            return Err(self.no_types());
+        }
+        let list = TaskList { tasks: listing.tasks, capture, threads, without_types };
+        let stacks_of = |threads| self.stacks_of(&moment, threads);
+        Ok(TasksAnswer::new((EngineName::Memory, list), stacks_of, filter, full))
+    }
+
+    /// The same without the text.
+    pub(crate) fn listing(&mut self) -> Result<Listing, ForeignError> {
+        let moment = self.capture()?;
+        Ok(self.examine(&moment, false, |examination| examination.listing)?.0)
+    }
+
+    /// The stacks of all threads of one capture.
+    pub(crate) fn threads(&mut self, full: bool) -> Result<ThreadsAnswer, ForeignError> {
+        let moment = self.capture_now()?;
+        let mut capture = moment.snapshot.capture().clone();
+        let threads = self.threads_of(&moment, &mut capture);
+        capture.total_us = micros(moment.begun.elapsed());
+        Ok(ThreadsAnswer::new((threads, capture), full))
+    }
+
+    /// What each task waits for, of one capture.
+    pub(crate) fn waits(&mut self) -> Result<WaitsAnswer, ForeignError> {
+        let moment = self.capture()?;
+        let (sample, mut capture) =
+            self.examine(&moment, true, |examination| sampling::sample_of(examination, moment.at, false))?;
+        capture.notes.extend(sampling::notes_of(&sample));
+        let Sample { listing, graph, findings, .. } = sample;
+        if listing.without_types && listing.shortage.is_none() {
+            return Err(self.no_types());
+        }
+        Ok(WaitsAnswer { graph, findings: FindingReport::all(findings), capture })
+    }
+
+    /// What is wrong. Takes as many samples of a running process as the findings need, one of a core file. `growth`: also
+    /// measures what grows during this time.
+    pub(crate) fn diagnosis(&mut self, growth: Option<Duration>) -> Result<DiagnosisAnswer, ForeignError> {
+        let earlier = match growth {
+            Some(time) => {
+                let moment = self.capture()?;
+                let counts = |seen: Examination<'_, '_, '_>| Counts::new(moment.at, &seen.listing.tasks);
+                let (counts, _) = self.examine(&moment, true, counts)?;
+                thread::sleep(time);
+                Some(counts)
+            }
+            None => None,
+        };
+        let begun = Instant::now();
+        let first = self.sample()?;
+        let (samples, mut capture) = if self.target.is_running() {
+            sampling::until_decided(first, begun, || self.sample())?
+        } else {
+            (vec![first.0], first.1)
+        };
+        if !self.target.is_running() {
+            capture.notes.push(ONE_SAMPLE.to_owned());
+        }
+        let files = self.target.open_files();
+        let found = diagnose(&samples, files.as_ref(), Earlier { requested: earlier.as_ref(), kept: None });
+        let last = samples.last().cloned().unwrap_or_default();
+        if found.findings.is_empty() && last.listing.without_types && last.listing.shortage.is_none() {
+            return Err(self.no_types());
+        }
+        Ok(DiagnosisAnswer::new(found, &last, capture, None))
+    }
+
+    fn no_types(&self) -> ForeignError {
+        ForeignError::NoTypes(self.file.name().0.to_owned())
+    }
+
+    /// One sample, with the threads of the same moment.
+    fn sample(&mut self) -> Result<(Sample, Capture), ForeignError> {
+        let moment = self.capture()?;
+        let mut of_threads = Capture::default();
+        let threads = self.threads_of(&moment, &mut of_threads);
+        let rest = mains_rest(&threads);
+        let (mut sample, mut capture) =
+            self.examine(&moment, true, |examination| sampling::sample_of(examination, moment.at, rest))?;
+        capture.notes.extend(of_threads.notes);
+        capture.notes.extend(sampling::notes_of(&sample));
+        sample.threads = threads;
+        if let Some(files) = self.target.files() {
+            sampling::ask_the_kernel(&mut sample, |fd| files.describe(fd), |most| files.closed_by_peer(most));
+        }
+        Ok((sample, capture))
+    }
+
+    /// Captures the target. Before the first capture of a program that runs on meanwhile, reads its debug information, which
+    /// would otherwise make seconds pass between the reading of one task and that of the next.
+    fn capture(&mut self) -> Result<Moment, ForeignError> {
+        let moment = self.capture_now()?;
+        if self.is_warm || !self.target.is_running() || moment.snapshot.capture().consistent {
+            return Ok(moment);
+        }
+        self.examine(&moment, true, |_| ())?;
+        self.is_warm = true;
+        self.capture_now()
+    }
+
+    fn capture_now(&self) -> Result<Moment, ForeignError> {
+        let (begun, at, now) = (Instant::now(), self.start.elapsed(), self.target.now());
+        let snapshot = self.target.capture()?;
+        let bias = bias(self.image, &self.file, &*snapshot)
+            .ok_or_else(|| ForeignError::OtherProgram(self.file.name().0.to_owned()))?;
+        Ok(Moment { snapshot, bias, at, begun, now })
+    }
+
+    fn examine<R>(
+        &mut self,
+        moment: &Moment,
+        places: bool,
+        look: impl FnOnce(Examination<'_, '_, '_>) -> R,
+    ) -> Result<(R, Capture), ForeignError> {
+        let Moment { snapshot, bias, begun, now, .. } = moment;
+        let history = Some(Arc::clone(&self.history));
+        let options = Options { bias: *bias, scan: SCAN, now: *now, history, places, entered: true };
+        let others = self.others.find(&self.file.mapped, &**snapshot);
+        let answer = self.learned.examine(&**snapshot, others, &[], &options, look);
+        // What a process has unmapped because it ended looks like memory without tasks.
+        if !snapshot.capture().consistent {
+            self.target.check_running()?;
+        }
+        let mut capture = snapshot.capture().clone();
+        capture.notes.extend(other_objects::left_out(others).filter(|_| places));
+        capture.total_us = micros(begun.elapsed());
+        Ok((answer, capture))
+    }
+
+    /// The stacks of all threads, each with the task that it polls. Adds to the notes of `capture`.
+    fn threads_of(&self, moment: &Moment, capture: &mut Capture) -> Vec<ThreadStack> {
+        let snapshot = &*moment.snapshot;
+        let (mut threads, notes) = stacks::stacks(snapshot, &self.symbols);
+        let program = Program { types: Arc::clone(self.learned.types()), bias: moment.bias };
+        if let Some(offset) = current_task_offset(&program, snapshot.arch()) {
+            for (stack, thread) in threads.iter_mut().zip(snapshot.threads()) {
+                stack.runs_task = polled::task_frames(&stack.frames)
+                    .and_then(|_| polled::task_at(thread, snapshot, offset));
+            }
+        }
+        capture.notes.extend(notes);
+        if let Some(shortage) = self.symbols.settle() {
+            capture.notes.push(format!("lines, inlined functions and some names are missing: {shortage}"));
+        }
+        threads
+    }
+
+    /// The stacks of some threads of a capture.
+    fn stacks_of(&self, moment: &Moment, threads: Vec<Thread>) -> Vec<ThreadStack> {
+        if threads.is_empty() {
+            return Vec::new();
+        }
+        let snapshot = &*moment.snapshot;
+        stacks::stacks(&SomeThreads { snapshot, threads }, &self.symbols).0
+    }
+}
+
+/// A snapshot with some of its threads.
+struct SomeThreads<'s> {
+    snapshot: &'s dyn Snapshot,
+    threads: Vec<Thread>,
+}
+
+impl Snapshot for SomeThreads<'_> {
+    fn read(&self, address: crate::snapshot::Address, buf: &mut [u8]) -> usize {
+        self.snapshot.read(address, buf)
+    }
+
+    fn mappings(&self) -> &[crate::snapshot::Mapping] {
+        self.snapshot.mappings()
+    }
+
+    fn threads(&self) -> &[Thread] {
+        &self.threads
+    }
+
+    fn capture(&self) -> &Capture {
+        self.snapshot.capture()
+    }
+
+    fn arch(&self) -> &'static dyn crate::snapshot::arch::Arch {
+        self.snapshot.arch()
+    }
+}
+
+/// The bias of a program in a snapshot. The program may have run from another path than that of `file`: then it is found by
+/// its build-id.
+fn bias(image: &Image, file: &ProgramFile, snapshot: &dyn Snapshot) -> Option<LoadBias> {
+    let mappings = snapshot.mappings();
+    let known = [&file.mapped, &file.opened].into_iter().find_map(|path| image.bias(path, mappings));
+    let same_build = || {
+        let code = mappings.iter().filter(|mapping| mapping.execute);
+        let mut paths: Vec<&Path> = code.filter_map(|mapping| mapping.path.as_deref()).collect();
+        paths.dedup();
+        let biases = paths.into_iter().filter_map(|path| image.bias(path, mappings));
+        biases.into_iter().find(|bias| image.is_at(*bias, snapshot) == Some(true))
+    };
+    known.filter(|bias| image.is_at(*bias, snapshot) != Some(false)).or_else(same_build)
+}
+
+#[cfg(all(test, target_os = "linux", target_arch = "x86_64", feature = "dump"))]
+mod tests {
+    use super::*;
+    use crate::targets;
+    use crate::targets::Limits;
+
+    #[test]
+    fn the_program_is_found_by_any_path() {
+        let snapshot = targets::fork(Limits { force: true, ..Limits::default() }).unwrap();
+        let ran = std::env::current_exe().unwrap();
+        let of = |path: &Path| {
+            let mapped = path.canonicalize().unwrap();
+            let file = ProgramFile { opened: path.to_owned(), mapped, name: path.to_owned() };
+            bias(&Image::open(path).unwrap(), &file, &snapshot)
+        };
+        let expected = of(&ran).unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        let [copy, link, renamed] = ["app", "link", "renamed"].map(|name| elsewhere.path().join(name));
+        std::fs::copy(&ran, &copy).unwrap();
+        std::fs::copy(&ran, &renamed).unwrap();
+        std::os::unix::fs::symlink(&ran, &link).unwrap();
+        for path in [&copy, &link, &renamed] {
+            assert_eq!(of(path), Some(expected), "{}", path.display());
+        }
+        assert_eq!(of(Path::new("/bin/sh")), None);
+        // Another build with the same file name.
+        let namesake = elsewhere.path().join(ran.file_name().unwrap());
+        std::fs::copy("/bin/sh", &namesake).unwrap();
+        assert_eq!(of(&namesake), None);
+    }
+}

@@ -1,0 +1,180 @@
+//! Programs other than this one: a running process, or a core file.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::host::open_files::{self, OpenFiles};
+use crate::snapshot::Snapshot;
+use crate::targets::core_file::{CoreError, CoreFile};
+use crate::targets::open_files::OtherFiles;
+use crate::targets::other_process::{AttachError, AttachOptions, OtherProcess, attach};
+
+/// The kernel appends this to the path of a file that was removed or replaced.
+const DELETED: &str = " (deleted)";
+
+/// A program to look at.
+pub(crate) enum Target {
+    Process { pid: u32, options: AttachOptions },
+    Core { path: PathBuf, core: Arc<CoreFile> },
+}
+
+/// The file with the program of a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ProgramFile {
+    /// The path to open.
+    pub(crate) opened: PathBuf,
+    /// Its path in the list of mappings.
+    pub(crate) mapped: PathBuf,
+    /// The path that it was started from, for messages.
+    pub(crate) name: PathBuf,
+}
+
+impl ProgramFile {
+    /// The path that the file had when it was loaded, and whether it was removed or replaced since.
+    pub(crate) fn name(&self) -> (&Path, bool) {
+        let gone = self.name.to_str().and_then(|path| path.strip_suffix(DELETED));
+        gone.map_or((self.name.as_path(), false), |path| (Path::new(path), true))
+    }
+}
+
+/// Why a target cannot be captured.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum TargetError {
+    #[error("{0}")]
+    Process(#[from] AttachError),
+    #[error("{}: {error}", path.display())]
+    Core { path: PathBuf, error: CoreError },
+    #[error(
+        "{}: the core file does not name its executable{}: give it, too (delouse diagnose EXECUTABLE CORE)",
+        path.display(),
+        reasons.iter().map(|reason| format!("; {reason}")).collect::<String>()
+    )]
+    NoExecutable { path: PathBuf, reasons: Vec<String> },
+    #[error(
+        "{} is the executable of this core file, and is not on this machine: give the path of a copy of the same build \
+         (delouse diagnose EXECUTABLE CORE)",
+        .0.display()
+    )]
+    ExecutableAbsent(PathBuf),
+}
+
+impl Target {
+    /// A running process. Nothing of it is read yet.
+    pub(crate) fn process(pid: u32, options: AttachOptions) -> Self {
+        Self::Process { pid, options }
+    }
+
+    /// Opens a core file.
+    pub(crate) fn core(path: &Path) -> Result<Self, TargetError> {
+        let core =
+            CoreFile::open(path).map_err(|error| TargetError::Core { path: path.to_owned(), error })?;
+        Ok(Self::Core { path: path.to_owned(), core: Arc::new(core) })
+    }
+
+    /// Takes one capture. Of a running process, each call takes a new one.
+    pub(crate) fn capture(&self) -> Result<Arc<dyn Snapshot>, TargetError> {
+        match self {
+            Self::Core { core, .. } => Ok(Arc::clone(core) as Arc<dyn Snapshot>),
+            Self::Process { pid, options } => Ok(Arc::new(attach(*pid, options)?)),
+        }
+    }
+
+    /// The same without stopping the process.
+    pub(crate) fn capture_without_pause(&self) -> Result<Arc<dyn Snapshot>, TargetError> {
+        match self {
+            Self::Core { .. } => self.capture(),
+            Self::Process { pid, .. } => Ok(Arc::new(read_only(*pid)?)),
+        }
+    }
+
+    /// Checks that a process has not ended. Always succeeds for a core file.
+    pub(crate) fn check_running(&self) -> Result<(), TargetError> {
+        match self {
+            Self::Core { .. } => Ok(()),
+            Self::Process { pid, .. } => {
+                // Unreadable once all its threads have ended. The first one may end before the others.
+                let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+                let mut runs = threads.map(|thread| fs::read_link(thread.path().join("exe")).is_ok());
+                if runs.any(|runs| runs) { Ok(()) } else { Err(AttachError::Gone { pid: *pid }.into()) }
+            }
+        }
+    }
+
+    /// The descriptors of a process. `None` for a core file, and if there is no such process.
+    pub(crate) fn files(&self) -> Option<OtherFiles> {
+        let Self::Process { pid, .. } = self else { return None };
+        OtherFiles::of(*pid).ok()
+    }
+
+    /// The open files of a process. `None` for a core file, and where they cannot be listed.
+    pub(crate) fn open_files(&self) -> Option<OpenFiles> {
+        let Self::Process { pid, .. } = self else { return None };
+        open_files::open_files_of(*pid).ok()
+    }
+
+    /// Whether another capture shows a later moment.
+    pub(crate) fn is_running(&self) -> bool {
+        matches!(self, Self::Process { .. })
+    }
+
+    /// The executable of the target.
+    ///
+    /// # Errors
+    /// If the process may not be read, or if the core file does not name an executable that this machine has.
+    pub(crate) fn executable(&self) -> Result<ProgramFile, TargetError> {
+        match self {
+            Self::Process { pid, .. } => {
+                let process = read_only(*pid)?;
+                let opened = process.executable().to_owned();
+                let name = process.executable_name().to_owned();
+                Ok(ProgramFile { mapped: opened.clone(), opened, name })
+            }
+            Self::Core { path, core } => {
+                let mapped = core.executable().ok_or_else(|| TargetError::NoExecutable {
+                    path: path.clone(),
+                    reasons: core.capture().notes.clone(),
+                })?;
+                let mapped = mapped.to_owned();
+                let file = ProgramFile { opened: PathBuf::new(), name: mapped.clone(), mapped };
+                let opened = file.name().0.to_owned();
+                if !opened.is_file() {
+                    return Err(TargetError::ExecutableAbsent(opened));
+                }
+                Ok(ProgramFile { opened, ..file })
+            }
+        }
+    }
+
+    /// The monotonic clock of the target now, in nanoseconds; `None` for a core file.
+    pub(crate) fn now(&self) -> Option<u64> {
+        let Self::Process { pid, .. } = self else { return None };
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        let own = i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec);
+        u64::try_from(own.checked_add(clock_offset(*pid)?)?).ok()
+    }
+}
+
+/// By how much the monotonic clock of a process is ahead of this process's, in nanoseconds: not 0 if it has a time namespace
+/// of its own (time_namespaces(7)). `None` if that cannot be read.
+fn clock_offset(pid: u32) -> Option<i128> {
+    let namespace = |of: &str| fs::read_link(format!("/proc/{of}/ns/time"));
+    match (namespace(&pid.to_string()), namespace("self")) {
+        (Ok(theirs), Ok(own)) if theirs != own => {}
+        // The same one, or a kernel without such namespaces.
+        _ => return Some(0),
+    }
+    let offset = |of: &str| {
+        let text = fs::read_to_string(format!("/proc/{of}/timens_offsets")).ok()?;
+        let line = text.lines().find(|line| line.starts_with("monotonic"))?;
+        let mut numbers = line.split_whitespace().skip(1).map(|number| number.parse::<i128>().ok());
+        Some(numbers.next()?? * 1_000_000_000 + numbers.next()??)
+    };
+    Some(offset(&pid.to_string())? - offset("self")?)
+}
+
+/// Opens a process without stopping it.
+fn read_only(pid: u32) -> Result<OtherProcess, AttachError> {
+    attach(pid, &AttachOptions { pause: false, ..AttachOptions::default() })
+}

@@ -1,0 +1,142 @@
+//! Tasks, threads and findings of this process, for the server and for dumps, with the caches that they share.
+
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+
+use super::engines::Engines;
+use super::{polling_threads, sampling, threads};
+use crate::debuginfo::elf::{self, ElfError, ElfInfo};
+use crate::debuginfo::symbols::Symbols;
+use crate::host::heap::Growth;
+use crate::registry;
+use crate::registry::Roots;
+use crate::snapshot::{Capture, Thread};
+use crate::targets::own_object::OwnObject;
+use crate::targets::{self, Limits};
+use crate::tasks::engine::{EngineError, EngineName, TaskList};
+use crate::threads::ThreadStack;
+use crate::threads::classify::mains_rest;
+use crate::waits::growing::Counts;
+use crate::waits::sample::Sample;
+/// Captures and analyses this process.
+pub(crate) struct Inspector {
+    engines: Engines,
+    symbols: Symbols,
+    /// The server's runtime, whose tasks are not listed.
+    own: Option<Handle>,
+    /// The times of samples are measured from here.
+    start: Instant,
+}
+
+impl Inspector {
+    /// An inspector with empty caches, which does not list tasks of `own`.
+    pub(crate) fn new(limits: Limits, own: Option<Handle>) -> Self {
+        Self { engines: Engines::new(limits), symbols: Symbols::new(), own, start: Instant::now() }
+    }
+
+    fn roots(&self) -> Roots {
+        let roots = registry::roots();
+        match &self.own {
+            Some(own) => roots.without(own),
+            None => roots,
+        }
+    }
+
+    /// All tasks. Uses `engine`, or the default engine if that is `None`.
+    pub(crate) fn tasks(&self, engine: Option<EngineName>) -> Result<(EngineName, TaskList), EngineError> {
+        self.engines.list(engine, &self.roots())
+    }
+
+    /// The stacks of all threads. If `consistent`, all threads are stopped, so that the stacks are of the same moment.
+    pub(crate) fn threads(&self, consistent: bool) -> (Vec<ThreadStack>, Capture) {
+        polling_threads::learn();
+        self.capture_threads(consistent)
+    }
+
+    /// The same with names of functions only, without reading debug information.
+    pub(crate) fn threads_by_name(&self) -> (Vec<ThreadStack>, Capture) {
+        threads::capture(false, &Symbols::names_only())
+    }
+
+    fn capture_threads(&self, consistent: bool) -> (Vec<ThreadStack>, Capture) {
+        threads::capture(consistent, &self.symbols)
+    }
+
+    /// The stacks of threads that were captured together with tasks; empty if they cannot be read.
+    pub(crate) fn stacks_of(&self, threads: Vec<Thread>) -> Vec<ThreadStack> {
+        threads::stacks_of(threads, &self.symbols)
+    }
+
+    /// Describes the file that contains delouse's own code: a shared library or the executable, even if that was replaced
+    /// or removed since it started.
+    pub(crate) fn elf(&self) -> Result<ElfInfo, ElfError> {
+        let own = OwnObject::find()?;
+        let (name, replaced) = own.name();
+        elf::inspect_as(&own.opened, name, replaced)
+    }
+
+    /// Names and lines of addresses.
+    pub(crate) fn symbols(&self) -> &Symbols {
+        &self.symbols
+    }
+
+    /// The number of tasks with each stack.
+    pub(crate) fn counts(&self) -> Result<Counts, EngineError> {
+        let at = self.start.elapsed();
+        let (counts, _) =
+            self.engines.examine(&self.roots(), move |seen| Counts::new(at, &seen.listing.tasks))?;
+        Ok(counts)
+    }
+
+    /// A sample without threads: tasks, and what they wait for. `mains_rest`: directly before, no main future was being
+    /// polled.
+    pub(crate) fn sample(&self, mains_rest: bool) -> Result<(Sample, Capture), EngineError> {
+        let at = self.start.elapsed();
+        let (sample, mut capture) =
+            self.engines.examine(&self.roots(), move |seen| sampling::sample_of(seen, at, mains_rest))?;
+        capture.notes.extend(sampling::notes_of(&sample));
+        Ok((sample, capture))
+    }
+
+    /// Takes samples until another one would not change the diagnosis, at most [`sampling::MAX_SAMPLES`].
+    ///
+    /// The threads of the first sample are captured after its tasks, those of later samples before. A state that all
+    /// samples have in common therefore lasted from the first to the last.
+    pub(crate) fn samples(&self) -> Result<(Vec<Sample>, Capture), EngineError> {
+        let begun = Instant::now();
+        let mut warm = None;
+        if self.symbols.loaded() == 0 {
+            // Reading the debug information may take seconds. Do this before the first sample, so that the second follows
+            // it closely.
+            warm = Some(self.sample(false)?.1);
+            let _stacks = self.capture_threads(false);
+        }
+        let stacks = |capture: &mut Capture| {
+            let (threads, of) = self.capture_threads(false);
+            capture.notes.extend(of.notes);
+            threads
+        };
+        let rest = mains_rest(&stacks(&mut Capture::default()));
+        let (mut first, mut capture) = self.sample(rest)?;
+        sampling::ask_the_kernel(&mut first, targets::open_file, targets::closed_by_peer);
+        capture.pause_us = warm.map_or(capture.pause_us, |warm| warm.pause_us.max(capture.pause_us));
+        first.at = self.start.elapsed();
+        first.threads = stacks(&mut capture);
+        sampling::until_decided((first, capture), begun, || {
+            let mut notes = Capture::default();
+            let threads = stacks(&mut notes);
+            let (mut next, mut of) = self.sample(mains_rest(&threads))?;
+            sampling::ask_the_kernel(&mut next, targets::open_file, targets::closed_by_peer);
+            next.threads = threads;
+            of.notes.extend(notes.notes);
+            Ok((next, of))
+        })
+    }
+
+    /// Drops all caches. Returns the growth that they caused, to be released.
+    pub(crate) fn release(&self) -> Growth {
+        self.engines.release();
+        self.symbols.trim(Duration::ZERO)
+    }
+}

@@ -1,0 +1,122 @@
+//! What is captured, and that the process does not notice it.
+
+use std::path::Path;
+
+use super::super::{AttachOptions, attach};
+use super::harness::{PATIENT, Target, image_of};
+use crate::debuginfo::symbols::Symbols;
+use crate::snapshot::Snapshot as _;
+use crate::threads::stacks::stacks;
+
+#[test]
+fn an_idle_process_is_captured_with_all_stacks() {
+    let mut target = Target::start("asleep");
+    for name in ["parked", "in-sleep", "in-read", "in-epoll", "in-accept", "in-poll"] {
+        target.wait_until_asleep(name);
+    }
+    let before = target.inventory();
+    let image = image_of(&target);
+    assert_eq!(image.executable(), std::env::current_exe().unwrap());
+    let (stacks, _) = stacks(&image, &Symbols::new());
+    for stack in &stacks {
+        assert_eq!(stack.unavailable, None, "{stack:?}");
+        let functions: Vec<_> = stack.frames.iter().filter_map(|frame| frame.function.as_deref()).collect();
+        if stack.name.starts_with("in-") || stack.name == "parked" {
+            let scenario = functions.iter().any(|name| name.contains("scenarios::"));
+            assert!(scenario, "{}: {functions:?}", stack.name);
+        }
+    }
+    let parked: Vec<_> = image.threads().iter().filter(|thread| thread.name == "parked").collect();
+    assert_eq!(parked.len(), 2);
+    for thread in parked {
+        let registers = thread.registers.unwrap();
+        assert!(registers.futex.is_some());
+        assert_eq!(image.read_u64(registers.tls), Some(registers.tls.get()), "%fs:0 is its own address");
+    }
+    let epoll = image.threads().iter().find(|thread| thread.name == "in-epoll").unwrap();
+    let tls = epoll.registers.unwrap().tls;
+    assert_eq!(image.read_u64(tls), Some(tls.get()), "found without a stop");
+    drop(image);
+    assert_eq!(target.inventory(), before);
+    assert_eq!(target.check()["interrupted"], "0");
+    target.finish();
+}
+
+#[test]
+fn a_busy_process_is_captured_300_times_and_notices_nothing() {
+    let _alone = super::harness::alone();
+    let mut target = Target::start("busy");
+    drop(image_of(&target));
+    target.check();
+    let before = target.inventory();
+    let (mut stopped, mut moved) = (0, 0);
+    for round in 0..300 {
+        let image = image_of(&target);
+        for twin in 0..2 {
+            let [low, high] =
+                ["low", "high"].map(|page| image.read_u64(target.address(&format!("{page}{twin}"))).unwrap());
+            assert!(low == high || low == high + 1, "round {round}: {low} {high}");
+        }
+        let running = image.threads().iter().filter(|thread| thread.name == "twin");
+        stopped += running.clone().filter(|thread| thread.registers.is_ok()).count();
+        moved += running.filter(|thread| thread.stack.is_some()).count();
+    }
+    assert!(stopped >= 540, "of 600 captures of running threads, {stopped} have registers");
+    assert!(moved < 300, "{moved} are newer than the image");
+    let after = target.check();
+    assert_eq!(after["interrupted"], "0", "epoll_wait returned EINTR");
+    assert_ne!((after["echoes"].as_str(), after["sums"].as_str()), ("0", "0"));
+    assert_eq!(target.inventory(), before);
+    target.finish();
+}
+
+#[test]
+fn without_a_pause_memory_is_read_live_and_that_is_noted() {
+    let target = Target::start("parked 3");
+    target.wait_until_asleep("parked");
+    let before = target.inventory();
+    let live = attach(target.pid(), &AttachOptions { pause: false, ..PATIENT }).unwrap();
+    assert!(!live.capture().consistent);
+    assert!(live.capture().notes.iter().any(|note| note.contains("--no-pause")), "{:?}", live.capture());
+    let parked = live.threads().iter().filter(|thread| thread.name == "parked");
+    assert!(parked.filter(|thread| thread.registers.is_ok() && thread.stack.is_some()).count() >= 3);
+    assert_eq!(target.inventory(), before);
+    drop(live);
+    target.finish();
+}
+
+#[test]
+fn a_pause_that_would_be_too_long_is_not_made() {
+    let target = Target::start("memory 64");
+    let options = AttachOptions { max_pause: std::time::Duration::from_millis(1), ..PATIENT };
+    let live = attach(target.pid(), &options).unwrap();
+    assert!(!live.capture().consistent);
+    let note = live.capture().notes.join(" ");
+    assert!(note.contains("more than the 1 ms allowed"), "{note}");
+    // Its threads are stopped one by one instead.
+    assert!(live.threads().iter().all(|thread| thread.registers.is_ok()), "{:?}", live.threads());
+    drop(live);
+    target.finish();
+}
+
+#[test]
+fn a_deleted_and_replaced_executable_is_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let copy = directory.path().join("program");
+    std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    let usual = Target::command("parked 2");
+    let mut command = std::process::Command::new(&copy);
+    command.args(usual.get_args()).env(super::harness::SCENARIO, "parked 2");
+    let target = Target::spawn(&mut command);
+    std::fs::remove_file(&copy).unwrap();
+    std::fs::write(&copy, "another build").unwrap();
+    let image = image_of(&target);
+    assert_eq!(image.executable(), Path::new(&format!("/proc/{}/exe", target.pid())));
+    assert!(image.executable_name().to_string_lossy().ends_with("program (deleted)"));
+    let length = std::fs::metadata(image.executable()).unwrap().len();
+    assert_eq!(length, std::fs::metadata(std::env::current_exe().unwrap()).unwrap().len());
+    let code = image.mappings().iter().find(|m| m.execute && m.inode != 0).unwrap();
+    assert_eq!(code.path.as_deref(), Some(image.executable()));
+    drop(image);
+    target.finish();
+}

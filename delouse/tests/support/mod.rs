@@ -1,0 +1,146 @@
+//! Programs, servers and the command, for the tests of the command.
+
+use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The most time that a condition takes to become true, on a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the command has printed.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Answer {
+    pub(crate) fn of(output: Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+        let status = output.status.code().expect("no signal has ended it");
+        Self { status, out: text(output.stdout), err: text(output.stderr) }
+    }
+
+    /// Checks that there is no answer, and the reason in one line.
+    pub(crate) fn fails_with(&self, reason: &str) {
+        assert_eq!(self.status, 1, "{self:?}");
+        assert!(
+            self.err.starts_with("delouse: ") && self.err.contains(reason),
+            "{reason} is not in {self:?}"
+        );
+        assert_eq!(self.err.lines().count(), 1, "{self:?}");
+        assert_eq!(self.out, "");
+    }
+}
+
+/// Runs the command.
+pub(crate) fn delouse(arguments: &[&str]) -> Answer {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_delouse"));
+    Answer::of(command.args(arguments).env_remove("DELOUSE_TOKEN").stdin(Stdio::null()).output().unwrap())
+}
+
+/// Waits until `condition` returns something.
+pub(crate) fn until<T>(mut condition: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(result) = condition() {
+            return result;
+        }
+        assert!(begun.elapsed() < PATIENCE, "the condition has not become true");
+    }
+}
+
+/// The path of a program of the package `plain`, which is built first.
+pub(crate) fn program(name: &str) -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let directory = BUILT.get_or_init(|| {
+        let cargo = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--package", "plain"])
+            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap())
+            .status();
+        assert!(cargo.unwrap().success());
+        Path::new(env!("CARGO_BIN_EXE_delouse")).parent().unwrap().to_owned()
+    });
+    directory.join(name)
+}
+
+/// A program that runs until it is dropped.
+pub(crate) struct Program(Child);
+
+impl Program {
+    /// Starts a program of the package `plain`, and waits until it has begun its work.
+    pub(crate) fn start(name: &str) -> Self {
+        let mut child = Command::new(program(name)).stdout(Stdio::piped()).spawn().unwrap();
+        Lines::of(child.stdout.take().unwrap()).until("ready");
+        Self(child)
+    }
+
+    pub(crate) fn start_command(command: &mut Command) -> Self {
+        Self(command.stdout(Stdio::null()).spawn().unwrap())
+    }
+
+    pub(crate) fn pid(&self) -> String {
+        self.0.id().to_string()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ended = self.0.kill();
+        let _waited = self.0.wait();
+    }
+}
+
+/// The lines of a pipe.
+pub(crate) struct Lines<R>(BufReader<R>);
+
+impl<R: Read> Lines<R> {
+    pub(crate) fn of(pipe: R) -> Self {
+        Self(BufReader::new(pipe))
+    }
+
+    /// The next line that contains `part`.
+    pub(crate) fn until(&mut self, part: &str) -> String {
+        let mut line = String::new();
+        loop {
+            line.clear();
+            assert!(self.0.read_line(&mut line).unwrap() > 0, "the pipe has ended before a line with {part}");
+            if line.contains(part) {
+                return line;
+            }
+        }
+    }
+}
+
+/// Starts a server that answers each connection by `answer`, after its request was read. Returns its address.
+pub(crate) fn serve(answer: impl Fn(TcpStream) + Send + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let mut request = BufReader::new(&stream);
+            let mut line = String::new();
+            while request.read_line(&mut line).is_ok_and(|read| read > 2) {
+                line.clear();
+            }
+            answer(stream);
+        }
+    });
+    format!("http://{address}")
+}
+
+/// The same, with one answer to all requests. `status` may have further headers.
+pub(crate) fn answer_with(content_type: &str, body: &str, status: &str) -> String {
+    let length = body.len();
+    let answer = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    );
+    serve(move |mut stream| {
+        let _closed = stream.write_all(answer.as_bytes());
+    })
+}
