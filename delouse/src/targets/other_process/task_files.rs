@@ -251,14 +251,8 @@ mod tests {
     fn a_stat_file_is_parsed_from_its_end() {
         let text = b"77 (a) R (b) S 5 6 7 8 9 4194304 1 2 3 4 700 50 0 0 20 0 12 0 9876 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 17 1 0\n";
         let stat = Stat::parse(text).unwrap();
-        let expected = Stat {
-            state: b'S',
-            parent: 5,
-            flags: 4_194_304,
-            threads: 12,
-            start: 9876,
-            exit_signal: Some(17),
-        };
+        let expected =
+            Stat { state: b'S', flags: 4_194_304, threads: 12, start: 9876, exit_signal: Some(17) };
         assert_eq!(stat, expected);
         assert_eq!(Stat::name(text).unwrap(), "a) R (b");
     }

@@ -20,6 +20,18 @@ const LISTINGS: usize = 3;
 const RESTARTED: [i64; 5] =
     [libc::SYS_futex, libc::SYS_nanosleep, libc::SYS_clock_nanosleep, libc::SYS_poll, libc::SYS_wait4];
 
+/// Calls that return EINTR after a stop: always, or if the socket has a timeout. None has an effect before it waits.
+const INTERRUPTED: [i64; 8] = [
+    libc::SYS_epoll_wait,
+    libc::SYS_epoll_pwait,
+    libc::SYS_epoll_pwait2,
+    libc::SYS_recvfrom,
+    libc::SYS_recvmsg,
+    libc::SYS_accept,
+    libc::SYS_accept4,
+    libc::SYS_rt_sigtimedwait,
+];
+
 /// All threads, and the room for some more.
 pub(super) struct Threads<'a> {
     files: TaskFiles<'a>,
@@ -270,16 +282,14 @@ fn take_registers(sample: &mut Sample, deadline: Instant) -> Option<Stop> {
     stop
 }
 
-/// Has the kernel restart `epoll_wait` in a thread that was stopped on its way into the call, where it would return EINTR.
+/// Has the kernel restart a call that a thread was stopped on its way into, where it would return EINTR.
 ///
-/// The timeout begins again, but the thread had only begun to wait: threads that sleep in this call are not stopped.
+/// A timeout begins again, but the thread had only begun to wait: threads that sleep in these calls are not stopped.
 fn hide_interruption(tid: i32) {
     /// ERESTARTNOHAND (linux/errno.h): a handler of a signal still causes EINTR.
     const RESTART: i64 = -514;
     let Ok(mut registers) = sys::registers(tid) else { return };
-    let call = registers.orig_rax as i64;
-    let waits = [libc::SYS_epoll_wait, libc::SYS_epoll_pwait, libc::SYS_epoll_pwait2].contains(&call);
-    if waits && registers.rax as i64 == -i64::from(libc::EINTR) {
+    if INTERRUPTED.contains(&(registers.orig_rax as i64)) && registers.rax as i64 == -i64::from(libc::EINTR) {
         registers.rax = RESTART as u64;
         let _ended = sys::set_registers(tid, &registers);
     }
