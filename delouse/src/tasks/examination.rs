@@ -97,6 +97,15 @@ impl Examination<'_, '_, '_> {
 
     /// Whether a thread runs a main future that is in the listing: then it has its address on the stack.
     fn runs_known_main(&self, thread: &Thread) -> bool {
+        let mut found = self
+            .listing
+            .tasks
+            .iter()
+            .take_while(|task| task.id == 0)
+            .filter_map(|task| task.found_in.as_ref());
+        if found.any(|call| call.thread == thread.tid && !call.guess) {
+            return true;
+        }
         self.mains.iter().any(|main| {
             let (mut found, mut left) = (false, MOST_STACK);
             self.stack_words(thread, *main..=*main, &mut left, |_| found = true);
