@@ -1,6 +1,7 @@
 //! `/diagnosis` reports every faulty scenario with its cause, tasks and lines, and nothing in a healthy one.
 //!
 //! `SCENARIOS=path` checks another build of the program, `CASES=name,name -- --include-ignored` some cases only.
+//! `OUTSIDE=path` asks that command `delouse`, of programs without their own server.
 #![cfg(all(feature = "debug", target_os = "linux", target_arch = "x86_64"))]
 
 use std::collections::BTreeSet;
@@ -91,6 +92,9 @@ fn texts(value: &Value) -> Vec<String> {
 fn run(case: &Case) -> Outcome {
     let mut command = program();
     command.arg(&case.name);
+    if outside().is_some() {
+        command.env("DELOUSE", "off");
+    }
     let program = Program::start(command);
     let ready: Value = serde_json::from_str(&program.printed("\"ready\"")).expect("JSON");
     let begun = Instant::now();
@@ -101,7 +105,29 @@ fn run(case: &Case) -> Outcome {
     outcome
 }
 
+/// The command that is asked instead of the server.
+fn outside() -> Option<std::ffi::OsString> {
+    std::env::var_os("OUTSIDE")
+}
+
+/// The same from outside.
+fn diagnosis_from_outside(command: &mut Command, case: &Case, program: &Program) -> Value {
+    command.args(["diagnose", "--json"]).arg(program.pid().to_string());
+    if let Some(seconds) = case.query.strip_prefix("?seconds=") {
+        command.args(["--seconds", seconds]);
+    }
+    let output = command.output().expect("the command");
+    let answer: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|_| panic!("{}: {}", case.name, String::from_utf8_lossy(&output.stderr)));
+    let found = answer["findings"].as_array().is_some_and(|findings| !findings.is_empty());
+    assert_eq!(output.status.code(), Some(if found { 2 } else { 0 }), "{}", case.name);
+    answer
+}
+
 fn diagnosis(case: &Case, program: &Program) -> Value {
+    if let Some(command) = outside() {
+        return diagnosis_from_outside(&mut Command::new(command), case, program);
+    }
     let begun = Instant::now();
     let mut response = program.get(&format!("/diagnosis{}", case.query));
     // Refused, for example for lack of processor time: repeat the request, as the answer says.
