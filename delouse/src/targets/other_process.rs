@@ -226,14 +226,6 @@ fn read_mappings(process: &Process) -> Result<Vec<Mapping>, AttachError> {
 }
 
 impl OtherProcess {
-    /// Reads the process `pid` without stopping it.
-    ///
-    /// # Errors
-    /// If it does not exist or may not be traced.
-    pub(crate) fn open(pid: u32) -> io::Result<Self> {
-        attach(pid, &AttachOptions { pause: false, ..AttachOptions::default() }).map_err(io::Error::other)
-    }
-
     fn of_image(
         process: &Process,
         child: i32,

@@ -168,7 +168,9 @@ fn features(extended: &[u8]) -> Option<u64> {
 fn extended_size(features: u64, available: usize) -> Option<usize> {
     let mut size = LEAST_EXTENDED;
     for feature in (2..63).filter(|feature| features >> feature & 1 == 1) {
-        let part = __cpuid_count(0xd, feature);
+        #[allow(unused_unsafe, reason = "safe in newer versions of Rust")]
+        // SAFETY: every x86_64 processor has the instruction, which only reads.
+        let part = unsafe { __cpuid_count(0xd, feature) };
         size = size.max((part.eax as usize).checked_add(part.ebx as usize)?);
     }
     (size <= available).then_some(size)

@@ -78,11 +78,12 @@ fn a_helper_that_is_stopped_is_killed_by_its_watchdog() {
     let mut target = Target::start("busy");
     let options = AttachOptions { pause: true, max_pause: Duration::from_millis(100) };
     // Steps at which threads are stopped.
-    for step in [4, 7, 9, 12] {
+    for step in [3, 5, 7, 8, 10] {
         let began = Instant::now();
         capture_with(&target, step, libc::SIGSTOP, &options);
         let took = began.elapsed();
-        assert!(took < Duration::from_secs(4), "step {step}: {took:?}");
+        // Without the watchdog, the capture would wait for the helper for longer.
+        assert!(took < Duration::from_secs(9), "step {step}: {took:?}");
         assert!(is_running(&target), "step {step}");
         progress(&mut target);
     }
