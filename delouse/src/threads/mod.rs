@@ -126,8 +126,10 @@ pub enum Activity {
     Unknown,
 }
 
-#[cfg(all(test, feature = "dump"))]
+#[cfg(test)]
+#[cfg(feature = "dump")]
 mod tests;
 
-#[cfg(all(test, feature = "dump"))]
+#[cfg(test)]
+#[cfg(feature = "dump")]
 mod bench;

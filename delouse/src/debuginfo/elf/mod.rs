@@ -13,7 +13,8 @@ mod linkage;
 mod model;
 mod split;
 mod survey;
-#[cfg(all(test, feature = "dump"))]
+#[cfg(test)]
+#[cfg(feature = "dump")]
 mod tests;
 mod units;
 
