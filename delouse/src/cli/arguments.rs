@@ -143,9 +143,9 @@ pub(super) struct Capturing {
     /// Read a process while it runs, without stopping it: parts of the answer may not agree
     #[arg(long)]
     pub(super) no_pause: bool,
-    /// The longest time for which a process may be stopped, in milliseconds
-    #[arg(long, value_name = "MS", default_value_t = 50)]
-    pub(super) max_pause: u64,
+    /// The longest time for which a process may be stopped, in milliseconds; 50 if not given
+    #[arg(long, value_name = "MS")]
+    pub(super) max_pause: Option<u64>,
     /// A file with the debug information of a stripped executable
     #[arg(long, value_name = "PATH")]
     pub(super) debug_file: Option<PathBuf>,
@@ -216,6 +216,9 @@ fn named<T: DeserializeOwned + Clone + Send + Sync + 'static>(
 fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
     let number: u64 = digits.parse().map_err(|_| "write a time such as 30s, 500ms or 2m".to_owned())?;
+    if number == 0 {
+        return Err("write a time above 0, such as 30s".to_owned());
+    }
     match text.get(digits.len()..) {
         Some("" | "s") => Ok(Duration::from_secs(number)),
         Some("ms") => Ok(Duration::from_millis(number)),

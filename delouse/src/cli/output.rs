@@ -81,7 +81,12 @@ fn has_colours() -> bool {
 /// Writes text for people, with the names of options where the server's answers have those of parameters. With colours,
 /// lines that begin a group are bold, and the program's own lines are marked.
 fn write_text(out: &mut impl Write, text: &str, colours: bool) -> io::Result<()> {
-    let text = COMMANDS.iter().fold(text.to_owned(), |text, (name, command)| text.replace(name, command));
+    // Names of threads and texts of other programs must not control the terminal.
+    let safe = |letter: char| {
+        if letter.is_control() && !matches!(letter, '\n' | '\t') { '\u{fffd}' } else { letter }
+    };
+    let text: String = text.chars().map(safe).collect();
+    let text = COMMANDS.iter().fold(text, |text, (name, command)| text.replace(name, command));
     for line in text.lines() {
         let style = match line.chars().next() {
             _ if !colours => None,
@@ -109,6 +114,9 @@ mod tests {
             write_text(&mut out, text, colours).unwrap();
             String::from_utf8(out).unwrap()
         };
+        let mut out = Vec::new();
+        write_text(&mut out, "a\x1b[2Jb\n", false).unwrap();
+        assert_eq!(out, "a\u{fffd}[2Jb\n".as_bytes());
         assert_eq!(written(false), "Deadlock\n  task 1 (--full shows them)\n    → app::main\n");
         assert_eq!(
             written(true),

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -101,7 +102,9 @@ impl Server {
         let named = named.and_then(|name| Path::new(name).file_name()).map_or("core".into(), PathBuf::from);
         let path = output.map_or(named, Path::to_owned);
         let failed = |error| CliError::File { path: path.clone(), error };
-        let mut file = File::create_new(&path).map_err(failed)?;
+        // It has all memory of the program.
+        let mut file =
+            File::options().write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
         let mut body = response.into_body().into_reader();
         if let Err(error) = io::copy(&mut body, &mut file) {
             // Half a core file is of no use.

@@ -15,6 +15,7 @@ use super::error::CliError;
 use super::subject::{self, Place};
 use crate::host::signals::{self, AwaitedSignals, Received};
 use crate::inspector::foreign::ForeignError;
+use crate::targets::other_process::permit_tracing;
 
 /// How often the child's activity is read, at most.
 const OFTEN: Duration = Duration::from_millis(500);
@@ -34,7 +35,10 @@ pub(super) fn run(
     // The terminal sends SIGQUIT to the child, too, which it would end.
     signals::ignore(libc::SIGQUIT);
     // Before signals are blocked: a child inherits that.
-    let spawned = Command::new(name).args(arguments).spawn();
+    let mut command = Command::new(name);
+    command.args(arguments);
+    permit_tracing(&mut command);
+    let spawned = command.spawn();
     let awaited = [libc::SIGQUIT, libc::SIGCHLD, libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
     let awaited =
         AwaitedSignals::block(&awaited).map_err(|error| failed("cannot wait for signals", error))?;

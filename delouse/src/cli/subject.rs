@@ -15,6 +15,9 @@ use crate::targets::other_process::AttachOptions;
 /// The address of a server if none is given: the default of `#[delouse::main]`.
 const DEFAULT: &str = "http://127.0.0.1:7132";
 
+/// How long a process may be stopped, in milliseconds.
+const MAX_PAUSE: u64 = 50;
+
 /// Where the answers come from.
 pub(super) enum Place {
     /// This command reads the program.
@@ -27,8 +30,8 @@ pub(super) enum Place {
 pub(super) fn parse(subject: Subject) -> Result<Place, CliError> {
     let Subject { targets, exe, capture } = subject;
     match targets.as_slice() {
-        [] => remote(DEFAULT, true),
-        [only] if is_address(only) => remote(only, false),
+        [] => remote(None, &capture, exe.as_deref()),
+        [only] if is_address(only) => remote(Some(only), &capture, exe.as_deref()),
         [only] if is_number(only) => {
             let pid =
                 only.parse().map_err(|_| CliError::Usage(format!("{only} is too large for a process id")))?;
@@ -70,12 +73,28 @@ fn core(path: &Path, exe: Option<PathBuf>, capture: &Capturing) -> Result<Place,
     Ok(Place::Local(Local::new(target, exe, capture.debug_file.clone())))
 }
 
-fn remote(url: &str, is_default: bool) -> Result<Place, CliError> {
-    Ok(Place::Remote(Server::new(url, is_default)?))
+fn remote(url: Option<&str>, capture: &Capturing, exe: Option<&Path>) -> Result<Place, CliError> {
+    let shown = url.unwrap_or(DEFAULT);
+    let given = [
+        ("--no-pause", capture.no_pause),
+        ("--max-pause", capture.max_pause.is_some()),
+        ("--debug-file", capture.debug_file.is_some()),
+        ("--exe", exe.is_some()),
+    ];
+    if let Some((option, _)) = given.iter().find(|(_, given)| *given) {
+        return Err(CliError::Usage(format!(
+            "{option} is for processes and core files that this command reads itself; {shown} is a server, which has its own \
+             settings: give a process id to read the program from outside"
+        )));
+    }
+    Ok(Place::Remote(Server::new(shown, url.is_none())?))
 }
 
 fn options(capture: &Capturing) -> AttachOptions {
-    AttachOptions { pause: !capture.no_pause, max_pause: Duration::from_millis(capture.max_pause) }
+    AttachOptions {
+        pause: !capture.no_pause,
+        max_pause: Duration::from_millis(capture.max_pause.unwrap_or(MAX_PAUSE)),
+    }
 }
 
 /// Whether a target is the address of a server: a URL, or `host:port` where no file has that name.

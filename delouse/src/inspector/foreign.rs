@@ -219,6 +219,7 @@ impl<'i> Foreign<'i> {
         let moment = self.capture_now()?;
         let mut capture = moment.snapshot.capture().clone();
         let threads = self.threads_of(&moment, &mut capture);
+        self.target.check_readable(&*moment.snapshot)?;
         capture.total_us = micros(moment.begun.elapsed());
         Ok(ThreadsAnswer::new((threads, capture), full))
     }
@@ -240,14 +241,15 @@ impl<'i> Foreign<'i> {
     /// measures what grows during this time.
     pub(crate) fn diagnosis(&mut self, growth: Option<Duration>) -> Result<DiagnosisAnswer, ForeignError> {
         let earlier = match growth {
-            Some(time) => {
+            // A core file does not grow.
+            Some(time) if self.target.is_running() => {
                 let moment = self.capture()?;
                 let counts = |seen: Examination<'_, '_, '_>| Counts::new(moment.at, &seen.listing.tasks);
                 let (counts, _) = self.examine(&moment, true, counts)?;
                 thread::sleep(time);
                 Some(counts)
             }
-            None => None,
+            _ => None,
         };
         let begun = Instant::now();
         let first = self.sample()?;
@@ -297,6 +299,8 @@ impl<'i> Foreign<'i> {
             return Ok(moment);
         }
         self.examine(&moment, true, |_| ())?;
+        // Its helper must not trace threads any more.
+        drop(moment);
         self.is_warm = true;
         self.capture_now()
     }
@@ -320,10 +324,8 @@ impl<'i> Foreign<'i> {
         let options = Options { bias: *bias, scan: SCAN, now: *now, history, places, entered: true };
         let others = self.others.find(&self.file.mapped, &**snapshot);
         let answer = self.learned.examine(&**snapshot, others, &[], &options, look);
-        // What a process has unmapped because it ended looks like memory without tasks.
-        if !snapshot.capture().consistent {
-            self.target.check_running()?;
-        }
+        // Memory of a process or image that has ended looks like memory without tasks.
+        self.target.check_readable(&**snapshot)?;
         let mut capture = snapshot.capture().clone();
         capture.notes.extend(other_objects::left_out(others).filter(|_| places));
         capture.total_us = micros(begun.elapsed());

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::host::open_files::{self, OpenFiles};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Mapping, Snapshot};
 use crate::targets::core_file::{CoreError, CoreFile};
 use crate::targets::open_files::OtherFiles;
 use crate::targets::other_process::{AttachError, AttachOptions, OtherProcess, attach};
@@ -100,6 +100,21 @@ impl Target {
                 if runs.any(|runs| runs) { Ok(()) } else { Err(AttachError::Gone { pid: *pid }.into()) }
             }
         }
+    }
+
+    /// Checks that what was captured could be read until now: of an image that has ended, no memory can be read.
+    pub(crate) fn check_readable(&self, snapshot: &dyn Snapshot) -> Result<(), TargetError> {
+        let Self::Process { pid, .. } = self else { return Ok(()) };
+        if !snapshot.capture().consistent {
+            return self.check_running();
+        }
+        let is_there = |mapping: &Mapping| mapping.read && snapshot.read(mapping.range.start, &mut [0]) == 1;
+        if snapshot.mappings().iter().any(is_there) {
+            return Ok(());
+        }
+        self.check_running()?;
+        let error = std::io::Error::other("it was killed while it was read");
+        Err(AttachError::ImageEnded { pid: *pid, error }.into())
     }
 
     /// The descriptors of a process. `None` for a core file, and if there is no such process.

@@ -1,7 +1,7 @@
 //! What changed between two answers of the same kind: tasks, waits, or diagnoses.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
@@ -90,8 +90,11 @@ impl DiffAnswer {
     pub(crate) fn of_diagnoses(before: &DiagnosisAnswer, after: &DiagnosisAnswer) -> Self {
         let named = |at: usize| format!("finding {at}");
         let then = before.findings.iter().enumerate().map(|(at, finding)| of_finding(named(at), finding));
+        let mut taken = HashSet::new();
         let now = after.findings.iter().enumerate().map(|(at, finding)| {
-            let same = before.findings.iter().position(|earlier| is_same(earlier, finding));
+            let mut earlier = before.findings.iter().enumerate();
+            let same = earlier.position(|(at, earlier)| !taken.contains(&at) && is_same(earlier, finding));
+            taken.extend(same);
             of_finding(same.map_or_else(|| format!("new finding {at}"), named), finding)
         });
         let (then, now): (Vec<_>, Vec<_>) = (then.collect(), now.collect());

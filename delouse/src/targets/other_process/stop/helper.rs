@@ -25,8 +25,8 @@ use crate::targets::other_process::task_files::TaskFiles;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How long a thread is looked for that can reap the image.
 const REAPING: Duration = Duration::from_millis(700);
-/// How often the helper checks that the process exists that started it.
-const ALIVE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+/// How often the helper checks that the process exists that started it, and that no thread has stopped.
+const ALIVE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 /// The most images of earlier captures that are reaped by one capture.
 pub(super) const MOST_LEFT_OVER: usize = 31;
 /// The most futex waiters that are tried.
@@ -39,6 +39,8 @@ pub(super) struct Job<'a> {
     /// The process that is captured.
     pub(super) pid: i32,
     pub(super) files: TaskFiles<'a>,
+    /// Its pidfd.
+    pub(super) process: BorrowedFd<'a>,
     /// Its memory, for reading and writing.
     pub(super) memory: BorrowedFd<'a>,
     /// Closed by the other process when the image is not needed any more.
@@ -59,7 +61,8 @@ pub(super) struct Job<'a> {
 pub(super) fn run(job: &Job<'_>, parts: Parts<'_>) -> ! {
     // A panic must not return into the code of the process that was forked.
     let _ends_here = ExitOnDrop;
-    let mut kept = [job.files.dir.as_raw_fd(), job.memory.as_raw_fd(), job.socket.as_raw_fd()];
+    let mut kept =
+        [job.files.dir, job.memory, job.socket, job.process].map(|descriptor| descriptor.as_raw_fd());
     kept.sort_unstable();
     sys::close_others(&kept);
     sys::new_session();
@@ -144,6 +147,7 @@ impl<'a> Helper<'a> {
         let limit = self.job.max_pause.saturating_mul(2).saturating_add(PATIENCE);
         self.watchdog.set(limit);
         Site {
+            files: self.job.files,
             memory: self.job.memory,
             mappings: self.job.mappings,
             gadgets,
@@ -191,11 +195,13 @@ impl<'a> Helper<'a> {
     ) -> Result<Result<(), Refusal>, Stuck> {
         let header = self.header;
         let arguments = [libc::CLONE_FILES as u64, injection.child_sp(), 0, 0];
-        if !injection.enter(libc::SYS_clone, arguments, &mut || step(header))? {
-            return Ok(Err(Refusal::Signal));
-        }
         let stopped = threads.stop_running(self.job.pid, self.job.max_pause.min(Duration::from_millis(50)));
         step(header);
+        // As late as possible: if this process is killed between here and the call, a system-call filter sees the call.
+        if !injection.enter(libc::SYS_clone, arguments, &mut || step(header))? {
+            threads.resume_stopped();
+            return Ok(Err(Refusal::Signal));
+        }
         let stop = injection.resume()?;
         let cloned = (stop == Stop::Clone).then(|| injection.clone_event());
         threads.resume_stopped();
@@ -227,7 +233,9 @@ impl<'a> Helper<'a> {
         step(header);
         self.watchdog.set(Duration::ZERO);
         let image = self.child.insert(Image::new(child, own_id));
-        let adopted = image.adopt(injection.saved(), &mut || step(header));
+        let watchdog = &self.watchdog;
+        let mut release = || watchdog.set(if threads.release_late() { PATIENCE } else { Duration::ZERO });
+        let adopted = image.adopt(injection.saved(), &mut || step(header), &mut release);
         step(header);
         if adopted.is_ok() {
             threads.set_registers(injection.tid(), injection.original());
@@ -236,15 +244,19 @@ impl<'a> Helper<'a> {
         Ok(adopted)
     }
 
-    /// Keeps the image until the other process does not need it any more, or has ended.
+    /// Keeps the image until the process that has started this one does not need it any more, or one of the processes has
+    /// ended.
     fn serve(&self, threads: &mut Threads<'_>) {
         loop {
             let late = threads.release_late();
+            threads.release_others(self.child.as_ref().map(Image::pid));
             // A thread that stops late must be resumed at once.
             self.watchdog.set(if late { PATIENCE } else { Duration::ZERO });
             let time = if late { Timespec { tv_sec: 0, tv_nsec: 1_000_000 } } else { ALIVE };
-            let mut socket = [PollFd::from_borrowed_fd(self.job.socket, PollFlags::IN)];
-            match poll(&mut socket, Some(&time)) {
+            // If the process has ended, its image would keep its sockets and locks.
+            let mut ends =
+                [self.job.socket, self.job.process].map(|end| PollFd::from_borrowed_fd(end, PollFlags::IN));
+            match poll(&mut ends, Some(&time)) {
                 // Another process may have inherited the other end of the socket.
                 Ok(0) | Err(rustix::io::Errno::INTR) if sys::parent() == self.job.parent => {}
                 _ => return,

@@ -35,9 +35,21 @@ impl Image {
 
     /// Waits until the new process has stopped. `stack` is what belongs at an address of its stack.
     ///
-    /// If the helper ends before, the process ends by its first instruction.
-    pub(super) fn adopt(&self, stack: (u64, &[u8]), step: &mut dyn FnMut()) -> Result<(), Refusal> {
-        let stop = sys::wait_for_stop(self.pid, Instant::now() + FIRST_STOP);
+    /// If the helper ends before, the process ends by its first instruction. `meanwhile` is called again and again.
+    pub(super) fn adopt(
+        &self,
+        stack: (u64, &[u8]),
+        step: &mut dyn FnMut(),
+        meanwhile: &mut dyn FnMut(),
+    ) -> Result<(), Refusal> {
+        let until = Instant::now() + FIRST_STOP;
+        let stop = loop {
+            meanwhile();
+            let stop = sys::wait_for_stop(self.pid, Instant::now() + Duration::from_millis(1));
+            if stop.is_some() || Instant::now() >= until {
+                break stop;
+            }
+        };
         step();
         // From here on, it ends with the helper.
         if stop != Some(Stop::Interrupted) || sys::set_options(self.pid, libc::PTRACE_O_EXITKILL).is_err() {
@@ -47,6 +59,10 @@ impl Image {
         let (address, bytes) = stack;
         self.write(b"/mem\0", address, bytes);
         Ok(())
+    }
+
+    pub(super) fn pid(&self) -> i32 {
+        self.pid
     }
 
     fn kill(&self) {

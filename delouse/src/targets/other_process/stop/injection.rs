@@ -9,6 +9,7 @@ use super::frame::{self, Frame, Gadgets, LARGEST, State};
 use super::refusal::Refusal;
 use super::sys::{self, Registers, Stop};
 use crate::snapshot::Mapping;
+use crate::targets::other_process::task_files::TaskFiles;
 
 /// The selector of 64-bit code (asm/segment.h).
 const CODE_64: u64 = 0x33;
@@ -32,6 +33,7 @@ pub(super) struct Injection<'a> {
 /// Where an injection takes place.
 #[derive(Clone, Copy)]
 pub(super) struct Site<'a> {
+    pub(super) files: TaskFiles<'a>,
     pub(super) memory: BorrowedFd<'a>,
     pub(super) mappings: &'a [Mapping],
     pub(super) gadgets: Gadgets,
@@ -59,13 +61,15 @@ impl<'a> Injection<'a> {
         let stop = sys::wait_for_stop(tid, site.deadline).ok_or(Stuck)?;
         step();
         let prepared = match stop {
-            Stop::Interrupted => Self::replace(site, tid, step),
+            // Another process may have this id by now.
+            Stop::Interrupted if site.files.stat(tid).is_some() => Self::replace(site, tid, step),
+            Stop::Interrupted => Err(Refusal::Ended),
             Stop::Ended => return Ok(Err(Refusal::Ended)),
             Stop::Group => Err(Refusal::Stopped),
             _ => Err(Refusal::Signal),
         };
         if prepared.is_err() {
-            let _ended = sys::detach(tid, stop.signal());
+            let_go(tid, stop.signal(), site.deadline)?;
         }
         Ok(prepared)
     }
@@ -145,9 +149,9 @@ impl<'a> Injection<'a> {
 
     /// Resumes the thread until its next stop.
     pub(super) fn resume(&mut self) -> Result<Stop, Stuck> {
-        if sys::resume_to_call(self.tid).is_err() {
-            return Ok(Stop::Ended);
-        }
+        // A thread that was killed meanwhile does not resume. Its process can neither exit nor execute another program
+        // until the tracer has waited for it.
+        let _killed = sys::resume_to_call(self.tid);
         sys::wait_for_stop(self.tid, self.deadline).ok_or(Stuck)
     }
 
@@ -186,9 +190,17 @@ impl<'a> Injection<'a> {
         // If one of these fails, the thread was killed, or its memory is gone.
         let _written = sys::write_memory(self.memory, base, saved);
         let _set = sys::set_registers(self.tid, &self.original);
-        let _ended = sys::detach(self.tid, signal);
-        Ok(())
+        let_go(self.tid, signal, self.deadline)
     }
+}
+
+/// Resumes a stopped thread, and no longer traces it; of a thread that was killed meanwhile, takes its end, for which its
+/// process waits.
+fn let_go(tid: i32, signal: i32, deadline: Instant) -> Result<(), Stuck> {
+    if sys::detach(tid, signal).is_err() {
+        sys::wait_for_stop(tid, deadline).ok_or(Stuck)?;
+    }
+    Ok(())
 }
 
 /// Whether the thread was interrupted in a futex, as a 64-bit program.

@@ -78,6 +78,7 @@ impl Helper {
             parent: std::process::id() as i32,
             pid: request.process.pid() as i32,
             files: request.process.files(),
+            process: request.process.pidfd(),
             memory: request.memory.as_fd(),
             socket: other_end.as_fd(),
             mappings: request.mappings,

@@ -164,6 +164,14 @@ pub(super) fn poll_stop(tid: i32) -> Option<Stop> {
     }
 }
 
+/// A traced thread that has stopped or ended, if there is one; returns at once.
+pub(super) fn poll_any_stop() -> Option<(i32, Stop)> {
+    let mut status = 0_i32;
+    let options = (libc::__WALL | libc::WNOHANG) as usize;
+    let found = call(libc::SYS_wait4, [usize::MAX, (&raw mut status) as usize, options, 0, 0, 0]).ok()?;
+    i32::try_from(found).ok().filter(|tid| *tid > 0).map(|tid| (tid, Stop::decode(status)))
+}
+
 /// Waits until a traced thread stops, until `deadline` at the latest.
 pub(super) fn wait_for_stop(tid: i32, deadline: Instant) -> Option<Stop> {
     loop {

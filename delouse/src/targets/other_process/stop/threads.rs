@@ -147,8 +147,8 @@ impl<'a> Threads<'a> {
     pub(super) fn resume_stopped(&mut self) {
         for sample in self.list() {
             if sample.traced && sample.known == Known::Registers {
-                let _ended = sys::detach(sample.tid, sample.signal);
-                sample.traced = false;
+                // A thread that was killed stays traced until its end was taken: see `release_late`.
+                sample.traced = sys::detach(sample.tid, sample.signal).is_err();
             }
         }
         self.late = self.list().iter().any(|sample| sample.traced);
@@ -187,6 +187,17 @@ impl<'a> Threads<'a> {
         }
         let traced = sample.traced;
         self.late |= traced;
+    }
+
+    /// Resumes threads that stop under an id that was not stopped: a thread that executes another program gets the id of
+    /// its process, and stays traced. `image` is not one of these.
+    pub(super) fn release_others(&self, image: Option<i32>) {
+        while let Some((tid, stop)) = sys::poll_any_stop() {
+            if Some(tid) != image && stop != Stop::Ended {
+                hide_interruption(tid);
+                let _ended = sys::detach(tid, stop.signal());
+            }
+        }
     }
 
     /// Resumes threads that have stopped after their deadline. Returns whether there are more that have not stopped yet.

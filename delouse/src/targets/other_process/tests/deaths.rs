@@ -117,7 +117,12 @@ fn a_tool_that_is_killed_or_stopped_leaves_a_busy_process_unharmed() {
         // SAFETY: no memory is involved.
         assert_eq!(unsafe { libc::kill(tool.pid() as i32, signal) }, 0);
         progress(&mut target);
-        assert!(is_running(&target));
+        // The helper stops one thread once more, to have it reap the image.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !is_running(&target) {
+            assert!(Instant::now() < deadline, "a thread stays stopped");
+            std::thread::yield_now();
+        }
         // On drop, the stopped one is killed.
         drop(tool);
         let deadline = Instant::now() + Duration::from_secs(60);
