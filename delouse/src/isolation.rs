@@ -1,6 +1,7 @@
 //! Tests in processes of their own: with memory, signals, limits and users that no other test affects.
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
+use std::path::Path;
 use std::process::Command;
 
 /// Has the name of the test that the process runs alone.
@@ -41,4 +42,11 @@ pub(crate) fn command(test: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args([test, "--exact", "--nocapture", "--test-threads=1"]).env(TEST, test);
     command
+}
+
+/// Copies the program of the tests. By a process of its own: children that other tests start meanwhile would inherit the open
+/// file from this one, and a file that is open for writing cannot be executed.
+pub(crate) fn copy_program(to: &Path) {
+    let copied = Command::new("cp").arg(std::env::current_exe().unwrap()).arg(to).status().unwrap();
+    assert!(copied.success());
 }

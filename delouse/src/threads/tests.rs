@@ -415,7 +415,7 @@ fn deleted_child() {
 fn a_deleted_program_still_has_names() {
     let directory = tempfile::tempdir().unwrap();
     let copy = directory.path().join("copy");
-    std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    crate::isolation::copy_program(&copy);
     let output = Command::new(&copy)
         .args(["--exact", "threads::tests::deleted_child", "--nocapture"])
         .env(DELETED, "1")

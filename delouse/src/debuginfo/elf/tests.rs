@@ -373,7 +373,7 @@ fn the_running_program_is_read_even_when_replaced() {
     assert_eq!((&info.path, info.problems.len()), (&own, 0));
     let directory = tempfile::tempdir().unwrap();
     let copy = directory.path().join("copy");
-    std::fs::copy(&own, &copy).unwrap();
+    crate::isolation::copy_program(&copy);
     let name = "debuginfo::elf::tests::the_running_program_is_read_even_when_replaced";
     let output = Command::new(&copy).args(["--exact", name]).env(CHILD, "1").output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));

@@ -104,10 +104,7 @@ fn a_pause_that_would_be_too_long_is_not_made() {
 fn a_deleted_and_replaced_executable_is_read() {
     let directory = tempfile::tempdir().unwrap();
     let copy = directory.path().join("program");
-    // By a process of its own: children that other tests start here would inherit the open file, which then cannot be
-    // executed.
-    let copied = std::process::Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&copy).status();
-    assert!(copied.unwrap().success());
+    crate::isolation::copy_program(&copy);
     let usual = Target::command("parked 2");
     let mut command = std::process::Command::new(&copy);
     command.args(usual.get_args()).env(super::harness::SCENARIO, "parked 2");
