@@ -415,7 +415,7 @@ fn deleted_child() {
 fn a_deleted_program_still_has_names() {
     let directory = tempfile::tempdir().unwrap();
     let copy = directory.path().join("copy");
-    crate::isolation::copy_program(&copy);
+    isolation::copy_program(&copy);
     let output = Command::new(&copy)
         .args(["--exact", "threads::tests::deleted_child", "--nocapture"])
         .env(DELETED, "1")
