@@ -22,10 +22,11 @@ use crate::tasks::{
     Examination, History, Listing, Options, current_task_offset, describe_files, threads_of_one_moment,
 };
 use crate::threads::classify::mains_rest;
-use crate::threads::{ThreadStack, polled, stacks};
-use crate::waits::diagnosis::{Earlier, diagnose};
+use crate::threads::{ThreadRole, ThreadStack, polled, stacks};
+use crate::waits::diagnosis::{Diagnosis, Earlier, diagnose};
 use crate::waits::growing::Counts;
 use crate::waits::sample::Sample;
+use crate::waits::{Observation, Observed};
 
 /// At most this much memory is scanned for tasks that are on no list, in bytes.
 const SCAN: u64 = 4 << 30;
@@ -262,8 +263,10 @@ impl<'i> Foreign<'i> {
             capture.notes.push(ONE_SAMPLE.to_owned());
         }
         let files = self.target.open_files();
-        let found = diagnose(&samples, files.as_ref(), Earlier { requested: earlier.as_ref(), kept: None });
+        let mut found =
+            diagnose(&samples, files.as_ref(), Earlier { requested: earlier.as_ref(), kept: None });
         let last = samples.last().cloned().unwrap_or_default();
+        add_unread_mains(&last, &mut found);
         if found.findings.is_empty() && last.listing.without_types && last.listing.shortage.is_none() {
             return Err(self.no_types());
         }
@@ -357,6 +360,31 @@ impl<'i> Foreign<'i> {
         }
         let snapshot = &*moment.snapshot;
         stacks::stacks(&SomeThreads { snapshot, threads }, &self.symbols).0
+    }
+}
+
+/// Adds that nothing is known of main futures that were not found: their threads wait in `block_on`, and a note names each.
+fn add_unread_mains(last: &Sample, found: &mut Diagnosis) {
+    let drives = |thread: &ThreadStack| {
+        let mains = last.listing.tasks.iter().take_while(|task| task.id == 0);
+        mains.filter_map(|main| main.found_in.as_ref()).any(|call| call.thread == thread.tid)
+    };
+    let is_unread = |thread: &&ThreadStack| thread.role == ThreadRole::TokioBlockOn && !drives(thread);
+    let count = last.threads.iter().filter(is_unread).count();
+    if count == 0 {
+        return;
+    }
+    match found.observations.iter_mut().find(|one| one.fact == Observed::NotJudged) {
+        Some(known) => {
+            known.count += count;
+            known.tasks.insert(0, 0);
+        }
+        None => found.observations.push(Observation {
+            tasks: vec![0],
+            count,
+            waiting: None,
+            fact: Observed::NotJudged,
+        }),
     }
 }
 
