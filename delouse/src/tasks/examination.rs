@@ -9,7 +9,7 @@ use super::layout::Layouts;
 use super::listing::Listing;
 use super::place::{MemoryPlace, TaskPlace};
 use super::process::Process;
-use super::{Frame, scan};
+use super::{Frame, TaskKind, TaskState, scan};
 use crate::debuginfo::types::TypeId;
 use crate::snapshot::{Thread, Unavailable};
 
@@ -45,6 +45,18 @@ impl Examination<'_, '_, '_> {
     pub(crate) fn inputs(&self, place: &TaskPlace) -> Vec<Input> {
         let of = |future| inputs::of_future(self.process, future, self.frame);
         place.future.map(of).unwrap_or_default()
+    }
+
+    /// What the futures of the first `most` tasks that wait take from, each with the task's id. What others take from may
+    /// change while it is read.
+    pub(crate) fn inputs_of_waiting(&self, most: usize) -> impl Iterator<Item = (u64, Input)> {
+        let tasks = self.listing.tasks.iter().zip(&self.places).filter(|(task, place)| {
+            let waits = task.kind == TaskKind::Main || task.state == Some(TaskState::Idle);
+            waits && place.future.is_some()
+        });
+        tasks
+            .take(most)
+            .flat_map(|(task, place)| self.inputs(place).into_iter().map(|input| (task.id, input)))
     }
 
     /// Calls `visit` with every word in `wanted` that the program may still use, and its address, up to `budget` bytes

@@ -1,8 +1,8 @@
 //! What a future takes from: channels, sockets, sets of futures; and whether these have ended, so that whatever polls
 //! them gets an answer at once, each time.
 //!
-//! Only tasks that seem to be polled without pause are read in this way. Their futures change while memory is read: what
-//! is found counts only together with other samples.
+//! Few tasks are read in this way: those that seem to be polled without pause, whose futures change while memory is read, so
+//! that what is found counts only together with other samples; and some that wait, if finished tasks or bodies are kept.
 
 use std::collections::VecDeque;
 

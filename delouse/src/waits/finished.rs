@@ -7,7 +7,7 @@ use super::CodeLocation;
 use super::kept::Keeper;
 use super::observation::{Observation, Observed};
 use super::sample::Sample;
-use crate::tasks::{Examination, Task, TaskKind, TaskState};
+use crate::tasks::{Examination, Task, TaskState};
 
 /// Fewer finished tasks may be joined soon.
 pub(super) const MANY: usize = 100;
@@ -33,25 +33,17 @@ pub(super) fn groups<'t>(tasks: impl Iterator<Item = &'t Task>) -> BTreeMap<Fini
     groups
 }
 
-/// The variable of a task with the most handles, if many tasks have finished. Only tasks that wait are searched: what
-/// others keep may change while it is read.
+/// The variable of a task with the most handles, if many tasks have finished.
 pub(super) fn keeper(examination: &Examination<'_, '_, '_>) -> Option<Keeper> {
     let tasks = &examination.listing.tasks;
     let finished = tasks.iter().filter(|task| task.state == Some(TaskState::Complete));
     if finished.take(MANY).count() < MANY {
         return None;
     }
-    let searched = tasks.iter().zip(&examination.places).filter(|(task, place)| {
-        let waits = task.kind == TaskKind::Main || task.state == Some(TaskState::Idle);
-        waits && place.future.is_some()
-    });
-    let found = searched.take(MAX_TASKS).flat_map(|(task, place)| {
-        let inputs = examination.inputs(place).into_iter();
-        inputs.filter_map(|input| {
-            let handles = input.handles.filter(|handles| *handles >= MANY as u64)?;
-            let place = input.function.as_ref().map(|frame| CodeLocation::of_frame(frame).into());
-            Some(Keeper { task: task.id, variable: input.variable, place, handles })
-        })
+    let found = examination.inputs_of_waiting(MAX_TASKS).filter_map(|(task, input)| {
+        let handles = input.handles.filter(|handles| *handles >= MANY as u64)?;
+        let place = input.function.as_ref().map(|frame| CodeLocation::of_frame(frame).into());
+        Some(Keeper { task, variable: input.variable, place, handles })
     });
     found.max_by_key(|keeper| keeper.handles)
 }

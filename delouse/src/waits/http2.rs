@@ -7,7 +7,7 @@ use super::observation::{Observation, Observed};
 use super::sample::Sample;
 use super::{CodeLocation, location};
 use crate::tasks::inputs::Source;
-use crate::tasks::{Examination, Task, TaskKind, TaskState, WaitsOn};
+use crate::tasks::{Examination, Task, WaitsOn};
 
 /// The most tasks whose variables are searched for bodies.
 const MAX_TASKS: usize = 128;
@@ -28,19 +28,13 @@ pub(super) fn unread_bodies(examination: &Examination<'_, '_, '_>) -> Vec<Unread
         .flat_map(|task| &task.waits_on)
         .filter_map(|waits| Some((waits.address?.get(), waits.stream?)))
         .collect();
-    let searched = tasks.iter().zip(&examination.places).filter(|(task, place)| {
-        let waits = task.kind == TaskKind::Main || task.state == Some(TaskState::Idle);
-        waits && place.future.is_some()
-    });
-    let found = searched.take(MAX_TASKS).flat_map(|(task, place)| {
-        let bodies = examination.inputs(place).into_iter().filter(|input| input.source == Source::Body);
-        bodies.filter_map(|body| {
-            let connection = body.resource.filter(|connection| used_up.contains(connection))?;
-            let stream = u32::try_from(body.progress?).ok()?;
-            let place = body.function.as_ref().map(|frame| CodeLocation::of_frame(frame).into());
-            let unread = UnreadBody { connection, task: task.id, variable: body.variable, place };
-            (!read.contains(&(connection, stream))).then_some(unread)
-        })
+    let inputs = examination.inputs_of_waiting(MAX_TASKS);
+    let found = inputs.filter(|(_, input)| input.source == Source::Body).filter_map(|(task, body)| {
+        let connection = body.resource.filter(|connection| used_up.contains(connection))?;
+        let stream = u32::try_from(body.progress?).ok()?;
+        let place = body.function.as_ref().map(|frame| CodeLocation::of_frame(frame).into());
+        let unread = UnreadBody { connection, task, variable: body.variable, place };
+        (!read.contains(&(connection, stream))).then_some(unread)
     });
     found.collect()
 }
