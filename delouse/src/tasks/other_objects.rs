@@ -114,6 +114,9 @@ mod tests {
             mapping("[vdso]", true, 0),
         ];
         assert_eq!(code_files(Path::new("/app"), &mappings), [PathBuf::from("/a.so"), "/b.so".into()]);
+        // With few features, no other test of this program polls a task.
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async { tokio::spawn(async {}).await }).unwrap();
         assert!(holds_tokio(&std::env::current_exe().unwrap()));
         assert!(!holds_tokio(Path::new("/bin/sh")) && !holds_tokio(Path::new("/nowhere")));
     }
