@@ -3,7 +3,8 @@
 //! Use `#[delouse::main]` instead of `#[tokio::main]`. With the feature `debug`, a server on 127.0.0.1:7132 then reports
 //! what every task and every thread of the program is doing, and what each waits for.
 //!
-//! ```no_run
+#![cfg_attr(feature = "main", doc = "```no_run")]
+#![cfg_attr(not(feature = "main"), doc = "```ignore")]
 //! #[delouse::main]
 //! async fn main() {
 //!     let heart = tokio::spawn(async {
