@@ -241,13 +241,14 @@ fn definition<'a>(entry: &Sym64<LittleEndian>, names: &'a [u8]) -> Option<(Symbo
 const MAX_NOTE: usize = 256;
 
 /// The sections that types are read from, in both forms.
-const SECTIONS: [&str; 25] = [
+const SECTIONS: [&str; 26] = [
     ".debug_abbrev",
     ".debug_addr",
     ".debug_aranges",
     ".debug_info",
     ".debug_line",
     ".debug_line_str",
+    ".debug_loc",
     ".debug_loclists",
     ".debug_ranges",
     ".debug_rnglists",

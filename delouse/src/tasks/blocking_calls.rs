@@ -12,7 +12,7 @@ use super::{Frame, Origin};
 use crate::debuginfo::address::FileAddress;
 use crate::debuginfo::modules::Modules;
 use crate::debuginfo::symbols::readable;
-use crate::debuginfo::types::{FrameBase, FrameVariable, Scope, TypeId, names};
+use crate::debuginfo::types::{FrameBase, Scope, TypeId, names};
 use crate::debuginfo::unwind::{StackPlace, Unwinder};
 use crate::snapshot::{Address, Thread};
 use crate::threads::classify::plain;
@@ -43,6 +43,8 @@ pub(super) struct Driver {
     pub(super) future: TypeId,
     /// Its variables: types and addresses.
     pub(super) variables: Vec<(TypeId, u64)>,
+    /// What pointers to values in its frame point to: the types of the pointers, and the addresses of the values.
+    pub(super) pointed_to: Vec<(TypeId, u64)>,
     /// Its frame on the stack.
     pub(super) frame: Range<u64>,
 }
@@ -88,8 +90,9 @@ pub(super) fn of_thread(
         }
         let caller_sp = places.get(number + 1).map_or(place.sp, |caller| caller.sp);
         let code = process.bias.file_address(code);
+        let frame = StackFrame { code, place: *place, caller_sp };
         for (depth, scope) in process.types.scopes(code).iter().enumerate() {
-            search.scope(scope, (depth == 0).then_some(code), *place, caller_sp);
+            search.scope(scope, depth == 0, &frame);
         }
     }
     search.close(Runner::Nothing);
@@ -129,6 +132,15 @@ pub(super) fn own_frames(
     own
 }
 
+/// A frame on the stack of a thread.
+struct StackFrame {
+    /// The address of its code.
+    code: FileAddress,
+    place: StackPlace,
+    /// The stack pointer of its caller.
+    caller_sp: Address,
+}
+
 struct Search<'s, 'p, 'i> {
     process: &'s Process<'p, 'i>,
     /// The calls whose callers are known.
@@ -140,8 +152,8 @@ struct Search<'s, 'p, 'i> {
 }
 
 impl Search<'_, '_, '_> {
-    /// Handles one function, going outwards; `code` is its address, unless another function is inlined there.
-    fn scope(&mut self, scope: &Scope, code: Option<FileAddress>, place: StackPlace, caller_sp: Address) {
+    /// Handles one function, going outwards; `is_innermost`: no other function is inlined there.
+    fn scope(&mut self, scope: &Scope, is_innermost: bool, frame: &StackFrame) {
         match kind(scope) {
             Kind::RunsTask => {
                 self.close(Runner::Task);
@@ -161,15 +173,7 @@ impl Search<'_, '_, '_> {
                     call.function = function(scope);
                 }
                 if let Some(future) = future {
-                    let variables = scope.variables.iter();
-                    let variables = variables
-                        .filter_map(|v| Some((v.of, address(self.process, v, place, caller_sp)?)))
-                        .collect();
-                    call.drivers.push(Driver {
-                        future,
-                        variables,
-                        frame: Address::words(&(place.sp..caller_sp)),
-                    });
+                    call.drivers.push(frame.driver(self.process, scope, future));
                 }
             }
             Kind::ShutsDown => {
@@ -182,7 +186,7 @@ impl Search<'_, '_, '_> {
                     call.is_registered = true;
                 }
             }
-            Kind::Other => self.called_by(scope, code),
+            Kind::Other => self.called_by(scope, is_innermost.then_some(frame.code)),
         }
     }
 
@@ -286,19 +290,29 @@ fn function(scope: &Scope) -> String {
     path.to_owned()
 }
 
-fn address(
-    process: &Process<'_, '_>,
-    variable: &FrameVariable,
-    place: StackPlace,
-    caller_sp: Address,
-) -> Option<u64> {
-    let [sp, fp] = process.memory.snapshot().arch().dwarf_pointers();
-    let base = match variable.base {
-        FrameBase::Register(number) if number == sp => place.sp,
-        FrameBase::Register(number) if number == fp => place.fp,
-        FrameBase::Register(_) => return None,
-        FrameBase::CallerStack => caller_sp,
-    };
-    let at = base.checked_add_signed(variable.offset)?.get();
-    if variable.indirect { process.memory.word(at) } else { Some(at) }
+impl StackFrame {
+    /// One of the functions of this frame, which drives a future of type `future`.
+    fn driver(&self, process: &Process<'_, '_>, scope: &Scope, future: TypeId) -> Driver {
+        let variables = scope.variables.iter().filter_map(|variable| {
+            let at = self.address(process, variable.base, variable.offset)?;
+            let at = if variable.indirect { process.memory.word(at)? } else { at };
+            Some((variable.of, at))
+        });
+        let pointers = process.types.pointers_into_frame(self.code).into_iter();
+        let pointed_to =
+            pointers.filter_map(|of| Some((of.of, self.address(process, of.base, of.offset)?))).collect();
+        let frame = Address::words(&(self.place.sp..self.caller_sp));
+        Driver { future, variables: variables.collect(), pointed_to, frame }
+    }
+
+    fn address(&self, process: &Process<'_, '_>, base: FrameBase, offset: i64) -> Option<u64> {
+        let [sp, fp] = process.memory.snapshot().arch().dwarf_pointers();
+        let base = match base {
+            FrameBase::Register(number) if number == sp => self.place.sp,
+            FrameBase::Register(number) if number == fp => self.place.fp,
+            FrameBase::Register(_) => return None,
+            FrameBase::CallerStack => self.caller_sp,
+        };
+        Some(base.checked_add_signed(offset)?.get())
+    }
 }

@@ -115,7 +115,7 @@ impl Examination<'_, '_, '_> {
             .iter()
             .take_while(|task| task.id == 0)
             .filter_map(|task| task.found_in.as_ref());
-        if found.any(|call| call.thread == thread.tid && !call.guess) {
+        if found.any(|call| call.thread == thread.tid) {
             return true;
         }
         self.mains.iter().any(|main| {

@@ -34,6 +34,7 @@ pub(super) struct Edges<'t, 'e, 'p, 'i> {
     leaves: RefCell<FxHashMap<LeafOf, LeafText>>,
     /// How many of [`MAX_EXAMINED`] are left.
     examinations_left: usize,
+    has_several_mains: bool,
 }
 
 /// A stack, and the index of one of its waits.
@@ -79,6 +80,7 @@ impl<'t, 'e, 'p, 'i> Edges<'t, 'e, 'p, 'i> {
             groups: FxHashMap::default(),
             leaves: RefCell::default(),
             examinations_left: MAX_EXAMINED,
+            has_several_mains: examination.listing.tasks.get(1).is_some_and(|task| task.id == 0),
         }
     }
 
@@ -177,11 +179,11 @@ impl<'t, 'e, 'p, 'i> Edges<'t, 'e, 'p, 'i> {
         self.examination.listing.tasks.get(task as usize)
     }
 
-    /// A task's id; or the thread that drives a future that was found on its stack: such futures have no id.
-    fn identity(&self, task: u32) -> (Option<u64>, Option<i32>) {
+    /// A task's id. Of several main futures, those that were found on stacks are told apart by the threads that drive them.
+    pub(super) fn identity(&self, task: u32) -> (Option<u64>, Option<i32>) {
         match self.task(task).and_then(|task| task.found_in.as_ref()) {
-            Some(call) => (None, Some(call.thread)),
-            None => (Some(self.id(task)), None),
+            Some(call) if self.has_several_mains => (None, Some(call.thread)),
+            _ => (Some(self.id(task)), None),
         }
     }
 

@@ -335,6 +335,11 @@ pub enum Evidence {
 pub enum Doubt {
     /// It is only concluded from its idle thread that a main future waits.
     MainFuture,
+    /// Debug information does not have the place of a future that a thread drives: it was recognised by its contents.
+    RecognisedFuture {
+        /// The thread.
+        thread: i32,
+    },
     /// Memory was read while the program ran, each task at a different moment.
     TornCapture,
     /// A handle may be a stale copy, and other tasks can reach the resource.

@@ -61,7 +61,7 @@ impl Gap {
         let notes = listing.notes.iter().take(MAX_NOTES).cloned();
         gaps.extend(notes.map(|note| Self::MissingTasks { note }));
         let runs = |task: &&crate::tasks::Task| match task.kind {
-            TaskKind::Main => !mains_rest && task.found_in.is_none(),
+            TaskKind::Main if task.found_in.is_none() => !mains_rest,
             _ => task.state == Some(TaskState::Running),
         };
         let running = listing.tasks.iter().filter(runs).map(|task| task.id);

@@ -328,8 +328,8 @@ impl<'s> Search<'s> {
             // Its thread sleeps until a future is done that the task drives.
             _ if sleeps_in_call(task) => true,
             TaskKind::Blocking => false,
-            // Nothing is concluded from a future that was found on a stack.
-            TaskKind::Main if task.found_in.is_some() => false,
+            // The stack that it was found on shows whether its thread waits for it.
+            TaskKind::Main if task.found_in.is_some() => task.state == Some(TaskState::Idle),
             // Its thread's stack shows that it is being polled.
             TaskKind::Main if task.state == Some(TaskState::Running) => false,
             // Memory does not show whether a main future is being polled and so has passed these waits.
@@ -509,5 +509,5 @@ fn has_all_senders(task: &Task, wait: &Wait, holders: &Holders) -> bool {
 
 /// Whether a task waits in a call that blocks its thread until a future is done, and it is known for what.
 fn sleeps_in_call(task: &Task) -> bool {
-    !task.drives.is_empty() && !task.waits_on.is_empty() && task.found_in.is_none()
+    !task.drives.is_empty() && !task.waits_on.is_empty()
 }

@@ -12,6 +12,10 @@ use crate::debuginfo::address::FileAddress;
 const MAX_SCOPES: usize = 256;
 /// Ranges of one inlined function.
 const MAX_RANGES: usize = 1 << 12;
+/// Locations of one variable that are read.
+const MAX_LOCATIONS: usize = 256;
+/// Pointers into the frame of one function that are read.
+const MAX_POINTERS: usize = 1 << 10;
 
 /// One function at a code address.
 #[derive(Debug, Clone, Default)]
@@ -40,6 +44,16 @@ pub(crate) struct FrameVariable {
     pub(crate) indirect: bool,
 }
 
+/// Where in its function's frame the value is that a variable points to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FramePointer {
+    /// The type of the variable, a pointer.
+    pub(crate) of: TypeId,
+    pub(crate) base: FrameBase,
+    /// From there to the value.
+    pub(crate) offset: i64,
+}
+
 /// What variables are found by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FrameBase {
@@ -52,12 +66,7 @@ pub(crate) enum FrameBase {
 /// The functions at `address` in that unit, innermost first; `None` where the unit has none there.
 pub(super) fn scopes<'a>(units: &Units<'a>, number: u32, address: FileAddress) -> Option<Vec<Scope>> {
     let unit = units.unit(number)?;
-    let functions = unit.index().functions.iter();
-    let (_, &offset) = functions.filter(|(start, _)| **start <= address).max_by_key(|(start, _)| **start)?;
-    let function = unit.entry(offset)?;
-    if !contains(&unit, &function, address) {
-        return None;
-    }
+    let (offset, function) = function_at(&unit, address)?;
     let base = function.attr_value(dw::DW_AT_frame_base).and_then(|value| frame_base(&unit, value));
     let mut scopes = vec![scope(units, TypeId { unit: number, offset })];
     decode::each_nested(&unit, offset, 0, |entry, within| match entry.tag() {
@@ -81,6 +90,82 @@ pub(super) fn scopes<'a>(units: &Units<'a>, number: u32, address: FileAddress) -
     });
     scopes.reverse();
     Some(scopes)
+}
+
+/// The pointers to values in the frame of the function at `address`, of all its variables and those of what is inlined in it,
+/// also where they are not in scope: `None` where the unit has no function there.
+///
+/// The compiler does not store a pointer to a value in the same frame: it describes the pointer as a constant distance from
+/// the stack pointer, and only for the instructions that use it. The stack pointer does not change between the prologue and
+/// the epilogue of a function that rustc has compiled, so that the value is at that place for all its instructions.
+pub(super) fn pointers<'a>(
+    units: &Units<'a>,
+    number: u32,
+    address: FileAddress,
+) -> Option<Vec<FramePointer>> {
+    let unit = units.unit(number)?;
+    let (offset, function) = function_at(&unit, address)?;
+    let base = function.attr_value(dw::DW_AT_frame_base).and_then(|value| frame_base(&unit, value));
+    let mut found = Vec::new();
+    decode::each_nested(&unit, offset, (), |entry, ()| {
+        if matches!(entry.tag(), dw::DW_TAG_variable | dw::DW_TAG_formal_parameter)
+            && found.len() < MAX_POINTERS
+            && let Some(places) = constant_distances(&unit, entry, base)
+            && !places.is_empty()
+            && let Some(of) = type_of(units, number, entry)
+        {
+            found.extend(places.into_iter().map(|(base, offset)| FramePointer { of, base, offset }));
+        }
+        Some(())
+    });
+    Some(found)
+}
+
+/// The function whose code includes that at `address`, and its offset in the unit.
+fn function_at<'a>(unit: &Unit<'a>, address: FileAddress) -> Option<(u32, Entry<'a>)> {
+    let functions = unit.index().functions.iter();
+    let (_, &offset) = functions.filter(|(start, _)| **start <= address).max_by_key(|(start, _)| **start)?;
+    let function = unit.entry(offset)?;
+    contains(unit, &function, address).then_some((offset, function))
+}
+
+/// The different values that a variable has as a constant distance from the frame's base.
+fn constant_distances<'a>(
+    unit: &Unit<'a>,
+    entry: &Entry<'a>,
+    base: Option<FrameBase>,
+) -> Option<Vec<(FrameBase, i64)>> {
+    let location = entry.attr_value(dw::DW_AT_location)?;
+    let mut found = Vec::new();
+    let mut add = |expression| {
+        let place = match decode::operations(unit, expression)?.as_slice() {
+            [Operation::FrameOffset { offset }, Operation::StackValue] => (base?, *offset),
+            [Operation::RegisterOffset { register, offset, .. }, Operation::StackValue] => {
+                (FrameBase::Register(register.0), *offset)
+            }
+            _ => return None,
+        };
+        (!found.contains(&place)).then(|| found.push(place))
+    };
+    if let AttributeValue::Exprloc(expression) = location {
+        add(expression);
+    } else {
+        let mut list = unit.dwarf.attr_locations(&unit.unit, location).ok()??;
+        for _ in 0..MAX_LOCATIONS {
+            let Ok(Some(entry)) = list.next() else { break };
+            add(entry.data);
+        }
+    }
+    Some(found)
+}
+
+/// The type of a variable.
+fn type_of<'a>(units: &Units<'a>, number: u32, entry: &Entry<'a>) -> Option<TypeId> {
+    decode::target(units, number, entry).or_else(|| {
+        // An inlined function's variables have their types at their origins.
+        let origin = units.resolve(number, &entry.attr_value(dw::DW_AT_abstract_origin)?)?;
+        decode::target(units, origin.unit, &units.unit(origin.unit)?.entry(origin.offset)?)
+    })
 }
 
 /// A function without what depends on the place.
@@ -122,11 +207,7 @@ fn variable<'a>(
         Operation::RegisterOffset { register, offset, .. } => (FrameBase::Register(register.0), offset),
         _ => return None,
     };
-    let of = decode::target(units, number, entry).or_else(|| {
-        // An inlined function's variables have their types at their origins.
-        let origin = units.resolve(number, &entry.attr_value(dw::DW_AT_abstract_origin)?)?;
-        decode::target(units, origin.unit, &units.unit(origin.unit)?.entry(origin.offset)?)
-    })?;
+    let of = type_of(units, number, entry)?;
     Some(FrameVariable { of, base, offset, indirect })
 }
 

@@ -20,7 +20,7 @@ mod units;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock};
 
-pub(crate) use code_scopes::{FrameBase, FrameVariable, Scope};
+pub(crate) use code_scopes::{FrameBase, FramePointer, FrameVariable, Scope};
 pub(crate) use model::{Discriminant, Member, Shape, Source, Type, TypeId, Variant};
 pub(crate) use scopes::Variable;
 pub(crate) use suspension::Suspension;
@@ -148,6 +148,12 @@ impl<'a> Types<'a> {
         }
         known.insert(address, Arc::clone(&found));
         found
+    }
+
+    /// The pointers into its own frame that the function at a code address has anywhere in its code. Reads the whole function.
+    pub(crate) fn pointers_into_frame(&self, address: FileAddress) -> Vec<FramePointer> {
+        let mut units = self.units.candidates(address).into_iter();
+        units.find_map(|unit| code_scopes::pointers(&self.units, unit, address)).unwrap_or_default()
     }
 
     /// The line of source that the code at `address` belongs to. Reads the line table of a unit, which may take

@@ -327,6 +327,9 @@ fn doubt(why: &Doubt) -> String {
         Doubt::MainFuture => {
             "that the main future waits there is concluded from its thread, which is idle".to_owned()
         }
+        Doubt::RecognisedFuture { thread } => format!(
+            "the future that thread {thread} drives was recognised by its contents: debug information does not have its place"
+        ),
         Doubt::TornCapture => {
             "memory was read while the program ran, each task at a different moment".to_owned()
         }

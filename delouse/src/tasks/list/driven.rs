@@ -153,8 +153,15 @@ impl Lister<'_, '_, '_> {
             // The call of a program whose server has stopped or is stopping.
             (None, _) if call.is_registered && !mains.is_empty() => return None,
             (None, Some(found)) => {
-                let call = blocking_call(thread, call, found.guess);
-                self.add_main(found.of, found.address, Some(call))
+                let found_in = blocking_call(thread, call, found.guess);
+                let number = self.add_main(found.of, found.address, Some(found_in));
+                if still
+                    && call.inside != Inside::Polls
+                    && let Some(task) = self.tasks.get_mut(number)
+                {
+                    task.state = Some(TaskState::Idle);
+                }
+                number
             }
             (None, None) => {
                 self.note_missing(thread, call);
@@ -201,32 +208,75 @@ impl Lister<'_, '_, '_> {
 
     /// The future that a call drives.
     fn future_of(&mut self, call: &Call) -> Option<Found> {
-        let placed = call.drivers.iter().find_map(|driver| self.placed(driver));
-        placed.or_else(|| call.drivers.iter().find_map(|driver| self.guessed(driver)))
+        let drivers = &call.drivers;
+        let placed = drivers.iter().find_map(|driver| self.placed(driver));
+        let placed = placed.or_else(|| drivers.iter().find_map(|driver| self.in_frame(driver)));
+        let moved = placed.or_else(|| drivers.iter().find_map(|driver| self.moved(driver)));
+        moved.or_else(|| drivers.iter().find_map(|driver| self.guessed(driver)))
     }
 
-    /// The future at the place that debug information has.
+    /// The future that a pointer points to, by the variable that debug information has for the pointer.
     fn placed(&mut self, driver: &Driver) -> Option<Found> {
-        let name = |of: TypeId| self.process.ty(of).map(|ty| ty.name.clone());
-        let wanted = name(driver.future)?;
-        let pointers = [format!("core::pin::Pin<&mut {wanted}>"), format!("&mut {wanted}")];
-        let variables: Vec<(bool, TypeId, u64)> = driver
-            .variables
-            .iter()
-            .filter_map(|(of, at)| {
-                let name = name(*of)?;
-                let pointer = pointers.contains(&name);
-                (pointer || name == wanted).then_some((pointer, *of, *at))
-            })
-            .collect();
-        // A pinned future is polled by a pointer, and is not moved any more; of several variables of its type, the
-        // innermost is the last to which it was moved.
-        let pointed = variables.iter().rev().filter(|(pointer, ..)| *pointer);
-        let values = variables.iter().rev().filter(|(pointer, ..)| !*pointer);
-        pointed.chain(values).find_map(|(_, of, at)| {
+        // Of several variables of the type, the innermost is the last that was set.
+        let pointers: Vec<(TypeId, u64)> = self.pointers_to(driver, &driver.variables)?;
+        pointers.iter().rev().find_map(|(of, at)| {
             let (of, address) = self.within(*of, *at)?;
             self.looks_suspended(of, address, true).map(|_| Found { of, address, guess: false })
         })
+    }
+
+    /// The future in the frame of the function that drives it, by what debug information has about pointers to it elsewhere
+    /// in the function's code. Where there are several, what each contains decides.
+    fn in_frame(&mut self, driver: &Driver) -> Option<Found> {
+        let pointers = self.pointers_to(driver, &driver.pointed_to)?;
+        let mut places: Vec<(TypeId, u64)> = Vec::new();
+        for place in pointers.iter().filter_map(|(of, at)| self.within(self.pointee(*of)?, *at)) {
+            if !places.contains(&place) {
+                places.push(place);
+            }
+        }
+        let scores: Vec<Option<usize>> =
+            places.iter().map(|(of, at)| self.looks_suspended(*of, *at, false)).collect();
+        let best = (0..places.len()).filter(|number| scores.get(*number).is_some_and(Option::is_some));
+        let best = best.max_by_key(|number| scores.get(*number));
+        let (of, address) = match (best.and_then(|number| places.get(number)), places.as_slice()) {
+            (Some(best), _) => *best,
+            // It may wait for something unknown.
+            (None, [only]) => self.looks_suspended(only.0, only.1, true).map(|_| *only)?,
+            (None, _) => return None,
+        };
+        Some(Found { of, address, guess: false })
+    }
+
+    /// The future in a variable: a guess, because it may have been moved from there before it was polled.
+    fn moved(&mut self, driver: &Driver) -> Option<Found> {
+        let wanted = self.process.ty(driver.future)?.name.clone();
+        driver.variables.iter().rev().find_map(|(of, at)| {
+            self.process.ty(*of).filter(|ty| ty.name == wanted)?;
+            let (of, address) = self.within(*of, *at)?;
+            self.looks_suspended(of, address, true).map(|_| Found { of, address, guess: true })
+        })
+    }
+
+    /// Those of `variables` that are pointers to what is driven.
+    fn pointers_to(&self, driver: &Driver, variables: &[(TypeId, u64)]) -> Option<Vec<(TypeId, u64)>> {
+        let wanted = self.process.ty(driver.future)?.name.clone();
+        let pointers = [format!("core::pin::Pin<&mut {wanted}>"), format!("&mut {wanted}")];
+        let is_one = |of: TypeId| self.process.ty(of).is_some_and(|ty| pointers.contains(&ty.name));
+        Some(variables.iter().filter(|(of, _)| is_one(*of)).copied().collect())
+    }
+
+    /// What a pointer, pinned or not, points to.
+    fn pointee(&self, of: TypeId) -> Option<TypeId> {
+        let ty = self.process.ty(of)?;
+        match (&ty.shape, ty.path()) {
+            (Shape::Pointer(target), _) => *target,
+            (_, "core::pin::Pin") => match self.process.ty(ty.members.first()?.of)?.shape {
+                Shape::Pointer(target) => target,
+                _ => None,
+            },
+            _ => None,
+        }
     }
 
     /// The future by its contents: a value of its type somewhere in the frame that waits for something valid.

@@ -71,10 +71,14 @@ impl Judge<'_, '_, '_, '_, '_> {
             let unmet = own.iter().find(|wait| !self.edges.has_been_given(wait)).or(own.first());
             let Some(wait) = unmet.copied() else { continue };
             let edge = self.edges.edge_in_finding(wait);
-            let next = self.edges.id(next);
+            let (next, thread) = self.edges.identity(next);
+            let is_next = |holder: &&Holder| match next {
+                Some(_) => holder.task == next,
+                None => holder.task.is_none() && holder.thread == thread,
+            };
             // The next task of the circle, as the holder.
-            let unnamed = Holder { task: Some(next), ..Holder::default() };
-            let holder = edge.holders.iter().find(|holder| holder.task == Some(next)).unwrap_or(&unnamed);
+            let unnamed = Holder { task: next.or(Some(0)), ..Holder::default() };
+            let holder = edge.holders.iter().find(is_next).unwrap_or(&unnamed);
             let on = self.task(task).and_then(|task| task.waits_on.get(wait.leaf));
             let reads = wait.kind == ResourceKind::Rwlock && on.and_then(|on| on.wanted) == Some(1);
             let fact = TaskWait {

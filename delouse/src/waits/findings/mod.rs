@@ -47,9 +47,7 @@ pub(super) fn findings(
             }
         } else if graph.is_blocked(&component) {
             let mut finding = judge.deadlock(&component);
-            if judge.has_resting_main(&component) {
-                finding.doubt(Doubt::MainFuture);
-            }
+            judge.doubt_mains(&mut finding, std::slice::from_ref(&component));
             findings.push(finding);
         } else {
             let tasks = component.vertices.iter().filter_map(|vertex| graph.task(*vertex));
@@ -61,9 +59,7 @@ pub(super) fn findings(
     }
     for components in leaks.into_values() {
         let mut finding = judge.leak(&components);
-        if components.iter().any(|component| judge.has_resting_main(component)) {
-            finding.doubt(Doubt::MainFuture);
-        }
+        judge.doubt_mains(&mut finding, &components);
         findings.push(finding);
     }
     for finding in &mut findings {
@@ -75,7 +71,11 @@ pub(super) fn findings(
             finding.doubt(why);
         }
     }
-    findings.extend(ends.into_values().map(|components| judge.unwakeable(&components)));
+    for components in ends.into_values() {
+        let mut finding = judge.unwakeable(&components);
+        judge.doubt_recognised(&mut finding, &components);
+        findings.push(finding);
+    }
     findings.sort_by_key(|finding| (finding.severity == Severity::Suspected, finding.kind));
     findings
 }
@@ -96,6 +96,7 @@ pub(super) fn until_timeout(
         let is_known = tasks.iter().any(|task| known.contains(&judge.edges.id(*task)));
         if component.vertices.len() > 1 && graph.is_blocked(&component) && !is_known {
             let mut finding = judge.deadlock(&component);
+            judge.doubt_mains(&mut finding, std::slice::from_ref(&component));
             finding.doubt(Doubt::EndsByTimeout { in_ms: judge.first_timeout(&tasks) });
             findings.push(finding);
         }
@@ -133,9 +134,29 @@ impl Judge<'_, '_, '_, '_, '_> {
         timeouts.filter_map(|wait| self.task(wait.task)?.waits_on.get(wait.leaf)?.in_ms).min()
     }
 
+    /// Adds the doubts about the main futures in these components.
+    fn doubt_mains(&self, finding: &mut Finding, components: &[Component]) {
+        if components.iter().any(|component| self.has_resting_main(component)) {
+            finding.doubt(Doubt::MainFuture);
+        }
+        self.doubt_recognised(finding, components);
+    }
+
+    /// Adds the doubt about a future that was recognised by its contents.
+    fn doubt_recognised(&self, finding: &mut Finding, components: &[Component]) {
+        let tasks = components.iter().flat_map(|of| &of.vertices).filter_map(|of| self.graph.task(*of));
+        let calls = tasks
+            .filter_map(|task| self.task(task))
+            .flat_map(|task| task.found_in.iter().chain(task.drives.iter().map(|driven| &driven.call)));
+        if let Some(call) = calls.into_iter().find(|call| call.guess) {
+            finding.doubt(Doubt::RecognisedFuture { thread: call.thread });
+        }
+    }
+
     /// Whether it contains a main future of which only the thread's stack shows that it waits.
     fn has_resting_main(&self, component: &Component) -> bool {
-        let is_main = |task: u32| self.task(task).is_some_and(|of| of.kind == TaskKind::Main);
+        let is_registered = |task: &Task| task.kind == TaskKind::Main && task.found_in.is_none();
+        let is_main = |task: u32| self.task(task).is_some_and(is_registered);
         let mains = component.vertices.iter().filter(|vertex| self.graph.task(**vertex).is_some_and(is_main));
         let mut waits = mains.flat_map(|vertex| self.graph.waits_of(*vertex));
         self.edges.waits.mains_rest && waits.any(|wait| !wait.kind.holds_main())
