@@ -43,6 +43,20 @@ fn a_deadlock_is_named_in_the_first_line() {
     assert!(dot.out.starts_with("digraph"), "{}", dot.out);
 }
 
+/// Optimised code stores no pointer to the main future: its place follows from other instructions of the same function.
+#[test]
+fn a_main_future_is_part_of_a_deadlock() {
+    let deadlock = Program::start("optimised_main_deadlock");
+    let answer = until_status(FINDINGS, &["diagnose", &deadlock.pid()]);
+    let first = answer.out.lines().next().unwrap();
+    assert!(first.starts_with("Deadlock: the main future and task "), "{}", answer.out);
+    for holder in ["the main future (`from`, a MutexGuard, in", "(`to`, a MutexGuard, in"] {
+        assert!(answer.out.replace("\n      ", " ").contains(holder), "{}", answer.out);
+    }
+    let tasks = delouse(&["tasks", &deadlock.pid()]);
+    assert!(tasks.out.contains("(found on the stack of that thread)"), "{}", tasks.out);
+}
+
 #[test]
 fn a_leak_is_found_and_a_healthy_program_is_not_accused() {
     let (leak, healthy) = (Program::start("plain_leak"), Program::start("plain_healthy"));

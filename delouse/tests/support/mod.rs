@@ -55,12 +55,12 @@ pub(crate) fn until<T>(mut condition: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// The path of a program of the package `plain`, which is built first.
+/// The path of a program of the packages `plain` and `optimised`, which are built first.
 pub(crate) fn program(name: &str) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let directory = BUILT.get_or_init(|| {
         let cargo = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--package", "plain"])
+            .args(["build", "--quiet", "--package", "plain", "--package", "optimised"])
             .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap())
             .status();
         assert!(cargo.unwrap().success());
@@ -73,7 +73,7 @@ pub(crate) fn program(name: &str) -> PathBuf {
 pub(crate) struct Program(Child);
 
 impl Program {
-    /// Starts a program of the package `plain`, and waits until it has begun its work.
+    /// Starts a program of these packages, and waits until it has begun its work.
     pub(crate) fn start(name: &str) -> Self {
         let mut child = Command::new(program(name)).stdout(Stdio::piped()).spawn().unwrap();
         Lines::of(child.stdout.take().unwrap()).until("ready");
