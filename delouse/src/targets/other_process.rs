@@ -1,8 +1,8 @@
 //! Another process: an image of one moment where that is possible, and otherwise its memory while it runs.
 //!
-//! Sleeping threads are not stopped for the image: `/proc` has their program counters. A thread that waits in a futex
-//! forks the image, threads that run are stopped meanwhile. All of it is done by a helper process (`stop`), so that the
-//! process continues whatever happens to this one.
+//! Sleeping threads are not stopped for the image: `/proc` has their program counters. A thread that waits in a futex, or
+//! else in `epoll_wait`, forks the image; threads that run are stopped meanwhile. All of it is done by a helper process
+//! (`stop`), so that the process continues whatever happens to this one.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 #![cfg_attr(
     not(all(target_arch = "x86_64", not(delouse_portable))),

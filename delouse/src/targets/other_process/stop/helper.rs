@@ -16,7 +16,7 @@ use super::image::Image;
 use super::injection::{Injection, Site, Stuck};
 use super::refusal::Refusal;
 use super::sys::{self, Stop, Watchdog};
-use super::threads::Threads;
+use super::threads::{Threads, Waiter};
 use crate::snapshot::Mapping;
 use crate::targets::other_process::sample::Sample;
 use crate::targets::other_process::task_files::TaskFiles;
@@ -163,10 +163,9 @@ impl<'a> Helper<'a> {
         threads: &mut Threads<'_>,
     ) -> Result<Result<(), Refusal>, Stuck> {
         let mut refusal = Refusal::NoWaiter;
-        // A wait without a timeout is repeated by the frame as well.
-        for timed in [false, true] {
+        for kind in Waiter::ALL {
             for place in 0..TRIES {
-                let Some(tid) = threads.futex_waiter(timed, place) else { break };
+                let Some(tid) = threads.waiter(kind, place) else { break };
                 let filtered = self.job.files.status(tid).is_none_or(|status| !status.unfiltered);
                 let site = self.site(gadgets, filtered);
                 let header = self.header;
@@ -280,8 +279,8 @@ impl<'a> Helper<'a> {
         let deadline = Instant::now() + REAPING;
         while Instant::now() < deadline && self.job.files.stat(self.job.pid).is_some() {
             threads.read_all();
-            for timed in [false, true] {
-                let Some(tid) = threads.futex_waiter(timed, 0) else { continue };
+            for kind in Waiter::ALL {
+                let Some(tid) = threads.waiter(kind, 0) else { continue };
                 if self.reap(gadgets, tid, ids)? {
                     return Ok(());
                 }

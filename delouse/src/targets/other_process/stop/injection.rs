@@ -46,7 +46,7 @@ pub(super) struct Site<'a> {
 pub(super) struct Stuck;
 
 impl<'a> Injection<'a> {
-    /// Stops a thread that waits in a futex, and writes the frame to its stack. `step` is called before each step.
+    /// Stops a thread that waits in a futex or `epoll_wait`, and writes the frame to its stack. `step` is called before each step.
     pub(super) fn prepare(
         site: Site<'a>,
         tid: i32,
@@ -75,7 +75,7 @@ impl<'a> Injection<'a> {
     }
 
     fn replace(site: Site<'a>, tid: i32, step: &mut dyn FnMut()) -> Result<Self, Refusal> {
-        let original = sys::registers(tid).map_err(|_| Refusal::Foreign)?;
+        let original = repeating(sys::registers(tid).map_err(|_| Refusal::Foreign)?);
         check_registers(&original)?;
         if !site.gadgets.are_in(site.memory) {
             return Err(Refusal::NoGadgets);
@@ -203,13 +203,31 @@ fn let_go(tid: i32, signal: i32, deadline: Instant) -> Result<(), Stuck> {
     Ok(())
 }
 
-/// Whether the thread was interrupted in a futex, as a 64-bit program.
+/// The registers of a stopped thread, changed so that it repeats an `epoll_wait` without a timeout, from which it would
+/// return EINTR: with ERESTARTNOHAND, it still returns EINTR if a signal is handled meanwhile.
+fn repeating(registers: Registers) -> Registers {
+    const ERESTARTNOHAND: i64 = 514;
+    let is_endless = registers.r10 as i32 == -1;
+    if is_in_epoll(&registers) && is_endless && registers.rax as i64 == -i64::from(libc::EINTR) {
+        return Registers { rax: -ERESTARTNOHAND as u64, ..registers };
+    }
+    registers
+}
+
+fn is_in_epoll(registers: &Registers) -> bool {
+    registers.orig_rax == libc::SYS_epoll_wait as u64
+}
+
+/// Whether the thread was interrupted in a futex or `epoll_wait`, as a 64-bit program.
 fn check_registers(registers: &Registers) -> Result<(), Refusal> {
     if registers.cs != CODE_64 {
         return Err(Refusal::Foreign);
     }
-    let is_restarted = matches!(-(registers.rax as i64), 512..=514 | 516);
-    if registers.orig_rax == libc::SYS_futex as u64 && is_restarted { Ok(()) } else { Err(Refusal::Awake) }
+    let error = -(registers.rax as i64);
+    let is_restarted = matches!(error, 512..=514 | 516);
+    let in_futex = registers.orig_rax == libc::SYS_futex as u64 && is_restarted;
+    let in_epoll = is_in_epoll(registers) && (is_restarted || error == i64::from(libc::EINTR));
+    if in_futex || in_epoll { Ok(()) } else { Err(Refusal::Awake) }
 }
 
 /// Whether private writable memory is mapped from `from` to `to`.

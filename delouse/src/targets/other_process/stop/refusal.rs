@@ -4,7 +4,7 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub(super) enum Refusal {
-    /// No thread waits in a futex.
+    /// No thread waits in a futex or `epoll_wait`.
     NoWaiter = 1,
     /// Another process traces it.
     Traced,
@@ -60,7 +60,7 @@ impl Refusal {
     pub(super) fn text(self, errno: i32) -> String {
         let error = || std::io::Error::from_raw_os_error(errno);
         match self {
-            Self::NoWaiter => "none of its threads waits in a futex".to_owned(),
+            Self::NoWaiter => "none of its threads waits in a futex or in epoll_wait".to_owned(),
             Self::Traced => "another process traces it".to_owned(),
             Self::Ended => "it ended or replaced its program meanwhile".to_owned(),
             Self::Stopped => "it is stopped by a signal".to_owned(),
@@ -73,7 +73,7 @@ impl Refusal {
                  root outside of the container"
                     .to_owned()
             }
-            Self::Awake => "its threads did not stay in a futex: repeat the command".to_owned(),
+            Self::Awake => "its threads did not stay asleep: repeat the command".to_owned(),
             Self::Clone if errno == libc::EAGAIN => {
                 "no more processes are allowed for it: raise pids.max of its cgroup, or RLIMIT_NPROC".to_owned()
             }

@@ -32,6 +32,38 @@ const INTERRUPTED: [i64; 8] = [
     libc::SYS_rt_sigtimedwait,
 ];
 
+/// How a thread waits that can make a call for delouse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Waiter {
+    /// In a futex.
+    Futex,
+    /// In a futex with a timeout.
+    TimedFutex,
+    /// In `epoll_wait`: without a timeout, it can be repeated as if nothing had happened.
+    Epoll,
+    /// In `epoll_wait` with a timeout, which returns EINTR after a stop. It is what a runtime with one thread waits in. tokio
+    /// ignores EINTR (`runtime/io/driver.rs`), since any signal has this effect.
+    TimedEpoll,
+}
+
+impl Waiter {
+    /// In the order in which they are chosen.
+    pub(super) const ALL: [Self; 4] = [Self::Futex, Self::TimedFutex, Self::Epoll, Self::TimedEpoll];
+
+    fn of(sample: &Sample) -> Option<Self> {
+        let [_, operation, _, timeout, ..] = sample.sleep.arguments;
+        match sample.sleep.number {
+            // FUTEX_WAIT, FUTEX_LOCK_PI, FUTEX_WAIT_BITSET: only the first and the last are known to be restarted.
+            libc::SYS_futex if !matches!(operation & 0x7f, 0 | 9) => None,
+            libc::SYS_futex if timeout == 0 => Some(Self::Futex),
+            libc::SYS_futex => Some(Self::TimedFutex),
+            libc::SYS_epoll_wait if timeout as i32 == -1 => Some(Self::Epoll),
+            libc::SYS_epoll_wait => Some(Self::TimedEpoll),
+            _ => None,
+        }
+    }
+}
+
 /// All threads, and the room for some more.
 pub(super) struct Threads<'a> {
     files: TaskFiles<'a>,
@@ -67,16 +99,10 @@ impl<'a> Threads<'a> {
         self.list().iter_mut().filter(|sample| !sample.traced).for_each(|sample| sample.read(files));
     }
 
-    /// The `place`th thread that waits in a futex, with or without a timeout.
-    pub(super) fn futex_waiter(&mut self, timed: bool, place: usize) -> Option<i32> {
+    /// The `place`th thread that waits like that.
+    pub(super) fn waiter(&mut self, kind: Waiter, place: usize) -> Option<i32> {
         let is_it = |sample: &&mut Sample| {
-            let [_, operation, _, timeout, ..] = sample.sleep.arguments;
-            sample.known == Known::Asleep
-                && sample.sleep.number == libc::SYS_futex
-                // FUTEX_WAIT, FUTEX_LOCK_PI, FUTEX_WAIT_BITSET: only the first and the last are known to be restarted.
-                && matches!(operation & 0x7f, 0 | 9)
-                && (timeout != 0) == timed
-                && !sample.traced
+            sample.known == Known::Asleep && !sample.traced && Waiter::of(sample) == Some(kind)
         };
         self.list().iter_mut().filter(is_it).nth(place).map(|sample| sample.tid)
     }

@@ -71,6 +71,25 @@ fn a_busy_process_is_captured_300_times_and_notices_nothing() {
     target.finish();
 }
 
+/// As in a runtime with one thread: all its threads wait for I/O.
+#[test]
+fn a_process_without_a_thread_in_a_futex_is_captured() {
+    for (scenario, most) in [("in-epoll", 0), ("in-epoll-timed", 40)] {
+        let mut target = Target::start(scenario);
+        let before = target.inventory();
+        for _ in 0..20 {
+            let image = image_of(&target);
+            let first = image.threads().iter().find(|thread| thread.tid == target.pid() as i32).unwrap();
+            assert!(first.registers.is_ok(), "{first:?}");
+        }
+        // Each capture makes two calls: it forks the image, and waits for its end.
+        let interrupted: u64 = target.check()["interrupted"].parse().unwrap();
+        assert!(interrupted <= most, "{scenario}: {interrupted} times EINTR");
+        assert_eq!(target.inventory(), before);
+        target.finish();
+    }
+}
+
 #[test]
 fn without_a_pause_memory_is_read_live_and_that_is_noted() {
     let target = Target::start("parked 3");

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufRead as _, Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering::SeqCst};
 use std::sync::{Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -46,6 +46,8 @@ fn scenario() {
         "exec" => exec(number),
         "churn" => churn(),
         "asleep" => sleepers(),
+        "in-epoll" => first_thread_in_epoll(-1),
+        "in-epoll-timed" => first_thread_in_epoll(3_600_000),
         "tool" => {
             let image = attach(number as u32, &PATIENT).unwrap();
             println!("consistent {}", u64::from(image.capture().consistent));
@@ -53,7 +55,8 @@ fn scenario() {
         }
         other => panic!("no scenario {other}"),
     }
-    let stack = if name == "leaderless" { 0 } else { alternate_stack() };
+    let has_first = name != "leaderless" && !name.starts_with("in-epoll");
+    let stack = if has_first { alternate_stack() } else { 0 };
     println!("ready");
     serve(stack);
 }
@@ -62,7 +65,7 @@ fn scenario() {
 fn serve(stack: u64) {
     for line in std::io::stdin().lock().lines() {
         assert_eq!(line.unwrap(), "report");
-        if alternate_stack() != stack {
+        if stack != 0 && alternate_stack() != stack {
             wrong("the alternate signal stack has changed");
         }
         let numbers = [
@@ -264,6 +267,36 @@ fn sleepers() {
         // SAFETY: waits for no descriptor.
         unsafe { libc::poll(std::ptr::null_mut(), 0, -1) };
     });
+}
+
+/// Has the first thread wait in `epoll_wait` instead of a futex, in which no thread waits then: libtest's thread never returns
+/// from the signal handler.
+fn first_thread_in_epoll(timeout: libc::c_int) {
+    static TIMEOUT: AtomicI32 = AtomicI32::new(0);
+    static WAITS: AtomicBool = AtomicBool::new(false);
+    extern "C" fn wait(_: libc::c_int) {
+        // SAFETY: system calls, with a buffer of one event.
+        unsafe {
+            let epoll = libc::epoll_create1(libc::EPOLL_CLOEXEC);
+            let mut event: libc::epoll_event = std::mem::zeroed();
+            WAITS.store(true, SeqCst);
+            loop {
+                let returned = libc::epoll_wait(epoll, &mut event, 1, TIMEOUT.load(SeqCst));
+                let is_eintr = returned == -1 && *libc::__errno_location() == libc::EINTR;
+                let counter = if is_eintr { &INTERRUPTED } else { &WRONG };
+                counter.fetch_add(1, SeqCst);
+            }
+        }
+    }
+    TIMEOUT.store(timeout, SeqCst);
+    // SAFETY: the handler makes system calls only.
+    unsafe {
+        libc::signal(libc::SIGUSR1, wait as extern "C" fn(libc::c_int) as *const () as libc::sighandler_t);
+        libc::syscall(libc::SYS_tgkill, libc::getpid(), libc::getpid(), libc::SIGUSR1);
+    }
+    while !WAITS.load(SeqCst) {
+        thread::yield_now();
+    }
 }
 
 /// Measures the longest gap of a thread that repeatedly sleeps for a millisecond, beside `number` parked threads.
