@@ -197,7 +197,9 @@ pub(super) fn is_branch_of_join_all(path: &str) -> bool {
 
 /// Whether handles in it are not searched for.
 pub(super) fn holds_no_handle(path: &str) -> bool {
-    is_in(path, NO_HANDLES) && !is_in(path, WITH_HANDLES) || is_in(path, WAKERS_OF_TOKIO)
+    // An async function of tokio's, such as `LocalSet::run_until`, has the future that it was called with.
+    let is_coroutine = path.contains("::{async_");
+    is_in(path, NO_HANDLES) && !is_coroutine && !is_in(path, WITH_HANDLES) || is_in(path, WAKERS_OF_TOKIO)
 }
 
 /// The route to a value that is written once.

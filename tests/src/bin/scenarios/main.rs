@@ -5,6 +5,7 @@ mod blocking;
 mod busy;
 mod combinators;
 mod deadlocks;
+mod driven;
 mod finished;
 mod graceful;
 mod guards;
@@ -33,6 +34,7 @@ use harness::{Case, Run, Start};
 fn cases() -> impl Iterator<Item = &'static Case> {
     [
         deadlocks::CASES,
+        driven::CASES,
         leaks::CASES,
         stuck::CASES,
         blocking::CASES,
