@@ -10,6 +10,8 @@ use crate::debuginfo::bounded_file::BoundedFile;
 
 /// How far a compressed section is read. Its end cannot be reached without all before it.
 const MAX_INFLATED: u64 = 4 << 20;
+/// The largest window that zstd may use, as a power of two: linkers use up to 8 MB.
+const MAX_WINDOW_LOG: u32 = 24;
 /// Compressed bytes that are read for that.
 const MAX_DEFLATED: u64 = 2 << 20;
 
@@ -41,12 +43,10 @@ impl<'f> Contents<'f> {
         let complete = end == section.offset.saturating_add(section.size);
         let (bytes, cut) = match compression.kind {
             elf::ELFCOMPRESS_ZLIB => inflate(deflated, MAX_INFLATED),
-            elf::ELFCOMPRESS_ZSTD => {
-                match ruzstd::decoding::StreamingDecoder::new_with_max_window_size(deflated, MAX_INFLATED) {
-                    Ok(decoder) => drain(decoder, MAX_INFLATED),
-                    Err(_) => (Vec::new(), true),
-                }
-            }
+            elf::ELFCOMPRESS_ZSTD => match zstd_decoder(deflated) {
+                Ok(decoder) => drain(decoder, MAX_INFLATED),
+                Err(_) => (Vec::new(), true),
+            },
             _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "unknown compression")),
         };
         if bytes.is_empty() && !deflated.is_empty() {
@@ -83,6 +83,12 @@ impl<'f> Contents<'f> {
             }
         }
     }
+}
+
+fn zstd_decoder(deflated: &[u8]) -> io::Result<impl Read> {
+    let mut decoder = zstd::stream::read::Decoder::with_buffer(deflated)?;
+    decoder.window_log_max(MAX_WINDOW_LOG)?;
+    Ok(decoder)
 }
 
 /// Decompresses a zlib stream up to `limit` bytes. Tells whether that was not all, or the stream broke off.
