@@ -14,7 +14,7 @@ use crate::snapshot::{Address, Thread};
 use crate::tasks::blocking_calls::{self, Call, Driver, Inside, Runner};
 use crate::tasks::facts::Notes;
 use crate::tasks::knowledge::Knowledge;
-use crate::tasks::layout::{Body, Interest, Layout};
+use crate::tasks::layout::{Body, Interest, Layout, StateKind};
 use crate::tasks::process::Process;
 use crate::tasks::{BlockingCall, Driven, Frame, LeafPlace, ResourceKind, TaskState, WaitsOn};
 
@@ -209,25 +209,29 @@ impl Lister<'_, '_, '_> {
     /// The future that a call drives.
     fn future_of(&mut self, call: &Call) -> Option<Found> {
         let drivers = &call.drivers;
-        let placed = drivers.iter().find_map(|driver| self.placed(driver));
-        let placed = placed.or_else(|| drivers.iter().find_map(|driver| self.in_frame(driver)));
+        // In its first poll, it is not at an `.await` yet.
+        let polled = call.inside == Inside::Polls;
+        let placed = drivers.iter().find_map(|driver| self.placed(driver, polled));
+        let placed = placed.or_else(|| drivers.iter().find_map(|driver| self.in_frame(driver, polled)));
         let moved = placed.or_else(|| drivers.iter().find_map(|driver| self.moved(driver)));
         moved.or_else(|| drivers.iter().find_map(|driver| self.guessed(driver)))
     }
 
     /// The future that a pointer points to, by the variable that debug information has for the pointer.
-    fn placed(&mut self, driver: &Driver) -> Option<Found> {
+    fn placed(&mut self, driver: &Driver, polled: bool) -> Option<Found> {
         // Of several variables of the type, the innermost is the last that was set.
         let pointers: Vec<(TypeId, u64)> = self.pointers_to(driver, &driver.variables)?;
         pointers.iter().rev().find_map(|(of, at)| {
             let (of, address) = self.within(*of, *at)?;
-            self.looks_suspended(of, address, true).map(|_| Found { of, address, guess: false })
+            let is_it = self.looks_suspended(of, address, true).is_some()
+                || polled && self.is_in_first_poll(of, address);
+            is_it.then_some(Found { of, address, guess: false })
         })
     }
 
     /// The future in the frame of the function that drives it, by what debug information has about pointers to it elsewhere
     /// in the function's code. Where there are several, what each contains decides.
-    fn in_frame(&mut self, driver: &Driver) -> Option<Found> {
+    fn in_frame(&mut self, driver: &Driver, polled: bool) -> Option<Found> {
         let pointers = self.pointers_to(driver, &driver.pointed_to)?;
         let mut places: Vec<(TypeId, u64)> = Vec::new();
         for place in pointers.iter().filter_map(|(of, at)| self.within(self.pointee(*of)?, *at)) {
@@ -242,7 +246,8 @@ impl Lister<'_, '_, '_> {
         let (of, address) = match (best.and_then(|number| places.get(number)), places.as_slice()) {
             (Some(best), _) => *best,
             // It may wait for something unknown.
-            (None, [only]) => self.looks_suspended(only.0, only.1, true).map(|_| *only)?,
+            (None, [only]) if self.looks_suspended(only.0, only.1, true).is_some() => *only,
+            (None, [only]) if polled && self.is_in_first_poll(only.0, only.1) => *only,
             (None, _) => return None,
         };
         Some(Found { of, address, guess: false })
@@ -346,6 +351,14 @@ impl Lister<'_, '_, '_> {
         let all_sane = !leaves.is_empty() && sane.all(|sane| sane);
         drop(sane);
         (placed || (all_sane && !is_cut)).then_some(frames + leaves.len())
+    }
+
+    /// Whether what is at `address` is a coroutine that has not come to its first `.await`.
+    fn is_in_first_poll(&mut self, of: TypeId, address: u64) -> bool {
+        let Some(layout) = self.knowledge.layouts.of(Interest::Futures, of) else { return false };
+        let Body::Coroutine(coroutine) = &layout.body else { return false };
+        let state = coroutine.state(&self.process.memory, address);
+        state.is_some_and(|(_, state)| state.kind == StateKind::Unresumed)
     }
 
     /// Whether a coroutine is suspended; other futures may be.
