@@ -1,12 +1,71 @@
-//! Parses the attribute's arguments to a [`Config`], and collects all errors.
+//! Parses an attribute's arguments to a [`Config`], and collects all errors.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use proc_macro2::{Span, TokenStream, TokenTree};
 use syn::parse::{ParseStream, Parser};
 use syn::{Expr, ExprLit, Lit, Meta, Path, Token};
 
-use crate::refusal::{KNOWN, Refusal, Refusals};
+use crate::refusal::{Refusal, Refusals};
+
+/// Which attribute it is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Kind {
+    Main,
+    Test,
+}
+
+impl Kind {
+    /// Every argument, in the order in which messages list them: tokio's own first.
+    pub(crate) const fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Main => &[
+                "flavor",
+                "worker_threads",
+                "start_paused",
+                "crate",
+                "unhandled_panic",
+                "name",
+                "bind",
+                "delouse",
+            ],
+            Self::Test => &[
+                "flavor",
+                "worker_threads",
+                "start_paused",
+                "crate",
+                "unhandled_panic",
+                "name",
+                "timeout",
+                "leaks",
+                "delouse",
+            ],
+        }
+    }
+
+    fn default_flavor(self) -> Flavor {
+        match self {
+            Self::Main => Flavor::MultiThread,
+            Self::Test => Flavor::CurrentThread,
+        }
+    }
+}
+
+/// How long a test may take.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Timeout {
+    Off,
+    After(Duration),
+}
+
+/// What a test does about tasks that are still there when its body has ended.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Leaks {
+    Off,
+    Warn,
+    Fail,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Flavor {
@@ -30,17 +89,19 @@ pub(crate) struct Config {
     pub(crate) name: Option<String>,
     /// The user's literal, checked to be an address.
     pub(crate) bind: Option<String>,
+    pub(crate) timeout: Option<Timeout>,
+    pub(crate) leaks: Option<Leaks>,
     pub(crate) tokio: Option<Path>,
     pub(crate) delouse: Option<Path>,
 }
 
 /// Parses all arguments. After an error, parsing continues, so that all errors are reported at once. Then the result is a
 /// minimal configuration, so that the function still expands and editors can analyse its body.
-pub(crate) fn parse(tokens: TokenStream, refusals: &mut Refusals) -> Config {
+pub(crate) fn parse(tokens: TokenStream, kind: Kind, refusals: &mut Refusals) -> Config {
     let mut given = Arguments::default();
     let everything = |input: ParseStream<'_>| {
         while !input.is_empty() {
-            let argument = input.parse::<Meta>().and_then(|meta| given.take(meta));
+            let argument = input.parse::<Meta>().and_then(|meta| given.take(kind, meta));
             if let Err(error) = argument.and_then(|()| comma(input)) {
                 refusals.push(error);
                 skip_past_comma(input);
@@ -51,7 +112,7 @@ pub(crate) fn parse(tokens: TokenStream, refusals: &mut Refusals) -> Config {
     if let Err(error) = everything.parse2(tokens) {
         refusals.push(error);
     }
-    given.finish(refusals)
+    given.finish(kind, refusals)
 }
 
 fn comma(input: ParseStream<'_>) -> syn::Result<()> {
@@ -121,14 +182,16 @@ struct Arguments {
     unhandled_panic: Slot<UnhandledPanic>,
     name: Slot<String>,
     bind: Slot<String>,
+    timeout: Slot<Timeout>,
+    leaks: Slot<Leaks>,
     tokio: Slot<Path>,
     delouse: Slot<Path>,
 }
 
 impl Arguments {
-    fn take(&mut self, meta: Meta) -> syn::Result<()> {
+    fn take(&mut self, kind: Kind, meta: Meta) -> syn::Result<()> {
         let Meta::NameValue(pair) = meta else {
-            return Err(without_value(&meta));
+            return Err(without_value(kind, &meta));
         };
         let Some(name) = lower_case_name(&pair.path) else {
             return Err(Refusal::NoName.on(&pair));
@@ -137,6 +200,8 @@ impl Arguments {
             return Err(Refusal::NotALiteral.on(&pair.value));
         };
         match name.as_str() {
+            "core_threads" => Err(Refusal::CoreThreads.on(pair)),
+            other if !kind.arguments().contains(&other) => Err(Refusal::Unknown(kind, name).on(pair)),
             "flavor" => self.flavor.set("flavor", lit, flavor),
             "worker_threads" => self.worker_threads.set("worker_threads", lit, worker_threads),
             "start_paused" => self.start_paused.set("start_paused", lit, boolean),
@@ -144,26 +209,27 @@ impl Arguments {
             "name" => self.name.set("name", lit, string),
             "bind" => self.bind.set("bind", lit, address),
             "crate" => self.tokio.set("crate", lit, path),
+            "timeout" => self.timeout.set("timeout", lit, timeout),
+            "leaks" => self.leaks.set("leaks", lit, leaks),
             "delouse" => self.delouse.set("delouse", lit, path),
-            "core_threads" => Err(Refusal::CoreThreads.on(pair)),
-            _ => Err(Refusal::Unknown(name).on(pair)),
+            _ => Err(Refusal::Unknown(kind, name).on(pair)),
         }
     }
 
     /// Checks combinations of arguments.
-    fn finish(self, refusals: &mut Refusals) -> Config {
+    fn finish(self, kind: Kind, refusals: &mut Refusals) -> Config {
         // The flavor is unknown, and has been reported: combinations with it cannot be checked.
         let flavor = match self.flavor {
-            Slot::Absent => Some(Flavor::MultiThread),
+            Slot::Absent => Some(kind.default_flavor()),
             Slot::Refused => None,
             Slot::Given(flavor, _) => Some(flavor),
         };
         let multi_thread_for = |name| match flavor {
             None | Some(Flavor::MultiThread) => Ok(()),
-            Some(_) => Err(Refusal::Needs { name, flavor: "multi_thread" }),
+            Some(_) => Err(Refusal::Needs { kind, name, flavor: "multi_thread" }),
         };
         let current_thread_for = |name| match flavor {
-            Some(Flavor::MultiThread) => Err(Refusal::Needs { name, flavor: "current_thread" }),
+            Some(Flavor::MultiThread) => Err(Refusal::Needs { kind, name, flavor: "current_thread" }),
             _ => Ok(()),
         };
         let config = Config {
@@ -173,6 +239,8 @@ impl Arguments {
             unhandled_panic: self.unhandled_panic.value_with(current_thread_for("unhandled_panic"), refusals),
             name: self.name.value(),
             bind: self.bind.value(),
+            timeout: self.timeout.value(),
+            leaks: self.leaks.value(),
             tokio: self.tokio.value(),
             delouse: self.delouse.value(),
         };
@@ -191,13 +259,15 @@ impl Config {
             unhandled_panic: None,
             name: None,
             bind: None,
+            timeout: None,
+            leaks: None,
             tokio: self.tokio,
             delouse: self.delouse,
         }
     }
 }
 
-fn without_value(meta: &Meta) -> syn::Error {
+fn without_value(kind: Kind, meta: &Meta) -> syn::Error {
     let Meta::Path(path) = meta else {
         return Refusal::NotAnArgument.on(meta);
     };
@@ -205,10 +275,12 @@ fn without_value(meta: &Meta) -> syn::Error {
         return Refusal::NoName.on(path);
     };
     let refusal = match name.as_str() {
-        "threaded_scheduler" | "multi_thread" => Refusal::BareFlavor("multi_thread"),
-        "basic_scheduler" | "current_thread" | "single_threaded" => Refusal::BareFlavor("current_thread"),
-        known if KNOWN.contains(&known) => Refusal::NoValue(name),
-        _ => Refusal::Unknown(name),
+        "threaded_scheduler" | "multi_thread" => Refusal::BareFlavor(kind, "multi_thread"),
+        "basic_scheduler" | "current_thread" | "single_threaded" => {
+            Refusal::BareFlavor(kind, "current_thread")
+        }
+        known if kind.arguments().contains(&known) => Refusal::NoValue(name),
+        _ => Refusal::Unknown(kind, name),
     };
     refusal.on(path)
 }
@@ -277,5 +349,36 @@ fn address(name: &'static str, value: &Lit) -> Result<String, Refusal> {
     match text.parse::<SocketAddr>() {
         Ok(_) => Ok(text),
         Err(_) => Err(Refusal::BadAddress(text)),
+    }
+}
+
+/// `30s`, `500ms`, `2m`, `1h`, or `off`. The variable `DELOUSE_TEST_TIMEOUT` has the same form: `delouse::test_run`.
+fn timeout(name: &'static str, value: &Lit) -> Result<Timeout, Refusal> {
+    let text = string(name, value)?;
+    if text == "off" {
+        return Ok(Timeout::Off);
+    }
+    let refused = || Refusal::BadTimeout(text.clone());
+    let digits = text.find(|first: char| !first.is_ascii_digit()).ok_or_else(refused)?;
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| refused())?;
+    let milliseconds = match unit {
+        "ms" => Some(1),
+        "s" => Some(1_000),
+        "m" => Some(60_000),
+        "h" => Some(3_600_000),
+        _ => None,
+    };
+    let total = milliseconds.and_then(|unit: u64| number.checked_mul(unit)).filter(|total| *total > 0);
+    total.map(|total| Timeout::After(Duration::from_millis(total))).ok_or_else(refused)
+}
+
+fn leaks(name: &'static str, value: &Lit) -> Result<Leaks, Refusal> {
+    let action = string(name, value)?;
+    match action.as_str() {
+        "off" => Ok(Leaks::Off),
+        "warn" => Ok(Leaks::Warn),
+        "fail" => Ok(Leaks::Fail),
+        _ => Err(Refusal::UnknownLeaks(action)),
     }
 }

@@ -2,22 +2,22 @@
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
-use syn::{GenericArgument, PathArguments, ReturnType, Type};
+use syn::ext::IdentExt as _;
+use syn::{GenericArgument, Ident, PathArguments, ReturnType, Type};
 
-use crate::args::{Config, Flavor, UnhandledPanic};
+use crate::args::{Config, Flavor, Kind, Leaks, Timeout, UnhandledPanic};
 use crate::item::Item;
 
 /// Generates a function that is not `async` and runs the body on a runtime.
 ///
 /// The expansion contains the code for `dump` on and for `dump` off, and a macro of `delouse` selects one. A `#[cfg]` in
 /// the expansion would test for a feature of the *user's* crate.
-pub(crate) fn expand(item: Item, config: &Config) -> TokenStream {
+pub(crate) fn expand(item: Item, kind: Kind, config: &Config) -> TokenStream {
     let Item { attributes, visibility, mut signature, body } = item;
     signature.asyncness = None;
 
     // The code that runs the body has the span of its last statement, so that rustc reports a wrong result type there.
     let (start, end) = body.last_statement;
-    let run = run(config, start, end);
     let output = match &signature.output {
         ReturnType::Default => quote!(()),
         ReturnType::Type(_, ty) => ty.to_token_stream(),
@@ -32,59 +32,85 @@ pub(crate) fn expand(item: Item, config: &Config) -> TokenStream {
             }
         }),
     };
-
-    let mut tokens = quote!(#(#attributes)* #visibility #signature);
-    // Has the span of the user's braces, from which rustc derives the position of the function.
-    body.brace.surround(&mut tokens, |inside| {
-        inside.extend(quote! {
-            let body = async #body;
-            let body = {
-                #check
-                body
+    let check = quote! {
+        let body = {
+            #check
+            body
+        };
+    };
+    let names = Names::new(config, start);
+    let (attribute, inside) = match kind {
+        Kind::Main => {
+            let run = choose(
+                &names,
+                end,
+                &run_main(config, &names, (start, end)),
+                &run_plain(config, &names, (start, end)),
+            );
+            (None, quote!(#check #run))
+        }
+        Kind::Test => {
+            let run = run_test(config, &names, &signature.ident, (start, end));
+            let run = quote!(#check #run);
+            // What `#[tokio::test]` does, word for word.
+            let tokio = &names.tokio;
+            let plain = run_plain(config, &names, (start, end));
+            let plain = quote! {
+                #tokio::pin!(body);
+                let body: ::core::pin::Pin<&mut dyn ::core::future::Future<Output = #output>> = body;
+                #plain
             };
-            #run
+            let is_plain = config.timeout.is_none() && config.leaks.is_none();
+            let run = if is_plain { choose(&names, end, &run, &plain) } else { quote!(#run) };
+            (Some(quote!(#[::core::prelude::v1::test])), run)
+        }
+    };
+
+    let mut tokens = quote!(#(#attributes)* #attribute #visibility #signature);
+    // Has the span of the user's braces, from which rustc derives the position of the function.
+    body.brace.surround(&mut tokens, |tokens| {
+        tokens.extend(quote! {
+            let body = async #body;
+            #inside
         });
     });
     tokens
 }
 
-/// The last expression of the function: builds the runtime and runs the body.
-fn run(config: &Config, start: Span, end: Span) -> TokenStream {
-    // Resolved at the attribute, reported at the user's statement.
-    let here = Span::call_site().located_at(start);
-    let tokio = match &config.tokio {
-        Some(path) => path.to_token_stream(),
-        None => quote_spanned!(here=> tokio),
-    };
-    let delouse = match &config.delouse {
-        Some(path) => path.to_token_stream(),
-        None => quote_spanned!(here=> ::delouse),
-    };
-    let import = quote_spanned!(here=> use #tokio::runtime::Builder;);
-    let builder = builder(config, &tokio, start);
-    let address = config.bind.as_ref().map(|address| quote_spanned!(start=> .bind(#address)));
-    let (build, block_on) = match config.flavor {
-        Flavor::Local => {
-            (quote_spanned!(start=> build_local(Default::default())), quote_spanned!(start=> block_on_local))
-        }
-        Flavor::MultiThread | Flavor::CurrentThread => {
-            (quote_spanned!(start=> build()), quote_spanned!(start=> block_on))
-        }
-    };
-    // Resolved where the `let` of this name is.
-    let body = quote!(body);
-    let import_block_on = quote_spanned!(here=> use #delouse::__private::#block_on;);
-    let choose = quote_spanned!(here=> #delouse::__if_dump!);
+/// Paths of the two crates, resolved at the attribute, reported at the user's statement.
+struct Names {
+    here: Span,
+    tokio: TokenStream,
+    delouse: TokenStream,
+}
 
-    // `return` makes the block's type `!`, so that a wrong result type is only one error, at the call. The first and the
-    // last token have the span of the user's statement. If the expression started with a path of delouse, rustc would
-    // report the error in the attribute.
-    let debug = quote_spanned! {end=>
-        return #block_on(#builder, #delouse::Config::new() #address, #body);
-    };
-    let plain = quote_spanned! {end=>
-        return #builder.#build.expect("Failed building the Runtime").block_on(#body);
-    };
+impl Names {
+    fn new(config: &Config, start: Span) -> Self {
+        let here = Span::call_site().located_at(start);
+        let path =
+            |given: &Option<syn::Path>, default| given.as_ref().map_or(default, ToTokens::to_token_stream);
+        let tokio = path(&config.tokio, quote_spanned!(here=> tokio));
+        let delouse = path(&config.delouse, quote_spanned!(here=> ::delouse));
+        Self { here, tokio, delouse }
+    }
+
+    fn import(&self) -> TokenStream {
+        let tokio = &self.tokio;
+        quote_spanned!(self.here=> use #tokio::runtime::Builder;)
+    }
+
+    /// Imports a function of delouse. If an expression started with a path of delouse, rustc would report a wrong type in
+    /// the attribute.
+    fn import_function(&self, name: &TokenStream) -> TokenStream {
+        let delouse = &self.delouse;
+        quote_spanned!(self.here=> use #delouse::__private::#name;)
+    }
+}
+
+/// The last expression of the function, for each of the two builds of delouse.
+fn choose(names: &Names, end: Span, dump: &TokenStream, plain: &TokenStream) -> TokenStream {
+    let delouse = &names.delouse;
+    let choose = quote_spanned!(names.here=> #delouse::__if_dump!);
     quote_spanned! {end=>
         #[allow(
             clippy::diverging_sub_expression,
@@ -94,8 +120,86 @@ fn run(config: &Config, start: Span, end: Span) -> TokenStream {
         )]
         {
             #choose {
-                { #import #import_block_on #debug } else { #import #plain }
+                { #dump } else { #plain }
             }
+        }
+    }
+}
+
+/// Builds the runtime and runs the body, with delouse.
+///
+/// `return` makes the block's type `!`, so that a wrong result type is only one error, at the call. The first and the last
+/// token have the span of the user's statement.
+fn run_main(config: &Config, names: &Names, (start, end): (Span, Span)) -> TokenStream {
+    let delouse = &names.delouse;
+    let function = match config.flavor {
+        Flavor::Local => quote_spanned!(start=> block_on_local),
+        Flavor::MultiThread | Flavor::CurrentThread => quote_spanned!(start=> block_on),
+    };
+    let (import, import_function) = (names.import(), names.import_function(&function));
+    let builder = builder(config, &names.tokio, start);
+    let address = config.bind.as_ref().map(|address| quote_spanned!(start=> .bind(#address)));
+    // Resolved where the `let` of this name is.
+    let body = quote!(body);
+    quote_spanned! {end=>
+        #import
+        #import_function
+        return #function(#builder, #delouse::Config::new() #address, #body);
+    }
+}
+
+/// The same without delouse: what `#[tokio::main]` does, word for word.
+fn run_plain(config: &Config, names: &Names, (start, end): (Span, Span)) -> TokenStream {
+    let build = match config.flavor {
+        Flavor::Local => quote_spanned!(start=> build_local(Default::default())),
+        Flavor::MultiThread | Flavor::CurrentThread => quote_spanned!(start=> build()),
+    };
+    let (import, builder) = (names.import(), builder(config, &names.tokio, start));
+    let body = quote!(body);
+    quote_spanned! {end=>
+        #import
+        return #builder.#build.expect("Failed building the Runtime").block_on(#body);
+    }
+}
+
+/// The same for a test, with its timeout.
+fn run_test(config: &Config, names: &Names, name: &Ident, (start, end): (Span, Span)) -> TokenStream {
+    let delouse = &names.delouse;
+    let function = match config.flavor {
+        Flavor::Local => quote_spanned!(start=> run_test_local),
+        Flavor::MultiThread | Flavor::CurrentThread => quote_spanned!(start=> run_test),
+    };
+    let (import, import_function) = (names.import(), names.import_function(&function));
+    let builder = builder(config, &names.tokio, start);
+    let timeout = config.timeout.map(|timeout| match timeout {
+        Timeout::Off => quote_spanned!(start=> .timeout(::core::option::Option::None)),
+        Timeout::After(time) => {
+            let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+            quote_spanned! {start=>
+                .timeout(::core::option::Option::Some(::core::time::Duration::from_millis(#milliseconds)))
+            }
+        }
+    });
+    let leaks = config.leaks.map(|leaks| {
+        let leaks = match leaks {
+            Leaks::Off => quote!(Off),
+            Leaks::Warn => quote!(Warn),
+            Leaks::Fail => quote!(Fail),
+        };
+        quote_spanned!(start=> .leaks(#delouse::__private::Leaks::#leaks))
+    });
+    let body = quote!(body);
+    let name = name.unraw().to_string();
+    quote_spanned! {end=>
+        #[allow(clippy::diverging_sub_expression, clippy::needless_return)]
+        {
+            #import
+            #import_function
+            return #function(
+                #builder,
+                #delouse::__private::Test::new(::core::module_path!(), #name) #timeout #leaks,
+                #body,
+            );
         }
     }
 }

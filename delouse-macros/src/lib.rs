@@ -1,6 +1,6 @@
-//! The attribute `#[delouse::main]`.
+//! The attributes `#[delouse::main]` and `#[delouse::test]`.
 //!
-//! Use it through the crate `delouse`, which re-exports it and contains the functions that its expansion calls.
+//! Use them through the crate `delouse`, which re-exports them and contains the functions that their expansions call.
 
 #![forbid(unsafe_code)]
 
@@ -12,7 +12,9 @@ mod refusal;
 mod tests;
 
 use proc_macro2::TokenStream;
+use syn::{Attribute, Meta};
 
+use crate::args::Kind;
 use crate::item::Item;
 use crate::refusal::{Refusal, Refusals};
 
@@ -131,11 +133,48 @@ use crate::refusal::{Refusal, Refusals};
 /// If the runtime cannot be built, because the limit of threads or file descriptors is reached.
 #[proc_macro_attribute]
 pub fn main(args: proc_macro::TokenStream, item: proc_macro::TokenStream) -> proc_macro::TokenStream {
-    attribute(args.into(), item.into()).into()
+    attribute(args.into(), item.into(), Kind::Main).into()
+}
+
+/// Runs an `async fn` as a test on a tokio runtime, as `#[tokio::test]` does, and reports what hangs.
+///
+/// ```
+/// #[delouse::test(timeout = "30s")]
+/// async fn answers_in_time() {
+///     assert_eq!(tokio::spawn(async { 7 }).await.ok(), Some(7));
+/// }
+/// ```
+///
+/// It replaces `#[tokio::test]`, with the same arguments, defaults and errors.
+///
+/// - With delouse's features `dump` and `debug` **off**, it expands to the same code as `#[tokio::test]`. With `timeout`, a
+///   test that takes longer fails, without a reason.
+/// - With one of them **on**, a test that takes longer than its timeout fails: the first line of the panic says what is wrong,
+///   or where the body waits. The diagnosis, all tasks and all threads are on stderr before, and in `target/delouse/`, in a
+///   file `.txt` and a file `.json` for each test. A runtime that does not react within two seconds after that, because its
+///   thread is blocked, ends the whole process.
+///
+/// The time is measured by an OS thread from the first line of the body to the end of the runtime: a paused clock does not
+/// stop it.
+///
+/// # Arguments
+///
+/// Those of `#[tokio::test]`, which are those of [`macro@main`] without `bind`; the default of `flavor` is
+/// `"current_thread"`. And:
+///
+/// | argument | value | meaning | default |
+/// | --- | --- | --- | --- |
+/// | `timeout` | such as `"30s"`, `"500ms"`, `"2m"`, or `"off"` | how long the test may take | `"60s"`; without the features, none |
+/// | `leaks` | `"warn"`, `"fail"`, `"off"` | what happens if tasks are left when the body has ended | `"off"` |
+///
+/// The environment variable `DELOUSE_TEST_TIMEOUT` overrides `timeout`, except where that is `"off"`.
+#[proc_macro_attribute]
+pub fn test(args: proc_macro::TokenStream, item: proc_macro::TokenStream) -> proc_macro::TokenStream {
+    attribute(args.into(), item.into(), Kind::Test).into()
 }
 
 /// Emits the function even if there are errors, so that editors can analyse it.
-fn attribute(args: TokenStream, item: TokenStream) -> TokenStream {
+fn attribute(args: TokenStream, item: TokenStream, kind: Kind) -> TokenStream {
     let mut refusals = Refusals::default();
     let function = match syn::parse2::<Item>(item.clone()) {
         Ok(function) => Some(function),
@@ -144,19 +183,33 @@ fn attribute(args: TokenStream, item: TokenStream) -> TokenStream {
             None
         }
     };
-    if let Some(Item { signature, .. }) = &function {
-        if signature.ident == "main" && !signature.inputs.is_empty() {
+    if let Some(Item { signature, attributes, .. }) = &function {
+        if let Some(second) = attributes.iter().find(|other| kind == Kind::Test && is_test(other)) {
+            refusals.push(Refusal::SecondTest.on(second));
+        }
+        if kind == Kind::Main && signature.ident == "main" && !signature.inputs.is_empty() {
             refusals.push(Refusal::MainWithArguments.on(&signature.ident));
         }
         if signature.asyncness.is_none() {
             refusals.push(Refusal::NotAsync.on(signature.fn_token));
         }
     }
-    let config = args::parse(args, &mut refusals);
+    let config = args::parse(args, kind, &mut refusals);
     let mut tokens = match function {
-        Some(function) => expand::expand(function, &config),
+        Some(function) => expand::expand(function, kind, &config),
         None => item,
     };
     tokens.extend(refusals.into_compile_errors());
     tokens
+}
+
+/// Whether it is the attribute `#[test]` itself, under one of its names.
+fn is_test(attribute: &Attribute) -> bool {
+    let Meta::Path(path) = &attribute.meta else { return false };
+    let names: Vec<String> = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
+    match names.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["test"] => path.leading_colon.is_none(),
+        ["core" | "std", "prelude", _, "test"] => true,
+        _ => false,
+    }
 }

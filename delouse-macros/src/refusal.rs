@@ -1,6 +1,6 @@
-//! The errors of the attribute, and their messages.
+//! The errors of the attributes, and their messages.
 //!
-//! If `#[tokio::main]` has the same error, the message is the same except for the macro's name, so that users find
+//! If `#[tokio::main]` or `#[tokio::test]` has the same error, the message is the same except for the macro's name, so that users find
 //! existing explanations. `tests/attribute/tests/ui.rs` compares the two.
 
 use std::fmt;
@@ -8,21 +8,20 @@ use std::fmt;
 use proc_macro2::Span;
 use quote::ToTokens;
 
-/// Every argument, in the order in which messages list them: tokio's own first.
-pub(crate) const KNOWN: [&str; 8] =
-    ["flavor", "worker_threads", "start_paused", "crate", "unhandled_panic", "name", "bind", "delouse"];
+use crate::args::Kind;
 
 /// One error in an attribute or in its function.
 #[derive(Debug)]
 pub(crate) enum Refusal {
     NotAsync,
     MainWithArguments,
+    SecondTest,
     NoName,
     NotALiteral,
     NotAnArgument,
-    Unknown(String),
+    Unknown(Kind, String),
     NoValue(String),
-    BareFlavor(&'static str),
+    BareFlavor(Kind, &'static str),
     CoreThreads,
     Twice(&'static str),
     WrongKind { name: &'static str, kind: &'static str },
@@ -33,8 +32,10 @@ pub(crate) enum Refusal {
     SingleThread,
     UnknownFlavor(String),
     UnknownPanic(String),
-    Needs { name: &'static str, flavor: &'static str },
+    Needs { kind: Kind, name: &'static str, flavor: &'static str },
     BadAddress(String),
+    BadTimeout(String),
+    UnknownLeaks(String),
 }
 
 impl Refusal {
@@ -49,6 +50,16 @@ impl Refusal {
     }
 }
 
+/// The attribute's path.
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Main => "delouse::main",
+            Self::Test => "delouse::test",
+        })
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use Refusal as R;
@@ -58,12 +69,14 @@ impl fmt::Display for Refusal {
             R::NoName => f.write_str("Must have specified ident"),
             R::NotALiteral => f.write_str("Must be a literal"),
             R::NotAnArgument => f.write_str("Unknown attribute inside the macro"),
-            R::Unknown(name) => {
-                write!(f, "Unknown attribute {name} is specified; expected one of: `{}`.", KNOWN.join("`, `"))
-            }
+            R::Unknown(kind, name) => write!(
+                f,
+                "Unknown attribute {name} is specified; expected one of: `{}`.",
+                kind.arguments().join("`, `")
+            ),
             R::NoValue(name) => write!(f, "The `{name}` attribute requires an argument."),
-            R::BareFlavor(flavor) => {
-                write!(f, "Set the runtime flavor with #[delouse::main(flavor = \"{flavor}\")].")
+            R::BareFlavor(kind, flavor) => {
+                write!(f, "Set the runtime flavor with #[{kind}(flavor = \"{flavor}\")].")
             }
             R::CoreThreads => f.write_str("Attribute `core_threads` is renamed to `worker_threads`"),
             R::Twice(name) => write!(f, "`{name}` set multiple times."),
@@ -87,16 +100,26 @@ impl fmt::Display for Refusal {
                 "No such unhandled panic behavior `{behavior}`. \
                  The unhandled panic behaviors are `ignore` and `shutdown_runtime`."
             ),
-            R::Needs { name, flavor } => write!(
+            R::Needs { kind, name, flavor } => write!(
                 f,
                 "The `{name}` option requires the `{flavor}` runtime flavor. \
-                 Use `#[delouse::main(flavor = \"{flavor}\")]`"
+                 Use `#[{kind}(flavor = \"{flavor}\")]`"
             ),
             R::BadAddress(value) => write!(
                 f,
                 "`bind` takes an IP address and a port, such as \"127.0.0.1:7132\" or \"[::1]:7132\", \
                  not \"{value}\"."
             ),
+            R::SecondTest => f.write_str(
+                "second test attribute is supplied, consider removing or changing the order of your test attributes",
+            ),
+            R::BadTimeout(value) => write!(
+                f,
+                "`timeout` takes a time, such as \"30s\", \"500ms\" or \"2m\", or \"off\", not \"{value}\"."
+            ),
+            R::UnknownLeaks(value) => {
+                write!(f, "`leaks` takes \"warn\", \"fail\" or \"off\", not \"{value}\".")
+            }
         }
     }
 }

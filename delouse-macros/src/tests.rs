@@ -3,7 +3,11 @@
 use proc_macro2::{TokenStream, TokenTree};
 use quote::quote;
 
-use crate::attribute;
+use crate::args::Kind;
+
+fn attribute(args: TokenStream, item: TokenStream) -> TokenStream {
+    crate::attribute(args, item, Kind::Main)
+}
 
 /// How often `wanted` occurs as an identifier, at any depth.
 fn count(tokens: TokenStream, wanted: &str) -> usize {

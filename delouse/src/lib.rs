@@ -125,6 +125,8 @@ mod dump_error;
 mod runtime;
 #[cfg(feature = "main")]
 mod started;
+#[cfg(feature = "main")]
+mod test_run;
 
 #[cfg(feature = "dump")]
 mod dump;
@@ -147,7 +149,7 @@ mod stderr_dump;
 #[cfg(feature = "main")]
 pub use {
     config::{Config, init},
-    delouse_macros::main,
+    delouse_macros::{main, test},
     dump_error::DumpError,
     runtime::{register, unregister},
     started::Started,
@@ -177,9 +179,11 @@ pub mod model {
     };
 }
 
-/// Used by the expansion of the attribute. Not for users, and not stable.
-#[cfg(feature = "dump")]
+/// Used by the expansion of the attributes. Not for users, and not stable.
+#[cfg(feature = "main")]
 #[doc(hidden)]
 pub mod __private {
+    #[cfg(feature = "dump")]
     pub use crate::runtime::{block_on, block_on_local};
+    pub use crate::test_run::{Leaks, Test, run_test, run_test_local};
 }

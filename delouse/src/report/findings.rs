@@ -78,7 +78,7 @@ impl FindingReport {
     }
 
     /// One line; a suspicion is called one.
-    pub(super) fn headline(&self) -> String {
+    pub(crate) fn headline(&self) -> String {
         let suspected = if self.severity == Severity::Suspected { "suspected " } else { "" };
         upper(&format!("{suspected}{}: {}", words(self.kind).name, lower(&self.summary)))
     }

@@ -164,7 +164,8 @@ impl Thread {
 /// Whether delouse gives its threads this name. The prefix is not enough: threads of a program called `delouse-…` have it
 /// too.
 pub(crate) fn is_our_thread(name: &str) -> bool {
-    const NAMES: [&str; 9] = ["server", "capture", "types", "free", "dump", "quit", "log", "abort", "fork"];
+    const NAMES: [&str; 10] =
+        ["server", "capture", "types", "free", "dump", "quit", "log", "abort", "fork", "test"];
     name.strip_prefix("delouse-").is_some_and(|name| NAMES.contains(&name))
 }
 

@@ -256,7 +256,7 @@ fn kind(scope: &Scope) -> Kind {
         && matches!(name, "wait" | "shutdown")
     {
         Kind::ShutsDown
-    } else if part_of(&["delouse::runtime::"]) {
+    } else if part_of(&["delouse::runtime::", "delouse::test_run::"]) {
         Kind::Wraps
     } else if part_of(&TASKS) && name.starts_with("poll") {
         Kind::RunsTask

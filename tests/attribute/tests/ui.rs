@@ -1,4 +1,4 @@
-//! What `#[delouse::main]` accepts and refuses, with which messages, at which places.
+//! What `#[delouse::main]` and `#[delouse::test]` accept and refuse, with which messages, at which places.
 //!
 //! The expectations hold with debug on and off: run with and without `--features debug`. After an intended change, rewrite
 //! them with `TRYBUILD=overwrite` and read the difference.
@@ -26,6 +26,7 @@ fn passes() {
 fn fails() {
     let cases = trybuild::TestCases::new();
     cases.compile_fail("tests/ui/fail/*.rs");
+    cases.compile_fail("tests/ui/fail/test/*.rs");
     cases.compile_fail("tests/ui/fail/own/*.rs");
     if is_expected_rustc() {
         cases.compile_fail("tests/ui/fail/rustc/*.rs");
@@ -37,22 +38,22 @@ fn fails() {
     }
 }
 
-/// Each case, except those in `own`, gives the same errors at the same places under `#[tokio::main]`. If the messages of a new
+/// Each case, except those in `own`, gives the same errors at the same places under `#[tokio::main]` or `#[tokio::test]`. If the messages of a new
 /// tokio differ, this test fails, and the attribute must be adapted.
 #[test]
 fn fails_as_tokio_does() {
     let cases = trybuild::TestCases::new();
-    let mut directories = vec!["tests/ui/fail"];
+    let mut directories = vec![("tests/ui/fail", 6), ("tests/ui/fail/test", 3)];
     if is_expected_rustc() {
-        directories.push("tests/ui/fail/rustc");
+        directories.push(("tests/ui/fail/rustc", 6));
     }
-    for directory in directories {
+    for (directory, least) in directories {
         let sources: Vec<PathBuf> = fs::read_dir(directory)
             .unwrap()
             .map(|entry| entry.unwrap().path())
             .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
             .collect();
-        assert!(sources.len() > 5, "{directory}: only {} cases", sources.len());
+        assert!(sources.len() >= least, "{directory}: only {} cases", sources.len());
         for source in sources {
             cases.compile_fail(under_tokio(&source));
         }
@@ -75,7 +76,8 @@ fn is_expected_rustc() -> bool {
 
 /// Writes the case and its expectation for tokio.
 fn under_tokio(source: &Path) -> PathBuf {
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("ui-tokio");
+    let parent = source.parent().and_then(Path::file_name).unwrap();
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("ui-tokio").join(parent);
     fs::create_dir_all(&directory).unwrap();
     let copy = directory.join(source.file_name().unwrap());
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
@@ -84,10 +86,12 @@ fn under_tokio(source: &Path) -> PathBuf {
         Err(_) => copy.display().to_string(),
     };
     // Spaces keep the columns where they are.
-    let in_source = |text: &str| text.replace("#[delouse::main", "#[tokio  ::main");
+    let in_source = |text: &str| text.replace("#[delouse::", "#[tokio  ::");
     let in_message = |text: &str| {
         text.replace("delouse::main", "tokio::main")
+            .replace("delouse::test", "tokio::test")
             .replace("`name`, `bind`, `delouse`.", "`name`.")
+            .replace("`name`, `timeout`, `leaks`, `delouse`.", "`name`.")
             .replace(&format!("$DIR/{}", source.display()), &in_workspace)
             .replace(&source.display().to_string(), &copy.display().to_string())
     };

@@ -27,6 +27,7 @@ const LAYERS: &[&[&str]] = &[
     &["settings", "log", "stderr_dump", "quit_listener"],
     &["server", "no_server"],
     &["runtime", "dump", "disabled"],
+    &["test_run"],
     &["cli", "bin"],
     // The root re-exports; nothing is defined there.
     &[""],
