@@ -287,6 +287,11 @@ impl Lister<'_, '_, '_> {
     /// The future by its contents: a value of its type somewhere in the frame that waits for something valid.
     fn guessed(&mut self, driver: &Driver) -> Option<Found> {
         let ty = self.process.ty(driver.future)?;
+        if ty.size == 0 {
+            // All values of the type are the same, wherever they are: `pending()`.
+            let (of, address) = (driver.future, driver.frame.start);
+            return self.looks_suspended(of, address, true).map(|_| Found { of, address, guess: false });
+        }
         let align = ty.align.max(1);
         let last = driver.frame.end.checked_sub(ty.size)?;
         let first = driver.frame.start.checked_next_multiple_of(align)?;
