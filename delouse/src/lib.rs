@@ -63,15 +63,15 @@
 //! - `main`, the default: the attribute, [`Config`], [`register`] and [`dump`](dump()). They have no effect without `dump`.
 //! - `dump`: the effect of [`dump`](dump()) and of SIGQUIT, without the server and the hundred crates that it needs.
 //! - `debug`: the server and `dump`.
-//! - `cli`: the command `delouse`, which reads other processes and core files.
+//! - `cli`: the command `delouse`, which reads other processes and core files, and serves them. Contains `debug`.
 //! - `engine`: `offline` and `model` alone, without tokio. `dump` and `debug` contain it.
 //! - `taskdump`: tokio's own task dump as a second engine, for `?engine=taskdump` and for binaries without types.
 //!   Needs `--cfg tokio_unstable`. It polls every task, and is known to freeze runtimes.
 #![cfg_attr(not(feature = "engine"), forbid(unsafe_code))]
 #![cfg_attr(feature = "engine", deny(unsafe_code))]
-// A layer is compiled as a whole. With `debug` and `cli`, where all of it is used, dead code is reported.
+// A layer is compiled as a whole. With `cli`, where all of it is used, dead code is reported.
 #![cfg_attr(
-    all(feature = "engine", not(all(feature = "debug", feature = "cli"))),
+    all(feature = "engine", not(feature = "cli")),
     allow(dead_code, unused_imports)
 )]
 

@@ -19,6 +19,7 @@ Examples:
   delouse tasks 1234 --match handle      tasks with `handle` in their stacks
   delouse threads core.1234              the threads in a core file
   delouse waits ./app core.1234 --format dot | dot -Tsvg >waits.svg
+  delouse serve 1234                     the server of #[delouse::main] for any process
   delouse run -- cargo test              Ctrl-\\ prints what hangs
 
 Usage: delouse COMMAND [TARGET] [OPTIONS]
@@ -92,6 +93,15 @@ pub(super) enum Command {
         subject: Subject,
         #[command(flatten)]
         output: Output,
+    },
+    /// The server and its page for another process or a core file, until Ctrl-C
+    Serve {
+        #[command(flatten)]
+        subject: Subject,
+        /// The address to listen on, or a port alone; by default 127.0.0.1:7132, or a free port if that is in use. Any
+        /// address that is not loopback needs a token, in the variable DELOUSE_TOKEN
+        #[arg(long, value_name = "ADDR")]
+        bind: Option<String>,
     },
     /// Two saved JSON answers: what came, what went, what has waited through both
     Diff {

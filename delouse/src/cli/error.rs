@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::inspector::foreign::ForeignError;
 use crate::inspector::target::TargetError;
 use crate::report::FilterError;
+use crate::server::StartError;
 
 /// Why a command fails: exit status 1, with this message.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +21,8 @@ pub(super) enum CliError {
     File { path: PathBuf, error: io::Error },
     #[error("{0}")]
     Server(#[from] ServerError),
+    #[error(transparent)]
+    Start(#[from] StartError),
     #[error("cannot write the answer: {0}")]
     Output(io::Error),
     /// The answer was printed, and does not say whether anything is wrong.

@@ -10,6 +10,7 @@ use super::progress::Progress;
 use crate::debuginfo::elf::ElfInfo;
 use crate::debuginfo::separate;
 use crate::inspector::foreign::{self, Foreign};
+use crate::inspector::foreign_inspector::ForeignInspector;
 use crate::inspector::target::{ProgramFile, Target};
 use crate::report::DiagnosisAnswer;
 
@@ -33,6 +34,13 @@ impl Local {
         self.add_debug_file()?;
         let _progress = Progress::start(format!("reading {} and its debug information", self.name()));
         foreign::inspect(&self.target, self.executable.as_deref(), ask)
+    }
+
+    /// An inspector that keeps what it has read for later requests.
+    pub(super) fn into_inspector(self) -> Result<ForeignInspector, CliError> {
+        self.add_debug_file()?;
+        let _progress = Progress::start(format!("reading {} and its debug information", self.name()));
+        Ok(ForeignInspector::open(self.target, self.executable)?)
     }
 
     /// What is wrong with the program.
@@ -60,10 +68,11 @@ impl Local {
         }
     }
 
-    fn name(&self) -> String {
+    /// What it is, for messages.
+    pub(super) fn name(&self) -> String {
         match &self.target {
             Target::Process { pid, .. } => format!("process {pid}"),
-            Target::Core { path, .. } => path.display().to_string(),
+            Target::Core { path, .. } => format!("the core file {}", path.display()),
         }
     }
 

@@ -10,6 +10,8 @@ mod progress;
 mod remote;
 #[cfg_attr(not(target_os = "linux"), path = "no_run.rs")]
 mod run;
+#[cfg_attr(not(target_os = "linux"), path = "no_serve.rs")]
+mod serve;
 mod subject;
 
 use std::io::{self, Write as _};
@@ -79,6 +81,7 @@ fn execute(command: Command) -> Result<u8, CliError> {
             Ok(if found { FINDINGS } else { NOTHING })
         }
         Command::Core { subject, output } => core(&subject::parse(subject)?, output.as_deref()),
+        Command::Serve { subject, bind } => serve::serve(subject, bind.as_deref()),
         Command::Elf { subject, output } => elf(subject, &output),
         Command::Completions { shell } => {
             let mut text = Vec::new();

@@ -27,6 +27,7 @@ use crate::waits::diagnosis::{Diagnosis, Earlier, diagnose};
 use crate::waits::growing::Counts;
 use crate::waits::sample::Sample;
 use crate::waits::{Observation, Observed};
+use super::inspect::Diagnosed;
 
 /// At most this much memory is scanned for tasks that are on no list, in bytes.
 const SCAN: u64 = 4 << 30;
@@ -73,6 +74,13 @@ pub(crate) enum ForeignError {
     NoTypes(PathBuf),
 }
 
+impl ForeignError {
+    /// Whether the program has ended, so that there will be no answer later either.
+    pub(crate) fn has_ended(&self) -> bool {
+        matches!(self, Self::Target(error) if error.has_ended())
+    }
+}
+
 /// A target with what was learned of it so far.
 pub(crate) struct Foreign<'i> {
     target: &'i Target,
@@ -82,11 +90,23 @@ pub(crate) struct Foreign<'i> {
     learned: Learned<'i>,
     others: OtherObjects,
     symbols: Symbols,
-    history: Arc<History>,
+    past: Past,
     /// Whether tasks were read before, so that their types are known.
     is_warm: bool,
+}
+
+/// What later captures of a target compare with. It stays when the types are dropped and read again.
+#[derive(Clone)]
+pub(super) struct Past {
+    history: Arc<History>,
     /// The times of samples are measured from here.
     start: Instant,
+}
+
+impl Past {
+    pub(super) fn begins_now() -> Self {
+        Self { history: Arc::default(), start: Instant::now() }
+    }
 }
 
 /// One capture.
@@ -112,16 +132,10 @@ pub(crate) fn inspect<R, E: From<ForeignError>>(
 ) -> Result<R, E> {
     let executable = program_file(target, executable).map_err(ForeignError::from)?;
     let image = open(&executable)?;
-    let types = Types::open(&image);
-    if other_objects::have_tokio(&types) {
-        return ask(&mut Foreign::new(target, executable, &image, types));
-    }
-    let Some(library) = library(target, &executable)? else {
-        return ask(&mut Foreign::new(target, executable, &image, types));
-    };
+    let mut program = Foreign::new(target, executable, &image, Past::begins_now());
+    let Some(library) = program.library_with_tokio()? else { return ask(&mut program) };
     let image = open(&library)?;
-    let types = Types::open(&image);
-    ask(&mut Foreign::new(target, library, &image, types))
+    ask(&mut Foreign::new(target, library, &image, Past::begins_now()))
 }
 
 /// Describes the executable of a target: how it was built, and how good the answers are for it.
@@ -141,32 +155,35 @@ pub(crate) fn program_file(target: &Target, given: Option<&Path>) -> Result<Prog
     }
 }
 
-fn open(file: &ProgramFile) -> Result<Image, ForeignError> {
+pub(super) fn open(file: &ProgramFile) -> Result<Image, ForeignError> {
     let path = || file.name().0.to_owned();
     Image::open(&file.opened).map_err(|error| ForeignError::Executable { path: path(), error })
 }
 
-/// The first library of the target that contains tokio.
-fn library(target: &Target, executable: &ProgramFile) -> Result<Option<ProgramFile>, ForeignError> {
-    let snapshot = target.capture_without_pause()?;
-    let mut others = OtherObjects::default();
-    let found = others.find(&executable.mapped, &*snapshot).first();
-    Ok(found.map(|path| ProgramFile { opened: path.clone(), mapped: path.clone(), name: path.clone() }))
-}
-
 impl<'i> Foreign<'i> {
-    fn new(target: &'i Target, file: ProgramFile, image: &'i Image, types: Arc<Types<'i>>) -> Self {
+    /// `image` is that of `file`.
+    pub(super) fn new(target: &'i Target, file: ProgramFile, image: &'i Image, past: Past) -> Self {
         Self {
             target,
             file,
             image,
-            learned: Learned::new(types),
+            learned: Learned::new(Types::open(image)),
             others: OtherObjects::default(),
             symbols: Symbols::new(),
-            history: Arc::default(),
+            past,
             is_warm: false,
-            start: Instant::now(),
         }
+    }
+
+    /// The first library of the target that contains tokio, if the executable does not.
+    pub(super) fn library_with_tokio(&self) -> Result<Option<ProgramFile>, ForeignError> {
+        if other_objects::have_tokio(self.learned.types()) {
+            return Ok(None);
+        }
+        let snapshot = self.target.capture_without_pause()?;
+        let mut others = OtherObjects::default();
+        let found = others.find(&self.file.mapped, &*snapshot).first();
+        Ok(found.map(|path| ProgramFile { opened: path.clone(), mapped: path.clone(), name: path.clone() }))
     }
 
     /// Checks that the target has tasks of tokio, and symbols to find them by.
@@ -227,15 +244,27 @@ impl<'i> Foreign<'i> {
 
     /// What each task waits for, of one capture.
     pub(crate) fn waits(&mut self) -> Result<WaitsAnswer, ForeignError> {
+        let (Sample { graph, findings, .. }, capture) = self.sample_of_waits()?;
+        Ok(WaitsAnswer { graph, findings: FindingReport::all(findings), capture })
+    }
+
+    /// A sample of one capture, without threads.
+    pub(super) fn sample_of_waits(&mut self) -> Result<(Sample, Capture), ForeignError> {
         let moment = self.capture()?;
         let (sample, mut capture) =
             self.examine(&moment, true, |examination| sampling::sample_of(examination, moment.at, false))?;
         capture.notes.extend(sampling::notes_of(&sample));
-        let Sample { listing, graph, findings, .. } = sample;
-        if listing.without_types && listing.shortage.is_none() {
+        if sample.listing.without_types && sample.listing.shortage.is_none() {
             return Err(self.no_types());
         }
-        Ok(WaitsAnswer { graph, findings: FindingReport::all(findings), capture })
+        Ok((sample, capture))
+    }
+
+    /// The number of tasks with each stack.
+    pub(super) fn counts(&mut self) -> Result<Counts, ForeignError> {
+        let moment = self.capture()?;
+        let counts = |seen: Examination<'_, '_, '_>| Counts::new(moment.at, &seen.listing.tasks);
+        Ok(self.examine(&moment, true, counts)?.0)
     }
 
     /// What is wrong. Takes as many samples of a running process as the findings need, one of a core file. `growth`: also
@@ -244,14 +273,20 @@ impl<'i> Foreign<'i> {
         let earlier = match growth {
             // A core file does not grow.
             Some(time) if self.target.is_running() => {
-                let moment = self.capture()?;
-                let counts = |seen: Examination<'_, '_, '_>| Counts::new(moment.at, &seen.listing.tasks);
-                let (counts, _) = self.examine(&moment, true, counts)?;
+                let counts = self.counts()?;
                 thread::sleep(time);
                 Some(counts)
             }
             _ => None,
         };
+        let Diagnosed { samples, capture, found } =
+            self.diagnose(Earlier { requested: earlier.as_ref(), kept: None })?;
+        let last = samples.last().cloned().unwrap_or_default();
+        Ok(DiagnosisAnswer::new(found, &last, capture, None))
+    }
+
+    /// The same with the samples, and without measuring growth.
+    pub(super) fn diagnose(&mut self, earlier: Earlier<'_>) -> Result<Diagnosed, ForeignError> {
         let begun = Instant::now();
         let first = self.sample()?;
         let (samples, mut capture) = if self.target.is_running() {
@@ -263,14 +298,14 @@ impl<'i> Foreign<'i> {
             capture.notes.push(ONE_SAMPLE.to_owned());
         }
         let files = self.target.open_files();
-        let mut found =
-            diagnose(&samples, files.as_ref(), Earlier { requested: earlier.as_ref(), kept: None });
-        let last = samples.last().cloned().unwrap_or_default();
-        add_unread_mains(&last, &mut found);
-        if found.findings.is_empty() && last.listing.without_types && last.listing.shortage.is_none() {
-            return Err(self.no_types());
+        let mut found = diagnose(&samples, files.as_ref(), earlier);
+        if let Some(last) = samples.last() {
+            add_unread_mains(last, &mut found);
+            if found.findings.is_empty() && last.listing.without_types && last.listing.shortage.is_none() {
+                return Err(self.no_types());
+            }
         }
-        Ok(DiagnosisAnswer::new(found, &last, capture, None))
+        Ok(Diagnosed { samples, capture, found })
     }
 
     fn no_types(&self) -> ForeignError {
@@ -309,7 +344,7 @@ impl<'i> Foreign<'i> {
     }
 
     fn capture_now(&self) -> Result<Moment, ForeignError> {
-        let (begun, at, now) = (Instant::now(), self.start.elapsed(), self.target.now());
+        let (begun, at, now) = (Instant::now(), self.past.start.elapsed(), self.target.now());
         let snapshot = self.target.capture()?;
         let bias = bias(self.image, &self.file, &*snapshot)
             .ok_or_else(|| ForeignError::OtherProgram(self.file.name().0.to_owned()))?;
@@ -323,7 +358,7 @@ impl<'i> Foreign<'i> {
         look: impl FnOnce(Examination<'_, '_, '_>) -> R,
     ) -> Result<(R, Capture), ForeignError> {
         let Moment { snapshot, bias, begun, now, .. } = moment;
-        let history = Some(Arc::clone(&self.history));
+        let history = Some(Arc::clone(&self.past.history));
         let options = Options { bias: *bias, scan: SCAN, now: *now, history, places, entered: true };
         let others = self.others.find(&self.file.mapped, &**snapshot);
         let answer = self.learned.examine(&**snapshot, others, &[], &options, look);

@@ -1,13 +1,16 @@
 //! Tasks, threads and findings of a target: what every face calls.
 //!
 //! [`Inspector`] captures the process that it is part of. [`Foreign`] captures another process, or reads a core file. Both
-//! make samples and diagnoses by the same functions.
+//! make samples and diagnoses by the same functions. A server asks either by the trait [`Inspect`](inspect::Inspect).
 
 #[cfg(feature = "dump")]
 mod calling_thread;
 #[cfg(feature = "dump")]
 mod engines;
 pub(crate) mod foreign;
+#[cfg(feature = "dump")]
+pub(crate) mod foreign_inspector;
+pub(crate) mod inspect;
 mod learned;
 #[cfg(feature = "dump")]
 mod memory_engine;

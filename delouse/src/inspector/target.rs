@@ -60,6 +60,14 @@ pub(crate) enum TargetError {
     ExecutableAbsent(PathBuf),
 }
 
+impl TargetError {
+    /// Whether the process has ended, or runs another program.
+    pub(crate) fn has_ended(&self) -> bool {
+        use AttachError::{Gone, Replaced, Zombie};
+        matches!(self, Self::Process(Gone { .. } | Zombie { .. } | Replaced { .. }))
+    }
+}
+
 impl Target {
     /// A running process. Nothing of it is read yet.
     pub(crate) fn process(pid: u32, options: AttachOptions) -> Self {

@@ -5,20 +5,25 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 
 use super::engines::Engines;
+use super::inspect::{Diagnosed, Inspect, InspectError, Inspected};
 use super::{polling_threads, sampling, threads};
 use crate::debuginfo::elf::{self, ElfError, ElfInfo};
 use crate::debuginfo::symbols::Symbols;
 use crate::host::heap::Growth;
+use crate::host::open_files;
 use crate::registry;
 use crate::registry::Roots;
+use crate::report::{Filter, TasksAnswer, ThreadsAnswer};
 use crate::snapshot::{Capture, Thread};
 use crate::targets::own_object::OwnObject;
 use crate::targets::{self, Limits};
 use crate::tasks::engine::{EngineError, EngineName, TaskList};
 use crate::threads::ThreadStack;
 use crate::threads::classify::mains_rest;
+use crate::waits::diagnosis::{Earlier, diagnose};
 use crate::waits::growing::Counts;
 use crate::waits::sample::Sample;
+
 /// Captures and analyses this process.
 pub(crate) struct Inspector {
     engines: Engines,
@@ -138,5 +143,59 @@ impl Inspector {
     pub(crate) fn release(&self) -> Growth {
         self.engines.release();
         self.symbols.trim(Duration::ZERO)
+    }
+}
+
+impl Inspect for Inspector {
+    fn inspected(&self) -> Inspected {
+        Inspected::ThisProcess
+    }
+
+    fn tasks_answer(
+        &self,
+        engine: Option<EngineName>,
+        filter: &Filter,
+        full: bool,
+    ) -> Result<TasksAnswer, InspectError> {
+        let list = self.tasks(engine)?;
+        Ok(TasksAnswer::new(list, |threads| self.stacks_of(threads), filter, full))
+    }
+
+    fn threads_answer(&self, consistent: bool, full: bool) -> Result<ThreadsAnswer, InspectError> {
+        Ok(ThreadsAnswer::new(self.threads(consistent), full))
+    }
+
+    fn sample_of_waits(&self) -> Result<(Sample, Capture), InspectError> {
+        Ok(self.sample(false)?)
+    }
+
+    fn diagnose(&self, earlier: Earlier<'_>) -> Result<Diagnosed, InspectError> {
+        let (samples, mut capture) = self.samples()?;
+        let files = open_files::open_files();
+        if let Err(error) = &files {
+            capture.notes.push(format!("open files could not be counted: {error}"));
+        }
+        let found = diagnose(&samples, files.as_ref().ok(), earlier);
+        Ok(Diagnosed { samples, capture, found })
+    }
+
+    fn counts(&self) -> Result<Counts, InspectError> {
+        Ok(Self::counts(self)?)
+    }
+
+    fn elf(&self) -> Result<ElfInfo, InspectError> {
+        Ok(Self::elf(self)?)
+    }
+
+    fn is_unused(&self, time: Duration) -> bool {
+        self.symbols.is_unused(time)
+    }
+
+    fn drop_unused(&self, time: Duration) -> Growth {
+        self.symbols.trim(time)
+    }
+
+    fn release(&self) -> Growth {
+        Self::release(self)
     }
 }

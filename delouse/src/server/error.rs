@@ -8,6 +8,7 @@ use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WW
 
 use super::format::harden;
 use super::readers::{self, Unread};
+use crate::inspector::inspect::InspectError;
 use crate::own_threads::ThreadError;
 use crate::report::FilterError;
 use crate::report::format::alternatives;
@@ -55,6 +56,12 @@ pub(crate) enum ApiError {
     /// The capture failed although memory was joined into huge pages before. `joining`: why some was not joined.
     #[error(fmt = joined_text)]
     Joined { error: SnapshotError, joining: Vec<String> },
+    /// The program that is inspected from outside gives no answer.
+    #[error("{message}")]
+    Program { has_ended: bool, message: String },
+    /// The endpoint has no meaning for a program that is inspected from outside.
+    #[error("{0}")]
+    OnlyFromInside(String),
     /// A thread cannot be started, or there is no memory or no descriptor for a capture.
     #[error(transparent)]
     Thread(#[from] ThreadError),
@@ -109,13 +116,18 @@ impl ApiError {
                 ErrorStatusCode::BAD_REQUEST
             }
             Self::NoSuchPath { .. } | Self::UnknownCapture(_) => ErrorStatusCode::NOT_FOUND,
-            Self::Engine(EngineError::NotBuilt(_)) => ErrorStatusCode::NOT_IMPLEMENTED,
+            Self::Engine(EngineError::NotBuilt(_)) | Self::OnlyFromInside(_) => {
+                ErrorStatusCode::NOT_IMPLEMENTED
+            }
+            // It will not come back, and the same id does not make another process the same.
+            Self::Program { has_ended: true, .. } => ErrorStatusCode::GONE,
             Self::Snapshot(SnapshotError::Unsupported | SnapshotError::NoHugePages) => {
                 ErrorStatusCode::NOT_IMPLEMENTED
             }
-            Self::Engine(EngineError::Refused(_)) | Self::Snapshot(_) | Self::Thread(_) => {
-                ErrorStatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Engine(EngineError::Refused(_))
+            | Self::Snapshot(_)
+            | Self::Thread(_)
+            | Self::Program { has_ended: false, .. } => ErrorStatusCode::SERVICE_UNAVAILABLE,
             Self::Joined { error, .. } => Self::Snapshot(error.clone()).status(),
             Self::Failed(_) => ErrorStatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -144,6 +156,9 @@ impl ApiError {
             Self::Snapshot(SnapshotError::NoHeadroom { .. }) => "NoHeadroom",
             Self::Snapshot(_) => "NoSnapshot",
             Self::Joined { error, .. } => Self::Snapshot(error.clone()).code(),
+            Self::Program { has_ended: true, .. } => "ProgramEnded",
+            Self::Program { has_ended: false, .. } => "NoProgram",
+            Self::OnlyFromInside(_) => "OnlyFromInside",
             Self::Thread(ThreadError::Memory(_)) => "NoRoom",
             Self::Thread(ThreadError::Files { .. }) => "NoFiles",
             Self::Thread(ThreadError::Threads) => "NoThread",
@@ -162,6 +177,18 @@ impl ApiError {
                 Some((RETRY_AFTER, "1".to_owned()))
             }
             _ => None,
+        }
+    }
+}
+
+impl From<InspectError> for ApiError {
+    fn from(error: InspectError) -> Self {
+        match error {
+            InspectError::Engine(error) => error.into(),
+            InspectError::Foreign(error) => {
+                Self::Program { has_ended: error.has_ended(), message: error.to_string() }
+            }
+            InspectError::Elf(error) => Self::Failed(error.to_string()),
         }
     }
 }

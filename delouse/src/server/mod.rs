@@ -2,6 +2,9 @@
 //!
 //! The server shares nothing with the program's runtimes. It has its own OS thread with a current-thread runtime, and its
 //! own thread for log messages, so that it answers while all workers of the program are blocked.
+//!
+//! In the command `delouse serve`, the same server answers about another program. Everything but the inspector is shared;
+//! `other_program.rs` has the answers of endpoints that have no meaning there.
 
 mod access;
 mod answer;
@@ -13,6 +16,7 @@ mod front;
 mod gate;
 mod json_stream;
 mod marks;
+mod other_program;
 mod readers;
 mod settings;
 mod startup;
@@ -24,12 +28,15 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use dropshot::{BuildError, ConfigDropshot, HandlerTaskMode, HttpServer, ServerBuilder};
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::Config;
 use crate::host;
 use crate::host::{descriptor_reserve, heap};
 use crate::inspector::Inspector;
+use crate::inspector::foreign_inspector::ForeignInspector;
+use crate::inspector::inspect::Inspect;
 use crate::log::Log;
 use crate::own_threads::spawn;
 use crate::settings::Settings;
@@ -47,24 +54,26 @@ pub(crate) struct Context {
     openapi: Arc<serde_json::Value>,
     routes: front::Routes,
     log: Log,
-    inspector: Arc<Inspector>,
+    inspector: Arc<dyn Inspect>,
     /// For diagnoses of growth.
     marks: marks::Marks,
 }
 
 /// How long the program waits for the server to start and to stop.
 const START: Duration = Duration::from_secs(1);
+/// How long a command waits for it that only serves.
+const START_ALONE: Duration = Duration::from_secs(30);
 const STOP: Duration = Duration::from_millis(200);
 /// How long the server waits for a port that is in use.
 const PORT: Duration = Duration::from_millis(100);
 
-/// Symbols that are unused for this long are dropped.
-const SYMBOLS_UNUSED: Duration = Duration::from_secs(60);
+/// Symbols, and types of another program, that are unused for this long are dropped.
+const UNUSED: Duration = Duration::from_secs(60);
 
 /// A running server. Dropping it stops the server.
-pub(crate) struct Server {
+pub(crate) struct Server<I = Inspector> {
     address: SocketAddr,
-    inspector: Arc<Inspector>,
+    inspector: Arc<I>,
     stop: Option<oneshot::Sender<()>>,
     stopped: Mutex<mpsc::Receiver<()>>,
 }
@@ -78,12 +87,12 @@ pub(crate) enum StartError {
     NoThread(#[source] io::Error),
     #[error("no runtime for the server: {0}")]
     NoRuntime(#[source] io::Error),
-    #[error("cannot listen on {0}: {1}. Set DELOUSE_BIND to another address")]
+    #[error("cannot listen on {0}: {1}. Set DELOUSE_BIND, or --bind of `delouse serve`, to another address")]
     Bind(SocketAddr, #[source] io::Error),
     #[error("cannot set up the server: {0}")]
     Build(String),
-    #[error("the server did not start within {START:?}; the program runs without it")]
-    Slow,
+    #[error("the server did not start within {0:?}; the program runs without it")]
+    Slow(Duration),
 }
 
 /// Starts the server, and waits until it listens, at most [`START`].
@@ -93,21 +102,43 @@ pub(crate) fn start(config: &Config, settings: Settings) -> Result<Server, Start
 
 fn start_within(config: &Config, settings: Settings, patience: Duration) -> Result<Server, StartError> {
     let settings = ServerSettings::resolve(config, settings)?;
+    let limits = settings.limits;
+    let inspector = move |own| {
+        // Threads that the server starts inherit this.
+        targets::yield_to_program();
+        Arc::new(Inspector::new(limits, Some(own)))
+    };
+    start_with(settings, patience, inspector)
+}
+
+/// Starts a server that answers about another program. `bind` overrides the environment and the default.
+pub(crate) fn start_for(
+    inspector: ForeignInspector,
+    bind: Option<&str>,
+) -> Result<Server<ForeignInspector>, StartError> {
+    let inspector = Arc::new(inspector);
+    start_with(ServerSettings::of_command(bind)?, START_ALONE, |_| inspector)
+}
+
+/// `inspector` is called on the server's thread, with the handle of the server's runtime.
+fn start_with<I: Inspect + 'static>(
+    settings: ServerSettings,
+    patience: Duration,
+    inspector: impl FnOnce(Handle) -> Arc<I> + Send + 'static,
+) -> Result<Server<I>, StartError> {
     let startup = Arc::new(Startup::default());
     let shared = startup.clone();
     let (ready, started) = mpsc::sync_channel(1);
     let (stop, stop_requested) = oneshot::channel();
     let (done, stopped) = mpsc::sync_channel(1);
     let body = move || {
-        // Threads that the server starts inherit this.
-        targets::yield_to_program();
-        serve(settings, &shared, &ready, stop_requested);
+        serve(settings, inspector, &shared, &ready, stop_requested);
         let _disconnected = done.send(());
     };
     let thread = std::thread::Builder::new().name("delouse-server".to_owned());
     targets::with_signals_blocked(|| thread.spawn(body)).map_err(StartError::NoThread)?;
     let listening = match started.recv_timeout(patience) {
-        Err(mpsc::RecvTimeoutError::Timeout) if startup.give_up() => return Err(StartError::Slow),
+        Err(mpsc::RecvTimeoutError::Timeout) if startup.give_up() => return Err(StartError::Slow(patience)),
         // The server began to listen at the last moment: its result follows.
         Err(mpsc::RecvTimeoutError::Timeout) => started.recv().ok(),
         other => other.ok(),
@@ -117,18 +148,18 @@ fn start_within(config: &Config, settings: Settings, patience: Duration) -> Resu
     Ok(Server { address, inspector, stop: Some(stop), stopped: Mutex::new(stopped) })
 }
 
-impl Server {
+impl<I> Server<I> {
     pub(crate) fn started(&self) -> Started {
         Started::Listening(self.address)
     }
 
     /// The inspector of its captures.
-    pub(crate) fn inspector(&self) -> Arc<Inspector> {
+    pub(crate) fn inspector(&self) -> Arc<I> {
         self.inspector.clone()
     }
 }
 
-impl Drop for Server {
+impl<I> Drop for Server<I> {
     /// Waits until the server has stopped, so that its port is free afterwards, but at most [`STOP`].
     fn drop(&mut self) {
         if let Some(stop) = self.stop.take() {
@@ -141,19 +172,13 @@ impl Drop for Server {
 }
 
 /// The main function of the server's thread.
-fn serve(
+fn serve<I: Inspect + 'static>(
     settings: ServerSettings,
+    inspector: impl FnOnce(Handle) -> Arc<I>,
     startup: &Startup,
-    ready: &mpsc::SyncSender<Result<(SocketAddr, Arc<Inspector>), StartError>>,
+    ready: &mpsc::SyncSender<Result<(SocketAddr, Arc<I>), StartError>>,
     stop: oneshot::Receiver<()>,
 ) {
-    let log = match Log::new() {
-        Ok(log) => log,
-        Err(error) => {
-            let _gone = ready.send(Err(StartError::NoThread(error)));
-            return;
-        }
-    };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -161,19 +186,26 @@ fn serve(
             return;
         }
     };
+    let inspector = inspector(runtime.handle().clone());
+    let log = match Log::new() {
+        Ok(log) => log,
+        Err(error) => {
+            let _gone = ready.send(Err(StartError::NoThread(error)));
+            return;
+        }
+    };
     settings.ignored.iter().for_each(|line| log.say(line));
     runtime.block_on(async {
-        let result = listen(settings, startup, &log).await;
+        let result = listen(settings, &(inspector.clone() as Arc<dyn Inspect>), startup, &log).await;
         match result {
             // The program has stopped waiting, and has no handle to stop the server: it must not run.
             Ok(None) => {}
             Ok(Some(server)) => {
-                let inspector = server.app_private().inspector.clone();
                 descriptor_reserve::open();
-                if ready.send(Ok((server.local_addr(), inspector.clone()))).is_ok() {
+                if ready.send(Ok((server.local_addr(), inspector))).is_ok() {
                     tokio::select! {
                         _requested = stop => {}
-                        () = drop_unused_symbols(&server) => {}
+                        () = drop_unused(&server.app_private().inspector) => {}
                     }
                 }
             }
@@ -187,17 +219,15 @@ fn serve(
     log.flush();
 }
 
-/// Frees symbols that no request has used for [`SYMBOLS_UNUSED`]: they take tens of megabytes. Runs on a separate thread,
-/// because freeing them takes time, and because a request may lock them for seconds.
-async fn drop_unused_symbols(server: &HttpServer<Context>) {
+/// Frees symbols that no request has used for [`UNUSED`]: they take tens of megabytes. Runs on a separate thread, because
+/// freeing them takes time, and because a request may lock them for seconds.
+async fn drop_unused(inspector: &Arc<dyn Inspect>) {
     loop {
-        tokio::time::sleep(SYMBOLS_UNUSED / 2).await;
-        let inspector = &server.app_private().inspector;
-        if inspector.symbols().is_unused(SYMBOLS_UNUSED) {
+        tokio::time::sleep(UNUSED / 2).await;
+        if inspector.is_unused(UNUSED) {
             let inspector = Arc::clone(inspector);
             // If no thread can be started, they are kept until the next check.
-            let _no_thread =
-                spawn("delouse-free", move || inspector.symbols().trim(SYMBOLS_UNUSED).release_freed());
+            let _no_thread = spawn("delouse-free", move || inspector.drop_unused(UNUSED).release_freed());
         }
     }
 }
@@ -205,13 +235,14 @@ async fn drop_unused_symbols(server: &HttpServer<Context>) {
 /// Listens, and logs the address. `None` if the program has stopped waiting.
 async fn listen(
     settings: ServerSettings,
+    inspector: &Arc<dyn Inspect>,
     startup: &Startup,
     log: &Log,
 ) -> Result<Option<HttpServer<Context>>, StartError> {
     let wanted = settings.bind;
-    let mut server = build(settings.clone(), wanted, log);
+    let mut server = build(settings.clone(), inspector, wanted, log);
     if refusal(&server) == Some(io::ErrorKind::AddrInUse) && becomes_free(wanted).await {
-        server = build(settings.clone(), wanted, log);
+        server = build(settings.clone(), inspector, wanted, log);
     }
     let instead = match refusal(&server) {
         Some(io::ErrorKind::AddrInUse) => Some("is in use"),
@@ -219,7 +250,7 @@ async fn listen(
         _ => None,
     };
     if instead.is_some() {
-        server = build(settings, SocketAddr::new(wanted.ip(), 0), log);
+        server = build(settings, inspector, SocketAddr::new(wanted.ip(), 0), log);
     }
     let server = server.map_err(|error| match error {
         BuildError::BindError { address, error } => StartError::Bind(address, error),
@@ -265,14 +296,13 @@ async fn becomes_free(address: SocketAddr) -> bool {
 
 fn build(
     settings: ServerSettings,
+    inspector: &Arc<dyn Inspect>,
     bind_address: SocketAddr,
     log: &Log,
 ) -> Result<HttpServer<Context>, BuildError> {
     let api = endpoints::api();
     let openapi = Arc::new(endpoints::openapi(&api));
     let logger = dropshot_log::logger(log, settings.log);
-    let own = tokio::runtime::Handle::current();
-    let inspector = Arc::new(Inspector::new(settings.limits, Some(own)));
     let kept = inspector.clone();
     let release = move || {
         kept.release();
@@ -281,7 +311,7 @@ fn build(
     let context = Context {
         gate: gate::Gate::new(release),
         elf_gate: gate::Gate::default(),
-        inspector,
+        inspector: inspector.clone(),
         routes: front::routes(api, openapi.clone()),
         openapi,
         log: log.clone(),
@@ -328,7 +358,7 @@ mod tests {
                     assert!(TcpStream::connect(server.address).is_ok());
                     println!("it listens");
                 }
-                Err(StartError::Slow) => {}
+                Err(StartError::Slow(_)) => {}
                 Err(other) => panic!("{other}"),
             }
             if round == 0 {

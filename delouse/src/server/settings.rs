@@ -48,6 +48,14 @@ impl ServerSettings {
         Self::resolve_with(config, settings, variable)
     }
 
+    /// The settings of a command that only serves. `bind` overrides the environment.
+    pub(super) fn of_command(bind: Option<&str>) -> Result<Self, SettingsError> {
+        let config = bind.map_or_else(Config::new, |bind| Config::new().bind(bind));
+        let settings = Settings { sigquit: false, limits: Limits::default(), ignored: Vec::new() };
+        let is_overridden = |name: &str| name == "DELOUSE_BIND" && bind.is_some();
+        Self::resolve_with(&config, settings, |name| variable(name).filter(|_| !is_overridden(name)))
+    }
+
     fn resolve_with(
         config: &Config,
         Settings { limits, mut ignored, .. }: Settings,

@@ -117,6 +117,99 @@ impl<R: Read> Lines<R> {
     }
 }
 
+/// `delouse serve`, which runs until it is dropped.
+pub(crate) struct Served {
+    child: Child,
+    /// `http://127.0.0.1:PORT`
+    pub(crate) url: String,
+    /// The first line that it has printed.
+    pub(crate) first: String,
+}
+
+/// An answer of a server.
+#[derive(Debug)]
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) text: String,
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl Served {
+    /// Starts it for a target, on a free port unless the arguments name one, and waits until it listens.
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        Self::start_with(arguments, &[])
+    }
+
+    pub(crate) fn start_with(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_delouse"));
+        command.arg("serve").args(arguments).env_remove("DELOUSE_TOKEN").env("DELOUSE_BIND", "127.0.0.1:0");
+        command.envs(variables.iter().copied()).stdin(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut err = Lines::of(child.stderr.take().unwrap());
+        let first = err.until("delouse: ");
+        let line = err.until("listening on http://");
+        let url = line.split_whitespace().find(|word| word.starts_with("http://")).unwrap().to_owned();
+        // Later lines are read and dropped: otherwise the server could not write them.
+        thread::spawn(move || std::io::copy(&mut err.0, &mut std::io::sink()));
+        Self { child, url, first }
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Response {
+        self.request("GET", path, &[])
+    }
+
+    /// Sends a request. `headers` override those that each request has.
+    pub(crate) fn request(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Response {
+        let authority = self.url.strip_prefix("http://").unwrap();
+        let mut request = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
+        if !headers.iter().any(|(name, _)| *name == "Host") {
+            request.push_str(&format!("Host: {authority}\r\n"));
+        }
+        headers.iter().for_each(|(name, value)| request.push_str(&format!("{name}: {value}\r\n")));
+        let mut stream = TcpStream::connect(authority).unwrap();
+        write!(stream, "{request}\r\n").unwrap();
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).unwrap();
+        let end = all.windows(4).position(|part| part == b"\r\n\r\n").expect("a head");
+        let head = String::from_utf8(all[..end].to_vec()).unwrap();
+        let body = &all[end + 4..];
+        let is_chunked = head.to_lowercase().contains("transfer-encoding: chunked");
+        let bytes = if is_chunked { unchunked(body) } else { body.to_vec() };
+        let status = head.split_whitespace().nth(1).unwrap().parse().unwrap();
+        Response { status, head, text: String::from_utf8_lossy(&bytes).into_owned(), bytes }
+    }
+
+    /// Ends it as Ctrl-C does. Returns its exit status.
+    pub(crate) fn stop(mut self) -> i32 {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+        self.child.wait().unwrap().code().expect("no signal has ended it")
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ended = self.child.kill();
+        let _waited = self.child.wait();
+    }
+}
+
+/// The content of a body in chunks (RFC 9112, 7.1).
+fn unchunked(mut body: &[u8]) -> Vec<u8> {
+    let mut content = Vec::new();
+    loop {
+        let line = body.windows(2).position(|part| part == b"\r\n").expect("a size");
+        let size = std::str::from_utf8(&body[..line]).unwrap();
+        let size = usize::from_str_radix(size.trim(), 16).unwrap();
+        if size == 0 {
+            return content;
+        }
+        content.extend_from_slice(&body[line + 2..line + 2 + size]);
+        body = &body[line + 4 + size..];
+    }
+}
+
 /// Starts a server that answers each connection by `answer`, after its request was read. Returns its address.
 pub(crate) fn serve(answer: impl Fn(TcpStream) + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -20,7 +20,7 @@ use crate::server::error::ApiError;
 use crate::server::format::{Requested, accepted_quality, harden, negotiate};
 use crate::server::front::{Parameters, respond};
 use crate::server::gate::Permit;
-use crate::server::{Context, stream};
+use crate::server::{Context, other_program, stream};
 use crate::snapshot::{self, micros};
 use crate::targets;
 use crate::targets::{ForkedImage, Limits, core_writer};
@@ -54,6 +54,7 @@ pub(super) async fn core(
 }
 
 async fn core_file(request: RequestContext<Context>, query: CoreQuery) -> Result<Response<Body>, ApiError> {
+    other_program::refuse_core(&request.context().inspector.inspected())?;
     let limits = Limits { force: query.force.unwrap_or(false), ..request.context().settings.limits };
     if query.estimate.unwrap_or(false) {
         let renderer = negotiate(query.format, request.request.headers());
@@ -124,6 +125,7 @@ async fn estimate_in_headers(
     request: RequestContext<Context>,
     _query: CoreQuery,
 ) -> Result<Response<Body>, ApiError> {
+    other_program::refuse_core(&request.context().inspector.inspected())?;
     let estimate = estimate(request.context().settings.limits).await?;
     let mut response = Response::new(Body::empty());
     harden(response.headers_mut());

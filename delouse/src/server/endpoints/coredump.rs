@@ -13,7 +13,7 @@ use crate::server::answer::{Answer, Rendered};
 use crate::server::error::ApiError;
 use crate::server::format::negotiate;
 use crate::server::front::{Parameters, respond};
-use crate::server::{Context, access};
+use crate::server::{Context, access, other_program};
 use crate::targets::core_pattern::CorePlan;
 
 /// How long to wait until the answer is written to the client.
@@ -43,6 +43,7 @@ async fn crash(
     request: RequestContext<Context>,
     query: Common<CorePlan>,
 ) -> Result<Answer<CorePlan>, ApiError> {
+    other_program::refuse_coredump(&request.context().inspector.inspected())?;
     let renderer = negotiate(query.format, request.request.headers());
     let headers = request.request.headers();
     if request.request.method() == http::Method::GET && access::is_browser(headers) {

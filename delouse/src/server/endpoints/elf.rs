@@ -6,7 +6,6 @@ use super::Common;
 use crate::debuginfo::elf::ElfInfo;
 use crate::server::Context;
 use crate::server::answer::{Answer, Rendered};
-use crate::server::error::ApiError;
 use crate::server::format::negotiate;
 use crate::server::front::{Parameters, respond};
 
@@ -20,7 +19,7 @@ pub(super) async fn elf_info(
         let renderer = negotiate(query.format, request.request.headers());
         // This only reads files. It has its own gate, so that captures do not wait for it.
         let inspector = request.context().inspector.clone();
-        let inspect = move || inspector.elf().map_err(|error| ApiError::Failed(error.to_string()));
+        let inspect = move || Ok(inspector.elf()?);
         let info = request.context().elf_gate.run("/elf/info".to_owned(), inspect).await?;
         Ok(Rendered::new(renderer, &mut info.as_ref().clone())?.into())
     })

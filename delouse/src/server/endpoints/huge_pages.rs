@@ -4,7 +4,7 @@ use dropshot::{HttpError, RequestContext, endpoint};
 
 use super::Common;
 use crate::report::HugePages;
-use crate::server::Context;
+use crate::server::{Context, other_program};
 use crate::server::answer::{Answer, Rendered};
 use crate::server::error::ApiError;
 use crate::server::format::negotiate;
@@ -31,6 +31,7 @@ async fn join(
 ) -> Result<Answer<HugePages>, ApiError> {
     let renderer = negotiate(query.format, request.request.headers());
     let context = request.context();
+    other_program::refuse_huge_pages(&context.inspector.inspected())?;
     let join = || Ok(targets::join_huge_pages()?);
     let joined = context.gate.run("/huge-pages".to_owned(), join).await?;
     let mut answer = HugePages {

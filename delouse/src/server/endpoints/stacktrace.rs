@@ -52,9 +52,7 @@ async fn tasks(request: RequestContext<Context>, query: TasksQuery) -> Result<An
     let key = format!("/stacktrace/tokio engine={engine:?} full={full} {filter} {}", renderer.format.name);
     let server = request.server.clone();
     let capture = move || {
-        let inspector = &server.private.inspector;
-        let list = inspector.tasks(engine)?;
-        let mut answer = TasksAnswer::new(list, |threads| inspector.stacks_of(threads), &filter, full);
+        let mut answer = server.private.inspector.tasks_answer(engine, &filter, full)?;
         let rendered = Rendered::new(renderer, &mut answer);
         drop(Material::new(answer));
         rendered
@@ -92,8 +90,8 @@ async fn threads(
     let key = format!("/stacktrace/rust full={full} consistent={consistent} {}", renderer.format.name);
     let server = request.server.clone();
     let capture = move || {
-        let captured = server.private.inspector.threads(consistent);
-        Rendered::new(renderer, &mut ThreadsAnswer::new(captured, full))
+        let mut answer = server.private.inspector.threads_answer(consistent, full)?;
+        Rendered::new(renderer, &mut answer)
     };
     Ok(request.context().gate.run(key, capture).await?.as_ref().clone().into())
 }

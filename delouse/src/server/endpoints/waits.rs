@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::Common;
 use crate::host::open_files as files;
+use crate::inspector::inspect::{Diagnosed, Inspected};
 use crate::own_threads::Material;
 use crate::own_threads::ThreadError;
 use crate::report::formats::Renderer;
@@ -46,7 +47,8 @@ async fn graph(
     let renderer = negotiate(query.format, request.request.headers());
     let server = request.server.clone();
     let capture = move || {
-        let (Sample { listing, graph, findings, .. }, capture) = server.private.inspector.sample(false)?;
+        let (Sample { listing, graph, findings, .. }, capture) =
+            server.private.inspector.sample_of_waits()?;
         let mut answer = WaitsAnswer { graph, findings: FindingReport::all(findings), capture };
         let rendered = Rendered::new(renderer, &mut answer);
         drop(Material::new((listing, answer)));
@@ -92,6 +94,8 @@ async fn diagnose_now(
         (Some(seconds), None) if seconds == 0 || seconds > MAX_SECONDS => {
             return Err(ApiError::BadGrowth("seconds must be 1 to 60"));
         }
+        // A core file does not grow.
+        (Some(_), None) if matches!(context.inspector.inspected(), Inspected::Core(_)) => None,
         (Some(seconds), None) => {
             let server = request.server.clone();
             let count = move || Ok(server.private.inspector.counts()?);
@@ -113,7 +117,9 @@ async fn diagnose_now(
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
             // A capture needs descriptors, but that the program runs out of them can be diagnosed without one.
-            Err(error @ ApiError::Thread(ThreadError::Files { .. })) => {
+            Err(error @ ApiError::Thread(ThreadError::Files { .. }))
+                if context.inspector.inspected() == Inspected::ThisProcess =>
+            {
                 return Ok(diagnose_files_only(error, renderer)?.into());
             }
             answer => return Ok(answer?.as_ref().clone().into()),
@@ -143,17 +149,12 @@ fn diagnose_and_render(
     earlier: Option<&Counts>,
     renderer: &Renderer<DiagnosisAnswer>,
 ) -> Result<Rendered<DiagnosisAnswer>, ApiError> {
-    let (samples, mut capture) = context.inspector.samples()?;
-    let files = files::open_files();
-    if let Err(error) = &files {
-        capture.notes.push(format!("open files could not be counted: {error}"));
-    }
+    let kept = context.marks.oldest();
+    let earlier = Earlier { requested: earlier, kept: kept.as_ref() };
+    let Diagnosed { samples, capture, found } = context.inspector.diagnose(earlier)?;
     let Some(last) = samples.last() else {
         return Err(ApiError::Failed("there is no sample".to_owned()));
     };
-    let kept = context.marks.oldest();
-    let earlier = Earlier { requested: earlier, kept: kept.as_ref() };
-    let found = diagnose(&samples, files.as_ref().ok(), earlier);
     let id = context.marks.keep(Counts::new(last.at, &last.listing.tasks));
     let mut answer = DiagnosisAnswer::new(found, last, capture, Some(id));
     let rendered = Rendered::new(renderer, &mut answer);
