@@ -1,13 +1,13 @@
 //! Describes open file descriptors of this process and of others.
 //!
 //! A descriptor of this process is not duplicated, because a duplicate would keep the connection open after the program has
-//! closed its own. One of another process is, for some microseconds: sockets can be asked in no other way. If the program
-//! closes the descriptor meanwhile, the result is `None`, or describes another file with the same number.
+//! closed its own. Sockets and pipes of another process are, for some microseconds: they can be asked in no other way. If
+//! the program closes the descriptor meanwhile, the result is `None`, or describes another file with the same number.
 
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt as _;
 
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
@@ -25,7 +25,7 @@ pub(crate) fn open_file(fd: i32) -> Option<OpenFile> {
     let link = fs::read_link(&path).ok()?;
     // SAFETY: it was open above. If the program closes it meanwhile, calls fail or describe another file.
     let file = unsafe { BorrowedFd::borrow_raw(fd) };
-    describe(file, &path, &link.to_string_lossy())
+    describe(|| Some(file), &path, &link.to_string_lossy())
 }
 
 /// The descriptors of another process.
@@ -48,7 +48,7 @@ impl OtherFiles {
     pub(crate) fn describe(&self, fd: i32) -> Option<OpenFile> {
         let path = format!("/proc/{}/fd/{fd}", self.pid);
         let link = fs::read_link(&path).ok()?;
-        describe(self.duplicate(fd)?.as_fd(), &path, &link.to_string_lossy())
+        describe(|| self.duplicate(fd), &path, &link.to_string_lossy())
     }
 
     /// As [`closed_by_peer`], for this process.
@@ -67,14 +67,15 @@ impl OtherFiles {
     }
 }
 
-/// Describes a file, which is open as `path` with the target `link`.
-fn describe(file: BorrowedFd<'_>, path: &str, link: &str) -> Option<OpenFile> {
+/// Describes a file, which is open as `path` with the target `link`. `file` opens it; of files that are neither sockets nor
+/// pipes, nothing is asked that needs that.
+fn describe<F: AsFd>(file: impl FnOnce() -> Option<F>, path: &str, link: &str) -> Option<OpenFile> {
     let plain = |kind: &str| OpenFile { kind: kind.to_owned(), ..OpenFile::default() };
     if link.starts_with("socket:") {
-        return Some(socket(file).unwrap_or_else(|| plain("socket")));
+        return Some(socket(file()?.as_fd()).unwrap_or_else(|| plain("socket")));
     }
     if link.starts_with("pipe:") {
-        return Some(OpenFile { receive_queue: queue(file, libc::FIONREAD), ..plain("pipe") });
+        return Some(OpenFile { receive_queue: queue(file()?.as_fd(), libc::FIONREAD), ..plain("pipe") });
     }
     // `anon_inode:[eventfd]`, `anon_inode:inotify`; pidfds of kernels since 6.9 are `pidfd:[…]`.
     if let Some(name) = link.strip_prefix("anon_inode:") {
