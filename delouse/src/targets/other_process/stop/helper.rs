@@ -297,7 +297,9 @@ impl<'a> Helper<'a> {
         let site = self.site(gadgets, filtered);
         let prepared = Injection::prepare(site, tid, &mut || step(header))?;
         let Ok(mut injection) = prepared else { return Ok(false) };
-        let options = (libc::WNOHANG | libc::__WALL) as u64;
+        // Only children that end without a signal, as images do: one of these ids may be that of a child of the program by
+        // now, whose end the program has to see.
+        let options = (libc::WNOHANG | libc::__WCLONE) as u64;
         for id in ids {
             if !injection.enter(libc::SYS_wait4, [*id as u64, 0, options, 0], &mut || step(header))? {
                 return Ok(false);
