@@ -70,10 +70,7 @@
 #![cfg_attr(not(feature = "engine"), forbid(unsafe_code))]
 #![cfg_attr(feature = "engine", deny(unsafe_code))]
 // A layer is compiled as a whole. With `cli`, where all of it is used, dead code is reported.
-#![cfg_attr(
-    all(feature = "engine", not(feature = "cli")),
-    allow(dead_code, unused_imports)
-)]
+#![cfg_attr(all(feature = "engine", not(feature = "cli")), allow(dead_code, unused_imports))]
 
 /// Reports on stderr that a test cannot run here. `println!` would not do: libtest hides what passing tests print.
 #[cfg(all(test, feature = "engine"))]

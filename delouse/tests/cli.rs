@@ -2,6 +2,8 @@
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by them")]
 
+mod cores;
+mod debuginfod;
 mod serving;
 mod support;
 
@@ -262,6 +264,11 @@ fn servers_that_answer_something_else_are_recognised() {
     delouse(&["waits", &busy]).fails_with("another capture is in progress");
     let redirects = answer_with("text/plain", "", "302 Found\r\nLocation: http://127.0.0.1:1/");
     delouse(&["tasks", &redirects]).fails_with("it answers 302 Found");
+    let endless = support::serve(|mut stream| {
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9000000000\r\n\r\n{";
+        let _closed = stream.write_all(head.as_bytes());
+    });
+    delouse(&["tasks", &endless]).fails_with("is longer than 1024 MB");
     delouse(&["tasks", "http://127.0.0.1:1"]).fails_with("no server answers there");
     delouse(&["tasks", "https://127.0.0.1:1"]).fails_with("plain HTTP");
     delouse(&["core", &web]).fails_with("is no core file");

@@ -159,6 +159,25 @@ pub(super) struct Capturing {
     /// A file with the debug information of a stripped executable
     #[arg(long, value_name = "PATH")]
     pub(super) debug_file: Option<PathBuf>,
+    /// Fetch the debug information of a stripped executable from the servers in DEBUGINFOD_URLS (plain http), into the
+    /// cache of debuginfod
+    #[arg(long, conflicts_with = "debug_file")]
+    pub(super) debuginfod: bool,
+}
+
+impl Capturing {
+    /// Where debug information is, that the executable lacks.
+    pub(super) fn debug_source(&self) -> Option<DebugSource> {
+        let fetched = self.debuginfod.then_some(DebugSource::Debuginfod);
+        self.debug_file.clone().map(DebugSource::File).or(fetched)
+    }
+}
+
+/// Where debug information is, that an executable lacks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum DebugSource {
+    File(PathBuf),
+    Debuginfod,
 }
 
 /// How an answer is printed.

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::arguments::Subject;
+use super::arguments::{DebugSource, Subject};
+use super::debuginfod;
 use super::error::CliError;
 use super::file_kind::{FileKind, kind};
 use super::progress::Progress;
@@ -13,17 +14,22 @@ use crate::inspector::foreign::{self, Foreign};
 use crate::inspector::foreign_inspector::ForeignInspector;
 use crate::inspector::target::{ProgramFile, Target};
 use crate::report::DiagnosisAnswer;
+use crate::targets::other_process::CapturedProcess;
 
 /// A process or a core file.
 pub(super) struct Local {
     target: Target,
     executable: Option<PathBuf>,
-    debug_file: Option<PathBuf>,
+    debug_source: Option<DebugSource>,
 }
 
 impl Local {
-    pub(super) fn new(target: Target, executable: Option<PathBuf>, debug_file: Option<PathBuf>) -> Self {
-        Self { target, executable, debug_file }
+    pub(super) fn new(
+        target: Target,
+        executable: Option<PathBuf>,
+        debug_source: Option<DebugSource>,
+    ) -> Self {
+        Self { target, executable, debug_source }
     }
 
     /// Calls `ask` with an inspector of the program.
@@ -53,19 +59,15 @@ impl Local {
 
     /// Describes the executable of the program.
     pub(super) fn elf(&self) -> Result<ElfInfo, CliError> {
+        self.add_debug_file()?;
         let file = foreign::program_file(&self.target, self.executable.as_deref())?;
         describe(&file)
     }
 
-    /// Why no core file can be written, and how to get one.
-    pub(super) fn no_core(&self) -> String {
-        match &self.target {
-            Target::Core { path, .. } => format!("{} is a core file already", path.display()),
-            Target::Process { pid, .. } => format!(
-                "delouse does not write core files of other processes yet: `gcore -o core {pid}` (of gdb) does, and stops \
-                 the process meanwhile; a program with #[delouse::main] writes its own: delouse core http://127.0.0.1:7132"
-            ),
-        }
+    /// Captures the process for a core file.
+    pub(super) fn core_image(&self) -> Result<CapturedProcess, CliError> {
+        let image = self.target.capture_for_core(false)?;
+        image.ok_or_else(|| CliError::Usage(format!("{} is a core file already", self.name())))
     }
 
     /// What it is, for messages.
@@ -78,9 +80,16 @@ impl Local {
 
     /// Makes the debug file known, once it is known to be of this build.
     fn add_debug_file(&self) -> Result<(), CliError> {
-        let Some(debug_file) = &self.debug_file else { return Ok(()) };
+        let Some(source) = &self.debug_source else { return Ok(()) };
         let program = foreign::program_file(&self.target, self.executable.as_deref())?;
-        separate::add(debug_file, &program.opened).map_err(|reason| {
+        let debug_file = match source {
+            DebugSource::File(path) => path.clone(),
+            DebugSource::Debuginfod => match fetched(&program)? {
+                Some(path) => path,
+                None => return Ok(()),
+            },
+        };
+        separate::add(&debug_file, &program.opened).map_err(|reason| {
             CliError::Usage(format!(
                 "{} does not have the debug information of {}: {reason}",
                 debug_file.display(),
@@ -106,4 +115,20 @@ pub(super) fn elf_of_file(of: &Subject) -> Result<Option<ElfInfo>, CliError> {
 
 fn describe(file: &ProgramFile) -> Result<ElfInfo, CliError> {
     foreign::elf(file).map_err(|error| CliError::Usage(format!("{}: {error}", file.name().0.display())))
+}
+
+/// The debug information that a debuginfod server has of a file; `None` if the file needs none.
+fn fetched(file: &ProgramFile) -> Result<Option<PathBuf>, CliError> {
+    let info = describe(file)?;
+    // Present if the file has no debug information of its own.
+    if info.debug.separate.is_none_or(|search| search.found.is_some()) {
+        return Ok(None);
+    }
+    let no_id = || {
+        CliError::Usage(format!(
+            "{} has no build-id, by which a debuginfod server finds debug information: name the file by --debug-file",
+            file.name().0.display()
+        ))
+    };
+    debuginfod::fetch(&info.build_id.ok_or_else(no_id)?).map(Some)
 }

@@ -1,6 +1,8 @@
 //! The command `delouse`: the answers of the server for a process, a core file or a server, in a terminal.
 
 mod arguments;
+mod core_file;
+mod debuginfod;
 mod diff;
 mod error;
 mod file_kind;
@@ -76,9 +78,9 @@ fn execute(command: Command) -> Result<u8, CliError> {
                 })?,
                 Place::Remote(server) => server.get::<WaitsAnswer>("/waits", &[])?,
             };
-            let found = !answer.findings.is_empty();
+            let status = status_of_waits(&answer);
             print(&mut answer, &output)?;
-            Ok(if found { FINDINGS } else { NOTHING })
+            status
         }
         Command::Core { subject, output } => core(&subject::parse(subject)?, output.as_deref()),
         Command::Serve { subject, bind } => serve::serve(subject, bind.as_deref()),
@@ -131,6 +133,20 @@ fn status_of(answer: &DiagnosisAnswer) -> Result<u8, CliError> {
     if answer.not_covered.is_empty() { Ok(NOTHING) } else { Err(CliError::Unknown(answer.summary.clone())) }
 }
 
+/// The same of an answer of `waits`: that nothing was found says something only if the search was not cut.
+fn status_of_waits(answer: &WaitsAnswer) -> Result<u8, CliError> {
+    if !answer.findings.is_empty() {
+        return Ok(FINDINGS);
+    }
+    match answer.not_covered.as_slice() {
+        [] => Ok(NOTHING),
+        missing => Err(CliError::Unknown(format!(
+            "cannot tell whether tasks wait for one another: could not read {}",
+            missing.join("; ")
+        ))),
+    }
+}
+
 fn tasks(place: &Place, output: &Output, selection: &Selection) -> Result<u8, CliError> {
     let Selection { task, state, kind, text } = selection;
     // Checked here for a server, too.
@@ -165,6 +181,33 @@ fn core(place: &Place, output: Option<&Path>) -> Result<u8, CliError> {
             let _closed = writeln!(io::stderr(), "delouse: wrote {}", path.display());
             Ok(NOTHING)
         }
-        Place::Local(local) => Err(CliError::Usage(local.no_core())),
+        Place::Local(local) => {
+            let image = local.core_image()?;
+            let written = core_file::write(&image, output)?;
+            // The process reaps the image before the command reports that it is done.
+            drop(image);
+            let _closed = writeln!(io::stderr(), "{written}");
+            Ok(NOTHING)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_of_a_search_that_was_cut_is_not_a_clean_bill() {
+        let answer = |not_covered: &[&str]| -> WaitsAnswer {
+            let json = serde_json::json!({
+                "tasks": 1, "edges": [], "findings": [], "not_covered": not_covered, "capture": {
+                    "pause_us": 1, "total_us": 2, "consistent": true, "notes": []
+                }
+            });
+            serde_json::from_value(json).unwrap()
+        };
+        assert!(matches!(status_of_waits(&answer(&[])), Ok(NOTHING)));
+        let cut = status_of_waits(&answer(&["too much memory to find what holds what in time"])).unwrap_err();
+        assert!(cut.to_string().contains("could not read too much memory"), "{cut}");
     }
 }

@@ -20,8 +20,8 @@ use crate::report::{TasksAnswer, ThreadsAnswer};
 const CONNECT: Duration = Duration::from_secs(5);
 /// For the beginning of an answer: a diagnosis reads the debug information first, and may measure growth for a minute.
 const ANSWER: Duration = Duration::from_secs(180);
-/// The longest answer, but for core files.
-const MOST: u64 = 4 << 30;
+/// The longest answer, but for core files, which are written to disk: ten times that of a million tasks.
+const MOST: u64 = 1 << 30;
 /// What is quoted of an answer that is not understood.
 const QUOTED: usize = 60;
 
@@ -117,11 +117,20 @@ impl Server {
     fn bytes(&self, path: &str, parameters: &[(&str, &str)], format: Format) -> Result<Vec<u8>, CliError> {
         let _progress = Progress::start(format!("waiting for {}", self.url));
         let response = self.request(path, parameters, Some(format))?;
+        let too_long = || {
+            let most = MOST >> 20;
+            self.is_other(format!(
+                "the answer to {path} is longer than {most} MB, and was not read to its end"
+            ))
+        };
+        if response.body().content_length().is_some_and(|length| length > MOST) {
+            return Err(too_long());
+        }
         let mut bytes = Vec::new();
-        let mut body = response.into_body().into_reader().take(MOST);
+        let mut body = response.into_body().into_reader().take(MOST + 1);
         body.read_to_end(&mut bytes)
             .map_err(|error| ServerError::Broken { url: self.url.clone(), reason: error.to_string() })?;
-        Ok(bytes)
+        if bytes.len() as u64 > MOST { Err(too_long()) } else { Ok(bytes) }
     }
 
     /// Sends a request; returns the response if it is a success.

@@ -30,8 +30,8 @@ pub(super) fn serve(subject: Subject, bind: Option<&str>) -> Result<u8, CliError
     let ends = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
     let awaited = AwaitedSignals::block(&ends)
         .map_err(|error| CliError::Usage(format!("cannot wait for signals: {error}")))?;
-    let _closed = writeln!(io::stderr(), "delouse: answers are about {name}; Ctrl-C ends this server only");
     let server = server::start_for(inspector, bind)?;
+    let _closed = writeln!(io::stderr(), "delouse: answers are about {name}; Ctrl-C ends this server only");
     while awaited.wait(LONG).is_none() {}
     drop(server);
     Ok(super::NOTHING)

@@ -56,7 +56,7 @@ pub(super) fn parse(subject: Subject) -> Result<Place, CliError> {
 
 /// The process `pid` as a place.
 pub(super) fn process(pid: u32, exe: Option<PathBuf>, capture: &Capturing) -> Result<Place, CliError> {
-    Ok(Place::Local(Local::new(Target::process(pid, options(capture)), exe, capture.debug_file.clone())))
+    Ok(Place::Local(Local::new(Target::process(pid, options(capture)), exe, capture.debug_source())))
 }
 
 fn core(path: &Path, exe: Option<PathBuf>, capture: &Capturing) -> Result<Place, CliError> {
@@ -70,7 +70,7 @@ fn core(path: &Path, exe: Option<PathBuf>, capture: &Capturing) -> Result<Place,
     let progress = Progress::start(format!("opening {}", path.display()));
     let target = Target::core(path)?;
     drop(progress);
-    Ok(Place::Local(Local::new(target, exe, capture.debug_file.clone())))
+    Ok(Place::Local(Local::new(target, exe, capture.debug_source())))
 }
 
 fn remote(url: Option<&str>, capture: &Capturing, exe: Option<&Path>) -> Result<Place, CliError> {
@@ -79,6 +79,7 @@ fn remote(url: Option<&str>, capture: &Capturing, exe: Option<&Path>) -> Result<
         ("--no-pause", capture.no_pause),
         ("--max-pause", capture.max_pause.is_some()),
         ("--debug-file", capture.debug_file.is_some()),
+        ("--debuginfod", capture.debuginfod),
         ("--exe", exe.is_some()),
     ];
     if let Some((option, _)) = given.iter().find(|(_, given)| *given) {

@@ -6,14 +6,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::learned::Learned;
-use super::sampling;
+use super::sampling::{self, Diagnosed};
 use super::target::{ProgramFile, Target, TargetError};
 use crate::debuginfo::address::LoadBias;
 use crate::debuginfo::elf::{self, ElfError, ElfInfo};
 use crate::debuginfo::image::{Image, ImageError};
 use crate::debuginfo::symbols::Symbols;
 use crate::debuginfo::types::Types;
-use crate::report::{DiagnosisAnswer, Filter, FindingReport, TasksAnswer, ThreadsAnswer, WaitsAnswer};
+use crate::report::{
+    DiagnosisAnswer, Filter, FindingReport, TasksAnswer, ThreadsAnswer, WaitsAnswer, not_covered,
+};
 use crate::snapshot::{Capture, Snapshot, Thread, micros};
 use crate::tasks::engine::{EngineName, TaskList};
 use crate::tasks::other_objects::{self, OtherObjects};
@@ -27,7 +29,6 @@ use crate::waits::diagnosis::{Diagnosis, Earlier, diagnose};
 use crate::waits::growing::Counts;
 use crate::waits::sample::Sample;
 use crate::waits::{Observation, Observed};
-use super::inspect::Diagnosed;
 
 /// At most this much memory is scanned for tasks that are on no list, in bytes.
 const SCAN: u64 = 4 << 30;
@@ -244,8 +245,9 @@ impl<'i> Foreign<'i> {
 
     /// What each task waits for, of one capture.
     pub(crate) fn waits(&mut self) -> Result<WaitsAnswer, ForeignError> {
-        let (Sample { graph, findings, .. }, capture) = self.sample_of_waits()?;
-        Ok(WaitsAnswer { graph, findings: FindingReport::all(findings), capture })
+        let (Sample { graph, findings, not_covered: missing, .. }, capture) = self.sample_of_waits()?;
+        let not_covered = missing.iter().map(not_covered).collect();
+        Ok(WaitsAnswer { graph, findings: FindingReport::all(findings), not_covered, capture })
     }
 
     /// A sample of one capture, without threads.

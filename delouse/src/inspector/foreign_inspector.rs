@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, TryLockError};
 use std::time::{Duration, Instant};
 
 use super::foreign::{self, Foreign, ForeignError, Past};
-use super::inspect::{Diagnosed, Inspect, InspectError, Inspected};
+use super::inspect::{Inspect, InspectError, Inspected};
+use super::sampling::Diagnosed;
 use super::target::{ProgramFile, Target};
 use crate::debuginfo::elf::ElfInfo;
 use crate::debuginfo::image::Image;
@@ -13,6 +14,8 @@ use crate::debuginfo::lock::lock;
 use crate::host::heap::{Baseline, Growth};
 use crate::report::{Filter, TasksAnswer, ThreadsAnswer};
 use crate::snapshot::Capture;
+use crate::targets::Limits;
+use crate::targets::core_dump::CoreImage;
 use crate::tasks::engine::{EngineError, EngineName};
 use crate::waits::diagnosis::Earlier;
 use crate::waits::growing::Counts;
@@ -152,6 +155,13 @@ impl Inspect for ForeignInspector {
         self.target.check_running().map_err(ForeignError::from)?;
         let file = foreign::program_file(&self.target, self.executable.as_deref());
         Ok(foreign::elf(&file.map_err(ForeignError::from)?)?)
+    }
+
+    fn core_image(&self, limits: Limits) -> Result<Box<dyn CoreImage>, InspectError> {
+        match self.target.capture_for_core(limits.force).map_err(ForeignError::from)? {
+            Some(image) => Ok(Box::new(image)),
+            None => Err(EngineError::Refused("this is a core file already".to_owned()).into()),
+        }
     }
 
     fn is_unused(&self, time: Duration) -> bool {

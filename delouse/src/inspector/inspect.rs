@@ -5,12 +5,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::foreign::ForeignError;
+use super::sampling::Diagnosed;
 use crate::debuginfo::elf::{ElfError, ElfInfo};
 use crate::host::heap::Growth;
 use crate::report::{Filter, TasksAnswer, ThreadsAnswer};
 use crate::snapshot::Capture;
+use crate::targets::core_dump::CoreImage;
+use crate::targets::{Limits, SnapshotError};
 use crate::tasks::engine::{EngineError, EngineName};
-use crate::waits::diagnosis::{Diagnosis, Earlier};
+use crate::waits::diagnosis::Earlier;
 use crate::waits::growing::Counts;
 use crate::waits::sample::Sample;
 
@@ -41,14 +44,8 @@ pub(crate) enum InspectError {
     Foreign(#[from] ForeignError),
     #[error(transparent)]
     Elf(#[from] ElfError),
-}
-
-/// A diagnosis, with what it was made from.
-pub(crate) struct Diagnosed {
-    pub(crate) samples: Vec<Sample>,
-    /// One description of the captures of all samples.
-    pub(crate) capture: Capture,
-    pub(crate) found: Diagnosis,
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
 }
 
 /// An inspector of some program. One caller at a time captures; others wait.
@@ -78,6 +75,10 @@ pub(crate) trait Inspect: Send + Sync {
 
     /// Describes the file with the program.
     fn elf(&self) -> Result<ElfInfo, InspectError>;
+
+    /// An image of the program for a core file. The program continues to run; for another process than this one, `limits`
+    /// are those that were set for it, unless they are to be ignored. An error for a core file.
+    fn core_image(&self, limits: Limits) -> Result<Box<dyn CoreImage>, InspectError>;
 
     /// Whether there are caches that no request has used for this time. Does not wait for requests.
     fn is_unused(&self, time: Duration) -> bool;

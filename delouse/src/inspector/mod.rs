@@ -10,13 +10,14 @@ mod engines;
 pub(crate) mod foreign;
 #[cfg(feature = "dump")]
 pub(crate) mod foreign_inspector;
+#[cfg(feature = "dump")]
 pub(crate) mod inspect;
 mod learned;
 #[cfg(feature = "dump")]
 mod memory_engine;
 #[cfg(feature = "dump")]
 mod polling_threads;
-mod sampling;
+pub(crate) mod sampling;
 pub(crate) mod target;
 #[cfg(feature = "dump")]
 mod taskdump;

@@ -8,6 +8,7 @@ use crate::report::not_covered;
 use crate::snapshot::{Capture, OpenFile, micros};
 use crate::targets;
 use crate::tasks::{Direction, Examination, WaitsOn, describe_files};
+use crate::waits::diagnosis::Diagnosis;
 use crate::waits::sample::{HalfClosed, Sample};
 use crate::waits::{self, Analysis, diagnosis};
 
@@ -18,6 +19,14 @@ pub(super) const MAX_SAMPLES: usize = 6;
 
 /// The most sockets whose state is read: about a microsecond each.
 const MAX_SOCKETS: usize = 1 << 16;
+
+/// A diagnosis, with what it was made from.
+pub(crate) struct Diagnosed {
+    pub(crate) samples: Vec<Sample>,
+    /// One description of the captures of all samples.
+    pub(crate) capture: Capture,
+    pub(crate) found: Diagnosis,
+}
 
 /// The sample of one capture, without threads and without what only the kernel knows. `mains_rest`: at that moment, no main
 /// future was being polled.

@@ -2,20 +2,26 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use crate::host::open_files::{self, OpenFiles};
 use crate::snapshot::{Mapping, Snapshot};
 use crate::targets::core_file::{CoreError, CoreFile};
 use crate::targets::open_files::OtherFiles;
-use crate::targets::other_process::{AttachError, AttachOptions, OtherProcess, attach};
+use crate::targets::other_process::{
+    AttachError, AttachOptions, CapturedProcess, Identity, OtherProcess, attach_known, capture_for_core,
+};
 
 /// The kernel appends this to the path of a file that was removed or replaced.
 const DELETED: &str = " (deleted)";
 
+/// The longest pause of a process whose core file is wanted at any price.
+const FORCED: Duration = Duration::from_secs(60);
+
 /// A program to look at.
 pub(crate) enum Target {
-    Process { pid: u32, options: AttachOptions },
+    Process { pid: u32, options: AttachOptions, known: OnceLock<Identity> },
     Core { path: PathBuf, core: Arc<CoreFile> },
 }
 
@@ -63,15 +69,14 @@ pub(crate) enum TargetError {
 impl TargetError {
     /// Whether the process has ended, or runs another program.
     pub(crate) fn has_ended(&self) -> bool {
-        use AttachError::{Gone, Replaced, Zombie};
-        matches!(self, Self::Process(Gone { .. } | Zombie { .. } | Replaced { .. }))
+        matches!(self, Self::Process(error) if error.has_ended())
     }
 }
 
 impl Target {
     /// A running process. Nothing of it is read yet.
     pub(crate) fn process(pid: u32, options: AttachOptions) -> Self {
-        Self::Process { pid, options }
+        Self::Process { pid, options, known: OnceLock::new() }
     }
 
     /// Opens a core file.
@@ -85,28 +90,34 @@ impl Target {
     pub(crate) fn capture(&self) -> Result<Arc<dyn Snapshot>, TargetError> {
         match self {
             Self::Core { core, .. } => Ok(Arc::clone(core) as Arc<dyn Snapshot>),
-            Self::Process { pid, options } => Ok(Arc::new(attach(*pid, options)?)),
+            Self::Process { pid, options, known } => Ok(Arc::new(attach_known(*pid, options, known)?)),
         }
+    }
+
+    /// A capture for a core file. `None` for a core file. `force`: stops the process for as long as it takes.
+    pub(crate) fn capture_for_core(&self, force: bool) -> Result<Option<CapturedProcess>, TargetError> {
+        let Self::Process { pid, options, known } = self else { return Ok(None) };
+        let mut options = *options;
+        if force {
+            options.max_pause = FORCED;
+        }
+        Ok(Some(capture_for_core(*pid, &options, known)?))
     }
 
     /// The same without stopping the process.
     pub(crate) fn capture_without_pause(&self) -> Result<Arc<dyn Snapshot>, TargetError> {
         match self {
             Self::Core { .. } => self.capture(),
-            Self::Process { pid, .. } => Ok(Arc::new(read_only(*pid)?)),
+            Self::Process { pid, known, .. } => Ok(Arc::new(read_only(*pid, known)?)),
         }
     }
 
-    /// Checks that a process has not ended. Always succeeds for a core file.
+    /// Checks that a process that was captured has not ended, and has not executed another program. Always succeeds for a
+    /// core file.
     pub(crate) fn check_running(&self) -> Result<(), TargetError> {
         match self {
+            Self::Process { known, .. } => Ok(known.get().map_or(Ok(()), Identity::check_running)?),
             Self::Core { .. } => Ok(()),
-            Self::Process { pid, .. } => {
-                // Unreadable once all its threads have ended. The first one may end before the others.
-                let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-                let mut runs = threads.map(|thread| fs::read_link(thread.path().join("exe")).is_ok());
-                if runs.any(|runs| runs) { Ok(()) } else { Err(AttachError::Gone { pid: *pid }.into()) }
-            }
         }
     }
 
@@ -128,7 +139,9 @@ impl Target {
     /// The descriptors of a process. `None` for a core file, and if there is no such process.
     pub(crate) fn files(&self) -> Option<OtherFiles> {
         let Self::Process { pid, .. } = self else { return None };
-        OtherFiles::of(*pid).ok()
+        let files = OtherFiles::of(*pid).ok()?;
+        // Checked afterwards: now they are those of the process that was captured.
+        self.check_running().is_ok().then_some(files)
     }
 
     /// The open files of a process. `None` for a core file, and where they cannot be listed.
@@ -148,8 +161,8 @@ impl Target {
     /// If the process may not be read, or if the core file does not name an executable that this machine has.
     pub(crate) fn executable(&self) -> Result<ProgramFile, TargetError> {
         match self {
-            Self::Process { pid, .. } => {
-                let process = read_only(*pid)?;
+            Self::Process { pid, known, .. } => {
+                let process = read_only(*pid, known)?;
                 let opened = process.executable().to_owned();
                 let name = process.executable_name().to_owned();
                 Ok(ProgramFile { mapped: opened.clone(), opened, name })
@@ -198,6 +211,6 @@ fn clock_offset(pid: u32) -> Option<i128> {
 }
 
 /// Opens a process without stopping it.
-fn read_only(pid: u32) -> Result<OtherProcess, AttachError> {
-    attach(pid, &AttachOptions { pause: false, ..AttachOptions::default() })
+fn read_only(pid: u32, known: &OnceLock<Identity>) -> Result<OtherProcess, AttachError> {
+    attach_known(pid, &AttachOptions { pause: false, ..AttachOptions::default() }, known)
 }

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 
 use super::engines::Engines;
-use super::inspect::{Diagnosed, Inspect, InspectError, Inspected};
+use super::inspect::{Inspect, InspectError, Inspected};
+use super::sampling::Diagnosed;
 use super::{polling_threads, sampling, threads};
 use crate::debuginfo::elf::{self, ElfError, ElfInfo};
 use crate::debuginfo::symbols::Symbols;
@@ -15,6 +16,7 @@ use crate::registry;
 use crate::registry::Roots;
 use crate::report::{Filter, TasksAnswer, ThreadsAnswer};
 use crate::snapshot::{Capture, Thread};
+use crate::targets::core_dump::CoreImage;
 use crate::targets::own_object::OwnObject;
 use crate::targets::{self, Limits};
 use crate::tasks::engine::{EngineError, EngineName, TaskList};
@@ -185,6 +187,10 @@ impl Inspect for Inspector {
 
     fn elf(&self) -> Result<ElfInfo, InspectError> {
         Ok(Self::elf(self)?)
+    }
+
+    fn core_image(&self, limits: Limits) -> Result<Box<dyn CoreImage>, InspectError> {
+        Ok(Box::new(targets::freeze_fork_thaw(limits)?))
     }
 
     fn is_unused(&self, time: Duration) -> bool {

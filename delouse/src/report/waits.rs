@@ -34,6 +34,9 @@ pub struct WaitsAnswer {
     pub graph: WaitGraph,
     /// What is wrong by this one sample. `/diagnosis` takes two or more, and covers more.
     pub findings: Vec<FindingReport>,
+    /// What delouse could not read, and why: findings and holders may be missing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_covered: Vec<String>,
     /// How the capture went.
     pub capture: Capture,
 }

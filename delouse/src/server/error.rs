@@ -188,6 +188,7 @@ impl From<InspectError> for ApiError {
             InspectError::Foreign(error) => {
                 Self::Program { has_ended: error.has_ended(), message: error.to_string() }
             }
+            InspectError::Snapshot(error) => error.into(),
             InspectError::Elf(error) => Self::Failed(error.to_string()),
         }
     }

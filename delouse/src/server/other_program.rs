@@ -1,5 +1,7 @@
 //! What endpoints answer that only have a meaning inside of the program, where the server inspects another one.
 
+use std::path::Path;
+
 use super::error::ApiError;
 use crate::inspector::inspect::Inspected;
 
@@ -13,12 +15,20 @@ pub(super) fn refuse_coredump(inspected: &Inspected) -> Result<(), ApiError> {
     })
 }
 
-/// For `/core`.
-pub(super) fn refuse_core(inspected: &Inspected) -> Result<(), ApiError> {
+/// For `/core` of a core file.
+pub(super) fn refuse_core_of_core(inspected: &Inspected) -> Result<(), ApiError> {
+    match inspected {
+        Inspected::Core(path) => Err(has_ended(path)),
+        Inspected::ThisProcess | Inspected::Process(_) => Ok(()),
+    }
+}
+
+/// For the cost of a core file.
+pub(super) fn refuse_estimate(inspected: &Inspected) -> Result<(), ApiError> {
     refuse(inspected, |pid| {
         format!(
-            "a core file of another process is not served: `gcore -o core {pid}` (of gdb) writes one, and stops the process \
-             meanwhile"
+            "the cost of a core file of process {pid} is not estimated beforehand: if the predicted pause is above \
+             --max-pause, /core reads the memory without stopping the process, and says so"
         )
     })
 }
@@ -34,11 +44,14 @@ pub(super) fn refuse_huge_pages(inspected: &Inspected) -> Result<(), ApiError> {
 }
 
 fn refuse(inspected: &Inspected, of_process: impl FnOnce(u32) -> String) -> Result<(), ApiError> {
-    Err(ApiError::OnlyFromInside(match inspected {
-        Inspected::ThisProcess => return Ok(()),
-        Inspected::Process(pid) => of_process(*pid),
-        Inspected::Core(path) => {
-            format!("this server answers about the core file {}: its program has ended", path.display())
-        }
-    }))
+    match inspected {
+        Inspected::ThisProcess => Ok(()),
+        Inspected::Process(pid) => Err(ApiError::OnlyFromInside(of_process(*pid))),
+        Inspected::Core(path) => Err(has_ended(path)),
+    }
+}
+
+fn has_ended(path: &Path) -> ApiError {
+    let path = path.display();
+    ApiError::OnlyFromInside(format!("this server answers about the core file {path}: its program has ended"))
 }

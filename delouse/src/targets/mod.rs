@@ -1,20 +1,22 @@
 //! Sources of a [`Snapshot`](crate::snapshot::Snapshot): this process, another process, a core file.
 
+pub(crate) mod core_dump;
 pub(crate) mod core_file;
+mod error;
 mod fork_rates;
 mod maps;
 #[cfg_attr(not(target_os = "linux"), path = "no_open_files.rs")]
 pub(crate) mod open_files;
 #[cfg_attr(not(target_os = "linux"), path = "no_other_process.rs")]
 pub(crate) mod other_process;
+mod pagemap;
 
+pub(crate) use error::SnapshotError;
 #[cfg(not(feature = "dump"))]
 pub(crate) use open_files::writes_to_a_full_pipe;
 
 #[cfg(feature = "dump")]
 pub(crate) mod core_pattern;
-#[cfg(feature = "dump")]
-mod error;
 #[cfg(feature = "dump")]
 pub(crate) mod own_object;
 #[cfg(feature = "dump")]
@@ -32,7 +34,6 @@ mod this_process;
 
 #[cfg(feature = "dump")]
 pub(crate) use {
-    error::SnapshotError,
     maps::own_mappings,
     pause_budget::{Joined, Limits, Prediction},
     this_process::{

@@ -1,9 +1,13 @@
 //! The interface of `other_process` for systems other than Linux, where no process can be read.
 
+use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::Duration;
 
+use super::SnapshotError;
+use super::core_dump::{CoreImage, ProcessIds, VectorNote};
 use crate::snapshot::{Address, Capture, Mapping, Snapshot, Thread};
 
 /// How a process may be captured.
@@ -33,9 +37,70 @@ pub(crate) enum AttachError {
 #[derive(Debug)]
 pub(crate) enum OtherProcess {}
 
+/// Never constructed.
+#[derive(Debug)]
+pub(crate) enum Identity {}
+
+impl Identity {
+    /// Never called.
+    pub(crate) fn check_running(&self) -> Result<(), AttachError> {
+        match *self {}
+    }
+}
+
 /// Always [`AttachError::Unsupported`].
-pub(crate) fn attach(_: u32, _: &AttachOptions) -> Result<OtherProcess, AttachError> {
+pub(crate) fn attach_known(
+    _: u32,
+    _: &AttachOptions,
+    _: &OnceLock<Identity>,
+) -> Result<OtherProcess, AttachError> {
     Err(AttachError::Unsupported)
+}
+
+/// Never constructed.
+pub(crate) type CapturedProcess = OtherProcess;
+
+/// Always [`AttachError::Unsupported`].
+pub(crate) fn capture_for_core(
+    _: u32,
+    _: &AttachOptions,
+    _: &OnceLock<Identity>,
+) -> Result<CapturedProcess, AttachError> {
+    Err(AttachError::Unsupported)
+}
+
+impl CoreImage for OtherProcess {
+    fn ids(&self) -> ProcessIds {
+        match *self {}
+    }
+
+    fn auxv(&self) -> Vec<u8> {
+        match *self {}
+    }
+
+    fn listed_mappings(&self) -> &[Mapping] {
+        match *self {}
+    }
+
+    fn pagemap(&self) -> Option<&File> {
+        match *self {}
+    }
+
+    fn living_pagemap(&self) -> Option<File> {
+        match *self {}
+    }
+
+    fn registers(&self) -> Vec<(i32, &[u64])> {
+        match *self {}
+    }
+
+    fn vector_notes(&self, _: usize) -> Vec<VectorNote> {
+        match *self {}
+    }
+
+    fn intact(&self) -> Result<(), SnapshotError> {
+        match *self {}
+    }
 }
 
 impl OtherProcess {

@@ -9,16 +9,19 @@
     allow(dead_code, reason = "what only the helper process uses")
 )]
 
+mod core_image;
 mod error;
 mod files;
 mod forecast;
 mod handle;
+mod identity;
 mod left_over;
 mod memory;
 mod permit;
 mod sample;
 mod task_files;
 mod thread_list;
+mod thread_registers;
 
 #[cfg(all(target_arch = "x86_64", not(delouse_portable)))]
 mod stop;
@@ -33,20 +36,25 @@ use std::fs::File;
 use std::io;
 use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
 
+pub(crate) use self::core_image::{CapturedProcess, capture_for_core};
 pub(crate) use self::error::AttachError;
 use self::forecast::Forecast;
 use self::handle::Process;
+pub(crate) use self::identity::Identity;
 use self::memory::Memory;
 pub(crate) use self::permit::permit_tracing;
+use self::sample::Sample;
 use self::stop::{Captured, Request};
 use self::task_files::Status;
 use self::thread_list::ThreadNames;
+use self::thread_registers::ThreadRegisters;
 use super::maps;
-use crate::snapshot::{Address, Capture, Mapping, Snapshot, Thread, micros};
+use crate::snapshot::{Address, Capture, Mapping, Snapshot, StackCopy, Thread, micros};
 
 /// How a process may be captured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,26 +78,38 @@ pub(crate) struct OtherProcess {
     memory: Memory,
     mappings: Vec<Mapping>,
     threads: Vec<Thread>,
+    /// Registers of threads as the kernel has them, for core files.
+    registers: Vec<ThreadRegisters>,
     capture: Capture,
     executable: PathBuf,
     executable_name: PathBuf,
+    /// The process with the image.
+    image: Option<i32>,
     /// Keeps the image.
     _helper: Option<stop::Helper>,
 }
 
-/// Captures the process `pid` once.
+/// Captures the process `pid` once. `known` has the identity of the process and its program from the first capture on.
 ///
 /// Stops a thread for some milliseconds (35 ms per gigabyte of memory), and threads that run meanwhile. If an image cannot
 /// be made, [`Capture::consistent`] is false, and the notes say why.
 ///
 /// # Errors
-/// If the process does not exist, has no program, or may not be traced.
-pub(crate) fn attach(pid: u32, options: &AttachOptions) -> Result<OtherProcess, AttachError> {
+/// If the process does not exist, has no program, may not be traced, or is not the one that is known.
+pub(crate) fn attach_known(
+    pid: u32,
+    options: &AttachOptions,
+    known: &OnceLock<Identity>,
+) -> Result<OtherProcess, AttachError> {
     let started = Instant::now();
+    if let Some(known) = known.get() {
+        known.check_running()?;
+    }
     let process = Process::find(pid)?;
     let status = process.status().ok_or(AttachError::Gone { pid })?;
     let access = if options.pause { OFlags::RDWR } else { OFlags::RDONLY };
     let memory = process.open("mem", access)?;
+    Identity::check_or_record(known, &process, &memory)?;
     let seen = Seen::of(&process, &status)?;
     let mut notes = Vec::new();
     let captured = seen.capture(&process, &status, &memory, options, &mut notes);
@@ -99,6 +119,12 @@ pub(crate) fn attach(pid: u32, options: &AttachOptions) -> Result<OtherProcess, 
     }?;
     other.capture.total_us = micros(started.elapsed());
     Ok(other)
+}
+
+/// The same for a single capture.
+#[cfg(test)]
+pub(crate) fn attach(pid: u32, options: &AttachOptions) -> Result<OtherProcess, AttachError> {
+    attach_known(pid, options, &OnceLock::new())
 }
 
 /// What is read of a process before any of its threads is stopped.
@@ -227,6 +253,34 @@ fn read_mappings(process: &Process) -> Result<Vec<Mapping>, AttachError> {
     })
 }
 
+/// Threads as a snapshot lists them, and their registers as a core file has them.
+struct Threads {
+    list: Vec<Thread>,
+    registers: Vec<ThreadRegisters>,
+}
+
+impl Threads {
+    fn new(
+        process: &Process,
+        names: ThreadNames,
+        samples: Vec<(Sample, Option<StackCopy>)>,
+        memory: &Memory,
+        has_image: bool,
+    ) -> Self {
+        let samples_only: Vec<Sample> = samples.iter().map(|(sample, _)| *sample).collect();
+        let list = thread_list::threads(process.files(), names, samples, memory, has_image);
+        let registers = {
+            let tls = |tid: i32| {
+                let place = list.binary_search_by_key(&tid, |thread| thread.tid).ok()?;
+                Some(list.get(place)?.registers.as_ref().ok()?.tls)
+            };
+            let of = |sample: &Sample| ThreadRegisters::of(sample, tls(sample.tid));
+            samples_only.iter().filter_map(of).collect()
+        };
+        Self { list, registers }
+    }
+}
+
 impl OtherProcess {
     fn of_image(
         process: &Process,
@@ -262,9 +316,9 @@ impl OtherProcess {
             notes,
             ..Capture::default()
         };
-        let names = seen.names;
-        let threads = thread_list::threads(process.files(), names, captured.threads, &memory, true);
-        Ok(Self::new(process, memory, mappings, threads, capture, seen.executable, captured.helper))
+        let threads = Threads::new(process, seen.names, captured.threads, &memory, true);
+        let other = Self::new(process, memory, mappings, threads, capture, seen.executable, captured.helper);
+        Ok(Self { image: Some(child), ..other })
     }
 
     fn of_running(
@@ -287,7 +341,7 @@ impl OtherProcess {
             notes,
             ..Capture::default()
         };
-        let threads = thread_list::threads(process.files(), seen.names, samples, &memory, false);
+        let threads = Threads::new(process, seen.names, samples, &memory, false);
         // The helper still traces a thread that has not stopped yet. Otherwise, it ends now.
         Ok(Self::new(process, memory, seen.mappings, threads, capture, seen.executable, captured.helper))
     }
@@ -296,13 +350,23 @@ impl OtherProcess {
         process: &Process,
         memory: Memory,
         mappings: Vec<Mapping>,
-        threads: Vec<Thread>,
+        threads: Threads,
         capture: Capture,
         executable: PathBuf,
         helper: Option<stop::Helper>,
     ) -> Self {
         let executable_name = process.executable_name().unwrap_or_else(|| executable.clone());
-        Self { memory, mappings, threads, capture, executable, executable_name, _helper: helper }
+        Self {
+            memory,
+            mappings,
+            threads: threads.list,
+            registers: threads.registers,
+            capture,
+            executable,
+            executable_name,
+            image: None,
+            _helper: helper,
+        }
     }
 
     /// A path that opens the executable that runs: its usual path, or `/proc/PID/exe` if that opens another file or none.

@@ -1,5 +1,8 @@
 //! The interface of `this_process` for other systems and architectures, where each capture fails.
 
+use std::fs::File;
+
+use super::core_dump::{CoreImage, ProcessIds, VectorNote};
 use super::{Joined, Limits, SnapshotError};
 use crate::snapshot::{Address, Capture, Mapping, OpenFile, Snapshot, Thread};
 
@@ -55,6 +58,40 @@ impl Snapshot for Live {
     }
 }
 
+impl CoreImage for Live {
+    fn ids(&self) -> ProcessIds {
+        match *self {}
+    }
+
+    fn auxv(&self) -> Vec<u8> {
+        match *self {}
+    }
+
+    fn listed_mappings(&self) -> &[Mapping] {
+        match *self {}
+    }
+
+    fn pagemap(&self) -> Option<&File> {
+        match *self {}
+    }
+
+    fn living_pagemap(&self) -> Option<File> {
+        match *self {}
+    }
+
+    fn registers(&self) -> Vec<(i32, &[u64])> {
+        match *self {}
+    }
+
+    fn vector_notes(&self, _: usize) -> Vec<VectorNote> {
+        match *self {}
+    }
+
+    fn intact(&self) -> Result<(), SnapshotError> {
+        match *self {}
+    }
+}
+
 /// Always [`SnapshotError::Unsupported`].
 pub(crate) fn rolling() -> Result<Live, SnapshotError> {
     Err(SnapshotError::Unsupported)
@@ -90,9 +127,6 @@ pub(crate) fn yield_to_program() {}
 
 /// Core files are written from a forked image.
 pub(crate) mod core_writer {
-    use std::io::Write;
-
-    use super::ForkedImage;
     use crate::targets::{Prediction, SnapshotError};
 
     /// The cost of a core file. Never constructed.
@@ -101,18 +135,9 @@ pub(crate) mod core_writer {
         pub(crate) prediction: Prediction,
     }
 
-    /// Never constructed.
-    #[derive(Debug, thiserror::Error)]
-    pub(crate) enum CoreError {}
-
     /// Always [`SnapshotError::Unsupported`].
     pub(crate) fn estimate() -> Result<Estimate, SnapshotError> {
         Err(SnapshotError::Unsupported)
-    }
-
-    /// Never called.
-    pub(crate) fn write(image: &ForkedImage, _: &mut dyn Write) -> Result<(), CoreError> {
-        match *image {}
     }
 }
 

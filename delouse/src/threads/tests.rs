@@ -450,7 +450,7 @@ fn a_core_file_of_delouse_has_names_and_stacks() {
     let limits = crate::targets::Limits { force: true, ..Default::default() };
     let image = crate::targets::freeze_fork_thaw(limits).unwrap();
     let mut file = tempfile::NamedTempFile::new().unwrap();
-    crate::targets::core_writer::write(&image, &mut file).unwrap();
+    crate::targets::core_dump::write(&image, &mut file).unwrap();
     drop(image);
     let core = CoreFile::open(file.path()).unwrap();
     let dead = of_thread(stacks(&core, &Symbols::new()).0).expect("named in the core");

@@ -1,7 +1,6 @@
 //! `delouse serve`, as a user runs it: requests as `curl` sends them, for a process and for a core file.
 
 use std::fs;
-use std::io::Read as _;
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
@@ -19,7 +18,7 @@ fn until_deadlock(served: &Served) -> String {
 fn a_process_is_served_as_by_its_own_server() {
     let deadlock = Program::start("plain_deadlock");
     let served = Served::start(&[&deadlock.pid()]);
-    assert!(served.first.contains(&format!("process {}", deadlock.pid())), "{}", served.first);
+    assert!(served.subject.contains(&format!("process {}", deadlock.pid())), "{}", served.subject);
     let text = until_deadlock(&served);
     assert!(text.contains("plain_deadlock::credit_first at"), "{text}");
     let json: Value = serde_json::from_str(&served.get("/diagnosis").text).unwrap();
@@ -109,6 +108,26 @@ fn the_end_of_the_process_is_in_the_answers() {
 }
 
 #[test]
+fn another_program_in_the_same_process_is_not_taken_for_the_first_one() {
+    let mut shell = Command::new("/bin/sh");
+    // The same program again, so that neither its id, its start nor its file differ.
+    shell.args(["-c", "read line; exec /bin/sh -c 'read line'"]).stdin(Stdio::piped());
+    let mut shell = shell.spawn().unwrap();
+    let pid = shell.id().to_string();
+    let served = Served::start(&[&pid]);
+    assert_eq!(served.get("/stacktrace/rust").status, 200);
+    let arguments = || fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
+    let first = arguments();
+    writeln!(shell.stdin.as_mut().unwrap()).unwrap();
+    until(|| (arguments() != first).then_some(()));
+    let answer = served.get("/stacktrace/rust?format=text");
+    assert_eq!(answer.status, 410, "{}", answer.text);
+    assert!(answer.text.contains(&format!("process {pid} has ended the program")), "{}", answer.text);
+    shell.kill().unwrap();
+    shell.wait().unwrap();
+}
+
+#[test]
 fn a_core_file_is_served() {
     if Command::new("gcore").arg("-h").output().is_err() {
         return eprintln!("skipped: there is no gcore");
@@ -123,7 +142,7 @@ fn a_core_file_is_served() {
     drop(deadlock);
 
     let served = Served::start(&[program("plain_deadlock").to_str().unwrap(), &core]);
-    assert!(served.first.contains("the core file"), "{}", served.first);
+    assert!(served.subject.contains("the core file"), "{}", served.subject);
     // Growth is not waited for: a core file does not grow.
     let text = served.get("/diagnosis?format=text&seconds=60").text;
     assert!(text.contains("eadlock: task ") && text.contains("a single sample"), "{text}");

@@ -122,8 +122,8 @@ pub(crate) struct Served {
     child: Child,
     /// `http://127.0.0.1:PORT`
     pub(crate) url: String,
-    /// The first line that it has printed.
-    pub(crate) first: String,
+    /// The line that says what it serves.
+    pub(crate) subject: String,
 }
 
 /// An answer of a server.
@@ -147,12 +147,18 @@ impl Served {
         command.envs(variables.iter().copied()).stdin(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut err = Lines::of(child.stderr.take().unwrap());
-        let first = err.until("delouse: ");
-        let line = err.until("listening on http://");
-        let url = line.split_whitespace().find(|word| word.starts_with("http://")).unwrap().to_owned();
+        // In any order: another thread prints the address.
+        let (mut subject, mut url) = (None, None);
+        while subject.is_none() || url.is_none() {
+            let line = err.until("delouse: ");
+            let address = line.split_whitespace().find(|word| word.starts_with("http://"));
+            url = url.or_else(|| address.map(str::to_owned));
+            subject = subject.or_else(|| line.contains("answers are about").then_some(line));
+        }
+        let (subject, url) = (subject.unwrap(), url.unwrap());
         // Later lines are read and dropped: otherwise the server could not write them.
         thread::spawn(move || std::io::copy(&mut err.0, &mut std::io::sink()));
-        Self { child, url, first }
+        Self { child, url, subject }
     }
 
     pub(crate) fn get(&self, path: &str) -> Response {
@@ -212,16 +218,22 @@ fn unchunked(mut body: &[u8]) -> Vec<u8> {
 
 /// Starts a server that answers each connection by `answer`, after its request was read. Returns its address.
 pub(crate) fn serve(answer: impl Fn(TcpStream) + Send + 'static) -> String {
+    serve_paths(move |_, stream| answer(stream))
+}
+
+/// The same with the path of the request.
+pub(crate) fn serve_paths(answer: impl Fn(&str, TcpStream) + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let mut request = BufReader::new(&stream);
-            let mut line = String::new();
+            let (mut first, mut line) = (String::new(), String::new());
+            let _closed = request.read_line(&mut first);
             while request.read_line(&mut line).is_ok_and(|read| read > 2) {
                 line.clear();
             }
-            answer(stream);
+            answer(first.split_whitespace().nth(1).unwrap_or_default(), stream);
         }
     });
     format!("http://{address}")

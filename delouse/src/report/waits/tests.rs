@@ -30,7 +30,7 @@ fn edge(waiter: u64, resource: &str, kind: ResourceKind, holders: &[u64]) -> Edg
 
 fn answer(edges: Vec<Edge>) -> WaitsAnswer {
     let graph = WaitGraph { tasks: 9, edges, gaps: Vec::new() };
-    WaitsAnswer { graph, findings: Vec::new(), capture: Capture::default() }
+    WaitsAnswer { graph, findings: Vec::new(), not_covered: Vec::new(), capture: Capture::default() }
 }
 
 /// The same, with a finding about these tasks.

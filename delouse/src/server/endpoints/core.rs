@@ -13,6 +13,7 @@ use serde::Deserialize;
 use slog::warn;
 use tokio::sync::oneshot;
 
+use crate::inspector::inspect::InspectError;
 use crate::own_threads::{files, spawn};
 use crate::report::CoreEstimate;
 use crate::server::answer::{Answer, Rendered};
@@ -21,9 +22,10 @@ use crate::server::format::{Requested, accepted_quality, harden, negotiate};
 use crate::server::front::{Parameters, respond};
 use crate::server::gate::Permit;
 use crate::server::{Context, other_program, stream};
-use crate::snapshot::{self, micros};
+use crate::snapshot::micros;
 use crate::targets;
-use crate::targets::{ForkedImage, Limits, core_writer};
+use crate::targets::core_dump::{self, CoreImage};
+use crate::targets::{Limits, core_writer};
 
 /// Parameters of `/core`.
 #[derive(Deserialize, JsonSchema)]
@@ -54,9 +56,12 @@ pub(super) async fn core(
 }
 
 async fn core_file(request: RequestContext<Context>, query: CoreQuery) -> Result<Response<Body>, ApiError> {
-    other_program::refuse_core(&request.context().inspector.inspected())?;
+    let inspector = request.context().inspector.clone();
+    let inspected = inspector.inspected();
+    other_program::refuse_core_of_core(&inspected)?;
     let limits = Limits { force: query.force.unwrap_or(false), ..request.context().settings.limits };
     if query.estimate.unwrap_or(false) {
+        other_program::refuse_estimate(&inspected)?;
         let renderer = negotiate(query.format, request.request.headers());
         return Ok(Answer::from(Rendered::new(renderer, &mut estimate(limits).await?)?).into_response());
     }
@@ -66,29 +71,36 @@ async fn core_file(request: RequestContext<Context>, query: CoreQuery) -> Result
     let (sender, receiver) = oneshot::channel();
     let log = request.log.clone();
     let join = query.huge_pages.unwrap_or(false);
+    if join {
+        other_program::refuse_huge_pages(&inspected)?;
+    }
     let capture = move || {
         let joining = if join { join_huge_pages() } else { Vec::new() };
         if sender.is_closed() {
             return warn!(log, "the client has disconnected: the program was not stopped");
         }
-        let image = match targets::freeze_fork_thaw(limits) {
+        let image = match inspector.core_image(limits) {
             Ok(image) => image,
             Err(error) => {
                 drop(permit);
-                let error = if join { ApiError::Joined { error, joining } } else { error.into() };
+                let error = match error {
+                    InspectError::Snapshot(error) if join => ApiError::Joined { error, joining },
+                    error => error.into(),
+                };
                 return drop(sender.send(Err(error)));
             }
         };
-        let mut capture = snapshot::Snapshot::capture(&image).clone();
+        let mut capture = image.capture().clone();
         capture.notes.extend(joining);
-        if sender.send(Ok(capture)).is_ok()
+        if sender.send(Ok((capture, image.ids().pid))).is_ok()
             && let Err(error) = send(writer, encoding, permit, image)
         {
             warn!(log, "the core file was not sent to its end: {error}");
         }
     };
     spawn("delouse-capture", capture)?;
-    let capture = receiver.await.map_err(|_| ApiError::Failed("the capture panicked".to_owned()))??;
+    let (capture, pid) =
+        receiver.await.map_err(|_| ApiError::Failed("the capture panicked".to_owned()))??;
 
     let mut response = Response::new(body);
     let headers = response.headers_mut();
@@ -103,7 +115,7 @@ async fn core_file(request: RequestContext<Context>, query: CoreQuery) -> Result
     {
         headers.insert(HeaderName::from_static("x-delouse-notes"), notes);
     }
-    if let Ok(name) = format!("attachment; filename=\"core.{}\"", std::process::id()).parse() {
+    if let Ok(name) = format!("attachment; filename=\"core.{pid}\"").parse() {
         headers.insert(CONTENT_DISPOSITION, name);
     }
     if let Some(name) = encoding.name() {
@@ -125,7 +137,9 @@ async fn estimate_in_headers(
     request: RequestContext<Context>,
     _query: CoreQuery,
 ) -> Result<Response<Body>, ApiError> {
-    other_program::refuse_core(&request.context().inspector.inspected())?;
+    let inspected = request.context().inspector.inspected();
+    other_program::refuse_core_of_core(&inspected)?;
+    other_program::refuse_estimate(&inspected)?;
     let estimate = estimate(request.context().settings.limits).await?;
     let mut response = Response::new(Body::empty());
     harden(response.headers_mut());
@@ -166,9 +180,9 @@ fn send(
     mut writer: stream::Writer,
     encoding: Encoding,
     permit: Permit,
-    image: ForkedImage,
+    image: Box<dyn CoreImage>,
 ) -> Result<(), Box<dyn Error>> {
-    encoding.write(&image, &mut writer)?;
+    encoding.write(&*image, &mut writer)?;
     // Before the body ends, so that a client that has read it can request the next one at once.
     drop(image);
     drop(permit);
@@ -205,20 +219,20 @@ impl Encoding {
         }
     }
 
-    fn write(self, image: &ForkedImage, out: &mut stream::Writer) -> Result<(), Box<dyn Error>> {
+    fn write(self, image: &dyn CoreImage, out: &mut stream::Writer) -> Result<(), Box<dyn Error>> {
         // Compressors write small pieces: collect them into larger chunks.
         let mut out = io::BufWriter::with_capacity(256 << 10, out);
         match self {
-            Self::Plain => core_writer::write(image, &mut out)?,
+            Self::Plain => core_dump::write(image, &mut out)?,
             Self::Gzip => {
                 let mut gzip = flate2::write::GzEncoder::new(&mut out, flate2::Compression::fast());
-                let stats = core_writer::write(image, &mut gzip)?;
+                let stats = core_dump::write(image, &mut gzip)?;
                 gzip.finish()?;
                 stats
             }
             Self::Zstd => {
                 let mut zstd = zstd::Encoder::new(&mut out, 1)?;
-                let stats = core_writer::write(image, &mut zstd)?;
+                let stats = core_dump::write(image, &mut zstd)?;
                 zstd.finish()?;
                 stats
             }

@@ -4,11 +4,11 @@ use dropshot::{HttpError, RequestContext, endpoint};
 
 use super::Common;
 use crate::report::HugePages;
-use crate::server::{Context, other_program};
 use crate::server::answer::{Answer, Rendered};
 use crate::server::error::ApiError;
 use crate::server::format::negotiate;
 use crate::server::front::{Parameters, respond};
+use crate::server::{Context, other_program};
 use crate::snapshot::micros;
 use crate::targets;
 

@@ -8,7 +8,8 @@ use serde::Deserialize;
 
 use super::Common;
 use crate::host::open_files as files;
-use crate::inspector::inspect::{Diagnosed, Inspected};
+use crate::inspector::inspect::Inspected;
+use crate::inspector::sampling::Diagnosed;
 use crate::own_threads::Material;
 use crate::own_threads::ThreadError;
 use crate::report::formats::Renderer;
@@ -47,9 +48,11 @@ async fn graph(
     let renderer = negotiate(query.format, request.request.headers());
     let server = request.server.clone();
     let capture = move || {
-        let (Sample { listing, graph, findings, .. }, capture) =
+        let (Sample { listing, graph, findings, not_covered: missing, .. }, capture) =
             server.private.inspector.sample_of_waits()?;
-        let mut answer = WaitsAnswer { graph, findings: FindingReport::all(findings), capture };
+        let not_covered = missing.iter().map(not_covered).collect();
+        let findings = FindingReport::all(findings);
+        let mut answer = WaitsAnswer { graph, findings, not_covered, capture };
         let rendered = Rendered::new(renderer, &mut answer);
         drop(Material::new((listing, answer)));
         rendered

@@ -34,6 +34,15 @@ pub(crate) enum AttachError {
     /// The pid was reused, or the process replaced its program, while it was being opened.
     #[error("process {pid} was replaced by another program during the capture: repeat the command")]
     Replaced { pid: u32 },
+    /// It has ended since an earlier capture.
+    #[error("process {pid} has ended since it was read first")]
+    Ended { pid: u32 },
+    /// It has executed another program since an earlier capture.
+    #[error(
+        "process {pid} has ended the program that was read before, and executes another one (or the same one again): \
+         repeat the command for that one"
+    )]
+    Executed { pid: u32 },
     /// It runs as another user.
     #[error(
         "process {pid} runs as user {owner}, this command as user {own}: a process may be read by its own user and by \
@@ -94,6 +103,18 @@ fn yama_rule(level: u64) -> &'static str {
 }
 
 impl AttachError {
+    /// Whether the process has ended, or has executed another program.
+    pub(crate) fn has_ended(&self) -> bool {
+        matches!(
+            self,
+            Self::Gone { .. }
+                | Self::Ended { .. }
+                | Self::Zombie { .. }
+                | Self::Replaced { .. }
+                | Self::Executed { .. }
+        )
+    }
+
     /// For a file of the process `pid` that could not be opened. `status` describes it, and `owner` is the user that owns its
     /// files in `/proc`.
     pub(super) fn of_file(

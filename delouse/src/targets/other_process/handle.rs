@@ -77,6 +77,11 @@ impl Process {
         Ok(process)
     }
 
+    /// When it started, in clock ticks since the system did.
+    pub(super) fn start(&self) -> u64 {
+        self.start
+    }
+
     pub(super) fn pid(&self) -> u32 {
         self.pid
     }
@@ -100,15 +105,7 @@ impl Process {
 
     /// Fails if the process has ended.
     fn check_alive(&self) -> Result<(), AttachError> {
-        // SAFETY: signal 0 is not delivered; no memory is involved.
-        let result = unsafe {
-            use std::os::fd::AsRawFd as _;
-            libc::syscall(libc::SYS_pidfd_send_signal, self.pidfd.as_raw_fd(), 0, 0, 0)
-        };
-        // EPERM: the process exists, and belongs to another user.
-        let is_gone =
-            result != 0 && Errno::from_io_error(&std::io::Error::last_os_error()) == Some(Errno::SRCH);
-        if is_gone { Err(AttachError::Gone { pid: self.pid }) } else { Ok(()) }
+        if is_alive(&self.pidfd) { Ok(()) } else { Err(AttachError::Gone { pid: self.pid }) }
     }
 
     /// Fails if the process has ended, or runs another program than when it was found.
@@ -198,6 +195,17 @@ impl Process {
         let link = readlinkat(&self.dir, self.path("exe"), Vec::new()).ok()?;
         Some(PathBuf::from(std::ffi::OsString::from_vec(link.into_bytes())))
     }
+}
+
+/// Whether the process of a pidfd exists. A process that has ended exists until its parent has waited for it.
+pub(super) fn is_alive(pidfd: &OwnedFd) -> bool {
+    // SAFETY: signal 0 is not delivered; no memory is involved.
+    let result = unsafe {
+        use std::os::fd::AsRawFd as _;
+        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), 0, 0, 0)
+    };
+    // EPERM: the process exists, and belongs to another user.
+    result == 0 || Errno::from_io_error(&std::io::Error::last_os_error()) != Some(Errno::SRCH)
 }
 
 /// The identity of the executable of the process with the directory `proc`.

@@ -11,8 +11,6 @@ mod child;
 mod child_handle;
 mod collect;
 mod control;
-mod core_notes;
-mod core_plan;
 pub(crate) mod core_writer;
 mod engine;
 mod examine;
@@ -26,7 +24,6 @@ mod image;
 mod kernel_wait;
 mod live;
 mod memory;
-mod pagemap;
 mod proc;
 mod quit_signal;
 mod scheduling;
@@ -43,7 +40,7 @@ mod tests;
 
 use stacks::ThreadLayout;
 
-use super::SnapshotError;
+use super::{SnapshotError, pagemap};
 use crate::host::heap::page_size;
 use crate::snapshot::Mapping;
 

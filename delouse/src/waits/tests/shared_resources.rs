@@ -21,7 +21,7 @@ fn page(runtime: &Runtime) -> String {
             assert!(!edge.holders[..index].contains(holder), "JSON has it twice: {edge:#?}");
         }
     }
-    let text = WaitsAnswer { graph, findings, capture: Capture::default() }.text();
+    let text = WaitsAnswer { graph, findings, not_covered: Vec::new(), capture: Capture::default() }.text();
     let lines = text.lines().filter(|line| !line.starts_with("not read: ")).skip(2);
     lines.map(|line| without(line, " in delouse::", ".rs:") + "\n").collect()
 }

@@ -2,9 +2,13 @@
 
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use super::super::{AttachError, attach};
+use super::super::handle::Process;
+use super::super::memory::Memory;
+use super::super::stop::{self, Request};
+use super::super::{AttachError, attach, attach_known, read_mappings};
 use super::harness::{PATIENT, Target, image_of};
 use crate::snapshot::Snapshot as _;
 
@@ -153,6 +157,56 @@ fn a_process_that_replaces_its_program_is_captured_or_refused_and_continues() {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{}: {images} images, {others} others", output.status);
     assert!(images > 0, "{others} others");
+}
+
+#[test]
+fn a_process_that_executes_a_program_is_not_taken_for_the_known_one() {
+    // The same program again: neither the id, nor the start, nor the file differ.
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", "read line; exec /bin/sh -c 'read line'"]).stdin(std::process::Stdio::piped());
+    let mut shell = shell.spawn().unwrap();
+    let known = OnceLock::new();
+    let attach_again = || attach_known(shell.id(), &PATIENT, &known).map(drop);
+    attach_again().unwrap();
+    attach_again().unwrap();
+    let arguments = || std::fs::read(format!("/proc/{}/cmdline", shell.id())).unwrap();
+    let first = arguments();
+    std::io::Write::write_all(&mut shell.stdin.as_ref().unwrap(), b"\n").unwrap();
+    while arguments() == first {
+        std::thread::yield_now();
+    }
+    assert!(matches!(attach_again(), Err(AttachError::Executed { .. })), "{:?}", attach_again());
+    let pid = shell.id();
+    shell.kill().unwrap();
+    shell.wait().unwrap();
+    let ended = attach_known(pid, &PATIENT, &known).map(drop);
+    assert!(matches!(ended, Err(AttachError::Ended { .. })), "{ended:?}");
+}
+
+/// An image that an earlier capture has left may have been reaped by another one, and its id may be that of a child now.
+#[test]
+fn a_child_of_the_program_is_left_to_the_program() {
+    let target = Target::start("parent");
+    let child = target.value("child").to_string();
+    wait_for_state(child.parse().unwrap(), 'Z');
+    let process = Process::find(target.pid()).unwrap();
+    let memory = process.open("mem", rustix::fs::OFlags::RDWR).unwrap();
+    let mappings = read_mappings(&process).unwrap();
+    let gadgets = stop::find_gadgets(&Memory::live(memory.try_clone().unwrap(), None), &mappings);
+    let captured = stop::capture(&Request {
+        process: &process,
+        memory: &memory,
+        mappings: &mappings,
+        threads: &process.threads().unwrap(),
+        gadgets,
+        is_stopped: false,
+        left_over: &[child.parse().unwrap()],
+        max_pause: PATIENT.max_pause,
+    });
+    assert!(matches!(captured.image, Ok(Some(_))), "{:?}", captured.image);
+    drop(captured);
+    assert_eq!(target.children(), [child], "only the image was reaped");
+    target.finish();
 }
 
 #[test]

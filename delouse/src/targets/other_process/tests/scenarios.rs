@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufRead as _, Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
+use std::process::{Child, Command};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering::SeqCst};
 use std::sync::{Condvar, Mutex};
 use std::thread;
@@ -28,6 +29,8 @@ static SUMS: AtomicU64 = AtomicU64::new(0);
 /// The longest gap of the ticker, in microseconds.
 static GAP: AtomicU64 = AtomicU64::new(0);
 static STOP: AtomicBool = AtomicBool::new(false);
+/// A child that the program has not waited for.
+static CHILD: Mutex<Option<Child>> = Mutex::new(None);
 
 /// Not a test: what the children do that [`super::harness::Target`] starts.
 #[test]
@@ -43,6 +46,7 @@ fn scenario() {
         "memory" => memory(number),
         "filtered" => filtered(argument),
         "leaderless" => leaderless(),
+        "parent" => parent(),
         "exec" => exec(number),
         "churn" => churn(),
         "asleep" => sleepers(),
@@ -67,6 +71,12 @@ fn serve(stack: u64) {
         assert_eq!(line.unwrap(), "report");
         if stack != 0 && alternate_stack() != stack {
             wrong("the alternate signal stack has changed");
+        }
+        if let Some(child) = CHILD.lock().unwrap().as_mut() {
+            let end = child.try_wait();
+            if !end.is_ok_and(|end| end.is_some_and(|status| status.success())) {
+                wrong("the end of a child was lost");
+            }
         }
         let numbers = [
             ("wrong", &WRONG),
@@ -267,6 +277,14 @@ fn sleepers() {
         // SAFETY: waits for no descriptor.
         unsafe { libc::poll(std::ptr::null_mut(), 0, -1) };
     });
+}
+
+/// Starts a child that ends at once.
+fn parent() {
+    park(1);
+    let child = Command::new("/bin/true").spawn().unwrap();
+    println!("child {}", child.id());
+    *CHILD.lock().unwrap() = Some(child);
 }
 
 /// Has the first thread wait in `epoll_wait` instead of a futex, in which no thread waits then: libtest's thread never returns

@@ -10,7 +10,8 @@ use object::read::elf::{FileHeader, ProgramHeader};
 
 use super::Parked;
 use super::forked::FORCED;
-use crate::targets::core_writer::{CoreError, estimate, write};
+use crate::targets::core_dump::{CoreError, write};
+use crate::targets::core_writer::estimate;
 use crate::targets::this_process::sys;
 use crate::targets::{ForkedImage, SnapshotError, freeze_fork_thaw};
 

@@ -12,7 +12,7 @@ use super::{Parked, isolated, test_name};
 use crate::snapshot::Snapshot;
 use crate::targets::this_process::engine::{self, STACK_LIMIT};
 use crate::targets::this_process::hold::Hold;
-use crate::targets::{core_writer, fork, freeze_fork_thaw};
+use crate::targets::{core_dump, core_writer, fork, freeze_fork_thaw};
 
 /// The longest gap between wake-ups of a thread that repeatedly sleeps for a millisecond.
 static LONGEST_GAP: AtomicU64 = AtomicU64::new(0);
@@ -113,7 +113,7 @@ fn figures() {
             row(&format!("{megabytes} MB, core written to nowhere"), 2, || {
                 let image = freeze_fork_thaw(FORCED).unwrap();
                 let started = Instant::now();
-                let stats = core_writer::write(&image, &mut std::io::sink()).unwrap();
+                let stats = core_dump::write(&image, &mut std::io::sink()).unwrap();
                 assert!(stats.bytes > len as u64);
                 started.elapsed()
             });

@@ -368,7 +368,7 @@ fn without_permission_for_its_memory_file_the_child_serves_its_memory() {
         assert!(follows || image.read(end.checked_sub(100).unwrap(), &mut bytes) == 100);
 
         let mut core = Vec::new();
-        crate::targets::core_writer::write(&image, &mut core).unwrap();
+        crate::targets::core_dump::write(&image, &mut core).unwrap();
         assert!(core.len() > bytes.len());
         // The same with a live snapshot.
         parked.assert_captured(&rolling().unwrap());

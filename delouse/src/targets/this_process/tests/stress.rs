@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::forked::FORCED;
 use super::{Parked, isolated, test_name, thread_of};
 use crate::snapshot::{Snapshot, Unavailable};
-use crate::targets::{core_writer, fork_with_threads, freeze, freeze_fork_thaw, rolling};
+use crate::targets::{core_dump, fork_with_threads, freeze, freeze_fork_thaw, rolling};
 
 static STOP: AtomicBool = AtomicBool::new(false);
 static DONE: [AtomicU64; 5] = [const { AtomicU64::new(0) }; 5];
@@ -88,7 +88,7 @@ fn captures_and_the_program_survive_each_other() {
                     image =
                         if kind == 2 { fork_with_threads(FORCED) } else { freeze_fork_thaw(FORCED) }.unwrap();
                     if round % 20 == 3 {
-                        core_writer::write(&image, &mut std::io::sink()).unwrap();
+                        core_dump::write(&image, &mut std::io::sink()).unwrap();
                     }
                     &image
                 }

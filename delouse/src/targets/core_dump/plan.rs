@@ -3,9 +3,9 @@
 use std::fs::File;
 use std::ops::Range;
 
-use super::page_size;
-use super::pagemap::{FILE, PRESENT, Pages, SWAPPED};
+use crate::host::heap::page_size;
 use crate::snapshot::{Address, FileOffset, Mapping};
+use crate::targets::pagemap::{FILE, PRESENT, Pages, SWAPPED};
 
 /// Runs of pages that are closer than this are merged: a segment header takes 56 bytes, and debuggers need time for each.
 const MERGE_GAP: u64 = 64 << 10;
@@ -14,23 +14,23 @@ const MOST_SCANNED: u64 = 1 << 40;
 
 /// A range of addresses, of which the first `file_len` bytes are in the core file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Segment {
-    pub(super) start: u64,
-    pub(super) file_len: u64,
-    pub(super) memory_len: u64,
-    pub(super) read: bool,
-    pub(super) write: bool,
-    pub(super) execute: bool,
+pub(in crate::targets) struct Segment {
+    pub(in crate::targets) start: u64,
+    pub(in crate::targets) file_len: u64,
+    pub(in crate::targets) memory_len: u64,
+    pub(in crate::targets) read: bool,
+    pub(in crate::targets) write: bool,
+    pub(in crate::targets) execute: bool,
 }
 
 /// All segments, ordered by address.
 #[derive(Debug, Default)]
-pub(super) struct SegmentPlan {
-    pub(super) segments: Vec<Segment>,
+pub(in crate::targets) struct SegmentPlan {
+    pub(in crate::targets) segments: Vec<Segment>,
     /// Bytes of memory in the file.
-    pub(super) bytes: u64,
+    pub(in crate::targets) bytes: u64,
     /// Mappings left out because the address space exceeds [`MOST_SCANNED`].
-    pub(super) left_out: usize,
+    pub(in crate::targets) left_out: usize,
 }
 
 /// Which pages of a mapping are written.
@@ -49,7 +49,7 @@ enum Choice {
 impl SegmentPlan {
     /// Selects pages of `mappings` by page tables (`/proc/PID/pagemap`): `own` is that of the memory that will be written,
     /// `living` that of the running program. Without a page table, selects all pages.
-    pub(super) fn new(mappings: &[Mapping], own: Option<&File>, living: Option<&File>) -> Self {
+    pub(in crate::targets) fn new(mappings: &[Mapping], own: Option<&File>, living: Option<&File>) -> Self {
         let mut plan = Self::default();
         let mut scanner = Scanner::default();
         let mut runs = Vec::new();

@@ -4,29 +4,29 @@ use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 
-use super::page_size;
+use crate::host::heap::page_size;
 
 /// In memory.
-pub(super) const PRESENT: u64 = 1 << 63;
+pub(in crate::targets) const PRESENT: u64 = 1 << 63;
 /// In swap. Also set for other special entries, such as guard pages of stacks.
-pub(super) const SWAPPED: u64 = 1 << 62;
+pub(in crate::targets) const SWAPPED: u64 = 1 << 62;
 /// A page of a file, or of shared anonymous memory.
-pub(super) const FILE: u64 = 1 << 61;
+pub(in crate::targets) const FILE: u64 = 1 << 61;
 
 /// Mapped by this process only: not shared with a child, and not the shared page of zeroes.
-pub(super) const EXCLUSIVE: u64 = 1 << 56;
+pub(in crate::targets) const EXCLUSIVE: u64 = 1 << 56;
 
 /// Number of entries, of 8 bytes, that are read by one call. Larger buffers are not faster.
 const ENTRIES: u64 = 2 << 10;
 
 /// A reusable buffer for entries.
 #[derive(Debug, Default)]
-pub(super) struct Pages(Vec<u8>);
+pub(in crate::targets) struct Pages(Vec<u8>);
 
 impl Pages {
     /// Calls `visit` with each page of `range` and its entry. `range` must start at a page boundary. Returns the end of the
     /// pages that could be read.
-    pub(super) fn each(
+    pub(in crate::targets) fn each(
         &mut self,
         pagemap: &File,
         range: Range<u64>,

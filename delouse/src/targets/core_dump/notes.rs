@@ -3,43 +3,50 @@
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 
-use object::elf::{NT_AUXV, NT_FILE, NT_FPREGSET, NT_PRPSINFO, NT_PRSTATUS, NoteHeader64, NoteType};
+use object::elf::{NT_AUXV, NT_FILE, NT_PRPSINFO, NT_PRSTATUS, NoteHeader64, NoteType};
 use object::pod::bytes_of;
 use object::{LittleEndian as LE, U32};
-use rustix::process::{Pid, getgid, getppid, getuid};
 
-use super::arch::{self, SignalContext};
-use super::page_size;
-use crate::snapshot::{Address, Mapping, Snapshot, Thread};
+use super::image::{CoreImage, ProcessIds, VectorNote};
+use crate::host::heap::page_size;
+use crate::snapshot::{Mapping, Thread};
 use crate::targets::core_file::notes::{DELOUSE, NT_DELOUSE_THREADS};
 
 /// Writes the notes of a core file.
 pub(super) struct NoteWriter<'s> {
-    pub(super) image: &'s dyn Snapshot,
-    pub(super) contexts: &'s [(i32, SignalContext)],
-    /// `/proc/self/auxv`; empty if it cannot be read.
-    pub(super) auxv: &'s [u8],
-    pub(super) pid: i32,
+    image: &'s dyn CoreImage,
+    ids: ProcessIds,
+    auxv: Vec<u8>,
+    registers: Vec<(i32, &'s [u64])>,
 }
 
-impl NoteWriter<'_> {
+impl<'s> NoteWriter<'s> {
+    pub(super) fn new(image: &'s dyn CoreImage) -> Self {
+        let (ids, auxv, registers) = (image.ids(), image.auxv(), image.registers());
+        Self { image, ids, auxv, registers }
+    }
+
+    /// The number of threads with registers.
+    pub(super) fn threads(&self) -> usize {
+        self.registers.len()
+    }
+
     /// Writes all notes. Repeated calls write the same number of bytes.
     pub(super) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         // Debuggers select the first thread: write the main thread first.
-        let first = self.contexts.iter().position(|&(tid, _)| tid == self.pid).unwrap_or(0);
-        let (before, from_first) = self.contexts.split_at_checked(first).unwrap_or_default();
-        let mut threads = from_first.iter().take(1).chain(before).chain(from_first.iter().skip(1));
-
-        if let Some((tid, context)) = threads.next() {
-            self.write_status(out, *tid, context)?;
-            self.write_process(out)?;
-            self.write_floats(out, context)?;
-        } else {
-            self.write_process(out)?;
+        let first = self.registers.iter().position(|&(tid, _)| tid == self.ids.pid).unwrap_or(0);
+        let rest = (0..self.registers.len()).filter(|index| *index != first);
+        for index in std::iter::once(first).chain(rest) {
+            let Some((tid, registers)) = self.registers.get(index) else { break };
+            let vectors = self.image.vector_notes(index);
+            self.write_status(out, *tid, registers, !vectors.is_empty())?;
+            if index == first {
+                self.write_process(out)?;
+            }
+            write_vectors(out, &vectors)?;
         }
-        for (tid, context) in threads {
-            self.write_status(out, *tid, context)?;
-            self.write_floats(out, context)?;
+        if self.registers.is_empty() {
+            self.write_process(out)?;
         }
         Ok(())
     }
@@ -47,20 +54,20 @@ impl NoteWriter<'_> {
     fn write_process(&self, out: &mut dyn Write) -> io::Result<()> {
         write_note(out, b"CORE", NT_PRPSINFO, &self.process())?;
         if !self.auxv.is_empty() {
-            write_note(out, b"CORE", NT_AUXV, self.auxv)?;
+            write_note(out, b"CORE", NT_AUXV, &self.auxv)?;
         }
-        write_note(out, b"CORE", NT_FILE, &files(self.image.mappings()))?;
+        write_note(out, b"CORE", NT_FILE, &files(self.image.listed_mappings()))?;
         write_note(out, DELOUSE, NT_DELOUSE_THREADS, &names(self.image.threads()))
     }
 
     /// `struct elf_prpsinfo`. Contains no command line, which may contain secrets.
     fn process(&self) -> Vec<u8> {
-        let main = self.image.threads().iter().find(|thread| thread.tid == self.pid);
+        let main = self.image.threads().iter().find(|thread| thread.tid == self.ids.pid);
         let name = main.map(|thread| thread.name.as_str()).unwrap_or_default();
-        let (uid, gid) = (getuid().as_raw(), getgid().as_raw());
+        let ProcessIds { pid, parent, user, group } = self.ids;
         let mut info = vec![0, b'R', 0, 0, 0, 0, 0, 0];
         info.extend_from_slice(&0_u64.to_ne_bytes());
-        for id in [uid, gid, self.pid as u32, Pid::as_raw(getppid()) as u32, 0, 0] {
+        for id in [user, group, pid as u32, parent as u32, 0, 0] {
             info.extend_from_slice(&id.to_ne_bytes());
         }
         info.extend_from_slice(&padded::<16>(name));
@@ -69,10 +76,16 @@ impl NoteWriter<'_> {
     }
 
     /// `struct elf_prstatus`.
-    fn write_status(&self, out: &mut dyn Write, tid: i32, context: &SignalContext) -> io::Result<()> {
+    fn write_status(
+        &self,
+        out: &mut dyn Write,
+        tid: i32,
+        registers: &[u64],
+        has_floats: bool,
+    ) -> io::Result<()> {
         // siginfo (3 words), current signal, pending and held signals: none.
         let mut status = vec![0; 32];
-        for id in [tid, Pid::as_raw(getppid()), 0, 0] {
+        for id in [tid, self.ids.parent, 0, 0] {
             status.extend_from_slice(&id.to_ne_bytes());
         }
         let thread = self.image.threads().binary_search_by_key(&tid, |thread| thread.tid).ok();
@@ -81,26 +94,18 @@ impl NoteWriter<'_> {
         status.extend_from_slice(&u64::from(cpu.subsec_micros()).to_ne_bytes());
         // System time (counted above), times of children.
         status.resize(status.len() + 48, 0);
-        for register in context.general {
+        for register in registers {
             status.extend_from_slice(&register.to_ne_bytes());
         }
-        // Floating-point registers are valid; padding.
-        status.extend_from_slice(&1_u64.to_le_bytes());
+        // Whether floating-point registers are valid; padding.
+        status.extend_from_slice(&u64::from(has_floats).to_le_bytes());
         write_note(out, b"CORE", NT_PRSTATUS, &status)
     }
+}
 
-    /// Floating-point and vector registers, which the kernel has saved on the thread's stack.
-    fn write_floats(&self, out: &mut dyn Write, context: &SignalContext) -> io::Result<()> {
-        let mut extended = vec![0; context.extended_len as usize];
-        self.image.read(Address::new(context.extended), &mut extended);
-        if let Some(floats) = arch::float_registers(&extended) {
-            write_note(out, b"CORE", NT_FPREGSET, &floats)?;
-        }
-        if let Some((kind, registers)) = arch::extended_registers(extended) {
-            write_note(out, b"LINUX", kind, &registers)?;
-        }
-        Ok(())
-    }
+/// Floating-point and vector registers.
+fn write_vectors(out: &mut dyn Write, notes: &[VectorNote]) -> io::Result<()> {
+    notes.iter().try_for_each(|note| write_note(out, note.name, note.kind, &note.contents))
 }
 
 /// Shared anonymous memory, `memfd_create`, System V segments.
