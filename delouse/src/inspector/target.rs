@@ -124,14 +124,17 @@ impl Target {
     /// Checks that what was captured could be read until now: of an image that has ended, no memory can be read.
     pub(crate) fn check_readable(&self, snapshot: &dyn Snapshot) -> Result<(), TargetError> {
         let Self::Process { pid, .. } = self else { return Ok(()) };
-        if !snapshot.capture().consistent {
-            return self.check_running();
+        let running = self.check_running();
+        // An image may be of the next program.
+        let is_other = matches!(&running, Err(TargetError::Process(AttachError::Executed { .. })));
+        if is_other || !snapshot.capture().consistent {
+            return running;
         }
         let is_there = |mapping: &Mapping| mapping.read && snapshot.read(mapping.range.start, &mut [0]) == 1;
         if snapshot.mappings().iter().any(is_there) {
             return Ok(());
         }
-        self.check_running()?;
+        running?;
         let error = std::io::Error::other("it was killed while it was read");
         Err(AttachError::ImageEnded { pid: *pid, error }.into())
     }
