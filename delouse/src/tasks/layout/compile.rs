@@ -26,6 +26,10 @@ pub(super) struct Compiler<'l, 'i> {
     pub(super) interest: Interest,
     /// Types that are being compiled, each inside the one before.
     open: RefCell<FxHashSet<TypeId>>,
+    /// Those among them that contain themselves.
+    recursive: RefCell<FxHashSet<TypeId>>,
+    /// Types that this compiler has compiled, in that order.
+    made: RefCell<Vec<TypeId>>,
     /// One compiler runs at a time.
     _lock: MutexGuard<'l, ()>,
 }
@@ -37,7 +41,9 @@ impl<'i> Layouts<'i> {
     }
 
     pub(super) fn compiler(&self, interest: Interest) -> Compiler<'_, 'i> {
-        Compiler { layouts: self, interest, open: RefCell::default(), _lock: lock(&self.compiling) }
+        let _lock = lock(&self.compiling);
+        let (open, recursive, made) = (RefCell::default(), RefCell::default(), RefCell::default());
+        Compiler { layouts: self, interest, open, recursive, made, _lock }
     }
 }
 
@@ -47,14 +53,25 @@ impl<'l, 'i> Compiler<'l, 'i> {
         if let Some(known) = self.layouts.known(self.interest, id) {
             return Some(known);
         }
-        let is_full = self.open.borrow().len() >= MAX_NESTING || self.layouts.is_full(self.interest);
-        if is_full || !self.open.borrow_mut().insert(id) {
+        if self.open.borrow().len() >= MAX_NESTING || self.layouts.is_full(self.interest) {
             return None;
         }
+        if !self.open.borrow_mut().insert(id) {
+            self.recursive.borrow_mut().insert(id);
+            return None;
+        }
+        let before = self.made.borrow().len();
         let layout = self.compile(id);
         self.open.borrow_mut().remove(&id);
+        let is_recursive = self.recursive.borrow_mut().remove(&id);
         let layout = self.layouts.add(layout)?;
+        if is_recursive && matches!(layout.body, Body::Counted(_)) {
+            // What it leads to lacks the pointers back to it: it is compiled again when a walk comes to it.
+            let inside = self.made.borrow_mut().split_off(before);
+            self.layouts.forget(self.interest, &inside);
+        }
         self.layouts.remember(self.interest, layout);
+        self.made.borrow_mut().push(id);
         Some(layout)
     }
 
