@@ -253,8 +253,7 @@ impl<'i> Foreign<'i> {
     /// A sample of one capture, without threads.
     pub(super) fn sample_of_waits(&mut self) -> Result<(Sample, Capture), ForeignError> {
         let moment = self.capture()?;
-        let (sample, mut capture) =
-            self.examine(&moment, true, |examination| sampling::sample_of(examination, moment.at, false))?;
+        let (sample, mut capture) = self.examine_waits(&moment, false)?;
         capture.notes.extend(sampling::notes_of(&sample));
         if sample.listing.without_types && sample.listing.shortage.is_none() {
             return Err(self.no_types());
@@ -314,14 +313,26 @@ impl<'i> Foreign<'i> {
         ForeignError::NoTypes(self.file.name().0.to_owned())
     }
 
+    /// A sample without threads.
+    fn examine_waits(
+        &mut self,
+        moment: &Moment,
+        mains_rest: bool,
+    ) -> Result<(Sample, Capture), ForeignError> {
+        let files = self.target.files();
+        let kernel = |fds: &[i32]| files.as_ref().map(|files| files.own_connections(fds)).unwrap_or_default();
+        self.examine(moment, true, |examination| {
+            sampling::sample_of(examination, moment.at, mains_rest, &kernel)
+        })
+    }
+
     /// One sample, with the threads of the same moment.
     fn sample(&mut self) -> Result<(Sample, Capture), ForeignError> {
         let moment = self.capture()?;
         let mut of_threads = Capture::default();
         let threads = self.threads_of(&moment, &mut of_threads);
         let rest = mains_rest(&threads);
-        let (mut sample, mut capture) =
-            self.examine(&moment, true, |examination| sampling::sample_of(examination, moment.at, rest))?;
+        let (mut sample, mut capture) = self.examine_waits(&moment, rest)?;
         capture.notes.extend(of_threads.notes);
         capture.notes.extend(sampling::notes_of(&sample));
         sample.threads = threads;

@@ -10,7 +10,7 @@ use crate::targets;
 use crate::tasks::{Direction, Examination, WaitsOn, describe_files};
 use crate::waits::diagnosis::Diagnosis;
 use crate::waits::sample::{HalfClosed, Sample};
-use crate::waits::{self, Analysis, diagnosis};
+use crate::waits::{self, Analysis, Kernel, diagnosis};
 
 /// Time between samples: longer than any poll should take.
 const INTERVAL: Duration = Duration::from_millis(150);
@@ -29,10 +29,15 @@ pub(crate) struct Diagnosed {
 }
 
 /// The sample of one capture, without threads and without what only the kernel knows. `mains_rest`: at that moment, no main
-/// future was being polled.
-pub(super) fn sample_of(seen: Examination<'_, '_, '_>, at: Duration, mains_rest: bool) -> Sample {
+/// future was being polled. `kernel` describes connections.
+pub(super) fn sample_of(
+    seen: Examination<'_, '_, '_>,
+    at: Duration,
+    mains_rest: bool,
+    kernel: &Kernel<'_>,
+) -> Sample {
     let Analysis { graph, findings, not_judged, inputs, keeper, unread_bodies, not_covered } =
-        waits::analyse(&seen, mains_rest);
+        waits::analyse(&seen, mains_rest, kernel);
     Sample {
         at,
         listing: seen.listing,

@@ -100,8 +100,9 @@ impl Inspector {
     /// polled.
     pub(crate) fn sample(&self, mains_rest: bool) -> Result<(Sample, Capture), EngineError> {
         let at = self.start.elapsed();
-        let (sample, mut capture) =
-            self.engines.examine(&self.roots(), move |seen| sampling::sample_of(seen, at, mains_rest))?;
+        let (sample, mut capture) = self.engines.examine(&self.roots(), move |seen| {
+            sampling::sample_of(seen, at, mains_rest, &targets::own_connections)
+        })?;
         capture.notes.extend(sampling::notes_of(&sample));
         Ok((sample, capture))
     }

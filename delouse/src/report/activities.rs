@@ -41,6 +41,7 @@ pub(super) fn doing(activity: Activity) -> Doing {
         Activity::Barrier => waiting("for other threads at a barrier"),
         Activity::Once => waiting("for an initialisation by another thread"),
         Activity::Pool => waiting("for a job of a thread pool"),
+        Activity::PoolObject => waiting("for a connection or another object of a pool"),
         Activity::BlockOn => waiting("in block_on for a future"),
         Activity::Shutdown => waiting("for the shutdown of a runtime"),
         Activity::Sleep => other(["sleeps", "sleep", "sleeping"]),

@@ -18,6 +18,8 @@ mod unwakeable;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub(super) use evidence::does;
+
 use super::format::{lower, upper};
 use crate::debuginfo::symbols::shorten;
 use crate::waits::{Evidence, Finding, FindingKind, Severity};

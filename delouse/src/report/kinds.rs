@@ -76,9 +76,26 @@ pub(super) fn words(kind: ResourceKind) -> Words {
         ResourceKind::Thread => row("its thread", "", "what blocks that thread", HOLDS),
         ResourceKind::Timer => outside("a timer"),
         ResourceKind::Io => outside("input or output"),
+        ResourceKind::Connection => row(
+            "the other end of a connection",
+            "the other end of ",
+            "what has the other end",
+            Holds("whose other end ", ""),
+        ),
         ResourceKind::Signal => outside("a signal"),
         ResourceKind::Process => outside("the end of a child process"),
-        ResourceKind::Http2Stream => outside("an HTTP/2 stream"),
+        ResourceKind::Http2Stream => row(
+            "a stream of an HTTP/2 connection",
+            "a stream of ",
+            "what drives the connection",
+            Is("which ", "driving"),
+        ),
+        ResourceKind::Http2Connection => row(
+            "what the program does with an HTTP/2 connection",
+            "what the program does with ",
+            "what uses the connection",
+            Can("which ", "use"),
+        ),
         ResourceKind::Yield => outside("its next turn: it has yielded"),
         ResourceKind::Never => outside("nothing: the future never ends"),
         ResourceKind::Unknown => outside("something that delouse does not know"),
@@ -97,6 +114,7 @@ pub(super) const REACHES_WAKER: Relation = Can("whose waker ", "reach");
 pub(super) fn relation(kind: ResourceKind, by: &Party) -> Relation {
     match (kind, words(kind).relation) {
         (ResourceKind::Semaphore, _) if by.is_access() => Can("to which ", "add permits"),
+        (ResourceKind::Lock, _) if by.is_pooled() => Holds("a pool, of which ", " an object"),
         (ResourceKind::Semaphore, _) if by.is_pooled() => {
             Holds("the semaphore of a pool, of which ", " an object")
         }

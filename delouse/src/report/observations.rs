@@ -3,8 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::findings::finished;
-use super::format::{self, count, counted, millis, size, task, upper};
+use super::findings::{does, finished};
+use super::format::{self, count, count_waiting, counted, millis, size, task, upper};
 use super::kinds;
 use crate::tasks::Waiting;
 use crate::waits::{Held, Keeper, Observation, ObservationKind, Observed, TaskIds, UnreadBody};
@@ -48,11 +48,12 @@ fn sentence(of: &Observation) -> String {
             let place = at(place.as_ref().map(ToString::to_string));
             let list = awaited.iter().map(|of| {
                 let place = at(of.place.as_ref().map(ToString::to_string));
-                format!(
-                    "{} waits{place} for {}",
-                    task(of.task),
-                    kinds::named(of.resource.kind, &of.resource.id)
-                )
+                let kind = of.resource.kind;
+                let what = match kind.is_outside() {
+                    true => kinds::words(kind).wanted.to_owned(),
+                    false => kinds::named(kind, &of.resource.id),
+                };
+                format!("{} waits{place} for {what}", task(of.task))
             });
             let list: Vec<String> = list.collect();
             format!(
@@ -61,6 +62,15 @@ fn sentence(of: &Observation) -> String {
                 if of.tasks.len() == 1 { "ends" } else { "end" },
                 list.join("; ")
             )
+        }
+        Observed::BlockedThreads { thread, lasted_ms } => {
+            let does = does(thread).unwrap_or_default();
+            let name = if thread.name.is_empty() { String::new() } else { format!(" ({})", thread.name) };
+            let more = match of.count.saturating_sub(1) {
+                0 => String::new(),
+                more => format!("; {} there, too", count_waiting(more, "other thread")),
+            };
+            format!("thread {}{name} {does}, for {} or more{more}", thread.tid, millis(*lasted_ms))
         }
         Observed::OverdueTimers { place, places, by_ms } => {
             let by = if of.count == 1 { "" } else { "up to " };
@@ -149,7 +159,7 @@ fn sentence(of: &Observation) -> String {
             let verb = if of.count == 1 { "waits" } else { "wait" };
             let place = at(place.as_ref().map(ToString::to_string));
             format!(
-                "{tasks} {verb}{time}{place} to send to another program that does not read: {} were not taken",
+                "{tasks} {verb}{time}{place} to send to an end that does not read: {} were not taken",
                 size(*bytes)
             )
         }

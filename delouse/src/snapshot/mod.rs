@@ -285,6 +285,22 @@ impl OpenFile {
     }
 }
 
+/// A connection between two sockets of the program itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OwnConnection {
+    pub(crate) ends: [ConnectionEnd; 2],
+}
+
+/// One end of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ConnectionEnd {
+    pub(crate) fd: i32,
+    /// Bytes, an end or an error can be read.
+    pub(crate) readable: bool,
+    /// There is room to write.
+    pub(crate) writable: bool,
+}
+
 /// Why the registers of a thread were not captured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unavailable {

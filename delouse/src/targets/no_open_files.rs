@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::snapshot::OpenFile;
+use crate::snapshot::{OpenFile, OwnConnection};
 
 /// The descriptors of another process.
 pub(crate) struct OtherFiles;
@@ -20,6 +20,11 @@ impl OtherFiles {
 
     /// Not known here.
     pub(crate) fn closed_by_peer(&self, _: usize) -> Vec<(String, String)> {
+        Vec::new()
+    }
+
+    /// Not known here.
+    pub(crate) fn own_connections(&self, _: &[i32]) -> Vec<OwnConnection> {
         Vec::new()
     }
 }

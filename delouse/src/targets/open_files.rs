@@ -4,19 +4,21 @@
 //! closed its own. Sockets and pipes of another process are, for some microseconds: they can be asked in no other way. If
 //! the program closes the descriptor meanwhile, the result is `None`, or describes another file with the same number.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt as _;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 use rustix::net::{
     AddressFamily, SocketAddrAny, SocketAddrUnix, SocketType, getpeername, getsockname, sockopt,
 };
 
-use crate::snapshot::OpenFile;
+use crate::snapshot::{ConnectionEnd, OpenFile, OwnConnection};
 
 /// Describes `fd` by `/proc/self/fd` and, for sockets, getsockname(2) and getpeername(2). `None` if it is not open. Takes
 /// a few microseconds.
@@ -60,6 +62,12 @@ impl OtherFiles {
             link.is_ok_and(|link| link.as_os_str().as_encoded_bytes().starts_with(b"socket:"))
         };
         open.filter(is_socket).filter_map(|fd| half_closed(self.duplicate(fd)?.as_fd())).collect()
+    }
+
+    /// As [`own_connections`], for this process.
+    pub(crate) fn own_connections(&self, fds: &[i32]) -> Vec<OwnConnection> {
+        let of = |fd: &i32| end(*fd, self.duplicate(*fd)?.as_fd());
+        pairs(&format!("/proc/{}/fd", self.pid), fds.iter().filter_map(of))
     }
 
     fn duplicate(&self, fd: i32) -> Option<OwnedFd> {
@@ -107,6 +115,57 @@ pub(crate) fn closed_by_peer(limit: usize) -> Vec<(String, String)> {
     let open = descriptors("/proc/self/fd").into_iter().take(limit);
     // SAFETY: they were open above. If the program closes one meanwhile, calls fail or read another socket.
     open.filter_map(|fd| half_closed(unsafe { BorrowedFd::borrow_raw(fd) })).collect()
+}
+
+/// The TCP connections of which both ends are among these descriptors of this process, each open only once. Takes some
+/// microseconds for each.
+pub(crate) fn own_connections(fds: &[i32]) -> Vec<OwnConnection> {
+    // SAFETY: they were open a moment ago. If the program closes one meanwhile, calls fail or read another socket.
+    let of = |fd: &i32| end(*fd, unsafe { BorrowedFd::borrow_raw(*fd) });
+    pairs("/proc/self/fd", fds.iter().filter_map(of))
+}
+
+/// A connected TCP socket: the addresses of both ends, and its own state.
+struct Connected {
+    local: String,
+    peer: String,
+    end: ConnectionEnd,
+}
+
+fn end(fd: i32, file: BorrowedFd<'_>) -> Option<Connected> {
+    tcp(file)?;
+    let local = getsockname(file).ok().and_then(address)?;
+    let peer = getpeername(file).ok().flatten().and_then(address)?;
+    let mut asked = [PollFd::from_borrowed_fd(file, PollFlags::IN | PollFlags::OUT | PollFlags::RDHUP)];
+    poll(&mut asked, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).ok()?;
+    let [asked] = asked;
+    let state = asked.revents();
+    let over = PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
+    let readable = state.intersects(over | PollFlags::IN | PollFlags::RDHUP);
+    let end = ConnectionEnd { fd, readable, writable: state.intersects(over | PollFlags::OUT) };
+    Some(Connected { local, peer, end })
+}
+
+/// The pairs among some sockets. `directory`: that of all descriptors of their process.
+fn pairs(directory: &str, sockets: impl Iterator<Item = Connected>) -> Vec<OwnConnection> {
+    let sockets: Vec<Connected> = sockets.collect();
+    let by_address: HashMap<(&str, &str), &Connected> =
+        sockets.iter().map(|of| ((of.local.as_str(), of.peer.as_str()), of)).collect();
+    let other = |of: &Connected| by_address.get(&(of.peer.as_str(), of.local.as_str())).copied();
+    let pair = |of: &Connected| {
+        let other = other(of).filter(|other| of.end.fd < other.end.fd)?;
+        Some(OwnConnection { ends: [of.end, other.end] })
+    };
+    let mut found: Vec<OwnConnection> = sockets.iter().filter_map(pair).collect();
+    if !found.is_empty() {
+        // What has a duplicate of a descriptor can use the connection, too.
+        let link = |fd: i32| fs::read_link(format!("{directory}/{fd}")).ok();
+        let mut open: HashMap<_, usize> = HashMap::new();
+        descriptors(directory).into_iter().for_each(|fd| *open.entry(link(fd)).or_default() += 1);
+        let is_single = |end: &ConnectionEnd| open.get(&link(end.fd)) == Some(&1);
+        found.retain(|pair| pair.ends.iter().all(is_single));
+    }
+    found
 }
 
 /// The numbers in a directory of descriptors; empty where they cannot be listed.
@@ -228,6 +287,33 @@ mod tests {
         assert_eq!(other.as_ref(), Some(&found));
         let OpenFile { kind, local, peer, .. } = found;
         (kind, local, peer)
+    }
+
+    #[test]
+    fn connections_of_which_both_ends_are_here() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut one = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let other = listener.accept().unwrap().0;
+        let fds = [one.as_raw_fd(), other.as_raw_fd(), listener.as_raw_fd()];
+        let end = |file: &TcpStream, readable| {
+            let fd = file.as_raw_fd();
+            ConnectionEnd { fd, readable, writable: true }
+        };
+        let pair = |ends: [ConnectionEnd; 2]| {
+            let mut ends = ends;
+            ends.sort_by_key(|end| end.fd);
+            vec![OwnConnection { ends }]
+        };
+        let found = own_connections(&fds);
+        assert_eq!(found, pair([end(&one, false), end(&other, false)]));
+        assert_eq!(OtherFiles::of(std::process::id()).unwrap().own_connections(&fds), found);
+        io::Write::write_all(&mut one, b"1").unwrap();
+        while own_connections(&fds) == found {}
+        assert_eq!(own_connections(&fds), pair([end(&one, false), end(&other, true)]));
+        assert_eq!(own_connections(&fds[1..]), [], "only one end was asked for");
+        let duplicate = one.try_clone().unwrap();
+        assert_eq!(own_connections(&fds), [], "another descriptor may be used");
+        drop(duplicate);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fs::File;
 
 use super::core_dump::{CoreImage, ProcessIds, VectorNote};
 use super::{Joined, Limits, SnapshotError};
-use crate::snapshot::{Address, Capture, Mapping, OpenFile, Snapshot, Thread};
+use crate::snapshot::{Address, Capture, Mapping, OpenFile, OwnConnection, Snapshot, Thread};
 
 /// A snapshot. Never constructed.
 #[derive(Debug)]
@@ -178,6 +178,11 @@ pub(crate) fn open_file(_: i32) -> Option<OpenFile> {
 
 /// Not supported here.
 pub(crate) fn closed_by_peer(_: usize) -> Vec<(String, String)> {
+    Vec::new()
+}
+
+/// Not supported here.
+pub(crate) fn own_connections(_: &[i32]) -> Vec<OwnConnection> {
     Vec::new()
 }
 

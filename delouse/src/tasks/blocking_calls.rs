@@ -99,17 +99,34 @@ pub(super) fn of_thread(
     search.calls
 }
 
-/// The part of a thread's stack that has the variables of the program's own functions: from the innermost one to what
-/// polls the task, or drives the main future.
+/// What the program's own functions have on the stack of a thread, from the innermost one to what polls the task, or
+/// drives the main future.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct OwnFrames {
+    /// The part of the stack.
+    pub(crate) range: Range<u64>,
+    /// The variables in scope whose places debug information has. Some may have been moved.
+    pub(crate) variables: Vec<StackVariable>,
+}
+
+/// A variable on the stack of a thread.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StackVariable {
+    pub(crate) name: String,
+    pub(crate) of: TypeId,
+    pub(crate) at: u64,
+}
+
+/// The frames of the program's own functions on the stack of a thread.
 pub(super) fn own_frames(
     process: &Process<'_, '_>,
     modules: &Modules,
     unwinder: &mut Unwinder,
     thread: &Thread,
-) -> Option<Range<u64>> {
+) -> Option<OwnFrames> {
     let places = unwinder.places(process.memory.snapshot(), thread);
     let is_own = |file: &str| Origin::of_file(file) == Origin::User;
-    let mut own: Option<Range<u64>> = None;
+    let mut own: Option<OwnFrames> = None;
     for (number, place) in places.iter().enumerate() {
         let code = place.at.lookup();
         if modules.find(code).is_none_or(|module| module.bias != process.bias) {
@@ -121,12 +138,22 @@ pub(super) fn own_frames(
         if scopes.iter().any(is_runner) {
             break;
         }
-        let inlined = scopes.iter().filter_map(|scope| scope.call_site.as_ref());
         let end = places.get(number + 1).map_or(place.sp, |caller| caller.sp);
+        let innermost = process.types.source_at(code);
+        let source = |scope: &Scope| scope.call_site.clone().or_else(|| innermost.clone());
+        let own_scopes: Vec<&Scope> =
+            scopes.iter().filter(|scope| source(scope).is_some_and(|source| is_own(&source.file))).collect();
         if let Some(own) = &mut own {
-            own.end = end.get();
-        } else if process.types.source_at(code).iter().chain(inlined).any(|source| is_own(&source.file)) {
-            own = Some(Address::words(&(place.sp..end)));
+            own.range.end = end.get();
+        } else if !own_scopes.is_empty() {
+            own = Some(OwnFrames { range: Address::words(&(place.sp..end)), variables: Vec::new() });
+        }
+        if let Some(own) = &mut own {
+            let all = own_scopes.into_iter().flat_map(|scope| &scope.variables);
+            own.variables.extend(all.filter_map(|variable| {
+                let at = address(process, variable, *place, end)?;
+                Some(StackVariable { name: variable.name.clone()?, of: variable.of, at })
+            }));
         }
     }
     own

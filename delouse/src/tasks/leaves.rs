@@ -15,6 +15,7 @@ use table::{Detail, Expected, LeafFact};
 
 pub(super) use contexts::Owner;
 pub(super) use io::{Hint, hint};
+pub(crate) use table::DUPLEX;
 
 /// What was learned of a program's types, once.
 #[derive(Default)]
@@ -35,8 +36,6 @@ pub(crate) struct Leaf {
     details: Details,
     waits: Option<(Route, Expected)>,
     wakers: Option<Wakers>,
-    /// The resource of a writer, if it is another one.
-    written: Option<Route>,
     readiness: Option<Route>,
 }
 
@@ -75,7 +74,6 @@ pub(super) fn leaf(program: &Program<'_>, id: TypeId, path: &str) -> Option<Leaf
         details: details(program, id, fact.details),
         waits: fact.waits.and_then(|(way, expected)| Some((route(way)?, expected))),
         wakers,
-        written: fact.written.and_then(route),
         readiness: fact.readiness.and_then(route),
     })
 }
@@ -157,12 +155,7 @@ impl Leaf {
             io.ready = met.ready.is_some();
             io.file = met.hint.file.map(str::to_owned);
         }
-        let written = self.written.as_ref().filter(|_| direction == Some(Direction::Write));
-        let resource = match written {
-            Some(route) => route.follow(process, address),
-            None => self.resource(process, address),
-        };
-        waits.address = resource.map(Address::new);
+        waits.address = self.resource(process, address).map(Address::new);
         waits
     }
 

@@ -3,11 +3,11 @@
 mod async_stack;
 mod driven;
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
+use super::blocking_calls::OwnFrames;
 use super::candidates::{Candidate, Candidates};
 use super::contexts::{self, ThreadContext};
 use super::examination::Examination;
@@ -202,7 +202,7 @@ struct Lister<'l, 'p, 'i> {
     /// Why no more tasks are read.
     shortage: Option<Shortage>,
     /// See [`Listing::own_frames`].
-    own_frames: Vec<(i32, Range<u64>)>,
+    own_frames: Vec<(i32, OwnFrames)>,
     notes: Notes,
 }
 

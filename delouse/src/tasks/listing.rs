@@ -1,12 +1,12 @@
 //! The list of all tasks, as it is returned.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use rustc_hash::FxHashSet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::blocking_calls::OwnFrames;
 use super::history::History;
 use super::place::TaskPlace;
 use super::{BlockingPool, Task};
@@ -48,9 +48,9 @@ pub struct Listing {
     /// The runtime that each thread works for, by its name.
     #[serde(skip)]
     pub(crate) entered: Vec<(i32, Arc<str>)>,
-    /// Where the variables of the program's own functions are on the stacks of sleeping threads that poll tasks.
+    /// What the program's own functions have on the stacks of sleeping threads that poll tasks.
     #[serde(skip)]
-    pub(crate) own_frames: Vec<(i32, Range<u64>)>,
+    pub(crate) own_frames: Vec<(i32, OwnFrames)>,
     /// What is missing or doubtful.
     pub notes: Vec<String>,
     /// Nothing could be listed, for the debug information has no types.

@@ -37,6 +37,7 @@ mod vtable;
 mod walk;
 
 pub use crate::snapshot::Address;
+pub(crate) use blocking_calls::{OwnFrames, StackVariable};
 pub(crate) use blocking_pools::BlockingPool;
 pub(crate) use examination::Examination;
 pub(crate) use files::describe as describe_files;
@@ -44,6 +45,7 @@ pub(crate) use history::History;
 pub use history::Waiting;
 pub use io::{Connection, Direction, Io};
 pub(crate) use knowledge::Knowledge;
+pub(crate) use leaves::DUPLEX;
 #[cfg(test)]
 pub(crate) use list::list;
 pub(crate) use list::{examine, examine_with};
@@ -297,6 +299,8 @@ pub enum ResourceKind {
     /// The only thread that could poll the task.
     Thread,
     Io,
+    /// What the other end of a connection does, which is in the program, too.
+    Connection,
     /// A signal from outside of the process.
     Signal,
     /// The end of a child process.
@@ -304,6 +308,9 @@ pub enum ResourceKind {
     /// What the other end does with a stream of an HTTP/2 connection.
     #[serde(rename = "http2_stream")]
     Http2Stream,
+    /// What the program does with the streams of an HTTP/2 connection that the task drives.
+    #[serde(rename = "http2_connection")]
+    Http2Connection,
     /// A future that never ends: `std::future::pending`.
     Never,
     /// The task has yielded, by `yield_now` or for tokio's budget is used up: it is woken when others had their turn.

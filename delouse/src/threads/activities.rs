@@ -101,6 +101,11 @@ pub(super) const RULES: &[Rule] = &[
         ],
     },
     Rule {
+        activity: Activity::PoolObject,
+        within: &[Activity::Condvar, Activity::Park, Activity::Futex],
+        patterns: &["r2d2::get", "r2d2::get_timeout"],
+    },
+    Rule {
         activity: Activity::Condvar,
         within: &[],
         patterns: &["*::condvar::*wait*", "pthread_cond_*wait*"],

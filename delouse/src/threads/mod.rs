@@ -100,6 +100,8 @@ pub enum Activity {
     Once,
     /// Waits for a job on a pool of threads (rayon).
     Pool,
+    /// Waits for a connection or another object that a pool lends (r2d2).
+    PoolObject,
     /// Waits in a `block_on` that is not the outermost one of a runtime.
     BlockOn,
     /// Drops a runtime and waits for its threads to end, which wait for calls of `spawn_blocking`.

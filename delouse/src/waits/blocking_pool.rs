@@ -126,6 +126,7 @@ fn waits_inside(activity: Activity) -> bool {
             | Activity::Barrier
             | Activity::Once
             | Activity::Pool
+            | Activity::PoolObject
             | Activity::BlockOn
             | Activity::Join
             | Activity::Park

@@ -326,14 +326,21 @@ impl<'g> Graph<'g> {
         objects
     }
 
-    /// A shortest circle through the vertices of a component. It begins with a task; the first vertex is not repeated
-    /// at the end.
-    pub(super) fn circle(&self, component: &Component) -> Vec<u32> {
+    /// A short circle through the vertices of a component: one through the program's own code, of the tasks for which
+    /// `is_own` is true, and not only through connections and what libraries do with them. It begins with a task; the first
+    /// vertex is not repeated at the end.
+    pub(super) fn circle(&self, component: &Component, is_own: impl Fn(u32) -> bool) -> Vec<u32> {
         let inside: FxHashSet<u32> = component.vertices.iter().copied().collect();
         let starts = component.vertices.iter().copied().filter(|vertex| self.task(*vertex).is_some());
         // A large component has many circles: some of its tasks are enough to find a short one.
         let circles = starts.take(32).filter_map(|start| self.circle_from(start, &inside));
-        circles.min_by_key(Vec::len).unwrap_or_default()
+        let has_own = |circle: &[u32]| circle.iter().filter_map(|vertex| self.task(*vertex)).any(&is_own);
+        // That a sender also waits for its receiver to be dropped is seldom the cause.
+        let connects = |circle: &[u32]| {
+            let mut waits = circle.iter().filter_map(|vertex| self.wait(*vertex));
+            waits.any(|wait| matches!(wait.kind, ResourceKind::Connection | ResourceKind::Closed))
+        };
+        circles.min_by_key(|circle| (!has_own(circle), connects(circle), circle.len())).unwrap_or_default()
     }
 
     fn circle_from(&self, start: u32, inside: &FxHashSet<u32>) -> Option<Vec<u32>> {

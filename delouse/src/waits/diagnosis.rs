@@ -85,7 +85,9 @@ pub(crate) fn diagnose(samples: &[Sample], files: Option<&OpenFiles>, earlier: E
     let is_busy = |task: &u64| busy.iter().any(|finding| finding.tasks.contains(task));
     blocked.retain(|finding| !finding.tasks.iter().all(is_busy));
     findings.extend(busy.iter().cloned());
-    findings.extend(starved::check(samples, &blocked));
+    let starved = starved::check(samples, &blocked);
+    blocked.retain(|blocked| !is_explained(&mut findings, blocked));
+    findings.extend(starved);
     findings.extend(blocked);
     findings.extend(blocking_pool::check(samples));
     findings.extend(shutdown::check(samples));
@@ -161,6 +163,25 @@ fn add_threads(finding: &mut Finding, last: &Sample, blocked: &[&Edge]) {
         let (resource, called) = (edge.resource.clone(), called.map(str::to_owned));
         finding.evidence.insert(0, Evidence::BlocksThread { task, thread: tid, resource, place, called });
     }
+}
+
+/// Whether blocked threads wait for a lock in the circle of another finding, which says more. What these threads mean for
+/// others is added to that finding.
+fn is_explained(findings: &mut [Finding], blocked: &Finding) -> bool {
+    let blocks = |finding: &Finding, task: &u64| {
+        let of = |fact: &Evidence| matches!(fact, Evidence::BlocksThread { task: of, .. } if of == task);
+        finding.evidence.iter().any(of)
+    };
+    let explains = |finding: &&mut Finding| blocked.tasks.iter().all(|task| blocks(finding, task));
+    let Some(cause) = findings.iter_mut().find(explains) else { return false };
+    let meaning = blocked.evidence.iter().filter(|fact| {
+        matches!(fact, Evidence::InPoll { .. } | Evidence::NoEventLoop { .. } | Evidence::Queued(_))
+    });
+    // Before what makes it doubtful.
+    let end = cause.evidence.iter().position(|fact| matches!(fact, Evidence::Doubt { .. }));
+    let end = end.unwrap_or(cause.evidence.len());
+    cause.evidence.splice(end..end, meaning.cloned());
+    true
 }
 
 /// The findings of the last sample that the sample before it has, too, if there is one.

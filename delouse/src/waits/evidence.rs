@@ -402,6 +402,9 @@ pub enum Doubt {
         /// When, in milliseconds from the capture; negative if the time is over.
         in_ms: Option<i64>,
     },
+    /// That nothing else uses a connection is concluded from the descriptors of the program, which the kernel has described
+    /// after the capture.
+    OwnConnection,
     /// What threads wait for may still come: it is not known what could end these waits.
     MayBeWoken,
     /// A `JoinHandle` or `AbortHandle` of these tasks exists, which can abort them.

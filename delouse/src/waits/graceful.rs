@@ -10,6 +10,9 @@ use crate::tasks::{Frame, ResourceKind, Task};
 /// The most tasks that are listed.
 const MAX_TASKS: usize = 4;
 
+/// A shutdown that takes longer, in milliseconds, is worth a look whatever its tasks wait for.
+const LONG_WAIT: u64 = 10_000;
+
 /// A shutdown in one sample.
 struct Shutdown<'s> {
     edge: &'s Edge,
@@ -52,17 +55,20 @@ pub(super) fn check(samples: &[Sample], known: &HashSet<u64>) -> Option<Observat
     Some(Observation { tasks, count, waiting: None, fact })
 }
 
-/// The first shutdown that waits for tasks that wait for messages, and not for a timer.
+/// The first shutdown that waits for tasks that wait for messages, and not for a timer; or for any tasks, for long.
 fn shutdown<'s>(sample: &'s Sample, known: &HashSet<u64>) -> Option<Shutdown<'s>> {
     sample.graph.edges.iter().find_map(|edge| {
         let (name, tasks) = awaited_by(sample, edge)?;
         let mut awaited = Vec::new();
+        let waiting = edge.waiter.and_then(|id| task(sample, id)).and_then(|task| task.waiting);
+        let is_long = waiting.is_some_and(|waiting| waiting.at_least_ms >= LONG_WAIT);
         for task in tasks.into_iter().filter(|task| !known.contains(task)) {
             let own = || sample.graph.edges.iter().filter(move |edge| edge.waiter == Some(task));
-            if own().any(|edge| edge.resource.kind == ResourceKind::Timer) {
-                continue;
+            if is_long {
+                awaited.extend(own().next());
+            } else if own().all(|edge| edge.resource.kind != ResourceKind::Timer) {
+                awaited.extend(own().find(|edge| is_message(edge.resource.kind)));
             }
-            awaited.extend(own().find(|edge| is_message(edge.resource.kind)));
         }
         (!awaited.is_empty()).then_some(Shutdown { edge, name, awaited })
     })

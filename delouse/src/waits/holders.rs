@@ -312,6 +312,19 @@ impl Holders {
                 Some(_) => Account::Exact,
                 None => Account::Missing,
             },
+            // Everything that uses or drives an HTTP/2 connection refers to it.
+            ResourceKind::Http2Stream | ResourceKind::Http2Connection => self
+                .by_value
+                .get(&wait.resource)
+                .map_or(Account::Missing, |object| self.account_of_object(*object)),
+            // A socket has one owner; a pipe in memory is shared by both ends.
+            ResourceKind::Connection => match found().next() {
+                Some(_) => self
+                    .by_value
+                    .get(&wait.resource)
+                    .map_or(Account::Exact, |object| self.account_of_object(*object)),
+                None => Account::Missing,
+            },
             _ => self.channel_of(wait).map_or(Account::Missing, |object| self.account_of_object(object)),
         }
     }

@@ -6,10 +6,7 @@ impl ResourceKind {
     /// Whether only something outside of the program's tasks ends a wait for it: the clock, the kernel, another machine,
     /// the scheduler.
     pub(crate) fn is_outside(self) -> bool {
-        matches!(
-            self,
-            Self::Timer | Self::Io | Self::Signal | Self::Process | Self::Http2Stream | Self::Yield
-        )
+        matches!(self, Self::Timer | Self::Io | Self::Signal | Self::Process | Self::Yield)
     }
 
     /// Whether it is held until its holder releases it.
@@ -32,7 +29,7 @@ impl ResourceKind {
 
     /// Whether a wait for it ends by a release or an end, rather than by a message or a signal.
     pub(super) fn is_release(self) -> bool {
-        self.is_lock() || matches!(self, Self::Join | Self::ChannelSend | Self::Thread)
+        self.is_lock() || matches!(self, Self::Join | Self::ChannelSend | Self::Thread | Self::Connection)
     }
 
     /// Whether a main future that may be being polled still waits for it: the future cannot have passed such a wait
@@ -62,12 +59,14 @@ impl ResourceKind {
             Self::Signal => "signal",
             Self::Process => "process",
             Self::Http2Stream => "http2_stream",
+            Self::Http2Connection => "http2_connection",
             Self::Yield => "yield",
             Self::Never => "never",
             Self::Join => "join",
             Self::Lock => "lock",
             Self::Thread => "thread",
             Self::Io => "io",
+            Self::Connection => "connection",
             Self::Unknown => "unknown",
         }
     }
@@ -78,7 +77,7 @@ impl ResourceKind {
             Self::ChannelRecv | Self::ChannelSend | Self::Closed => "channel",
             Self::OnceCell => "once-cell",
             Self::SetOnce => "set-once",
-            Self::Http2Stream => "http2-stream",
+            Self::Http2Stream | Self::Http2Connection => "http2-connection",
             Self::Join => "task",
             kind => kind.name(),
         }

@@ -9,7 +9,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::holders::{Account, Holders, role};
 use super::ownership::{Holding, Node};
-use super::resources::{Wait, Waits, Waker};
+use super::resources::{Wait, Waits, Waker, sleeps_in_call};
 use super::stale_references::StaleReferences;
 use super::unjudged::Unjudged;
 use super::wakers::{aborts, has_all_wakers, wakers};
@@ -393,6 +393,16 @@ impl<'s> Search<'s> {
                 let missing = self.holders.account(wait, available) == Account::Missing
                     && !self.accounted.contains(&self.waits.index(wait));
                 let none = self.holders.of_wait(wait).next().is_none();
+                // What has the other end was not found.
+                match wait.kind {
+                    ResourceKind::Connection if missing || none => return Own::Alive,
+                    ResourceKind::Http2Stream | ResourceKind::Http2Connection if missing => {
+                        return Own::Alive;
+                    }
+                    ResourceKind::Http2Stream if none => return Own::Alive,
+                    ResourceKind::Http2Connection => return Own::Waits,
+                    _ => {}
+                }
                 let known = wait.kind == ResourceKind::Lock || handles::are_known(leaf.path, roles);
                 match (missing, none) {
                     (_, true) if !known && (missing || !wait.kind.is_lock()) => Unjudged::UnknownHandles,
@@ -505,9 +515,4 @@ fn has_all_senders(task: &Task, wait: &Wait, holders: &Holders) -> bool {
         && wait.kind == ResourceKind::ChannelRecv
         && counted == Some(found.len() as u64)
         && found.iter().all(|holding| !holding.uncertain)
-}
-
-/// Whether a task waits in a call that blocks its thread until a future is done, and it is known for what.
-fn sleeps_in_call(task: &Task) -> bool {
-    !task.drives.is_empty() && !task.waits_on.is_empty()
 }

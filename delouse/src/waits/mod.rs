@@ -1,9 +1,11 @@
 //! What waits for what, what holds it, and what is wrong. The results are data, which `report` renders as text.
 
+mod blocked_threads;
 mod blocked_worker;
 mod blocking_pool;
 mod busy_loop;
 mod components;
+mod connections;
 pub(crate) mod diagnosis;
 mod edges;
 mod evidence;
@@ -39,6 +41,7 @@ mod thread_locks;
 mod unjudged;
 mod wakers;
 
+pub(crate) use connections::Kernel;
 pub use diagnosis::Scope;
 pub use evidence::{Doubt, Evidence, Party, TaskIds, TaskWait, ThreadAt};
 pub use gaps::Gap;
@@ -88,13 +91,18 @@ impl Analysis {
 }
 
 /// Finds what waits for what, and which waits will never end. `mains_rest`: no main future is being polled, as far as
-/// the stacks of threads show.
-pub(crate) fn analyse(examination: &Examination<'_, '_, '_>, mains_rest: bool) -> Analysis {
+/// the stacks of threads show. `kernel` describes connections.
+pub(crate) fn analyse(
+    examination: &Examination<'_, '_, '_>,
+    mains_rest: bool,
+    kernel: &Kernel<'_>,
+) -> Analysis {
     if let Some(shortage) = &examination.listing.shortage {
         return Analysis::not_known(examination, shortage);
     }
     let locks = thread_locks::ThreadLocks::of(examination);
-    let waits = resources::Waits::of(examination, &locks, mains_rest);
+    let connections = connections::Connections::of(examination, kernel);
+    let waits = resources::Waits::of(examination, &locks, &connections, mains_rest);
     let wanted = waits.wanted();
     let mut survey = ownership::Survey::of(examination, &wanted, &locks.by_thread());
     let mut holders = holders::Holders::of(examination, &waits, &locks, survey.hand_over());

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::kept::{Keeper, UnreadBody};
-use super::{CodeLocation, Resource};
+use super::{CodeLocation, Resource, ThreadAt};
 use crate::tasks::{ResourceKind, Waiting};
 
 /// An observation.
@@ -27,6 +27,8 @@ pub(crate) struct Observation {
 pub(crate) enum Observed {
     /// A shutdown that has begun, and that waits for tasks that wait for messages.
     Shutdown { task: u64, place: Option<Arc<CodeLocation>>, name: &'static str, awaited: Vec<Awaited> },
+    /// Threads that wait for something that other threads are meant to give back soon, and have not run meanwhile.
+    BlockedThreads { thread: ThreadAt, lasted_ms: u64 },
     /// Timers whose time is over, and whose tasks were not woken.
     OverdueTimers { place: Option<Arc<CodeLocation>>, places: usize, by_ms: u64 },
     /// A long wait for something that other tasks are meant to give back.
@@ -70,6 +72,8 @@ pub(crate) struct Held {
 pub enum ObservationKind {
     /// A shutdown that has begun, and that waits for tasks that wait for messages.
     Shutdown,
+    /// Threads that have waited for a lock, a connection of a pool or an initialisation since the first sample.
+    BlockedThreads,
     /// Timers whose time is over, and whose tasks were not woken.
     OverdueTimers,
     /// A wait of ten seconds or more for a lock, a permit, room in a channel, or the answer to a request.
@@ -101,6 +105,7 @@ impl Observed {
     pub(crate) fn kind(&self) -> ObservationKind {
         match self {
             Self::Shutdown { .. } => ObservationKind::Shutdown,
+            Self::BlockedThreads { .. } => ObservationKind::BlockedThreads,
             Self::OverdueTimers { .. } => ObservationKind::OverdueTimers,
             Self::LongWait { .. } => ObservationKind::LongWait,
             Self::NoPermits { .. } => ObservationKind::NoPermits,

@@ -10,8 +10,8 @@ use super::growing::Counts;
 use super::observation::{Held, Observation, ObservationKind, Observed};
 use super::sample::{HalfClosed, Sample};
 use super::{
-    CodeLocation, Edge, Evidence, Finding, Holder, UnjudgedList, busy_loop, finished, graceful, growing,
-    http2, location, permits,
+    CodeLocation, Edge, Evidence, Finding, Holder, UnjudgedList, blocked_threads, busy_loop, finished,
+    graceful, growing, http2, location, permits,
 };
 use crate::tasks::{Direction, ResourceKind, Task, TaskState, Waiting};
 
@@ -31,6 +31,7 @@ const MAX_PEERS: usize = 4;
 /// Whether another sample could confirm an observation.
 pub(super) fn is_undecided(samples: &[Sample]) -> bool {
     matches!(samples, [only] if !only.half_closed.is_empty() || !only.blocked_children.is_empty())
+        || blocked_threads::is_undecided(samples)
         || graceful::is_undecided(samples)
         || http2::is_undecided(samples)
 }
@@ -49,6 +50,7 @@ pub(super) fn check(
     let grown = grown.filter(|grown| !grown.tasks.iter().all(|task| known.contains(task)));
     let mut observations = Vec::new();
     observations.extend(graceful::check(samples, &known));
+    observations.extend(blocked_threads::check(samples, &known));
     observations.extend(overdue_timers(samples, &known));
     observations.extend(long_wait(last, &known));
     observations.extend(permits::check(last, &known));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::Resource;
+use super::connections::Connections;
 use super::thread_locks::ThreadLocks;
 use crate::tasks::layout::handles::{self, Roles};
 use crate::tasks::{
@@ -86,7 +87,12 @@ pub(super) struct Waits {
 }
 
 impl Waits {
-    pub(super) fn of(examination: &Examination<'_, '_, '_>, locks: &ThreadLocks, mains_rest: bool) -> Self {
+    pub(super) fn of(
+        examination: &Examination<'_, '_, '_>,
+        locks: &ThreadLocks,
+        connections: &Connections,
+        mains_rest: bool,
+    ) -> Self {
         let tasks = &examination.listing.tasks;
         let places = &examination.places;
         let headers: FxHashMap<u64, u32> =
@@ -97,12 +103,21 @@ impl Waits {
             waits.timeouts.extend(timeouts(task, place).map(|leaf| waits.list.len() + leaf));
             let leaves = task.waits_on.iter().zip(&place.leaves).enumerate();
             for (leaf, (on, leaf_place)) in leaves {
-                let wait = Wait {
-                    task: number,
-                    leaf,
-                    kind: on.kind,
-                    resource: leaf_place.address.unwrap_or(0),
-                    by: waker(on, leaf_place, &headers, place.header),
+                let wait = match connections.other_end(on, leaf_place) {
+                    Some(other) => Wait {
+                        task: number,
+                        leaf,
+                        kind: ResourceKind::Connection,
+                        resource: other,
+                        by: Waker::Handles(Roles::END),
+                    },
+                    None => Wait {
+                        task: number,
+                        leaf,
+                        kind: on.kind,
+                        resource: leaf_place.address.unwrap_or(0),
+                        by: waker(on, leaf_place, &headers, place.header),
+                    },
                 };
                 if let (Some(part), Some(whole)) = (leaf_place.resource, leaf_place.address)
                     && part != whole
@@ -156,14 +171,20 @@ impl Waits {
         let Examination { listing, places, .. } = examination;
         let mut taken: FxHashMap<u64, (u32, i32)> = FxHashMap::default();
         for (number, tid) in polling(&listing.tasks) {
-            let (Some(lock), Some(place)) = (locks.lock_of(tid), places.get(number as usize)) else {
+            let (Some(task), Some(place)) = (listing.tasks.get(number as usize), places.get(number as usize))
+            else {
                 continue;
             };
-            let by = Waker::Handles(Roles::THREAD_GUARD);
-            if let Some(index) = self.add(number, ResourceKind::Lock, lock, by) {
-                self.blocking.insert(number, index);
+            if let Some(lock) = locks.lock_of(tid) {
+                let by = Waker::Handles(Roles::THREAD_GUARD);
+                if let Some(index) = self.add(number, ResourceKind::Lock, lock, by) {
+                    self.blocking.insert(number, index);
+                }
+            } else if !sleeps_in_call(task) {
+                continue;
             }
-            if let Some(scheduler) = place.one_at_a_time {
+            let scheduler = place.one_at_a_time.or_else(|| main_scheduler(examination, task, tid));
+            if let Some(scheduler) = scheduler {
                 taken.insert(scheduler, (number, tid));
             }
         }
@@ -336,7 +357,20 @@ fn timeouts(task: &Task, place: &TaskPlace) -> impl Iterator<Item = usize> {
         .map(|(number, _)| number)
 }
 
-/// `header`: of the task that waits.
+/// Whether a task waits in a call that blocks its thread until a future is done, and it is known for what.
+pub(super) fn sleeps_in_call(task: &Task) -> bool {
+    !task.drives.is_empty() && !task.waits_on.is_empty()
+}
+
+/// The scheduler of the runtime whose main future a thread polls, if no other thread can poll its tasks.
+fn main_scheduler(examination: &Examination<'_, '_, '_>, main: &Task, tid: i32) -> Option<u64> {
+    let Examination { listing, places, .. } = examination;
+    let (_, runtime) = listing.entered.iter().find(|(of, _)| *of == tid && main.kind == TaskKind::Main)?;
+    let mut tasks =
+        listing.tasks.iter().zip(places).filter(|(task, _)| task.runtime.as_ref() == Some(runtime));
+    tasks.find_map(|(_, place)| place.one_at_a_time)
+}
+
 /// The task that each thread polls: of a main future, or a task, that polls another task, the inner one.
 pub(super) fn polling(tasks: &[Task]) -> Vec<(u32, i32)> {
     let polls = || (0..).zip(tasks).filter_map(|(number, task)| Some((number, task, task.thread?)));
@@ -346,6 +380,7 @@ pub(super) fn polling(tasks: &[Task]) -> Vec<(u32, i32)> {
     polls().filter(is_inner).map(|(number, _, tid)| (number, tid)).collect()
 }
 
+/// `header`: of the task that waits.
 fn waker(on: &WaitsOn, place: &LeafPlace, headers: &FxHashMap<u64, u32>, header: Option<u64>) -> Waker {
     let by_wakers = || header.map_or(Waker::Outside, |header| Waker::Wakers(Wait::wakers_of(header)));
     let Some(resource) = place.address else {
@@ -367,11 +402,13 @@ fn waker(on: &WaitsOn, place: &LeafPlace, headers: &FxHashMap<u64, u32>, header:
         }
         ResourceKind::Join => return Waker::Task(headers.get(&resource).copied()),
         ResourceKind::Lock => Roles::THREAD_GUARD,
+        ResourceKind::Http2Stream => Roles::DRIVES,
+        ResourceKind::Http2Connection => Roles::STREAM,
         ResourceKind::Timer
         | ResourceKind::Io
         | ResourceKind::Signal
         | ResourceKind::Process
-        | ResourceKind::Http2Stream
+        | ResourceKind::Connection
         | ResourceKind::Never
         | ResourceKind::Yield
         | ResourceKind::Thread => return Waker::Outside,

@@ -29,6 +29,9 @@ const MAX_OWN_WORDS: usize = 1 << 17;
 /// optimisations.
 const NEAR: (u64, u64) = (512, 4096);
 
+/// The condition variable of a pool is at most this many bytes behind its beginning.
+const POOL: u64 = 4096;
+
 /// The threads that wait for locks, and the threads that may hold these.
 #[derive(Debug, Default)]
 pub(super) struct ThreadLocks {
@@ -39,6 +42,8 @@ pub(super) struct ThreadLocks {
     suspects: FxHashMap<u64, BTreeSet<i32>>,
     /// Threads that wait for a lock, and have its address in the frames of the program's own functions, too.
     own: FxHashSet<i32>,
+    /// Those of the locks that are pools, whose objects are lent.
+    pools: FxHashSet<u64>,
     /// Some stack could not be searched to its end.
     pub(super) cut: bool,
 }
@@ -49,26 +54,38 @@ impl ThreadLocks {
         let process = examination.process;
         let threads = process.memory.snapshot().threads();
         let (functions, parked) = (OnceCell::new(), OnceCell::new());
-        let parked = || parked.get_or_init(|| Parked::learn(process)).as_ref();
+        let parked = || parked.get_or_init(|| Parked::learn(process)).as_slice();
         let lock = |thread: &Thread| {
             let wait = thread.registers.ok()?.futex?;
-            let (kind, lock) = lock(process, wait, parked)?;
-            let functions = functions.get_or_init(|| Functions::of(process));
-            (examination.stands_still(thread, NEAR.0) && functions.led(process, thread, kind))
-                .then_some(!lock)
+            let candidates = lock(process, wait, parked).into_iter().chain(pool(process, wait, parked));
+            let functions = || functions.get_or_init(|| Functions::of(process));
+            let mut led = candidates.filter(|(kind, _)| functions().led(process, thread, *kind));
+            led.next().filter(|_| examination.stands_still(thread, NEAR.0))
         };
-        let blocked: FxHashMap<i32, u64> =
-            threads.iter().filter_map(|thread| Some((thread.tid, lock(thread)?))).collect();
+        let waits: Vec<(i32, Kind, u64)> = threads
+            .iter()
+            .filter_map(|thread| lock(thread).map(|(kind, lock)| (thread.tid, kind, lock)))
+            .collect();
+        let blocked = waits.iter().map(|(tid, _, lock)| (*tid, !lock)).collect();
         let mut locks = Self { blocked, ..Self::default() };
+        locks.pools =
+            waits.iter().filter(|(_, kind, _)| *kind == Kind::Pool).map(|(.., lock)| !lock).collect();
         let polled = examination.listing.tasks.iter().filter_map(|task| task.thread);
         let wanted: FxHashSet<u64> = polled.filter_map(|tid| locks.blocked.get(&tid).copied()).collect();
         let (Some(highest), Some(lowest)) = (wanted.iter().max(), wanted.iter().min()) else { return locks };
+        // What refers to a pool may have a connection of it.
+        let lowest = &if locks.pools.is_empty() { *lowest } else { lowest.saturating_sub(POOL) };
+        let pools: Vec<u64> = wanted.iter().filter(|lock| locks.pools.contains(&!**lock)).copied().collect();
+        let part = |word: u64| {
+            pools.iter().find(|pool| (pool.saturating_sub(POOL)..**pool).contains(&word)).copied()
+        };
         let mut left = MAX_STACKS;
         for thread in threads.iter().filter(|thread| !examination.is_idle(thread)) {
             let own = locks.blocked.get(&thread.tid).copied();
             let all = examination.stack_words(thread, !highest..=!lowest, &mut left, |word| {
-                if wanted.contains(&!word) && Some(!word) != own {
-                    let suspects = locks.suspects.entry(!word).or_default();
+                let lock = Some(!word).filter(|lock| wanted.contains(lock)).or_else(|| part(!word));
+                if let Some(lock) = lock.filter(|lock| Some(*lock) != own) {
+                    let suspects = locks.suspects.entry(!lock).or_default();
                     if suspects.len() < MAX_SUSPECTS {
                         suspects.insert(thread.tid);
                     }
@@ -99,10 +116,13 @@ impl ThreadLocks {
 
     /// Finds the threads that have the lock that they wait for in their own frames.
     fn in_own_frames(&mut self, examination: &Examination<'_, '_, '_>) {
-        for (tid, range) in &examination.listing.own_frames {
+        for (tid, own) in &examination.listing.own_frames {
             let Some(lock) = self.lock_of(*tid) else { continue };
-            let words = range.clone().step_by(8).take(MAX_OWN_WORDS);
-            if words.filter_map(|at| examination.process.memory.word(at)).any(|word| word == lock) {
+            let words = own.range.clone().step_by(8).take(MAX_OWN_WORDS);
+            // What refers to a pool may have an object of it.
+            let first = if self.pools.contains(&!lock) { lock.saturating_sub(POOL) } else { lock };
+            let mut words = words.filter_map(|at| examination.process.memory.word(at));
+            if words.any(|word| (first..=lock).contains(&word)) {
                 self.own.insert(*tid);
             }
         }
@@ -143,6 +163,8 @@ enum Kind {
     RwLock,
     /// `raw_mutex.rs` and `raw_rwlock.rs` of parking_lot.
     ParkingLot,
+    /// The pool of r2d2, which lends connections: its condition variable stands for it.
+    Pool,
 }
 
 /// Functions in which threads wait for locks. They are marked cold, so they are not inlined.
@@ -163,6 +185,7 @@ impl Functions {
         // dashmap's `lock.rs`, with the states of parking_lot's.
         ("16lock_shared_slow", "7dashmap4lock", Kind::ParkingLot),
         ("19lock_exclusive_slow", "7dashmap4lock", Kind::ParkingLot),
+        ("11get_timeout", "4r2d2", Kind::Pool),
     ];
 
     fn of(process: &Process<'_, '_>) -> Self {
@@ -189,7 +212,11 @@ impl Functions {
     /// Whether a function of that kind is on the stack of a thread, near the top.
     fn led(&self, process: &Process<'_, '_>, thread: &Thread, kind: Kind) -> bool {
         let Ok(registers) = thread.registers else { return false };
-        let near = if kind == Kind::ParkingLot { NEAR.1 } else { NEAR.0 };
+        let near = match kind {
+            Kind::Mutex | Kind::RwLock => NEAR.0,
+            Kind::ParkingLot => NEAR.1,
+            Kind::Pool => 2 * NEAR.1,
+        };
         (0..near).step_by(8).any(|offset| {
             let word = registers.sp.checked_add(offset).and_then(|at| process.memory.word(at.get()));
             let address =
@@ -200,6 +227,7 @@ impl Functions {
 }
 
 /// `parking_lot_core`'s record of a parked thread, where its type is known.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Parked {
     /// From its beginning to the futex.
     futex: u64,
@@ -208,15 +236,29 @@ struct Parked {
 }
 
 impl Parked {
-    fn learn(process: &Process<'_, '_>) -> Option<Self> {
-        let of = process.types.at_path("parking_lot_core::parking_lot::ThreadData", "16parking_lot_core")?;
-        let offset = |way| Route::compile(process, of, way)?.offset();
-        Some(Self { futex: offset("parker futex")?, key: offset("key")? })
+    /// One for each version of the crate that the program has.
+    fn learn(process: &Process<'_, '_>) -> Vec<Self> {
+        let all =
+            process.types.all_at_path("parking_lot_core::parking_lot::ThreadData", "16parking_lot_core");
+        let mut versions: Vec<Self> = all
+            .filter_map(|of| {
+                let offset = |way| Route::compile(process, of, way)?.offset();
+                Some(Self { futex: offset("parker futex")?, key: offset("key")? })
+            })
+            .collect();
+        versions.sort_unstable();
+        versions.dedup();
+        versions
+    }
+
+    /// The address of what the thread with this futex waits for.
+    fn key(&self, process: &Process<'_, '_>, futex: u64) -> Option<u64> {
+        process.memory.word(futex.checked_sub(self.futex)?.checked_add(self.key)?)
     }
 
     /// The lock for which the thread with this futex waits.
     fn lock(&self, process: &Process<'_, '_>, futex: u64) -> Option<u64> {
-        let key = process.memory.word(futex.checked_sub(self.futex)?.checked_add(self.key)?)?;
+        let key = self.key(process, futex)?;
         // A mutex is one byte: locked, with waiters.
         if process.memory.number(key, 1)? & 3 == 3 {
             return Some(key);
@@ -229,12 +271,32 @@ impl Parked {
     }
 }
 
+/// The state of a thread that parking_lot has parked: `thread_parker/linux.rs`.
+const PARKED: u32 = 1;
+
+/// The condition variable of parking_lot that a thread may wait for.
+fn pool<'p>(
+    process: &Process<'_, '_>,
+    wait: FutexWait,
+    parked: impl Fn() -> &'p [Parked],
+) -> Option<(Kind, u64)> {
+    let at = wait.address.get();
+    let is_parked = wait.expected == PARKED && process.memory.half(at)? == PARKED;
+    let versions = if is_parked { parked() } else { &[] };
+    versions.iter().find_map(|parked| {
+        let key = parked.key(process, at)?;
+        // It has the address of its mutex while threads wait at it.
+        let mutex = process.memory.word(key)?;
+        process.memory.number(mutex, 1).map(|_| (Kind::Pool, key))
+    })
+}
+
 /// The lock that a thread may wait for, if the memory there looks like that of a taken lock; `None` for any other wait:
 /// for a condition variable, to be unparked, ….
 fn lock<'p>(
     process: &Process<'_, '_>,
     wait: FutexWait,
-    parked: impl Fn() -> Option<&'p Parked>,
+    parked: impl Fn() -> &'p [Parked],
 ) -> Option<(Kind, u64)> {
     // 2: the lock is taken, and others wait for it.
     const CONTENDED: u32 = 2;
@@ -242,8 +304,6 @@ fn lock<'p>(
     const MASK: u32 = (1 << 30) - 1;
     const READERS_WAITING: u32 = 1 << 30;
     const WRITERS_WAITING: u32 = 1 << 31;
-    // `thread_parker/linux.rs`.
-    const PARKED: u32 = 1;
     let half = |address: u64| process.memory.half(address);
     let is_taken = |state: u32, waiting: u32| state & MASK != 0 && state & waiting != 0;
     let at = wait.address.get();
@@ -253,7 +313,7 @@ fn lock<'p>(
     }
     if wait.expected == PARKED
         && now == PARKED
-        && let Some(lock) = parked().and_then(|parked| parked.lock(process, at))
+        && let Some(lock) = parked().iter().find_map(|parked| parked.lock(process, at))
     {
         return Some((Kind::ParkingLot, lock));
     }

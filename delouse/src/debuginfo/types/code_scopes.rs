@@ -34,8 +34,9 @@ pub(crate) struct Scope {
 }
 
 /// A variable of a function that is being executed.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct FrameVariable {
+    pub(crate) name: Option<String>,
     pub(crate) of: TypeId,
     pub(crate) base: FrameBase,
     /// From there to the variable.
@@ -208,7 +209,13 @@ fn variable<'a>(
         _ => return None,
     };
     let of = type_of(units, number, entry)?;
-    Some(FrameVariable { of, base, offset, indirect })
+    let name = decode::text(unit, entry, dw::DW_AT_name).or_else(|| {
+        // An inlined function's variables have their names at their origins.
+        let origin = units.resolve(number, &entry.attr_value(dw::DW_AT_abstract_origin)?)?;
+        let unit = units.unit(origin.unit)?;
+        decode::text(&unit, &unit.entry(origin.offset)?, dw::DW_AT_name)
+    });
+    Some(FrameVariable { name, of, base, offset, indirect })
 }
 
 fn frame_base<'a>(unit: &Unit<'a>, value: AttributeValue<Slice<'a>>) -> Option<FrameBase> {

@@ -268,6 +268,15 @@ impl<'a> Types<'a> {
     /// The type at `path` (without parameters), which is looked for in the units of the functions whose
     /// symbols have `part` in them.
     pub(crate) fn at_path(&self, path: &str, part: &'static str) -> Option<TypeId> {
+        self.all_at_path(path, part).next()
+    }
+
+    /// The types with that path: there is one in each unit that uses it, and two versions of a crate differ.
+    pub(crate) fn all_at_path<'t>(
+        &'t self,
+        path: &'t str,
+        part: &'static str,
+    ) -> impl Iterator<Item = TypeId> + use<'t, 'a> {
         let name = names::last_segment(path);
         let near = self.symbols_with(part);
         let mut numbers: Vec<u32> =
@@ -276,7 +285,7 @@ impl<'a> Types<'a> {
         numbers.dedup();
         // Those that are known already cost nothing.
         numbers.sort_by_key(|number| !self.units.indexed().contains(number));
-        numbers.into_iter().take(MAX_UNITS_FOR_A_NAME).find_map(|unit| {
+        numbers.into_iter().take(MAX_UNITS_FOR_A_NAME).filter_map(move |unit| {
             let offset = *self.units.unit(unit)?.index().types.get(name.as_bytes())?;
             let found = TypeId { unit, offset };
             (self.get(found)?.name == path).then_some(found)

@@ -81,6 +81,13 @@ fn alone(finding: &Finding, link: &TaskWait) -> String {
     if matches!(link.resource.kind, ResourceKind::Join | ResourceKind::Thread) {
         return format!("{waits} its own end");
     }
+    if link.resource.kind == ResourceKind::Lock && holder.is_pooled() {
+        let place = at(link.place.as_deref());
+        return format!(
+            "{} blocks its thread{place} for an object of a pool, of which it holds one itself: `{variable}`",
+            task(link.task)
+        );
+    }
     if link.resource.kind == ResourceKind::Lock {
         let guard = if variable.is_empty() {
             "nothing else was found that holds it".to_owned()
@@ -164,6 +171,7 @@ pub(super) fn remedy(finding: &Finding) -> Option<String> {
     let has = |kind| kinds.contains(&kind);
     let holders = || links.iter().flat_map(|link| &link.holders);
     let remedy = match () {
+        () if holders().any(Party::is_pooled) => return Some(pooled(&links)),
         () if links.len() == 1 && has(ResourceKind::Lock) => return Some(of_own_lock(&links)),
         () if has(ResourceKind::Thread) && has(ResourceKind::Lock) => {
             "a guard of a lock that blocks threads must not live across an `.await`: drop it before, or use tokio::sync::Mutex"
@@ -174,7 +182,6 @@ pub(super) fn remedy(finding: &Finding) -> Option<String> {
         () if locks && links.len() > 1 => {
             "take these locks in the same order everywhere, or release one before waiting for the next"
         }
-        () if holders().any(Party::is_pooled) => return Some(pooled(&links)),
         () if has(ResourceKind::OnceCell) => {
             "what makes the value of a OnceCell must not wait for that value"
         }
@@ -186,6 +193,9 @@ pub(super) fn remedy(finding: &Finding) -> Option<String> {
         }
         () if has(ResourceKind::ChannelSend) => {
             "a circle of bounded channels needs one place that does not wait: `try_send`, or a task of its own that sends"
+        }
+        () if has(ResourceKind::Connection) => {
+            "one end must send, flush or close what the other waits for, before it waits itself; what writes much must read meanwhile"
         }
         () if signals::remedy(finding).is_some() => return signals::remedy(finding),
         () if holders().any(|holder| holder.handle.ends_with("Sender")) => {

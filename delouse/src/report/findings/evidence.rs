@@ -230,7 +230,12 @@ pub(super) fn relation(wait: &TaskWait, holder: &Party) -> kinds::Relation {
 pub(super) fn awaited(wait: &TaskWait) -> String {
     match &wait.future {
         Some(future) => format!("`{future}`"),
-        None => wait.resource.id.clone(),
+        None => match wait.resource.kind {
+            kind @ (ResourceKind::Connection | ResourceKind::Http2Stream | ResourceKind::Http2Connection) => {
+                kinds::named(kind, &wait.resource.id)
+            }
+            _ => wait.resource.id.clone(),
+        },
     }
 }
 
@@ -307,7 +312,7 @@ fn on_stack(party: &Party) -> String {
 }
 
 /// `sleeps in app::work at src/work.rs:9`.
-pub(super) fn does(thread: &ThreadAt) -> Option<String> {
+pub(in crate::report) fn does(thread: &ThreadAt) -> Option<String> {
     let place = in_place(thread.place.as_ref());
     thread.activity.map(|activity| format!("{}{place}", one(activity)))
 }
@@ -371,6 +376,9 @@ fn doubt(why: &Doubt) -> String {
         Doubt::EndsByTimeout { in_ms } => {
             format!("a timeout{} will end it, but nothing else", in_time(*in_ms))
         }
+        Doubt::OwnConnection => "both ends of a connection are in this program, and nothing had arrived in either direction when \
+                                 the kernel was asked, after the capture"
+            .to_owned(),
         Doubt::MayBeWoken => {
             "what these threads wait for may still come: nothing in memory shows what could end their waits".to_owned()
         }

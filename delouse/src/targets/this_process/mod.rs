@@ -44,7 +44,7 @@ use super::{SnapshotError, pagemap};
 use crate::host::heap::page_size;
 use crate::snapshot::Mapping;
 
-pub(crate) use super::open_files::{closed_by_peer, open_file, writes_to_a_full_pipe};
+pub(crate) use super::open_files::{closed_by_peer, open_file, own_connections, writes_to_a_full_pipe};
 pub(crate) use blocked_signals::with_signals_blocked;
 pub(crate) use huge_pages::join as join_huge_pages;
 pub(crate) use image::{ForkedImage, fork, fork_with_threads, freeze_fork_thaw};

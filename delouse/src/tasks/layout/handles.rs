@@ -36,6 +36,12 @@ impl Roles {
     pub(crate) const POLLED: Self = Self(1 << 10);
     /// Wakes a task, whatever it waits for.
     pub(crate) const WAKER: Self = Self(1 << 11);
+    /// One end of a connection: what has it can read, write or close it, for which the other end waits.
+    pub(crate) const END: Self = Self(1 << 12);
+    /// Uses an HTTP/2 connection, which wakes what drives the connection.
+    pub(crate) const STREAM: Self = Self(1 << 13);
+    /// Drives an HTTP/2 connection: reads and writes the frames of all its streams.
+    pub(crate) const DRIVES: Self = Self(1 << 14);
 
     pub(crate) const fn or(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -73,6 +79,10 @@ impl HandleFact {
             // tokio's `mpsc::Sender` and `mpsc::Receiver` are wrappers of these.
             "Tx" => "Sender",
             "Rx" => "Receiver",
+            "ConnectionInner" => "Connection",
+            "OpaqueStreamRef" => "stream",
+            // The inner type of each socket.
+            "PollEvented" => "socket",
             name => name,
         }
     }
@@ -139,6 +149,8 @@ static HANDLES: &[HandleFact] = &[
         "pool Borrowed * inner * notify * | pool Owned inner * notify *",
     ),
     fact("mobc::Connection", Roles::GUARD, "pool * semaphore * ll_sem"),
+    // r2d2 0.8: threads wait for it.
+    fact("r2d2::PooledConnection", Roles::THREAD_GUARD, "pool __0 * cond"),
     fact("tokio::sync::batch_semaphore::Acquire", Roles::QUEUE, "semaphore *"),
     fact("tokio::sync::semaphore::Semaphore", Roles::ACCESS, "ll_sem"),
     fact("tokio::sync::mutex::Mutex", Roles::ACCESS, "s"),
@@ -195,11 +207,16 @@ static HANDLES: &[HandleFact] = &[
     fact("actix_http::h1::payload::Payload", Roles::RECEIVER, "inner *"),
     fact("actix::address::channel::AddressSender", Roles::SENDER, "inner *"),
     fact("actix::address::channel::AddressReceiver", Roles::RECEIVER, "inner *"),
+    fact("h2::proto::connection::ConnectionInner", Roles::DRIVES, "streams inner *"),
+    fact("h2::client::SendRequest", Roles::STREAM, "inner inner *"),
+    fact("h2::proto::streams::streams::OpaqueStreamRef", Roles::STREAM, "inner *"),
     // The data of a task's waker is the task's header (tokio's `runtime/task/waker.rs`).
     fact("core::task::wake::Waker", Roles::WAKER, "waker data *"),
     fact("tokio::sync::notify::Notified", Roles::POLLED, "notify *"),
     fact("tokio::time::sleep::Sleep", Roles::POLLED, ""),
-    fact("tokio::io::poll_evented::PollEvented", Roles::POLLED, "registration shared *"),
+    fact("tokio::io::poll_evented::PollEvented", Roles::POLLED.or(Roles::END), "registration shared *"),
+    // The other end reads what this one writes.
+    fact("tokio::io::util::mem::DuplexStream", Roles::END, "write *"),
     fact("std::sync::poison::mutex::MutexGuard", Roles::THREAD_GUARD, "lock * inner futex"),
     fact("std::sync::poison::rwlock::RwLockReadGuard", Roles::THREAD_GUARD, "inner_lock * state"),
     fact("std::sync::poison::rwlock::RwLockWriteGuard", Roles::THREAD_GUARD, "lock * inner state"),
@@ -301,7 +318,11 @@ pub(crate) fn is_named(index: u16, kind: ResourceKind) -> bool {
 /// Whether the table has handles with one of `roles` from the crate of a leaf whose type is `path`.
 pub(crate) fn are_known(path: &str, roles: Roles) -> bool {
     let of_crate = |path: &'static str| path.split("::").next();
-    let wanted = path.split("::").next();
+    let wanted = match path.split("::").next() {
+        // It is built on tokio's.
+        Some("tokio_util") => Some("tokio"),
+        of => of,
+    };
     HANDLES.iter().any(|fact| fact.roles.has(roles) && of_crate(fact.path) == wanted)
 }
 
@@ -320,9 +341,14 @@ impl Handle {
         at(self.fact).is_some_and(|fact| fact.roles.has(Roles::GUARD.or(Roles::THREAD_GUARD)))
     }
 
+    /// Whether the waker that it stores is its own, and not one for all handles of its resource.
+    pub(crate) fn has_own_waker(&self) -> bool {
+        at(self.fact).is_some_and(|fact| fact.roles.has(Roles::STREAM))
+    }
+
     /// Whether it may store a waker of its task even while the task waits for something else.
     pub(crate) fn keeps_waker(&self) -> bool {
-        let keeps = Roles::RECEIVER.or(Roles::JOIN).or(Roles::POLLED).or(Roles::QUEUE);
+        let keeps = Roles::RECEIVER.or(Roles::JOIN).or(Roles::POLLED).or(Roles::QUEUE).or(Roles::STREAM);
         at(self.fact).is_some_and(|fact| fact.roles.has(keeps))
     }
 

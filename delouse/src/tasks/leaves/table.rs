@@ -3,6 +3,8 @@
 use super::super::ResourceKind;
 
 pub(in crate::tasks) const POLL_EVENTED: &str = "tokio::io::poll_evented::PollEvented";
+/// One end of tokio's pipe in memory, which has two directions.
+pub(crate) const DUPLEX: &str = "tokio::io::util::mem::DuplexStream";
 
 /// One type in the table.
 #[derive(Debug)]
@@ -21,8 +23,6 @@ pub(super) struct LeafFact {
     pub(super) home: Option<&'static str>,
     /// Where the wakers of a reader and of a writer are stored.
     pub(super) wakers: Option<(&'static str, &'static str)>,
-    /// The route to the resource of a writer, if it is another one.
-    pub(super) written: Option<&'static str>,
     /// The route to the bits of what the descriptor is ready for (`io/ready.rs`).
     pub(super) readiness: Option<&'static str>,
 }
@@ -80,7 +80,6 @@ const fn leaf(path: &'static str, kind: ResourceKind, resource: &'static str) ->
         waits: None,
         home: None,
         wakers: None,
-        written: None,
         readiness: None,
     }
 }
@@ -134,11 +133,8 @@ pub(super) const LEAVES: &[LeafFact] = &[
     },
     leaf("tokio::runtime::io::scheduled_io::Readiness", ResourceKind::Io, "scheduled_io *")
         .with(&[(Detail::Interest, "waiter interest")]),
-    LeafFact {
-        written: Some("write *"),
-        ..leaf("tokio::io::util::mem::DuplexStream", ResourceKind::Io, "read *")
-            .wakers("read * read_waker", "write * write_waker")
-    },
+    // An end is identified by what it reads from, also if it waits to write.
+    leaf(DUPLEX, ResourceKind::Io, "read *").wakers("read * read_waker", "write * write_waker"),
     leaf("tokio::io::util::mem::SimplexStream", ResourceKind::Io, "").wakers("read_waker", "write_waker"),
     leaf(
         "tokio::process::imp::pidfd_reaper::PidfdReaper",
@@ -207,12 +203,16 @@ pub(super) const LEAVES: &[LeafFact] = &[
         (Detail::Unread, "inner * actions recv in_flight_data"),
         (Detail::Window, "inner * actions recv flow window_size"),
     ]),
-    leaf("h2::share::SendStream", ResourceKind::Http2Stream, "inner *")
+    leaf("h2::share::SendStream", ResourceKind::Http2Stream, "opaque inner *")
         .with(&[(Detail::Stream, "key stream_id")]),
     leaf("h2::client::ResponseFuture", ResourceKind::Http2Stream, "inner *")
         .with(&[(Detail::Stream, "key stream_id")]),
     leaf("h2::client::PushPromises", ResourceKind::Http2Stream, "inner *")
         .with(&[(Detail::Stream, "key stream_id")]),
+    // What drives a connection is woken by its streams, too.
+    leaf("h2::proto::connection::ConnectionInner", ResourceKind::Http2Connection, "streams inner *"),
+    // The request may be cancelled.
+    leaf("hyper::client::dispatch::Callback", ResourceKind::Closed, "inner *"),
 ];
 
 /// Leaves that own or borrow a handle, in an enum of `Owned` and `Ref`: the field, and the route from a handle to the

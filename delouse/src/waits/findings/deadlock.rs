@@ -3,10 +3,11 @@
 use std::collections::HashSet;
 
 use super::{Judge, behind};
-use crate::tasks::ResourceKind;
 use crate::tasks::layout::handles::Roles;
+use crate::tasks::{Origin, ResourceKind};
 use crate::waits::components::Component;
 use crate::waits::holders::Account;
+use crate::waits::location;
 use crate::waits::resources::{Wait, Waker};
 use crate::waits::{Doubt, Evidence, Finding, FindingKind, Holder, Severity, TaskIds, TaskWait};
 
@@ -18,10 +19,19 @@ struct Link {
 
 impl Judge<'_, '_, '_, '_, '_> {
     pub(super) fn deadlock(&mut self, component: &Component) -> Finding {
-        let circle = self.graph.circle(component);
+        let is_own = |task: u32| {
+            let stack = self.task(task).map(|task| task.stack.as_ref()).unwrap_or_default();
+            location::user_frame(stack).is_some_and(|frame| frame.origin == Origin::User)
+        };
+        let circle = self.graph.circle(component, is_own);
         let links = self.links(&circle);
         let unpolled = self.is_unpolled(&circle);
-        let doubts = self.doubts(&links);
+        let mut doubts = self.doubts(&links);
+        let tasks = component.vertices.iter().filter_map(|vertex| self.graph.task(*vertex));
+        let mut waits = tasks.flat_map(|task| self.edges.waits.of_task(task));
+        if waits.any(|wait| wait.kind == ResourceKind::Connection) {
+            doubts.push(Doubt::OwnConnection);
+        }
         let mut in_order: Vec<u64> = links.iter().map(|link| link.fact.task).collect();
         let count = links.len();
         let signals = self.signals(links.iter().map(|link| &link.wait));

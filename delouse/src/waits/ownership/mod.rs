@@ -169,6 +169,11 @@ impl<'s, 'p, 'i> Survey<'s, 'p, 'i> {
             if let (Some(lock), Some(future)) = (lock, place.future) {
                 walker.own_guards(number, future, *lock);
             }
+            let own = &examination.listing.own_frames;
+            let own = own.iter().filter(|(tid, _)| lock.is_some() && task.thread == Some(*tid));
+            for variable in own.flat_map(|(_, own)| &own.variables) {
+                walker.on_stack(number, variable);
+            }
             complete.push(all);
             slots.push(idle(&walker.slots, &place.leaves));
         }

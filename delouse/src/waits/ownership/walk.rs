@@ -12,12 +12,12 @@ use super::paths::{PathId, Paths};
 use super::walk_context::WalkContext;
 use super::{Holding, Node, Object, Reference};
 use crate::debuginfo::types::TypeId;
-use crate::tasks::LeafPlace;
 use crate::tasks::layout::handles::{self, Handle, Roles};
 use crate::tasks::layout::{
     Body, Case, Collection, Completion, Content, Counted, Field, Interest, Label, Layout, LayoutId, Layouts,
 };
 use crate::tasks::process::Process;
+use crate::tasks::{LeafPlace, StackVariable};
 
 /// The most values of one collection that are visited.
 const MAX_ELEMENTS: u64 = 1 << 20;
@@ -199,6 +199,17 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
         self.found.holdings.extend(walker.found.holdings.into_iter().filter(is_own));
     }
 
+    /// Walks a variable on the stack of the thread that polls a task. It may have been moved.
+    pub(super) fn on_stack(&mut self, number: u32, variable: &StackVariable) {
+        let layout = self.layouts.of(Interest::Handles, variable.of);
+        if let Some(layout) = layout.filter(|layout| !layout.is_nothing()) {
+            self.running = true;
+            let label = self.layouts.labels.name(&variable.name);
+            self.labelled_root(Node::Task(number), label, layout, variable.at);
+            self.running = false;
+        }
+    }
+
     /// Walks a static.
     pub(super) fn of_static(&mut self, of: TypeId, at: u64) {
         if let Some(layout) = self.layouts.of(Interest::Handles, of).filter(|layout| !layout.is_nothing()) {
@@ -218,6 +229,10 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
     }
 
     fn root(&mut self, owner: Node, layout: &'w Layout, at: u64) -> bool {
+        self.labelled_root(owner, Label::NONE, layout, at)
+    }
+
+    fn labelled_root(&mut self, owner: Node, label: Label, layout: &'w Layout, at: u64) -> bool {
         self.owner = owner;
         self.work.clear();
         self.aside.clear();
@@ -228,7 +243,8 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
         self.steps.clear();
         self.steps.push(Step { parent: 0, depth: 0, label: Label::NONE });
         self.value(layout, at);
-        self.work.push(Visit { layout, at, base: at, step: 0, context: WalkContext::default() });
+        let step = self.step(0, label);
+        self.work.push(Visit { layout, at, base: at, step, context: WalkContext::default() });
         let mut all = true;
         for visited in 0.. {
             let Some(visit) = self.work.pop().or_else(|| self.aside.pop()) else { break };
@@ -299,7 +315,8 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
                 let context = WalkContext { guessed: false, ..context };
                 if handle.keeps_waker() {
                     // A place in a queue to which no permit is assigned stores a waker, too.
-                    self.slots.push(read.map_or(at, |(resource, _)| resource));
+                    let shared = read.filter(|_| !handle.has_own_waker());
+                    self.slots.push(shared.map_or(at, |(resource, _)| resource));
                 }
                 if let Some(read) = read
                     && (is_wanted || handle.is_of_task())

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 mod channels;
+mod connections;
 mod crowds;
 mod healthy;
 mod joins;
@@ -67,8 +68,9 @@ fn analysis_of(roots: &Roots) -> Analysis {
         let image = targets::fork_with_threads(Limits { force: true, ..Limits::default() }).unwrap();
         let bias = file.bias(&executable, image.mappings()).unwrap();
         let options = Options { bias, scan: 0, now: None, history: None, places: true, entered: false };
-        let analysis =
-            examine(&image, &types, &roots.addresses(), &options, |examination| analyse(&examination, false));
+        let analysis = examine(&image, &types, &roots.addresses(), &options, |examination| {
+            analyse(&examination, false, &targets::own_connections)
+        });
         // An image ends after 30 s, which is too short on a busy machine until the types are known.
         if image.intact().is_ok() {
             return analysis;
