@@ -2,8 +2,10 @@
 //! diagnosis must report; `scenarios list` prints the cases.
 
 mod blocking;
+mod blocking_pools;
 mod busy;
 mod combinators;
+mod connections;
 mod deadlocks;
 mod driven;
 mod finished;
@@ -38,6 +40,7 @@ fn cases() -> impl Iterator<Item = &'static Case> {
         leaks::CASES,
         stuck::CASES,
         blocking::CASES,
+        blocking_pools::CASES,
         busy::CASES,
         finished::CASES,
         http2::CASES,
@@ -52,6 +55,7 @@ fn cases() -> impl Iterator<Item = &'static Case> {
         shadowed::CASES,
         pool::CASES,
         combinators::CASES,
+        connections::CASES,
         other_locks::CASES,
         unknown_primitives::CASES,
         unknown_healthy::CASES,
