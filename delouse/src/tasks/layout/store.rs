@@ -88,7 +88,9 @@ impl<'i> Layouts<'i> {
     /// These types are compiled again when they are next needed.
     pub(super) fn forget(&self, interest: Interest, types: &[TypeId]) {
         let mut known = lock(&self.of_types);
-        types.iter().for_each(|of| drop(known.remove(&(interest, *of))));
+        for of in types {
+            known.remove(&(interest, *of));
+        }
     }
 
     /// The layout of a future of the same type in which nothing was recognised; its frame is `name`.
