@@ -12,7 +12,7 @@ use super::{Frame, Origin};
 use crate::debuginfo::address::FileAddress;
 use crate::debuginfo::modules::Modules;
 use crate::debuginfo::symbols::readable;
-use crate::debuginfo::types::{FrameBase, Scope, TypeId, names};
+use crate::debuginfo::types::{FrameBase, FrameVariable, Scope, TypeId, names};
 use crate::debuginfo::unwind::{StackPlace, Unwinder};
 use crate::snapshot::{Address, Thread};
 use crate::threads::classify::plain;
@@ -149,9 +149,10 @@ pub(super) fn own_frames(
             own = Some(OwnFrames { range: Address::words(&(place.sp..end)), variables: Vec::new() });
         }
         if let Some(own) = &mut own {
+            let frame = StackFrame { code, place: *place, caller_sp: end };
             let all = own_scopes.into_iter().flat_map(|scope| &scope.variables);
             own.variables.extend(all.filter_map(|variable| {
-                let at = address(process, variable, *place, end)?;
+                let at = frame.variable(process, variable)?;
                 Some(StackVariable { name: variable.name.clone()?, of: variable.of, at })
             }));
         }
@@ -320,16 +321,20 @@ fn function(scope: &Scope) -> String {
 impl StackFrame {
     /// One of the functions of this frame, which drives a future of type `future`.
     fn driver(&self, process: &Process<'_, '_>, scope: &Scope, future: TypeId) -> Driver {
-        let variables = scope.variables.iter().filter_map(|variable| {
-            let at = self.address(process, variable.base, variable.offset)?;
-            let at = if variable.indirect { process.memory.word(at)? } else { at };
-            Some((variable.of, at))
-        });
+        let variables = scope
+            .variables
+            .iter()
+            .filter_map(|variable| Some((variable.of, self.variable(process, variable)?)));
         let pointers = process.types.pointers_into_frame(self.code).into_iter();
         let pointed_to =
             pointers.filter_map(|of| Some((of.of, self.address(process, of.base, of.offset)?))).collect();
         let frame = Address::words(&(self.place.sp..self.caller_sp));
         Driver { future, variables: variables.collect(), pointed_to, frame }
+    }
+
+    fn variable(&self, process: &Process<'_, '_>, variable: &FrameVariable) -> Option<u64> {
+        let at = self.address(process, variable.base, variable.offset)?;
+        if variable.indirect { process.memory.word(at) } else { Some(at) }
     }
 
     fn address(&self, process: &Process<'_, '_>, base: FrameBase, offset: i64) -> Option<u64> {
