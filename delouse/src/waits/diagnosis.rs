@@ -211,7 +211,9 @@ fn overlap(one: &[u64], other: &[u64]) -> bool {
 mod tests {
     use std::slice::from_ref;
 
-    use super::super::{FindingKind, Severity, fixtures};
+    use std::sync::Arc;
+
+    use super::super::{CodeLocation, Doubt, FindingKind, Severity, TaskIds, fixtures};
     use super::*;
 
     fn finding(kind: FindingKind, severity: Severity, tasks: &[u64]) -> Finding {
@@ -251,6 +253,28 @@ mod tests {
             diagnose(&[sample(0, &[leak]), sample(150, from_ref(&grown))], None, Earlier::default()).findings,
             [grown]
         );
+    }
+
+    #[test]
+    fn a_deadlock_explains_the_threads_that_it_blocks() {
+        let blocks = |task| Evidence::BlocksThread {
+            task,
+            thread: 7,
+            resource: Arc::default(),
+            place: CodeLocation::default(),
+            called: None,
+        };
+        let mut deadlock = finding(FindingKind::Deadlock, Severity::Suspected, &[1, 2]);
+        deadlock.evidence = vec![blocks(1), Evidence::Doubt { why: Doubt::MayDoMore }];
+        let mut blocked = finding(FindingKind::BlockedWorker, Severity::Certain, &[1]);
+        blocked.evidence = vec![Evidence::BlockInPlace, Evidence::Queued(TaskIds::of([3]))];
+        let mut findings = [deadlock];
+        assert!(is_explained(&mut findings, &blocked));
+        let facts =
+            [blocks(1), Evidence::Queued(TaskIds::of([3])), Evidence::Doubt { why: Doubt::MayDoMore }];
+        assert_eq!(findings[0].evidence, facts);
+        blocked.tasks = vec![2];
+        assert!(!is_explained(&mut findings, &blocked), "its thread waits for something else");
     }
 
     #[test]

@@ -291,3 +291,50 @@ fn two_variables_with_a_handle_each() {
     assert!(text.contains(&format!("task {has}: Sender `one`")), "{text}");
     assert!(text.contains(&format!("task {has}: Sender `sender`")), "{text}");
 }
+
+/// A value that leads to others of its own type.
+#[derive(Default)]
+struct Tree {
+    signal: tokio::sync::Notify,
+    parent: Option<Arc<Tree>>,
+    children: std::sync::Mutex<Vec<Arc<Tree>>>,
+}
+
+async fn waits_at(tree: Arc<Tree>) {
+    tree.signal.notified().await;
+}
+
+async fn signals_later(root: Arc<Tree>) {
+    tokio::time::sleep(std::time::Duration::from_secs(3600)).await;
+    root.children.lock().unwrap().iter().for_each(|child| child.signal.notify_one());
+}
+
+fn root_and_leaf() -> (Arc<Tree>, Arc<Tree>) {
+    let root = Arc::new(Tree::default());
+    let leaf = Arc::new(Tree { parent: Some(root.clone()), ..Tree::default() });
+    root.children.lock().unwrap().push(leaf.clone());
+    assert!(leaf.parent.is_some());
+    (root, leaf)
+}
+
+#[test]
+fn a_tree_is_walked_from_its_root() {
+    isolated!();
+    let runtime = runtime();
+    let (root, leaf) = root_and_leaf();
+    spawn(&runtime, waits_at(leaf));
+    spawn(&runtime, signals_later(root));
+    let analysis = analysis(&runtime);
+    assert_eq!(findings(&analysis), [], "{}", text(&analysis));
+    assert!(analysis.not_judged.places.is_empty(), "{:?}", analysis.not_judged);
+}
+
+#[test]
+fn a_tree_that_only_waiting_tasks_have() {
+    isolated!();
+    let runtime = runtime();
+    let (root, leaf) = root_and_leaf();
+    let tasks = vec![spawn(&runtime, waits_at(leaf)), spawn(&runtime, waits_at(root))];
+    let analysis = analysis(&runtime);
+    assert_eq!(kinds(&analysis), [(FindingKind::LeakedTasks, tasks)], "{}", text(&analysis));
+}
