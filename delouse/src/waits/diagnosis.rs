@@ -210,7 +210,6 @@ fn overlap(one: &[u64], other: &[u64]) -> bool {
 #[cfg(test)]
 mod tests {
     use std::slice::from_ref;
-
     use std::sync::Arc;
 
     use super::super::{CodeLocation, Doubt, FindingKind, Severity, TaskIds, fixtures};

@@ -5,6 +5,8 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 
+const HOUR: std::time::Duration = std::time::Duration::from_secs(3600);
+
 async fn exchange(mut end: impl AsyncReadExt + AsyncWriteExt + Unpin) {
     let mut all = vec![7; 8 << 20];
     end.write_all(&all).await.unwrap();
@@ -90,7 +92,7 @@ fn both_ends_of_a_pipe_in_memory_wait() {
 async fn reads_slowly(mut end: DuplexStream) {
     loop {
         let _ = end.read_u8().await;
-        tokio::time::sleep(std::time::Duration::from_secs(3600)).await;
+        tokio::time::sleep(HOUR).await;
     }
 }
 
@@ -100,7 +102,7 @@ fn an_end_of_a_pipe_with_a_living_task() {
     let runtime = runtime();
     let (one, other) = tokio::io::duplex(64);
     spawn(&runtime, asks(one));
-    let timer = async { tokio::time::sleep(std::time::Duration::from_secs(3600)).await };
+    let timer = async { tokio::time::sleep(HOUR).await };
     spawn(&runtime, holds(other, timer));
     let analysis = analysis(&runtime);
     assert_eq!(findings(&analysis), [], "{}", text(&analysis));

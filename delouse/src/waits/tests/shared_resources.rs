@@ -295,7 +295,7 @@ fn two_variables_with_a_handle_each() {
 /// A value that leads to others of its own type.
 #[derive(Default)]
 struct Tree {
-    signal: tokio::sync::Notify,
+    signal: Notify,
     parent: Option<Arc<Tree>>,
     children: std::sync::Mutex<Vec<Arc<Tree>>>,
 }
@@ -305,7 +305,7 @@ async fn waits_at(tree: Arc<Tree>) {
 }
 
 async fn signals_later(root: Arc<Tree>) {
-    tokio::time::sleep(std::time::Duration::from_secs(3600)).await;
+    tokio::time::sleep(DAY).await;
     root.children.lock().unwrap().iter().for_each(|child| child.signal.notify_one());
 }
 
