@@ -335,12 +335,15 @@ impl<'g> Graph<'g> {
         // A large component has many circles: some of its tasks are enough to find a short one.
         let circles = starts.take(32).filter_map(|start| self.circle_from(start, &inside));
         let has_own = |circle: &[u32]| circle.iter().filter_map(|vertex| self.task(*vertex)).any(&is_own);
-        // That a sender also waits for its receiver to be dropped is seldom the cause.
-        let connects = |circle: &[u32]| {
-            let mut waits = circle.iter().filter_map(|vertex| self.wait(*vertex));
-            waits.any(|wait| matches!(wait.kind, ResourceKind::Connection | ResourceKind::Closed))
+        // That a sender also waits for its receiver to be dropped is seldom the cause, nor that what drives an HTTP/2
+        // connection and what uses it wait for each other.
+        let is_aside = |circle: &[u32]| {
+            let waits = || circle.iter().filter_map(|vertex| self.wait(*vertex)).map(|wait| wait.kind);
+            waits().any(|kind| matches!(kind, ResourceKind::Connection | ResourceKind::Closed))
+                || waits()
+                    .all(|kind| matches!(kind, ResourceKind::Http2Stream | ResourceKind::Http2Connection))
         };
-        circles.min_by_key(|circle| (!has_own(circle), connects(circle), circle.len())).unwrap_or_default()
+        circles.min_by_key(|circle| (!has_own(circle), is_aside(circle), circle.len())).unwrap_or_default()
     }
 
     fn circle_from(&self, start: u32, inside: &FxHashSet<u32>) -> Option<Vec<u32>> {

@@ -60,7 +60,8 @@ impl ThreadLocks {
             let candidates = lock(process, wait, parked).into_iter().chain(pool(process, wait, parked));
             let functions = || functions.get_or_init(|| Functions::of(process));
             let mut led = candidates.filter(|(kind, _)| functions().led(process, thread, *kind));
-            led.next().filter(|_| examination.stands_still(thread, NEAR.0))
+            // A wait with a timeout begins again after the signal.
+            led.next().filter(|(kind, _)| *kind == Kind::Pool || examination.stands_still(thread, NEAR.0))
         };
         let waits: Vec<(i32, Kind, u64)> = threads
             .iter()
