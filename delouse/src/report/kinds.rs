@@ -114,7 +114,6 @@ pub(super) const REACHES_WAKER: Relation = Can("whose waker ", "reach");
 pub(super) fn relation(kind: ResourceKind, by: &Party) -> Relation {
     match (kind, words(kind).relation) {
         (ResourceKind::Semaphore, _) if by.is_access() => Can("to which ", "add permits"),
-        (ResourceKind::Lock, _) if by.is_pooled() => Holds("a pool, of which ", " an object"),
         (ResourceKind::Semaphore, _) if by.is_pooled() => {
             Holds("the semaphore of a pool, of which ", " an object")
         }

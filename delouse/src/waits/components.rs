@@ -333,7 +333,14 @@ impl<'g> Graph<'g> {
         let inside: FxHashSet<u32> = component.vertices.iter().copied().collect();
         let starts = component.vertices.iter().copied().filter(|vertex| self.task(*vertex).is_some());
         // A large component has many circles: some of its tasks are enough to find a short one.
-        let circles = starts.take(32).filter_map(|start| self.circle_from(start, &inside));
+        let is_beside = |vertex: &&u32| {
+            let kind = self.wait(**vertex).map(|wait| wait.kind);
+            matches!(kind, Some(ResourceKind::Connection | ResourceKind::Closed))
+        };
+        let straight: FxHashSet<u32> = inside.iter().filter(|vertex| !is_beside(vertex)).copied().collect();
+        let circles = starts.take(32).flat_map(|start| {
+            [&straight, &inside].into_iter().filter_map(move |within| self.circle_from(start, within))
+        });
         let has_own = |circle: &[u32]| circle.iter().filter_map(|vertex| self.task(*vertex)).any(&is_own);
         // That a sender also waits for its receiver to be dropped is seldom the cause, nor that what drives an HTTP/2
         // connection and what uses it wait for each other.

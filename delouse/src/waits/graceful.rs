@@ -64,10 +64,11 @@ fn shutdown<'s>(sample: &'s Sample, known: &HashSet<u64>) -> Option<Shutdown<'s>
         let is_long = waiting.is_some_and(|waiting| waiting.at_least_ms >= LONG_WAIT);
         for task in tasks.into_iter().filter(|task| !known.contains(task)) {
             let own = || sample.graph.edges.iter().filter(move |edge| edge.waiter == Some(task));
+            let message = || own().find(|edge| is_message(edge.resource.kind));
             if is_long {
-                awaited.extend(own().next());
+                awaited.extend(message().or_else(|| own().next()));
             } else if own().all(|edge| edge.resource.kind != ResourceKind::Timer) {
-                awaited.extend(own().find(|edge| is_message(edge.resource.kind)));
+                awaited.extend(message());
             }
         }
         (!awaited.is_empty()).then_some(Shutdown { edge, name, awaited })

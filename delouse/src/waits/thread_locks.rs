@@ -29,9 +29,6 @@ const MAX_OWN_WORDS: usize = 1 << 17;
 /// optimisations.
 const NEAR: (u64, u64) = (512, 4096);
 
-/// The condition variable of a pool is at most this many bytes behind its beginning.
-const POOL: u64 = 4096;
-
 /// The threads that wait for locks, and the threads that may hold these.
 #[derive(Debug, Default)]
 pub(super) struct ThreadLocks {
@@ -42,8 +39,6 @@ pub(super) struct ThreadLocks {
     suspects: FxHashMap<u64, BTreeSet<i32>>,
     /// Threads that wait for a lock, and have its address in the frames of the program's own functions, too.
     own: FxHashSet<i32>,
-    /// Those of the locks that are pools, whose objects are lent.
-    pools: FxHashSet<u64>,
     /// Some stack could not be searched to its end.
     pub(super) cut: bool,
 }
@@ -57,36 +52,23 @@ impl ThreadLocks {
         let parked = || parked.get_or_init(|| Parked::learn(process)).as_slice();
         let lock = |thread: &Thread| {
             let wait = thread.registers.ok()?.futex?;
-            let candidates = lock(process, wait, parked).into_iter().chain(pool(process, wait, parked));
-            let functions = || functions.get_or_init(|| Functions::of(process));
-            let mut led = candidates.filter(|(kind, _)| functions().led(process, thread, *kind));
-            // A wait with a timeout begins again after the signal.
-            led.next().filter(|(kind, _)| *kind == Kind::Pool || examination.stands_still(thread, NEAR.0))
+            let (kind, lock) = lock(process, wait, parked)?;
+            let functions = functions.get_or_init(|| Functions::of(process));
+            (examination.stands_still(thread, NEAR.0) && functions.led(process, thread, kind))
+                .then_some(!lock)
         };
-        let waits: Vec<(i32, Kind, u64)> = threads
-            .iter()
-            .filter_map(|thread| lock(thread).map(|(kind, lock)| (thread.tid, kind, lock)))
-            .collect();
-        let blocked = waits.iter().map(|(tid, _, lock)| (*tid, !lock)).collect();
+        let blocked: FxHashMap<i32, u64> =
+            threads.iter().filter_map(|thread| Some((thread.tid, lock(thread)?))).collect();
         let mut locks = Self { blocked, ..Self::default() };
-        locks.pools =
-            waits.iter().filter(|(_, kind, _)| *kind == Kind::Pool).map(|(.., lock)| !lock).collect();
         let polled = examination.listing.tasks.iter().filter_map(|task| task.thread);
         let wanted: FxHashSet<u64> = polled.filter_map(|tid| locks.blocked.get(&tid).copied()).collect();
         let (Some(highest), Some(lowest)) = (wanted.iter().max(), wanted.iter().min()) else { return locks };
-        // What refers to a pool may have a connection of it.
-        let lowest = &if locks.pools.is_empty() { *lowest } else { lowest.saturating_sub(POOL) };
-        let pools: Vec<u64> = wanted.iter().filter(|lock| locks.pools.contains(&!**lock)).copied().collect();
-        let part = |word: u64| {
-            pools.iter().find(|pool| (pool.saturating_sub(POOL)..**pool).contains(&word)).copied()
-        };
         let mut left = MAX_STACKS;
         for thread in threads.iter().filter(|thread| !examination.is_idle(thread)) {
             let own = locks.blocked.get(&thread.tid).copied();
             let all = examination.stack_words(thread, !highest..=!lowest, &mut left, |word| {
-                let lock = Some(!word).filter(|lock| wanted.contains(lock)).or_else(|| part(!word));
-                if let Some(lock) = lock.filter(|lock| Some(*lock) != own) {
-                    let suspects = locks.suspects.entry(!lock).or_default();
+                if wanted.contains(&!word) && Some(!word) != own {
+                    let suspects = locks.suspects.entry(!word).or_default();
                     if suspects.len() < MAX_SUSPECTS {
                         suspects.insert(thread.tid);
                     }
@@ -120,10 +102,7 @@ impl ThreadLocks {
         for (tid, own) in &examination.listing.own_frames {
             let Some(lock) = self.lock_of(*tid) else { continue };
             let words = own.range.clone().step_by(8).take(MAX_OWN_WORDS);
-            // What refers to a pool may have an object of it.
-            let first = if self.pools.contains(&!lock) { lock.saturating_sub(POOL) } else { lock };
-            let mut words = words.filter_map(|at| examination.process.memory.word(at));
-            if words.any(|word| (first..=lock).contains(&word)) {
+            if words.filter_map(|at| examination.process.memory.word(at)).any(|word| word == lock) {
                 self.own.insert(*tid);
             }
         }
@@ -164,8 +143,6 @@ enum Kind {
     RwLock,
     /// `raw_mutex.rs` and `raw_rwlock.rs` of parking_lot.
     ParkingLot,
-    /// The pool of r2d2, which lends connections: its condition variable stands for it.
-    Pool,
 }
 
 /// Functions in which threads wait for locks. They are marked cold, so they are not inlined.
@@ -186,7 +163,6 @@ impl Functions {
         // dashmap's `lock.rs`, with the states of parking_lot's.
         ("16lock_shared_slow", "7dashmap4lock", Kind::ParkingLot),
         ("19lock_exclusive_slow", "7dashmap4lock", Kind::ParkingLot),
-        ("11get_timeout", "4r2d2", Kind::Pool),
     ];
 
     fn of(process: &Process<'_, '_>) -> Self {
@@ -213,11 +189,7 @@ impl Functions {
     /// Whether a function of that kind is on the stack of a thread, near the top.
     fn led(&self, process: &Process<'_, '_>, thread: &Thread, kind: Kind) -> bool {
         let Ok(registers) = thread.registers else { return false };
-        let near = match kind {
-            Kind::Mutex | Kind::RwLock => NEAR.0,
-            Kind::ParkingLot => NEAR.1,
-            Kind::Pool => 2 * NEAR.1,
-        };
+        let near = if kind == Kind::ParkingLot { NEAR.1 } else { NEAR.0 };
         (0..near).step_by(8).any(|offset| {
             let word = registers.sp.checked_add(offset).and_then(|at| process.memory.word(at.get()));
             let address =
@@ -274,23 +246,6 @@ impl Parked {
 
 /// The state of a thread that parking_lot has parked: `thread_parker/linux.rs`.
 const PARKED: u32 = 1;
-
-/// The condition variable of parking_lot that a thread may wait for.
-fn pool<'p>(
-    process: &Process<'_, '_>,
-    wait: FutexWait,
-    parked: impl Fn() -> &'p [Parked],
-) -> Option<(Kind, u64)> {
-    let at = wait.address.get();
-    let is_parked = wait.expected == PARKED && process.memory.half(at)? == PARKED;
-    let versions = if is_parked { parked() } else { &[] };
-    versions.iter().find_map(|parked| {
-        let key = parked.key(process, at)?;
-        // It has the address of its mutex while threads wait at it.
-        let mutex = process.memory.word(key)?;
-        process.memory.number(mutex, 1).map(|_| (Kind::Pool, key))
-    })
-}
 
 /// The lock that a thread may wait for, if the memory there looks like that of a taken lock; `None` for any other wait:
 /// for a condition variable, to be unparked, ….

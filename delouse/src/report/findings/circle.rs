@@ -81,13 +81,6 @@ fn alone(finding: &Finding, link: &TaskWait) -> String {
     if matches!(link.resource.kind, ResourceKind::Join | ResourceKind::Thread) {
         return format!("{waits} its own end");
     }
-    if link.resource.kind == ResourceKind::Lock && holder.is_pooled() {
-        let place = at(link.place.as_deref());
-        return format!(
-            "{} blocks its thread{place} for an object of a pool, of which it holds one itself: `{variable}`",
-            task(link.task)
-        );
-    }
     if link.resource.kind == ResourceKind::Lock {
         let guard = if variable.is_empty() {
             "nothing else was found that holds it".to_owned()

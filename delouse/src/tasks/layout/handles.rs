@@ -149,8 +149,6 @@ static HANDLES: &[HandleFact] = &[
         "pool Borrowed * inner * notify * | pool Owned inner * notify *",
     ),
     fact("mobc::Connection", Roles::GUARD, "pool * semaphore * ll_sem"),
-    // r2d2 0.8: threads wait for it.
-    fact("r2d2::PooledConnection", Roles::THREAD_GUARD, "pool __0 * cond"),
     fact("tokio::sync::batch_semaphore::Acquire", Roles::QUEUE, "semaphore *"),
     fact("tokio::sync::semaphore::Semaphore", Roles::ACCESS, "ll_sem"),
     fact("tokio::sync::mutex::Mutex", Roles::ACCESS, "s"),

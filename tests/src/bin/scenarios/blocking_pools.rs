@@ -8,11 +8,11 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::harness::{self, Case, DAY, faulty, healthy};
+use crate::harness::{self, Case, DAY, faulty, healthy, observed};
 
 pub(crate) const CASES: &[Case] = &[
-    faulty!(two_connections_of_r2d2_for_each: "deadlock", says "r2d2::Pool"),
-    faulty!(connection_of_r2d2_across_an_await: "deadlock", says "`outer`", "a pool"),
+    observed!(two_connections_of_r2d2_for_each: "blocked_threads", says "object of a pool", "blocking_pools::audits at"),
+    observed!(connection_of_r2d2_across_an_await: "blocked_threads", says "object of a pool", "blocking_pools::counts at"),
     healthy!(connections_of_r2d2_that_come_back),
     faulty!(workers_that_are_cancelled_too_late: "deadlock", says "can cancel"),
     healthy!(workers_that_a_signal_cancels),
@@ -44,7 +44,7 @@ fn pool(size: u32) -> Pool {
 }
 
 fn audits(pool: &Pool) {
-    harness::affected("audits");
+    harness::waits();
     drop(pool.get().unwrap());
 }
 
@@ -72,7 +72,7 @@ fn counts(pool: &Pool) {
 async fn reports(pool: Pool) {
     let outer = pool.get().unwrap();
     let inner = tokio::task::spawn_blocking(move || counts(&pool));
-    harness::affected("reports");
+    harness::waits();
     inner.await.unwrap();
     drop(outer);
 }
