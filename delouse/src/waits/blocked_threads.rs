@@ -25,17 +25,19 @@ pub(super) fn check(samples: &[Sample], known: &HashSet<u64>) -> Option<Observat
 
 /// A call of `spawn_blocking` whose end was awaited for long, while its thread waits for other threads.
 fn joined(samples: &[Sample], known: &HashSet<u64>) -> Option<Observation> {
-    let last = samples.last()?;
+    let (first, last) = (samples.first()?, samples.last()?);
+    // The thread may have been woken before, and have waited again.
+    let lasted = last.at.saturating_sub(first.at);
     let mut joins = last.graph.edges.iter().filter(|edge| edge.resource.kind == ResourceKind::Join);
     joins.find_map(|edge| {
         let waiter = edge.waiter.filter(|id| !known.contains(id))?;
-        let lasted = last.listing.tasks.iter().find(|task| task.id == waiter)?.waiting?.at_least_ms;
+        let awaited = last.listing.tasks.iter().find(|task| task.id == waiter)?.waiting?.at_least_ms;
         let mut holders = edge.holders.iter().filter_map(|holder| last.task(holder.task?));
         let call = holders.find(|task| task.kind == TaskKind::Blocking && !known.contains(&task.id))?;
         let thread =
-            last.thread(call.thread?).filter(|thread| lasted >= LONG_JOIN && stayed(samples, thread))?;
+            last.thread(call.thread?).filter(|thread| awaited >= LONG_JOIN && stayed(samples, thread))?;
         let waits = matches!(thread.activity, Activity::Condvar | Activity::Park | Activity::Join);
-        let fact = Observed::BlockedThreads { thread: ThreadAt::of(thread), lasted_ms: lasted };
+        let fact = Observed::BlockedThreads { thread: ThreadAt::of(thread), lasted_ms: millis(lasted) };
         (waits && location::own_line(thread).is_some()).then(|| Observation {
             tasks: vec![call.id, waiter],
             count: 1,
