@@ -170,9 +170,9 @@ impl<'s, 'p, 'i> Survey<'s, 'p, 'i> {
                 walker.own_guards(number, future, *lock);
             }
             let own = &examination.listing.own_frames;
-            let own = own.iter().filter(|(tid, _)| lock.is_some() && task.thread == Some(*tid));
-            for variable in own.flat_map(|(_, own)| &own.variables) {
-                walker.on_stack(number, variable);
+            let own = own.iter().find(|(tid, _)| task.thread == Some(*tid));
+            if let (Some(lock), Some((_, own))) = (lock, own) {
+                walker.own_guards_on_stack(number, &own.variables, *lock);
             }
             complete.push(all);
             slots.push(idle(&walker.slots, &place.leaves));

@@ -199,15 +199,30 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
         self.found.holdings.extend(walker.found.holdings.into_iter().filter(is_own));
     }
 
-    /// Walks a variable on the stack of the thread that polls a task. It may have been moved.
-    pub(super) fn on_stack(&mut self, number: u32, variable: &StackVariable) {
-        let layout = self.layouts.of(Interest::Handles, variable.of);
-        if let Some(layout) = layout.filter(|layout| !layout.is_nothing()) {
-            self.running = true;
-            let label = self.layouts.labels.name(&variable.name);
-            self.labelled_root(Node::Task(number), label, layout, variable.at);
-            self.running = false;
+    /// Adds the guards of the lock that the thread of a task waits for that are among the variables on its stack. Some may
+    /// have been moved, so that nothing else in them counts.
+    pub(super) fn own_guards_on_stack(&mut self, number: u32, variables: &[StackVariable], lock: u64) {
+        let is_own = |holding: &Holding| {
+            holding.owner == Node::Task(number)
+                && holding.resource == lock
+                && handles::at(holding.handle).is_some_and(|fact| fact.roles.has(Roles::THREAD_GUARD))
+        };
+        if self.found.holdings.iter().any(is_own) {
+            return;
         }
+        let wanted = FxHashSet::from_iter([lock]);
+        let mut walker = Walker::new(self.process, self.layouts, &wanted);
+        walker.running = true;
+        walker.paths = std::mem::take(&mut self.paths);
+        for variable in variables {
+            let layout = self.layouts.of(Interest::Handles, variable.of);
+            if let Some(layout) = layout.filter(|layout| !layout.is_nothing()) {
+                let label = self.layouts.labels.name(&variable.name);
+                walker.labelled_root(Node::Task(number), label, layout, variable.at);
+            }
+        }
+        self.paths = std::mem::take(&mut walker.paths);
+        self.found.holdings.extend(walker.found.holdings.into_iter().filter(is_own));
     }
 
     /// Walks a static.
