@@ -20,7 +20,7 @@ mod units;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock};
 
-pub(crate) use code_scopes::{FrameBase, FramePointer, Scope};
+pub(crate) use code_scopes::{FrameBase, FramePointer, FrameVariable, Scope};
 pub(crate) use model::{Discriminant, Member, Shape, Source, Type, TypeId, Variant};
 pub(crate) use scopes::Variable;
 pub(crate) use suspension::Suspension;
