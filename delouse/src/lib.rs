@@ -161,7 +161,8 @@ pub use runtime::dump;
 #[cfg(feature = "engine")]
 pub mod model {
     pub use crate::report::{
-        DiagnosisAnswer, FindingReport, NotJudged, ObservationReport, TasksAnswer, ThreadsAnswer, WaitsAnswer,
+        DiagnosisAnswer, FindingReport, NotJudged, ObservationReport, TaskGroup, TasksAnswer, ThreadGroup,
+        ThreadSummary, ThreadsAnswer, WaitsAnswer,
     };
     pub use crate::snapshot::Capture;
     pub use crate::tasks::engine::EngineName;

@@ -95,6 +95,11 @@ impl Renders for DiagnosisAnswer {
 }
 
 impl DiagnosisAnswer {
+    /// Leaves the first few ids of each finding: a hundred thousand leaked tasks are a megabyte of ids.
+    pub(crate) fn limit_ids(&mut self, most: usize) {
+        self.findings.iter_mut().for_each(|finding| finding.tasks.truncate(most));
+    }
+
     /// `last`: the sample that has the places of the tasks.
     pub(crate) fn new(found: Diagnosis, last: &Sample, capture: Capture, id: Option<String>) -> Self {
         let Diagnosis {

@@ -36,9 +36,8 @@ impl Filter {
         kind: Option<TaskKind>,
         text: Option<&str>,
     ) -> Result<Self, FilterError> {
-        let id = |list: &str| list.split(',').map(|id| id.trim().parse()).collect::<Result<_, _>>().ok();
         Ok(Self {
-            ids: task.map(|list| id(list).ok_or_else(|| FilterError::Task(list.to_owned()))).transpose()?,
+            ids: task.map(Self::ids).transpose()?,
             state,
             kind,
             text: match text {
@@ -46,6 +45,12 @@ impl Filter {
                 text => text.map(str::to_owned),
             },
         })
+    }
+
+    /// The ids of tasks in a list: `17,18`.
+    pub(crate) fn ids(list: &str) -> Result<Vec<u64>, FilterError> {
+        let ids = list.split(',').map(|id| id.trim().parse()).collect::<Result<_, _>>();
+        ids.map_err(|_| FilterError::Task(list.to_owned()))
     }
 
     /// Leaves those that fit, and says so in a sentence: `3 of 1,204 tasks match state=idle`. `None` where

@@ -33,8 +33,11 @@ pub struct FindingReport {
     pub severity: Severity,
     /// One sentence: what is wrong, with which tasks, at which line of the program.
     pub summary: String,
-    /// Ids of the tasks that it is about.
+    /// Ids of the tasks that it is about; with `?ids=` only the first few.
     pub tasks: Vec<u64>,
+    /// How many tasks it is about.
+    #[serde(default)]
+    pub count: usize,
     /// What it is concluded from, each a sentence that can be checked.
     pub evidence: Vec<String>,
     /// The same for programs: one fact for each sentence of `evidence`, in that order.
@@ -92,7 +95,8 @@ impl From<Finding> for FindingReport {
         let (summary, remedy) = (upper(&(words.summary)(&finding)), (words.remedy)(&finding));
         let evidence = finding.evidence.iter().map(|fact| evidence::sentence(&finding, fact)).collect();
         let Finding { kind, severity, tasks, evidence: facts } = finding;
-        Self { kind, severity, summary, tasks, evidence, facts, remedy }
+        let count = tasks.len();
+        Self { kind, severity, summary, tasks, count, evidence, facts, remedy }
     }
 }
 

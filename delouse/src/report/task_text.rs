@@ -29,11 +29,11 @@ pub(crate) struct TextOptions {
 }
 
 /// Tasks with the same stack, in the same state.
-struct Group<'t> {
-    first: &'t Task,
-    tasks: Vec<&'t Task>,
+pub(super) struct Group<'t> {
+    pub(super) first: &'t Task,
+    pub(super) tasks: Vec<&'t Task>,
     /// What they are doing, where they run and that is known.
-    now: Vec<String>,
+    pub(super) now: Vec<String>,
 }
 
 struct Page<'o> {
@@ -45,13 +45,8 @@ struct Page<'o> {
 /// All tasks: those that run or wait for a worker first, then the largest groups.
 pub(crate) fn text(tasks: &[Task], notes: &[String], options: &TextOptions) -> String {
     let groups = groups(tasks, options);
-    let current_dir = std::env::current_dir().unwrap_or_default().to_string_lossy().into_owned();
-    let mut page = Page { out: String::new(), options, current_dir };
-    if let Some(selection) = &options.selection {
-        page.line(0, selection);
-    }
-    let alike = count(groups.len(), "distinct stack");
-    page.line(0, &format!("{}, {alike}{}", count(tasks.len(), "task"), states(tasks)));
+    let mut page = Page::new(options);
+    page.head(tasks, groups.len());
     for group in &groups {
         page.out.push('\n');
         page.group(group);
@@ -62,7 +57,22 @@ pub(crate) fn text(tasks: &[Task], notes: &[String], options: &TextOptions) -> S
     page.out
 }
 
-fn groups<'t>(tasks: &'t [Task], options: &TextOptions) -> Vec<Group<'t>> {
+/// How many tasks there are in how many groups and states, without the groups.
+pub(super) fn head(tasks: &[Task], options: &TextOptions) -> String {
+    let mut page = Page::new(options);
+    page.head(tasks, groups(tasks, options).len());
+    page.out
+}
+
+/// The stack of a group, without its heading.
+pub(super) fn body(group: &Group<'_>, options: &TextOptions) -> String {
+    let mut page = Page::new(options);
+    page.body(group);
+    page.out
+}
+
+/// Those that run or wait for a worker first, then the largest.
+pub(super) fn groups<'t>(tasks: &'t [Task], options: &TextOptions) -> Vec<Group<'t>> {
     let mut groups: Vec<Group<'_>> = Vec::new();
     let mut known = FxHashMap::default();
     let mut stacks = Stacks::default();
@@ -133,15 +143,32 @@ fn states(tasks: &[Task]) -> String {
     if counted.is_empty() { String::new() } else { format!(": {}", counted.join(", ")) }
 }
 
-impl Page<'_> {
+impl<'o> Page<'o> {
+    fn new(options: &'o TextOptions) -> Self {
+        let current_dir = std::env::current_dir().unwrap_or_default().to_string_lossy().into_owned();
+        Self { out: String::new(), options, current_dir }
+    }
+
+    fn head(&mut self, tasks: &[Task], groups: usize) {
+        if let Some(selection) = &self.options.selection {
+            self.line(0, selection);
+        }
+        let alike = count(groups, "distinct stack");
+        self.line(0, &format!("{}, {alike}{}", count(tasks.len(), "task"), states(tasks)));
+    }
+
     fn line(&mut self, depth: usize, text: &str) {
         let _infallible = writeln!(self.out, "{:1$}{text}", "", depth * 2);
     }
 
     fn group(&mut self, group: &Group<'_>) {
-        let first = group.first;
         let heading = heading(group, self.options);
         self.line(0, &heading);
+        self.body(group);
+    }
+
+    fn body(&mut self, group: &Group<'_>) {
+        let first = group.first;
         if let Some(place) = &first.spawned_at
             && group.tasks.iter().all(|task| task.spawned_at.as_ref() == Some(place))
         {

@@ -13,13 +13,14 @@ use crate::threads::ThreadStack;
 use super::Filter;
 use super::formats::{Document, JSON, Renderer, Renders};
 use super::json;
-use super::task_text::{TextOptions, text};
+use super::task_groups::{self, Groups, TaskGroup};
+use super::task_text::{TextOptions, head, text};
 
 /// Every task of every runtime.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct TasksAnswer {
-    /// All of it as text for people: identical stacks in groups, the largest first.
+    /// All of it as text for people: identical stacks in groups, the largest first. With `groups`, only how many there are.
     pub stacktrace: String,
     /// The engine that found the tasks.
     pub engine: EngineName,
@@ -27,10 +28,34 @@ pub struct TasksAnswer {
     pub capture: Capture,
     /// How many tasks there are, of which those that fit the request are listed.
     pub total: usize,
+    /// How many tasks fit the request, whether they are listed or not.
+    #[serde(default)]
+    pub matching: usize,
+    /// With `?groups=true`, instead of `tasks`: those that fit the request, in groups of equal stacks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<TaskGroup>,
+    /// How many groups follow those in `groups`: `?offset=` asks for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub more_groups: Option<usize>,
     /// The threads that run some of these tasks: what those do right now.
     pub threads: Vec<ThreadStack>,
     /// The tasks, ordered by id. The last field: the list is written while the client reads it.
     pub tasks: Vec<Task>,
+}
+
+/// Which part of the tasks that fit an answer has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// Text leaves out nothing.
+    pub(crate) full: bool,
+    /// Groups instead of tasks.
+    pub(crate) groups: bool,
+    /// Only the tasks of the group with this key.
+    pub(crate) group: Option<String>,
+    /// How many tasks or groups are left out at the beginning.
+    pub(crate) offset: usize,
+    /// How many tasks or groups follow, at most.
+    pub(crate) limit: Option<usize>,
 }
 
 impl Renders for TasksAnswer {
@@ -53,12 +78,12 @@ impl Renders for TasksAnswer {
 impl TasksAnswer {
     /// `stacks_of` unwinds the threads that run tasks of the answer; `full` for text that leaves out nothing.
     pub(crate) fn new(
-        (engine, list): (EngineName, TaskList),
+        list: (EngineName, TaskList),
         stacks_of: impl FnOnce(Vec<Thread>) -> Vec<ThreadStack>,
         filter: &Filter,
         full: bool,
     ) -> Self {
-        let TaskList { mut tasks, capture, threads: mut running, .. } = list;
+        let (engine, TaskList { mut tasks, capture, threads: mut running, .. }) = list;
         let total = tasks.len();
         let selection = filter.apply(&mut tasks);
         let task_of: HashMap<i32, u64> =
@@ -70,6 +95,45 @@ impl TasksAnswer {
         }
         let options = TextOptions { full, selection, threads };
         let stacktrace = text(&tasks, &capture.notes, &options);
-        Self { stacktrace, engine, capture, total, threads: options.threads, tasks }
+        let (matching, threads) = (tasks.len(), options.threads);
+        Self {
+            stacktrace,
+            engine,
+            capture,
+            total,
+            matching,
+            groups: Vec::new(),
+            more_groups: None,
+            threads,
+            tasks,
+        }
+    }
+
+    /// Leaves a part of the tasks.
+    pub(crate) fn take(&mut self, part: &Part) {
+        if *part == (Part { full: part.full, ..Part::default() }) {
+            return;
+        }
+        let selection = self.stacktrace.lines().next().filter(|_| self.tasks.len() < self.total);
+        let selection = selection.map(str::to_owned);
+        let threads = std::mem::take(&mut self.threads);
+        let options = TextOptions { full: part.full, selection, threads };
+        if let Some(key) = &part.group {
+            task_groups::retain(&mut self.tasks, &options, key);
+        }
+        self.matching = self.tasks.len();
+        let limit = part.limit.unwrap_or(usize::MAX);
+        if part.groups {
+            let Groups { groups, more } = Groups::of(&self.tasks, &options, part.offset, limit);
+            self.stacktrace = head(&self.tasks, &options);
+            self.groups = groups;
+            self.more_groups = Some(more);
+            self.tasks = Vec::new();
+        } else {
+            self.tasks.drain(..part.offset.min(self.matching));
+            self.tasks.truncate(limit);
+            self.stacktrace = text(&self.tasks, &self.capture.notes, &options);
+            self.threads = options.threads;
+        }
     }
 }

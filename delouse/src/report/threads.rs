@@ -1,6 +1,8 @@
 //! `/stacktrace/rust` as text: worst first, the same stack once, the program's own line marked, the rest
 //! folded.
 
+mod thread_groups;
+
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::time::Duration;
@@ -14,15 +16,19 @@ use super::formats::Renders;
 use crate::snapshot::Capture;
 use crate::threads::SIGNAL_FRAME;
 use crate::threads::{Activity, StackFrame, ThreadRole, ThreadStack};
+pub use thread_groups::{ThreadGroup, ThreadSummary};
 
 /// Every OS thread of the process.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct ThreadsAnswer {
-    /// All of it as text for people: worst first, identical stacks in groups.
+    /// All of it as text for people: worst first, identical stacks in groups. With `groups`, only how many there are.
     pub stacktrace: String,
     /// How the capture went.
     pub capture: Capture,
+    /// With `?groups=true`, instead of `threads`: the threads in groups of equal stacks, worst first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<ThreadGroup>,
     /// The threads, ordered by id.
     pub threads: Vec<ThreadStack>,
 }
@@ -36,7 +42,16 @@ impl Renders for ThreadsAnswer {
 impl ThreadsAnswer {
     /// `full` for text that leaves out nothing.
     pub(crate) fn new((threads, capture): (Vec<ThreadStack>, Capture), full: bool) -> Self {
-        Self { stacktrace: text(&threads, &capture, full), capture, threads }
+        Self { stacktrace: text(&threads, &capture, full), capture, groups: Vec::new(), threads }
+    }
+
+    /// Groups instead of threads.
+    pub(crate) fn group(&mut self, full: bool) {
+        let mut stacktrace = String::new();
+        head(&mut stacktrace, &self.threads, &self.capture);
+        self.groups = groups(&self.threads).iter().map(|group| ThreadGroup::of(group, full)).collect();
+        self.stacktrace = stacktrace;
+        self.threads = Vec::new();
     }
 }
 
@@ -146,8 +161,8 @@ fn rank(thread: &ThreadStack) -> u8 {
     }
 }
 
-fn group_text(out: &mut String, group: &Group<'_>, full: bool) {
-    let thread = group.example;
+/// `waiting for a lock on a tokio worker`.
+fn doing_what(thread: &ThreadStack) -> String {
     let mut what = doing(thread.activity).now();
     match thread.role {
         ThreadRole::Delouse => what.push_str(" (delouse's own)"),
@@ -158,7 +173,11 @@ fn group_text(out: &mut String, group: &Group<'_>, full: bool) {
         ThreadRole::TokioBlockOn => {}
         ThreadRole::Other => {}
     }
-    let _ = writeln!(out, "\n{} {what}", count(group.threads.len(), "thread"));
+    what
+}
+
+fn group_text(out: &mut String, group: &Group<'_>, full: bool) {
+    let _ = writeln!(out, "\n{} {}", count(group.threads.len(), "thread"), doing_what(group.example));
     for thread in group.threads.iter().take(LISTED) {
         let _ = write!(out, "  {}", thread.tid);
         if !thread.name.is_empty() {
@@ -181,6 +200,10 @@ fn group_text(out: &mut String, group: &Group<'_>, full: bool) {
         let rest: Vec<_> = group.threads.iter().skip(LISTED).take(100).map(|t| t.tid.to_string()).collect();
         let _ = writeln!(out, "  and {}: {}", group.threads.len() - LISTED, rest.join(" "));
     }
+    stack_text(out, group.example, full);
+}
+
+fn stack_text(out: &mut String, thread: &ThreadStack, full: bool) {
     if let Some(reason) = &thread.unavailable {
         let _ = writeln!(out, "    no stack: {reason}");
         if let Some(kernel) = &thread.kernel {

@@ -1,6 +1,7 @@
 //! The answer of `/waits`: what waits for what, as JSON and as a tree.
 
 mod groups;
+mod neighbourhood;
 mod phrases;
 
 use std::collections::{HashMap, HashSet};
@@ -69,6 +70,19 @@ impl Renders for WaitsAnswer {
         page.the_rest();
         self.capture.notes.iter().for_each(|note| page.line(0, &format!("\nnote: {note}")));
         page.out
+    }
+}
+
+impl WaitsAnswer {
+    /// Leaves what is around `tasks`, at most `limit` waits.
+    pub(crate) fn narrow(&mut self, tasks: &[u64], limit: usize) {
+        let left_out = self.graph.narrow(tasks, limit);
+        self.findings.retain(|finding| finding.tasks.iter().any(|task| tasks.contains(task)));
+        if left_out > 0 {
+            let more =
+                format!("{} {}", count(left_out, "more wait"), if left_out == 1 { "is" } else { "are" });
+            self.capture.notes.push(format!("{more} near these tasks not listed: ?limit= lists more"));
+        }
     }
 }
 

@@ -67,9 +67,19 @@ pub(crate) fn of_error(uri: &http::Uri, headers: &HeaderMap) -> Format {
     if text { TEXT } else { JSON }
 }
 
+/// Whether the client is a browser that shows a page to a person.
+pub(super) fn prefers_html(headers: &HeaderMap) -> bool {
+    let html = quality_of("text/html", headers);
+    html > quality(JSON, headers) && html > quality(TEXT, headers)
+}
+
 /// How much the client prefers `format`, by `Accept`: 0 to 1.
 fn quality(format: Format, headers: &HeaderMap) -> f32 {
-    let exact = format.media_type.split(';').next().unwrap_or_default();
+    quality_of(format.media_type, headers)
+}
+
+fn quality_of(media_type: &str, headers: &HeaderMap) -> f32 {
+    let exact = media_type.split(';').next().unwrap_or_default();
     let group = exact.split('/').next().unwrap_or_default();
     accepted_quality(headers, &ACCEPT, &[exact, &format!("{group}/*"), "*/*"]).unwrap_or(0.0)
 }

@@ -22,7 +22,7 @@ use slog::warn;
 
 use super::error::ApiError;
 use super::format::of_error;
-use super::{Context, access};
+use super::{Context, access, page};
 
 type Answered = Pin<Box<dyn Future<Output = Result<Response<Body>, ApiError>> + Send>>;
 
@@ -108,6 +108,8 @@ async fn any(
     let (log, id) = (context.log.clone(), context.request_id.clone());
     let server = context.server.clone();
     let answer = match access::check(&server.private.settings, &uri, &headers) {
+        // The token is checked last: the page has no data, and asks for the token itself.
+        Ok(()) | Err(ApiError::WrongToken) if page::is_requested(&request) => Ok(page::response()),
         Ok(()) => (server.private.routes)(context, request).await,
         Err(error) => Err(error),
     };

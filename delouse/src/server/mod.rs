@@ -17,6 +17,7 @@ mod gate;
 mod json_stream;
 mod marks;
 mod other_program;
+mod page;
 mod readers;
 mod settings;
 mod startup;

@@ -25,7 +25,8 @@ pub(super) struct Index {
 
 /// The list of endpoints: this document
 ///
-/// The OpenAPI description of all endpoints; with `?format=text`, the same in a few lines.
+/// The OpenAPI description of all endpoints; with `?format=text`, the same in a few lines. A browser gets a page that shows
+/// all of their answers.
 #[endpoint { method = GET, path = "/" }]
 pub(super) async fn index(
     request: RequestContext<Context>,

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::own_threads::Material;
-use crate::report::{Filter, TasksAnswer, ThreadsAnswer};
+use crate::report::{Filter, Part, TasksAnswer, ThreadsAnswer};
 use crate::server::Context;
 use crate::server::answer::{Answer, Rendered};
 use crate::server::error::ApiError;
@@ -34,6 +34,14 @@ pub(super) struct TasksQuery {
     /// spawned, or in the kind or address of a resource that they wait for.
     #[serde(rename = "match")]
     text: Option<String>,
+    /// `true`: in `groups`, the tasks in groups of equal stacks, instead of each task in `tasks`.
+    groups: Option<bool>,
+    /// Only the tasks of the group with this `key`.
+    group: Option<String>,
+    /// How many tasks, or groups, to leave out at the beginning.
+    offset: Option<usize>,
+    /// How many tasks, or groups, to list at most.
+    limit: Option<usize>,
 }
 
 /// Every task: its async stack, its state, what it waits for
@@ -47,12 +55,20 @@ pub(super) async fn stacktrace_tokio(
 
 async fn tasks(request: RequestContext<Context>, query: TasksQuery) -> Result<Answer<TasksAnswer>, ApiError> {
     let renderer = negotiate(query.format, request.request.headers());
-    let (engine, full) = (query.engine, query.full.unwrap_or(false));
+    let engine = query.engine;
+    let part = Part {
+        full: query.full.unwrap_or(false),
+        groups: query.groups.unwrap_or(false),
+        group: query.group,
+        offset: query.offset.unwrap_or(0),
+        limit: query.limit,
+    };
     let filter = Filter::parse(query.task.as_deref(), query.state, query.kind, query.text.as_deref())?;
-    let key = format!("/stacktrace/tokio engine={engine:?} full={full} {filter} {}", renderer.format.name);
+    let key = format!("/stacktrace/tokio engine={engine:?} {part:?} {filter} {}", renderer.format.name);
     let server = request.server.clone();
     let capture = move || {
-        let mut answer = server.private.inspector.tasks_answer(engine, &filter, full)?;
+        let mut answer = server.private.inspector.tasks_answer(engine, &filter, part.full)?;
+        answer.take(&part);
         let rendered = Rendered::new(renderer, &mut answer);
         drop(Material::new(answer));
         rendered
@@ -70,6 +86,8 @@ pub(super) struct ThreadsQuery {
     full: Option<bool>,
     /// `true`: stops all threads, so that their stacks are of the same moment. Otherwise each is captured separately.
     consistent: Option<bool>,
+    /// `true`: in `groups`, the threads in groups of equal stacks, instead of each thread in `threads`.
+    groups: Option<bool>,
 }
 
 /// Every OS thread: its stack, its state, what it runs
@@ -87,10 +105,17 @@ async fn threads(
 ) -> Result<Answer<ThreadsAnswer>, ApiError> {
     let renderer = negotiate(query.format, request.request.headers());
     let (full, consistent) = (query.full.unwrap_or(false), query.consistent.unwrap_or(false));
-    let key = format!("/stacktrace/rust full={full} consistent={consistent} {}", renderer.format.name);
+    let groups = query.groups.unwrap_or(false);
+    let key = format!(
+        "/stacktrace/rust full={full} consistent={consistent} groups={groups} {}",
+        renderer.format.name
+    );
     let server = request.server.clone();
     let capture = move || {
         let mut answer = server.private.inspector.threads_answer(consistent, full)?;
+        if groups {
+            answer.group(full);
+        }
         Rendered::new(renderer, &mut answer)
     };
     Ok(request.context().gate.run(key, capture).await?.as_ref().clone().into())

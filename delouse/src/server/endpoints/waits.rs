@@ -6,14 +6,13 @@ use dropshot::{HttpError, RequestContext, endpoint};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::Common;
 use crate::host::open_files as files;
 use crate::inspector::inspect::Inspected;
 use crate::inspector::sampling::Diagnosed;
 use crate::own_threads::Material;
 use crate::own_threads::ThreadError;
 use crate::report::formats::Renderer;
-use crate::report::{DiagnosisAnswer, FindingReport, WaitsAnswer, not_covered};
+use crate::report::{DiagnosisAnswer, Filter, FindingReport, WaitsAnswer, not_covered};
 use crate::server::Context;
 use crate::server::answer::{Answer, Rendered};
 use crate::server::error::ApiError;
@@ -25,10 +24,25 @@ use crate::waits::diagnosis::{Earlier, diagnose};
 use crate::waits::growing::Counts;
 use crate::waits::sample::Sample;
 
+/// The most waits around the tasks that are asked for.
+const AROUND: usize = 200;
 /// The longest time over which a diagnosis measures growth by itself, in seconds.
 const MAX_SECONDS: u64 = 60;
 /// How long the second capture of such a diagnosis waits for another capture in progress.
 const BUSY: Duration = Duration::from_secs(5);
+
+/// Parameters of `/waits`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WaitsQuery {
+    /// The format of the answer; by default `json`. Overrides `Accept`.
+    format: Option<Requested<WaitsAnswer>>,
+    /// Only what is around the tasks with these ids, `17` or `17,18`: what they wait for, what holds that, and so on, and
+    /// what waits for them.
+    task: Option<String>,
+    /// With `task`: how many waits to list at most; by default 200.
+    limit: Option<usize>,
+}
 
 /// What each task waits for, and which task holds that resource in which variable
 ///
@@ -36,16 +50,16 @@ const BUSY: Duration = Duration::from_secs(5);
 #[endpoint { method = GET, path = "/waits" }]
 pub(super) async fn waits(
     request: RequestContext<Context>,
-    query: Parameters<Common<WaitsAnswer>>,
+    query: Parameters<WaitsQuery>,
 ) -> Result<Answer<WaitsAnswer>, HttpError> {
     respond(request, query, graph).await
 }
 
-async fn graph(
-    request: RequestContext<Context>,
-    query: Common<WaitsAnswer>,
-) -> Result<Answer<WaitsAnswer>, ApiError> {
+async fn graph(request: RequestContext<Context>, query: WaitsQuery) -> Result<Answer<WaitsAnswer>, ApiError> {
     let renderer = negotiate(query.format, request.request.headers());
+    let around = query.task.as_deref().map(Filter::ids).transpose()?;
+    let limit = query.limit.unwrap_or(AROUND);
+    let key = format!("/waits {around:?} {limit} {}", renderer.format.name);
     let server = request.server.clone();
     let capture = move || {
         let (Sample { listing, graph, findings, not_covered: missing, .. }, capture) =
@@ -53,11 +67,13 @@ async fn graph(
         let not_covered = missing.iter().map(not_covered).collect();
         let findings = FindingReport::all(findings);
         let mut answer = WaitsAnswer { graph, findings, not_covered, capture };
+        if let Some(tasks) = &around {
+            answer.narrow(tasks, limit);
+        }
         let rendered = Rendered::new(renderer, &mut answer);
         drop(Material::new((listing, answer)));
         rendered
     };
-    let key = format!("/waits {}", renderer.format.name);
     Ok(request.context().gate.run(key, capture).await?.as_ref().clone().into())
 }
 
@@ -71,6 +87,8 @@ pub(super) struct DiagnosisQuery {
     seconds: Option<u64>,
     /// Also reports groups of tasks that have only grown since an earlier diagnosis, given by its `id`.
     since: Option<String>,
+    /// How many ids of tasks each finding lists at most; its `count` is that of all.
+    ids: Option<usize>,
 }
 
 /// What is wrong, worst first: deadlocks, blocked workers, leaks, tasks that nothing will wake
@@ -88,10 +106,10 @@ async fn diagnose_now(
     request: RequestContext<Context>,
     query: DiagnosisQuery,
 ) -> Result<Answer<DiagnosisAnswer>, ApiError> {
-    let DiagnosisQuery { format, seconds, since } = query;
+    let DiagnosisQuery { format, seconds, since, ids } = query;
     let renderer = negotiate(format, request.request.headers());
     let context = request.context();
-    let key = format!("/diagnosis {seconds:?} {since:?} {}", renderer.format.name);
+    let key = format!("/diagnosis {seconds:?} {since:?} {ids:?} {}", renderer.format.name);
     let earlier: Option<Counts> = match (seconds, &since) {
         (Some(_), Some(_)) => return Err(ApiError::BadGrowth("use seconds or since, not both")),
         (Some(seconds), None) if seconds == 0 || seconds > MAX_SECONDS => {
@@ -113,7 +131,7 @@ async fn diagnose_now(
     let begun = Instant::now();
     loop {
         let (server, earlier) = (request.server.clone(), earlier.clone());
-        let capture = move || diagnose_and_render(&server.private, earlier.as_ref(), renderer);
+        let capture = move || diagnose_and_render(&server.private, earlier.as_ref(), ids, renderer);
         match context.gate.run(key.clone(), capture).await {
             // The client has waited for seconds already: wait for the other capture.
             Err(ApiError::Busy { .. }) if seconds.is_some() && begun.elapsed() < BUSY => {
@@ -150,6 +168,7 @@ fn diagnose_files_only(
 fn diagnose_and_render(
     context: &Context,
     earlier: Option<&Counts>,
+    ids: Option<usize>,
     renderer: &Renderer<DiagnosisAnswer>,
 ) -> Result<Rendered<DiagnosisAnswer>, ApiError> {
     let kept = context.marks.oldest();
@@ -160,6 +179,7 @@ fn diagnose_and_render(
     };
     let id = context.marks.keep(Counts::new(last.at, &last.listing.tasks));
     let mut answer = DiagnosisAnswer::new(found, last, capture, Some(id));
+    answer.limit_ids(ids.unwrap_or(usize::MAX));
     let rendered = Rendered::new(renderer, &mut answer);
     drop(Material::new((samples, answer)));
     rendered
