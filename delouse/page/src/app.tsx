@@ -1,5 +1,5 @@
 // The page: what it looks at, when it looked, and the view that the address names.
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useErrorBoundary, useRef, useState } from "preact/hooks";
 import { get } from "./api";
 import { BinaryView } from "./binary";
 import { CompareView } from "./compare";
@@ -47,18 +47,24 @@ function Content({ looks, route }: { looks: Looks; route: Route }) {
   return (
     <main ref={main} tabIndex={-1}>
       {looks.error !== undefined && <Failure error={looks.error} />}
-      {look ? <View looks={looks} look={look} route={route} /> : looks.error === undefined && <p role="status">Looking …</p>}
+      {look ? <Guarded key={route.view + route.item} looks={looks} look={look} route={route} /> : looks.error === undefined && <p role="status">Looking …</p>}
     </main>
   );
 }
 
+/** A view that fails, for a file that is no look, say, leaves the others as they are. */
+function Guarded(props: { looks: Looks; look: Look; route: Route }) {
+  const [error] = useErrorBoundary();
+  return error === undefined ? <View {...props} /> : <Failure error={error} />;
+}
+
 function View({ looks, look, route }: { looks: Looks; look: Look; route: Route }) {
   switch (route.view) {
-    case "tasks": return <TasksView look={look} route={route} />;
+    case "tasks": return <TasksView look={look} looks={looks} route={route} />;
     case "group": return <GroupView key={route.item} look={look} id={route.item} />;
     case "task": return <TaskView key={route.item} look={look} id={Number(route.item)} />;
     case "threads": return <ThreadsView look={look} route={route} />;
-    case "compare": return <CompareView all={looks.all} open={looks.open} />;
+    case "compare": return <CompareView all={looks.all} opened={looks.opened} open={looks.open} />;
     case "binary": return <BinaryView />;
     case "downloads": return <DownloadsView look={look} />;
     default: return <DiagnosisView look={look} busy={looks.busy} />;

@@ -1,6 +1,6 @@
 // What changed between an earlier look and the current one.
 import { useState } from "preact/hooks";
-import { clock, count, thousands, words } from "./format";
+import { clock, count, moment, thousands, words } from "./format";
 import type { Finding, Look, TaskGroup } from "./model";
 import { Failure, Place, Sentence } from "./text";
 
@@ -34,17 +34,20 @@ const isSame = (one: Finding, other: Finding) =>
 
 const without = (some: Finding[], others: Finding[]) => some.filter((one) => !others.some((other) => isSame(one, other)));
 
-export function CompareView({ all, open }: { all: Look[]; open: (look: Look) => void }) {
+interface CompareProps { all: Look[]; opened: Look[]; open: (look: Look) => void }
+
+export function CompareView({ all, opened, open }: CompareProps) {
   const [chosen, setChosen] = useState<number>();
   const [error, setError] = useState<unknown>();
-  const [current, ...earlier] = all;
+  const [current, ...taken] = all;
+  const earlier = [...taken, ...opened];
   const before = earlier.find(({ at }) => at === chosen) ?? earlier[0];
   const choose = async (event: Event) => {
     const file = (event.currentTarget as HTMLInputElement).files?.[0];
     if (!file) return;
     try {
       const look = JSON.parse(await file.text()) as Look;
-      if (typeof look.at !== "number" || !Array.isArray(look.tasks?.groups)) throw new Error("this is no saved look");
+      if (typeof look.at !== "number" || !Array.isArray(look.tasks?.groups)) throw new Error("This file is no saved look.");
       open(look);
       setChosen(look.at);
       setError(undefined);
@@ -58,7 +61,7 @@ export function CompareView({ all, open }: { all: Look[]; open: (look: Look) => 
         {earlier.length > 0 && <label>
           Compare with{" "}
           <select value={String(before?.at ?? "")} onChange={(event) => setChosen(Number((event.currentTarget as HTMLSelectElement).value))}>
-            {earlier.map(({ at, tasks }) => <option value={String(at)}>{clock(at)}, {count(tasks.total, "task")}</option>)}
+            {earlier.map(({ at, tasks }) => <option value={String(at)}>{moment(at)}, {count(tasks.total, "task")}</option>)}
           </select>
         </label>}
         <label>Compare with a saved look <input type="file" accept="application/json" onChange={choose} /></label>
@@ -77,7 +80,7 @@ function Comparison({ before, after }: { before: Look; after: Look }) {
   return (
     <>
       <p role="status">
-        {count(before.tasks.total, "task")} at {clock(before.at)}, {thousands(after.tasks.total)} at {clock(after.at)};{" "}
+        {count(before.tasks.total, "task")} at {moment(before.at)}, {thousands(after.tasks.total)} at {clock(after.at)};{" "}
         {count(changed.length, "place")} of {all.length} changed
       </p>
       <Findings title="New findings" findings={without(now, then)} />

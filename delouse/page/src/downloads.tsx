@@ -13,11 +13,15 @@ const FILES: [title: string, files: [label: string, path: string, name: string][
     ["text", "/stacktrace/tokio?format=text", "tasks.txt"],
     ["every frame", "/stacktrace/tokio?format=text&full=true", "tasks-full.txt"],
     ["JSON", "/stacktrace/tokio?format=json", "tasks.json"],
+    ["pprof", "/stacktrace/tokio?format=pprof", "tasks.pb.gz"],
+    ["flame graph", "/stacktrace/tokio?format=folded", "tasks.folded"],
   ]],
   ["Threads", [
     ["text", "/stacktrace/rust?format=text", "threads.txt"],
     ["every frame", "/stacktrace/rust?format=text&full=true", "threads-full.txt"],
     ["JSON", "/stacktrace/rust?format=json", "threads.json"],
+    ["pprof", "/stacktrace/rust?format=pprof", "threads.pb.gz"],
+    ["flame graph", "/stacktrace/rust?format=folded", "threads.folded"],
   ]],
   ["What waits for what", [
     ["text", "/waits?format=text", "waits.txt"],

@@ -20,6 +20,13 @@ export const since = (waiting?: Waiting | null) =>
 
 export const clock = (at: number) => new Date(at).toLocaleTimeString("en-GB");
 
+/** With the date, where that is not today's. */
+export function moment(at: number): string {
+  const date = new Date(at);
+  const isToday = date.toDateString() === new Date().toDateString();
+  return isToday ? clock(at) : `${date.toLocaleDateString("en-GB")} ${clock(at)}`;
+}
+
 export const pause = (capture: Capture) =>
   capture.pause_us > 0 ? `stood still for ${duration(capture.pause_us / 1000)}` : "was not stopped";
 

@@ -16,13 +16,17 @@ export interface Looks {
   wantsToken: boolean;
   isRefused: boolean;
   again: (seconds?: number) => void;
+  /** Asks for the groups that the last answer left out. */
+  more: () => void;
   withToken: (token: string) => void;
-  /** Adds an earlier look that was saved as a file. */
+  /** Looks that were saved as files, of this program or of another one. */
+  opened: Look[];
   open: (look: Look) => void;
 }
 
 export function useLooks(every: number): Looks {
   const [all, setAll] = useState<Look[]>([]);
+  const [opened, setOpened] = useState<Look[]>([]);
   const [busy, setBusy] = useState("");
   const [error, setError] = useState<unknown>();
   const [wantsToken, setWantsToken] = useState(false);
@@ -45,11 +49,11 @@ export function useLooks(every: number): Looks {
     show({ ...look, diagnosis });
   }, []);
 
-  const again = useCallback((seconds = 0) => {
+  const run = useCallback((work: () => Promise<void>) => {
     if (running.current) return;
     running.current = true;
     setError(undefined);
-    take(seconds)
+    work()
       .catch((error: unknown) => {
         if (error instanceof ApiError && error.status === 401) {
           setWantsToken(true);
@@ -62,7 +66,20 @@ export function useLooks(every: number): Looks {
         running.current = false;
         setBusy("");
       });
-  }, [take]);
+  }, []);
+  const again = useCallback((seconds = 0) => run(() => take(seconds)), [run, take]);
+
+  const more = () => run(async () => {
+    const [look] = all;
+    if (!look) return;
+    setBusy("looking at more tasks");
+    const known = look.tasks.groups ?? [];
+    const rest = await get<TasksAnswer>(`/stacktrace/tokio?groups=true&offset=${known.length}`);
+    const keys = new Set(known.map(({ key }) => key));
+    const groups = [...known, ...(rest.groups ?? []).filter(({ key }) => !keys.has(key))];
+    const tasks = { ...look.tasks, groups, more_groups: rest.more_groups };
+    setAll((all) => all.map((other) => (other.at === look.at ? { ...other, tasks } : other)));
+  });
 
   useEffect(() => again(), [again]);
   useEffect(() => {
@@ -76,6 +93,6 @@ export function useLooks(every: number): Looks {
     given.current = true;
     again();
   };
-  const open = (look: Look) => setAll((all) => [...all, look].sort((a, b) => b.at - a.at));
-  return { all, busy, error, wantsToken, isRefused, again, withToken, open };
+  const open = (look: Look) => setOpened((opened) => [look, ...opened.filter((other) => other.at !== look.at)]);
+  return { all, busy, error, wantsToken, isRefused, again, more, withToken, opened, open };
 }

@@ -1,6 +1,7 @@
 // All tasks in groups of equal stacks, with search and filters.
 import { useMemo, useState } from "preact/hooks";
 import { count, since, thousands, words } from "./format";
+import type { Looks } from "./looks";
 import type { Look, TaskGroup } from "./model";
 import { replaceQuery, type Route } from "./route";
 import { Notes, Place, Stack, Tasks } from "./text";
@@ -23,12 +24,13 @@ function searchable(group: TaskGroup): string {
 
 const kindNames: Record<string, string> = { task: "", main: "main future", local: "local", blocking: "blocking" };
 
-export function TasksView({ look, route }: { look: Look; route: Route }) {
+export function TasksView({ look, looks, route }: { look: Look; looks: Looks; route: Route }) {
   const [text, setText] = useState(route.query.get("q") ?? "");
   const [state, setState] = useState(route.query.get("state") ?? "");
   const [kind, setKind] = useState(route.query.get("kind") ?? "");
   const [rows, setRows] = useState(ROWS);
   const groups = look.tasks.groups ?? [];
+  const more = look.tasks.more_groups ?? 0;
   const found = useMemo(() => {
     const wanted = text.toLowerCase();
     return groups.filter((group) =>
@@ -52,8 +54,13 @@ export function TasksView({ look, route }: { look: Look; route: Route }) {
       </form>
       <p class="place" role="status">
         {thousands(tasks)} of {count(look.tasks.total, "task")} in {count(found.length, "group")} of equal stacks
-        {(look.tasks.more_groups ?? 0) > 0 && `; ${count(look.tasks.more_groups ?? 0, "smaller group")} are not listed here`}
       </p>
+      {more > 0 && (
+        <p>
+          {count(more, "smaller group")} of equal stacks {more === 1 ? "is" : "are"} not searched{" "}
+          <button type="button" disabled={looks.busy !== ""} onClick={looks.more}>Load more</button>
+        </p>
+      )}
       <ul class="rows">{found.slice(0, rows).map((group) => <GroupRow key={group.key} group={group} />)}</ul>
       {found.length > rows && (
         <button type="button" onClick={() => setRows(rows + ROWS)}>Show {Math.min(ROWS, found.length - rows)} more groups</button>

@@ -7,7 +7,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::de::DeserializeOwned;
 
-use crate::report::formats::{DOT, Format, JSON, TEXT};
+use crate::report::formats::{DOT, FOLDED, Format, JSON, PPROF, TEXT};
 use crate::tasks::{TaskKind, TaskState};
 
 const TEMPLATE: &str = "\
@@ -201,6 +201,8 @@ impl Output {
             FormatName::Text => TEXT,
             FormatName::Json => JSON,
             FormatName::Dot => DOT,
+            FormatName::Folded => FOLDED,
+            FormatName::Pprof => PPROF,
         }
     }
 }
@@ -214,6 +216,10 @@ enum FormatName {
     Json,
     /// For Graphviz (waits)
     Dot,
+    /// For flame graphs: a line for each stack (tasks, threads)
+    Folded,
+    /// For pprof: a gzipped profile (tasks, threads)
+    Pprof,
 }
 
 /// Which tasks to list.

@@ -4,7 +4,7 @@ use std::io::{self, BufWriter, IsTerminal as _, Write};
 
 use super::error::CliError;
 use crate::report::format::FULL_HINT;
-use crate::report::formats::{Document, Format, Renderer, Renders, TEXT};
+use crate::report::formats::{Document, Format, PPROF, Renderer, Renders, TEXT};
 use crate::report::json::LIST_END;
 
 /// What the text of the server's answers names, and the command that shows it.
@@ -24,6 +24,11 @@ pub(super) fn print<A: Renders>(answer: &mut A, format: Format) -> Result<(), Cl
         let names: Vec<&str> = A::RENDERERS.iter().map(|renderer| renderer.format.name).collect();
         CliError::Usage(format!("this answer has no format {}: use {}", format.name, names.join(" or ")))
     })?;
+    if format == PPROF && io::stdout().is_terminal() {
+        return Err(CliError::Usage(
+            "a profile is no text: write it to a file, `… --format pprof >tasks.pb.gz`".to_owned(),
+        ));
+    }
     let failed = |error: serde_json::Error| CliError::Output(error.into());
     let document = render(answer).map_err(failed)?;
     let mut out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
@@ -31,6 +36,7 @@ pub(super) fn print<A: Renders>(answer: &mut A, format: Format) -> Result<(), Cl
         Document::Whole(bytes) if format == TEXT => {
             write_text(&mut out, &String::from_utf8_lossy(&bytes), has_colours())
         }
+        Document::Whole(bytes) if format == PPROF => out.write_all(&bytes),
         Document::Whole(bytes) => out.write_all(&bytes).and_then(|()| end_line(&mut out, &bytes)),
         Document::List(list) => {
             let mut item = Vec::new();

@@ -13,6 +13,8 @@ pub(crate) mod memory_budget;
 pub(crate) mod memory_left;
 pub(crate) mod open_files;
 pub(crate) mod proc_text;
+#[cfg(feature = "debug")]
+pub(crate) mod process_figures;
 #[cfg(test)]
 pub(crate) mod random;
 pub(crate) mod scratch;

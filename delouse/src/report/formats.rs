@@ -19,8 +19,13 @@ pub(crate) const TEXT: Format = Format { name: "text", media_type: "text/plain; 
 /// Graphviz.
 pub(crate) const DOT: Format = Format { name: "dot", media_type: "text/vnd.graphviz; charset=utf-8" };
 
+/// Folded stacks, for flame graphs.
+pub(crate) const FOLDED: Format = Format { name: "folded", media_type: "text/plain; charset=utf-8" };
+/// A profile, for pprof.
+pub(crate) const PPROF: Format = Format { name: "pprof", media_type: "application/octet-stream" };
+
 /// All formats.
-pub(crate) const FORMATS: [Format; 3] = [JSON, TEXT, DOT];
+pub(crate) const FORMATS: [Format; 5] = [JSON, TEXT, DOT, FOLDED, PPROF];
 
 /// A rendered answer.
 pub(crate) enum Document {

@@ -10,18 +10,28 @@ use super::wait_text;
 use crate::debuginfo::symbols::shorten;
 use crate::tasks::{Frame, Origin, ResourceKind, Task, WaitsOn};
 
-/// Waits shown of one future.
-const MAX_WAITS: usize = 8;
+/// Waits shown of one future, where the list of tasks is all that a person reads.
+pub(super) const MAX_WAITS: usize = 8;
 /// Lines of one stack, where not all is asked for.
 const MAX_LINES: usize = 120;
 /// Levels that are indented: of those below, the number is written, so that a line stays short however deep it is.
 const MAX_INDENT: usize = 20;
 
-/// Writes stacks.
-pub(super) struct StackText<'t> {
-    out: &'t mut String,
+/// How much to write of each stack.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Style<'t> {
     /// Every frame of every library, and every wait.
+    pub(super) full: bool,
+    /// Waits shown of one future, if not all are.
+    pub(super) waits: usize,
+    pub(super) current_dir: &'t str,
+}
+
+/// Writes stacks.
+struct StackText<'t> {
+    out: &'t mut String,
     full: bool,
+    max_waits: usize,
     current_dir: &'t str,
     /// The tasks that have this stack; none where what they wait for is not to be shown.
     tasks: &'t [&'t Task],
@@ -46,9 +56,9 @@ pub(super) fn write(
     stack: &[Frame],
     tasks: &[&Task],
     depth: usize,
-    (full, current_dir): (bool, &str),
+    Style { full, waits, current_dir }: Style<'_>,
 ) {
-    let mut text = StackText { out, full, current_dir, tasks, lines: 0, left_out: 0 };
+    let mut text = StackText { out, full, max_waits: waits, current_dir, tasks, lines: 0, left_out: 0 };
     let mut spots = Vec::new();
     let end = siblings(stack, &[0], 0, &mut spots);
     text.frames(spots, depth);
@@ -156,7 +166,7 @@ impl StackText<'_> {
             }
         }
         resources.sort_by_key(|(.., times)| Reverse(*times));
-        let shown = if self.full { resources.len() } else { MAX_WAITS.min(resources.len()) };
+        let shown = if self.full { resources.len() } else { self.max_waits.min(resources.len()) };
         for (waits, leaf, times) in resources.iter().take(shown) {
             let times = if *times == 1 { String::new() } else { format!("{times} × ") };
             // The future itself is not shown.
@@ -233,7 +243,7 @@ mod tests {
             .collect();
         let tasks: Vec<&Task> = tasks.iter().collect();
         let mut out = String::new();
-        write(&mut out, &stack, &tasks, 1, (full, ""));
+        write(&mut out, &stack, &tasks, 1, Style { full, waits: MAX_WAITS, current_dir: "" });
         out
     }
 

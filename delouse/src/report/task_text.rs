@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 
 use rustc_hash::FxHashMap;
 
+use super::stack_text::Style;
 use super::{format, now, stack_text};
 use crate::debuginfo::symbols::shorten;
 use crate::report::format::count;
@@ -36,9 +37,13 @@ pub(super) struct Group<'t> {
     pub(super) now: Vec<String>,
 }
 
+/// Waits shown of one future of a group, where it is one of a thousand in an answer.
+const FEW_WAITS: usize = 2;
+
 struct Page<'o> {
     out: String,
     options: &'o TextOptions,
+    max_waits: usize,
     current_dir: String,
 }
 
@@ -66,7 +71,7 @@ pub(super) fn head(tasks: &[Task], options: &TextOptions) -> String {
 
 /// The stack of a group, without its heading.
 pub(super) fn body(group: &Group<'_>, options: &TextOptions) -> String {
-    let mut page = Page::new(options);
+    let mut page = Page { max_waits: FEW_WAITS, ..Page::new(options) };
     page.body(group);
     page.out
 }
@@ -146,7 +151,7 @@ fn states(tasks: &[Task]) -> String {
 impl<'o> Page<'o> {
     fn new(options: &'o TextOptions) -> Self {
         let current_dir = std::env::current_dir().unwrap_or_default().to_string_lossy().into_owned();
-        Self { out: String::new(), options, current_dir }
+        Self { out: String::new(), options, max_waits: stack_text::MAX_WAITS, current_dir }
     }
 
     fn head(&mut self, tasks: &[Task], groups: usize) {
@@ -159,6 +164,11 @@ impl<'o> Page<'o> {
 
     fn line(&mut self, depth: usize, text: &str) {
         let _infallible = writeln!(self.out, "{:1$}{text}", "", depth * 2);
+    }
+
+    fn stack(&mut self, stack: &[Frame], tasks: &[&Task], depth: usize) {
+        let style = Style { full: self.options.full, waits: self.max_waits, current_dir: &self.current_dir };
+        stack_text::write(&mut self.out, stack, tasks, depth, style);
     }
 
     fn group(&mut self, group: &Group<'_>) {
@@ -181,7 +191,7 @@ impl<'o> Page<'o> {
         }
         if let Some(completed) = &first.completed {
             let completed = std::slice::from_ref(completed.as_ref());
-            stack_text::write(&mut self.out, completed, &[], 1, (self.options.full, &self.current_dir));
+            self.stack(completed, &[], 1);
         }
         if first.stack.is_empty() && first.state != Some(TaskState::Complete) {
             self.line(1, "(no stack: its future could not be read)");
@@ -201,7 +211,7 @@ impl<'o> Page<'o> {
         };
         // What runs waits for nothing, but in what it drives itself.
         let tasks = if begun || !first.drives.is_empty() { &[] } else { group.tasks.as_slice() };
-        stack_text::write(&mut self.out, stack, tasks, depth, (self.options.full, &self.current_dir));
+        self.stack(stack, tasks, depth);
         if let Some((innermost, outer)) = first.drives.split_last() {
             outer.iter().for_each(|driven| self.driven(driven, &[]));
             self.driven(innermost, &[first]);
@@ -212,8 +222,7 @@ impl<'o> Page<'o> {
     fn driven(&mut self, driven: &Driven, tasks: &[&Task]) {
         let guess = if driven.call.guess { " (a guess: recognised by its looks)" } else { "" };
         self.line(1, &format!("drives, {}{guess}:", self.call(&driven.call)));
-        let options = (self.options.full, self.current_dir.as_str());
-        stack_text::write(&mut self.out, &driven.stack, tasks, 2, options);
+        self.stack(&driven.stack, tasks, 2);
     }
 
     /// `by tokio::sync::mutex::Mutex::blocking_lock, called in app::append at src/main.rs:9`.

@@ -1,6 +1,7 @@
 //! The answer of `/stacktrace/tokio`.
 
 use std::collections::HashMap;
+use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,8 +12,9 @@ use crate::tasks::engine::{EngineName, TaskList};
 use crate::threads::ThreadStack;
 
 use super::Filter;
-use super::formats::{Document, JSON, Renderer, Renders};
+use super::formats::{Document, FOLDED, JSON, PPROF, Renderer, Renders};
 use super::json;
+use super::profile::{Profile, document, folded};
 use super::task_groups::{self, Groups, TaskGroup};
 use super::task_text::{TextOptions, head, text};
 
@@ -58,6 +60,20 @@ pub(crate) struct Part {
     pub(crate) limit: Option<usize>,
 }
 
+/// What was asked for, as in a request: `groups=true limit=100`.
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { full, groups, group, offset, limit } = self;
+        let mut parts = Vec::new();
+        parts.extend(full.then(|| "full=true".to_owned()));
+        parts.extend(groups.then(|| "groups=true".to_owned()));
+        parts.extend(group.as_ref().map(|key| format!("group={}", key.escape_debug())));
+        parts.extend((*offset > 0).then(|| format!("offset={offset}")));
+        parts.extend(limit.map(|limit| format!("limit={limit}")));
+        f.write_str(&parts.join(" "))
+    }
+}
+
 impl Renders for TasksAnswer {
     const RENDERERS: &'static [Renderer<Self>] = &[
         Renderer {
@@ -68,6 +84,8 @@ impl Renders for TasksAnswer {
             },
         },
         Renderer::TEXT,
+        Renderer { format: FOLDED, render: |answer| Ok(folded(&Profile::of_tasks(&answer.tasks)).into()) },
+        Renderer { format: PPROF, render: |answer| document(&Profile::of_tasks(&answer.tasks), "goroutine") },
     ];
 
     fn text(&self) -> String {

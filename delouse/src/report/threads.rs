@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::activities::doing;
 use super::format::{FULL_HINT, count, duration};
-use super::formats::Renders;
+use super::formats::{FOLDED, PPROF, Renderer, Renders};
+use super::profile::{self, Profile};
 use crate::snapshot::Capture;
 use crate::threads::SIGNAL_FRAME;
 use crate::threads::{Activity, StackFrame, ThreadRole, ThreadStack};
@@ -34,6 +35,19 @@ pub struct ThreadsAnswer {
 }
 
 impl Renders for ThreadsAnswer {
+    const RENDERERS: &'static [Renderer<Self>] = &[
+        Renderer::JSON,
+        Renderer::TEXT,
+        Renderer {
+            format: FOLDED,
+            render: |answer| Ok(profile::folded(&Profile::of_threads(&answer.threads)).into()),
+        },
+        Renderer {
+            format: PPROF,
+            render: |answer| profile::document(&Profile::of_threads(&answer.threads), "threadcreate"),
+        },
+    ];
+
     fn text(&self) -> String {
         self.stacktrace.clone()
     }

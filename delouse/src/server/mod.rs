@@ -15,6 +15,7 @@ mod format;
 mod front;
 mod gate;
 mod json_stream;
+mod last_look;
 mod marks;
 mod other_program;
 mod page;
@@ -56,6 +57,8 @@ pub(crate) struct Context {
     routes: front::Routes,
     log: Log,
     inspector: Arc<dyn Inspect>,
+    /// For metrics.
+    last_look: last_look::LastLook,
     /// For diagnoses of growth.
     marks: marks::Marks,
 }
@@ -316,6 +319,7 @@ fn build(
         routes: front::routes(api, openapi.clone()),
         openapi,
         log: log.clone(),
+        last_look: last_look::LastLook::default(),
         marks: marks::Marks::default(),
         settings,
     };

@@ -5,9 +5,7 @@
 
 use bytes::Bytes;
 use dropshot::Body;
-use http::header::{
-    CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY, VARY,
-};
+use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, REFERRER_POLICY, VARY};
 use http::{Method, Request, Response};
 
 use super::format::{harden, prefers_html};

@@ -1,9 +1,25 @@
-// What a person does with the page of each program. Usage: node scenarios.mjs NAME URL [ARGUMENT]
+// What a person does with the page of each program. Usage: node scenarios.mjs NAME EXECUTABLE; or with the address of a
+// program that runs: node scenarios.mjs NAME http://localhost:7132/
 import { createServer } from "node:http";
 import { readFileSync } from "node:fs";
 import { assert, assertFits, diagnosed, idle, screenshot, text, withPage } from "./harness.mjs";
+import { withProgram } from "./program.mjs";
 
-const scenarios = { deadlock, leak, blockedWorker, busy, manyTasks, names, token, otherOrigin, small };
+const TOKEN = "s3cret-of-this-test";
+const transfers = "two transfers on their way";
+
+/** What is done, and the line that the program prints when it can begin. */
+const scenarios = {
+  deadlock: { run: deadlock, ready: transfers },
+  leak: { run: leak, ready: "connection 2" },
+  blockedWorker: { run: blockedWorker, ready: "still serving" },
+  busy: { run: busy, ready: "strokes a second" },
+  manyTasks: { run: manyTasks, ready: "control ", args: ["100000", "1000"] },
+  names: { run: names, ready: "ready" },
+  token: { run: token, ready: transfers, env: { DELOUSE_TOKEN: TOKEN } },
+  otherOrigin: { run: otherOrigin, ready: transfers },
+  small: { run: small, ready: transfers },
+};
 
 async function deadlock(url) {
   await withPage({ url }, async (page) => {
@@ -77,13 +93,29 @@ async function downloads(page) {
     ["This look", "JSON", '"findings":[{"kind":"deadlock"'],
     ["Diagnosis", "text", "Suggested fix"],
     ["Tasks", "JSON", '"engine":"memory"'],
+    ["Tasks", "flame graph", "deadlock::debit_first ("],
     ["What waits for what", "Graphviz", "digraph"],
   ]) {
     const row = page.locator(".downloads > div").filter({ has: page.getByText(title, { exact: true }) });
     const [file] = await Promise.all([page.waitForEvent("download"), row.getByRole("button", { name: label, exact: true }).click()]);
     const saved = readFileSync(await file.path(), "utf8");
     assert(saved.includes(part), `${title}, ${label}: ${saved.slice(0, 300)}`);
+    if (title === "This look") await compareWithSaved(page, saved);
   }
+}
+
+/** A colleague's look, and files that are none. */
+async function compareWithSaved(page, saved) {
+  const open = (name, text) => page.locator("input[type=file]").setInputFiles({ name, mimeType: "application/json", buffer: Buffer.from(text) });
+  await page.keyboard.press("4");
+  await open("yesterday.json", JSON.stringify({ ...JSON.parse(saved), at: Date.UTC(2026, 0, 2, 3, 4, 5) }));
+  await page.getByText(/^3 tasks at 02\/01\/2026 0\d:04:05, 3 at /).waitFor();
+  await page.getByRole("heading", { name: "Findings in both" }).waitFor();
+  await open("other.json", "{}");
+  await page.getByText("This file is no saved look.").waitFor();
+  await open("broken.json", JSON.stringify({ at: 7, tasks: { groups: [null] } }));
+  await page.locator(".failure").waitFor();
+  await page.keyboard.press("6");
 }
 
 async function leak(url) {
@@ -157,8 +189,13 @@ async function manyTasks(url) {
     const answered = Date.now();
     await page.locator(".rows > li").first().waitFor();
     const first = Date.now() - answered;
-    await page.getByText(/^100,00\d of 100,00\d tasks in /).waitFor();
     await idle(page);
+    const more = page.getByRole("button", { name: "Load more" });
+    while (await more.count() > 0) {
+      await more.click();
+      await idle(page);
+    }
+    await page.getByText(/^100,00\d of 100,00\d tasks in 1,00\d groups/).waitFor();
     const typed = await typing(page);
     const memory = await rendererMemory(browser);
     await Promise.all(seen.sizes);
@@ -216,10 +253,10 @@ async function names(url) {
     assert(row.includes("<img src=x>"), row);
     await page.keyboard.press("Escape");
     await page.keyboard.press("2");
-    const task = page.locator(".rows > li").filter({ hasText: "serve<" });
+    const task = page.locator(".rows > li").filter({ hasText: "page_names::img<" });
     await task.locator("summary").click();
     const stack = await task.locator(".stack").innerText();
-    assert(/serve<page_names::img<page_names::src>>/.test(stack), stack);
+    assert(/page_names::img<page_names::src>/.test(stack), stack);
     await task.getByRole("link", { name: "what it waits for" }).click();
     await page.getByRole("heading", { name: /^Task \d+$/ }).waitFor();
     await page.getByText("As of").waitFor();
@@ -229,25 +266,30 @@ async function names(url) {
   });
 }
 
-async function token(url, right) {
+async function token(url) {
+  // The page itself needs no token, its answers do.
+  const status = async (path, headers) => (await fetch(`${url}${path}`, { headers })).status;
+  assert(await status("", { accept: "text/html" }) === 200, "the page without a token");
+  assert(await status("", { accept: "*/*" }) === 401, "the document without a token");
+  assert(await status("diagnosis", { accept: "text/html" }) === 401, "a diagnosis without a token");
   await withPage({ url, allowed: [401, 429] }, async (page, seen) => {
     await page.goto(url);
     await page.getByLabel(/answers with its token/).fill("wrong");
     await page.keyboard.press("Enter");
     await page.getByText("This is not the server's token.").waitFor();
     assert(await page.locator(".verdict").count() === 0, "an answer without the token");
-    await page.getByLabel(/answers with its token/).fill(right);
+    await page.getByLabel(/answers with its token/).fill(TOKEN);
     await page.keyboard.press("Enter");
     await diagnosed(page);
     await page.keyboard.press("6");
     const row = page.locator(".downloads > div").filter({ has: page.getByText("Threads", { exact: true }) });
     const [file] = await Promise.all([page.waitForEvent("download"), row.getByRole("button", { name: "JSON" }).click()]);
     assert(readFileSync(await file.path(), "utf8").startsWith('{"stacktrace"'), "a download with the token");
-    assert(seen.requests.every(({ url }) => !url.includes(right)), "the token is in an address");
+    assert(seen.requests.every(({ url }) => !url.includes(TOKEN)), "the token is in an address");
     const stored = await page.evaluate(() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }, document.cookie]));
-    assert(!stored.includes(right), `the token is stored: ${stored}`);
+    assert(!stored.includes(TOKEN), `the token is stored: ${stored}`);
     const { headers } = seen.requests.findLast(({ url }) => url.includes("/stacktrace/"));
-    assert(headers.authorization === `Bearer ${right}`, JSON.stringify(headers));
+    assert(headers.authorization === `Bearer ${TOKEN}`, JSON.stringify(headers));
   });
 }
 
@@ -302,11 +344,14 @@ async function small(url) {
   }
 }
 
-const [name, url, argument] = process.argv.slice(2);
+const [name, target] = process.argv.slice(2);
 try {
-  const figures = await scenarios[name](url, argument);
+  const { run, ...program } = scenarios[name];
+  const figures = target.startsWith("http:")
+    ? await run(target)
+    : await withProgram({ executable: target, ...program }, run);
   if (figures) console.log(JSON.stringify(figures));
 } catch (error) {
   console.error(error.stack ?? error);
-  process.exit(1);
+  process.exitCode = 1;
 }

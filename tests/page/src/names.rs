@@ -1,17 +1,27 @@
-//! Names that a careless page would take for markup: of a thread, and of a task's function.
+//! Names that a careless page would take for markup: of a thread, and of a future.
 
+use std::future::Future;
 use std::marker::PhantomData;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::thread;
 
-/// `<img src=x>`, as far as names of types allow it.
+/// Shown as `page_names::img<page_names::src>`: as much of `<img src=x>` as names of types allow.
 #[allow(non_camel_case_types, reason = "that is what is tested")]
 struct img<T>(PhantomData<T>);
 #[allow(non_camel_case_types, reason = "that is what is tested")]
 struct src;
 
-/// Shown as `names::serve<page_names::img<page_names::src>>`.
-async fn serve<T: Send>(_of: PhantomData<T>) {
-    std::future::pending().await
+impl<T> Future for img<T> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+}
+
+async fn serve() {
+    img(PhantomData::<src>).await;
 }
 
 #[delouse::main]
@@ -22,7 +32,7 @@ async fn main() -> std::io::Result<()> {
             thread::park();
         }
     })?;
-    let _task = tokio::spawn(serve(PhantomData::<img<src>>));
+    let _task = tokio::spawn(serve());
     println!("ready");
     std::future::pending().await
 }

@@ -40,6 +40,7 @@ fn answer_with_deadlock(edges: Vec<Edge>, tasks: &[u64]) -> WaitsAnswer {
         severity: Severity::Certain,
         summary: "they wait for one another".to_owned(),
         tasks: tasks.to_vec(),
+        count: tasks.len(),
         evidence: Vec::new(),
         facts: Vec::new(),
         remedy: None,

@@ -57,6 +57,8 @@ impl Renders for Index {
             let summary = method.get("summary").and_then(Value::as_str).unwrap_or_default();
             let command = match path.as_str() {
                 "/core" => format!("curl -OJ '{address}{path}'"),
+                "/metrics" | "/debug/pprof" => format!("curl {address}{path}"),
+                path if path.starts_with("/debug/pprof/") => format!("curl '{address}{path}?debug=1'"),
                 _ => format!("curl {flags}'{address}{path}?format=text'"),
             };
             text.push_str(&format!("{command:<58} {summary}\n"));

@@ -5,6 +5,8 @@ mod coredump;
 mod elf;
 mod huge_pages;
 mod index;
+mod metrics;
+mod pprof;
 mod stacktrace;
 mod waits;
 
@@ -35,6 +37,11 @@ pub(crate) fn api() -> ApiDescription<Context> {
         api.register(stacktrace::stacktrace_rust),
         api.register(waits::diagnosis),
         api.register(waits::waits),
+        api.register(metrics::metrics),
+        api.register(pprof::pprof_index),
+        api.register(pprof::goroutine),
+        api.register(pprof::goroutineleak),
+        api.register(pprof::threadcreate),
         api.register(elf::elf_info),
         api.register(core::core),
         api.register(core::core_estimate),

@@ -64,10 +64,15 @@ async fn tasks(request: RequestContext<Context>, query: TasksQuery) -> Result<An
         limit: query.limit,
     };
     let filter = Filter::parse(query.task.as_deref(), query.state, query.kind, query.text.as_deref())?;
-    let key = format!("/stacktrace/tokio engine={engine:?} {part:?} {filter} {}", renderer.format.name);
+    let key = format!("/stacktrace/tokio engine={engine:?} {part} {filter} {}", renderer.format.name);
     let server = request.server.clone();
     let capture = move || {
         let mut answer = server.private.inspector.tasks_answer(engine, &filter, part.full)?;
+        server.private.last_look.captured(&answer.capture);
+        // Only if the answer has all of them.
+        if answer.tasks.len() == answer.total {
+            server.private.last_look.tasks(&answer.tasks);
+        }
         answer.take(&part);
         let rendered = Rendered::new(renderer, &mut answer);
         drop(Material::new(answer));
@@ -113,6 +118,7 @@ async fn threads(
     let server = request.server.clone();
     let capture = move || {
         let mut answer = server.private.inspector.threads_answer(consistent, full)?;
+        server.private.last_look.captured(&answer.capture);
         if groups {
             answer.group(full);
         }

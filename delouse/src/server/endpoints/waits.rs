@@ -179,6 +179,9 @@ fn diagnose_and_render(
     };
     let id = context.marks.keep(Counts::new(last.at, &last.listing.tasks));
     let mut answer = DiagnosisAnswer::new(found, last, capture, Some(id));
+    context.last_look.captured(&answer.capture);
+    context.last_look.tasks(&last.listing.tasks);
+    context.last_look.diagnosed(&answer);
     answer.limit_ids(ids.unwrap_or(usize::MAX));
     let rendered = Rendered::new(renderer, &mut answer);
     drop(Material::new((samples, answer)));

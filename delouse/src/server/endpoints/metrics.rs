@@ -1,0 +1,146 @@
+//! `/metrics`, for Prometheus and what reads its format.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use dropshot::{Body, HttpError, RequestContext, endpoint};
+use http::Response;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tokio::runtime::{Handle, RuntimeFlavor};
+
+use crate::host::process_figures::ProcessFigures;
+use crate::inspector::inspect::Inspected;
+use crate::registry;
+use crate::report::metrics::{Family, text};
+use crate::server::Context;
+use crate::server::format::harden;
+use crate::server::front::{Parameters, respond};
+use crate::server::last_look::{DiagnosisFigures, Figures, TaskFigures};
+
+const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// No parameters.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MetricsQuery {}
+
+/// Metrics for Prometheus: runtimes, and what the last look has found
+///
+/// Captures nothing: findings are those of the last `/diagnosis`, and `delouse_last_look_timestamp_seconds` is when that was.
+#[endpoint { method = GET, path = "/metrics" }]
+pub(super) async fn metrics(
+    request: RequestContext<Context>,
+    query: Parameters<MetricsQuery>,
+) -> Result<Response<Body>, HttpError> {
+    respond(request, query, async |request, _query| {
+        let context = request.context();
+        let mut families = looks(context.last_look.figures());
+        // Of another program, only what was captured is known.
+        if context.inspector.inspected() == Inspected::ThisProcess {
+            families.extend(runtimes());
+            families.extend(process(&ProcessFigures::read()));
+        }
+        let mut response = Response::new(Body::from(text(&families)));
+        harden(response.headers_mut());
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+        Ok(response)
+    })
+    .await
+}
+
+/// tokio's own metrics, of each registered runtime: those that are stable.
+fn runtimes() -> Vec<Family> {
+    let mut workers = Family::gauge("tokio_workers", "Worker threads of the runtime.");
+    let mut alive = Family::gauge("tokio_alive_tasks", "Tasks of the runtime that have not ended.");
+    let mut queue =
+        Family::gauge("tokio_global_queue_depth", "Woken tasks in the queue that all workers share.");
+    let mut busy =
+        Family::counter("tokio_worker_busy_seconds_total", "Time that the worker has not been parked.");
+    let mut parks = Family::counter("tokio_worker_parks_total", "How often the worker has parked.");
+    for handle in registry::roots().runtimes() {
+        let (of, figures) = (runtime_name(handle), handle.metrics());
+        let runtime = [("runtime", of.as_str())];
+        workers = workers.with(&runtime, figures.num_workers() as f64);
+        alive = alive.with(&runtime, figures.num_alive_tasks() as f64);
+        queue = queue.with(&runtime, figures.global_queue_depth() as f64);
+        for worker in 0..figures.num_workers() {
+            let number = worker.to_string();
+            let labels = [("runtime", of.as_str()), ("worker", number.as_str())];
+            busy = busy.with(&labels, figures.worker_total_busy_duration(worker).as_secs_f64());
+            parks = parks.with(&labels, figures.worker_park_count(worker) as f64);
+        }
+    }
+    vec![workers, alive, queue, busy, parks]
+}
+
+/// As in lists of tasks: `multi_thread 2`.
+fn runtime_name(handle: &Handle) -> String {
+    let flavor = match handle.runtime_flavor() {
+        RuntimeFlavor::CurrentThread => "current_thread",
+        RuntimeFlavor::MultiThread => "multi_thread",
+        _ => "other",
+    };
+    format!("{flavor} {}", handle.id())
+}
+
+fn looks(Figures { captures, pause_us, longest_pause_us, tasks, diagnosis }: Figures) -> Vec<Family> {
+    let seconds = |us: u64| us as f64 / 1e6;
+    let mut families = vec![
+        Family::counter("delouse_captures_total", "Captures of tasks or threads.").with(&[], captures as f64),
+        Family::counter(
+            "delouse_capture_pause_seconds_total",
+            "Time that captures have stopped the program.",
+        )
+        .with(&[], seconds(pause_us)),
+        Family::gauge(
+            "delouse_capture_pause_longest_seconds",
+            "The longest stop of the program by a capture.",
+        )
+        .with(&[], seconds(longest_pause_us)),
+    ];
+    if let Some(TaskFigures { at, counts }) = tasks {
+        let mut tasks = Family::gauge("delouse_tasks", "Tasks of the last capture, by kind and state.");
+        for ((kind, state), count) in &counts {
+            tasks = tasks.with(&[("kind", kind), ("state", state)], *count as f64);
+        }
+        let when = Family::gauge("delouse_tasks_timestamp_seconds", "When tasks were captured last.");
+        families.extend([tasks, when.with_some(since_epoch(at))]);
+    }
+    if let Some(DiagnosisFigures { at, findings, observations }) = diagnosis {
+        let mut found = Family::gauge("delouse_findings", "Findings of the last diagnosis.");
+        for ((kind, certainty), count) in &findings {
+            found = found.with(&[("kind", kind), ("certainty", certainty)], *count as f64);
+        }
+        let mut seen = Family::gauge("delouse_observations", "Observations of the last diagnosis.");
+        for (kind, count) in &observations {
+            seen = seen.with(&[("kind", kind)], *count as f64);
+        }
+        let when = Family::gauge("delouse_last_look_timestamp_seconds", "When the last diagnosis was made.");
+        families.extend([found, seen, when.with_some(since_epoch(at))]);
+    }
+    families
+}
+
+fn since_epoch(at: SystemTime) -> Option<f64> {
+    at.duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs_f64())
+}
+
+fn process(figures: &ProcessFigures) -> [Family; 7] {
+    let number = |value: Option<u64>| value.map(|value| value as f64);
+    [
+        Family::counter("process_cpu_seconds_total", "User and system time in seconds.")
+            .with_some(figures.cpu_seconds),
+        Family::gauge("process_open_fds", "Open file descriptors.")
+            .with_some(figures.open_files.map(|open| open as f64)),
+        Family::gauge("process_max_fds", "The limit of open file descriptors.")
+            .with_some(number(figures.max_files)),
+        Family::gauge("process_virtual_memory_bytes", "Virtual memory in bytes.")
+            .with_some(number(figures.virtual_bytes)),
+        Family::gauge("process_resident_memory_bytes", "Resident memory in bytes.")
+            .with_some(number(figures.resident_bytes)),
+        Family::gauge("process_start_time_seconds", "Start of the process, in seconds since 1970.")
+            .with_some(figures.start_seconds),
+        Family::gauge("process_threads", "Threads of the process.").with_some(number(figures.threads)),
+    ]
+}
