@@ -14,7 +14,9 @@ const scenarios = {
   leak: { run: leak, ready: "connection 2" },
   blockedWorker: { run: blockedWorker, ready: "still serving" },
   busy: { run: busy, ready: "strokes a second" },
-  manyTasks: { run: manyTasks, ready: "control ", args: ["100000", "1000"] },
+  manyTasks: { run: manyTasks, ready: "control ", args: ["100000", "300"] },
+  manyStacks: { run: manyStacks, ready: "control ", args: ["3000", "1500"] },
+  pages: { run: pages, ready: "control ", args: ["400", "3"] },
   names: { run: names, ready: "ready" },
   token: { run: token, ready: transfers, env: { DELOUSE_TOKEN: TOKEN } },
   otherOrigin: { run: otherOrigin, ready: transfers },
@@ -181,6 +183,7 @@ async function busy(url) {
   });
 }
 
+/** The first answer is enough for this: the diagnosis of so many tasks takes a build without optimisation a minute or more. */
 async function manyTasks(url) {
   return withPage({ url }, async (page, seen, browser) => {
     const arrived = page.waitForResponse((response) => response.url().includes("groups=true"));
@@ -189,29 +192,48 @@ async function manyTasks(url) {
     const answered = Date.now();
     await page.locator(".rows > li").first().waitFor();
     const first = Date.now() - answered;
-    await idle(page);
-    const more = page.getByRole("button", { name: "Load more" });
-    while (await more.count() > 0) {
-      await more.click();
-      await idle(page);
-    }
-    await page.getByText(/^100,00\d of 100,00\d tasks in 1,00\d groups/).waitFor();
+    await page.getByText(/^100,00\d of 100,00\d tasks in \d+ groups/).waitFor();
     const typed = await typing(page);
+    assert(await page.locator(".rows > li").count() > 0, "nothing found");
     const memory = await rendererMemory(browser);
-    await Promise.all(seen.sizes);
-    const figures = { first, typed, memory, largest: seen.largest };
+    await Promise.all(seen.sizes.slice(0, 2));
+    assert(seen.largest > 100_000, "no answer");
     assert(first < 1000, `first content ${first} ms after the answer`);
     assert(typed < 100, `a letter in the search takes ${typed} ms`);
     assert(memory < 200e6, `the page takes ${memory} bytes of memory`);
-    assert(await page.locator(".rows > li").count() > 0, "nothing found");
-    await page.locator(".rows > li").first().locator("summary").click();
-    await page.locator(".rows a[href^='#/group/']").first().click();
+    return { first, typed, memory, largest: seen.largest };
+  });
+}
+
+/** More stacks than fit into one answer. */
+async function manyStacks(url) {
+  await withPage({ url }, async (page) => {
+    await page.goto(`${url}#/tasks`);
+    const more = page.getByRole("button", { name: "Load more" });
+    await more.waitFor();
+    await idle(page);
+    while (await more.count() > 0) {
+      await more.click();
+      await page.locator(".busy").waitFor();
+      await idle(page);
+    }
+    await page.getByText(/^3,00\d of 3,00\d tasks in 1,50\d groups/).waitFor();
+  });
+}
+
+async function pages(url) {
+  await withPage({ url }, async (page) => {
+    await page.goto(`${url}#/tasks`);
+    await page.locator(".rows > li").first().waitFor();
+    await idle(page);
+    const row = page.locator(".rows > li").filter({ has: page.locator(".number", { hasText: /^13\d$/ }) }).first();
+    await row.locator("summary").click();
+    await row.getByRole("link", { name: /^all 13\d$/ }).click();
     await page.getByRole("button", { name: "Next" }).click();
-    await page.getByText(/^51 to \d+ of \d+, at /).waitFor();
+    await page.getByText(/^51 to 100 of 13\d, at /).waitFor();
     await page.locator("tbody tr a").first().click();
     await page.locator("svg .node.centre").waitFor();
     await screenshot(page, "many-task-1400-light");
-    return figures;
   });
 }
 
@@ -256,13 +278,13 @@ async function names(url) {
     const task = page.locator(".rows > li").filter({ hasText: "page_names::img<" });
     await task.locator("summary").click();
     const stack = await task.locator(".stack").innerText();
-    assert(/page_names::img<page_names::src>/.test(stack), stack);
+    assert(/page_names::img<src>/.test(stack), stack);
     await task.getByRole("link", { name: "what it waits for" }).click();
     await page.getByRole("heading", { name: /^Task \d+$/ }).waitFor();
     await page.getByText("As of").waitFor();
     assert(await page.locator("img").count() === 0, "a name became an element");
     const elements = await page.evaluate(() => [...document.querySelectorAll("body *")].map(({ localName }) => localName));
-    assert(elements.every((name) => !name.includes("page_names")), "a name became an element");
+    assert(elements.every((name) => !/page_names|^src$/.test(name)), "a name became an element");
   });
 }
 

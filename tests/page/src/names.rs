@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::thread;
 
-/// Shown as `page_names::img<page_names::src>`: as much of `<img src=x>` as names of types allow.
+/// Shown as `page_names::img<src>`: as much of `<img src=x>` as names of types allow.
 #[allow(non_camel_case_types, reason = "that is what is tested")]
 struct img<T>(PhantomData<T>);
 #[allow(non_camel_case_types, reason = "that is what is tested")]

@@ -40,6 +40,16 @@ fn a_hundred_thousand_tasks() {
 }
 
 #[test]
+fn more_stacks_than_fit_into_an_answer() {
+    browse("manyStacks", env!("CARGO_BIN_EXE_page-many-tasks"));
+}
+
+#[test]
+fn members_of_a_group_by_page() {
+    browse("pages", env!("CARGO_BIN_EXE_page-many-tasks"));
+}
+
+#[test]
 fn names_stay_text() {
     browse("names", env!("CARGO_BIN_EXE_page-names"));
 }
