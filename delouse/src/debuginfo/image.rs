@@ -13,6 +13,7 @@ use object::elf::{
 };
 
 use super::address::{FileAddress, LoadBias};
+use super::entries::bytes;
 pub(crate) use super::object_file::{LibraryTls, TlsSegment};
 use super::object_file::{ObjectFile, records};
 use super::separate;
@@ -77,13 +78,24 @@ impl Image {
             let found = separate::find(&path, &image.object.identity()).found;
             image.debug = found.and_then(|path| Self::alone(&path));
         }
-        image.package_path = separate::dwp_path(&path);
-        image.package = Self::alone(&image.package_path);
-        if image.package.is_none() {
-            let objects = dwo::object_files(|id| image.section(id)).into_iter().take(MAX_OBJECTS);
-            image.objects = objects.map(|path| (path, OnceLock::new())).collect();
-        }
+        image.find_split_units(&path);
         Ok(image)
+    }
+
+    /// The file at `path`, which was opened before, with its split units, but without a search for a `.debug` file.
+    pub(super) fn with_lines(object: ObjectFile, path: &Path) -> Self {
+        let mut image = Self::of(object);
+        image.find_split_units(path);
+        image
+    }
+
+    fn find_split_units(&mut self, path: &Path) {
+        self.package_path = separate::dwp_path(path);
+        self.package = Self::alone(&self.package_path);
+        if self.package.is_none() {
+            let objects = dwo::object_files(|id| self.section(id)).into_iter().take(MAX_OBJECTS);
+            self.objects = objects.map(|path| (path, OnceLock::new())).collect();
+        }
     }
 
     /// A file that is only part of another's debug information. Read, not mapped: rustc writes a `.dwp` in place,
@@ -170,6 +182,11 @@ impl Image {
         placed.map(|(_, name, value)| Symbol { name, address: FileAddress::new(value) }).collect()
     }
 
+    /// The section that the names of symbols are in.
+    pub(crate) fn symbol_names(&self) -> &[u8] {
+        self.with_debug().symbols.as_ref().map_or(&[], |(_, names)| names)
+    }
+
     /// The names of all thread locals, with their offsets in the TLS segment. Reads the whole symbol table.
     pub(crate) fn thread_locals(&self) -> impl Iterator<Item = (&[u8], u64)> {
         self.definitions().filter(|(kind, ..)| *kind == STT_TLS).map(|(_, name, offset)| (name, offset))
@@ -232,9 +249,12 @@ fn definition<'a>(entry: &Sym64<LittleEndian>, names: &'a [u8]) -> Option<(Symbo
         STT_NOTYPE => entry.st_size.get(LittleEndian) != 0,
         kind => matches!(kind, STT_FUNC | STT_OBJECT | STT_TLS),
     };
+    if !is_placed || !is_definition {
+        return None;
+    }
     let name = names.get(usize::try_from(entry.st_name.get(LittleEndian)).ok()?..)?;
-    let end = memchr::memchr(0, name)?;
-    (is_placed && is_definition).then_some((kind, name.get(..end)?, entry.st_value.get(LittleEndian)))
+    let name = bytes::until_zero(name);
+    Some((kind, name, entry.st_value.get(LittleEndian)))
 }
 
 /// A build-id has 20 bytes, or 32.

@@ -16,6 +16,7 @@ pub(crate) mod proc_text;
 #[cfg(test)]
 pub(crate) mod random;
 pub(crate) mod scratch;
+pub(crate) mod search;
 pub(crate) mod shared_bytes;
 #[cfg(all(feature = "cli", target_os = "linux"))]
 pub(crate) mod signals;

@@ -7,6 +7,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
+use gimli::constants as dw;
+
 use super::model::{Shape, TypeId};
 use super::scopes::Scopes;
 use super::{Types, decode, names};
@@ -163,14 +165,14 @@ struct Found {
 fn in_unit(types: &Types<'_>, number: u32, name: &str, path: &str) -> Option<Found> {
     let unit = types.units.unit(number)?;
     let mut similar = None;
-    for raw in unit.index().bodies_at(path) {
-        let at = TypeId { unit: number, offset: raw.offset };
+    for offset in unit.index().bodies_at(&unit, path) {
+        let at = TypeId { unit: number, offset };
         let is_exact =
             decode::receiver(&types.units, at).is_some_and(|receiver| is_pin_of(types, receiver, name));
         if !is_exact && similar.is_some() {
             continue;
         }
-        let linkage_name = raw.linkage_name.map(|name| String::from_utf8_lossy(name).into_owned());
+        let linkage_name = unit.entry(offset).and_then(|entry| decode::text(&unit, &entry, dw::DW_AT_linkage_name));
         let body = Body { linkage_name, at, scopes: OnceLock::new() };
         similar = Some(Found { body, is_exact });
         if is_exact {

@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use crate::host::search;
+
 /// Arguments deeper than this are elided.
 const MAX_ARGUMENT_DEPTH: usize = 2;
 /// Arguments longer than this are elided, in bytes.
@@ -279,7 +281,7 @@ fn top_level<'a>(text: &'a str, separator: &str) -> Vec<&'a str> {
 /// The linkage name of a symbol as debug information has it: LLVM makes a private symbol visible to another unit as
 /// `NAME.llvm.NUMBER`, in the table of symbols alone.
 pub(crate) fn without_llvm_suffix(symbol: &[u8]) -> &[u8] {
-    let suffix = memchr::memmem::find(symbol, b".llvm.");
+    let suffix = search::find(symbol, b".llvm.");
     suffix.and_then(|end| symbol.get(..end)).unwrap_or(symbol)
 }
 

@@ -4,22 +4,27 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use gimli::{AttributeValue, Dwarf, EndianSlice, LittleEndian, SectionId, UnitHeader, UnitOffset, UnitRef};
+use gimli::{
+    AttributeValue, DebugAddrIndex, DebugLocListsIndex, DebugRngListsIndex, DebugStrOffsetsIndex, Dwarf, DwOp,
+    EndianSlice, LittleEndian, LocListIter, LocationListsOffset, RawRangeListsOffset, RngListIter, Section as _,
+    SectionId, UnitHeader, constants as dw,
+};
 
-use super::dwo::{Entry, Slice};
-use super::index::Index;
+use super::dwo::Slice;
+use super::index::{Index, Name};
 use super::model::{Source, TypeId};
 use super::split::Split;
+use super::work::Work;
 use crate::debuginfo::address::FileAddress;
+use crate::debuginfo::entries::{Entries, Entry, Lines, Program, Row, Value, aranges, bytes};
 use crate::debuginfo::image::Image;
 use crate::debuginfo::lock::lock;
-use crate::debuginfo::symbols;
+use crate::debuginfo::paths::{self, Origin};
 use crate::host::memory_budget;
+use crate::host::search;
 
 /// More units than any binary has: a broken section must not make us allocate without end.
 const MAX_UNITS: usize = 1 << 18;
-/// More rows than the line table of any unit has.
-const MAX_ROWS: usize = 1 << 24;
 
 /// All units of one file.
 pub(super) struct Units<'a> {
@@ -47,7 +52,11 @@ pub(super) struct Unit<'a> {
     /// What the program itself has of a split unit.
     skeleton: Option<(Arc<Dwarf<Slice<'a>>>, gimli::Unit<Slice<'a>>)>,
     image: &'a Image,
-    index: OnceLock<Index<'a>>,
+    entries: OnceLock<Option<Entries<'a>>>,
+    /// `.debug_str`.
+    strings: &'a [u8],
+    index: OnceLock<Index>,
+    lines: OnceLock<Option<Lines<'a>>>,
     files: Mutex<HashMap<u64, Option<File>>>,
 }
 
@@ -58,6 +67,7 @@ struct File {
     path: Arc<str>,
     /// As people know it.
     shown: Arc<str>,
+    origin: Origin,
 }
 
 impl<'a> Units<'a> {
@@ -96,16 +106,26 @@ impl<'a> Units<'a> {
                 Some((dwarf, unit)) => (dwarf, unit, Some(skeleton)),
                 None => (self.dwarf.clone(), skeleton, None),
             };
+            let strings = dwarf.debug_str.reader().slice();
             Some(Arc::new(Unit {
                 dwarf,
                 unit,
                 skeleton: skeleton.map(|skeleton| (self.dwarf.clone(), skeleton)),
                 image: self.image,
+                entries: OnceLock::new(),
+                strings,
                 index: OnceLock::new(),
+                lines: OnceLock::new(),
                 files: Mutex::default(),
             }))
         })
         .clone()
+    }
+
+    /// The first type in a unit whose last segment has that name.
+    pub(super) fn type_named(&self, number: u32, name: &[u8]) -> Option<u32> {
+        let unit = self.unit(number)?;
+        unit.index().type_named(&unit, name)
     }
 
     /// A file with types that a unit needs and that is not there.
@@ -121,6 +141,12 @@ impl<'a> Units<'a> {
         (0..).zip(&self.loaded).filter(|(_, cell)| has_index(cell)).map(|(number, _)| number).collect()
     }
 
+    /// What was read so far.
+    pub(super) fn work(&self) -> Work {
+        let loaded = self.loaded.iter().filter_map(|cell| cell.get()?.as_ref());
+        loaded.map(|unit| unit.work()).fold(Work::default(), |sum, work| sum + work)
+    }
+
     /// The units that claim `address`: one, or none.
     pub(super) fn candidates(&self, address: FileAddress) -> Vec<u32> {
         let after = self.ranges.partition_point(|range| range.start <= address);
@@ -129,31 +155,38 @@ impl<'a> Units<'a> {
     }
 
     /// What a reference in `unit` leads to.
-    pub(super) fn resolve(&self, unit: u32, value: &AttributeValue<Slice<'a>>) -> Option<TypeId> {
+    pub(super) fn resolve(&self, unit: u32, value: Value<'_>) -> Option<TypeId> {
         match value {
-            AttributeValue::UnitRef(offset) => Some(TypeId { unit, offset: u32::try_from(offset.0).ok()? }),
-            AttributeValue::DebugInfoRef(offset) => {
-                let start = |header: &UnitHeader<Slice<'a>>| header.debug_info_offset().map_or(0, |o| o.0);
-                let after = self.headers.partition_point(|header| start(header) <= offset.0);
-                let number = after.checked_sub(1)?;
-                let within = offset.0 - start(self.headers.get(number)?);
-                Some(TypeId { unit: u32::try_from(number).ok()?, offset: u32::try_from(within).ok()? })
-            }
+            Value::UnitRef(offset) => Some(TypeId { unit, offset: u32::try_from(offset).ok()? }),
+            Value::InfoRef(offset) => self.at(usize::try_from(offset).ok()?),
             _ => None,
         }
+    }
+
+    /// The unit that has what is at `offset` in `.debug_info`, and the offset in that unit.
+    fn at(&self, offset: usize) -> Option<TypeId> {
+        let start = |header: &UnitHeader<Slice<'a>>| header.debug_info_offset().map_or(0, |o| o.0);
+        let after = self.headers.partition_point(|header| start(header) <= offset);
+        let number = after.checked_sub(1)?;
+        let within = offset - start(self.headers.get(number)?);
+        Some(TypeId { unit: u32::try_from(number).ok()?, offset: u32::try_from(within).ok()? })
     }
 
     /// The crates that lie in cargo's own directories. One that has only generic functions has no unit of its
     /// own, so the directories of all line tables are looked at.
     pub(super) fn dependencies(&self) -> HashSet<String> {
+        let lines = [self.dwarf.debug_line.reader().slice(), self.dwarf.debug_line_str.reader().slice()];
         let mut crates = HashSet::new();
-        for header in &self.headers {
-            // Not kept: most of these units are of no further interest.
-            let Ok(unit) = self.dwarf.unit(*header) else { continue };
-            let Some(program) = unit.line_program.as_ref() else { continue };
-            for directory in program.header().include_directories() {
-                if let Ok(path) = self.dwarf.attr_string(&unit, *directory) {
-                    crates.extend(dependency(&String::from_utf8_lossy(path.slice())));
+        let mut last: &[u8] = &[];
+        for (section, mark) in lines.into_iter().flat_map(|lines| MARKS.map(|mark| (lines, mark))) {
+            for at in search::each(section, mark.as_bytes()) {
+                let path = section.get(at..).map(bytes::until_zero).unwrap_or_default();
+                // The directories of one crate follow each other in a table.
+                let package = path.splitn(6, |byte| *byte == b'/').take(5).map(<[u8]>::len).sum::<usize>() + 4;
+                let start = path.get(..package.min(path.len())).unwrap_or_default();
+                if start != last {
+                    last = start;
+                    crates.extend(dependency(&String::from_utf8_lossy(path)));
                 }
             }
         }
@@ -169,24 +202,47 @@ impl<'a> Units<'a> {
 
     /// rustc calls a unit `src/main.rs/@/app.0123456789abcdef-cgu.07`.
     fn root(&self, header: &UnitHeader<Slice<'a>>) -> Option<Box<[u8]>> {
-        let unit = self.dwarf.unit(*header).ok()?;
-        let name = unit.name?.slice();
-        let end = memchr::memmem::find(name, b"/@/")?;
-        let directory = unit.comp_dir.map(|directory| directory.slice()).unwrap_or_default();
+        let (name, directory) = self.head(header)?;
+        let end = search::find(name, b"/@/")?;
         Some([directory, b"/", name.get(..end)?].concat().into())
+    }
+
+    /// The name of a unit and the directory that it was compiled in.
+    fn head(&self, header: &UnitHeader<Slice<'a>>) -> Option<(&'a [u8], &'a [u8])> {
+        let [info, abbreviations] = [self.dwarf.debug_info.reader(), self.dwarf.debug_abbrev.reader()];
+        let entries = Entries::head(header, info.slice(), abbreviations.slice())?;
+        let root = entries.root()?;
+        let text = |value| match value {
+            Value::Text(text) => Some(text),
+            Value::Str(at) => self.dwarf.debug_str.reader().slice().get(at as usize..).map(bytes::until_zero),
+            Value::LineStr(at) => {
+                self.dwarf.debug_line_str.reader().slice().get(at as usize..).map(bytes::until_zero)
+            }
+            _ => None,
+        };
+        match (root.attr(dw::DW_AT_name).map(text), root.attr(dw::DW_AT_comp_dir).map(text)) {
+            (None, _) => None,
+            (Some(Some(name)), None) => Some((name, &[])),
+            (Some(Some(name)), Some(Some(directory))) => Some((name, directory)),
+            _ => {
+                // By index, as in DWARF 5.
+                let unit = self.dwarf.unit(*header).ok()?;
+                let directory = unit.comp_dir.map(|directory| directory.slice()).unwrap_or_default();
+                Some((unit.name?.slice(), directory))
+            }
+        }
     }
 
     /// The units of the program's own crates, and of path dependencies.
     pub(super) fn own(&self) -> Vec<u32> {
         let is_own = |header: &UnitHeader<Slice<'a>>| {
-            let unit = self.dwarf.unit(*header).ok()?;
-            let name = String::from_utf8_lossy(unit.name?.slice());
-            let directory = unit.comp_dir.map(|directory| String::from_utf8_lossy(directory.slice()));
-            let path = match directory {
-                Some(directory) if !name.starts_with('/') => format!("{directory}/{name}"),
+            let (name, directory) = self.head(header)?;
+            let name = String::from_utf8_lossy(name);
+            let path = match String::from_utf8_lossy(directory) {
+                directory if !directory.is_empty() && !name.starts_with('/') => format!("{directory}/{name}"),
                 _ => name.into_owned(),
             };
-            (symbols::shorten(&path, None).1 == symbols::Origin::Own).then_some(())
+            (paths::shorten(&path, None).1 == Origin::Own).then_some(())
         };
         (0..).zip(&self.headers).filter(|(_, header)| is_own(header).is_some()).map(|(n, _)| n).collect()
     }
@@ -195,19 +251,16 @@ impl<'a> Units<'a> {
     fn address_ranges(&self) -> Vec<Range> {
         let mut ranges = Vec::new();
         let mut listed = vec![false; self.headers.len()];
-        let aranges = self.dwarf.debug_aranges;
-        let mut headers = aranges.headers();
-        while let Ok(Some(header)) = headers.next() {
-            let at = AttributeValue::DebugInfoRef(header.debug_info_offset());
-            let Some(TypeId { unit, .. }) = self.resolve(0, &at) else { continue };
+        let mut sets = self.dwarf.debug_aranges.reader().slice();
+        while let Some(set) = aranges::Set::next(&mut sets) {
+            let Some(TypeId { unit, .. }) = self.at(set.unit) else { continue };
             if let Some(seen) = listed.get_mut(unit as usize) {
                 *seen = true;
             }
-            let mut entries = header.entries();
-            while let Ok(Some(entry)) = entries.next() {
-                let start = FileAddress::new(entry.address());
-                ranges.push(Range { start, end: start.saturating_add(entry.length()), unit });
-            }
+            set.each(|start, end| {
+                let [start, end] = [start, end].map(FileAddress::new);
+                ranges.push(Range { start, end, unit });
+            });
         }
         for (number, _) in listed.iter().enumerate().filter(|(_, listed)| !**listed) {
             let Some(unit) = self.headers.get(number).and_then(|header| self.dwarf.unit(*header).ok()) else {
@@ -221,7 +274,8 @@ impl<'a> Units<'a> {
                 }
             }
         }
-        ranges.sort_unstable_by_key(|range| (range.start, range.end));
+        // Stable, as that is quick where most are in order already.
+        ranges.sort_by_key(|range| (range.start, range.end));
         ranges
     }
 
@@ -247,9 +301,9 @@ impl<'a> Units<'a> {
 
 impl<'a> Unit<'a> {
     /// The index of this unit, made by one pass over it when first asked for; empty where that would take too much memory.
-    pub(super) fn index(&self) -> &Index<'a> {
+    pub(super) fn index(&self) -> &Index {
         self.index.get_or_init(|| match memory_budget::check_growth() {
-            Ok(()) => Index::new(UnitRef::new(&self.dwarf, &self.unit)),
+            Ok(()) => Index::new(self),
             Err(shortage) => {
                 self.image.note(shortage);
                 Index::default()
@@ -257,41 +311,198 @@ impl<'a> Unit<'a> {
         })
     }
 
+    fn work(&self) -> Work {
+        let lines = self.lines.get().and_then(|lines| lines.as_ref()).map_or(0, Lines::size);
+        match self.index.get() {
+            Some(index) => {
+                let bytes = self.unit.header.length_including_self();
+                Work { units: 1, bytes, entries: index.entries, lines }
+            }
+            None => Work { lines, ..Work::default() },
+        }
+    }
+
+    /// The entries of this unit.
+    pub(super) fn entries(&self) -> Option<&Entries<'a>> {
+        let read = || {
+            let [info, abbreviations] = [self.dwarf.debug_info.reader(), self.dwarf.debug_abbrev.reader()];
+            Entries::of(&self.unit.header, info.slice(), abbreviations.slice())
+        };
+        self.entries.get_or_init(read).as_ref()
+    }
+
     /// The entry at `offset`.
-    pub(super) fn entry(&self, offset: u32) -> Option<Entry<'a>> {
-        self.unit.entry(UnitOffset(offset as usize)).ok()
+    pub(super) fn entry(&self, offset: u32) -> Option<Entry<'_, 'a>> {
+        self.entries()?.at(offset)
     }
 
     /// The bytes of a string attribute.
-    pub(super) fn string(&self, value: AttributeValue<Slice<'a>>) -> Option<&'a [u8]> {
-        Some(self.dwarf.attr_string(&self.unit, value).ok()?.slice())
+    pub(super) fn string(&self, value: Value<'a>) -> Option<&'a [u8]> {
+        let offset = match value {
+            Value::Text(text) => return Some(text),
+            Value::LineStr(offset) => {
+                let lines = self.dwarf.debug_line_str.reader().slice();
+                return lines.get(usize::try_from(offset).ok()?..).map(bytes::until_zero);
+            }
+            Value::Str(offset) => usize::try_from(offset).ok()?,
+            Value::StrIndex(index) => self.string_by_index(index)?,
+            _ => return None,
+        };
+        self.strings.get(offset..).map(bytes::until_zero)
+    }
+
+    /// The offset of a string in `.debug_str`.
+    fn string_by_index(&self, index: u64) -> Option<usize> {
+        let index = DebugStrOffsetsIndex(usize::try_from(index).ok()?);
+        Some(self.dwarf.string_offset(&self.unit, index).ok()?.0)
+    }
+
+    /// What a string attribute begins with: something may follow behind a zero.
+    #[inline(always)]
+    pub(super) fn text_at(&self, value: Value<'a>) -> &'a [u8] {
+        match value {
+            Value::Str(offset) => self.strings.get(offset as usize..).unwrap_or_default(),
+            other => self.string(other).unwrap_or_default(),
+        }
+    }
+
+    /// How to find a string attribute of the entry at `entry` again.
+    #[inline(always)]
+    pub(super) fn name_at(&self, value: Value<'a>, entry: u32) -> Name {
+        let offset = match value {
+            Value::Str(offset) => Some(offset),
+            Value::StrIndex(index) => self.string_by_index(index).map(|offset| offset as u64),
+            _ => None,
+        };
+        match offset {
+            Some(offset) if offset <= u32::MAX as u64 => Name::Str(offset as u32),
+            _ => Name::Of(entry),
+        }
+    }
+
+    /// The name of an entry.
+    pub(super) fn name(&self, name: Name) -> &'a [u8] {
+        self.text(name, dw::DW_AT_name)
+    }
+
+    /// The linkage name of an entry.
+    pub(super) fn linkage_name(&self, name: Name) -> &'a [u8] {
+        self.text(name, dw::DW_AT_linkage_name)
+    }
+
+    fn text(&self, name: Name, attribute: gimli::DwAt) -> &'a [u8] {
+        match name {
+            Name::Str(offset) => self.strings.get(offset as usize..).map(bytes::until_zero),
+            Name::Of(entry) => self.entry(entry).and_then(|entry| self.string(entry.attr(attribute)?)),
+        }
+        .unwrap_or_default()
+    }
+
+    /// Whether that attribute of an entry is `wanted`.
+    pub(super) fn is_text(&self, name: Name, attribute: gimli::DwAt, wanted: &[u8]) -> bool {
+        let Name::Str(offset) = name else { return self.text(name, attribute) == wanted };
+        let Some(text) = self.strings.get(offset as usize..) else { return false };
+        // Most differ in the first byte, which costs nothing to compare.
+        match (text, wanted) {
+            ([first, ..], [expected, ..]) if first != expected => false,
+            _ => text.get(wanted.len()) == Some(&0) && text.starts_with(wanted),
+        }
+    }
+
+    /// An attribute that is an address.
+    pub(super) fn address_at(&self, value: Value<'a>) -> Option<u64> {
+        match value {
+            Value::Address(address) => Some(address),
+            Value::AddressIndex(index) => {
+                let index = DebugAddrIndex(usize::try_from(index).ok()?);
+                self.dwarf.address(&self.unit, index).ok()
+            }
+            _ => None,
+        }
+    }
+
+    /// The address of a variable with that location, if it is at a fixed one.
+    pub(super) fn fixed_address(&self, location: Option<Value<'a>>) -> Option<FileAddress> {
+        let Some(Value::Block([operation, rest @ ..])) = location else { return None };
+        let mut rest = rest;
+        let address = match DwOp(*operation) {
+            dw::DW_OP_addr => bytes::unsigned(&mut rest, usize::from(self.unit.encoding().address_size)),
+            dw::DW_OP_addrx | dw::DW_OP_GNU_addr_index => {
+                self.address_at(Value::AddressIndex(bytes::uleb(&mut rest)?))
+            }
+            _ => None,
+        };
+        address.map(FileAddress::new)
+    }
+
+    /// The list of locations that an attribute leads to.
+    pub(super) fn locations(&self, value: Value<'a>) -> Option<LocListIter<Slice<'a>>> {
+        let value = match value {
+            // As a number: DWARF 3 and older.
+            Value::Section(offset) | Value::Number(offset) => {
+                AttributeValue::LocationListsRef(LocationListsOffset(usize::try_from(offset).ok()?))
+            }
+            Value::Locations(index) => {
+                AttributeValue::DebugLocListsIndex(DebugLocListsIndex(usize::try_from(index).ok()?))
+            }
+            _ => return None,
+        };
+        self.dwarf.attr_locations(&self.unit, value).ok()?
+    }
+
+    /// The list of ranges that an attribute leads to.
+    pub(super) fn ranges(&self, value: Value<'a>) -> Option<RngListIter<Slice<'a>>> {
+        let value = match value {
+            // As a number: DWARF 3 and older.
+            Value::Section(offset) | Value::Number(offset) => {
+                AttributeValue::RangeListsRef(RawRangeListsOffset(usize::try_from(offset).ok()?))
+            }
+            Value::Ranges(index) => {
+                AttributeValue::DebugRngListsIndex(DebugRngListsIndex(usize::try_from(index).ok()?))
+            }
+            _ => return None,
+        };
+        self.dwarf.attr_ranges(&self.unit, value).ok()?
     }
 
     /// A line of the file with that number.
     pub(super) fn source(&self, file: u64, line: u32) -> Option<Source> {
-        let mut files = lock(&self.files);
-        let File { path, shown } = files.entry(file).or_insert_with(|| self.file(file)).clone()?;
+        let File { path, shown, .. } = self.known_file(file)?;
         Some(Source { file: path, shown, line })
+    }
+
+    /// The file with that number as people know it, and whose it is.
+    pub(super) fn shown(&self, file: u64) -> Option<(Arc<str>, Origin)> {
+        self.known_file(file).map(|file| (file.shown, file.origin))
+    }
+
+    fn known_file(&self, file: u64) -> Option<File> {
+        lock(&self.files).entry(file).or_insert_with(|| self.file(file)).clone()
+    }
+
+    /// The row of the line table that the code at `address` belongs to.
+    pub(super) fn row_at(&self, address: FileAddress) -> Option<Row> {
+        let read = || {
+            let unit = self.skeleton.as_ref().map_or(&self.unit, |(_, unit)| unit);
+            let header = unit.line_program.as_ref()?.header();
+            let program = Program {
+                instructions: header.raw_program_buf().slice(),
+                address_size: usize::from(header.address_size()),
+                minimum_length: u64::from(header.minimum_instruction_length()),
+                line_base: i64::from(header.line_base()),
+                line_range: u64::from(header.line_range()),
+                opcode_base: header.opcode_base(),
+                arguments: header.standard_opcode_lengths().slice(),
+            };
+            Some(Lines::read(program))
+        };
+        self.lines.get_or_init(read).as_ref()?.find(address.get())
     }
 
     /// The line of source that the code at `address` belongs to.
     pub(super) fn source_at(&self, address: FileAddress) -> Option<Source> {
-        let unit = self.skeleton.as_ref().map_or(&self.unit, |(_, unit)| unit);
-        let mut rows = unit.line_program.clone()?.rows();
-        let mut before = None;
-        for _ in 0..MAX_ROWS {
-            let Ok(Some((_, row))) = rows.next_row() else { break };
-            let starts_at = FileAddress::new(row.address());
-            if starts_at > address
-                && let Some((file, line)) = before
-            {
-                return self.source(file, line);
-            }
-            let line = row.line().and_then(|line| u32::try_from(line.get()).ok());
-            let starts = starts_at <= address && !row.end_sequence();
-            before = line.filter(|_| starts).map(|line| (row.file_index(), line));
-        }
-        None
+        let row = self.row_at(address).filter(|row| row.line != 0)?;
+        self.source(row.file, u32::try_from(row.line).ok()?)
     }
 
     fn file(&self, number: u64) -> Option<File> {
@@ -310,16 +521,20 @@ impl<'a> Unit<'a> {
             append(&mut path, text(dir)?);
         }
         append(&mut path, text(file.path_name())?);
-        let shown = symbols::shorten(&path, Some(&directory)).0;
-        Some(File { path: path.into(), shown: shown.into() })
+        let (shown, origin) = paths::shorten(&path, Some(&directory));
+        Some(File { path: path.into(), shown: shown.into(), origin })
     }
 }
+
+/// What is in the paths of cargo's own directories.
+const MARKS: [&str; 2] = ["/registry/src/", "/git/checkouts/"];
 
 /// The crate that a path of cargo's belongs to: `…/registry/src/INDEX/NAME-VERSION/…` or
 /// `…/git/checkouts/NAME-HASH/…`.
 fn dependency(path: &str) -> Option<String> {
-    let registry = path.split_once("/registry/src/").and_then(|(_, rest)| rest.split('/').nth(1));
-    let git = path.split_once("/git/checkouts/").and_then(|(_, rest)| rest.split('/').next());
+    let [registry, git] = MARKS.map(|mark| path.split_once(mark));
+    let registry = registry.and_then(|(_, rest)| rest.split('/').nth(1));
+    let git = git.and_then(|(_, rest)| rest.split('/').next());
     let (package, _) = registry.or(git)?.rsplit_once('-')?;
     Some(package.replace('-', "_"))
 }
