@@ -21,7 +21,7 @@ use super::modules::{Module, Modules};
 use super::object_file::ObjectFile;
 pub(crate) use super::paths::{Origin, shorten};
 use super::separate;
-use super::types::{CodeLine as Line, Work};
+use super::types::CodeLine as Line;
 use crate::host::file_parts::Access;
 use crate::host::heap::{Baseline, Growth};
 use crate::host::memory_budget::{self, Shortage};
@@ -151,13 +151,6 @@ impl Symbols {
         // Freed without the lock, for which the next request may wait.
         drop(state);
         if unused.files.is_empty() { Growth::default() } else { unused.grown }
-    }
-
-    /// What was read of debug information so far, of all files.
-    pub(crate) fn work(&self) -> Work {
-        let state = self.lock();
-        let files = state.files.values().filter_map(|file| file.dwarf.as_ref());
-        files.map(Dwarf::work).fold(Work::default(), |sum, work| sum + work)
     }
 
     /// How many files' symbols are loaded.

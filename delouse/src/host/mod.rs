@@ -20,3 +20,4 @@ pub(crate) mod search;
 pub(crate) mod shared_bytes;
 #[cfg(all(feature = "cli", target_os = "linux"))]
 pub(crate) mod signals;
+pub(crate) mod unoptimized;

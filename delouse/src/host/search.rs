@@ -6,9 +6,8 @@
 /// Where `wanted` is in `bytes` first.
 pub(crate) fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
     // SAFETY: both ranges are those of slices, and only read.
-    let found = unsafe {
-        libc::memmem(bytes.as_ptr().cast(), bytes.len(), wanted.as_ptr().cast(), wanted.len())
-    };
+    let found =
+        unsafe { libc::memmem(bytes.as_ptr().cast(), bytes.len(), wanted.as_ptr().cast(), wanted.len()) };
     (!found.is_null()).then(|| found.addr() - bytes.as_ptr().addr())
 }
 
@@ -28,7 +27,8 @@ mod tests {
 
     #[test]
     fn all_places_are_found() {
-        let places = |bytes: &str, wanted: &str| each(bytes.as_bytes(), wanted.as_bytes()).collect::<Vec<_>>();
+        let places =
+            |bytes: &str, wanted: &str| each(bytes.as_bytes(), wanted.as_bytes()).collect::<Vec<_>>();
         let none: [usize; 0] = [];
         assert_eq!(places("abcabcab", "ab"), [0, 3, 6]);
         assert_eq!(places("aaaa", "aa"), [0, 2]);

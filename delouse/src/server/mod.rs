@@ -308,8 +308,14 @@ fn build(
         kept.release();
         heap::release_freed();
     };
+    let (reader, stderr) = (inspector.clone(), log.clone());
+    let slow = move || {
+        if let Some(reading) = reader.reading() {
+            stderr.say(&reading);
+        }
+    };
     let context = Context {
-        gate: gate::Gate::new(release),
+        gate: gate::Gate::new(release, slow),
         elf_gate: gate::Gate::default(),
         inspector: inspector.clone(),
         routes: front::routes(api, openapi.clone()),

@@ -170,7 +170,9 @@ impl Functions {
         let mut found = Vec::new();
         for (name, module, kind) in Self::NAMES {
             for symbol in process.types.symbols_with(name).iter() {
-                if search::find(symbol.name, module.as_bytes()).is_some() && symbol.address != FileAddress::default() {
+                if search::find(symbol.name, module.as_bytes()).is_some()
+                    && symbol.address != FileAddress::default()
+                {
                     found.push((symbol.address..FileAddress::new(u64::MAX), *kind));
                 }
             }

@@ -3,9 +3,8 @@
 use gimli::{DwAt, DwForm, DwTag, constants as dw};
 
 use super::abbreviations::{Abbreviation, Spec};
-use super::forms::{self, Encoding};
-use super::walk::Entries;
 use super::bytes;
+use super::forms::{self, Encoding};
 
 /// An entry.
 #[derive(Debug, Clone, Copy)]
@@ -111,7 +110,9 @@ impl<'e, 'a> Entry<'e, 'a> {
             let mut found = false;
             while let ([name, names @ ..], [slot, slots @ ..]) = (wanted, into) {
                 if name.0 == spec.name {
-                    let Some(read) = value(spec.form, spec.implicit, input, self.encoding) else { return None };
+                    let Some(read) = value(spec.form, spec.implicit, input, self.encoding) else {
+                        return None;
+                    };
                     *slot = Some(read);
                     found = true;
                     break;
@@ -123,17 +124,6 @@ impl<'e, 'a> Entry<'e, 'a> {
             }
         }
         Some(values)
-    }
-}
-
-impl<'a> Entries<'a> {
-    /// The entry at `offset`.
-    pub(in crate::debuginfo) fn at(&self, offset: u32) -> Option<Entry<'_, 'a>> {
-        let mut data = self.bytes.get(offset as usize..).filter(|_| offset as usize >= self.first)?;
-        let code = bytes::uleb(&mut data)?;
-        let abbreviation = self.abbreviations.get(code)?;
-        let specs = self.abbreviations.specs(abbreviation);
-        Some(Entry { offset, depth: 0, abbreviation, specs, data, encoding: self.encoding })
     }
 }
 

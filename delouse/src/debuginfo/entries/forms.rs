@@ -45,11 +45,9 @@ pub(super) enum Size {
 pub(super) fn size(form: u16, encoding: Encoding) -> Size {
     match DwForm(form) {
         dw::DW_FORM_implicit_const | dw::DW_FORM_flag_present => Size::Fixed(0),
-        dw::DW_FORM_data1
-        | dw::DW_FORM_flag
-        | dw::DW_FORM_strx1
-        | dw::DW_FORM_ref1
-        | dw::DW_FORM_addrx1 => Size::Fixed(1),
+        dw::DW_FORM_data1 | dw::DW_FORM_flag | dw::DW_FORM_strx1 | dw::DW_FORM_ref1 | dw::DW_FORM_addrx1 => {
+            Size::Fixed(1)
+        }
         dw::DW_FORM_data2 | dw::DW_FORM_ref2 | dw::DW_FORM_addrx2 | dw::DW_FORM_strx2 => Size::Fixed(2),
         dw::DW_FORM_addrx3 | dw::DW_FORM_strx3 => Size::Fixed(3),
         dw::DW_FORM_data4

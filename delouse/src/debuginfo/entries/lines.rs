@@ -94,6 +94,7 @@ impl<'a> Lines<'a> {
     }
 
     /// The size of the table, in bytes.
+    #[cfg(test)]
     pub(in crate::debuginfo) fn size(&self) -> usize {
         self.program.instructions.len()
     }
@@ -192,7 +193,8 @@ impl<'a> Machine<'a> {
     #[inline(always)]
     fn advance(&mut self, operations: u64) {
         // A machine with several operations in one instruction is none of ours.
-        self.row.address = self.row.address.wrapping_add(self.program.minimum_length.wrapping_mul(operations));
+        self.row.address =
+            self.row.address.wrapping_add(self.program.minimum_length.wrapping_mul(operations));
     }
 
     #[inline(always)]

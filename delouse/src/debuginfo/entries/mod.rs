@@ -14,11 +14,10 @@ mod forms;
 mod lines;
 mod walk;
 
-
 #[cfg(test)]
 mod tests;
 
 pub(super) use abbreviations::Abbreviation;
-pub(super) use lines::{Lines, Program, Row};
 pub(super) use entry::{Entry, Value};
+pub(super) use lines::{Lines, Program, Row};
 pub(super) use walk::Entries;

@@ -46,7 +46,9 @@ fn by_gimli(dwarf: &Dwarf<Slice<'_>>, unit: &gimli::Unit<Slice<'_>>) -> Vec<Seen
             depth: entry.depth(),
             tag: entry.tag(),
             numbers: NUMBERS.map(number),
-            name: entry.attr_value(dw::DW_AT_name).map(|name| dwarf.attr_string(unit, name).unwrap().to_vec()),
+            name: entry
+                .attr_value(dw::DW_AT_name)
+                .map(|name| dwarf.attr_string(unit, name).unwrap().to_vec()),
             reference: match entry.attr_value(dw::DW_AT_type) {
                 Some(gimli::AttributeValue::UnitRef(offset)) => Some(offset.0 as u64),
                 _ => None,
@@ -62,9 +64,12 @@ fn by_gimli(dwarf: &Dwarf<Slice<'_>>, unit: &gimli::Unit<Slice<'_>>) -> Vec<Seen
 
 fn by_us(dwarf: &Dwarf<Slice<'_>>, unit: &gimli::Unit<Slice<'_>>, image: &Image) -> Vec<Seen> {
     let section = |id| image.section(id);
-    let entries =
-        Entries::of(&unit.header, section(gimli::SectionId::DebugInfo), section(gimli::SectionId::DebugAbbrev))
-            .unwrap();
+    let entries = Entries::of(
+        &unit.header,
+        section(gimli::SectionId::DebugInfo),
+        section(gimli::SectionId::DebugAbbrev),
+    )
+    .unwrap();
     let mut walk = entries.walk_all();
     let mut seen = Vec::new();
     while let Some(entry) = walk.next() {
@@ -76,7 +81,9 @@ fn by_us(dwarf: &Dwarf<Slice<'_>>, unit: &gimli::Unit<Slice<'_>>, image: &Image)
             tag: entry.tag(),
             numbers: NUMBERS.map(|name| entry.number(name)),
             name: entry.attr(dw::DW_AT_name).map(|name| match name {
-                Value::Str(at) => bytes::until_zero(&section(gimli::SectionId::DebugStr)[at as usize..]).to_vec(),
+                Value::Str(at) => {
+                    bytes::until_zero(&section(gimli::SectionId::DebugStr)[at as usize..]).to_vec()
+                }
                 Value::LineStr(at) => {
                     bytes::until_zero(&section(gimli::SectionId::DebugLineStr)[at as usize..]).to_vec()
                 }

@@ -59,6 +59,15 @@ impl<'a> Entries<'a> {
         Some(Self { bytes, first: header.root_offset().0, abbreviations, encoding })
     }
 
+    /// The entry at `offset`.
+    pub(in crate::debuginfo) fn at(&self, offset: u32) -> Option<Entry<'_, 'a>> {
+        let mut data = self.bytes.get(offset as usize..).filter(|_| offset as usize >= self.first)?;
+        let code = bytes::uleb(&mut data)?;
+        let abbreviation = self.abbreviations.get(code)?;
+        let specs = self.abbreviations.specs(abbreviation);
+        Some(Entry { offset, depth: 0, abbreviation, specs, data, encoding: self.encoding })
+    }
+
     /// The first entry.
     pub(in crate::debuginfo) fn root(&self) -> Option<Entry<'_, 'a>> {
         self.at(self.first as u32)

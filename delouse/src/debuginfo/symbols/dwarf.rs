@@ -4,11 +4,12 @@ use std::path::Path;
 
 use self_cell::self_cell;
 
-use super::Line;
 use crate::debuginfo::address::FileAddress;
 use crate::debuginfo::image::Image;
 use crate::debuginfo::object_file::ObjectFile;
-use crate::debuginfo::types::{CodeLines, Work};
+#[cfg(test)]
+use crate::debuginfo::types::Work;
+use crate::debuginfo::types::{CodeLine, CodeLines};
 use crate::host::memory_budget::Shortage;
 
 self_cell!(
@@ -32,7 +33,7 @@ impl Dwarf {
     }
 
     /// The functions at `address`, innermost first; empty where nothing is known.
-    pub(super) fn find(&self, address: FileAddress) -> Vec<Line> {
+    pub(super) fn find(&self, address: FileAddress) -> Vec<CodeLine> {
         self.0.with_dependent(|_, lines| lines.find(address))
     }
 
@@ -42,6 +43,7 @@ impl Dwarf {
     }
 
     /// What was read so far.
+    #[cfg(test)]
     pub(super) fn work(&self) -> Work {
         self.0.with_dependent(|_, lines| lines.work())
     }

@@ -46,7 +46,8 @@ impl<'a> CodeLines<'a> {
         units.filter_map(|number| self.in_unit(number, address)).next().unwrap_or_default()
     }
 
-    /// How many bytes of debug information were read for the addresses so far.
+    /// How much of the debug information was read so far.
+    #[cfg(test)]
     pub(crate) fn work(&self) -> super::Work {
         self.units.work()
     }

@@ -311,7 +311,12 @@ pub(super) fn operations<'a>(unit: &Unit<'a>, expression: &'a [u8]) -> Option<Ve
     Some(read)
 }
 
-fn member<'a>(units: &Units<'a>, unit: &Unit<'a>, number_of_unit: u32, entry: &Entry<'_, 'a>) -> Option<Member> {
+fn member<'a>(
+    units: &Units<'a>,
+    unit: &Unit<'a>,
+    number_of_unit: u32,
+    entry: &Entry<'_, 'a>,
+) -> Option<Member> {
     Some(Member {
         name: text(unit, entry, dw::DW_AT_name).unwrap_or_default(),
         offset: entry.number(dw::DW_AT_data_member_location).unwrap_or(0),

@@ -17,7 +17,8 @@ pub(in crate::debuginfo) fn object_files<'a>(section: impl Fn(SectionId) -> &'a 
     while let Ok(Some(header)) = headers.next() {
         let head = Entries::head(&header, section(SectionId::DebugInfo), section(SectionId::DebugAbbrev));
         let names = [dw::DW_AT_dwo_name, dw::DW_AT_GNU_dwo_name];
-        let is_split = |head: Entries<'_>| head.root().is_some_and(|root| names.iter().any(|name| root.has(*name)));
+        let is_split =
+            |head: Entries<'_>| head.root().is_some_and(|root| names.iter().any(|name| root.has(*name)));
         if !head.is_some_and(is_split) {
             continue;
         }

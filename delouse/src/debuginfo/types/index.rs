@@ -5,8 +5,9 @@ use std::sync::OnceLock;
 
 use gimli::constants as dw;
 
+use super::content::{Content, Name};
 use super::names;
-use super::units::Unit;
+
 use crate::debuginfo::address::FileAddress;
 use crate::debuginfo::entries::{Abbreviation, Value, bytes};
 
@@ -53,15 +54,6 @@ struct RawBody {
     name: Name,
 }
 
-/// Where the name of an entry is.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Name {
-    /// At this offset in `.debug_str`.
-    Str(u32),
-    /// In the entry at this offset, in another form.
-    Of(u32),
-}
-
 /// An entry that is open while its children are read.
 struct Open {
     depth: i32,
@@ -91,7 +83,7 @@ fn is_wanted(abbreviation: &Abbreviation) -> bool {
 
 impl Index {
     /// Reads the whole unit once. What cannot be read ends the index early.
-    pub(super) fn new(unit: &Unit<'_>) -> Self {
+    pub(super) fn new(unit: &Content<'_>) -> Self {
         let mut index = Self::default();
         let Some(entries) = unit.entries() else { return index };
         let mut walk = entries.walk_all();
@@ -154,7 +146,15 @@ impl Index {
             if entry.has_children() {
                 let is_impl = matches!(text, [b'{', b'i', b'm', b'p', b'l', b'#', ..]);
                 let in_function = in_function || is_function;
-                open.push(Open { depth, start: offset, name: at, scope: None, is_impl, in_function, in_body });
+                open.push(Open {
+                    depth,
+                    start: offset,
+                    name: at,
+                    scope: None,
+                    is_impl,
+                    in_function,
+                    in_body,
+                });
             }
         }
         index
@@ -176,7 +176,7 @@ impl Index {
     }
 
     /// The names of the scopes around `offset`, outermost first.
-    pub(super) fn path<'a>(&self, unit: &Unit<'a>, offset: u32) -> Vec<&'a [u8]> {
+    pub(super) fn path<'a>(&self, unit: &Content<'a>, offset: u32) -> Vec<&'a [u8]> {
         let mut names = Vec::new();
         let after = self.scopes.partition_point(|scope| scope.start < offset);
         let mut at = after.checked_sub(1).map(|n| n as u32);
@@ -207,9 +207,7 @@ impl Index {
         let mut functions = self.functions.as_slice();
         while let [(start, offset), rest @ ..] = functions {
             functions = rest;
-            if start.get() <= address.get()
-                && best.is_none_or(|(nearest, _)| nearest.get() <= start.get())
-            {
+            if start.get() <= address.get() && best.is_none_or(|(nearest, _)| nearest.get() <= start.get()) {
                 best = Some((*start, *offset));
             }
         }
@@ -222,18 +220,25 @@ impl Index {
     }
 
     /// The type of the variable with that linkage name.
-    pub(super) fn variable(&self, unit: &Unit<'_>, linkage_name: &[u8]) -> Option<u32> {
-        let found = self.variables.iter().rev().find(|(name, _)| unit.is_text(*name, dw::DW_AT_linkage_name, linkage_name));
+    pub(super) fn variable(&self, unit: &Content<'_>, linkage_name: &[u8]) -> Option<u32> {
+        let found = self
+            .variables
+            .iter()
+            .rev()
+            .find(|(name, _)| unit.is_text(*name, dw::DW_AT_linkage_name, linkage_name));
         found.map(|(_, of)| *of)
     }
 
     /// All variables with a linkage name, and the offsets of their types.
-    pub(super) fn variables<'i, 'a: 'i>(&'i self, unit: &'i Unit<'a>) -> impl Iterator<Item = (&'a [u8], u32)> {
+    pub(super) fn variables<'i, 'a: 'i>(
+        &'i self,
+        unit: &'i Unit<'a>,
+    ) -> impl Iterator<Item = (&'a [u8], u32)> {
         self.variables.iter().map(|(name, of)| (unit.linkage_name(*name), *of))
     }
 
     /// The first type whose last segment has that name.
-    pub(super) fn type_named(&self, unit: &Unit<'_>, name: &[u8]) -> Option<u32> {
+    pub(super) fn type_named(&self, unit: &Content<'_>, name: &[u8]) -> Option<u32> {
         let mut types = self.types.as_slice();
         while let [(at, offset), rest @ ..] = types {
             types = rest;
@@ -245,7 +250,7 @@ impl Index {
     }
 
     /// The offsets of the poll functions at `path`, which has no parameters: several where they are generic.
-    pub(super) fn bodies_at(&self, unit: &Unit<'_>, path: &str) -> impl Iterator<Item = u32> {
+    pub(super) fn bodies_at(&self, unit: &Content<'_>, path: &str) -> impl Iterator<Item = u32> {
         let by_path = self.bodies_by_path.get_or_init(|| {
             let mut by_path: HashMap<String, Vec<usize>> = HashMap::new();
             for (number, body) in self.bodies.iter().enumerate() {
@@ -266,7 +271,7 @@ impl Index {
 }
 
 /// Whether that is the name of a vtable: `<app::Pipe as core::future::future::Future>::{vtable}`.
-fn is_vtable<'a>(unit: &Unit<'a>, name: Value<'a>) -> bool {
+fn is_vtable<'a>(unit: &Content<'a>, name: Value<'a>) -> bool {
     let text = unit.text_at(name);
     matches!(text, [b'<', ..]) && bytes::until_zero(text).ends_with(b"{vtable}")
 }

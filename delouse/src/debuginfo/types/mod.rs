@@ -7,6 +7,7 @@
 mod bodies;
 mod code_lines;
 mod code_scopes;
+mod content;
 mod decode;
 pub(in crate::debuginfo) mod dwo;
 mod index;
@@ -18,6 +19,7 @@ mod split;
 mod suspension;
 mod symbol_names;
 mod units;
+#[cfg(test)]
 mod work;
 
 use std::collections::{HashMap, HashSet};
@@ -28,6 +30,7 @@ pub(crate) use code_scopes::{FrameBase, FramePointer, FrameVariable, Scope};
 pub(crate) use model::{Discriminant, Member, Shape, Source, Type, TypeId, Variant};
 pub(crate) use scopes::Variable;
 pub(crate) use suspension::Suspension;
+#[cfg(test)]
 pub(crate) use work::Work;
 
 use crate::debuginfo::address::FileAddress;
@@ -46,7 +49,7 @@ pub(crate) struct Types<'a> {
     units: Units<'a>,
     symbols: Vec<Symbol<'a>>,
     decoded: Mutex<HashMap<TypeId, Option<Arc<Type>>>>,
-    bodies: Mutex<bodies::Finder>,
+    bodies: Mutex<bodies::Finder<'a>>,
     polls: Mutex<polls::Polls>,
     /// Places in `symbols`, in the order of their addresses.
     by_address: OnceLock<Vec<u32>>,
@@ -97,6 +100,12 @@ impl<'a> Types<'a> {
         })
     }
 
+    /// How much of the debug information was read so far.
+    #[cfg(test)]
+    pub(crate) fn work(&self) -> Work {
+        self.units.work()
+    }
+
     /// The file that the types come from.
     pub(crate) fn image(&self) -> &'a Image {
         self.image
@@ -105,6 +114,11 @@ impl<'a> Types<'a> {
     /// The symbols with `part` in their mangled names. Looked for once: there may be a million symbols.
     pub(crate) fn symbols_with(&self, part: &'static str) -> Arc<[Symbol<'a>]> {
         self.names.with(&self.symbols, self.image.symbol_names(), part)
+    }
+
+    /// The symbols with `part` in their mangled names, for a part that is searched for once.
+    fn symbols_with_any(&self, part: &str) -> Vec<Symbol<'a>> {
+        self.names.find(&self.symbols, self.image.symbol_names(), part.as_bytes())
     }
 
     /// The symbols of the file.
@@ -186,7 +200,8 @@ impl<'a> Types<'a> {
         let of = |place: &u32| symbol(place).map_or(FileAddress::default(), |symbol| symbol.address);
         let by_address = self.by_address.get_or_init(|| {
             let mut places: Vec<u32> = (0..).take(self.symbols.len()).collect();
-            places.sort_unstable_by_key(of);
+            // Stable, as that is quick where most are in order already, as linkers write them.
+            places.sort_by_key(of);
             places
         });
         let first = by_address.partition_point(|place| of(place) < address);

@@ -20,10 +20,22 @@ pub(super) struct SymbolNames<'a> {
 
 impl<'a> SymbolNames<'a> {
     /// Those of `symbols` that have `part` in their names, which are in `section`.
-    pub(super) fn with(&self, symbols: &[Symbol<'a>], section: &[u8], part: &'static str) -> Arc<[Symbol<'a>]> {
+    pub(super) fn with(
+        &self,
+        symbols: &[Symbol<'a>],
+        section: &[u8],
+        part: &'static str,
+    ) -> Arc<[Symbol<'a>]> {
         if let Some(known) = lock(&self.by_part).get(part) {
             return Arc::clone(known);
         }
+        let found: Arc<[_]> = self.find(symbols, section, part.as_bytes()).into();
+        lock(&self.by_part).insert(part, Arc::clone(&found));
+        found
+    }
+
+    /// The same for a part that is searched for once.
+    pub(super) fn find(&self, symbols: &[Symbol<'a>], section: &[u8], part: &[u8]) -> Vec<Symbol<'a>> {
         let name = |place: &u32| symbols.get(*place as usize).map(|symbol| symbol.name).unwrap_or_default();
         let start = |place: &u32| name(place).as_ptr().addr();
         let order = self.order.get_or_init(|| {
@@ -33,7 +45,7 @@ impl<'a> SymbolNames<'a> {
             order
         });
         let mut found = Vec::new();
-        for at in search::each(section, part.as_bytes()) {
+        for at in search::each(section, part) {
             let at = section.as_ptr().addr() + at;
             let after = order.partition_point(|place| start(place) <= at);
             let before = order.get(..after).unwrap_or_default().iter().rev();
@@ -43,8 +55,6 @@ impl<'a> SymbolNames<'a> {
         }
         found.sort_unstable();
         found.dedup();
-        let found: Arc<[_]> = found.into_iter().filter_map(|place: u32| symbols.get(place as usize)).copied().collect();
-        lock(&self.by_part).insert(part, Arc::clone(&found));
-        found
+        found.into_iter().filter_map(|place| symbols.get(place as usize)).copied().collect()
     }
 }

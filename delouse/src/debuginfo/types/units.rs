@@ -1,22 +1,23 @@
 //! The units of a file: found by address or section offset, loaded when asked for.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Deref;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use gimli::{
-    AttributeValue, DebugAddrIndex, DebugLocListsIndex, DebugRngListsIndex, DebugStrOffsetsIndex, Dwarf, DwOp,
-    EndianSlice, LittleEndian, LocListIter, LocationListsOffset, RawRangeListsOffset, RngListIter, Section as _,
-    SectionId, UnitHeader, constants as dw,
+    AttributeValue, Dwarf, EndianSlice, LittleEndian, Section as _, SectionId, UnitHeader, constants as dw,
 };
 
+use super::content::Content;
 use super::dwo::Slice;
-use super::index::{Index, Name};
+use super::index::Index;
 use super::model::{Source, TypeId};
 use super::split::Split;
+#[cfg(test)]
 use super::work::Work;
 use crate::debuginfo::address::FileAddress;
-use crate::debuginfo::entries::{Entries, Entry, Lines, Program, Row, Value, aranges, bytes};
+use crate::debuginfo::entries::{Entries, Lines, Program, Row, Value, aranges, bytes};
 use crate::debuginfo::image::Image;
 use crate::debuginfo::lock::lock;
 use crate::debuginfo::paths::{self, Origin};
@@ -47,14 +48,10 @@ struct Range {
 
 /// One unit.
 pub(super) struct Unit<'a> {
-    pub(super) dwarf: Arc<Dwarf<Slice<'a>>>,
-    pub(super) unit: gimli::Unit<Slice<'a>>,
+    content: Content<'a>,
     /// What the program itself has of a split unit.
     skeleton: Option<(Arc<Dwarf<Slice<'a>>>, gimli::Unit<Slice<'a>>)>,
     image: &'a Image,
-    entries: OnceLock<Option<Entries<'a>>>,
-    /// `.debug_str`.
-    strings: &'a [u8],
     index: OnceLock<Index>,
     lines: OnceLock<Option<Lines<'a>>>,
     files: Mutex<HashMap<u64, Option<File>>>,
@@ -106,14 +103,10 @@ impl<'a> Units<'a> {
                 Some((dwarf, unit)) => (dwarf, unit, Some(skeleton)),
                 None => (self.dwarf.clone(), skeleton, None),
             };
-            let strings = dwarf.debug_str.reader().slice();
             Some(Arc::new(Unit {
-                dwarf,
-                unit,
+                content: Content::new(dwarf, unit),
                 skeleton: skeleton.map(|skeleton| (self.dwarf.clone(), skeleton)),
                 image: self.image,
-                entries: OnceLock::new(),
-                strings,
                 index: OnceLock::new(),
                 lines: OnceLock::new(),
                 files: Mutex::default(),
@@ -142,6 +135,7 @@ impl<'a> Units<'a> {
     }
 
     /// What was read so far.
+    #[cfg(test)]
     pub(super) fn work(&self) -> Work {
         let loaded = self.loaded.iter().filter_map(|cell| cell.get()?.as_ref());
         loaded.map(|unit| unit.work()).fold(Work::default(), |sum, work| sum + work)
@@ -182,7 +176,8 @@ impl<'a> Units<'a> {
             for at in search::each(section, mark.as_bytes()) {
                 let path = section.get(at..).map(bytes::until_zero).unwrap_or_default();
                 // The directories of one crate follow each other in a table.
-                let package = path.splitn(6, |byte| *byte == b'/').take(5).map(<[u8]>::len).sum::<usize>() + 4;
+                let package =
+                    path.splitn(6, |byte| *byte == b'/').take(5).map(<[u8]>::len).sum::<usize>() + 4;
                 let start = path.get(..package.min(path.len())).unwrap_or_default();
                 if start != last {
                     last = start;
@@ -299,6 +294,14 @@ impl<'a> Units<'a> {
     }
 }
 
+impl<'a> Deref for Unit<'a> {
+    type Target = Content<'a>;
+
+    fn deref(&self) -> &Content<'a> {
+        &self.content
+    }
+}
+
 impl<'a> Unit<'a> {
     /// The index of this unit, made by one pass over it when first asked for; empty where that would take too much memory.
     pub(super) fn index(&self) -> &Index {
@@ -311,6 +314,7 @@ impl<'a> Unit<'a> {
         })
     }
 
+    #[cfg(test)]
     fn work(&self) -> Work {
         let lines = self.lines.get().and_then(|lines| lines.as_ref()).map_or(0, Lines::size);
         match self.index.get() {
@@ -320,149 +324,6 @@ impl<'a> Unit<'a> {
             }
             None => Work { lines, ..Work::default() },
         }
-    }
-
-    /// The entries of this unit.
-    pub(super) fn entries(&self) -> Option<&Entries<'a>> {
-        let read = || {
-            let [info, abbreviations] = [self.dwarf.debug_info.reader(), self.dwarf.debug_abbrev.reader()];
-            Entries::of(&self.unit.header, info.slice(), abbreviations.slice())
-        };
-        self.entries.get_or_init(read).as_ref()
-    }
-
-    /// The entry at `offset`.
-    pub(super) fn entry(&self, offset: u32) -> Option<Entry<'_, 'a>> {
-        self.entries()?.at(offset)
-    }
-
-    /// The bytes of a string attribute.
-    pub(super) fn string(&self, value: Value<'a>) -> Option<&'a [u8]> {
-        let offset = match value {
-            Value::Text(text) => return Some(text),
-            Value::LineStr(offset) => {
-                let lines = self.dwarf.debug_line_str.reader().slice();
-                return lines.get(usize::try_from(offset).ok()?..).map(bytes::until_zero);
-            }
-            Value::Str(offset) => usize::try_from(offset).ok()?,
-            Value::StrIndex(index) => self.string_by_index(index)?,
-            _ => return None,
-        };
-        self.strings.get(offset..).map(bytes::until_zero)
-    }
-
-    /// The offset of a string in `.debug_str`.
-    fn string_by_index(&self, index: u64) -> Option<usize> {
-        let index = DebugStrOffsetsIndex(usize::try_from(index).ok()?);
-        Some(self.dwarf.string_offset(&self.unit, index).ok()?.0)
-    }
-
-    /// What a string attribute begins with: something may follow behind a zero.
-    #[inline(always)]
-    pub(super) fn text_at(&self, value: Value<'a>) -> &'a [u8] {
-        match value {
-            Value::Str(offset) => self.strings.get(offset as usize..).unwrap_or_default(),
-            other => self.string(other).unwrap_or_default(),
-        }
-    }
-
-    /// How to find a string attribute of the entry at `entry` again.
-    #[inline(always)]
-    pub(super) fn name_at(&self, value: Value<'a>, entry: u32) -> Name {
-        let offset = match value {
-            Value::Str(offset) => Some(offset),
-            Value::StrIndex(index) => self.string_by_index(index).map(|offset| offset as u64),
-            _ => None,
-        };
-        match offset {
-            Some(offset) if offset <= u32::MAX as u64 => Name::Str(offset as u32),
-            _ => Name::Of(entry),
-        }
-    }
-
-    /// The name of an entry.
-    pub(super) fn name(&self, name: Name) -> &'a [u8] {
-        self.text(name, dw::DW_AT_name)
-    }
-
-    /// The linkage name of an entry.
-    pub(super) fn linkage_name(&self, name: Name) -> &'a [u8] {
-        self.text(name, dw::DW_AT_linkage_name)
-    }
-
-    fn text(&self, name: Name, attribute: gimli::DwAt) -> &'a [u8] {
-        match name {
-            Name::Str(offset) => self.strings.get(offset as usize..).map(bytes::until_zero),
-            Name::Of(entry) => self.entry(entry).and_then(|entry| self.string(entry.attr(attribute)?)),
-        }
-        .unwrap_or_default()
-    }
-
-    /// Whether that attribute of an entry is `wanted`.
-    pub(super) fn is_text(&self, name: Name, attribute: gimli::DwAt, wanted: &[u8]) -> bool {
-        let Name::Str(offset) = name else { return self.text(name, attribute) == wanted };
-        let Some(text) = self.strings.get(offset as usize..) else { return false };
-        // Most differ in the first byte, which costs nothing to compare.
-        match (text, wanted) {
-            ([first, ..], [expected, ..]) if first != expected => false,
-            _ => text.get(wanted.len()) == Some(&0) && text.starts_with(wanted),
-        }
-    }
-
-    /// An attribute that is an address.
-    pub(super) fn address_at(&self, value: Value<'a>) -> Option<u64> {
-        match value {
-            Value::Address(address) => Some(address),
-            Value::AddressIndex(index) => {
-                let index = DebugAddrIndex(usize::try_from(index).ok()?);
-                self.dwarf.address(&self.unit, index).ok()
-            }
-            _ => None,
-        }
-    }
-
-    /// The address of a variable with that location, if it is at a fixed one.
-    pub(super) fn fixed_address(&self, location: Option<Value<'a>>) -> Option<FileAddress> {
-        let Some(Value::Block([operation, rest @ ..])) = location else { return None };
-        let mut rest = rest;
-        let address = match DwOp(*operation) {
-            dw::DW_OP_addr => bytes::unsigned(&mut rest, usize::from(self.unit.encoding().address_size)),
-            dw::DW_OP_addrx | dw::DW_OP_GNU_addr_index => {
-                self.address_at(Value::AddressIndex(bytes::uleb(&mut rest)?))
-            }
-            _ => None,
-        };
-        address.map(FileAddress::new)
-    }
-
-    /// The list of locations that an attribute leads to.
-    pub(super) fn locations(&self, value: Value<'a>) -> Option<LocListIter<Slice<'a>>> {
-        let value = match value {
-            // As a number: DWARF 3 and older.
-            Value::Section(offset) | Value::Number(offset) => {
-                AttributeValue::LocationListsRef(LocationListsOffset(usize::try_from(offset).ok()?))
-            }
-            Value::Locations(index) => {
-                AttributeValue::DebugLocListsIndex(DebugLocListsIndex(usize::try_from(index).ok()?))
-            }
-            _ => return None,
-        };
-        self.dwarf.attr_locations(&self.unit, value).ok()?
-    }
-
-    /// The list of ranges that an attribute leads to.
-    pub(super) fn ranges(&self, value: Value<'a>) -> Option<RngListIter<Slice<'a>>> {
-        let value = match value {
-            // As a number: DWARF 3 and older.
-            Value::Section(offset) | Value::Number(offset) => {
-                AttributeValue::RangeListsRef(RawRangeListsOffset(usize::try_from(offset).ok()?))
-            }
-            Value::Ranges(index) => {
-                AttributeValue::DebugRngListsIndex(DebugRngListsIndex(usize::try_from(index).ok()?))
-            }
-            _ => return None,
-        };
-        self.dwarf.attr_ranges(&self.unit, value).ok()?
     }
 
     /// A line of the file with that number.
