@@ -232,7 +232,7 @@ impl Index {
     /// All variables with a linkage name, and the offsets of their types.
     pub(super) fn variables<'i, 'a: 'i>(
         &'i self,
-        unit: &'i Unit<'a>,
+        unit: &'i Content<'a>,
     ) -> impl Iterator<Item = (&'a [u8], u32)> {
         self.variables.iter().map(|(name, of)| (unit.linkage_name(*name), *of))
     }
