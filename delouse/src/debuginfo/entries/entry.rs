@@ -97,6 +97,7 @@ impl<'e, 'a> Entry<'e, 'a> {
 
     /// The attributes that an index of a unit needs, in one pass: those of these names, in this order. The rest of `input`
     /// begins behind the last attribute. `None` where they cannot be read.
+    #[expect(clippy::question_mark, reason = "it is two calls in a build without optimisation")]
     pub(in crate::debuginfo) fn read<const N: usize>(
         &self,
         names: [DwAt; N],

@@ -110,6 +110,7 @@ impl<'e, 'a> Walk<'e, 'a> {
 
     /// The next entry whose kind is one of those that `is_wanted`, at its depth. [`Self::read`] must follow.
     #[inline(always)]
+    #[expect(clippy::question_mark, reason = "it is two calls in a build without optimisation")]
     pub(in crate::debuginfo) fn next_of(
         &mut self,
         is_wanted: impl Fn(&Abbreviation, i32) -> bool,
