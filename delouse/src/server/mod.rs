@@ -309,8 +309,9 @@ fn build(
         heap::release_freed();
     };
     let (reader, stderr) = (inspector.clone(), log.clone());
+    let is_silent = settings.log == slog::FilterLevel::Off;
     let slow = move || {
-        if let Some(reading) = reader.reading() {
+        if let Some(reading) = reader.reading().filter(|_| !is_silent) {
             stderr.say(&reading);
         }
     };
