@@ -6,8 +6,8 @@ use tokio::runtime::Handle;
 
 use super::engines::Engines;
 use super::inspect::{Inspect, InspectError, Inspected};
-use super::sampling::Diagnosed;
 use super::reading::Reading;
+use super::sampling::Diagnosed;
 use super::{polling_threads, sampling, threads};
 use crate::debuginfo::elf::{self, ElfError, ElfInfo};
 use crate::debuginfo::symbols::Symbols;
@@ -86,11 +86,6 @@ impl Inspector {
         let captured = threads::capture(consistent, &self.symbols);
         self.reading.has_lines();
         captured
-    }
-
-    /// What is being read for the first answer; `None` after that.
-    pub(crate) fn reading(&self) -> Option<String> {
-        self.reading.describe()
     }
 
     /// The stacks of threads that were captured together with tasks; empty if they cannot be read.
@@ -194,6 +189,10 @@ impl Inspector {
 }
 
 impl Inspect for Inspector {
+    fn reading(&self) -> Option<String> {
+        self.reading.describe()
+    }
+
     fn inspected(&self) -> Inspected {
         Inspected::ThisProcess
     }
