@@ -100,11 +100,6 @@ impl Abbreviations {
         self.specs.get(of.first..of.end).unwrap_or_default()
     }
 
-    /// Whether entries of that kind have an attribute.
-    pub(in crate::debuginfo) fn has(&self, of: &Abbreviation, name: gimli::DwAt) -> bool {
-        self.specs(of).iter().any(|spec| spec.name == name.0)
-    }
-
     /// Skips the attributes of an entry of that kind. Returns whether they could be read.
     #[inline(always)]
     pub(super) fn skip(&self, of: &Abbreviation, input: &mut &[u8], encoding: Encoding) -> bool {
