@@ -194,7 +194,12 @@ mod tests {
     async fn the_first_slow_capture_is_reported_once() {
         let reports = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&reports);
-        let gate = Gate::new(|| {}, move || drop(count.fetch_add(1, Ordering::SeqCst)));
+        let gate = Gate::new(
+            || {},
+            move || {
+                count.fetch_add(1, Ordering::SeqCst);
+            },
+        );
         for _ in 0..2 {
             let (open, wait) = mpsc::channel::<()>();
             let asked = gate.run("a".to_owned(), move || {
