@@ -211,7 +211,7 @@ fn variable<'a>(
     let of = type_of(units, number, entry)?;
     let name = decode::text(unit, entry, dw::DW_AT_name).or_else(|| {
         // An inlined function's variables have their names at their origins.
-        let origin = units.resolve(number, &entry.attr_value(dw::DW_AT_abstract_origin)?)?;
+        let origin = units.resolve(number, entry.attr(dw::DW_AT_abstract_origin)?)?;
         let unit = units.unit(origin.unit)?;
         decode::text(&unit, &unit.entry(origin.offset)?, dw::DW_AT_name)
     });
