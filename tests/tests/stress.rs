@@ -330,7 +330,10 @@ impl StressedProgram {
             thread::yield_now();
         }
         assert!(self.program.is_running());
-        assert_eq!(self.program.stderr().len(), 1, "complained: {:#?}", self.program.stderr());
+        // On a slow machine, a client is told why the first answer takes long.
+        let is_complaint = |line: &&String| !line.contains("still reading debug information");
+        let complaints = self.program.stderr().iter().filter(is_complaint).count();
+        assert_eq!(complaints, 1, "complained: {:#?}", self.program.stderr());
     }
 }
 

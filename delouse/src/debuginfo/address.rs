@@ -23,10 +23,6 @@ impl FileAddress {
         self.0.checked_add(bytes).map(Self)
     }
 
-    pub(crate) fn saturating_add(self, bytes: u64) -> Self {
-        Self(self.0.saturating_add(bytes))
-    }
-
     /// How many bytes it is behind `start`; `None` if it is before.
     pub(crate) fn offset_from(self, start: Self) -> Option<u64> {
         self.0.checked_sub(start.0)

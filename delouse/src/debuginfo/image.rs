@@ -13,6 +13,7 @@ use object::elf::{
 };
 
 use super::address::{FileAddress, LoadBias};
+use super::entries::bytes;
 pub(crate) use super::object_file::{LibraryTls, TlsSegment};
 use super::object_file::{ObjectFile, records};
 use super::separate;
@@ -69,39 +70,68 @@ impl Image {
     /// build-id or debuglink, `.dwp` beside it, or the `.dwo` files that it names.
     pub(crate) fn open(path: &Path) -> Result<Self, ImageError> {
         let _can_be_opened = std::fs::File::open(path)?;
-        let object = ObjectFile::open(path, Access::Map).ok_or(ImageError::Format)?;
-        let mut image = Self::of(object);
+        let mut image = Self::open_with(path, &SECTIONS)?;
         // Its companions lie beside the file itself, not beside a link to it such as `/proc/self/exe`.
         let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        if image.section(SectionId::DebugInfo).is_empty() && image.shortage().is_none() {
-            let found = separate::find(&path, &image.object.identity()).found;
-            image.debug = found.and_then(|path| Self::alone(&path));
-        }
-        image.package_path = separate::dwp_path(&path);
-        image.package = Self::alone(&image.package_path);
-        if image.package.is_none() {
-            let objects = dwo::object_files(|id| image.section(id)).into_iter().take(MAX_OBJECTS);
-            image.objects = objects.map(|path| (path, OnceLock::new())).collect();
-        }
+        image.find_separate(&path, &SECTIONS);
+        image.find_split_units(&path);
         Ok(image)
+    }
+
+    /// The same for the sake of symbols: without debug sections, which may be compressed.
+    pub(crate) fn open_for_symbols(path: &Path) -> Result<Self, ImageError> {
+        let mut image = Self::open_with(path, &[])?;
+        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        image.find_separate(&path, &[]);
+        Ok(image)
+    }
+
+    fn open_with(path: &Path, sections: &[&'static str]) -> Result<Self, ImageError> {
+        let object = ObjectFile::open(path, Access::Map).ok_or(ImageError::Format)?;
+        Ok(Self::of(object, sections))
+    }
+
+    /// Searches for a `.debug` file, where there is no debug information in this one.
+    fn find_separate(&mut self, path: &Path, sections: &[&'static str]) {
+        if self.object.section_addresses(".debug_info").is_none() && self.shortage().is_none() {
+            let found = separate::find(path, &self.object.identity()).found;
+            self.debug = found.and_then(|path| Self::alone(&path, sections));
+        }
+    }
+
+    /// The file at `path`, which was opened before, with what lines and functions are read from, and with its split units,
+    /// but without a search for a `.debug` file.
+    pub(super) fn with_lines(object: ObjectFile, path: &Path) -> Self {
+        let mut image = Self::of(object, &LINE_SECTIONS);
+        image.find_split_units(path);
+        image
+    }
+
+    fn find_split_units(&mut self, path: &Path) {
+        self.package_path = separate::dwp_path(path);
+        self.package = Self::alone(&self.package_path, &SECTIONS);
+        if self.package.is_none() {
+            let objects = dwo::object_files(|id| self.section(id)).into_iter().take(MAX_OBJECTS);
+            self.objects = objects.map(|path| (path, OnceLock::new())).collect();
+        }
     }
 
     /// A file that is only part of another's debug information. Read, not mapped: rustc writes a `.dwp` in place,
     /// and a thread that reads a mapping of it just then gets SIGBUS.
-    fn alone(path: &Path) -> Option<Box<Self>> {
-        Some(Box::new(Self::of(ObjectFile::open(path, Access::Read)?)))
+    fn alone(path: &Path, sections: &[&'static str]) -> Option<Box<Self>> {
+        Some(Box::new(Self::of(ObjectFile::open(path, Access::Read)?, sections)))
     }
 
     /// Parses the bytes of a file, and looks for no others.
     #[cfg(test)]
     pub(crate) fn parse(bytes: SharedBytes) -> Result<Self, ImageError> {
-        ObjectFile::parse(bytes).map(Self::of).ok_or(ImageError::Format)
+        ObjectFile::parse(bytes).map(|object| Self::of(object, &SECTIONS)).ok_or(ImageError::Format)
     }
 
-    fn of(object: ObjectFile) -> Self {
+    fn of(object: ObjectFile, sections: &[&'static str]) -> Self {
         let symbols = object.symbol_table(".symtab");
-        let section = |name| Some((name, object.section_bytes(name)?));
-        let mut sections: HashMap<_, _> = SECTIONS.into_iter().filter_map(section).collect();
+        let section = |name: &&'static str| Some((*name, object.section_bytes(name)?));
+        let mut sections: HashMap<_, _> = sections.iter().filter_map(section).collect();
         if object.shortage().is_some() {
             // Some of them without the others say things that are not true.
             sections.clear();
@@ -147,7 +177,7 @@ impl Image {
 
     /// The `.dwo` file at `path`.
     pub(crate) fn object(&self, path: &Path) -> Option<&Self> {
-        self.objects.get(path)?.get_or_init(|| Self::alone(path)).as_deref()
+        self.objects.get(path)?.get_or_init(|| Self::alone(path, &SECTIONS)).as_deref()
     }
 
     /// The bytes of a debug section, empty where the file has none.
@@ -168,6 +198,11 @@ impl Image {
     pub(crate) fn symbols(&self) -> Vec<Symbol<'_>> {
         let placed = self.definitions().filter(|(kind, ..)| *kind != STT_TLS);
         placed.map(|(_, name, value)| Symbol { name, address: FileAddress::new(value) }).collect()
+    }
+
+    /// The section that the names of symbols are in.
+    pub(crate) fn symbol_names(&self) -> &[u8] {
+        self.with_debug().symbols.as_ref().map_or(&[], |(_, names)| names)
     }
 
     /// The names of all thread locals, with their offsets in the TLS segment. Reads the whole symbol table.
@@ -232,13 +267,30 @@ fn definition<'a>(entry: &Sym64<LittleEndian>, names: &'a [u8]) -> Option<(Symbo
         STT_NOTYPE => entry.st_size.get(LittleEndian) != 0,
         kind => matches!(kind, STT_FUNC | STT_OBJECT | STT_TLS),
     };
+    if !is_placed || !is_definition {
+        return None;
+    }
     let name = names.get(usize::try_from(entry.st_name.get(LittleEndian)).ok()?..)?;
-    let end = memchr::memchr(0, name)?;
-    (is_placed && is_definition).then_some((kind, name.get(..end)?, entry.st_value.get(LittleEndian)))
+    let name = bytes::until_zero(name);
+    Some((kind, name, entry.st_value.get(LittleEndian)))
 }
 
 /// A build-id has 20 bytes, or 32.
 const MAX_NOTE: usize = 256;
+
+/// The sections that functions and lines are read from.
+const LINE_SECTIONS: [&str; 10] = [
+    ".debug_abbrev",
+    ".debug_addr",
+    ".debug_aranges",
+    ".debug_info",
+    ".debug_line",
+    ".debug_line_str",
+    ".debug_ranges",
+    ".debug_rnglists",
+    ".debug_str",
+    ".debug_str_offsets",
+];
 
 /// The sections that types are read from, in both forms.
 const SECTIONS: [&str; 26] = [

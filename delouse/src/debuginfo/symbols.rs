@@ -5,8 +5,9 @@
 
 mod dwarf;
 mod names;
-mod paths;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
@@ -14,12 +15,13 @@ use std::time::{Duration, Instant};
 
 use self::dwarf::Dwarf;
 pub(crate) use self::names::readable;
-pub(crate) use self::paths::{Origin, shorten};
 use self::table::SymbolTable;
 use super::address::FileAddress;
 use super::modules::{Module, Modules};
 use super::object_file::ObjectFile;
+pub(crate) use super::paths::{Origin, shorten};
 use super::separate;
+use super::types::CodeLine as Line;
 use crate::host::file_parts::Access;
 use crate::host::heap::{Baseline, Growth};
 use crate::host::memory_budget::{self, Shortage};
@@ -224,8 +226,12 @@ impl FileSymbols {
     }
 
     fn look_up(&mut self, address: FileAddress, system: bool) -> Vec<Location> {
-        let mut lines = match (self.dwarf.as_mut(), memory_budget::check_growth()) {
-            (Some(dwarf), Ok(())) => dwarf.find(address),
+        let mut lines = match (&self.dwarf, memory_budget::check_growth()) {
+            (Some(dwarf), Ok(())) => {
+                let lines = dwarf.find(address);
+                self.short = self.short.or_else(|| dwarf.shortage());
+                lines
+            }
             (Some(_), Err(shortage)) => {
                 self.short.get_or_insert(shortage);
                 Vec::new()
@@ -236,7 +242,7 @@ impl FileSymbols {
         // functions of C, DWARF has the better of many aliases.
         let in_table = self.table.find(address);
         if lines.is_empty() {
-            lines.push(dwarf::Line::default());
+            lines.push(Line::default());
         }
         if let (Some(outermost), Some(symbol)) = (lines.last_mut(), in_table)
             && outermost.symbol.as_deref().is_none_or(|name| !names::is_rust(name) && names::is_rust(symbol))
@@ -248,7 +254,7 @@ impl FileSymbols {
             .map(|line| {
                 let function = line.symbol.as_deref().map(readable);
                 let is_own = || function.as_deref().is_some_and(|name| names::is_of(name, &self.named_crate));
-                let (file, mut origin) = line.file.unzip();
+                let (file, mut origin) = line.file.map(|(file, origin)| (file.to_string(), origin)).unzip();
                 if file.is_none() && is_own() {
                     origin = Some(Origin::Own);
                 }

@@ -18,6 +18,8 @@ pub(crate) mod process_figures;
 #[cfg(test)]
 pub(crate) mod random;
 pub(crate) mod scratch;
+pub(crate) mod search;
 pub(crate) mod shared_bytes;
 #[cfg(all(feature = "cli", target_os = "linux"))]
 pub(crate) mod signals;
+pub(crate) mod unoptimized;

@@ -99,9 +99,3 @@ impl fmt::Debug for SharedBytes {
         write!(f, "SharedBytes({})", self.len())
     }
 }
-
-// SAFETY: the bytes are behind an `Arc`, in a mapping or a buffer that is never changed or moved. Moving a `SharedBytes`
-// does not change their address.
-unsafe impl gimli::StableDeref for SharedBytes {}
-// SAFETY: a clone has the same owner and the same range, so it dereferences to the same bytes.
-unsafe impl gimli::CloneStableDeref for SharedBytes {}

@@ -13,6 +13,7 @@ use crate::debuginfo::elf::{self, ElfError, ElfInfo};
 use crate::debuginfo::image::{Image, ImageError};
 use crate::debuginfo::symbols::Symbols;
 use crate::debuginfo::types::Types;
+use crate::host::search;
 use crate::report::{
     DiagnosisAnswer, Filter, FindingReport, TasksAnswer, ThreadsAnswer, WaitsAnswer, not_covered,
 };
@@ -199,7 +200,7 @@ impl<'i> Foreign<'i> {
         let made_by = elf(&self.file).map(|info| info.comments).unwrap_or_default();
         let symbols = self.image.symbols();
         let is_rust = made_by.iter().any(|compiler| compiler.contains("rustc"))
-            || symbols.iter().any(|symbol| memchr::memmem::find(symbol.name, b"rust_").is_some());
+            || symbols.iter().any(|symbol| search::find(symbol.name, b"rust_").is_some());
         Err(match () {
             () if !is_rust => ForeignError::NotRust(name),
             () if symbols.is_empty() => ForeignError::Stripped(name),

@@ -50,6 +50,11 @@ pub(crate) enum InspectError {
 
 /// An inspector of some program. One caller at a time captures; others wait.
 pub(crate) trait Inspect: Send + Sync {
+    /// What is being read for the first answer; `None` after that, and if that is not known.
+    fn reading(&self) -> Option<String> {
+        None
+    }
+
     /// The program.
     fn inspected(&self) -> Inspected;
 

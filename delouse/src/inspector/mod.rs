@@ -17,6 +17,8 @@ mod learned;
 mod memory_engine;
 #[cfg(feature = "dump")]
 mod polling_threads;
+#[cfg(feature = "dump")]
+mod reading;
 pub(crate) mod sampling;
 pub(crate) mod target;
 #[cfg(feature = "dump")]

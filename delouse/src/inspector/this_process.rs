@@ -6,12 +6,14 @@ use tokio::runtime::Handle;
 
 use super::engines::Engines;
 use super::inspect::{Inspect, InspectError, Inspected};
+use super::reading::Reading;
 use super::sampling::Diagnosed;
 use super::{polling_threads, sampling, threads};
 use crate::debuginfo::elf::{self, ElfError, ElfInfo};
 use crate::debuginfo::symbols::Symbols;
 use crate::host::heap::Growth;
 use crate::host::open_files;
+use crate::host::unoptimized::{self, Stopwatch};
 use crate::registry;
 use crate::registry::Roots;
 use crate::report::{Filter, TasksAnswer, ThreadsAnswer};
@@ -30,6 +32,7 @@ use crate::waits::sample::Sample;
 pub(crate) struct Inspector {
     engines: Engines,
     symbols: Symbols,
+    reading: Reading,
     /// The server's runtime, whose tasks are not listed.
     own: Option<Handle>,
     /// The times of samples are measured from here.
@@ -39,7 +42,13 @@ pub(crate) struct Inspector {
 impl Inspector {
     /// An inspector with empty caches, which does not list tasks of `own`.
     pub(crate) fn new(limits: Limits, own: Option<Handle>) -> Self {
-        Self { engines: Engines::new(limits), symbols: Symbols::new(), own, start: Instant::now() }
+        Self {
+            engines: Engines::new(limits),
+            symbols: Symbols::new(),
+            reading: Reading::default(),
+            own,
+            start: Instant::now(),
+        }
     }
 
     fn roots(&self) -> Roots {
@@ -52,13 +61,20 @@ impl Inspector {
 
     /// All tasks. Uses `engine`, or the default engine if that is `None`.
     pub(crate) fn tasks(&self, engine: Option<EngineName>) -> Result<(EngineName, TaskList), EngineError> {
-        self.engines.list(engine, &self.roots())
+        let took = Stopwatch::start();
+        let (engine, mut list) = self.engines.list(engine, &self.roots())?;
+        self.reading.has_types();
+        list.capture.notes.extend(took.note());
+        Ok((engine, list))
     }
 
     /// The stacks of all threads. If `consistent`, all threads are stopped, so that the stacks are of the same moment.
     pub(crate) fn threads(&self, consistent: bool) -> (Vec<ThreadStack>, Capture) {
         polling_threads::learn();
-        self.capture_threads(consistent)
+        let took = Stopwatch::start();
+        let (threads, mut capture) = self.capture_threads(consistent);
+        capture.notes.extend(took.note());
+        (threads, capture)
     }
 
     /// The same with names of functions only, without reading debug information.
@@ -67,7 +83,9 @@ impl Inspector {
     }
 
     fn capture_threads(&self, consistent: bool) -> (Vec<ThreadStack>, Capture) {
-        threads::capture(consistent, &self.symbols)
+        let captured = threads::capture(consistent, &self.symbols);
+        self.reading.has_lines();
+        captured
     }
 
     /// The stacks of threads that were captured together with tasks; empty if they cannot be read.
@@ -80,7 +98,13 @@ impl Inspector {
     pub(crate) fn elf(&self) -> Result<ElfInfo, ElfError> {
         let own = OwnObject::find()?;
         let (name, replaced) = own.name();
-        elf::inspect_as(&own.opened, name, replaced)
+        let mut info = elf::inspect_as(&own.opened, name, replaced)?;
+        if unoptimized::IS_UNOPTIMIZED {
+            let remedy = unoptimized::REMEDY;
+            info.problems
+                .push(format!("first answers take long: delouse is compiled without optimisation: {remedy}"));
+        }
+        Ok(info)
     }
 
     /// Names and lines of addresses.
@@ -99,10 +123,18 @@ impl Inspector {
     /// A sample without threads: tasks, and what they wait for. `mains_rest`: directly before, no main future was being
     /// polled.
     pub(crate) fn sample(&self, mains_rest: bool) -> Result<(Sample, Capture), EngineError> {
+        let took = Stopwatch::start();
+        let (sample, mut capture) = self.take_sample(mains_rest)?;
+        capture.notes.extend(took.note());
+        Ok((sample, capture))
+    }
+
+    fn take_sample(&self, mains_rest: bool) -> Result<(Sample, Capture), EngineError> {
         let at = self.start.elapsed();
         let (sample, mut capture) = self.engines.examine(&self.roots(), move |seen| {
             sampling::sample_of(seen, at, mains_rest, &targets::own_connections)
         })?;
+        self.reading.has_types();
         capture.notes.extend(sampling::notes_of(&sample));
         Ok((sample, capture))
     }
@@ -112,12 +144,19 @@ impl Inspector {
     /// The threads of the first sample are captured after its tasks, those of later samples before. A state that all
     /// samples have in common therefore lasted from the first to the last.
     pub(crate) fn samples(&self) -> Result<(Vec<Sample>, Capture), EngineError> {
+        let took = Stopwatch::start();
+        let (samples, mut capture) = self.take_samples()?;
+        capture.notes.extend(took.note());
+        Ok((samples, capture))
+    }
+
+    fn take_samples(&self) -> Result<(Vec<Sample>, Capture), EngineError> {
         let begun = Instant::now();
         let mut warm = None;
         if self.symbols.loaded() == 0 {
             // Reading the debug information may take seconds. Do this before the first sample, so that the second follows
             // it closely.
-            warm = Some(self.sample(false)?.1);
+            warm = Some(self.take_sample(false)?.1);
             let _stacks = self.capture_threads(false);
         }
         let stacks = |capture: &mut Capture| {
@@ -126,7 +165,7 @@ impl Inspector {
             threads
         };
         let rest = mains_rest(&stacks(&mut Capture::default()));
-        let (mut first, mut capture) = self.sample(rest)?;
+        let (mut first, mut capture) = self.take_sample(rest)?;
         sampling::ask_the_kernel(&mut first, targets::open_file, targets::closed_by_peer);
         capture.pause_us = warm.map_or(capture.pause_us, |warm| warm.pause_us.max(capture.pause_us));
         first.at = self.start.elapsed();
@@ -134,7 +173,7 @@ impl Inspector {
         sampling::until_decided((first, capture), begun, || {
             let mut notes = Capture::default();
             let threads = stacks(&mut notes);
-            let (mut next, mut of) = self.sample(mains_rest(&threads))?;
+            let (mut next, mut of) = self.take_sample(mains_rest(&threads))?;
             sampling::ask_the_kernel(&mut next, targets::open_file, targets::closed_by_peer);
             next.threads = threads;
             of.notes.extend(notes.notes);
@@ -150,6 +189,10 @@ impl Inspector {
 }
 
 impl Inspect for Inspector {
+    fn reading(&self) -> Option<String> {
+        self.reading.describe()
+    }
+
     fn inspected(&self) -> Inspected {
         Inspected::ThisProcess
     }

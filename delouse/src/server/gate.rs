@@ -2,7 +2,9 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -12,12 +14,18 @@ use crate::host::descriptor_reserve::DescriptorPermit;
 use crate::host::memory_budget::ActiveRequest;
 use crate::own_threads::{capture_permit, spawn};
 
+/// How long a client waits before the program's stderr says why.
+const SLOW: Duration = Duration::from_secs(1);
+
 /// The lock for captures.
 #[derive(Default, Clone)]
 pub(crate) struct Gate {
     running: Arc<Mutex<Option<Running>>>,
     /// Drops caches that are kept for the next capture.
     release: Option<Arc<dyn Fn() + Send + Sync>>,
+    /// Called once, when a client has waited for [`SLOW`] for the first time.
+    slow: Option<Arc<dyn Fn() + Send + Sync>>,
+    is_slow: Arc<AtomicBool>,
 }
 
 /// Holds the gate closed until dropped.
@@ -46,9 +54,13 @@ struct Running {
 type Outcome<T> = Option<Result<Arc<T>, ApiError>>;
 
 impl Gate {
-    /// A gate that calls `release` after captures that leave the program little memory.
-    pub(crate) fn new(release: impl Fn() + Send + Sync + 'static) -> Self {
-        Self { release: Some(Arc::new(release)), ..Self::default() }
+    /// A gate that calls `release` after captures that leave the program little memory, and `slow` once when a client has
+    /// waited for longer than a second.
+    pub(crate) fn new(
+        release: impl Fn() + Send + Sync + 'static,
+        slow: impl Fn() + Send + Sync + 'static,
+    ) -> Self {
+        Self { release: Some(Arc::new(release)), slow: Some(Arc::new(slow)), ..Self::default() }
     }
 
     /// Runs `capture` on its own thread, or waits for a capture with the same key that is in progress.
@@ -64,7 +76,18 @@ impl Gate {
             if let Some(result) = outcome.borrow_and_update().clone() {
                 return result;
             }
-            if outcome.changed().await.is_err() {
+            let changed = match tokio::time::timeout(SLOW, outcome.changed()).await {
+                Ok(changed) => changed,
+                Err(_elapsed) => {
+                    if let Some(slow) =
+                        self.slow.as_ref().filter(|_| !self.is_slow.swap(true, Ordering::Relaxed))
+                    {
+                        slow();
+                    }
+                    outcome.changed().await
+                }
+            };
+            if changed.is_err() {
                 return Err(ApiError::Failed("the capture's thread has ended".to_owned()));
             }
         }
@@ -139,7 +162,7 @@ fn spawn_or_run(body: impl FnOnce() + Send + 'static) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
     use std::sync::mpsc;
 
     #[tokio::test]
@@ -165,6 +188,32 @@ mod tests {
         assert_eq!(*second.await.unwrap().unwrap(), 7);
         assert_eq!(runs.load(Ordering::SeqCst), 1);
         assert_eq!(*gate.run("threads".to_owned(), || Ok("free again")).await.unwrap(), "free again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_slow_capture_is_reported_once() {
+        let reports = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&reports);
+        let gate = Gate::new(
+            || {},
+            move || {
+                count.fetch_add(1, Ordering::SeqCst);
+            },
+        );
+        for _ in 0..2 {
+            let (open, wait) = mpsc::channel::<()>();
+            let asked = gate.run("a".to_owned(), move || {
+                wait.recv().unwrap();
+                Ok(())
+            });
+            // Time is advanced while nothing else is ready.
+            let answer = async {
+                tokio::time::sleep(SLOW * 2).await;
+                open.send(()).unwrap();
+            };
+            assert!(tokio::join!(asked, answer).0.is_ok());
+        }
+        assert_eq!(reports.load(Ordering::SeqCst), 1);
     }
 
     #[tokio::test]

@@ -312,8 +312,15 @@ fn build(
         kept.release();
         heap::release_freed();
     };
+    let (reader, stderr) = (inspector.clone(), log.clone());
+    let is_silent = settings.log == slog::FilterLevel::Off;
+    let slow = move || {
+        if let Some(reading) = reader.reading().filter(|_| !is_silent) {
+            stderr.say(&reading);
+        }
+    };
     let context = Context {
-        gate: gate::Gate::new(release),
+        gate: gate::Gate::new(release, slow),
         elf_gate: gate::Gate::default(),
         inspector: inspector.clone(),
         routes: front::routes(api, openapi.clone()),

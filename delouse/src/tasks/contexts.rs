@@ -4,6 +4,7 @@ use super::facts::{self, Notes};
 use super::process::{Process, Program};
 use super::route::Route;
 use crate::debuginfo::types::{Discriminant, Shape, TypeId, Variant};
+use crate::host::search;
 use crate::snapshot::arch::Arch;
 
 /// The contents of tokio's thread local of one thread: `runtime/context.rs`.
@@ -114,8 +115,8 @@ impl Routes {
     pub(super) fn learn(program: &Program<'_>, arch: &dyn Arch) -> Option<Self> {
         let types = &program.types;
         const NAME: &str = "7runtime7context7CONTEXT";
-        let [context, value] = [NAME, "RUST_STD_INTERNAL_VAL"].map(memchr::memmem::Finder::new);
-        let is_value = |name: &[u8]| context.find(name).is_some() && value.find(name).is_some();
+        let parts = [NAME, "RUST_STD_INTERNAL_VAL"];
+        let is_value = |name: &[u8]| parts.iter().all(|part| search::find(name, part.as_bytes()).is_some());
         let (name, offset) = types.image().thread_locals().find(|(name, _)| is_value(name))?;
         let locals = ThreadLocal::new(program, arch, offset)?;
         let context = types.symbols_with(NAME);

@@ -46,7 +46,7 @@ fn code_files(own: &Path, mappings: &[Mapping]) -> Vec<PathBuf> {
 
 /// Whether the symbols of a file name tokio's function that polls tasks.
 pub(crate) fn holds_tokio(path: &Path) -> bool {
-    Image::open(path).is_ok_and(|image| have_tokio(&Types::open(&image)))
+    Image::open_for_symbols(path).is_ok_and(|image| have_tokio(&Types::open(&image)))
 }
 
 /// The same of a file whose types are known.

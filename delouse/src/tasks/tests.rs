@@ -11,7 +11,7 @@ use tokio::sync::{Mutex, oneshot};
 
 use super::*;
 use crate::debuginfo::image::Image;
-use crate::debuginfo::types::Types;
+use crate::debuginfo::types::{Types, Work};
 use crate::host::shared_bytes::SharedBytes;
 use crate::registry::{MainFuture, Roots};
 use crate::snapshot::{self, Snapshot};
@@ -30,6 +30,34 @@ fn capture(roots: &[Root], scan: u64) -> Listing {
         roots,
         &Options { bias, scan, now: None, history: None, places: true, entered: false },
     )
+}
+
+/// Counts what is read, as times depend on the machine.
+#[test]
+fn a_listing_reads_a_part_of_the_debug_information_and_reads_it_once() {
+    let file = Image::open(&std::env::current_exe().unwrap()).unwrap();
+    let types = Types::open(&file);
+    assert_eq!(types.work(), Work::default(), "opening reads headers");
+    let read_for_a_listing = || {
+        let handle = Handle::current();
+        let image = targets::fork(Limits { force: true, ..Limits::default() }).unwrap();
+        let bias = file.bias(&std::env::current_exe().unwrap(), image.mappings()).unwrap();
+        let roots = [Root::Handle { address: std::ptr::from_ref(&handle).addr() as u64 }];
+        let options = Options { bias, scan: 0, now: None, history: None, places: true, entered: false };
+        assert!(!list(&image, &types, &roots, &options).tasks.is_empty());
+        types.work()
+    };
+    Builder::new_current_thread().build().unwrap().block_on(async {
+        let (sender, receiver) = oneshot::channel();
+        let task = tokio::spawn(async move { waits_for(&Mutex::new(1), receiver).await });
+        settle().await;
+        let first = read_for_a_listing();
+        assert_eq!(read_for_a_listing(), first);
+        let all = file.section(gimli::SectionId::DebugInfo).len();
+        assert!(first.units > 0 && first.bytes < all / 2, "{first:?} of {all} bytes");
+        sender.send(1).unwrap();
+        assert_eq!(task.await.unwrap(), 2);
+    });
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::process::Process;
 use crate::debuginfo::types::{TypeId, names};
+use crate::host::search;
 use crate::snapshot::Address;
 
 /// The most functions of one vtable that are read.
@@ -46,8 +47,8 @@ impl Methods {
             let Some(function) = process.memory.word(at).map(Address::new) else { break };
             let symbols = process.types.symbols_at(process.bias.file_address(function));
             let is_other = |symbol: &[u8]| {
-                memchr::memmem::find(symbol, b"drop_in_place").is_some()
-                    || memchr::memmem::find(symbol, b"7runtime4task3raw").is_some()
+                search::find(symbol, b"drop_in_place").is_some()
+                    || search::find(symbol, b"7runtime4task3raw").is_some()
             };
             let ends = symbols.is_empty() || symbols.iter().any(|symbol| is_other(symbol));
             if size.is_none() && ends {

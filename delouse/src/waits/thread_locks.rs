@@ -11,6 +11,7 @@ use std::ops::Range;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::debuginfo::address::FileAddress;
+use crate::host::search;
 use crate::snapshot::{Address, FutexWait, Thread};
 use crate::tasks::Examination;
 use crate::tasks::process::Process;
@@ -168,9 +169,10 @@ impl Functions {
     fn of(process: &Process<'_, '_>) -> Self {
         let mut found = Vec::new();
         for (name, module, kind) in Self::NAMES {
-            let module = memchr::memmem::Finder::new(module);
             for symbol in process.types.symbols_with(name).iter() {
-                if module.find(symbol.name).is_some() && symbol.address != FileAddress::default() {
+                if search::find(symbol.name, module.as_bytes()).is_some()
+                    && symbol.address != FileAddress::default()
+                {
                     found.push((symbol.address..FileAddress::new(u64::MAX), *kind));
                 }
             }

@@ -44,6 +44,12 @@ impl SymbolTable {
         self.functions.is_empty()
     }
 
+    /// Where functions begin, and how long they are.
+    #[cfg(test)]
+    pub(super) fn ranges(&self) -> impl Iterator<Item = (FileAddress, u64)> {
+        self.functions.iter().map(|function| (function.address, u64::from(function.size)))
+    }
+
     /// The name of the function that `address` lies in: not that of one that ends before it.
     pub(super) fn find(&self, address: FileAddress) -> Option<&str> {
         let after = self.functions.partition_point(|f| f.address <= address);

@@ -4,12 +4,17 @@
 //! path stands there as `{impl#3}`. The function knows better: its linkage name has the type that the method
 //! belongs to, and its variables `__awaitee` have the line of the call site.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
+
+use gimli::constants as dw;
+use rustc_hash::FxHashMap;
 
 use super::model::{Shape, TypeId};
 use super::scopes::Scopes;
 use super::{Types, decode, names};
+use crate::debuginfo::image::Symbol;
 
 /// Units that are indexed for the sake of functions whose unit is not known, of one file.
 const MAX_UNITS: usize = 256;
@@ -36,23 +41,23 @@ pub(super) enum Effort {
 
 /// Remembers where functions were found.
 #[derive(Default)]
-pub(super) struct Finder {
+pub(super) struct Finder<'a> {
     /// By the full name of the coroutine, with how far it was searched for.
     found: HashMap<String, (Effort, Option<Arc<Body>>)>,
-    /// Closures and coroutines among the symbols, by the item they are in: `handle` of
-    /// `app::Server::handle::{{closure}}`.
-    by_item: Option<HashMap<Vec<u8>, Vec<usize>>>,
+    /// Closures and coroutines among the v0 symbols, by the item they are in: `handle` of
+    /// `app::Server::handle::{closure#0}`.
+    v0_by_item: Option<FxHashMap<Cow<'a, [u8]>, Vec<Symbol<'a>>>>,
     /// The units of each crate.
     of_crate: HashMap<String, Arc<[u32]>>,
     /// How many units were indexed for this.
     indexed: usize,
 }
 
-impl Finder {
+impl<'a> Finder<'a> {
     /// The poll function of the coroutine with that full name.
     pub(super) fn find(
         &mut self,
-        types: &Types<'_>,
+        types: &Types<'a>,
         coroutine: TypeId,
         name: &str,
         effort: Effort,
@@ -67,7 +72,7 @@ impl Finder {
         found
     }
 
-    fn search(&mut self, types: &Types<'_>, coroutine: TypeId, name: &str, effort: Effort) -> Option<Body> {
+    fn search(&mut self, types: &Types<'a>, coroutine: TypeId, name: &str, effort: Effort) -> Option<Body> {
         let units = &types.units;
         let path = names::body_of(name)?;
         let mut tried = vec![coroutine.unit];
@@ -104,12 +109,14 @@ impl Finder {
     }
 
     /// The units of the closures and coroutines in items of the same name, those at the same path first.
-    fn of_symbols(&mut self, types: &Types<'_>, path: &str) -> Vec<u32> {
+    fn of_symbols(&mut self, types: &Types<'a>, path: &str) -> Vec<u32> {
         let Some(item) = names::enclosing_item(path) else { return Vec::new() };
-        let by_item = self.by_item.get_or_insert_with(|| items(types));
-        let symbols = by_item.get(item.as_bytes()).map(Vec::as_slice).unwrap_or_default();
+        let v0 = self.v0_by_item.get_or_insert_with(|| v0_items(types));
+        let v0 = v0.get(item.as_bytes()).map(Vec::as_slice).unwrap_or_default();
+        let legacy = legacy_closures(types, item);
+        let symbols: Vec<Symbol<'a>> = legacy.chain(v0.iter().copied()).collect();
         let mut units: Vec<(usize, u32)> = Vec::new();
-        for symbol in symbols.iter().take(MAX_SYMBOLS).filter_map(|number| types.symbols.get(*number)) {
+        for symbol in symbols.iter().take(MAX_SYMBOLS) {
             let likeness = names::likeness(path, symbol.name);
             for unit in types.units.candidates(symbol.address) {
                 match units.iter_mut().find(|(_, known)| *known == unit) {
@@ -123,7 +130,7 @@ impl Finder {
     }
 
     /// The units of a crate: those with the same root file as the one that has most of its functions.
-    fn of_crate(&mut self, types: &Types<'_>, name: &str) -> Arc<[u32]> {
+    fn of_crate(&mut self, types: &Types<'a>, name: &str) -> Arc<[u32]> {
         let units = self.of_crate.entry(name.to_owned()).or_insert_with(|| {
             let mut votes: HashMap<u32, usize> = HashMap::new();
             let own = types.symbols.iter().filter(|symbol| names::is_in_crate(symbol.name, name));
@@ -163,14 +170,15 @@ struct Found {
 fn in_unit(types: &Types<'_>, number: u32, name: &str, path: &str) -> Option<Found> {
     let unit = types.units.unit(number)?;
     let mut similar = None;
-    for raw in unit.index().bodies_at(path) {
-        let at = TypeId { unit: number, offset: raw.offset };
+    for offset in unit.index().bodies_at(&unit, path) {
+        let at = TypeId { unit: number, offset };
         let is_exact =
             decode::receiver(&types.units, at).is_some_and(|receiver| is_pin_of(types, receiver, name));
         if !is_exact && similar.is_some() {
             continue;
         }
-        let linkage_name = raw.linkage_name.map(|name| String::from_utf8_lossy(name).into_owned());
+        let linkage_name =
+            unit.entry(offset).and_then(|entry| decode::text(&unit, &entry, dw::DW_AT_linkage_name));
         let body = Body { linkage_name, at, scopes: OnceLock::new() };
         similar = Some(Found { body, is_exact });
         if is_exact {
@@ -192,12 +200,20 @@ fn is_pin_of(types: &Types<'_>, pin: TypeId, name: &str) -> bool {
     target().is_some_and(|of| of == name)
 }
 
-/// All closures and coroutines among the symbols, by the item they are in.
-fn items(types: &Types<'_>) -> HashMap<Vec<u8>, Vec<usize>> {
-    let mut items: HashMap<Vec<u8>, Vec<usize>> = HashMap::new();
-    for (number, symbol) in types.symbols.iter().enumerate() {
+/// The closures and coroutines in items of that name, among legacy symbols.
+fn legacy_closures<'a>(types: &Types<'a>, item: &str) -> impl Iterator<Item = Symbol<'a>> {
+    let parts = names::CLOSURES.into_iter();
+    let parts = parts.map(move |(closure, length)| format!("{}{item}{length}{closure}", item.len()));
+    let symbols = parts.flat_map(move |part| types.symbols_with_any(&part));
+    symbols.filter(move |symbol| names::item_of_closure(symbol.name).as_deref() == Some(item.as_bytes()))
+}
+
+/// All closures and coroutines among the v0 symbols, by the item they are in.
+fn v0_items<'a>(types: &Types<'a>) -> FxHashMap<Cow<'a, [u8]>, Vec<Symbol<'a>>> {
+    let mut items: FxHashMap<_, Vec<_>> = FxHashMap::default();
+    for symbol in types.symbols.iter().filter(|symbol| symbol.name.starts_with(b"_R")) {
         if let Some(item) = names::item_of_closure(symbol.name) {
-            items.entry(item.into_owned()).or_default().push(number);
+            items.entry(item).or_default().push(*symbol);
         }
     }
     items

@@ -1,12 +1,12 @@
 //! The functions at a code address, with their generic parameters and those of their variables that are in memory.
 
-use gimli::{AttributeValue, Operation, constants as dw};
+use gimli::{Operation, constants as dw};
 
 use super::decode;
-use super::dwo::{Entry, Slice};
 use super::model::{Source, TypeId};
 use super::units::{Unit, Units};
 use crate::debuginfo::address::FileAddress;
+use crate::debuginfo::entries::{Entry, Value};
 
 /// Functions that are inlined into each other at one address.
 const MAX_SCOPES: usize = 256;
@@ -68,7 +68,7 @@ pub(crate) enum FrameBase {
 pub(super) fn scopes<'a>(units: &Units<'a>, number: u32, address: FileAddress) -> Option<Vec<Scope>> {
     let unit = units.unit(number)?;
     let (offset, function) = function_at(&unit, address)?;
-    let base = function.attr_value(dw::DW_AT_frame_base).and_then(|value| frame_base(&unit, value));
+    let base = function.attr(dw::DW_AT_frame_base).and_then(|value| frame_base(&unit, value));
     let mut scopes = vec![scope(units, TypeId { unit: number, offset })];
     decode::each_nested(&unit, offset, 0, |entry, within| match entry.tag() {
         dw::DW_TAG_lexical_block => Some(within).filter(|_| contains(&unit, entry, address)),
@@ -76,8 +76,8 @@ pub(super) fn scopes<'a>(units: &Units<'a>, number: u32, address: FileAddress) -
             if let Some(caller) = scopes.get_mut(within) {
                 caller.call_site = call_site(&unit, entry);
             }
-            let origin = entry.attr_value(dw::DW_AT_abstract_origin);
-            let origin = origin.and_then(|origin| units.resolve(number, &origin));
+            let origin = entry.attr(dw::DW_AT_abstract_origin);
+            let origin = origin.and_then(|origin| units.resolve(number, origin));
             scopes.push(origin.map(|origin| scope(units, origin)).unwrap_or_default());
             Some(scopes.len() - 1)
         }
@@ -106,7 +106,7 @@ pub(super) fn pointers<'a>(
 ) -> Option<Vec<FramePointer>> {
     let unit = units.unit(number)?;
     let (offset, function) = function_at(&unit, address)?;
-    let base = function.attr_value(dw::DW_AT_frame_base).and_then(|value| frame_base(&unit, value));
+    let base = function.attr(dw::DW_AT_frame_base).and_then(|value| frame_base(&unit, value));
     let mut found = Vec::new();
     decode::each_nested(&unit, offset, (), |entry, ()| {
         if matches!(entry.tag(), dw::DW_TAG_variable | dw::DW_TAG_formal_parameter)
@@ -123,9 +123,8 @@ pub(super) fn pointers<'a>(
 }
 
 /// The function whose code includes that at `address`, and its offset in the unit.
-fn function_at<'a>(unit: &Unit<'a>, address: FileAddress) -> Option<(u32, Entry<'a>)> {
-    let functions = unit.index().functions.iter();
-    let (_, &offset) = functions.filter(|(start, _)| **start <= address).max_by_key(|(start, _)| **start)?;
+fn function_at<'u, 'a>(unit: &'u Unit<'a>, address: FileAddress) -> Option<(u32, Entry<'u, 'a>)> {
+    let offset = unit.index().function_before(address)?;
     let function = unit.entry(offset)?;
     contains(unit, &function, address).then_some((offset, function))
 }
@@ -133,12 +132,12 @@ fn function_at<'a>(unit: &Unit<'a>, address: FileAddress) -> Option<(u32, Entry<
 /// The different values that a variable has as a constant distance from the frame's base.
 fn constant_distances<'a>(
     unit: &Unit<'a>,
-    entry: &Entry<'a>,
+    entry: &Entry<'_, 'a>,
     base: Option<FrameBase>,
 ) -> Option<Vec<(FrameBase, i64)>> {
-    let location = entry.attr_value(dw::DW_AT_location)?;
+    let location = entry.attr(dw::DW_AT_location)?;
     let mut found = Vec::new();
-    let mut add = |expression| {
+    let mut add = |expression: &'a [u8]| {
         let place = match decode::operations(unit, expression)?.as_slice() {
             [Operation::FrameOffset { offset }, Operation::StackValue] => (base?, *offset),
             [Operation::RegisterOffset { register, offset, .. }, Operation::StackValue] => {
@@ -148,23 +147,23 @@ fn constant_distances<'a>(
         };
         (!found.contains(&place)).then(|| found.push(place))
     };
-    if let AttributeValue::Exprloc(expression) = location {
+    if let Value::Block(expression) = location {
         add(expression);
     } else {
-        let mut list = unit.dwarf.attr_locations(&unit.unit, location).ok()??;
+        let mut list = unit.locations(location)?;
         for _ in 0..MAX_LOCATIONS {
             let Ok(Some(entry)) = list.next() else { break };
-            add(entry.data);
+            add(entry.data.0.slice());
         }
     }
     Some(found)
 }
 
 /// The type of a variable.
-fn type_of<'a>(units: &Units<'a>, number: u32, entry: &Entry<'a>) -> Option<TypeId> {
+fn type_of<'a>(units: &Units<'a>, number: u32, entry: &Entry<'_, 'a>) -> Option<TypeId> {
     decode::target(units, number, entry).or_else(|| {
         // An inlined function's variables have their types at their origins.
-        let origin = units.resolve(number, &entry.attr_value(dw::DW_AT_abstract_origin)?)?;
+        let origin = units.resolve(number, entry.attr(dw::DW_AT_abstract_origin)?)?;
         decode::target(units, origin.unit, &units.unit(origin.unit)?.entry(origin.offset)?)
     })
 }
@@ -183,9 +182,9 @@ fn scope(units: &Units<'_>, id: TypeId) -> Scope {
 }
 
 /// The line of the call that was inlined.
-fn call_site<'a>(unit: &Unit<'a>, entry: &Entry<'a>) -> Option<Source> {
-    let line = u32::try_from(decode::number(entry, dw::DW_AT_call_line)?).ok()?;
-    unit.source(decode::number(entry, dw::DW_AT_call_file)?, line)
+fn call_site<'a>(unit: &Unit<'a>, entry: &Entry<'_, 'a>) -> Option<Source> {
+    let line = u32::try_from(entry.number(dw::DW_AT_call_line)?).ok()?;
+    unit.source(entry.number(dw::DW_AT_call_file)?, line)
 }
 
 /// A variable, where it is in memory at a fixed place of the frame.
@@ -193,11 +192,12 @@ fn variable<'a>(
     units: &Units<'a>,
     number: u32,
     unit: &Unit<'a>,
-    entry: &Entry<'a>,
+    entry: &Entry<'_, 'a>,
     base: Option<FrameBase>,
 ) -> Option<FrameVariable> {
-    let location = entry.attr_value(dw::DW_AT_location)?;
-    let operations = decode::operations(unit, location.exprloc_value()?)?;
+    let location = entry.attr(dw::DW_AT_location)?;
+    let Value::Block(location) = location else { return None };
+    let operations = decode::operations(unit, location)?;
     let (place, indirect) = match operations.as_slice() {
         [place] => (place, false),
         [place, Operation::Deref { .. }] => (place, true),
@@ -211,15 +211,16 @@ fn variable<'a>(
     let of = type_of(units, number, entry)?;
     let name = decode::text(unit, entry, dw::DW_AT_name).or_else(|| {
         // An inlined function's variables have their names at their origins.
-        let origin = units.resolve(number, &entry.attr_value(dw::DW_AT_abstract_origin)?)?;
+        let origin = units.resolve(number, entry.attr(dw::DW_AT_abstract_origin)?)?;
         let unit = units.unit(origin.unit)?;
         decode::text(&unit, &unit.entry(origin.offset)?, dw::DW_AT_name)
     });
     Some(FrameVariable { name, of, base, offset, indirect })
 }
 
-fn frame_base<'a>(unit: &Unit<'a>, value: AttributeValue<Slice<'a>>) -> Option<FrameBase> {
-    match *decode::operations(unit, value.exprloc_value()?)?.first()? {
+fn frame_base<'a>(unit: &Unit<'a>, value: Value<'a>) -> Option<FrameBase> {
+    let Value::Block(expression) = value else { return None };
+    match *decode::operations(unit, expression)?.first()? {
         Operation::Register { register } => Some(FrameBase::Register(register.0)),
         Operation::CallFrameCFA => Some(FrameBase::CallerStack),
         _ => None,
@@ -227,20 +228,17 @@ fn frame_base<'a>(unit: &Unit<'a>, value: AttributeValue<Slice<'a>>) -> Option<F
 }
 
 /// Whether the code of an entry includes that at `address`.
-fn contains<'a>(unit: &Unit<'a>, entry: &Entry<'a>, address: FileAddress) -> bool {
+pub(super) fn contains<'a>(unit: &Unit<'a>, entry: &Entry<'_, 'a>, address: FileAddress) -> bool {
     let address = address.get();
-    let (dwarf, unit) = (&unit.dwarf, &unit.unit);
-    if let Some(ranges) = entry.attr_value(dw::DW_AT_ranges) {
-        let Ok(Some(mut ranges)) = dwarf.attr_ranges(unit, ranges) else { return false };
+    if let Some(ranges) = entry.attr(dw::DW_AT_ranges) {
+        let Some(mut ranges) = unit.ranges(ranges) else { return false };
         let ranges = std::iter::from_fn(|| ranges.next().ok().flatten()).take(MAX_RANGES);
         return ranges.into_iter().any(|range| (range.begin..range.end).contains(&address));
     }
-    let start = entry.attr_value(dw::DW_AT_low_pc).and_then(|low| dwarf.attr_address(unit, low).ok()?);
-    let end = match (start, entry.attr_value(dw::DW_AT_high_pc)) {
-        (Some(start), Some(high)) => match high.udata_value() {
-            Some(size) => start.checked_add(size),
-            None => dwarf.attr_address(unit, high).ok().flatten(),
-        },
+    let start = entry.attr(dw::DW_AT_low_pc).and_then(|low| unit.address_at(low));
+    let end = match (start, entry.attr(dw::DW_AT_high_pc)) {
+        (Some(start), Some(Value::Number(size))) => start.checked_add(size),
+        (Some(_), Some(high)) => unit.address_at(high),
         _ => None,
     };
     start.zip(end).is_some_and(|(start, end)| (start..end).contains(&address))

@@ -3,9 +3,10 @@
 use gimli::{Operation, constants as dw};
 
 use super::Function;
-use super::dwo::{Entry, Slice};
+use super::dwo::{Slice, slice};
 use super::model::{Discriminant, Member, Shape, Source, Type, TypeId, Variant, Variants};
 use super::units::{Unit, Units};
+use crate::debuginfo::entries::{Entry, Value};
 
 /// More entries below one type than any has.
 const MAX_CHILDREN: usize = 1 << 20;
@@ -25,8 +26,8 @@ pub(super) fn decode<'a>(units: &Units<'a>, id: TypeId) -> Option<Type> {
     let mut decoded = Type {
         name: full_name(&unit, &entry, id.offset),
         shape: Shape::Scalar,
-        size: number(&entry, dw::DW_AT_byte_size).unwrap_or(0),
-        align: number(&entry, dw::DW_AT_alignment).filter(|a| a.is_power_of_two()).unwrap_or(0),
+        size: entry.number(dw::DW_AT_byte_size).unwrap_or(0),
+        align: entry.number(dw::DW_AT_alignment).filter(|a| a.is_power_of_two()).unwrap_or(0),
         members: Vec::new(),
         parameters: Vec::new(),
     };
@@ -80,14 +81,14 @@ fn size_and_align<'a>(units: &Units<'a>, id: TypeId, depth: usize) -> (u64, u64)
             let mut count = 0;
             each_child(&unit, id.offset, |_, child| {
                 if child.tag() == dw::DW_TAG_subrange_type {
-                    count = number(child, dw::DW_AT_count).unwrap_or(0);
+                    count = child.number(dw::DW_AT_count).unwrap_or(0);
                 }
             });
             (size.saturating_mul(count), align)
         }
         _ => {
-            let size = number(&entry, dw::DW_AT_byte_size).unwrap_or(0);
-            let align = number(&entry, dw::DW_AT_alignment).filter(|align| align.is_power_of_two());
+            let size = entry.number(dw::DW_AT_byte_size).unwrap_or(0);
+            let align = entry.number(dw::DW_AT_alignment).filter(|align| align.is_power_of_two());
             (size, align.unwrap_or(natural_align(size)))
         }
     }
@@ -97,13 +98,14 @@ fn size_and_align<'a>(units: &Units<'a>, id: TypeId, depth: usize) -> (u64, u64)
 pub(super) fn named<'a>(units: &Units<'a>, id: TypeId) -> Option<TypeId> {
     let mut id = id;
     for _ in 0..MAX_HOPS {
-        let entry = units.unit(id.unit)?.entry(id.offset)?;
-        if entry.attr(dw::DW_AT_name).is_some() {
+        let unit = units.unit(id.unit)?;
+        let entry = unit.entry(id.offset)?;
+        if entry.has(dw::DW_AT_name) {
             return Some(id);
         }
         id = [dw::DW_AT_abstract_origin, dw::DW_AT_specification]
             .into_iter()
-            .find_map(|name| units.resolve(id.unit, &entry.attr_value(name)?))?;
+            .find_map(|name| units.resolve(id.unit, entry.attr(name)?))?;
     }
     None
 }
@@ -119,7 +121,7 @@ pub(super) fn function_name<'a>(units: &Units<'a>, id: TypeId) -> Option<String>
         }
         id = [dw::DW_AT_abstract_origin, dw::DW_AT_specification]
             .into_iter()
-            .find_map(|name| units.resolve(id.unit, &entry.attr_value(name)?))?;
+            .find_map(|name| units.resolve(id.unit, entry.attr(name)?))?;
     }
     None
 }
@@ -132,8 +134,8 @@ pub(super) fn function<'a>(units: &Units<'a>, id: TypeId) -> Option<Function> {
         let entry = unit.entry(id.offset)?;
         let origin = [dw::DW_AT_abstract_origin, dw::DW_AT_specification]
             .into_iter()
-            .find_map(|name| units.resolve(id.unit, &entry.attr_value(name)?));
-        if entry.attr(dw::DW_AT_name).is_none() {
+            .find_map(|name| units.resolve(id.unit, entry.attr(name)?));
+        if !entry.has(dw::DW_AT_name) {
             id = origin?;
             continue;
         }
@@ -170,12 +172,11 @@ pub(super) fn function<'a>(units: &Units<'a>, id: TypeId) -> Option<Function> {
 /// The type of the first parameter of the function at `id`.
 pub(super) fn receiver<'a>(units: &Units<'a>, id: TypeId) -> Option<TypeId> {
     let unit = units.unit(id.unit)?;
-    let mut raw = unit.unit.entries_raw(Some(gimli::UnitOffset(id.offset as usize))).ok()?;
-    let mut entry = Entry::null();
+    let mut walk = unit.entries()?.walk(id.offset);
     // Parameters are in front of all else.
     for _ in 0..MAX_BEFORE_PARAMETERS {
-        raw.read_entry(&mut entry).ok()?;
-        if entry.tag() == dw::DW_TAG_formal_parameter && entry.depth() == 1 {
+        let entry = walk.next()?;
+        if entry.tag() == dw::DW_TAG_formal_parameter && entry.depth == 1 {
             return target(units, id.unit, &entry);
         }
     }
@@ -184,8 +185,9 @@ pub(super) fn receiver<'a>(units: &Units<'a>, id: TypeId) -> Option<TypeId> {
 
 /// The type that a vtable's description belongs to.
 pub(super) fn containing_type<'a>(units: &Units<'a>, id: TypeId) -> Option<TypeId> {
-    let entry = units.unit(id.unit)?.entry(id.offset)?;
-    units.resolve(id.unit, &entry.attr_value(dw::DW_AT_containing_type)?)
+    let unit = units.unit(id.unit)?;
+    let entry = unit.entry(id.offset)?;
+    units.resolve(id.unit, entry.attr(dw::DW_AT_containing_type)?)
 }
 
 /// The full name of the type at `id`, without decoding the rest.
@@ -196,7 +198,7 @@ pub(super) fn name<'a>(units: &Units<'a>, id: TypeId) -> Option<String> {
 }
 
 /// The entry's own name behind the names of the scopes that it stands in.
-fn full_name<'a>(unit: &Unit<'a>, entry: &Entry<'a>, offset: u32) -> String {
+fn full_name<'a>(unit: &Unit<'a>, entry: &Entry<'_, 'a>, offset: u32) -> String {
     let name = text(unit, entry, dw::DW_AT_name).unwrap_or_default();
     let mut full = String::new();
     if matches!(
@@ -206,7 +208,7 @@ fn full_name<'a>(unit: &Unit<'a>, entry: &Entry<'a>, offset: u32) -> String {
             | dw::DW_TAG_enumeration_type
             | dw::DW_TAG_subprogram
     ) {
-        for scope in unit.index().path(offset) {
+        for scope in unit.index().path(unit, offset) {
             full.push_str(&String::from_utf8_lossy(scope));
             full.push_str("::");
         }
@@ -217,7 +219,7 @@ fn full_name<'a>(unit: &Unit<'a>, entry: &Entry<'a>, offset: u32) -> String {
 
 /// Members, variants, parameters and array bounds.
 fn read_children<'a>(units: &Units<'a>, unit: &Unit<'a>, id: TypeId, decoded: &mut Type) {
-    let mut variants: Option<(Option<gimli::UnitOffset>, Variants)> = None;
+    let mut variants: Option<(Option<u64>, Variants)> = None;
     let mut in_variants = false;
     let mut value = None;
     each_child(unit, id.offset, |depth, child| {
@@ -233,12 +235,12 @@ fn read_children<'a>(units: &Units<'a>, unit: &Unit<'a>, id: TypeId, decoded: &m
             }
             (1, dw::DW_TAG_subrange_type) => {
                 if let Shape::Array { count, .. } = &mut decoded.shape {
-                    *count = number(child, dw::DW_AT_count).unwrap_or(0);
+                    *count = child.number(dw::DW_AT_count).unwrap_or(0);
                 }
             }
             (1, dw::DW_TAG_variant_part) if in_variants => {
-                let discriminant = match child.attr_value(dw::DW_AT_discr) {
-                    Some(gimli::AttributeValue::UnitRef(offset)) => Some(offset),
+                let discriminant = match child.attr(dw::DW_AT_discr) {
+                    Some(Value::UnitRef(offset)) => Some(offset),
                     _ => None,
                 };
                 variants =
@@ -246,7 +248,7 @@ fn read_children<'a>(units: &Units<'a>, unit: &Unit<'a>, id: TypeId, decoded: &m
             }
             (2, dw::DW_TAG_member) if in_variants => {
                 if let Some((at, variants)) = &mut variants
-                    && *at == Some(child.offset())
+                    && *at == Some(u64::from(child.offset))
                     && let Some(member) = member(units, unit, id.unit, child)
                 {
                     let size = unit_size(units, member.of).unwrap_or(0);
@@ -254,7 +256,7 @@ fn read_children<'a>(units: &Units<'a>, unit: &Unit<'a>, id: TypeId, decoded: &m
                     variants.coroutine = member.name == "__state";
                 }
             }
-            (2, dw::DW_TAG_variant) if in_variants => value = number(child, dw::DW_AT_discr_value),
+            (2, dw::DW_TAG_variant) if in_variants => value = child.number(dw::DW_AT_discr_value),
             (3, dw::DW_TAG_member) if in_variants => {
                 if let Some((_, variants)) = &mut variants
                     && let Some(member) = member(units, unit, id.unit, child)
@@ -271,18 +273,14 @@ fn read_children<'a>(units: &Units<'a>, unit: &Unit<'a>, id: TypeId, decoded: &m
 }
 
 /// Calls `visit` with the depth of every entry below the one at `offset`: 1 for children.
-pub(super) fn each_child<'a>(unit: &Unit<'a>, offset: u32, mut visit: impl FnMut(isize, &Entry<'a>)) {
-    let Ok(mut raw) = unit.unit.entries_raw(Some(gimli::UnitOffset(offset as usize))) else { return };
-    let mut entry = Entry::null();
-    if !matches!(raw.read_entry(&mut entry), Ok(true)) || !entry.has_children() {
+pub(super) fn each_child<'a>(unit: &Unit<'a>, offset: u32, mut visit: impl FnMut(i32, &Entry<'_, 'a>)) {
+    let Some(mut walk) = unit.entries().map(|entries| entries.walk(offset)) else { return };
+    if walk.next().is_none_or(|entry| !entry.has_children()) {
         return;
     }
     for _ in 0..MAX_CHILDREN {
-        match raw.read_entry(&mut entry) {
-            Ok(true) => visit(entry.depth(), &entry),
-            Ok(false) if raw.next_depth() > 0 => {}
-            _ => return,
-        }
+        let Some(entry) = walk.next_below() else { return };
+        visit(entry.depth, &entry);
     }
 }
 
@@ -292,9 +290,9 @@ pub(super) fn each_nested<'a, T: Copy>(
     unit: &Unit<'a>,
     offset: u32,
     outermost: T,
-    mut visit: impl FnMut(&Entry<'a>, T) -> Option<T>,
+    mut visit: impl FnMut(&Entry<'_, 'a>, T) -> Option<T>,
 ) {
-    let mut open: Vec<(isize, Option<T>)> = Vec::new();
+    let mut open: Vec<(i32, Option<T>)> = Vec::new();
     each_child(unit, offset, |depth, entry| {
         while open.pop_if(|(outer, _)| *outer >= depth).is_some() {}
         let around = open.last().map_or(Some(outermost), |(_, around)| *around);
@@ -303,10 +301,8 @@ pub(super) fn each_nested<'a, T: Copy>(
 }
 
 /// The operations of a location; `None` where they are more than the locations of variables have.
-pub(super) fn operations<'a>(
-    unit: &Unit<'a>,
-    expression: gimli::Expression<Slice<'a>>,
-) -> Option<Vec<Operation<Slice<'a>>>> {
+pub(super) fn operations<'a>(unit: &Unit<'a>, expression: &'a [u8]) -> Option<Vec<Operation<Slice<'a>>>> {
+    let expression = gimli::Expression(slice(expression));
     let mut operations = expression.operations(unit.unit.encoding());
     let mut read = Vec::new();
     while let Some(operation) = operations.next().ok()? {
@@ -315,17 +311,22 @@ pub(super) fn operations<'a>(
     Some(read)
 }
 
-fn member<'a>(units: &Units<'a>, unit: &Unit<'a>, number_of_unit: u32, entry: &Entry<'a>) -> Option<Member> {
+fn member<'a>(
+    units: &Units<'a>,
+    unit: &Unit<'a>,
+    number_of_unit: u32,
+    entry: &Entry<'_, 'a>,
+) -> Option<Member> {
     Some(Member {
         name: text(unit, entry, dw::DW_AT_name).unwrap_or_default(),
-        offset: number(entry, dw::DW_AT_data_member_location).unwrap_or(0),
+        offset: entry.number(dw::DW_AT_data_member_location).unwrap_or(0),
         of: target(units, number_of_unit, entry)?,
     })
 }
 
-pub(super) fn source<'a>(unit: &Unit<'a>, entry: &Entry<'a>) -> Option<Source> {
-    let line = number(entry, dw::DW_AT_decl_line)? as u32;
-    unit.source(number(entry, dw::DW_AT_decl_file)?, line)
+pub(super) fn source<'a>(unit: &Unit<'a>, entry: &Entry<'_, 'a>) -> Option<Source> {
+    let line = entry.number(dw::DW_AT_decl_line)? as u32;
+    unit.source(entry.number(dw::DW_AT_decl_file)?, line)
 }
 
 /// The size of a discriminant's type, which may be a pointer.
@@ -334,20 +335,14 @@ fn unit_size<'a>(units: &Units<'a>, id: TypeId) -> Option<u64> {
     let entry = unit.entry(id.offset)?;
     match entry.tag() {
         dw::DW_TAG_pointer_type => Some(u64::from(unit.unit.encoding().address_size)),
-        _ => number(&entry, dw::DW_AT_byte_size),
+        _ => entry.number(dw::DW_AT_byte_size),
     }
 }
 
-pub(super) fn target<'a>(units: &Units<'a>, unit: u32, entry: &Entry<'a>) -> Option<TypeId> {
-    units.resolve(unit, &entry.attr_value(dw::DW_AT_type)?)
+pub(super) fn target<'a>(units: &Units<'a>, unit: u32, entry: &Entry<'_, 'a>) -> Option<TypeId> {
+    units.resolve(unit, entry.attr(dw::DW_AT_type)?)
 }
 
-pub(super) fn text<'a>(unit: &Unit<'a>, entry: &Entry<'a>, name: gimli::DwAt) -> Option<String> {
-    Some(String::from_utf8_lossy(unit.string(entry.attr_value(name)?)?).into_owned())
-}
-
-/// An unsigned attribute. A discriminant may be written with a sign: its bits are what counts.
-pub(super) fn number<'a>(entry: &Entry<'a>, name: gimli::DwAt) -> Option<u64> {
-    let attribute = entry.attr(name)?;
-    attribute.udata_value().or_else(|| attribute.sdata_value().map(|value| value as u64))
+pub(super) fn text<'a>(unit: &Unit<'a>, entry: &Entry<'_, 'a>, name: gimli::DwAt) -> Option<String> {
+    Some(String::from_utf8_lossy(unit.string(entry.attr(name)?)?).into_owned())
 }

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use gimli::{Dwarf, EndianSlice, LittleEndian, SectionId};
+use gimli::{Dwarf, EndianSlice, LittleEndian, SectionId, constants as dw};
+
+use crate::debuginfo::entries::Entries;
 
 pub(super) type Slice<'a> = EndianSlice<'a, LittleEndian>;
-pub(super) type Entry<'a> = gimli::DebuggingInformationEntry<Slice<'a>>;
 
 /// The `.dwo` files that the units name whose sections `section` returns.
 pub(in crate::debuginfo) fn object_files<'a>(section: impl Fn(SectionId) -> &'a [u8]) -> Vec<PathBuf> {
@@ -14,6 +15,13 @@ pub(in crate::debuginfo) fn object_files<'a>(section: impl Fn(SectionId) -> &'a 
     let mut files = Vec::new();
     let mut headers = dwarf.units();
     while let Ok(Some(header)) = headers.next() {
+        let head = Entries::head(&header, section(SectionId::DebugInfo), section(SectionId::DebugAbbrev));
+        let names = [dw::DW_AT_dwo_name, dw::DW_AT_GNU_dwo_name];
+        let is_split =
+            |head: Entries<'_>| head.root().is_some_and(|root| names.iter().any(|name| root.has(*name)));
+        if !head.is_some_and(is_split) {
+            continue;
+        }
         let Ok(unit) = dwarf.unit(header) else { continue };
         // A program is split as a whole or not at all, but for the standard library, which comes first or
         // last and is a few hundred units.

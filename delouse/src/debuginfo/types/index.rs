@@ -3,186 +3,259 @@
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
-use gimli::{Attribute, AttributeValue, Operation, UnitRef, constants as dw};
+use gimli::constants as dw;
 
-use super::dwo::Slice;
+use super::content::{Content, Name};
 use super::names;
-use crate::debuginfo::address::FileAddress;
 
-type Attributes<'e, 'a> = &'e [Attribute<Slice<'a>>];
+use crate::debuginfo::address::FileAddress;
+use crate::debuginfo::entries::{Abbreviation, Value, bytes};
 
 /// More entries than any unit has.
 const MAX_ENTRIES: usize = 1 << 26;
 
-/// Where things stand in a unit. Names borrow from the file.
+/// Where things stand in a unit: all positions are offsets in it, and names are read when they are asked for. In plain
+/// lists, which cost less to fill than maps would save: a unit is searched a few times, and has thousands of entries.
 #[derive(Default)]
-pub(super) struct Index<'a> {
-    /// Namespaces, types and functions, in the order of their offsets.
-    scopes: Vec<Scope<'a>>,
-    /// Functions by their first address.
-    pub(super) functions: HashMap<FileAddress, u32>,
+pub(super) struct Index {
+    /// Namespaces, types and functions that have something with a name in them, in the order of their offsets.
+    scopes: Vec<Scope>,
+    /// Functions with the addresses that they begin at.
+    functions: Vec<(FileAddress, u32)>,
     /// Vtable variables by their address: the offset of the type that describes them.
-    pub(super) vtables: HashMap<FileAddress, u32>,
+    vtables: Vec<(FileAddress, u32)>,
     /// Statics and thread locals by linkage name: the offset of their type.
-    pub(super) variables: HashMap<&'a [u8], u32>,
+    variables: Vec<(Name, u32)>,
     /// Types by the last segment of their name.
-    pub(super) types: HashMap<&'a [u8], u32>,
+    types: Vec<(Name, u32)>,
     /// The functions that poll coroutines.
-    bodies: Vec<RawBody<'a>>,
+    bodies: Vec<RawBody>,
     /// Indices into `bodies` by path without parameters, made at the first question.
     bodies_by_path: OnceLock<HashMap<String, Vec<usize>>>,
     /// The functions called `poll` of impls.
     pub(super) polls: Vec<u32>,
+    /// How many entries were read.
+    pub(super) entries: usize,
 }
 
-struct Scope<'a> {
+struct Scope {
     start: u32,
     end: u32,
-    parent: Option<u32>,
-    name: &'a [u8],
+    parent: u32,
+    name: Name,
 }
 
+/// No parent.
+const NONE: u32 = u32::MAX;
+
 /// A coroutine's poll function. What is in it is read when it is asked for: see `scopes`.
-pub(super) struct RawBody<'a> {
-    pub(super) offset: u32,
-    name: &'a [u8],
-    pub(super) linkage_name: Option<&'a [u8]>,
+struct RawBody {
+    offset: u32,
+    name: Name,
 }
 
 /// An entry that is open while its children are read.
 struct Open {
-    depth: isize,
-    scope: u32,
+    depth: i32,
+    start: u32,
+    name: Name,
+    /// Its number among the scopes, once it has something with a name in it.
+    scope: Option<u32>,
+    is_impl: bool,
+    in_function: bool,
     /// It is the poll function of a coroutine, or in one.
     in_body: bool,
 }
 
-impl<'a> Index<'a> {
+/// Whether the index has entries of that kind.
+#[inline(always)]
+fn is_wanted(abbreviation: &Abbreviation) -> bool {
+    matches!(
+        abbreviation.tag,
+        dw::DW_TAG_namespace
+            | dw::DW_TAG_structure_type
+            | dw::DW_TAG_union_type
+            | dw::DW_TAG_enumeration_type
+            | dw::DW_TAG_subprogram
+            | dw::DW_TAG_variable
+    )
+}
+
+impl Index {
     /// Reads the whole unit once. What cannot be read ends the index early.
-    pub(super) fn new(unit: UnitRef<'_, Slice<'a>>) -> Self {
+    pub(super) fn new(unit: &Content<'_>) -> Self {
         let mut index = Self::default();
-        let Ok(mut raw) = unit.entries_raw(None) else { return index };
+        let Some(entries) = unit.entries() else { return index };
+        let mut walk = entries.walk_all();
         let mut open: Vec<Open> = Vec::new();
-        let mut read = Vec::new();
-        for _ in 0..MAX_ENTRIES {
-            if raw.is_empty() {
+        while let Some(entry) = walk.next_of(|abbreviation, _| is_wanted(abbreviation)) {
+            index.entries += 1;
+            if index.entries > MAX_ENTRIES {
                 break;
             }
-            let depth = raw.next_depth();
-            let offset = raw.next_offset().0 as u32;
-            let Ok(abbreviation) = raw.read_abbreviation() else { break };
-            while let Some(last) = open.last().filter(|last| last.depth >= depth) {
+            let (depth, offset, tag) = (entry.depth, entry.offset, entry.tag());
+            while let Some(last) = open.last()
+                && last.depth >= depth
+            {
                 index.close(last.scope, offset);
                 open.pop();
             }
-            let Some(abbreviation) = abbreviation else { continue };
-            let attributes = abbreviation.attributes();
-            let wanted = matches!(
-                abbreviation.tag(),
-                dw::DW_TAG_namespace
-                    | dw::DW_TAG_structure_type
-                    | dw::DW_TAG_union_type
-                    | dw::DW_TAG_enumeration_type
-                    | dw::DW_TAG_subprogram
-                    | dw::DW_TAG_variable
-            );
-            if !wanted {
-                if raw.skip_attributes(attributes).is_err() {
-                    break;
+            let (in_function, mut in_body) =
+                open.last().map_or((false, false), |open| (open.in_function, open.in_body));
+            if tag == dw::DW_TAG_variable {
+                let names = [dw::DW_AT_name, dw::DW_AT_linkage_name, dw::DW_AT_type, dw::DW_AT_location];
+                let Some([name, linkage_name, of, location]) = walk.read(&entry, names) else { break };
+                // The variables of a body are read when that body is asked for.
+                if !in_body && let Some(Value::UnitRef(of)) = of {
+                    let of = of as u32;
+                    if !in_function && name.is_some_and(|name| is_vtable(unit, name)) {
+                        index.vtables.extend(unit.fixed_address(location).map(|address| (address, of)));
+                    } else if let Some(linkage_name) = linkage_name {
+                        index.variables.push((unit.name_at(linkage_name, offset), of));
+                    }
                 }
                 continue;
             }
-            if raw.read_attributes(attributes, &mut read).is_err() {
-                break;
-            }
-            let name = text(unit, &read, dw::DW_AT_name);
-            let parent = open.last().map(|open| open.scope);
-            let mut in_body = open.last().is_some_and(|open| open.in_body);
-            match abbreviation.tag() {
-                dw::DW_TAG_variable => {
-                    // Those of a body are read when that body is asked for.
-                    if !in_body {
-                        index.variable(unit, &read, name);
-                    }
-                    continue;
+            let is_function = tag == dw::DW_TAG_subprogram;
+            let Some([name, low]) = walk.read(&entry, [dw::DW_AT_name, dw::DW_AT_low_pc]) else { break };
+            let text = name.map(|name| unit.text_at(name)).unwrap_or_default();
+            let at = name.map_or(Name::Of(offset), |name| unit.name_at(name, offset));
+            if is_function {
+                index.enter(&mut open);
+                if let Some(low) = low
+                    && let Some(address) = unit.address_at(low)
+                    && address != 0
+                {
+                    index.functions.push((FileAddress::new(address), offset));
                 }
-                dw::DW_TAG_subprogram => {
-                    in_body = index.function(unit, &read, name, offset);
-                    if name.is_some_and(|name| name == b"poll" || name.starts_with(b"poll<"))
-                        && parent.is_some_and(|parent| index.is_impl(parent))
+                if let [b'{', b'a', b's', b'y', b'n', b'c', b'_', ..] = text {
+                    index.bodies.push(RawBody { offset, name: at });
+                    in_body = true;
+                } else {
+                    in_body = false;
+                    if let [b'p', b'o', b'l', b'l'] | [b'p', b'o', b'l', b'l', 0 | b'<', ..] = text
+                        && open.last().is_some_and(|open| open.is_impl)
                     {
                         index.polls.push(offset);
                     }
                 }
-                dw::DW_TAG_namespace => {}
-                _ => {
-                    if let Some(name) = name {
-                        index.types.entry(name).or_insert(offset);
-                    }
-                }
+            } else if tag != dw::DW_TAG_namespace && name.is_some() {
+                index.types.push((at, offset));
+                index.enter(&mut open);
             }
-            if abbreviation.has_children() {
-                let scope = index.scopes.len() as u32;
-                let name = name.unwrap_or_default();
-                index.scopes.push(Scope { start: offset, end: u32::MAX, parent, name });
-                open.push(Open { depth, scope, in_body });
+            if entry.has_children() {
+                let is_impl = matches!(text, [b'{', b'i', b'm', b'p', b'l', b'#', ..]);
+                let in_function = in_function || is_function;
+                open.push(Open {
+                    depth,
+                    start: offset,
+                    name: at,
+                    scope: None,
+                    is_impl,
+                    in_function,
+                    in_body,
+                });
             }
         }
         index
     }
 
+    /// Makes scopes of the entries that are open: they have something with a name in them.
+    fn enter(&mut self, open: &mut [Open]) {
+        if open.last().is_none_or(|last| last.scope.is_some()) {
+            return;
+        }
+        let mut parent = NONE;
+        for open in open {
+            parent = *open.scope.get_or_insert_with(|| {
+                let scope = Scope { start: open.start, end: u32::MAX, parent, name: open.name };
+                self.scopes.push(scope);
+                (self.scopes.len() - 1) as u32
+            });
+        }
+    }
+
     /// The names of the scopes around `offset`, outermost first.
-    pub(super) fn path(&self, offset: u32) -> Vec<&'a [u8]> {
+    pub(super) fn path<'a>(&self, unit: &Content<'a>, offset: u32) -> Vec<&'a [u8]> {
         let mut names = Vec::new();
         let after = self.scopes.partition_point(|scope| scope.start < offset);
         let mut at = after.checked_sub(1).map(|n| n as u32);
         while let Some(scope) = at.and_then(|n| self.scopes.get(n as usize)) {
             if offset < scope.end {
-                names.push(scope.name);
+                names.push(unit.name(scope.name));
             }
-            at = scope.parent;
+            at = Some(scope.parent).filter(|parent| *parent != NONE);
         }
         names.reverse();
         names
     }
 
-    /// Whether a scope is that of an impl.
-    fn is_impl(&self, scope: u32) -> bool {
-        self.scopes.get(scope as usize).is_some_and(|scope| scope.name.starts_with(b"{impl#"))
-    }
-
-    fn close(&mut self, scope: u32, end: u32) {
-        if let Some(scope) = self.scopes.get_mut(scope as usize) {
+    fn close(&mut self, scope: Option<u32>, end: u32) {
+        if let Some(scope) = scope.and_then(|scope| self.scopes.get_mut(scope as usize)) {
             scope.end = end;
         }
     }
 
-    fn function(
-        &mut self,
-        unit: UnitRef<'_, Slice<'a>>,
-        attributes: Attributes<'_, 'a>,
-        name: Option<&'a [u8]>,
-        offset: u32,
-    ) -> bool {
-        if let Some(low) = attribute(attributes, dw::DW_AT_low_pc)
-            && let Ok(Some(address)) = unit.attr_address(low.value())
-            && address != 0
-        {
-            self.functions.insert(FileAddress::new(address), offset);
-        }
-        let Some(name) = name.filter(|name| name.starts_with(b"{async_")) else { return false };
-        let linkage_name = text(unit, attributes, dw::DW_AT_linkage_name);
-        self.bodies.push(RawBody { offset, name, linkage_name });
-        true
+    /// The function that begins at `address`.
+    pub(super) fn function_at(&self, address: FileAddress) -> Option<u32> {
+        last(&self.functions, address)
     }
 
-    /// The poll functions at `path`, which has no parameters: several where they are generic.
-    pub(super) fn bodies_at(&self, path: &str) -> impl Iterator<Item = &RawBody<'a>> {
+    /// The last function that begins at or before `address`.
+    pub(super) fn function_before(&self, address: FileAddress) -> Option<u32> {
+        let mut best: Option<(FileAddress, u32)> = None;
+        let mut functions = self.functions.as_slice();
+        while let [(start, offset), rest @ ..] = functions {
+            functions = rest;
+            if start.get() <= address.get() && best.is_none_or(|(nearest, _)| nearest.get() <= start.get()) {
+                best = Some((*start, *offset));
+            }
+        }
+        best.map(|(_, offset)| offset)
+    }
+
+    /// The type that describes the vtable at `address`.
+    pub(super) fn vtable_at(&self, address: FileAddress) -> Option<u32> {
+        last(&self.vtables, address)
+    }
+
+    /// The type of the variable with that linkage name.
+    pub(super) fn variable(&self, unit: &Content<'_>, linkage_name: &[u8]) -> Option<u32> {
+        let found = self
+            .variables
+            .iter()
+            .rev()
+            .find(|(name, _)| unit.is_text(*name, dw::DW_AT_linkage_name, linkage_name));
+        found.map(|(_, of)| *of)
+    }
+
+    /// All variables with a linkage name, and the offsets of their types.
+    pub(super) fn variables<'i, 'a: 'i>(
+        &'i self,
+        unit: &'i Content<'a>,
+    ) -> impl Iterator<Item = (&'a [u8], u32)> {
+        self.variables.iter().map(|(name, of)| (unit.linkage_name(*name), *of))
+    }
+
+    /// The first type whose last segment has that name.
+    pub(super) fn type_named(&self, unit: &Content<'_>, name: &[u8]) -> Option<u32> {
+        let mut types = self.types.as_slice();
+        while let [(at, offset), rest @ ..] = types {
+            types = rest;
+            if unit.is_text(*at, dw::DW_AT_name, name) {
+                return Some(*offset);
+            }
+        }
+        None
+    }
+
+    /// The offsets of the poll functions at `path`, which has no parameters: several where they are generic.
+    pub(super) fn bodies_at(&self, unit: &Content<'_>, path: &str) -> impl Iterator<Item = u32> {
         let by_path = self.bodies_by_path.get_or_init(|| {
             let mut by_path: HashMap<String, Vec<usize>> = HashMap::new();
             for (number, body) in self.bodies.iter().enumerate() {
                 let mut path = String::new();
-                for segment in self.path(body.offset).iter().chain([&body.name]) {
+                for segment in self.path(unit, body.offset).into_iter().chain([unit.name(body.name)]) {
                     let separator = if path.is_empty() { "" } else { "::" };
                     path.push_str(separator);
                     path.push_str(&String::from_utf8_lossy(segment));
@@ -193,46 +266,24 @@ impl<'a> Index<'a> {
             by_path
         });
         let numbers = by_path.get(path).map(Vec::as_slice).unwrap_or_default();
-        numbers.iter().filter_map(|number| self.bodies.get(*number))
+        numbers.iter().filter_map(|number| Some(self.bodies.get(*number)?.offset))
     }
+}
 
-    fn variable(
-        &mut self,
-        unit: UnitRef<'_, Slice<'a>>,
-        attributes: Attributes<'_, 'a>,
-        name: Option<&'a [u8]>,
-    ) -> Option<()> {
-        let AttributeValue::UnitRef(of) = attribute(attributes, dw::DW_AT_type)?.value() else { return None };
-        let of = of.0 as u32;
-        if name?.ends_with(b"{vtable}") {
-            self.vtables.insert(address(unit, attributes)?, of);
-        } else if let Some(linkage_name) = text(unit, attributes, dw::DW_AT_linkage_name) {
-            self.variables.insert(linkage_name, of);
+/// Whether that is the name of a vtable: `<app::Pipe as core::future::future::Future>::{vtable}`.
+fn is_vtable<'a>(unit: &Content<'a>, name: Value<'a>) -> bool {
+    let text = unit.text_at(name);
+    matches!(text, [b'<', ..]) && bytes::until_zero(text).ends_with(b"{vtable}")
+}
+
+/// What belongs to an address; of several, the last one.
+fn last(list: &[(FileAddress, u32)], address: FileAddress) -> Option<u32> {
+    let mut rest = list;
+    while let [before @ .., (at, offset)] = rest {
+        rest = before;
+        if at.get() == address.get() {
+            return Some(*offset);
         }
-        None
     }
-}
-
-fn attribute<'e, 'a>(attributes: Attributes<'e, 'a>, name: gimli::DwAt) -> Option<&'e Attribute<Slice<'a>>> {
-    attributes.iter().find(|attribute| attribute.name() == name)
-}
-
-fn text<'a>(
-    unit: UnitRef<'_, Slice<'a>>,
-    attributes: Attributes<'_, 'a>,
-    name: gimli::DwAt,
-) -> Option<&'a [u8]> {
-    Some(unit.attr_string(attribute(attributes, name)?.value()).ok()?.slice())
-}
-
-/// The address of a variable that lies at a fixed one.
-fn address<'a>(unit: UnitRef<'_, Slice<'a>>, attributes: Attributes<'_, 'a>) -> Option<FileAddress> {
-    let expression = attribute(attributes, dw::DW_AT_location)?.exprloc_value()?;
-    let mut operations = expression.operations(unit.encoding());
-    let address = match operations.next().ok()?? {
-        Operation::Address { address } => Some(address),
-        Operation::AddressIndex { index } => unit.address(index).ok(),
-        _ => None,
-    };
-    address.map(FileAddress::new)
+    None
 }

@@ -5,7 +5,9 @@
 //! it; and a type is decoded when it is first asked for.
 
 mod bodies;
+mod code_lines;
 mod code_scopes;
+mod content;
 mod decode;
 pub(in crate::debuginfo) mod dwo;
 mod index;
@@ -15,15 +17,21 @@ mod polls;
 mod scopes;
 mod split;
 mod suspension;
+mod symbol_names;
 mod units;
+#[cfg(test)]
+mod work;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock};
 
+pub(crate) use code_lines::{CodeLine, CodeLines};
 pub(crate) use code_scopes::{FrameBase, FramePointer, FrameVariable, Scope};
 pub(crate) use model::{Discriminant, Member, Shape, Source, Type, TypeId, Variant};
 pub(crate) use scopes::Variable;
 pub(crate) use suspension::Suspension;
+#[cfg(test)]
+pub(crate) use work::Work;
 
 use crate::debuginfo::address::FileAddress;
 use crate::debuginfo::image::{Image, Symbol};
@@ -41,13 +49,13 @@ pub(crate) struct Types<'a> {
     units: Units<'a>,
     symbols: Vec<Symbol<'a>>,
     decoded: Mutex<HashMap<TypeId, Option<Arc<Type>>>>,
-    bodies: Mutex<bodies::Finder>,
+    bodies: Mutex<bodies::Finder<'a>>,
     polls: Mutex<polls::Polls>,
     /// Places in `symbols`, in the order of their addresses.
     by_address: OnceLock<Vec<u32>>,
     dependencies: OnceLock<HashSet<String>>,
     statics: OnceLock<Vec<(FileAddress, TypeId)>>,
-    by_part: Mutex<HashMap<&'static str, Arc<[Symbol<'a>]>>>,
+    names: symbol_names::SymbolNames<'a>,
     scopes: Mutex<HashMap<FileAddress, Arc<[Scope]>>>,
     sources: Mutex<HashMap<FileAddress, Option<Source>>>,
 }
@@ -76,7 +84,7 @@ impl<'a> Types<'a> {
             by_address: OnceLock::new(),
             dependencies: OnceLock::new(),
             statics: OnceLock::new(),
-            by_part: Mutex::default(),
+            names: symbol_names::SymbolNames::default(),
             scopes: Mutex::default(),
             sources: Mutex::default(),
         })
@@ -92,6 +100,12 @@ impl<'a> Types<'a> {
         })
     }
 
+    /// How much of the debug information was read so far.
+    #[cfg(test)]
+    pub(crate) fn work(&self) -> Work {
+        self.units.work()
+    }
+
     /// The file that the types come from.
     pub(crate) fn image(&self) -> &'a Image {
         self.image
@@ -99,14 +113,12 @@ impl<'a> Types<'a> {
 
     /// The symbols with `part` in their mangled names. Looked for once: there may be a million symbols.
     pub(crate) fn symbols_with(&self, part: &'static str) -> Arc<[Symbol<'a>]> {
-        if let Some(known) = lock(&self.by_part).get(part) {
-            return Arc::clone(known);
-        }
-        let finder = memchr::memmem::Finder::new(part);
-        let found: Arc<[_]> =
-            self.symbols.iter().filter(|symbol| finder.find(symbol.name).is_some()).copied().collect();
-        lock(&self.by_part).insert(part, Arc::clone(&found));
-        found
+        self.names.with(&self.symbols, self.image.symbol_names(), part)
+    }
+
+    /// The symbols with `part` in their mangled names, for a part that is searched for once.
+    fn symbols_with_any(&self, part: &str) -> Vec<Symbol<'a>> {
+        self.names.find(&self.symbols, self.image.symbol_names(), part.as_bytes())
     }
 
     /// The symbols of the file.
@@ -128,7 +140,7 @@ impl<'a> Types<'a> {
     pub(crate) fn function(&self, address: FileAddress) -> Option<Function> {
         self.units.candidates(address).into_iter().find_map(|number| {
             let unit = self.units.unit(number)?;
-            let offset = *unit.index().functions.get(&address)?;
+            let offset = unit.index().function_at(address)?;
             decode::function(&self.units, TypeId { unit: number, offset })
         })
     }
@@ -177,7 +189,7 @@ impl<'a> Types<'a> {
     pub(crate) fn function_name(&self, address: FileAddress) -> Option<String> {
         self.units.candidates(address).into_iter().find_map(|number| {
             let unit = self.units.unit(number)?;
-            let offset = *unit.index().functions.get(&address)?;
+            let offset = unit.index().function_at(address)?;
             decode::function_name(&self.units, TypeId { unit: number, offset })
         })
     }
@@ -188,7 +200,8 @@ impl<'a> Types<'a> {
         let of = |place: &u32| symbol(place).map_or(FileAddress::default(), |symbol| symbol.address);
         let by_address = self.by_address.get_or_init(|| {
             let mut places: Vec<u32> = (0..).take(self.symbols.len()).collect();
-            places.sort_unstable_by_key(of);
+            // Stable, as that is quick where most are in order already, as linkers write them.
+            places.sort_by_key(of);
             places
         });
         let first = by_address.partition_point(|place| of(place) < address);
@@ -213,7 +226,7 @@ impl<'a> Types<'a> {
         numbers.dedup();
         numbers.into_iter().find_map(|number| {
             let unit = self.units.unit(number)?;
-            let described = *unit.index().vtables.get(&address)?;
+            let described = unit.index().vtable_at(address)?;
             let id = TypeId { unit: number, offset: described };
             Some((decode::containing_type(&self.units, id)?, self.get(id).map_or(0, |ty| ty.size)))
         })
@@ -224,7 +237,7 @@ impl<'a> Types<'a> {
         let linkage_name = names::without_llvm_suffix(linkage_name);
         self.units.candidates(near).into_iter().find_map(|number| {
             let unit = self.units.unit(number)?;
-            let offset = *unit.index().variables.get(linkage_name)?;
+            let offset = unit.index().variable(&unit, linkage_name)?;
             Some(TypeId { unit: number, offset })
         })
     }
@@ -241,9 +254,9 @@ impl<'a> Types<'a> {
             let mut statics = Vec::new();
             for number in self.units.own() {
                 let Some(unit) = self.units.unit(number) else { continue };
-                for (name, offset) in &unit.index().variables {
+                for (name, offset) in unit.index().variables(&unit) {
                     if let Some(address) = addresses.get(name) {
-                        statics.push((*address, TypeId { unit: number, offset: *offset }));
+                        statics.push((*address, TypeId { unit: number, offset }));
                     }
                 }
             }
@@ -286,7 +299,7 @@ impl<'a> Types<'a> {
         // Those that are known already cost nothing.
         numbers.sort_by_key(|number| !self.units.indexed().contains(number));
         numbers.into_iter().take(MAX_UNITS_FOR_A_NAME).filter_map(move |unit| {
-            let offset = *self.units.unit(unit)?.index().types.get(name.as_bytes())?;
+            let offset = self.units.type_named(unit, name.as_bytes())?;
             let found = TypeId { unit, offset };
             (self.get(found)?.name == path).then_some(found)
         })
@@ -300,7 +313,7 @@ impl<'a> Types<'a> {
         let mut seen = HashSet::new();
         numbers.retain(|number| seen.insert(*number));
         numbers.into_iter().take(MAX_UNITS_FOR_A_NAME).find_map(|unit| {
-            let offset = *self.units.unit(unit)?.index().types.get(last)?;
+            let offset = self.units.type_named(unit, last)?;
             let found = TypeId { unit, offset };
             self.get(found).filter(|ty| ty.name == name && ty.size > 0).map(|_| found)
         })

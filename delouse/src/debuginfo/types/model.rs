@@ -83,7 +83,7 @@ pub(crate) struct Member {
 pub(crate) struct Source {
     /// The file, absolute where DWARF tells.
     pub(crate) file: Arc<str>,
-    /// The file as people know it, spelled as on the stacks of threads: see [`shorten`](crate::debuginfo::symbols::shorten).
+    /// The file as people know it, spelled as on the stacks of threads: see [`shorten`](crate::debuginfo::paths::shorten).
     pub(crate) shown: Arc<str>,
     pub(crate) line: u32,
 }

@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use crate::host::search;
+
 /// Arguments deeper than this are elided.
 const MAX_ARGUMENT_DEPTH: usize = 2;
 /// Arguments longer than this are elided, in bytes.
@@ -21,7 +23,9 @@ pub(crate) fn without_parameters(name: &str) -> &str {
 
 /// The part behind the last `::` that is not inside brackets.
 pub(crate) fn last_segment(name: &str) -> &str {
-    segments(name).last().copied().unwrap_or(name)
+    let mut start = 0;
+    each_separator(name, "::", |at| start = at + 2);
+    name.get(start..).unwrap_or(name)
 }
 
 /// The path of the function that polls the coroutine at `path`.
@@ -87,6 +91,9 @@ pub(crate) fn is_in_crate(symbol: &[u8], name: &str) -> bool {
     after.is_some_and(|rest| rest.starts_with(segment.as_bytes()))
 }
 
+/// What a closure is called in a legacy symbol, and the length of that.
+pub(super) const CLOSURES: [(&str, usize); 2] = [("_$u7b$$u7b$closure$u7d$$u7d$", 28), ("{{closure}}", 11)];
+
 /// Walks the `length name` pairs of a legacy symbol up to the first closure.
 fn legacy_item(mut rest: &[u8]) -> Option<&[u8]> {
     let mut item = None;
@@ -95,7 +102,7 @@ fn legacy_item(mut rest: &[u8]) -> Option<&[u8]> {
         let (length, after) = rest.split_at_checked(digits)?;
         let length: usize = std::str::from_utf8(length).ok()?.parse().ok()?;
         let (segment, after) = after.split_at_checked(length)?;
-        if segment.starts_with(b"_$u7b$$u7b$closure") || segment.starts_with(b"{{closure}}") {
+        if CLOSURES.iter().any(|(closure, _)| segment.starts_with(closure.as_bytes())) {
             return item;
         }
         item = Some(segment);
@@ -253,33 +260,44 @@ fn segments(path: &str) -> Vec<&str> {
 
 /// Splits at every `separator` outside of brackets.
 fn top_level<'a>(text: &'a str, separator: &str) -> Vec<&'a str> {
-    let bytes = text.as_bytes();
     let mut parts = Vec::new();
-    let (mut depth, mut start, mut at) = (0_usize, 0, 0);
-    while let Some(byte) = bytes.get(at) {
-        match byte {
-            b'<' | b'(' | b'[' | b'{' => depth += 1,
-            // The arrow of a function type closes nothing.
-            b'>' if matches!(at.checked_sub(1).and_then(|at| bytes.get(at)), Some(b'-' | b'=')) => {}
-            b'>' | b')' | b']' | b'}' => depth = depth.saturating_sub(1),
-            _ if depth == 0 && bytes.get(at..).is_some_and(|rest| rest.starts_with(separator.as_bytes())) => {
-                parts.extend(text.get(start..at));
-                at += separator.len();
-                start = at;
-                continue;
-            }
-            _ => {}
-        }
-        at += 1;
-    }
+    let mut start = 0;
+    each_separator(text, separator, |at| {
+        parts.extend(text.get(start..at));
+        start = at + separator.len();
+    });
     parts.extend(text.get(start..));
     parts
+}
+
+/// Calls `visit` with the place of every `separator` outside of brackets. Names are taken apart so often that the calls of
+/// an iterator for each byte would be most of the time of an answer in a build without optimisation.
+fn each_separator(text: &str, separator: &str, mut visit: impl FnMut(usize)) {
+    let ([first, ..], [.., last]) = (separator.as_bytes(), separator.as_bytes()) else { return };
+    let (mut depth, mut before, mut rest) = (0_usize, 0, text.as_bytes());
+    while let [byte, after @ ..] = rest {
+        if depth == 0 && *byte == *first && rest.starts_with(separator.as_bytes()) {
+            visit(text.len() - rest.len());
+            rest = rest.get(separator.len()..).unwrap_or_default();
+            before = *last;
+            continue;
+        }
+        match *byte {
+            b'<' | b'(' | b'[' | b'{' => depth += 1,
+            // The arrow of a function type closes nothing.
+            b'>' if before == b'-' || before == b'=' => {}
+            b'>' | b')' | b']' | b'}' if depth > 0 => depth -= 1,
+            _ => {}
+        }
+        before = *byte;
+        rest = after;
+    }
 }
 
 /// The linkage name of a symbol as debug information has it: LLVM makes a private symbol visible to another unit as
 /// `NAME.llvm.NUMBER`, in the table of symbols alone.
 pub(crate) fn without_llvm_suffix(symbol: &[u8]) -> &[u8] {
-    let suffix = memchr::memmem::find(symbol, b".llvm.");
+    let suffix = search::find(symbol, b".llvm.");
     suffix.and_then(|end| symbol.get(..end)).unwrap_or(symbol)
 }
 

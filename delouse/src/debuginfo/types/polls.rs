@@ -9,11 +9,15 @@ use super::model::TypeId;
 use super::names;
 use super::units::Units;
 use super::{Types, decode};
+use crate::host::search;
 
 /// Functions of one unit that are looked at.
 const MAX_POLLS: usize = 1 << 16;
 /// What ends the demangled name of such a function.
 const END: &str = " as core::future::future::Future>::poll";
+
+/// The same in a legacy symbol, up to its hash.
+const LEGACY_END: &[u8] = b"$u20$as$u20$core..future..future..Future$GT$4poll17h";
 
 /// The paths of types that are futures, without parameters.
 #[derive(Default)]
@@ -32,12 +36,28 @@ impl Polls {
 }
 
 fn of_symbols(types: &Types<'_>) -> HashSet<String> {
-    let symbols = types.symbols_with("4poll");
-    let demangled = symbols.iter().filter_map(|symbol| {
-        let name = std::str::from_utf8(symbol.name).ok()?;
-        Some(format!("{:#}", rustc_demangle::try_demangle(name).ok()?))
-    });
-    demangled.filter_map(|name| self_of(&name).map(str::to_owned)).collect()
+    types.symbols_with("4poll").iter().filter_map(|symbol| of_symbol(symbol.name)).collect()
+}
+
+/// The path of the type, if it is the symbol of such a function.
+fn of_symbol(symbol: &[u8]) -> Option<String> {
+    let Some(legacy) = symbol.strip_prefix(b"_ZN") else { return demangled(symbol) };
+    let end = search::find(legacy, LEGACY_END)?;
+    let digits = legacy.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let type_name = legacy.get(digits..end)?.strip_prefix(b"_$LT$")?;
+    let path =
+        search::find(type_name, b"$").map_or(type_name, |end| type_name.get(..end).unwrap_or_default());
+    // Of thousands of symbols, few have anything else in a path. Demangling takes most of the time in a dev build.
+    let is_plain = path.len() == type_name.len() || type_name.get(path.len()..)?.starts_with(b"$LT$");
+    if !is_plain || path.is_empty() {
+        return demangled(symbol);
+    }
+    Some(std::str::from_utf8(path).ok()?.replace("..", "::"))
+}
+
+fn demangled(symbol: &[u8]) -> Option<String> {
+    let name = format!("{:#}", rustc_demangle::try_demangle(std::str::from_utf8(symbol).ok()?).ok()?);
+    self_of(&name).map(str::to_owned)
 }
 
 /// `app::Retry` of `<app::Retry<F> as core::future::future::Future>::poll`.
@@ -74,5 +94,19 @@ mod tests {
         ] {
             assert_eq!(self_of(name), of, "{name}");
         }
+        let future = "$u20$as$u20$core..future..future..Future$GT$";
+        for (segment, rest, of) in [
+            (format!("_$LT$app..Retry$LT$F$GT${future}"), "4poll", Some("app::Retry")),
+            (format!("_$LT$app..a..Retry{future}"), "4poll", Some("app::a::Retry")),
+            (format!("_$LT$$RF$mut$u20$F{future}"), "4poll", Some("&mut F")),
+            (format!("_$LT$app..Retry{future}"), "4poll6helper", None),
+            ("_$LT$app..Retry$u20$as$u20$app..Future$GT$".to_owned(), "4poll", None),
+            ("app".to_owned(), "4poll", None),
+        ] {
+            let symbol = format!("_ZN{}{segment}{rest}17h0123456789abcdefE", segment.len());
+            assert_eq!(of_symbol(symbol.as_bytes()).as_deref(), of, "{symbol}");
+            assert_eq!(demangled(symbol.as_bytes()).as_deref(), of, "{symbol}, demangled");
+        }
+        assert_eq!(of_symbol(b"_RNvCs1234_3app4poll"), None);
     }
 }

@@ -7,12 +7,13 @@
 
 use std::ops::Range;
 
-use gimli::{AttributeValue, Operation, Register, constants as dw};
+use gimli::{Operation, Register, constants as dw};
 
 use super::decode;
-use super::dwo::{Entry, Slice};
+use super::dwo::Slice;
 use super::model::{Source, TypeId};
 use super::units::{Unit, Units};
+use crate::debuginfo::entries::{Entry, Value};
 
 /// Locations of one variable that are read.
 const MAX_LOCATIONS: usize = 256;
@@ -134,7 +135,7 @@ fn variable<'a>(
     units: &Units<'a>,
     unit: &Unit<'a>,
     number: u32,
-    entry: &Entry<'a>,
+    entry: &Entry<'_, 'a>,
     block: u32,
 ) -> Option<Variable> {
     let name = decode::text(unit, entry, dw::DW_AT_name)?;
@@ -143,10 +144,10 @@ fn variable<'a>(
 }
 
 /// Where a variable is stored.
-fn location<'a>(unit: &Unit<'a>, entry: &Entry<'a>) -> Option<Location> {
-    let value = entry.attr_value(dw::DW_AT_location)?;
-    if let AttributeValue::Exprloc(expression) = &value {
-        match decode::operations(unit, *expression)?.as_slice() {
+fn location<'a>(unit: &Unit<'a>, entry: &Entry<'_, 'a>) -> Option<Location> {
+    let value = entry.attr(dw::DW_AT_location)?;
+    if let Value::Block(expression) = value {
+        match decode::operations(unit, expression)?.as_slice() {
             [Operation::FrameOffset { offset: slot }, Operation::Deref { space: false, .. }] => {
                 return Some(Location::Frame { slot: *slot, offset: 0 });
             }
@@ -166,8 +167,8 @@ fn location<'a>(unit: &Unit<'a>, entry: &Entry<'a>) -> Option<Location> {
 }
 
 /// The registers that have the coroutine's address: the value of the first parameter.
-fn address_in_registers<'a>(unit: &Unit<'a>, entry: &Entry<'a>) -> Vec<(Range<u64>, Register, i64)> {
-    let Some(value) = entry.attr_value(dw::DW_AT_location) else { return Vec::new() };
+fn address_in_registers<'a>(unit: &Unit<'a>, entry: &Entry<'_, 'a>) -> Vec<(Range<u64>, Register, i64)> {
+    let Some(value) = entry.attr(dw::DW_AT_location) else { return Vec::new() };
     ranges(unit, value, |operations| match operations {
         [Operation::Register { register }] => Some((*register, 0)),
         [Operation::RegisterOffset { register, offset, .. }, Operation::StackValue] => {
@@ -180,21 +181,21 @@ fn address_in_registers<'a>(unit: &Unit<'a>, entry: &Entry<'a>) -> Vec<(Range<u6
 /// The ranges of a location, with what `read` makes of its operations.
 fn ranges<'a>(
     unit: &Unit<'a>,
-    value: AttributeValue<Slice<'a>>,
+    value: Value<'a>,
     read: impl Fn(&[Operation<Slice<'a>>]) -> Option<(Register, i64)>,
 ) -> Vec<(Range<u64>, Register, i64)> {
     let mut found = Vec::new();
-    let mut add = |range: Range<u64>, expression: gimli::Expression<Slice<'a>>| {
+    let mut add = |range: Range<u64>, expression: &'a [u8]| {
         let (register, offset) = read(&decode::operations(unit, expression)?)?;
         found.push((range, register, offset));
         Some(())
     };
-    if let AttributeValue::Exprloc(expression) = value {
+    if let Value::Block(expression) = value {
         add(0..u64::MAX, expression);
-    } else if let Ok(Some(mut list)) = unit.dwarf.attr_locations(&unit.unit, value) {
+    } else if let Some(mut list) = unit.locations(value) {
         for _ in 0..MAX_LOCATIONS {
             let Ok(Some(entry)) = list.next() else { break };
-            add(entry.range.begin..entry.range.end, entry.data);
+            add(entry.range.begin..entry.range.end, entry.data.0.slice());
         }
     }
     found

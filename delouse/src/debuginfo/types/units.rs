@@ -1,25 +1,31 @@
 //! The units of a file: found by address or section offset, loaded when asked for.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Deref;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use gimli::{AttributeValue, Dwarf, EndianSlice, LittleEndian, SectionId, UnitHeader, UnitOffset, UnitRef};
+use gimli::{
+    AttributeValue, Dwarf, EndianSlice, LittleEndian, Section as _, SectionId, UnitHeader, constants as dw,
+};
 
-use super::dwo::{Entry, Slice};
+use super::content::Content;
+use super::dwo::Slice;
 use super::index::Index;
 use super::model::{Source, TypeId};
 use super::split::Split;
+#[cfg(test)]
+use super::work::Work;
 use crate::debuginfo::address::FileAddress;
+use crate::debuginfo::entries::{Entries, Lines, Program, Row, Value, aranges, bytes};
 use crate::debuginfo::image::Image;
 use crate::debuginfo::lock::lock;
-use crate::debuginfo::symbols;
+use crate::debuginfo::paths::{self, Origin};
 use crate::host::memory_budget;
+use crate::host::search;
 
 /// More units than any binary has: a broken section must not make us allocate without end.
 const MAX_UNITS: usize = 1 << 18;
-/// More rows than the line table of any unit has.
-const MAX_ROWS: usize = 1 << 24;
 
 /// All units of one file.
 pub(super) struct Units<'a> {
@@ -42,12 +48,12 @@ struct Range {
 
 /// One unit.
 pub(super) struct Unit<'a> {
-    pub(super) dwarf: Arc<Dwarf<Slice<'a>>>,
-    pub(super) unit: gimli::Unit<Slice<'a>>,
+    content: Content<'a>,
     /// What the program itself has of a split unit.
     skeleton: Option<(Arc<Dwarf<Slice<'a>>>, gimli::Unit<Slice<'a>>)>,
     image: &'a Image,
-    index: OnceLock<Index<'a>>,
+    index: OnceLock<Index>,
+    lines: OnceLock<Option<Lines<'a>>>,
     files: Mutex<HashMap<u64, Option<File>>>,
 }
 
@@ -58,6 +64,7 @@ struct File {
     path: Arc<str>,
     /// As people know it.
     shown: Arc<str>,
+    origin: Origin,
 }
 
 impl<'a> Units<'a> {
@@ -97,15 +104,21 @@ impl<'a> Units<'a> {
                 None => (self.dwarf.clone(), skeleton, None),
             };
             Some(Arc::new(Unit {
-                dwarf,
-                unit,
+                content: Content::new(dwarf, unit),
                 skeleton: skeleton.map(|skeleton| (self.dwarf.clone(), skeleton)),
                 image: self.image,
                 index: OnceLock::new(),
+                lines: OnceLock::new(),
                 files: Mutex::default(),
             }))
         })
         .clone()
+    }
+
+    /// The first type in a unit whose last segment has that name.
+    pub(super) fn type_named(&self, number: u32, name: &[u8]) -> Option<u32> {
+        let unit = self.unit(number)?;
+        unit.index().type_named(&unit, name)
     }
 
     /// A file with types that a unit needs and that is not there.
@@ -121,6 +134,13 @@ impl<'a> Units<'a> {
         (0..).zip(&self.loaded).filter(|(_, cell)| has_index(cell)).map(|(number, _)| number).collect()
     }
 
+    /// What was read so far.
+    #[cfg(test)]
+    pub(super) fn work(&self) -> Work {
+        let loaded = self.loaded.iter().filter_map(|cell| cell.get()?.as_ref());
+        loaded.map(|unit| unit.work()).fold(Work::default(), |sum, work| sum + work)
+    }
+
     /// The units that claim `address`: one, or none.
     pub(super) fn candidates(&self, address: FileAddress) -> Vec<u32> {
         let after = self.ranges.partition_point(|range| range.start <= address);
@@ -129,31 +149,39 @@ impl<'a> Units<'a> {
     }
 
     /// What a reference in `unit` leads to.
-    pub(super) fn resolve(&self, unit: u32, value: &AttributeValue<Slice<'a>>) -> Option<TypeId> {
+    pub(super) fn resolve(&self, unit: u32, value: Value<'_>) -> Option<TypeId> {
         match value {
-            AttributeValue::UnitRef(offset) => Some(TypeId { unit, offset: u32::try_from(offset.0).ok()? }),
-            AttributeValue::DebugInfoRef(offset) => {
-                let start = |header: &UnitHeader<Slice<'a>>| header.debug_info_offset().map_or(0, |o| o.0);
-                let after = self.headers.partition_point(|header| start(header) <= offset.0);
-                let number = after.checked_sub(1)?;
-                let within = offset.0 - start(self.headers.get(number)?);
-                Some(TypeId { unit: u32::try_from(number).ok()?, offset: u32::try_from(within).ok()? })
-            }
+            Value::UnitRef(offset) => Some(TypeId { unit, offset: u32::try_from(offset).ok()? }),
+            Value::InfoRef(offset) => self.at(usize::try_from(offset).ok()?),
             _ => None,
         }
+    }
+
+    /// The unit that has what is at `offset` in `.debug_info`, and the offset in that unit.
+    fn at(&self, offset: usize) -> Option<TypeId> {
+        let start = |header: &UnitHeader<Slice<'a>>| header.debug_info_offset().map_or(0, |o| o.0);
+        let after = self.headers.partition_point(|header| start(header) <= offset);
+        let number = after.checked_sub(1)?;
+        let within = offset - start(self.headers.get(number)?);
+        Some(TypeId { unit: u32::try_from(number).ok()?, offset: u32::try_from(within).ok()? })
     }
 
     /// The crates that lie in cargo's own directories. One that has only generic functions has no unit of its
     /// own, so the directories of all line tables are looked at.
     pub(super) fn dependencies(&self) -> HashSet<String> {
+        let lines = [self.dwarf.debug_line.reader().slice(), self.dwarf.debug_line_str.reader().slice()];
         let mut crates = HashSet::new();
-        for header in &self.headers {
-            // Not kept: most of these units are of no further interest.
-            let Ok(unit) = self.dwarf.unit(*header) else { continue };
-            let Some(program) = unit.line_program.as_ref() else { continue };
-            for directory in program.header().include_directories() {
-                if let Ok(path) = self.dwarf.attr_string(&unit, *directory) {
-                    crates.extend(dependency(&String::from_utf8_lossy(path.slice())));
+        let mut last: &[u8] = &[];
+        for (section, mark) in lines.into_iter().flat_map(|lines| MARKS.map(|mark| (lines, mark))) {
+            for at in search::each(section, mark.as_bytes()) {
+                let path = section.get(at..).map(bytes::until_zero).unwrap_or_default();
+                // The directories of one crate follow each other in a table.
+                let package =
+                    path.splitn(6, |byte| *byte == b'/').take(5).map(<[u8]>::len).sum::<usize>() + 4;
+                let start = path.get(..package.min(path.len())).unwrap_or_default();
+                if start != last {
+                    last = start;
+                    crates.extend(dependency(&String::from_utf8_lossy(path)));
                 }
             }
         }
@@ -169,24 +197,47 @@ impl<'a> Units<'a> {
 
     /// rustc calls a unit `src/main.rs/@/app.0123456789abcdef-cgu.07`.
     fn root(&self, header: &UnitHeader<Slice<'a>>) -> Option<Box<[u8]>> {
-        let unit = self.dwarf.unit(*header).ok()?;
-        let name = unit.name?.slice();
-        let end = memchr::memmem::find(name, b"/@/")?;
-        let directory = unit.comp_dir.map(|directory| directory.slice()).unwrap_or_default();
+        let (name, directory) = self.head(header)?;
+        let end = search::find(name, b"/@/")?;
         Some([directory, b"/", name.get(..end)?].concat().into())
+    }
+
+    /// The name of a unit and the directory that it was compiled in.
+    fn head(&self, header: &UnitHeader<Slice<'a>>) -> Option<(&'a [u8], &'a [u8])> {
+        let [info, abbreviations] = [self.dwarf.debug_info.reader(), self.dwarf.debug_abbrev.reader()];
+        let entries = Entries::head(header, info.slice(), abbreviations.slice())?;
+        let root = entries.root()?;
+        let text = |value| match value {
+            Value::Text(text) => Some(text),
+            Value::Str(at) => self.dwarf.debug_str.reader().slice().get(at as usize..).map(bytes::until_zero),
+            Value::LineStr(at) => {
+                self.dwarf.debug_line_str.reader().slice().get(at as usize..).map(bytes::until_zero)
+            }
+            _ => None,
+        };
+        match (root.attr(dw::DW_AT_name).map(text), root.attr(dw::DW_AT_comp_dir).map(text)) {
+            (None, _) => None,
+            (Some(Some(name)), None) => Some((name, &[])),
+            (Some(Some(name)), Some(Some(directory))) => Some((name, directory)),
+            _ => {
+                // By index, as in DWARF 5.
+                let unit = self.dwarf.unit(*header).ok()?;
+                let directory = unit.comp_dir.map(|directory| directory.slice()).unwrap_or_default();
+                Some((unit.name?.slice(), directory))
+            }
+        }
     }
 
     /// The units of the program's own crates, and of path dependencies.
     pub(super) fn own(&self) -> Vec<u32> {
         let is_own = |header: &UnitHeader<Slice<'a>>| {
-            let unit = self.dwarf.unit(*header).ok()?;
-            let name = String::from_utf8_lossy(unit.name?.slice());
-            let directory = unit.comp_dir.map(|directory| String::from_utf8_lossy(directory.slice()));
-            let path = match directory {
-                Some(directory) if !name.starts_with('/') => format!("{directory}/{name}"),
+            let (name, directory) = self.head(header)?;
+            let name = String::from_utf8_lossy(name);
+            let path = match String::from_utf8_lossy(directory) {
+                directory if !directory.is_empty() && !name.starts_with('/') => format!("{directory}/{name}"),
                 _ => name.into_owned(),
             };
-            (symbols::shorten(&path, None).1 == symbols::Origin::Own).then_some(())
+            (paths::shorten(&path, None).1 == Origin::Own).then_some(())
         };
         (0..).zip(&self.headers).filter(|(_, header)| is_own(header).is_some()).map(|(n, _)| n).collect()
     }
@@ -195,19 +246,16 @@ impl<'a> Units<'a> {
     fn address_ranges(&self) -> Vec<Range> {
         let mut ranges = Vec::new();
         let mut listed = vec![false; self.headers.len()];
-        let aranges = self.dwarf.debug_aranges;
-        let mut headers = aranges.headers();
-        while let Ok(Some(header)) = headers.next() {
-            let at = AttributeValue::DebugInfoRef(header.debug_info_offset());
-            let Some(TypeId { unit, .. }) = self.resolve(0, &at) else { continue };
+        let mut sets = self.dwarf.debug_aranges.reader().slice();
+        while let Some(set) = aranges::Set::next(&mut sets) {
+            let Some(TypeId { unit, .. }) = self.at(set.unit) else { continue };
             if let Some(seen) = listed.get_mut(unit as usize) {
                 *seen = true;
             }
-            let mut entries = header.entries();
-            while let Ok(Some(entry)) = entries.next() {
-                let start = FileAddress::new(entry.address());
-                ranges.push(Range { start, end: start.saturating_add(entry.length()), unit });
-            }
+            set.each(|start, end| {
+                let [start, end] = [start, end].map(FileAddress::new);
+                ranges.push(Range { start, end, unit });
+            });
         }
         for (number, _) in listed.iter().enumerate().filter(|(_, listed)| !**listed) {
             let Some(unit) = self.headers.get(number).and_then(|header| self.dwarf.unit(*header).ok()) else {
@@ -221,7 +269,8 @@ impl<'a> Units<'a> {
                 }
             }
         }
-        ranges.sort_unstable_by_key(|range| (range.start, range.end));
+        // Stable, as that is quick where most are in order already.
+        ranges.sort_by_key(|range| (range.start, range.end));
         ranges
     }
 
@@ -245,11 +294,19 @@ impl<'a> Units<'a> {
     }
 }
 
+impl<'a> Deref for Unit<'a> {
+    type Target = Content<'a>;
+
+    fn deref(&self) -> &Content<'a> {
+        &self.content
+    }
+}
+
 impl<'a> Unit<'a> {
     /// The index of this unit, made by one pass over it when first asked for; empty where that would take too much memory.
-    pub(super) fn index(&self) -> &Index<'a> {
+    pub(super) fn index(&self) -> &Index {
         self.index.get_or_init(|| match memory_budget::check_growth() {
-            Ok(()) => Index::new(UnitRef::new(&self.dwarf, &self.unit)),
+            Ok(()) => Index::new(self),
             Err(shortage) => {
                 self.image.note(shortage);
                 Index::default()
@@ -257,41 +314,56 @@ impl<'a> Unit<'a> {
         })
     }
 
-    /// The entry at `offset`.
-    pub(super) fn entry(&self, offset: u32) -> Option<Entry<'a>> {
-        self.unit.entry(UnitOffset(offset as usize)).ok()
-    }
-
-    /// The bytes of a string attribute.
-    pub(super) fn string(&self, value: AttributeValue<Slice<'a>>) -> Option<&'a [u8]> {
-        Some(self.dwarf.attr_string(&self.unit, value).ok()?.slice())
+    #[cfg(test)]
+    fn work(&self) -> Work {
+        let lines = self.lines.get().and_then(|lines| lines.as_ref()).map_or(0, Lines::size);
+        match self.index.get() {
+            Some(index) => {
+                let bytes = self.unit.header.length_including_self();
+                Work { units: 1, bytes, entries: index.entries, lines }
+            }
+            None => Work { lines, ..Work::default() },
+        }
     }
 
     /// A line of the file with that number.
     pub(super) fn source(&self, file: u64, line: u32) -> Option<Source> {
-        let mut files = lock(&self.files);
-        let File { path, shown } = files.entry(file).or_insert_with(|| self.file(file)).clone()?;
+        let File { path, shown, .. } = self.known_file(file)?;
         Some(Source { file: path, shown, line })
+    }
+
+    /// The file with that number as people know it, and whose it is.
+    pub(super) fn shown(&self, file: u64) -> Option<(Arc<str>, Origin)> {
+        self.known_file(file).map(|file| (file.shown, file.origin))
+    }
+
+    fn known_file(&self, file: u64) -> Option<File> {
+        lock(&self.files).entry(file).or_insert_with(|| self.file(file)).clone()
+    }
+
+    /// The row of the line table that the code at `address` belongs to.
+    pub(super) fn row_at(&self, address: FileAddress) -> Option<Row> {
+        let read = || {
+            let unit = self.skeleton.as_ref().map_or(&self.unit, |(_, unit)| unit);
+            let header = unit.line_program.as_ref()?.header();
+            let program = Program {
+                instructions: header.raw_program_buf().slice(),
+                address_size: usize::from(header.address_size()),
+                minimum_length: u64::from(header.minimum_instruction_length()),
+                line_base: i64::from(header.line_base()),
+                line_range: u64::from(header.line_range()),
+                opcode_base: header.opcode_base(),
+                arguments: header.standard_opcode_lengths().slice(),
+            };
+            Some(Lines::read(program))
+        };
+        self.lines.get_or_init(read).as_ref()?.find(address.get())
     }
 
     /// The line of source that the code at `address` belongs to.
     pub(super) fn source_at(&self, address: FileAddress) -> Option<Source> {
-        let unit = self.skeleton.as_ref().map_or(&self.unit, |(_, unit)| unit);
-        let mut rows = unit.line_program.clone()?.rows();
-        let mut before = None;
-        for _ in 0..MAX_ROWS {
-            let Ok(Some((_, row))) = rows.next_row() else { break };
-            let starts_at = FileAddress::new(row.address());
-            if starts_at > address
-                && let Some((file, line)) = before
-            {
-                return self.source(file, line);
-            }
-            let line = row.line().and_then(|line| u32::try_from(line.get()).ok());
-            let starts = starts_at <= address && !row.end_sequence();
-            before = line.filter(|_| starts).map(|line| (row.file_index(), line));
-        }
-        None
+        let row = self.row_at(address).filter(|row| row.line != 0)?;
+        self.source(row.file, u32::try_from(row.line).ok()?)
     }
 
     fn file(&self, number: u64) -> Option<File> {
@@ -310,16 +382,20 @@ impl<'a> Unit<'a> {
             append(&mut path, text(dir)?);
         }
         append(&mut path, text(file.path_name())?);
-        let shown = symbols::shorten(&path, Some(&directory)).0;
-        Some(File { path: path.into(), shown: shown.into() })
+        let (shown, origin) = paths::shorten(&path, Some(&directory));
+        Some(File { path: path.into(), shown: shown.into(), origin })
     }
 }
+
+/// What is in the paths of cargo's own directories.
+const MARKS: [&str; 2] = ["/registry/src/", "/git/checkouts/"];
 
 /// The crate that a path of cargo's belongs to: `…/registry/src/INDEX/NAME-VERSION/…` or
 /// `…/git/checkouts/NAME-HASH/…`.
 fn dependency(path: &str) -> Option<String> {
-    let registry = path.split_once("/registry/src/").and_then(|(_, rest)| rest.split('/').nth(1));
-    let git = path.split_once("/git/checkouts/").and_then(|(_, rest)| rest.split('/').next());
+    let [registry, git] = MARKS.map(|mark| path.split_once(mark));
+    let registry = registry.and_then(|(_, rest)| rest.split('/').nth(1));
+    let git = git.and_then(|(_, rest)| rest.split('/').next());
     let (package, _) = registry.or(git)?.rsplit_once('-')?;
     Some(package.replace('-', "_"))
 }

@@ -49,6 +49,11 @@ pub(super) unsafe fn search_batch(batch: &Batch) {
         while at < end {
             arch::prefetch(at.wrapping_add(AHEAD));
             let line = end.min((at | (LINE - 1)).wrapping_add(1));
+            // SAFETY: by the contract above, all of the line is in the range.
+            if line.wrapping_sub(at) == LINE && unsafe { !is_any_wanted(at, lowest, span) } {
+                at = line;
+                continue;
+            }
             while at < line {
                 // SAFETY: by the contract above. Volatile, because this is not memory of a Rust object.
                 let word = unsafe { std::ptr::with_exposed_provenance::<u64>(at as usize).read_volatile() };
@@ -64,6 +69,27 @@ pub(super) unsafe fn search_batch(batch: &Batch) {
         }
     }
     batch.found.store(found, Ordering::Relaxed);
+}
+
+/// Whether one of the words of a line is wanted. Reads them together and compares them without loops and calls, which take
+/// most of the time in builds without optimisation.
+///
+/// # Safety
+/// The line at `at` is readable, and aligned to words.
+#[inline(always)]
+unsafe fn is_any_wanted(at: u64, lowest: u64, span: u64) -> bool {
+    const _: () = assert!(LINE == 64);
+    // SAFETY: by the contract above. Volatile, because this is not memory of a Rust object.
+    let words = unsafe { std::ptr::with_exposed_provenance::<[u64; 8]>(at as usize).read_volatile() };
+    let [a, b, c, d, e, f, g, h] = words;
+    a.wrapping_sub(lowest) <= span
+        || b.wrapping_sub(lowest) <= span
+        || c.wrapping_sub(lowest) <= span
+        || d.wrapping_sub(lowest) <= span
+        || e.wrapping_sub(lowest) <= span
+        || f.wrapping_sub(lowest) <= span
+        || g.wrapping_sub(lowest) <= span
+        || h.wrapping_sub(lowest) <= span
 }
 
 impl Batch {
