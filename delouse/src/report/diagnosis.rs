@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::findings::{FindingReport, spawned};
+use super::findings::{FindingReport, driven, spawned};
 use super::format::{self, count, counted, lower, millis, task};
 use super::formats::Renders;
 use super::gaps;
@@ -15,7 +15,7 @@ use crate::tasks::{Task, TaskState};
 use crate::waits::diagnosis::Diagnosis;
 use crate::waits::sample::Sample;
 use crate::waits::{
-    CodeLocation, ObservationKind, Scope, TaskIds, Unjudged, UnjudgedList, UnjudgedTasks, location,
+    CodeLocation, Evidence, ObservationKind, Scope, TaskIds, Unjudged, UnjudgedList, UnjudgedTasks, location,
 };
 
 /// Tasks of one finding whose places are listed.
@@ -221,14 +221,16 @@ fn not_judged_line(of: &NotJudged) -> String {
 
 fn finding_text(out: &mut String, finding: &FindingReport, last: &Sample) {
     let _infallible = writeln!(out, "{}", finding.headline());
-    let mut mains = last.listing.tasks.iter().take_while(|task| task.id == 0);
-    let main = mains.next().filter(|_| mains.next().is_none());
-    let known = |id: &u64| if *id == 0 { main } else { last.task(*id) };
-    let known: Vec<&Task> = finding.tasks.iter().filter_map(known).collect();
+    let mut mains = mains_of(finding, last);
+    let known = |id: &u64| match id {
+        0 => std::mem::take(&mut mains),
+        id => last.task(*id).into_iter().collect(),
+    };
+    let known: Vec<&Task> = finding.tasks.iter().flat_map(known).collect();
     if !known.is_empty() {
         out.push_str("  Affected tasks\n");
         for task in known.iter().take(TASKS) {
-            wrapped(out, "    ", &whereabouts(task));
+            wrapped(out, "    ", &whereabouts(task, last));
         }
         if known.len() > TASKS {
             let _infallible = writeln!(out, "    and {} more", known.len() - TASKS);
@@ -244,9 +246,28 @@ fn finding_text(out: &mut String, finding: &FindingReport, last: &Sample) {
     }
 }
 
+/// The main futures that a finding is about. Of several, its waits say which.
+fn mains_of<'s>(finding: &FindingReport, last: &'s Sample) -> Vec<&'s Task> {
+    let all: Vec<&Task> = last.listing.tasks.iter().take_while(|task| task.id == 0).collect();
+    if all.len() == 1 {
+        return all;
+    }
+    let waits = finding.facts.iter().filter_map(|fact| match fact {
+        Evidence::Waits(wait) if wait.task == 0 => Some(wait.thread),
+        _ => None,
+    });
+    let threads: Vec<Option<i32>> = waits.collect();
+    let thread = |main: &Task| main.found_in.as_ref().map(|call| call.thread);
+    all.into_iter().filter(|main| threads.contains(&thread(main))).collect()
+}
+
 /// `task 12, in app::transfer at src/main.rs:31, spawned at src/main.rs:12:5`.
-fn whereabouts(of: &Task) -> String {
-    let mut text = task(of.id);
+fn whereabouts(of: &Task, last: &Sample) -> String {
+    let is_one_of_several = last.listing.tasks.get(1).is_some_and(|task| task.id == 0);
+    let mut text = match &of.found_in {
+        Some(call) if is_one_of_several => driven(call.thread),
+        _ => task(of.id),
+    };
     match location::of_task(&of.stack) {
         // Its frames are where it was suspended before.
         _ if of.state == Some(TaskState::Running) => {
@@ -308,6 +329,7 @@ mod tests {
         let resource = Resource { id: mutex.to_owned(), kind: ResourceKind::Mutex, address: None };
         Evidence::Waits(TaskWait {
             task,
+            thread: None,
             place: None,
             future: None,
             resource: resource.into(),

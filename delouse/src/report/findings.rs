@@ -100,6 +100,8 @@ impl From<Finding> for FindingReport {
     }
 }
 
+pub(super) use parts::driven;
+
 /// Where a task was spawned, `file:line:column`, with the file as on stacks.
 pub(super) fn spawned(place: &str) -> String {
     shorten(place, None).0

@@ -444,6 +444,9 @@ impl TaskIds {
 pub struct TaskWait {
     /// Id of the task; 0 for a `main` future.
     pub task: u64,
+    /// Of one of several `main` futures: the thread that drives it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thread: Option<i32>,
     /// The program's innermost function that waits.
     pub place: Option<Arc<CodeLocation>>,
     /// What it waits for.
@@ -468,6 +471,7 @@ impl TaskWait {
     pub(super) fn new<'h>(edge: &Edge, holders: impl Iterator<Item = &'h Holder>) -> Self {
         Self {
             task: edge.waiter.unwrap_or_default(),
+            thread: edge.thread.filter(|_| edge.waiter.is_none()),
             place: edge.place.clone(),
             resource: edge.resource.clone(),
             future: edge.leaf.clone().filter(|_| edge.resource.kind == ResourceKind::Unknown),

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use super::evidence::{adds_permits, awaited, in_time, no_permit, relation};
-use super::parts::{at, task_waits};
+use super::parts::{at, short, task_waits, waiter};
 use super::signals;
-use crate::report::format::{count, list, task};
+use crate::report::format::count;
 use crate::tasks::ResourceKind;
-use crate::waits::{Doubt, Evidence, Finding, FindingKind, Party, TaskIds, TaskWait};
+use crate::waits::{Doubt, Evidence, Finding, FindingKind, Party, TaskWait};
 
 pub(super) fn summary(finding: &Finding) -> String {
     let timeout = finding.evidence.iter().find_map(|fact| match fact {
@@ -31,25 +31,25 @@ fn circle(finding: &Finding) -> String {
         {
             blocked_by_guard(one, other)
         }
-        [one, other] if one.task == other.task => format!(
+        [one, other] if (one.task, one.thread) == (other.task, other.thread) => format!(
             "{} waits for itself: one branch of its `join!` for {}, another for {}",
-            task(one.task),
+            waiter(one),
             one.resource.id,
             other.resource.id
         ),
         [one, other] => format!(
             "{} and {} wait for each other: {} for {}{}, {} for {}{}",
-            task(one.task),
-            task(other.task),
-            list(&TaskIds::of([one.task])),
+            waiter(one),
+            waiter(other),
+            short(one),
             awaited(one),
             at(one.place.as_deref()),
-            list(&TaskIds::of([other.task])),
+            short(other),
             awaited(other),
             at(other.place.as_deref())
         ),
         several => {
-            let names: Vec<String> = several.iter().map(|link| list(&TaskIds::of([link.task]))).collect();
+            let names: Vec<String> = several.iter().map(|link| short(link)).collect();
             let first = names.first().cloned().unwrap_or_default();
             format!(
                 "{} wait for one another in a circle: {} → {first}",
@@ -64,7 +64,7 @@ fn circle(finding: &Finding) -> String {
 fn alone(finding: &Finding, link: &TaskWait) -> String {
     let nothing = Party::default();
     let holder = link.holders.first().unwrap_or(&nothing);
-    let waits = format!("{} waits{} for", task(link.task), at(link.place.as_deref()));
+    let waits = format!("{} waits{} for", waiter(link), at(link.place.as_deref()));
     let resource = &link.resource.id;
     let variable = &holder.variable;
     if finding.kind == FindingKind::Futurelock {
@@ -89,7 +89,7 @@ fn alone(finding: &Finding, link: &TaskWait) -> String {
             format!("`{variable}`{place}")
         };
         let holds = if holder.certain { "holds" } else { "seems to hold" };
-        let blocks = format!("{} blocks its thread{} for", task(link.task), at(link.place.as_deref()));
+        let blocks = format!("{} blocks its thread{} for", waiter(link), at(link.place.as_deref()));
         return format!("{blocks} {resource}, which it {holds} itself: {guard}");
     }
     let relation = relation(link, holder);
@@ -107,10 +107,10 @@ fn blocked_by_guard(blocked: &TaskWait, suspended: &TaskWait) -> String {
     let place = place.as_ref().map(|place| format!(" in `{place}`")).unwrap_or_default();
     format!(
         "{} blocks {} for {}, which {} {holds} across an `.await`{guard}{place}, and only that thread could poll it",
-        task(blocked.task),
+        waiter(blocked),
         suspended.resource.id,
         blocked.resource.id,
-        task(suspended.task)
+        waiter(suspended)
     )
 }
 

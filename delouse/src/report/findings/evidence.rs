@@ -1,7 +1,7 @@
 //! One sentence for each fact.
 
 use super::blocking_pool;
-use super::parts::{at, in_place, one, sampled};
+use super::parts::{at, in_place, one, sampled, waiter};
 use crate::report::format::{self, count, count_waiting, list, millis, task, tasks, thousands};
 use crate::report::kinds;
 use crate::tasks::ResourceKind;
@@ -196,7 +196,7 @@ fn waits(wait: &TaskWait) -> String {
     let kind = wait.resource.kind;
     let holder = wait.holders.first();
     let by = holder.map(party).unwrap_or_else(|| "something".to_owned());
-    let waiter = task(wait.task);
+    let waiter = waiter(wait);
     let at = at(wait.place.as_deref());
     let name = &awaited(wait);
     let Some(holder) = holder else { return format!("{waiter} waits{at} for {name}") };
@@ -255,7 +255,7 @@ fn leaked(wait: &TaskWait) -> String {
     let more = if wait.more_holders > 0 { format!(" and {} more", wait.more_holders) } else { String::new() };
     format!(
         "{} waits{} for {}, which {}{}{more} can wake",
-        task(wait.task),
+        waiter(wait),
         at(wait.place.as_deref()),
         awaited(wait),
         if wait.all_known { "only " } else { "" },

@@ -1,9 +1,9 @@
 //! Parts of sentences that several findings share.
 
 use crate::report::activities::doing;
-use crate::report::format::millis;
+use crate::report::format::{list, millis, task};
 use crate::threads::Activity;
-use crate::waits::{CodeLocation, Evidence, Finding, TaskWait};
+use crate::waits::{CodeLocation, Evidence, Finding, TaskIds, TaskWait};
 
 /// What a blocked thread does.
 pub(super) fn one(activity: Activity) -> String {
@@ -27,6 +27,27 @@ pub(super) fn at(place: Option<&CodeLocation>) -> String {
 
 pub(super) fn in_place(place: Option<&CodeLocation>) -> String {
     place.map(|place| format!(" in {place}")).unwrap_or_default()
+}
+
+/// What waits: a task, the main future, or one of several main futures.
+pub(super) fn waiter(wait: &TaskWait) -> String {
+    match wait.thread {
+        Some(thread) => driven(thread),
+        None => task(wait.task),
+    }
+}
+
+/// The same in a list.
+pub(super) fn short(wait: &TaskWait) -> String {
+    match wait.thread {
+        Some(thread) => format!("thread {thread}"),
+        None => list(&TaskIds::of([wait.task])),
+    }
+}
+
+/// One of several main futures.
+pub(in crate::report) fn driven(thread: i32) -> String {
+    format!("the future that thread {thread} drives")
 }
 
 /// The waits that a finding is concluded from.
