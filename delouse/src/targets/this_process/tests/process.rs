@@ -148,33 +148,36 @@ fn is_lockable(file: &std::fs::File) -> bool {
 /// A shared mapping keeps a file open, and with it the locks of its descriptor.
 #[test]
 fn an_image_does_not_keep_the_lock_of_a_file_that_was_mapped() {
-    let path = tempfile::NamedTempFile::new().unwrap();
-    let file = path.reopen().unwrap();
-    file.set_len(page_size() as u64).unwrap();
-    assert!(is_lockable(&file));
-    // SAFETY: fresh mappings of a file of one page, of which none but this test knows.
-    let [shared, private] = unsafe {
-        [libc::MAP_SHARED, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS].map(|flags| {
-            let access = libc::PROT_READ | libc::PROT_WRITE;
-            let fd = std::os::fd::AsRawFd::as_raw_fd(&file);
-            let base = libc::mmap(std::ptr::null_mut(), page_size(), access, flags, fd, 0);
-            assert_ne!(base, libc::MAP_FAILED);
-            base.cast::<u64>().write(77);
-            base
-        })
-    };
-    let images = [fork(FORCED).unwrap(), freeze_fork_thaw(FORCED).unwrap()];
-    // SAFETY: mapped above.
-    unsafe { libc::munmap(shared, page_size()) };
-    drop(file);
-    assert!(is_lockable(&path.reopen().unwrap()));
-    for image in &images {
-        image.intact().unwrap();
-        assert_eq!(image.read_u64(Address::new(private as u64)), Some(77));
-        assert_eq!(image.read_u64(Address::new(shared as u64)), None);
-    }
-    // SAFETY: as above.
-    unsafe { libc::munmap(private, page_size()) };
+    // A process that another test starts has the descriptor, too, until it executes its program.
+    isolated(test_name!(an_image_does_not_keep_the_lock_of_a_file_that_was_mapped), || {
+        let path = tempfile::NamedTempFile::new().unwrap();
+        let file = path.reopen().unwrap();
+        file.set_len(page_size() as u64).unwrap();
+        assert!(is_lockable(&file));
+        // SAFETY: fresh mappings of a file of one page, of which none but this test knows.
+        let [shared, private] = unsafe {
+            [libc::MAP_SHARED, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS].map(|flags| {
+                let access = libc::PROT_READ | libc::PROT_WRITE;
+                let fd = std::os::fd::AsRawFd::as_raw_fd(&file);
+                let base = libc::mmap(std::ptr::null_mut(), page_size(), access, flags, fd, 0);
+                assert_ne!(base, libc::MAP_FAILED);
+                base.cast::<u64>().write(77);
+                base
+            })
+        };
+        let images = [fork(FORCED).unwrap(), freeze_fork_thaw(FORCED).unwrap()];
+        // SAFETY: mapped above.
+        unsafe { libc::munmap(shared, page_size()) };
+        drop(file);
+        assert!(is_lockable(&path.reopen().unwrap()));
+        for image in &images {
+            image.intact().unwrap();
+            assert_eq!(image.read_u64(Address::new(private as u64)), Some(77));
+            assert_eq!(image.read_u64(Address::new(shared as u64)), None);
+        }
+        // SAFETY: as above.
+        unsafe { libc::munmap(private, page_size()) };
+    });
 }
 
 /// The thread that forks closes copies of the program's lowest descriptors. That must not release record locks, which belong
