@@ -192,7 +192,7 @@ fn text_or_json_as_asked() {
     let error = program.get("/stacktrace/rust?format=xml");
     assert_eq!(error.status, 400);
     assert_eq!(error.json()["error_code"], "UnknownFormat");
-    assert!(error.json()["message"].as_str().unwrap().contains("use json or text"));
+    assert!(error.json()["message"].as_str().unwrap().contains("use json, text"), "{}", error.body);
     assert!(error.json()["request_id"].is_string());
     let error = program.get("/stacktrace/rust?fromat=text");
     assert_eq!(error.status, 400);
@@ -208,8 +208,13 @@ fn index_lists_every_endpoint_as_a_command() {
     let paths = program.get("/").json()["paths"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     assert!(paths.len() >= 5, "{paths:?}");
     for path in paths {
-        let options = if path == "/core" { "" } else { "?format=text" };
-        let command = format!("'{}{path}{options}'", program.address());
+        let options = match path.as_str() {
+            "/core" => "'",
+            "/metrics" | "/debug/pprof" => " ",
+            profile if profile.starts_with("/debug/pprof/") => "?debug=1'",
+            _ => "?format=text'",
+        };
+        let command = format!("{}{path}{options}", program.address());
         assert!(text.contains(&command), "{command} is not in: {text}");
     }
 }

@@ -293,7 +293,10 @@ fn futures_that_calls_drive_which_block_their_threads() {
     }
     let diagnosis = program.get("/diagnosis?format=text").body;
     assert!(!diagnosis.contains("idle"), "{diagnosis}");
-    assert!(diagnosis.contains("by a blocking call in runtimes::append"), "{diagnosis}");
+    assert!(
+        has(&diagnosis, &["blocks thread ", "runtimes::append at", "Mutex<T>::blocking_lock"]),
+        "{diagnosis}"
+    );
 }
 
 #[test]

@@ -40,12 +40,12 @@ async fn async_mutex_taken_again_by_a_blocking_call() {
 async fn serves(lock: Turns) {
     let turn = lock.lock().await;
     sleep(Duration::from_millis(5)).await;
-    harness::affected("append");
     append(&lock);
     drop(turn);
 }
 
 fn append(lock: &Turns) {
+    harness::affected("append");
     let mut turns = block_in_place(|| lock.blocking_lock());
     *turns += 1;
 }
