@@ -83,7 +83,7 @@ async function texts(url) {
   const each = await text("debug/pprof/goroutine?debug=2");
   assert(/^goroutine \d+ \[mutex\]:\n(?:.+\n)+\w*deadlock::debit_first\(\)\n\t\S*examples\/src\/bin\/deadlock.rs:34$/m.test(each), each);
   const folded = await text("stacktrace/tokio?format=folded");
-  const line = /^\w*deadlock::debit_first \(\S*examples\/src\/bin\/deadlock\.rs:34\);tokio::sync::mutex::Mutex<T>::lock \(.*\);.*\[mutex\] 1$/m;
+  const line = /(?:^|;)\w*deadlock::debit_first \(\S*examples\/src\/bin\/deadlock\.rs:34\);tokio::sync::mutex::Mutex<T>::lock \(.*\);.*\[mutex\] 1$/m;
   assert(line.test(folded), folded);
   const threads = await text("stacktrace/rust?format=folded");
   assert(threads.trimEnd().split("\n").every((line) => /^.+ \d+$/.test(line)), threads);
