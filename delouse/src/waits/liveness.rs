@@ -328,8 +328,8 @@ impl<'s> Search<'s> {
             // Its thread sleeps until a future is done that the task drives.
             _ if sleeps_in_call(task) => true,
             TaskKind::Blocking => false,
-            // The stack that it was found on shows whether its thread waits for it.
-            TaskKind::Main if task.found_in.is_some() => task.state == Some(TaskState::Idle),
+            // The stack that it was found on shows that its thread waits for it.
+            TaskKind::Main if task.state == Some(TaskState::Idle) => true,
             // Its thread's stack shows that it is being polled.
             TaskKind::Main if task.state == Some(TaskState::Running) => false,
             // Memory does not show whether a main future is being polled and so has passed these waits.

@@ -46,7 +46,6 @@ pub(super) fn sentence(finding: &Finding, fact: &Evidence) -> String {
         | Evidence::ProcessorTime { .. }
         | Evidence::BlockInPlace
         | Evidence::BlocksThread { .. }
-        | Evidence::Lock { .. }
         | Evidence::Queued(_)
         | Evidence::NoEventLoop { .. }
         | Evidence::DropsRuntime { .. }
@@ -55,6 +54,9 @@ pub(super) fn sentence(finding: &Finding, fact: &Evidence) -> String {
         | Evidence::QueuedCalls { .. }
         | Evidence::WaitForQueue
         | Evidence::MoreWaiters { .. } => of_threads(fact),
+        Evidence::Lock { resource, waiters, holders } => {
+            lock(&resource.id, *waiters, holders, blocked_thread(finding))
+        }
         Evidence::NotifiedBefore { .. } | Evidence::BarrierShort { .. } => super::signals::sentence(fact),
         Evidence::Finished { .. } | Evidence::Kept { .. } => super::finished::sentence(fact),
         Evidence::PolledWithoutPause { .. } | Evidence::Ended { .. } => super::busy_loop::sentence(fact),
@@ -98,19 +100,6 @@ fn of_threads(fact: &Evidence) -> String {
         Evidence::BlocksThread { task: of, thread, resource, place, called } => {
             let called = called.as_ref().map(|called| format!(", which called {called}")).unwrap_or_default();
             format!("{} blocks thread {thread} for {} in {place}{called}", task(*of), resource.id)
-        }
-        Evidence::Lock { resource, waiters, holders } => {
-            let more =
-                if *waiters > 1 { format!(", for which {waiters} threads wait") } else { String::new() };
-            let lock = format!("{}{more}", resource.id);
-            let holders: Vec<String> = holders.iter().map(holds_lock).collect();
-            match holders.as_slice() {
-                [] => format!(
-                    "no other task or thread was found that holds {lock}: perhaps this thread holds it itself"
-                ),
-                [only] => format!("{lock}: {only}"),
-                several => format!("{lock}: one of these; {}", several.join("; ")),
-            }
         }
         Evidence::Queued(queued) => format!(
             "{} {} for a worker in each sample",
@@ -285,7 +274,32 @@ pub(super) fn party(party: &Party) -> String {
 }
 
 /// ``task 7 holds it: `guard` (MutexGuard) in app::f at src/app.rs:9``, `thread 12 (db-pool) may hold it, …`.
-fn holds_lock(party: &Party) -> String {
+/// The thread of a finding that is blocked.
+fn blocked_thread(finding: &Finding) -> Option<i32> {
+    finding.evidence.iter().find_map(|fact| match fact {
+        Evidence::InPoll { thread, .. } => Some(thread.tid),
+        _ => None,
+    })
+}
+
+/// What holds a lock that the thread `blocked` waits for.
+fn lock(id: &str, waiters: usize, holders: &[Party], blocked: Option<i32>) -> String {
+    let more = if waiters > 1 { format!(", for which {waiters} threads wait") } else { String::new() };
+    let lock = format!("{id}{more}");
+    let holders: Vec<String> = holders.iter().map(|party| holds_lock(party, blocked)).collect();
+    match holders.as_slice() {
+        [] => format!(
+            "no other task or thread was found that holds {lock}: perhaps this thread holds it itself"
+        ),
+        [only] => format!("{lock}: {only}"),
+        several => format!("{lock}: one of these; {}", several.join("; ")),
+    }
+}
+
+fn holds_lock(party: &Party, blocked: Option<i32>) -> String {
+    if party.thread.as_ref().is_some_and(|thread| Some(thread.tid) == blocked) {
+        return format!("this thread may hold it itself: {}", on_stack(party));
+    }
     let does = party.thread.as_ref().and_then(does).map(|does| format!("; it {does}")).unwrap_or_default();
     match (party.task, &party.thread) {
         (Some(id), None) => {

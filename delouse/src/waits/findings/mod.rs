@@ -17,7 +17,7 @@ use super::resources::Wait;
 use super::stale_references::StaleReferences;
 use super::{CodeLocation, Doubt, Edge, Evidence, Finding, FindingKind, Gap, Severity, TaskIds};
 use crate::tasks::layout::handles::Roles;
-use crate::tasks::{ResourceKind, Task, TaskKind};
+use crate::tasks::{ResourceKind, Task, TaskKind, TaskState};
 
 /// The most types that are named of futures that are not known.
 const MAX_FUTURES: usize = 3;
@@ -153,10 +153,10 @@ impl Judge<'_, '_, '_, '_, '_> {
         }
     }
 
-    /// Whether it contains a main future of which only the thread's stack shows that it waits.
+    /// Whether it contains a main future of which only an earlier stack of its thread shows that it waits.
     fn has_resting_main(&self, component: &Component) -> bool {
-        let is_registered = |task: &Task| task.kind == TaskKind::Main && task.found_in.is_none();
-        let is_main = |task: u32| self.task(task).is_some_and(is_registered);
+        let is_unknown = |task: &Task| task.kind == TaskKind::Main && task.state != Some(TaskState::Idle);
+        let is_main = |task: u32| self.task(task).is_some_and(is_unknown);
         let mains = component.vertices.iter().filter(|vertex| self.graph.task(**vertex).is_some_and(is_main));
         let mut waits = mains.flat_map(|vertex| self.graph.waits_of(*vertex));
         self.edges.waits.mains_rest && waits.any(|wait| !wait.kind.holds_main())

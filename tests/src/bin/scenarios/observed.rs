@@ -11,10 +11,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::sleep;
 
-use crate::harness::{self, Case, DAY, healthy, observed};
+use crate::harness::{self, Case, DAY, faulty, healthy, observed};
 
 pub(crate) const CASES: &[Case] = &[
-    observed!(relay_that_forwards_no_end: "closed_by_peer", says "3 connections are in CLOSE_WAIT"),
+    faulty!(relay_that_forwards_no_end: "deadlock", says "3 connections are in CLOSE_WAIT", "observed::relay at"),
     observed!(handler_that_outlives_its_client: "closed_by_peer"),
     healthy!(clients_come_and_go),
     observed!(client_that_does_not_read: "unread_data", says "that does not read"),
