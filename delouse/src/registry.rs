@@ -62,6 +62,31 @@ impl MainFuture {
     }
 }
 
+/// Registers a runtime and its main future until dropped.
+pub(crate) struct Registered {
+    runtime: Handle,
+    main: MainFuture,
+}
+
+impl Registered {
+    /// `future` must stay where it is until this is dropped.
+    pub(crate) fn new<F: Future>(runtime: &Handle, future: &F) -> Self {
+        let main = MainFuture::new(future);
+        let mut roots = lock();
+        roots.add_main(main);
+        roots.add_runtime(runtime);
+        Self { runtime: runtime.clone(), main }
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        let mut roots = lock();
+        roots.remove_main(self.main);
+        roots.remove_runtime(&self.runtime);
+    }
+}
+
 impl Roots {
     pub(crate) const fn new() -> Self {
         Self { runtimes: Vec::new(), mains: Vec::new(), own: None }

@@ -12,7 +12,7 @@ use crate::inspector::Inspector;
 use crate::log;
 use crate::quit_listener::QuitListener;
 use crate::registry;
-use crate::registry::MainFuture;
+use crate::registry::Registered;
 use crate::server::{self, Server};
 use crate::settings::Settings;
 use crate::started::Started;
@@ -153,32 +153,8 @@ fn drive<F: Future>(
     // tasks when they are dropped.
     let _inside = handle.enter();
     let mut body = body;
-    let _registered =
-        server.0.as_ref().map(|_| Registered::new(handle, MainFuture::new(body.as_ref().get_ref())));
+    let _registered = server.0.as_ref().map(|_| Registered::new(handle, body.as_ref().get_ref()));
     block_on(body.as_mut())
-}
-
-/// Registers a runtime and its main future until dropped.
-struct Registered<'h> {
-    runtime: &'h Handle,
-    main: MainFuture,
-}
-
-impl<'h> Registered<'h> {
-    fn new(runtime: &'h Handle, main: MainFuture) -> Self {
-        let mut roots = registry::lock();
-        roots.add_main(main);
-        roots.add_runtime(runtime);
-        Self { runtime, main }
-    }
-}
-
-impl Drop for Registered<'_> {
-    fn drop(&mut self) {
-        let mut roots = registry::lock();
-        roots.remove_main(self.main);
-        roots.remove_runtime(self.runtime);
-    }
 }
 
 impl Config {

@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::future::Future;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use tokio::runtime::Handle;
 use super::test::{Phase, Test, print};
 use crate::inspector::Inspector;
 use crate::own_threads::{self, ThreadError};
-use crate::registry::{self, MainFuture};
+pub(super) use crate::registry::Registered;
 use crate::report::{DiagnosisAnswer, Filter, FindingReport, TasksAnswer, ThreadsAnswer};
 use crate::runtime;
 use crate::targets;
@@ -26,31 +25,6 @@ const NAMED: usize = 8;
 /// Starts the watchdog's thread, which belongs to delouse: captures leave its stack out.
 pub(super) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), ThreadError> {
     targets::with_signals_blocked(|| own_threads::spawn(name, body))
-}
-
-/// Registers a runtime and the body of a test until dropped.
-pub(super) struct Registered {
-    runtime: Handle,
-    main: MainFuture,
-}
-
-impl Registered {
-    /// `body` stays where it is until this is dropped.
-    pub(super) fn new<F: Future>(runtime: &Handle, body: &F) -> Self {
-        let main = MainFuture::new(body);
-        let mut roots = registry::lock();
-        roots.add_main(main);
-        roots.add_runtime(runtime);
-        Self { runtime: runtime.clone(), main }
-    }
-}
-
-impl Drop for Registered {
-    fn drop(&mut self) {
-        let mut roots = registry::lock();
-        roots.remove_main(self.main);
-        roots.remove_runtime(&self.runtime);
-    }
 }
 
 /// The report of one test, as in the file.

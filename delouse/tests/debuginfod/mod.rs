@@ -72,7 +72,7 @@ fn debug_information_is_fetched_only_when_it_is_asked_for() {
     assert!(fetched == fs::read(&full).unwrap(), "the file is in the cache");
     assert_eq!(asked(), 1, "and is not fetched again");
 
-    // A file of another build is not believed, whoever sends it.
+    // A file of another build is refused, whatever server sends it.
     fs::copy(program("plain_leak"), cache.join(id).join("debuginfo")).unwrap();
     let wrong = with_servers(&url, &cache, &["diagnose", &pid, "--debuginfod"]);
     wrong.fails_with("does not have the debug information of");

@@ -46,7 +46,7 @@ pub(in crate::debuginfo) enum Value<'a> {
     LineStr(u64),
     /// An index in `.debug_str_offsets`.
     StrIndex(u64),
-    /// In a form that nobody here needs.
+    /// In a form that is not needed here.
     Other,
 }
 
