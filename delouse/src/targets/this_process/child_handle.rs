@@ -105,13 +105,15 @@ impl Process {
     /// Whether it has not ended: a pidfd is readable once it has (pidfd_open(2)).
     fn is_alive(&self) -> bool {
         let Some(pidfd) = &self.pidfd else { return false };
-        poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&Timespec::default())) == Ok(0)
+        // A signal interrupts also a poll that does not wait. Captures send signals, and so do profilers.
+        let ended = || poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&Timespec::default()));
+        rustix::io::retry_on_intr(ended) == Ok(0)
     }
 
     /// Whether it has ended by an invalid memory access. Does not reap it.
     fn has_crashed(&self) -> bool {
-        let ended =
-            waitid(WaitId::Pid(self.pid), WAIT_FOR_CLONE | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT);
+        let options = WAIT_FOR_CLONE | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let ended = rustix::io::retry_on_intr(|| waitid(WaitId::Pid(self.pid), options));
         let signal = ended.ok().flatten().and_then(|status| status.terminating_signal());
         matches!(signal, Some(libc::SIGSEGV | libc::SIGBUS))
     }

@@ -113,7 +113,7 @@ impl<'a> Helper<'a> {
     fn capture_and_serve(&mut self, samples: &mut [Sample], stacks: &mut [u8]) -> Result<(), Stuck> {
         let mut threads = Threads::new(self.job.files, self.job.memory, samples, self.job.threads);
         sys::run_first(true);
-        threads.read_all();
+        threads.read_settled();
         let result = self.capture(&mut threads, stacks);
         self.watchdog.set(Duration::ZERO);
         sys::run_first(false);
@@ -278,7 +278,7 @@ impl<'a> Helper<'a> {
         let Some(gadgets) = self.job.gadgets.filter(|_| !ids.is_empty()) else { return Ok(()) };
         let deadline = Instant::now() + REAPING;
         while Instant::now() < deadline && self.job.files.stat(self.job.pid).is_some() {
-            threads.read_all();
+            threads.read_settled();
             for kind in Waiter::ALL {
                 let Some(tid) = threads.waiter(kind, 0) else { continue };
                 if self.reap(gadgets, tid, ids)? {

@@ -32,6 +32,9 @@ const INTERRUPTED: [i64; 8] = [
     libc::SYS_rt_sigtimedwait,
 ];
 
+/// How often threads are read until one of them waits in a futex.
+const SETTLING: u32 = 5;
+
 /// How a thread waits that can make a call for delouse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Waiter {
@@ -97,6 +100,19 @@ impl<'a> Threads<'a> {
     pub(super) fn read_all(&mut self) {
         let files = self.files;
         self.list().iter_mut().filter(|sample| !sample.traced).for_each(|sample| sample.read(files));
+    }
+
+    /// The same, until a thread waits in a futex, or some milliseconds have passed: in a process with many threads, those may be
+    /// awake for a moment, and a thread in `epoll_wait` is only the second choice.
+    pub(super) fn read_settled(&mut self) {
+        for _ in 0..SETTLING {
+            self.read_all();
+            let [futex, timed, ..] = Waiter::ALL;
+            if self.count < 2 || self.waiter(futex, 0).or_else(|| self.waiter(timed, 0)).is_some() {
+                return;
+            }
+            sys::wait_for_child_signal(Duration::from_millis(1));
+        }
     }
 
     /// The `place`th thread that waits like that.

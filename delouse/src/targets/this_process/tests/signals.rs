@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::channel;
 
+use super::forked::FORCED;
 use super::{Parked, isolated, test_name, thread_of};
 use crate::host::proc_text;
 use crate::snapshot::{Snapshot, Unavailable};
@@ -10,7 +11,7 @@ use crate::targets::this_process::engine::{self, before_window};
 use crate::targets::this_process::hold::Hold;
 use crate::targets::this_process::proc::{self, Stat};
 use crate::targets::this_process::{signal, sys};
-use crate::targets::{SnapshotError, freeze, rolling};
+use crate::targets::{SnapshotError, fork, freeze, rolling};
 
 fn set_of(signals: &[i32]) -> libc::sigset_t {
     // SAFETY: plain data that sigemptyset makes valid.
@@ -118,6 +119,27 @@ extern "C" fn count(_: i32) {
 fn handle(signal: i32) {
     // SAFETY: the handler only counts.
     unsafe { assert_ne!(libc::signal(signal, count as *const () as libc::sighandler_t), libc::SIG_ERR) };
+}
+
+/// As a profiler's signals do.
+#[test]
+fn an_image_is_intact_for_a_thread_that_signals_interrupt() {
+    isolated(test_name!(an_image_is_intact_for_a_thread_that_signals_interrupt), || {
+        static OVER: AtomicBool = AtomicBool::new(false);
+        handle(libc::SIGUSR2);
+        let tid = sys::gettid();
+        let image = fork(FORCED).unwrap();
+        let sender = std::thread::spawn(move || {
+            while !OVER.load(Ordering::Relaxed) {
+                sys::tgkill(sys::getpid(), tid, libc::SIGUSR2).unwrap();
+            }
+        });
+        while HANDLED.load(Ordering::Relaxed) < 20_000 {
+            image.intact().unwrap();
+        }
+        OVER.store(true, Ordering::Relaxed);
+        sender.join().unwrap();
+    });
 }
 
 #[test]
