@@ -1,13 +1,13 @@
 //! `delouse core PID`: writes a core file of another process to disk.
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufWriter, Seek as _, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::error::CliError;
 use super::progress::Progress;
+use super::whole_file::WholeFile;
 use crate::report::format::size;
 use crate::snapshot::Capture;
 use crate::targets::core_dump::{self, CoreImage, Stats};
@@ -47,21 +47,13 @@ impl fmt::Display for Written {
 pub(super) fn write(image: &dyn CoreImage, output: Option<&Path>) -> Result<Written, CliError> {
     let path = output.map_or_else(|| format!("core.{}", image.ids().pid).into(), Path::to_owned);
     let failed = |error| CliError::File { path: path.clone(), error };
-    // It has all memory of the program.
-    let file = File::options().write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
+    let whole = WholeFile::create(&path).map_err(failed)?;
     let _progress = Progress::start(format!("writing {}", path.display()));
-    let written = write_to(image, &file).and_then(|stats| Ok((stats, file.metadata().map_err(failed)?)));
-    match written {
-        Ok((stats, metadata)) => {
-            let stored = std::os::unix::fs::MetadataExt::blocks(&metadata).saturating_mul(512);
-            Ok(Written { path, stats, stored, capture: image.capture().clone() })
-        }
-        Err(error) => {
-            // Half a core file is of no use.
-            let _left = fs::remove_file(&path);
-            Err(error)
-        }
-    }
+    let stats = write_to(image, &whole.file)?;
+    let metadata = whole.file.metadata().map_err(failed)?;
+    whole.finish().map_err(failed)?;
+    let stored = std::os::unix::fs::MetadataExt::blocks(&metadata).saturating_mul(512);
+    Ok(Written { path, stats, stored, capture: image.capture().clone() })
 }
 
 fn write_to(image: &dyn CoreImage, file: &File) -> Result<Stats, CliError> {
@@ -110,6 +102,8 @@ impl Write for SparseFile<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -15,6 +15,7 @@ mod run;
 #[cfg_attr(not(target_os = "linux"), path = "no_serve.rs")]
 mod serve;
 mod subject;
+mod whole_file;
 
 use std::io::{self, Write as _};
 use std::path::Path;

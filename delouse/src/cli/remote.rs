@@ -1,8 +1,6 @@
 //! Programs with a server of delouse, which answers itself.
 
-use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,6 +11,7 @@ use ureq::{Agent, Body};
 use super::arguments::Selection;
 use super::error::{CliError, ServerError};
 use super::progress::Progress;
+use super::whole_file::WholeFile;
 use crate::report::formats::{Format, JSON};
 use crate::report::{TasksAnswer, ThreadsAnswer};
 
@@ -102,15 +101,11 @@ impl Server {
         let named = named.and_then(|name| Path::new(name).file_name()).map_or("core".into(), PathBuf::from);
         let path = output.map_or(named, Path::to_owned);
         let failed = |error| CliError::File { path: path.clone(), error };
-        // It has all memory of the program.
-        let mut file =
-            File::options().write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
+        let mut whole = WholeFile::create(&path).map_err(failed)?;
         let mut body = response.into_body().into_reader();
-        if let Err(error) = io::copy(&mut body, &mut file) {
-            // Half a core file is of no use.
-            let _left = std::fs::remove_file(&path);
-            return Err(ServerError::Broken { url: self.url.clone(), reason: error.to_string() }.into());
-        }
+        io::copy(&mut body, &mut whole.file)
+            .map_err(|error| ServerError::Broken { url: self.url.clone(), reason: error.to_string() })?;
+        whole.finish().map_err(failed)?;
         Ok(path)
     }
 

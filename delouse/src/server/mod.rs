@@ -305,7 +305,7 @@ fn build(
     log: &Log,
 ) -> Result<HttpServer<Context>, BuildError> {
     let api = endpoints::api();
-    let openapi = Arc::new(endpoints::openapi(&api));
+    let openapi = Arc::new(endpoints::openapi(&api, &inspector.inspected()));
     let logger = dropshot_log::logger(log, settings.log);
     let kept = inspector.clone();
     let release = move || {

@@ -40,7 +40,12 @@ fn a_process_is_served_as_by_its_own_server() {
     assert!(served.get("/waits?format=dot").text.starts_with("digraph"));
     let elf: Value = serde_json::from_str(&served.get("/elf/info").text).unwrap();
     assert!(elf["build_id"].is_string(), "{elf}");
-    assert!(served.get("/?format=text").text.contains("/diagnosis"));
+    let index = served.get("/?format=text").text;
+    let about = format!("delouse: what every task and every thread of process {} is doing", deadlock.pid());
+    assert!(index.starts_with(&about) && index.contains("/diagnosis"), "{index}");
+    // A browser gets the page.
+    let page = served.request("GET", "/", &[("Accept", "text/html")]);
+    assert!(page.status == 200 && page.text.contains("<html"), "{}", page.text);
 
     // The command reads it as any other server.
     let answer = delouse(&["diagnose", &served.url]);

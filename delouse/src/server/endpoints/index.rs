@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::Common;
+use crate::inspector::inspect::Inspected;
 use crate::report::formats::Renders;
 use crate::server::Context;
 use crate::server::answer::{Answer, Rendered};
@@ -21,6 +22,8 @@ pub(super) struct Index {
     document: Value,
     #[serde(skip)]
     address: SocketAddr,
+    #[serde(skip)]
+    inspected: Inspected,
 }
 
 /// The list of endpoints: this document
@@ -35,7 +38,11 @@ pub(super) async fn index(
     respond(request, query, async |request, query| {
         let renderer = negotiate(query.format, request.request.headers());
         let document = request.context().openapi.as_ref().clone();
-        let mut index = Index { document, address: request.server.local_addr };
+        let mut index = Index {
+            document,
+            address: request.server.local_addr,
+            inspected: request.context().inspector.inspected(),
+        };
         Ok(Rendered::new(renderer, &mut index)?.into())
     })
     .await
@@ -44,8 +51,8 @@ pub(super) async fn index(
 impl Renders for Index {
     /// One line per endpoint, with a command.
     fn text(&self) -> String {
-        let Self { document, address } = self;
-        let mut text = String::from("delouse: what every task and every thread of this program is doing\n\n");
+        let Self { document, address, inspected } = self;
+        let mut text = format!("delouse: what every task and every thread of {inspected} is doing\n\n");
         let paths = document.get("paths").and_then(Value::as_object);
         for (path, methods) in paths.into_iter().flatten() {
             // Endpoints that have POST are shown with POST, even if GET works as well.

@@ -16,6 +16,7 @@ use serde::Deserialize;
 
 use super::Context;
 use super::format::Requested;
+use crate::inspector::inspect::Inspected;
 use crate::report::formats::Renders;
 
 /// The parameters that every endpoint takes.
@@ -53,10 +54,10 @@ pub(crate) fn api() -> ApiDescription<Context> {
     api
 }
 
-/// The OpenAPI document of `api`.
-pub(crate) fn openapi(api: &ApiDescription<Context>) -> serde_json::Value {
+/// The OpenAPI document of `api`, whose answers are about `inspected`.
+pub(crate) fn openapi(api: &ApiDescription<Context>, inspected: &Inspected) -> serde_json::Value {
     let version = semver::Version::parse(env!("CARGO_PKG_VERSION")).unwrap_or(semver::Version::new(0, 0, 0));
     let mut document = api.openapi("delouse", version);
-    document.description("What every task and every thread of this program is doing.");
+    document.description(format!("What every task and every thread of {inspected} is doing."));
     document.json().unwrap_or_default()
 }
