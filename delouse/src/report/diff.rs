@@ -267,8 +267,9 @@ fn of_edge(edge: &Edge) -> Item {
 
 /// Whether two findings are about the same trouble: later ones may be about more tasks.
 fn is_same(one: &FindingReport, other: &FindingReport) -> bool {
-    let overlap = one.tasks.iter().any(|task| other.tasks.contains(task));
-    one.kind == other.kind && (overlap || (one.tasks.is_empty() && other.tasks.is_empty()))
+    let tasks: HashSet<u64> = one.tasks.iter().copied().collect();
+    let overlap = || other.tasks.iter().any(|task| tasks.contains(task));
+    one.kind == other.kind && ((tasks.is_empty() && other.tasks.is_empty()) || overlap())
 }
 
 fn of_finding(identity: String, finding: &FindingReport) -> Item {

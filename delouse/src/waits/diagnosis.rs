@@ -99,7 +99,7 @@ pub(crate) fn diagnose(samples: &[Sample], files: Option<&OpenFiles>, earlier: E
         let (proven, new): (Vec<_>, Vec<_>) =
             grown.into_iter().partition(|finding| finding.tasks.iter().all(|task| known.contains(task)));
         for grown in proven {
-            let of = |finding: &&mut Finding| grown.tasks.iter().any(|task| finding.tasks.contains(task));
+            let of = |finding: &&mut Finding| overlap(&grown.tasks, &finding.tasks);
             if let Some(finding) = findings.iter_mut().find(of) {
                 finding.evidence.extend(grown.evidence);
             }

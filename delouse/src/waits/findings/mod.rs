@@ -120,7 +120,8 @@ impl Judge<'_, '_, '_, '_, '_> {
     /// The first task of a finding that has a timer that is over, which counts as not polled.
     fn overdue(&self, finding: &Finding) -> Option<Doubt> {
         let tasks = (0..).zip(&self.edges.examination.listing.tasks);
-        let of_finding = tasks.filter(|(_, task)| finding.tasks.contains(&task.id));
+        let about: HashSet<u64> = finding.tasks.iter().copied().collect();
+        let of_finding = tasks.filter(|(_, task)| about.contains(&task.id));
         let mut waits = of_finding.flat_map(|(number, _)| self.edges.waits.of_task(number));
         let wait = waits.find(|wait| self.edges.waits.is_overdue(wait))?;
         let on = self.task(wait.task)?.waits_on.get(wait.leaf)?;
