@@ -461,3 +461,19 @@ fn threads_tell_their_tasks_before_anybody_has_asked_for_tasks() {
         assert!(begun.elapsed() < PATIENCE);
     }
 }
+
+/// As `flamegraph.pl` does, of which inferno is a port.
+#[test]
+fn flame_graphs_are_drawn_of_tasks_and_threads() {
+    let (program, _) = example!("heartbeat");
+    program.printed("heartbeat 1");
+    for (path, function) in
+        [("/stacktrace/tokio", "heartbeat::beat"), ("/stacktrace/rust", "heartbeat::main")]
+    {
+        let folded = program.get(&format!("{path}?format=folded")).body;
+        let (mut picture, mut options) = (Vec::new(), inferno::flamegraph::Options::default());
+        inferno::flamegraph::from_lines(&mut options, folded.lines(), &mut picture).unwrap();
+        let picture = String::from_utf8(picture).unwrap();
+        assert!(picture.contains("<svg") && picture.contains(&format!("{function} (")), "{picture}");
+    }
+}
