@@ -10,6 +10,8 @@ pub(crate) mod open_files;
 #[cfg_attr(not(target_os = "linux"), path = "no_other_process.rs")]
 pub(crate) mod other_process;
 mod pagemap;
+#[cfg(target_os = "linux")]
+mod unix_peers;
 
 pub(crate) use error::SnapshotError;
 #[cfg(not(feature = "dump"))]

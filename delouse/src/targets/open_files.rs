@@ -4,6 +4,7 @@
 //! closed its own. Sockets and pipes of another process are, for some microseconds: they can be asked in no other way. If
 //! the program closes the descriptor meanwhile, the result is `None`, or describes another file with the same number.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::fs;
 use std::io;
@@ -11,6 +12,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt as _;
 
+use rustix::fs::fstat;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
@@ -18,6 +20,7 @@ use rustix::net::{
     AddressFamily, SocketAddrAny, SocketAddrUnix, SocketType, getpeername, getsockname, sockopt,
 };
 
+use super::unix_peers::UnixPeers;
 use crate::snapshot::{ConnectionEnd, OpenFile, OwnConnection};
 
 /// Describes `fd` by `/proc/self/fd` and, for sockets, getsockname(2) and getpeername(2). `None` if it is not open. Takes
@@ -66,7 +69,8 @@ impl OtherFiles {
 
     /// As [`own_connections`], for this process.
     pub(crate) fn own_connections(&self, fds: &[i32]) -> Vec<OwnConnection> {
-        let of = |fd: &i32| end(*fd, self.duplicate(*fd)?.as_fd());
+        let peers = OnceCell::new();
+        let of = |fd: &i32| end(*fd, self.duplicate(*fd)?.as_fd(), &peers);
         pairs(&format!("/proc/{}/fd", self.pid), fds.iter().filter_map(of))
     }
 
@@ -117,25 +121,33 @@ pub(crate) fn closed_by_peer(limit: usize) -> Vec<(String, String)> {
     open.filter_map(|fd| half_closed(unsafe { BorrowedFd::borrow_raw(fd) })).collect()
 }
 
-/// The TCP connections of which both ends are among these descriptors of this process, each open only once. Takes some
-/// microseconds for each.
+/// The connections of TCP and of Unix sockets of which both ends are among these descriptors of this process, each open only
+/// once. Takes some microseconds for each.
 pub(crate) fn own_connections(fds: &[i32]) -> Vec<OwnConnection> {
     // SAFETY: they were open a moment ago. If the program closes one meanwhile, calls fail or read another socket.
-    let of = |fd: &i32| end(*fd, unsafe { BorrowedFd::borrow_raw(*fd) });
+    let peers = OnceCell::new();
+    let of = |fd: &i32| end(*fd, unsafe { BorrowedFd::borrow_raw(*fd) }, &peers);
     pairs("/proc/self/fd", fds.iter().filter_map(of))
 }
 
-/// A connected TCP socket: the addresses of both ends, and its own state.
+/// A connected socket: the addresses of both ends, which are numbers for Unix sockets, and its own state.
 struct Connected {
     local: String,
     peer: String,
     end: ConnectionEnd,
 }
 
-fn end(fd: i32, file: BorrowedFd<'_>) -> Option<Connected> {
-    tcp(file)?;
-    let local = getsockname(file).ok().and_then(address)?;
-    let peer = getpeername(file).ok().flatten().and_then(address)?;
+/// `peers`: the way to ask about Unix sockets, opened by the first of them.
+fn end(fd: i32, file: BorrowedFd<'_>, peers: &OnceCell<Option<UnixPeers>>) -> Option<Connected> {
+    let (local, peer) = if sockopt::socket_domain(file).ok()? == AddressFamily::UNIX {
+        let inode = fstat(file).ok()?.st_ino;
+        let peer = peers.get_or_init(UnixPeers::open).as_ref()?.of(inode)?;
+        (format!("unix {inode}"), format!("unix {peer}"))
+    } else {
+        tcp(file)?;
+        let local = getsockname(file).ok().and_then(address)?;
+        (local, getpeername(file).ok().flatten().and_then(address)?)
+    };
     let mut asked = [PollFd::from_borrowed_fd(file, PollFlags::IN | PollFlags::OUT | PollFlags::RDHUP)];
     poll(&mut asked, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).ok()?;
     let [asked] = asked;
@@ -314,6 +326,22 @@ mod tests {
         let duplicate = one.try_clone().unwrap();
         assert_eq!(own_connections(&fds), [], "another descriptor may be used");
         drop(duplicate);
+    }
+
+    #[test]
+    fn unix_sockets_of_which_both_ends_are_here() {
+        let (one, other) = UnixStream::pair().unwrap();
+        let (stranger, _) = UnixStream::pair().unwrap();
+        let mut fds = [one.as_raw_fd(), other.as_raw_fd(), stranger.as_raw_fd()];
+        let found = own_connections(&fds);
+        if found.is_empty() {
+            skipped!("this kernel does not tell the peers of Unix sockets");
+            return;
+        }
+        fds[..2].sort_unstable();
+        let end = |fd: i32| ConnectionEnd { fd, readable: false, writable: true };
+        assert_eq!(found, [OwnConnection { ends: [end(fds[0]), end(fds[1])] }]);
+        assert_eq!(OtherFiles::of(std::process::id()).unwrap().own_connections(&fds), found);
     }
 
     #[test]

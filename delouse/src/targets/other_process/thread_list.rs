@@ -95,8 +95,8 @@ fn registers(sample: &Sample, memory: &Memory) -> Result<Registers, Unavailable>
             sp: Address::new(sample.sleep.sp),
             tls: thread_pointer(sample.tid, memory).unwrap_or_default(),
             futex: u64::try_from(sample.sleep.number).ok().and_then(|number| {
-                let [address, operation, expected, ..] = sample.sleep.arguments;
-                FutexWait::from_syscall(arch::host(), number, [address, operation, expected])
+                let [address, operation, expected, timeout, ..] = sample.sleep.arguments;
+                FutexWait::from_syscall(arch::host(), number, [address, operation, expected, timeout])
             }),
             ..Registers::default()
         }),
@@ -108,6 +108,7 @@ fn registers(sample: &Sample, memory: &Memory) -> Result<Registers, Unavailable>
 
 /// From `struct user_regs_struct` of x86_64 (sys/user.h).
 fn all_registers(sample: &Sample) -> Option<Registers> {
+    const R10: usize = 7;
     const RDX: usize = 12;
     const RSI: usize = 13;
     const RDI: usize = 14;
@@ -116,7 +117,7 @@ fn all_registers(sample: &Sample) -> Option<Registers> {
     let arch: &dyn Arch = arch::X86_64;
     let registers = arch.core_registers(&word)?;
     // Whatever the kernel will return from an interrupted wait, the thread waits.
-    let arguments = [word(RDI)?, word(RSI)?, word(RDX)?];
+    let arguments = [word(RDI)?, word(RSI)?, word(RDX)?, word(R10)?];
     let futex = FutexWait::from_syscall(arch, word(ORIG_RAX)?, arguments).filter(|_| !sample.ran);
     Some(Registers { futex, ..registers })
 }

@@ -86,9 +86,9 @@ impl SignalContext {
     /// The registers as the rest of delouse uses them. Not called in the handler. Pointers keep their authentication bits,
     /// which readers of pointers remove.
     pub(in super::super) fn registers(&self) -> Registers {
-        let [x0, x1, x2, _, _, _, _, _, x8, .., fp, lr, sp, pc, _pstate] = self.general;
+        let [x0, x1, x2, x3, _, _, _, _, x8, .., fp, lr, sp, pc, _pstate] = self.general;
         // A system call that the signal interrupted will be restarted (SA_RESTART).
-        let futex = FutexWait::from_syscall(AARCH64, x8, [x0, x1, x2]);
+        let futex = FutexWait::from_syscall(AARCH64, x8, [x0, x1, x2, x3]);
         let general = std::array::from_fn(|index| Hidden::new(self.general[index]));
         let [pc, sp, tls] = [pc, sp, self.tls].map(Address::new);
         Registers { pc, sp, fp: Hidden::new(fp), lr, tls, futex, general }

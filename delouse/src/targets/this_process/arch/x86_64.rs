@@ -34,6 +34,7 @@ pub(in super::super) const VDSO_CLOCK: &CStr = c"__vdso_clock_gettime";
 const GENERAL: usize = 27;
 /// Indices in `elf_gregset_t`.
 const RBP: usize = 4;
+const R10: usize = 7;
 const RAX: usize = 10;
 const RDX: usize = 12;
 const RSI: usize = 13;
@@ -135,7 +136,8 @@ impl SignalContext {
     pub(in super::super) fn registers(&self) -> Registers {
         let general = &self.general;
         // A system call that the signal interrupted will be restarted (SA_RESTART): its number is in rax.
-        let futex = FutexWait::from_syscall(X86_64, general[RAX], [general[RDI], general[RSI], general[RDX]]);
+        let arguments = [general[RDI], general[RSI], general[RDX], general[R10]];
+        let futex = FutexWait::from_syscall(X86_64, general[RAX], arguments);
         Registers {
             pc: Address::new(general[RIP]),
             sp: Address::new(general[RSP]),
