@@ -31,13 +31,13 @@ pub(crate) struct Diagnosed {
 /// The sample of one capture, without threads and without what only the kernel knows. `mains_rest`: at that moment, no main
 /// future was being polled. `kernel` describes connections.
 pub(super) fn sample_of(
-    seen: Examination<'_, '_, '_>,
+    mut seen: Examination<'_, '_, '_>,
     at: Duration,
     mains_rest: bool,
     kernel: &Kernel<'_>,
 ) -> Sample {
     let Analysis { graph, findings, not_judged, inputs, keeper, unread_bodies, not_covered } =
-        waits::analyse(&seen, mains_rest, kernel);
+        waits::analyse(&mut seen, mains_rest, kernel);
     Sample {
         at,
         listing: seen.listing,

@@ -330,6 +330,7 @@ mod tests {
         Evidence::Waits(TaskWait {
             task,
             thread: None,
+            blocks: false,
             place: None,
             future: None,
             resource: resource.into(),

@@ -65,6 +65,9 @@ pub(super) fn words(kind: ResourceKind) -> Words {
         ResourceKind::Notify => {
             row("a notification", "a notification of ", "what can notify it", Can("which ", "notify"))
         }
+        ResourceKind::Condvar => {
+            row("a condition variable", "a notification of ", "what can notify it", Can("which ", "notify"))
+        }
         ResourceKind::Barrier => row("a barrier", "", "what can arrive at it", Can("at which ", "arrive")),
         ResourceKind::SetOnce => {
             row("the value of a SetOnce", "the value of ", "what can set it", Can("which ", "set"))

@@ -217,20 +217,26 @@ pub(crate) struct FutexWait {
     pub(crate) address: Address,
     /// The futex's value when the thread began to wait.
     pub(crate) expected: u32,
+    /// The wait ends after some time.
+    pub(crate) timed: bool,
 }
 
 impl FutexWait {
-    /// Decodes a system call from its number and its first three arguments; `None` if it is not a wait on a futex.
+    /// Decodes a system call from its number and its first four arguments; `None` if it is not a wait on a futex.
     pub(crate) fn from_syscall(
         arch: &dyn Arch,
         number: u64,
-        [address, operation, expected]: [u64; 3],
+        [address, operation, expected, timeout]: [u64; 4],
     ) -> Option<Self> {
         // FUTEX_WAIT and FUTEX_WAIT_BITSET with any flags (linux/futex.h).
         let waits = matches!(operation & 0x7f, 0 | 9) && operation < 1 << 10;
         let is_futex = number == arch.futex() && waits && address != 0;
         // The kernel truncates `expected` as well.
-        is_futex.then_some(Self { address: Address::new(address), expected: expected as u32 })
+        is_futex.then_some(Self {
+            address: Address::new(address),
+            expected: expected as u32,
+            timed: timeout != 0,
+        })
     }
 }
 

@@ -13,8 +13,8 @@ use crate::debuginfo::address::FileAddress;
 use crate::debuginfo::modules::Modules;
 use crate::debuginfo::symbols::readable;
 use crate::debuginfo::types::{FrameBase, FrameVariable, Scope, TypeId, names};
-use crate::debuginfo::unwind::{StackPlace, Unwinder};
-use crate::snapshot::{Address, Thread};
+use crate::debuginfo::unwind::StackPlace;
+use crate::snapshot::Address;
 use crate::threads::classify::plain;
 
 /// One such call.
@@ -73,14 +73,8 @@ pub(super) enum Runner {
     Call,
 }
 
-/// The calls on the stack of a thread, innermost first.
-pub(super) fn of_thread(
-    process: &Process<'_, '_>,
-    modules: &Modules,
-    unwinder: &mut Unwinder,
-    thread: &Thread,
-) -> Vec<Call> {
-    let places = unwinder.places(process.memory.snapshot(), thread);
+/// The calls on the stack of a thread with these frames, innermost first.
+pub(super) fn of_thread(process: &Process<'_, '_>, modules: &Modules, places: &[StackPlace]) -> Vec<Call> {
     let mut search = Search { process, calls: Vec::new(), open: None, polled: None };
     for (number, place) in places.iter().enumerate() {
         let code = place.at.lookup();
@@ -121,10 +115,8 @@ pub(crate) struct StackVariable {
 pub(super) fn own_frames(
     process: &Process<'_, '_>,
     modules: &Modules,
-    unwinder: &mut Unwinder,
-    thread: &Thread,
+    places: &[StackPlace],
 ) -> Option<OwnFrames> {
-    let places = unwinder.places(process.memory.snapshot(), thread);
     let is_own = |file: &str| Origin::of_file(file) == Origin::User;
     let mut own: Option<OwnFrames> = None;
     for (number, place) in places.iter().enumerate() {
@@ -304,7 +296,7 @@ fn kind(scope: &Scope) -> Kind {
 }
 
 /// A function's path as in source: without generic arguments, and the function for its closures.
-fn function(scope: &Scope) -> String {
+pub(super) fn function(scope: &Scope) -> String {
     let path = match &scope.linkage_name {
         Some(linkage_name) => plain(&readable(linkage_name)),
         None => names::without_parameters(&scope.path).to_owned(),

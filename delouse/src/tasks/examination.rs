@@ -72,16 +72,48 @@ impl Examination<'_, '_, '_> {
         visit: impl FnMut(u64, u64, MemoryPlace),
     ) -> bool {
         let calls = self.listing.tasks.iter().filter_map(|task| task.drives.last());
-        let drives: FxHashSet<i32> = calls.map(|driven| driven.call.thread).collect();
+        let waits = self.listing.thread_waits.iter().map(|wait| wait.tid);
+        let drives: FxHashSet<i32> = calls.map(|driven| driven.call.thread).chain(waits).collect();
         let kind = |thread: &Thread| match thread.tid {
             _ if self.is_idle(thread) => None,
-            tid if self.runtime_threads.contains(&tid) => {
+            tid if self.runtime_threads.contains(&tid) && !drives.contains(&tid) => {
                 (!self.runs_known_main(thread)).then_some(MemoryPlace::RuntimeStack)
             }
             tid if drives.contains(&tid) => Some(MemoryPlace::DrivingStack(tid)),
             _ => Some(MemoryPlace::Stack),
         };
         scan::words_in_use(self.process, kind, wanted, budget, visit)
+    }
+
+    /// Calls `visit` as [`Self::words_in_use`] does, also with the thread on whose stack, or in whose registers, a word is.
+    /// Only the stacks of idle workers and of delouse's own threads are left out.
+    pub(crate) fn words_in_use_by(
+        &self,
+        wanted: RangeInclusive<u64>,
+        budget: u64,
+        mut visit: impl FnMut(u64, u64, MemoryPlace, Option<i32>),
+    ) -> bool {
+        let kind = |thread: &Thread| (!self.is_idle(thread)).then_some(MemoryPlace::DrivingStack(thread.tid));
+        scan::words_in_use(self.process, kind, wanted, budget, |at, word, place| match place {
+            MemoryPlace::DrivingStack(tid) => visit(at, word, place, Some(tid)),
+            _ => visit(at, word, place, None),
+        })
+    }
+
+    /// Calls `visit` with the words on the stack of a thread outside of `inner`.
+    pub(crate) fn outer_words(
+        &self,
+        thread: &Thread,
+        inner: u64,
+        left: &mut u64,
+        visit: impl FnMut(u64),
+    ) -> bool {
+        scan::stack_words_from(self.process, thread, inner, left, visit)
+    }
+
+    /// Whether a thread belongs to a runtime and runs no known task: its stack is full of stale data of tasks.
+    pub(crate) fn is_runtime_thread(&self, thread: &Thread) -> bool {
+        self.runtime_threads.contains(&thread.tid)
     }
 
     /// Whether the stacks and registers of all threads that may have variables of the program are known, and as old as

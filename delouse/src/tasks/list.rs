@@ -22,6 +22,7 @@ use super::process::Process;
 use super::root::Root;
 use super::runtimes::{Runtime, Runtimes};
 use super::stack::Stacks;
+use super::thread_waits::ThreadWait;
 use super::walk::Walker;
 use super::{
     BlockingCall, Frame, Task, TaskKind, TaskState, Waiting, blocking_pools, by_symbols, running, scan,
@@ -95,6 +96,7 @@ pub(crate) fn examine_with<R>(
         recent: options.history.as_deref().zip(options.now).map(|(history, now)| history.begin(now)),
         shortage: None,
         own_frames: Vec::new(),
+        thread_waits: Vec::new(),
         notes: Notes::default(),
     };
     // There may be no memory for that many, and there may be fewer tasks now.
@@ -113,7 +115,7 @@ pub(crate) fn examine_with<R>(
     if options.entered {
         lister.driven(&mains, &running);
     }
-    let Lister { mut tasks, mut places, stacks, mut notes, shortage, own_frames, .. } = lister;
+    let Lister { mut tasks, mut places, stacks, mut notes, shortage, own_frames, thread_waits, .. } = lister;
     if let Some(shortage) = shortage {
         notes.add(format!("only {} tasks were read: {shortage}", tasks.len()));
     }
@@ -137,6 +139,7 @@ pub(crate) fn examine_with<R>(
         pools,
         entered,
         own_frames,
+        thread_waits,
         notes: notes.into_vec(),
         without_types: false,
         shortage,
@@ -203,6 +206,7 @@ struct Lister<'l, 'p, 'i> {
     shortage: Option<Shortage>,
     /// See [`Listing::own_frames`].
     own_frames: Vec<(i32, OwnFrames)>,
+    thread_waits: Vec<ThreadWait>,
     notes: Notes,
 }
 

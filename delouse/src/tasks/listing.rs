@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::blocking_calls::OwnFrames;
 use super::history::History;
 use super::place::TaskPlace;
+use super::thread_waits::ThreadWait;
 use super::{BlockingPool, Task};
 use crate::debuginfo::address::LoadBias;
 
@@ -51,6 +52,9 @@ pub struct Listing {
     /// What the program's own functions have on the stacks of sleeping threads that poll tasks.
     #[serde(skip)]
     pub(crate) own_frames: Vec<(i32, OwnFrames)>,
+    /// The threads that wait in channels, for conditions, at barriers and for other threads.
+    #[serde(skip)]
+    pub(crate) thread_waits: Vec<ThreadWait>,
     /// What is missing or doubtful.
     pub notes: Vec<String>,
     /// Nothing could be listed, for the debug information has no types.

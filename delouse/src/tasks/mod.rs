@@ -33,6 +33,7 @@ mod scan;
 mod stack;
 #[cfg(all(test, feature = "dump", target_os = "linux", target_arch = "x86_64"))]
 mod tests;
+mod thread_waits;
 mod vtable;
 mod walk;
 
@@ -56,6 +57,7 @@ pub(crate) use root::Root;
 pub(crate) use running::{
     current_task_offset, learn_current_task, threads as running_threads, threads_of_one_moment,
 };
+pub(crate) use thread_waits::{Primitive, ThreadWait};
 
 use std::sync::Arc;
 
@@ -284,6 +286,8 @@ pub enum ResourceKind {
     Watch,
     Broadcast,
     Notify,
+    /// A condition variable, which blocks the thread.
+    Condvar,
     /// The end of all receivers of a channel.
     Closed,
     Barrier,

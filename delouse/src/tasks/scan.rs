@@ -253,6 +253,23 @@ pub(super) fn stack_words(
     read == size
 }
 
+/// See [`super::Examination::outer_words`].
+pub(super) fn stack_words_from(
+    process: &Process<'_, '_>,
+    thread: &Thread,
+    inner: u64,
+    left: &mut u64,
+    mut visit: impl FnMut(u64),
+) -> bool {
+    const MOST: u64 = 1 << 16;
+    let Some(Range { start, end }) = used_stack(process, thread) else { return false };
+    let start = start.max(inner).next_multiple_of(8);
+    let read = end.saturating_sub(start).min(*left).min(MOST);
+    *left -= read;
+    each_word(process, start..start.saturating_add(read), 4096..=u64::MAX, |_, word| visit(word));
+    true
+}
+
 /// The words of a thread's general registers that are in `wanted`.
 fn registers(thread: &Thread, wanted: &RangeInclusive<u64>) -> impl Iterator<Item = u64> {
     let registers = thread.registers.map(|registers| registers.general).unwrap_or_default();

@@ -18,9 +18,10 @@ pub(super) fn is_undecided(samples: &[Sample]) -> bool {
 }
 
 /// The observation: see [`locked`] and [`joined`].
-pub(super) fn check(samples: &[Sample], known: &HashSet<u64>) -> Option<Observation> {
+/// Tasks of `known`, and `threads`, are part of a finding.
+pub(super) fn check(samples: &[Sample], known: &HashSet<u64>, threads: &HashSet<i32>) -> Option<Observation> {
     let is_one = samples.len() < 2;
-    locked(samples, known).or_else(|| joined(samples, known).filter(|_| !is_one))
+    locked(samples, known, threads).or_else(|| joined(samples, known).filter(|_| !is_one))
 }
 
 /// A call of `spawn_blocking` whose end was awaited for long, while its thread waits for other threads.
@@ -57,13 +58,13 @@ fn stayed(samples: &[Sample], thread: &ThreadStack) -> bool {
 }
 
 /// The threads that have waited at one line since the first sample without running meanwhile; the line with most of them.
-/// Threads that poll a task of `known` are part of a finding.
-fn locked(samples: &[Sample], known: &HashSet<u64>) -> Option<Observation> {
+/// `threads`, and threads that poll a task of `known`, are part of a finding.
+fn locked(samples: &[Sample], known: &HashSet<u64>, threads: &HashSet<i32>) -> Option<Observation> {
     let (last, [first, ..]) = samples.split_last()? else { return None };
     let lasted = last.at.saturating_sub(first.at);
     let is_known = |thread: &ThreadStack| {
         let mut tasks = last.listing.tasks.iter().filter(|task| task.thread == Some(thread.tid));
-        tasks.any(|task| known.contains(&task.id))
+        threads.contains(&thread.tid) || tasks.any(|task| known.contains(&task.id))
     };
     let mut places: BTreeMap<_, Vec<&ThreadStack>> = BTreeMap::new();
     for thread in last.threads.iter().filter(|thread| waits(thread) && stayed(samples, thread)) {
@@ -106,15 +107,18 @@ mod tests {
     fn a_thread_that_does_not_get_its_lock() {
         let samples = [0, 150].map(|ms| sample(ms, 40, Activity::Lock));
         assert!(is_undecided(&samples[..1]) && !is_undecided(&samples));
-        let found = check(&samples, &HashSet::new()).unwrap();
+        let found = check(&samples, &HashSet::new(), &HashSet::new()).unwrap();
         assert!(matches!(found.fact, Observed::BlockedThreads { lasted_ms: 150, .. }), "{found:?}");
     }
 
     #[test]
     fn threads_that_go_on_or_wait_for_work() {
         let ran = [sample(0, 40, Activity::Lock), sample(150, 60, Activity::Lock)];
-        assert_eq!(check(&ran, &HashSet::new()), None);
-        assert_eq!(check(&[0, 150].map(|ms| sample(ms, 40, Activity::Channel)), &HashSet::new()), None);
-        assert_eq!(check(&[sample(0, 40, Activity::Lock)], &HashSet::new()), None);
+        assert_eq!(check(&ran, &HashSet::new(), &HashSet::new()), None);
+        assert_eq!(
+            check(&[0, 150].map(|ms| sample(ms, 40, Activity::Channel)), &HashSet::new(), &HashSet::new()),
+            None
+        );
+        assert_eq!(check(&[sample(0, 40, Activity::Lock)], &HashSet::new(), &HashSet::new()), None);
     }
 }

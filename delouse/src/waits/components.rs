@@ -72,7 +72,8 @@ impl<'g> Graph<'g> {
                 Vertex::Owner(Node::Task(task)) => {
                     let thread = waits.for_thread(task).filter(|_| liveness.is_held_back(task));
                     let own = if thread.is_none() { waits.of_task(task) } else { &[] };
-                    let own = own.iter().chain(thread);
+                    // The others lead to what blocks it.
+                    let own = own.iter().filter(|wait| !waits.is_interruption(wait)).chain(thread);
                     leads.extend(own.filter_map(|wait| graph.resource(wait, &mut resources)));
                 }
                 Vertex::Owner(node @ Node::Part(part)) => {
@@ -172,6 +173,7 @@ impl<'g> Graph<'g> {
         let is_release =
             wait.kind.is_release() && !matches!(self.holders.roles_of(wait), Roles::ACCESS | Roles::WAKER);
         is_release
+            || wait.blocks_thread
             || wait.kind == ResourceKind::Oneshot
                 && self.holders.of_wait(wait).any(|of| self.holders.is_queued(of))
     }

@@ -12,6 +12,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::holders::{Account, Holders, role};
 use super::ownership::{Holding, Node, Ownership, PathId, Reference};
 use super::resources::{Wait, Waits, Waker};
+use super::threads::ThreadNodes;
 use super::{CodeLocation, Edge, Holder, Resource, location};
 use crate::debuginfo::types::TypeId;
 use crate::tasks::layout::handles::{self, Roles};
@@ -31,6 +32,7 @@ pub(super) struct Edges<'t, 'e, 'p, 'i> {
     pub(super) holders: &'t Holders,
     frames: FxHashMap<(TypeId, u64), Option<Rc<VariableFrame>>>,
     groups: FxHashMap<(u64, u16), Rc<Group>>,
+    pub(super) threads: &'t ThreadNodes,
     leaves: RefCell<FxHashMap<LeafOf, LeafText>>,
     /// How many of [`MAX_EXAMINED`] are left.
     examinations_left: usize,
@@ -71,11 +73,13 @@ impl<'t, 'e, 'p, 'i> Edges<'t, 'e, 'p, 'i> {
         examination: &'t Examination<'e, 'p, 'i>,
         waits: &'t Waits,
         holders: &'t Holders,
+        threads: &'t ThreadNodes,
     ) -> Self {
         Self {
             examination,
             waits,
             holders,
+            threads,
             frames: FxHashMap::default(),
             groups: FxHashMap::default(),
             leaves: RefCell::default(),
@@ -120,7 +124,7 @@ impl<'t, 'e, 'p, 'i> Edges<'t, 'e, 'p, 'i> {
         let outside = if self.is_outside(wait) { self.waits_on(wait).cloned() } else { None };
         let (waiter, thread) = self.identity(wait.task);
         let drives = self.task(wait.task).is_some_and(|task| !task.drives.is_empty());
-        let blocks = self.thread(wait.task).filter(|_| wait.kind == ResourceKind::Lock || drives);
+        let blocks = self.thread(wait.task).filter(|_| wait.blocks_thread || drives);
         Edge {
             waiter,
             thread: thread.or(blocks),
@@ -147,7 +151,7 @@ impl<'t, 'e, 'p, 'i> Edges<'t, 'e, 'p, 'i> {
         let path = place.and_then(|place| place.leaves.get(wait.leaf)).map_or("", |leaf| leaf.path);
         match wait.by {
             // A lock that blocks a thread is no leaf of a future; its guards are in the table.
-            Waker::Handles(_) if wait.kind == ResourceKind::Lock => false,
+            Waker::Handles(_) if wait.blocks_thread => false,
             Waker::Handles(roles) => !handles::are_known(path, roles),
             Waker::Task(of) => of.is_none(),
             Waker::Wakers(_) => !self.is_outside(wait),
@@ -181,6 +185,9 @@ impl<'t, 'e, 'p, 'i> Edges<'t, 'e, 'p, 'i> {
 
     /// A task's id. Of several main futures, those that were found on stacks are told apart by the threads that drive them.
     pub(super) fn identity(&self, task: u32) -> (Option<u64>, Option<i32>) {
+        if let Some(tid) = self.threads.thread(task) {
+            return (None, Some(tid));
+        }
         match self.task(task).and_then(|task| task.found_in.as_ref()) {
             Some(call) if self.has_several_mains => (None, Some(call.thread)),
             _ => (Some(self.id(task)), None),
@@ -204,6 +211,12 @@ impl<'t, 'e, 'p, 'i> Edges<'t, 'e, 'p, 'i> {
 
     /// Where in the stack of its task a wait is.
     fn leaf(&self, wait: &Wait) -> LeafText {
+        if let Some(thread) = self.threads.wait(wait.task).filter(|_| wait.blocks_thread)
+            && (wait.kind != ResourceKind::Lock || self.threads.thread(wait.task).is_some())
+        {
+            let place = CodeLocation::of_frame(&thread.caller);
+            return LeafText { place: Some(place.into()), leaf: None };
+        }
         // For a lock that blocks a thread, the thread's own stack shows the place.
         let task = self.examination.listing.tasks.get(wait.task as usize);
         let Some(task) = task.filter(|_| wait.kind != ResourceKind::Lock) else { return LeafText::default() };
@@ -365,7 +378,8 @@ impl<'t, 'e, 'p, 'i> Edges<'t, 'e, 'p, 'i> {
                     let running = self.examination.listing.tasks.get(task as usize).and_then(|t| t.state)
                         == Some(TaskState::Running);
                     let (id, thread) = self.identity(task);
-                    let on_stack = self.thread(task).filter(|_| holding.handle == handles::ON_STACK);
+                    let is_on_stack = matches!(holding.handle, handles::ON_STACK | handles::ON_WAITING_STACK);
+                    let on_stack = self.thread(task).filter(|_| is_on_stack);
                     let holder = Holder {
                         task: id,
                         thread: thread.or(on_stack),

@@ -402,6 +402,8 @@ pub enum Doubt {
         /// When, in milliseconds from the capture; negative if the time is over.
         in_ms: Option<i64>,
     },
+    /// The end of a connection of one of the tasks ends it, or the shutdown of the server; nothing else was found that does.
+    EndsByConnection,
     /// That nothing else uses a connection is concluded from the descriptors of the program, which the kernel has described
     /// after the capture.
     OwnConnection,
@@ -444,9 +446,12 @@ impl TaskIds {
 pub struct TaskWait {
     /// Id of the task; 0 for a `main` future.
     pub task: u64,
-    /// Of one of several `main` futures: the thread that drives it.
+    /// Of one of several `main` futures: the thread that drives it. If `blocks`, the thread itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thread: Option<i32>,
+    /// It is a thread that waits, outside of any task.
+    #[serde(default, skip_serializing_if = "super::is_false")]
+    pub blocks: bool,
     /// The program's innermost function that waits.
     pub place: Option<Arc<CodeLocation>>,
     /// What it waits for.
@@ -472,6 +477,7 @@ impl TaskWait {
         Self {
             task: edge.waiter.unwrap_or_default(),
             thread: edge.thread.filter(|_| edge.waiter.is_none()),
+            blocks: false,
             place: edge.place.clone(),
             resource: edge.resource.clone(),
             future: edge.leaf.clone().filter(|_| edge.resource.kind == ResourceKind::Unknown),

@@ -8,7 +8,7 @@ use super::index::Index;
 use super::ownership::{Holding, Node, Object, Ownership, Reference};
 use super::resources::{Wait, Waits, Waker, polling};
 use super::thread_locks::ThreadLocks;
-use crate::tasks::layout::handles::{self, ON_STACK, Roles};
+use crate::tasks::layout::handles::{self, HandleFact, ON_STACK, ON_WAITING_STACK, Roles};
 use crate::tasks::{Examination, ResourceKind, Task, TaskKind, TaskState};
 
 /// Permits of a `tokio::sync::RwLock`, unless it was made by `with_max_readers`: `MAX_READS` of `rwlock.rs`.
@@ -46,6 +46,10 @@ pub(super) struct Holders {
     stacks_cut: bool,
     /// Main futures: it is not known whether they run.
     mains: FxHashSet<u32>,
+    /// Resources whose addresses are on the stacks of threads that do not wait.
+    pub(super) living: FxHashSet<u64>,
+    /// Resources whose addresses are in memory in places of which it is not known what has them.
+    pub(super) elsewhere: FxHashSet<u64>,
 }
 
 /// Handles of one resource that have the same roles.
@@ -154,6 +158,8 @@ impl Holders {
             threads,
             stacks_cut: locks.cut,
             mains,
+            living: FxHashSet::default(),
+            elsewhere: FxHashSet::default(),
         }
     }
 
@@ -277,6 +283,11 @@ impl Holders {
         }
         let found = || self.kinds(wait.resource, self.roles_of(wait));
         let permits = || found().fold(0_u64, |sum, kind| sum.saturating_add(kind.permits));
+        if wait.kind.is_channel()
+            && let Some(counted) = self.counted(wait)
+        {
+            return Account::compare(counted, found().map(|kind| kind.holdings.len() as u64).sum());
+        }
         let is_lock =
             matches!(wait.kind, ResourceKind::Mutex | ResourceKind::Rwlock | ResourceKind::OnceCell);
         let available = match available {
@@ -306,6 +317,7 @@ impl Holders {
                 }
             }
             ResourceKind::Notify
+            | ResourceKind::Condvar
             | ResourceKind::Barrier
             | ResourceKind::SetOnce
             | ResourceKind::Cancellation => match found().next() {
@@ -327,6 +339,21 @@ impl Holders {
             },
             _ => self.channel_of(wait).map_or(Account::Missing, |object| self.account_of_object(object)),
         }
+    }
+
+    /// How many handles with the roles that can end a wait there are, by the count of a channel that has no counted pointers.
+    fn counted(&self, wait: &Wait) -> Option<u64> {
+        if self.by_value.contains_key(&wait.resource) && !wait.blocks_thread {
+            return None;
+        }
+        let mut of = self.of_resource(wait.resource, self.roles_of(wait));
+        let counted = of.find(|of| handles::at(of.handle).is_some_and(HandleFact::is_counted));
+        counted.map(|of| of.permits)
+    }
+
+    /// Whether a handle that can end a wait is on the stack of a thread that waits itself.
+    pub(super) fn is_on_waiting_stack(&self, wait: &Wait) -> bool {
+        self.of_wait(wait).any(|holding| holding.handle == ON_WAITING_STACK)
     }
 
     /// A running task that can reach a lock, and may hold it by a variable on its thread's stack.
@@ -462,8 +489,10 @@ fn add(kinds: &mut Vec<Alike>, holding: &Holding, number: u32) {
 
 /// The roles of a handle.
 pub(super) fn role(holding: &Holding) -> Roles {
-    if holding.handle == ON_STACK {
-        return Roles::THREAD_GUARD;
+    match holding.handle {
+        ON_STACK => return Roles::THREAD_GUARD,
+        ON_WAITING_STACK => return Roles::ANY,
+        _ => {}
     }
     handles::at(holding.handle).map_or(Roles::NONE, |fact| fact.roles)
 }

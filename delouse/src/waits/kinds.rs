@@ -51,6 +51,7 @@ impl ResourceKind {
             Self::Watch => "watch",
             Self::Broadcast => "broadcast",
             Self::Notify => "notify",
+            Self::Condvar => "condvar",
             Self::Closed => "closed",
             Self::Barrier => "barrier",
             Self::OnceCell => "once_cell",

@@ -179,7 +179,10 @@ impl<'s> Search<'s> {
             if task.is_some_and(|task| has_all_senders(task, wait, holders)) {
                 search.accounted.insert(waits.index(wait));
             }
+            // What ends only the future around it does not wake it.
+            let is_ignored = timeouts == Timeouts::Ignored && waits.is_interruption(wait);
             match wait.by {
+                _ if is_ignored => {}
                 Waker::Handles(_) | Waker::Wakers(_) => {
                     search.waiters.entry(wait.key()).or_default().push(wait);
                 }
@@ -316,12 +319,23 @@ impl<'s> Search<'s> {
             && wait.kind == ResourceKind::Lock
         {
             // A thread that polls no task may release the lock: it is not known what it waits for.
-            return if !self.holders.threads(wait).is_empty() {
+            let own = if !self.holders.threads(wait).is_empty() {
                 Own::Unjudged(Unjudged::MoreHandles, Some(wait.leaf))
             } else if self.holders.of_wait(wait).next().is_none() {
                 Own::Unjudged(Unjudged::NoHandles, Some(wait.leaf))
             } else {
                 Own::Waits
+            };
+            let is_thread = task.kind == TaskKind::Task && place.header.is_none();
+            return if is_thread && matches!(own, Own::Unjudged(..)) { Own::Alive } else { own };
+        }
+        if let [wait] = waits
+            && wait.blocks_thread
+        {
+            // Of a thread that waits for something that is not known, nothing is said.
+            return match self.by_itself(task, place, wait) {
+                Own::Waits => Own::Waits,
+                Own::Alive | Own::Unjudged(..) => Own::Alive,
             };
         }
         let idle = match task.kind {
@@ -339,7 +353,8 @@ impl<'s> Search<'s> {
         // A branch of a `select!` that never completes does not matter. A task that waits for nothing else is meant to
         // wait forever.
         let is_ignored = |wait: &Wait| {
-            self.timeouts == Timeouts::Ignored && self.waits.is_timeout(wait) || self.waits.is_overdue(wait)
+            let may_end = || self.waits.is_timeout(wait) || self.waits.is_interruption(wait);
+            self.timeouts == Timeouts::Ignored && may_end() || self.waits.is_overdue(wait)
         };
         let ending = waits.iter().filter(|wait| wait.kind != ResourceKind::Never && !is_ignored(wait));
         let mut own: Vec<Own> = ending.map(|wait| self.by_itself(task, place, wait)).collect();
@@ -393,6 +408,13 @@ impl<'s> Search<'s> {
                 let missing = self.holders.account(wait, available) == Account::Missing
                     && !self.accounted.contains(&self.waits.index(wait));
                 let none = self.holders.of_wait(wait).next().is_none();
+                // A thread that runs has something of it, or something that was not found has.
+                if (missing || none) && !wait.kind.is_lock() && self.holders.living.contains(&wait.resource) {
+                    return Own::Alive;
+                }
+                if self.holders.elsewhere.contains(&wait.resource) {
+                    return Own::Unjudged(Unjudged::MoreHandles, Some(wait.leaf));
+                }
                 // What has the other end was not found.
                 match wait.kind {
                     ResourceKind::Connection if missing || none => return Own::Alive,

@@ -38,6 +38,7 @@ mod starved;
 #[cfg(all(test, feature = "dump", target_os = "linux", target_arch = "x86_64"))]
 mod tests;
 mod thread_locks;
+mod threads;
 mod unjudged;
 mod wakers;
 
@@ -58,6 +59,7 @@ use passes::Passes;
 use sample::TaskInputs;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use threads::ThreadNodes;
 
 use crate::tasks::layout::handles;
 use crate::tasks::{Examination, ResourceKind, WaitsOn};
@@ -93,19 +95,41 @@ impl Analysis {
 /// Finds what waits for what, and which waits will never end. `mains_rest`: no main future is being polled, as far as
 /// the stacks of threads show. `kernel` describes connections.
 pub(crate) fn analyse(
-    examination: &Examination<'_, '_, '_>,
+    examination: &mut Examination<'_, '_, '_>,
     mains_rest: bool,
     kernel: &Kernel<'_>,
 ) -> Analysis {
     if let Some(shortage) = &examination.listing.shortage {
         return Analysis::not_known(examination, shortage);
     }
+    let threads = ThreadNodes::add_to(examination);
+    let analysis = analyse_with(examination, &threads, mains_rest, kernel);
+    threads.remove_from(examination);
+    analysis
+}
+
+/// The same, with the threads that are nodes.
+fn analyse_with(
+    examination: &Examination<'_, '_, '_>,
+    threads: &ThreadNodes,
+    mains_rest: bool,
+    kernel: &Kernel<'_>,
+) -> Analysis {
     let locks = thread_locks::ThreadLocks::of(examination);
     let connections = connections::Connections::of(examination, kernel);
-    let waits = resources::Waits::of(examination, &locks, &connections, mains_rest);
-    let wanted = waits.wanted();
-    let mut survey = ownership::Survey::of(examination, &wanted, &locks.by_thread());
-    let mut holders = holders::Holders::of(examination, &waits, &locks, survey.hand_over());
+    let mut waits = resources::Waits::of(examination, (&locks, threads), &connections, mains_rest);
+    let mut wanted = waits.wanted();
+    let words = threads.words(examination);
+    wanted.extend(words.values().flatten());
+    let in_channels = |task: u32| words.contains_key(&task);
+    let mut survey = ownership::Survey::of(examination, &wanted, &locks.by_thread(), in_channels);
+    let mut ownership = survey.hand_over();
+    threads.resolve(&words, &ownership, &mut waits, &examination.listing.tasks);
+    let waits = waits;
+    let living = threads.living(examination, &waits, &ownership);
+    threads.add_stacks(examination, &waits, &mut ownership);
+    let mut holders = holders::Holders::of(examination, &waits, &locks, ownership);
+    holders.living = living;
     let nothing = stale_references::StaleReferences::default();
     let mut passes = Passes::of(examination, &waits, &holders, &nothing);
     let mut suspects = passes.suspects(&waits, &holders);
@@ -113,20 +137,29 @@ pub(crate) fn analyse(
     if !stale_references::are_solid(&holders, &suspects)
         && survey.add_statics(examination, &mut holders.ownership)
     {
+        let living = std::mem::take(&mut holders.living);
         holders = holders::Holders::of(examination, &waits, &locks, holders.ownership);
+        holders.living = living;
         passes = Passes::of(examination, &waits, &holders, &nothing);
         suspects = passes.suspects(&waits, &holders);
     }
-    let stale = stale_references::sample(examination, &holders, &suspects);
+    let stale = stale_references::sample(examination, &holders, &suspects, threads);
     holders.confine(&stale.confined);
     if !stale.held.is_empty() || !stale.on_stacks.is_empty() {
         passes = Passes::of(examination, &waits, &holders, &stale);
+    }
+    let resources = passes.through_threads(&waits, &holders);
+    if !resources.is_empty() {
+        holders.elsewhere = threads.held_elsewhere(examination, &resources, &waits, &mut holders.ownership);
+        if !holders.elsewhere.is_empty() {
+            passes = Passes::of(examination, &waits, &holders, &stale);
+        }
     }
     let Passes { liveness, without_timeouts } = passes;
     let stuck = components::Graph::of(&waits, &holders, &liveness);
     let components = stuck.components();
     let gaps = Gap::of(examination, &holders, mains_rest);
-    let mut edges = edges::Edges::new(examination, &waits, &holders);
+    let mut edges = edges::Edges::new(examination, &waits, &holders, threads);
     let all_edges = edges.all();
     let mut findings = findings::findings(&stuck, components, &liveness, &stale, &gaps, &mut edges);
     if let Some(liveness) = without_timeouts {
@@ -141,7 +174,7 @@ pub(crate) fn analyse(
     if let Some(shortage) = examination.process.types.image().shortage() {
         return Analysis::not_known(examination, &shortage.to_string());
     }
-    let graph = WaitGraph { tasks: examination.listing.tasks.len(), edges: all_edges, gaps };
+    let graph = WaitGraph { tasks: threads.tasks(), edges: all_edges, gaps };
     let inputs = busy_loop::inputs(examination, mains_rest);
     let not_covered = holders.ownership.cut.then_some(NotCovered::Holders).into_iter().collect();
     let keeper = finished::keeper(examination);

@@ -45,12 +45,18 @@ pub(super) fn check(
 ) -> Vec<Observation> {
     let Some(last) = samples.last() else { return Vec::new() };
     let known: HashSet<u64> = findings.iter().flat_map(|finding| &finding.tasks).copied().collect();
+    let facts = findings.iter().flat_map(|finding| &finding.evidence);
+    let threads = facts.filter_map(|fact| match fact {
+        Evidence::Waits(wait) => wait.thread.filter(|_| wait.blocks),
+        _ => None,
+    });
+    let threads: HashSet<i32> = threads.collect();
     let grown = earlier.filter(|earlier| last.at.saturating_sub(earlier.at()) >= GROWTH);
     let grown = grown.into_iter().flat_map(|earlier| growing::check(earlier, last));
     let grown = grown.filter(|grown| !grown.tasks.iter().all(|task| known.contains(task)));
     let mut observations = Vec::new();
     observations.extend(graceful::check(samples, &known));
-    observations.extend(blocked_threads::check(samples, &known));
+    observations.extend(blocked_threads::check(samples, &known, &threads));
     observations.extend(overdue_timers(samples, &known));
     observations.extend(long_wait(last, &known));
     observations.extend(permits::check(last, &known));
@@ -73,8 +79,15 @@ pub(super) fn check(
 fn waits<'s>(sample: &'s Sample, known: &HashSet<u64>) -> impl Iterator<Item = (&'s Edge, &'s Task)> {
     let mut mains = sample.listing.tasks.iter().take_while(|task| task.id == 0);
     let main = mains.next().filter(|_| mains.next().is_none());
+    let driven = |thread: i32| {
+        let mut mains = sample.listing.tasks.iter().take_while(|task| task.id == 0);
+        mains.find(|task| task.found_in.as_ref().is_some_and(|call| call.thread == thread))
+    };
     sample.graph.edges.iter().filter_map(move |edge| {
-        let id = edge.waiter.filter(|id| !known.contains(id))?;
+        let Some(id) = edge.waiter.filter(|id| !known.contains(id)) else {
+            // One of several main futures.
+            return Some((edge, driven(edge.thread.filter(|_| edge.waiter.is_none())?)?));
+        };
         Some((edge, if id == 0 { main? } else { sample.task(id)? }))
     })
 }

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use rustc_hash::FxHashSet;
+
 use super::components::Graph;
 use super::holders::Holders;
 use super::liveness::{Liveness, Timeouts};
-use super::resources::Waits;
+use super::ownership::Node;
+use super::resources::{Wait, Waits, Waker};
 use super::stale_references::StaleReferences;
-use crate::tasks::Examination;
+use crate::tasks::{Examination, ResourceKind};
 
 /// What is alive.
 pub(super) struct Passes {
@@ -28,6 +31,20 @@ impl Passes {
             liveness: pass(Timeouts::Count),
             without_timeouts: waits.have_timeouts().then(|| pass(Timeouts::Ignored)),
         }
+    }
+
+    /// The resources through which stuck threads wait, or of which something is on the stacks of stuck threads.
+    pub(super) fn through_threads(&self, waits: &Waits, holders: &Holders) -> FxHashSet<u64> {
+        let without = self.without_timeouts.iter();
+        let passes = || std::iter::once(&self.liveness).chain(without.clone());
+        let is_stuck = |task: u32| passes().any(|liveness| !liveness.is_alive(Node::Task(task)));
+        let through = |wait: &&Wait| {
+            matches!(wait.by, Waker::Handles(_))
+                && !matches!(wait.kind, ResourceKind::Lock | ResourceKind::Condvar | ResourceKind::Barrier)
+                && (wait.blocks_thread || holders.is_on_waiting_stack(wait))
+                && is_stuck(wait.task)
+        };
+        waits.counting().filter(through).map(|wait| wait.resource).collect()
     }
 
     /// The shared objects through which stuck tasks wait for one another, for good or until a timeout ends.

@@ -8,9 +8,11 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::Resource;
 use super::connections::Connections;
 use super::thread_locks::ThreadLocks;
+use super::threads::ThreadNodes;
 use crate::tasks::layout::handles::{self, Roles};
 use crate::tasks::{
-    Examination, LeafPlace, Race, ResourceKind, Task, TaskKind, TaskPlace, TaskState, WaitsOn,
+    Direction, Examination, Frame, LeafPlace, Origin, Race, ResourceKind, Task, TaskKind, TaskPlace,
+    TaskState, WaitsOn,
 };
 
 /// A timer that is over for longer than this would have woken its task, had the task polled it.
@@ -27,6 +29,8 @@ pub(super) struct Wait {
     /// Address of the resource that the program uses: of a channel, not of the semaphore in it.
     pub(super) resource: u64,
     pub(super) by: Waker,
+    /// The thread of the task is blocked in it.
+    pub(super) blocks_thread: bool,
 }
 
 /// What can end a wait.
@@ -80,6 +84,9 @@ pub(super) struct Waits {
     names: FxHashMap<(ResourceKind, u64), Arc<Resource>>,
     /// Timers that only limit how long their task waits for others, by the index of the wait in the list.
     timeouts: FxHashSet<usize>,
+    /// Waits of a library's future that runs a function of the program's, by the index of the wait in the list: they end only
+    /// the whole of it.
+    interruptions: FxHashSet<usize>,
     /// Timers that are over in idle tasks, by the index of the wait in the list: nothing polls these.
     overdue: FxHashSet<usize>,
     /// No main future is being polled, as far as the stacks of threads show.
@@ -89,7 +96,7 @@ pub(super) struct Waits {
 impl Waits {
     pub(super) fn of(
         examination: &Examination<'_, '_, '_>,
-        locks: &ThreadLocks,
+        (locks, threads): (&ThreadLocks, &ThreadNodes),
         connections: &Connections,
         mains_rest: bool,
     ) -> Self {
@@ -101,6 +108,8 @@ impl Waits {
         for (number, (task, place)) in (0..).zip(tasks.iter().zip(places)) {
             waits.first.push(waits.list.len());
             waits.timeouts.extend(timeouts(task, place).map(|leaf| waits.list.len() + leaf));
+            let ends = interruptions(task).into_iter().map(|leaf| waits.list.len() + leaf);
+            waits.interruptions.extend(ends);
             let leaves = task.waits_on.iter().zip(&place.leaves).enumerate();
             for (leaf, (on, leaf_place)) in leaves {
                 let wait = match connections.other_end(on, leaf_place) {
@@ -110,6 +119,7 @@ impl Waits {
                         kind: ResourceKind::Connection,
                         resource: other,
                         by: Waker::Handles(Roles::END),
+                        blocks_thread: false,
                     },
                     None => Wait {
                         task: number,
@@ -117,6 +127,7 @@ impl Waits {
                         kind: on.kind,
                         resource: leaf_place.address.unwrap_or(0),
                         by: waker(on, leaf_place, &headers, place.header),
+                        blocks_thread: false,
                     },
                 };
                 if let (Some(part), Some(whole)) = (leaf_place.resource, leaf_place.address)
@@ -129,7 +140,7 @@ impl Waits {
         }
         waits.first.push(waits.list.len());
         waits.overdue(examination);
-        waits.of_threads(examination, locks);
+        waits.of_threads(examination, locks, threads);
         waits.name(tasks);
         waits
     }
@@ -167,7 +178,12 @@ impl Waits {
     }
 
     /// Adds the waits of tasks that blocked threads poll, and of tasks that only such a thread can poll.
-    fn of_threads(&mut self, examination: &Examination<'_, '_, '_>, locks: &ThreadLocks) {
+    fn of_threads(
+        &mut self,
+        examination: &Examination<'_, '_, '_>,
+        locks: &ThreadLocks,
+        threads: &ThreadNodes,
+    ) {
         let Examination { listing, places, .. } = examination;
         let mut taken: FxHashMap<u64, (u32, i32)> = FxHashMap::default();
         for (number, tid) in polling(&listing.tasks) {
@@ -178,6 +194,10 @@ impl Waits {
             if let Some(lock) = locks.lock_of(tid) {
                 let by = Waker::Handles(Roles::THREAD_GUARD);
                 if let Some(index) = self.add(number, ResourceKind::Lock, lock, by) {
+                    self.blocking.insert(number, index);
+                }
+            } else if let Some((kind, resource, by)) = threads.wait_of(examination, number) {
+                if let Some(index) = self.add(number, kind, resource, by) {
                     self.blocking.insert(number, index);
                 }
             } else if !sleeps_in_call(task) {
@@ -206,8 +226,23 @@ impl Waits {
     fn add(&mut self, task: u32, kind: ResourceKind, resource: u64, by: Waker) -> Option<usize> {
         let index = self.list.len();
         let first = self.first.get(task as usize)?;
-        self.list.push(Wait { task, leaf: index - first, kind, resource, by });
+        let blocks_thread = kind != ResourceKind::Thread;
+        self.list.push(Wait { task, leaf: index - first, kind, resource, by, blocks_thread });
         Some(index)
+    }
+
+    /// Sets the channel in which the thread of a task waits, and what ends the wait.
+    pub(super) fn resolve(&mut self, task: u32, channel: u64, by: Waker, tasks: &[Task]) {
+        let wait = self.blocking.get(&task).and_then(|index| self.list.get_mut(*index));
+        if let Some(wait) = wait.filter(|wait| wait.by == Waker::Outside) {
+            (wait.resource, wait.by) = (channel, by);
+            self.name(tasks);
+        }
+    }
+
+    /// The parts of resources to which handles point, with the whole resources.
+    pub(super) fn parts(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.wholes.iter().map(|(part, whole)| (*part, *whole))
     }
 
     /// The waits that count, of all tasks.
@@ -252,7 +287,12 @@ impl Waits {
 
     /// Whether some task waits for others, and for a timer that limits how long.
     pub(super) fn have_timeouts(&self) -> bool {
-        !self.timeouts.is_empty()
+        !self.timeouts.is_empty() || !self.interruptions.is_empty()
+    }
+
+    /// Whether a wait is for something that only ends the library's future around what its task waits for.
+    pub(super) fn is_interruption(&self, wait: &Wait) -> bool {
+        self.interruptions.contains(&self.index(wait))
     }
 
     /// Whether a wait is for a timer that only limits how long its task waits for others.
@@ -265,7 +305,7 @@ impl Waits {
         self.first.get(wait.task as usize).map_or(0, |first| first + wait.leaf)
     }
 
-    /// The addresses to which handles of resources with waiters may point.
+    /// The complements of the addresses to which handles of resources with waiters may point.
     pub(super) fn wanted(&self) -> FxHashSet<u64> {
         let handles = |wait: &&Wait| wait.by != Waker::Outside && wait.kind != ResourceKind::Thread;
         let headers = self.list.iter().filter(|wait| wait.is_by_wakers()).map(|wait| wait.key() & !1);
@@ -275,6 +315,7 @@ impl Waits {
             .map(|wait| wait.resource)
             .chain(headers)
             .chain(self.wholes.keys().copied())
+            .map(|address| !address)
             .collect()
     }
 
@@ -308,8 +349,11 @@ impl Waits {
                     add(wait.kind, wait.resource, format!("thread-{}", wait.resource));
                 }
                 Waker::Task(Some(of)) => {
-                    let id = tasks.get(of as usize).map_or(0, |task| task.id);
-                    add(wait.kind, wait.resource, format!("task-{id}"));
+                    let of = tasks.get(of as usize);
+                    let thread = of.and_then(|of| of.thread).filter(|tid| *tid as u64 == wait.resource);
+                    let id = of.map_or(0, |task| task.id);
+                    let name = thread.map_or_else(|| format!("task-{id}"), |tid| format!("thread-{tid}"));
+                    add(wait.kind, wait.resource, name);
                 }
                 _ => {
                     let closed = wait.kind == ResourceKind::Closed;
@@ -357,6 +401,39 @@ fn timeouts(task: &Task, place: &TaskPlace) -> impl Iterator<Item = usize> {
         .map(|(number, _)| number)
 }
 
+/// The waits of a library's future, as a server's connection is, in which a function of the program's waits for something else:
+/// whether the client goes away, or whether the server shuts down, does not end what the function waits for.
+fn interruptions(task: &Task) -> Vec<usize> {
+    let is_end = |on: &WaitsOn| {
+        let reads = on.io.as_deref().is_none_or(|io| io.direction != Some(Direction::Write));
+        on.kind == ResourceKind::Closed || on.kind == ResourceKind::Io && reads
+    };
+    // Most tasks have one wait.
+    let ends = task.waits_on.iter().filter(|on| is_end(on)).count();
+    if ends == 0 || ends == task.waits_on.len() {
+        return Vec::new();
+    }
+    let mut own = Vec::new();
+    below_own_code(&task.stack, false, &mut own);
+    let is_inside = |leaf: usize| own.get(leaf) == Some(&true);
+    let waits = || task.waits_on.iter().enumerate();
+    if !waits().any(|(leaf, on)| is_inside(leaf) && !is_end(on) && !on.kind.is_outside()) {
+        return Vec::new();
+    }
+    let outside = waits().filter(|(leaf, on)| is_end(on) && own.get(*leaf) == Some(&false));
+    outside.map(|(leaf, _)| leaf).collect()
+}
+
+/// For each wait, in the order of `waits_on`, whether it is inside of a function of the program's. The walk that made the stack
+/// has bounded its depth.
+fn below_own_code(frames: &[Frame], inside: bool, found: &mut Vec<bool>) {
+    for frame in frames {
+        let inside = inside || frame.origin == Origin::User && frame.line.is_some();
+        found.extend((0..frame.waits).map(|_| inside));
+        below_own_code(&frame.children, inside, found);
+    }
+}
+
 /// Whether a task waits in a call that blocks its thread until a future is done, and it is known for what.
 pub(super) fn sleeps_in_call(task: &Task) -> bool {
     !task.drives.is_empty() && !task.waits_on.is_empty()
@@ -397,9 +474,11 @@ fn waker(on: &WaitsOn, place: &LeafPlace, headers: &FxHashMap<u64, u32>, header:
         ResourceKind::Closed => Roles::RECEIVER,
         ResourceKind::Watch | ResourceKind::Broadcast => Roles::SENDER.or(Roles::WEAK_SENDER),
         ResourceKind::Notify if place.path.starts_with("event_listener::") => return by_wakers(),
-        ResourceKind::Notify | ResourceKind::Barrier | ResourceKind::SetOnce | ResourceKind::Cancellation => {
-            Roles::ACCESS
-        }
+        ResourceKind::Notify
+        | ResourceKind::Condvar
+        | ResourceKind::Barrier
+        | ResourceKind::SetOnce
+        | ResourceKind::Cancellation => Roles::ACCESS,
         ResourceKind::Join => return Waker::Task(headers.get(&resource).copied()),
         ResourceKind::Lock => Roles::THREAD_GUARD,
         ResourceKind::Http2Stream => Roles::DRIVES,

@@ -12,6 +12,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::holders::{Account, Holders};
 use super::ownership::PathId;
+use super::threads::ThreadNodes;
 use crate::tasks::{Examination, MemoryPlace as Place};
 
 /// The most memory that is searched. This takes half a second in an image, two seconds elsewhere.
@@ -42,6 +43,7 @@ pub(super) fn sample(
     examination: &Examination<'_, '_, '_>,
     holders: &Holders,
     objects: &BTreeSet<u32>,
+    threads: &ThreadNodes,
 ) -> StaleReferences {
     let asked: Vec<u32> = objects.iter().copied().filter(|object| !is_solid(holders, *object)).collect();
     if asked.is_empty() {
@@ -69,6 +71,7 @@ pub(super) fn sample(
                 Place::Static => held.insert(*object),
                 // The handle that it waits with.
                 Place::DrivingStack(tid) if is_own_channel(tid, *object) => false,
+                Place::DrivingStack(tid) if threads.has(tid, *object, holders) => false,
                 Place::Stack | Place::DrivingStack(_) => on_stacks.insert(*object) | held.insert(*object),
                 // On the stack of a thread that may run any code, it is a handle or a stale copy of one, as on the
                 // heap.

@@ -6,13 +6,15 @@
 use std::collections::BTreeMap;
 
 use super::sample::{LONG, Sample, millis, queued};
-use super::{Evidence, Finding, FindingKind, Severity, ThreadAt, location};
-use crate::tasks::{Task, TaskState};
+use super::{Edge, Evidence, Finding, FindingKind, Severity, TaskWait, ThreadAt, location};
+use crate::tasks::{ResourceKind, Task, TaskState};
 use crate::threads::classify::rests;
 use crate::threads::{Activity, ThreadRole, ThreadStack};
 
 /// If this many tasks of one runtime wait for a worker in both samples, the workers are overloaded.
 const MANY: usize = 1000;
+/// The most tasks that are listed of those that wait for the ends of starved ones.
+const MAX_WAITS: usize = 4;
 
 /// Whether another sample could change the result.
 pub(crate) fn is_undecided(samples: &[Sample]) -> bool {
@@ -82,6 +84,10 @@ fn finding(samples: &[Sample], runtime: &str, tasks: &[&Task]) -> Option<Finding
     } else {
         return None;
     }
+    let names: Vec<String> = tasks.iter().map(|task| format!("task-{}", task.id)).collect();
+    let joins = |edge: &&Edge| edge.resource.kind == ResourceKind::Join && names.contains(&edge.resource.id);
+    let waits = last.graph.edges.iter().filter(joins).take(MAX_WAITS);
+    evidence.extend(waits.map(|edge| Evidence::Waits(TaskWait::new(edge, edge.holders.iter()))));
     Some(Finding {
         kind: FindingKind::StarvedTasks,
         // Which thread drives a runtime is only inferred from its stack, and busy workers look overloaded.

@@ -144,6 +144,8 @@ enum Kind {
     RwLock,
     /// `raw_mutex.rs` and `raw_rwlock.rs` of parking_lot.
     ParkingLot,
+    /// std's `sys/sync/once/futex.rs`: what holds it initialises a value.
+    Once,
 }
 
 /// Functions in which threads wait for locks. They are marked cold, so they are not inlined.
@@ -161,6 +163,7 @@ impl Functions {
         ("20lock_upgradable_slow", "10raw_rwlock", Kind::ParkingLot),
         ("12upgrade_slow", "10raw_rwlock", Kind::ParkingLot),
         ("16wait_for_readers", "10raw_rwlock", Kind::ParkingLot),
+        ("4Once4call", "4once5futex", Kind::Once),
         // dashmap's `lock.rs`, with the states of parking_lot's.
         ("16lock_shared_slow", "7dashmap4lock", Kind::ParkingLot),
         ("19lock_exclusive_slow", "7dashmap4lock", Kind::ParkingLot),
@@ -203,7 +206,7 @@ impl Functions {
 
 /// `parking_lot_core`'s record of a parked thread, where its type is known.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Parked {
+pub(super) struct Parked {
     /// From its beginning to the futex.
     futex: u64,
     /// From its beginning to the key: the address of what the thread waits for.
@@ -212,7 +215,7 @@ struct Parked {
 
 impl Parked {
     /// One for each version of the crate that the program has.
-    fn learn(process: &Process<'_, '_>) -> Vec<Self> {
+    pub(super) fn learn(process: &Process<'_, '_>) -> Vec<Self> {
         let all =
             process.types.all_at_path("parking_lot_core::parking_lot::ThreadData", "16parking_lot_core");
         let mut versions: Vec<Self> = all
@@ -227,7 +230,7 @@ impl Parked {
     }
 
     /// The address of what the thread with this futex waits for.
-    fn key(&self, process: &Process<'_, '_>, futex: u64) -> Option<u64> {
+    pub(super) fn key(&self, process: &Process<'_, '_>, futex: u64) -> Option<u64> {
         process.memory.word(futex.checked_sub(self.futex)?.checked_add(self.key)?)
     }
 
@@ -246,6 +249,8 @@ impl Parked {
     }
 }
 
+/// The state of a `Once` that is being initialised, with waiters: `sys/sync/once/futex.rs`.
+const ONCE_RUNNING: u32 = 1 | 4;
 /// The state of a thread that parking_lot has parked: `thread_parker/linux.rs`.
 const PARKED: u32 = 1;
 
@@ -268,6 +273,9 @@ fn lock<'p>(
     let now = half(at)?;
     if wait.expected == CONTENDED && now == CONTENDED {
         return Some((Kind::Mutex, at));
+    }
+    if wait.expected == ONCE_RUNNING && now == ONCE_RUNNING {
+        return Some((Kind::Once, at));
     }
     if wait.expected == PARKED
         && now == PARKED

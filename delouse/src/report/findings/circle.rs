@@ -10,11 +10,16 @@ use crate::tasks::ResourceKind;
 use crate::waits::{Doubt, Evidence, Finding, FindingKind, Party, TaskWait};
 
 pub(super) fn summary(finding: &Finding) -> String {
-    let timeout = finding.evidence.iter().find_map(|fact| match fact {
-        Evidence::Doubt { why: Doubt::EndsByTimeout { in_ms } } => Some(in_time(*in_ms)),
+    let until = finding.evidence.iter().find_map(|fact| match fact {
+        Evidence::Doubt { why: Doubt::EndsByTimeout { in_ms } } => {
+            Some(format!("; only a timeout{} will end it", in_time(*in_ms)))
+        }
+        Evidence::Doubt { why: Doubt::EndsByConnection } => {
+            Some("; only the end of a connection will end it".to_owned())
+        }
         _ => None,
     });
-    let until = timeout.map(|time| format!("; only a timeout{time} will end it")).unwrap_or_default();
+    let until = until.unwrap_or_default();
     format!("{}{until}", circle(finding))
 }
 

@@ -387,6 +387,9 @@ fn doubt(why: &Doubt) -> String {
             task(*of),
             millis(*over_ms)
         ),
+        Doubt::EndsByConnection => {
+            "a client that closes its connection ends one of these waits; nothing else was found that does".to_owned()
+        }
         Doubt::EndsByTimeout { in_ms } => {
             format!("a timeout{} will end it, but nothing else", in_time(*in_ms))
         }

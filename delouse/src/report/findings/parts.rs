@@ -32,6 +32,7 @@ pub(super) fn in_place(place: Option<&CodeLocation>) -> String {
 /// What waits: a task, the main future, or one of several main futures.
 pub(super) fn waiter(wait: &TaskWait) -> String {
     match wait.thread {
+        Some(thread) if wait.blocks => format!("thread {thread}"),
         Some(thread) => driven(thread),
         None => task(wait.task),
     }

@@ -55,7 +55,7 @@ impl Arch for Aarch64 {
             sp: Address::new(word(31)?),
             fp: Hidden::new(word(29)?),
             lr: word(30)?,
-            futex: FutexWait::from_syscall(self, word(8)?, [word(0)?, word(1)?, word(2)?]),
+            futex: FutexWait::from_syscall(self, word(8)?, [word(0)?, word(1)?, word(2)?, word(3)?]),
             general: array::from_fn(|index| Hidden::new(word(index).unwrap_or(0))),
             ..Registers::default()
         })

@@ -60,6 +60,7 @@ impl Arch for X86_64 {
     /// `struct user_regs_struct` (sys/user.h).
     fn core_registers(&self, word: &dyn Fn(usize) -> Option<u64>) -> Option<Registers> {
         const RBP: usize = 4;
+        const R10: usize = 7;
         const RAX: usize = 10;
         const RDX: usize = 12;
         const RSI: usize = 13;
@@ -84,7 +85,7 @@ impl Arch for X86_64 {
             fp: Hidden::new(word(RBP)?),
             lr: 0,
             tls: Address::new(word(FS_BASE)?),
-            futex: FutexWait::from_syscall(self, call, [word(RDI)?, word(RSI)?, word(RDX)?]),
+            futex: FutexWait::from_syscall(self, call, [word(RDI)?, word(RSI)?, word(RDX)?, word(R10)?]),
             general: array::from_fn(|index| Hidden::new(general(index))),
         })
     }

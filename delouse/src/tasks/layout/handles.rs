@@ -42,6 +42,9 @@ impl Roles {
     pub(crate) const STREAM: Self = Self(1 << 13);
     /// Drives an HTTP/2 connection: reads and writes the frames of all its streams.
     pub(crate) const DRIVES: Self = Self(1 << 14);
+    /// Whatever can end a wait, except that for a lock of threads, and but for wakers.
+    pub(crate) const ANY: Self =
+        Self(!(Self::THREAD_GUARD.0 | Self::WAKER.0 | Self::POLLED.0 | Self::JOIN.0 | Self::ABORT.0));
 
     pub(crate) const fn or(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -66,7 +69,8 @@ pub(crate) struct HandleFact {
     /// The route from the handle to its resource: to the address that leaves have for it. Behind `|`, the route of handles
     /// in which the first one leads nowhere.
     resource: &'static str,
-    /// The route to the number of permits that it holds; empty for handles that hold one.
+    /// The route to the number of permits that it holds; empty for handles that hold one. Of a channel's handle: to the
+    /// number of such handles that the channel has.
     permits: &'static str,
 }
 
@@ -104,6 +108,16 @@ impl HandleFact {
         queue && self.roles.has(Self::ADDS) && !self.roles.has(Roles::RECEIVER)
     }
 
+    /// Whether only threads wait in its channel, and no futures.
+    fn is_for_threads(&self) -> bool {
+        self.path.starts_with("std::sync::mpmc::") || self.path.starts_with("crossbeam_channel::")
+    }
+
+    /// Whether its channel counts such handles.
+    pub(crate) fn is_counted(&self) -> bool {
+        !self.permits.is_empty() && self.roles.has(Roles::SENDER.or(Roles::RECEIVER))
+    }
+
     /// Whether it is the place in a queue of a future that acquires permits.
     pub(crate) fn is_queue_place(&self) -> bool {
         self.roles == Roles::QUEUE
@@ -112,6 +126,16 @@ impl HandleFact {
 
 const fn fact(path: &'static str, roles: Roles, resource: &'static str) -> HandleFact {
     HandleFact { path, roles, resource, permits: "" }
+}
+
+/// A handle of a channel, with the route to the channel's own count of such handles.
+const fn counted(
+    path: &'static str,
+    roles: Roles,
+    resource: &'static str,
+    count: &'static str,
+) -> HandleFact {
+    HandleFact { path, roles, resource, permits: count }
 }
 
 const fn permits(path: &'static str, resource: &'static str, permits: &'static str) -> HandleFact {
@@ -195,9 +219,21 @@ static HANDLES: &[HandleFact] = &[
     fact("async_lock::barrier::Barrier", Roles::ACCESS, ""),
     fact("async_channel::Sender", Roles::SENDER, "channel *"),
     fact("async_channel::Receiver", Roles::RECEIVER, "channel *"),
-    fact("flume::Sender", Roles::SENDER, "shared *"),
+    counted("flume::Sender", Roles::SENDER, "shared *", "shared * sender_count"),
     fact("flume::WeakSender", Roles::WEAK_SENDER, "shared *"),
-    fact("flume::Receiver", Roles::RECEIVER, "shared *"),
+    counted("flume::Receiver", Roles::RECEIVER, "shared *", "shared * receiver_count"),
+    // Channels in which threads wait.
+    counted("std::sync::mpmc::counter::Sender", Roles::SENDER, "counter *", "counter * senders"),
+    counted("std::sync::mpmc::counter::Receiver", Roles::RECEIVER, "counter *", "counter * receivers"),
+    counted("crossbeam_channel::counter::Sender", Roles::SENDER, "counter *", "counter * senders"),
+    counted("crossbeam_channel::counter::Receiver", Roles::RECEIVER, "counter *", "counter * receivers"),
+    counted("kanal::Sender", Roles::SENDER, "internal *", "internal * send_count"),
+    counted("kanal::AsyncSender", Roles::SENDER, "internal *", "internal * send_count"),
+    counted("kanal::Receiver", Roles::RECEIVER, "internal *", "internal * recv_count"),
+    counted("kanal::AsyncReceiver", Roles::RECEIVER, "internal *", "internal * recv_count"),
+    fact("std::sync::poison::condvar::Condvar", Roles::ACCESS, "inner futex"),
+    fact("std::sync::nonpoison::condvar::Condvar", Roles::ACCESS, "inner futex"),
+    fact("parking_lot::condvar::Condvar", Roles::ACCESS, ""),
     fact("want::Taker", Roles::RECEIVER, "inner *"),
     fact("hyper::body::chan::Sender", Roles::SENDER, "shared *"),
     fact("hyper::body::chan::Receiver", Roles::RECEIVER, "shared *"),
@@ -240,6 +276,9 @@ static HANDLES: &[HandleFact] = &[
 /// In place of an index of the table: the address of a lock on a thread's stack, which may be a guard, a reference, or
 /// a stale copy of either.
 pub(crate) const ON_STACK: u16 = u16::MAX;
+
+/// The same for the address of any other resource, or of what contains it, on the stack of a thread that waits.
+pub(crate) const ON_WAITING_STACK: u16 = u16::MAX - 1;
 
 /// A handle's type, compiled.
 #[derive(Debug)]
@@ -284,10 +323,10 @@ pub(super) fn handle(program: &Program<'_>, id: TypeId, path: &str) -> Option<Ha
     Some(Handle { fact: index as u16, resource, otherwise, permits })
 }
 
-/// The name of a handle's type; empty for [`ON_STACK`].
+/// The name of a handle's type; empty for [`ON_STACK`] and [`ON_WAITING_STACK`].
 pub(crate) fn name(index: u16) -> &'static str {
     match index {
-        ON_STACK => "",
+        ON_STACK | ON_WAITING_STACK => "",
         index => at(index).map_or("", HandleFact::name),
     }
 }
@@ -347,7 +386,7 @@ impl Handle {
     /// Whether it may store a waker of its task even while the task waits for something else.
     pub(crate) fn keeps_waker(&self) -> bool {
         let keeps = Roles::RECEIVER.or(Roles::JOIN).or(Roles::POLLED).or(Roles::QUEUE).or(Roles::STREAM);
-        at(self.fact).is_some_and(|fact| fact.roles.has(keeps))
+        at(self.fact).is_some_and(|fact| fact.roles.has(keeps) && !fact.is_for_threads())
     }
 
     /// Whether it is a waker of a task, which is a reference to that task.

@@ -16,6 +16,7 @@ use crate::tasks::facts::Notes;
 use crate::tasks::knowledge::Knowledge;
 use crate::tasks::layout::{Body, Interest, Layout, StateKind};
 use crate::tasks::process::Process;
+use crate::tasks::thread_waits;
 use crate::tasks::{BlockingCall, Driven, Frame, LeafPlace, ResourceKind, TaskState, WaitsOn};
 
 /// The most threads whose stacks are searched.
@@ -50,7 +51,14 @@ impl Lister<'_, '_, '_> {
         let tasks: FxHashMap<u64, usize> =
             self.tasks.iter().map(|task| task.id).zip(0..).filter(|(id, _)| *id != 0).collect();
         for thread in threads.take(MAX_THREADS) {
-            let calls = blocking_calls::of_thread(self.process, &modules, &mut unwinder, thread);
+            let places = unwinder.places(snapshot, thread);
+            let calls = blocking_calls::of_thread(self.process, &modules, &places);
+            // A call that waits sleeps in a primitive, too, but waits for its future.
+            if calls.first().is_none_or(|call| call.inside != Inside::Waits) {
+                let wait = thread_waits::of_thread(self.process, &modules, &places, thread);
+                let wait = wait.filter(|wait| self.is_unchanged(thread, &wait.frames));
+                self.thread_waits.extend(wait);
+            }
             if calls.is_empty() {
                 continue;
             }
@@ -66,11 +74,14 @@ impl Lister<'_, '_, '_> {
                 })
         };
         let sleeps = |thread: &&Thread| thread.registers.is_ok_and(|registers| registers.futex.is_some());
-        let threads = snapshot.threads().iter().filter(asks).filter(sleeps).filter(polls);
+        let waits: Vec<i32> = self.thread_waits.iter().map(|wait| wait.tid).collect();
+        let wanted = |thread: &&Thread| polls(thread) || waits.contains(&thread.tid);
+        let threads = snapshot.threads().iter().filter(asks).filter(sleeps).filter(wanted);
         self.own_frames = threads
             .take(MAX_THREADS)
             .filter_map(|thread| {
-                let own = blocking_calls::own_frames(self.process, &modules, &mut unwinder, thread)?;
+                let places = unwinder.places(snapshot, thread);
+                let own = blocking_calls::own_frames(self.process, &modules, &places)?;
                 Some((thread.tid, own))
             })
             .collect();
@@ -197,10 +208,16 @@ impl Lister<'_, '_, '_> {
     /// Whether a thread is still in its innermost call as it was when its registers were read, some milliseconds before
     /// memory.
     fn stood_still(&self, thread: &Thread, call: Option<&Call>) -> bool {
-        let (Some(copy), Ok(registers)) = (&thread.stack, thread.registers) else { return true };
+        let Ok(registers) = thread.registers else { return true };
         let frames = call.into_iter().flat_map(|call| &call.drivers);
         let end = frames.map(|driver| driver.frame.end).max().unwrap_or(registers.sp.get());
-        let compared = registers.sp.get()..end.min(registers.sp.get().saturating_add(MAX_COMPARED));
+        self.is_unchanged(thread, &(registers.sp.get()..end))
+    }
+
+    /// Whether a part of the stack of a thread is as it was when the thread's registers were read.
+    fn is_unchanged(&self, thread: &Thread, part: &Range<u64>) -> bool {
+        let Some(copy) = &thread.stack else { return true };
+        let compared = part.start..part.end.min(part.start.saturating_add(MAX_COMPARED));
         words(&compared).all(|at| {
             copy.word(Address::new(at)).is_none_or(|then| self.process.memory.word(at) == Some(then))
         })
@@ -427,7 +444,8 @@ pub(super) fn note_all(process: &Process<'_, '_>, knowledge: &Knowledge<'_>, not
     let mut unwinder = Unwinder::new(&modules, snapshot.arch());
     let asks = |thread: &&Thread| thread.registers.is_ok() && !thread.is_ours();
     for thread in snapshot.threads().iter().filter(asks).take(MAX_THREADS) {
-        for call in blocking_calls::of_thread(process, &modules, &mut unwinder, thread) {
+        let places = unwinder.places(snapshot, thread);
+        for call in blocking_calls::of_thread(process, &modules, &places) {
             if !call.is_shutdown && !call.is_registered {
                 notes.add(missing(thread, &call, "the debug information has no types"));
             }

@@ -32,7 +32,8 @@ impl Judge<'_, '_, '_, '_, '_> {
         if waits.any(|wait| wait.kind == ResourceKind::Connection) {
             doubts.push(Doubt::OwnConnection);
         }
-        let mut in_order: Vec<u64> = links.iter().map(|link| link.fact.task).collect();
+        let of_tasks = links.iter().filter(|link| self.edges.threads.thread(link.wait.task).is_none());
+        let mut in_order: Vec<u64> = of_tasks.map(|link| link.fact.task).collect();
         let count = links.len();
         let signals = self.signals(links.iter().map(|link| &link.wait));
         let mut evidence: Vec<Evidence> = links.into_iter().map(|link| Evidence::Waits(link.fact)).collect();
@@ -93,6 +94,7 @@ impl Judge<'_, '_, '_, '_, '_> {
             let reads = wait.kind == ResourceKind::Rwlock && on.and_then(|on| on.wanted) == Some(1);
             let fact = TaskWait {
                 task: self.edges.id(task),
+                blocks: self.edges.threads.thread(task).is_some(),
                 behind_writer: reads && holder.handle.ends_with("ReadGuard"),
                 all_known: self.gaps.is_empty(),
                 ..TaskWait::new(&edge, std::iter::once(holder))
@@ -119,6 +121,11 @@ impl Judge<'_, '_, '_, '_, '_> {
         doubts.extend(self.by_wakers(links.iter().map(|link| &link.wait)));
         for Link { wait, fact } in links {
             if wait.is_by_wakers() {
+                continue;
+            }
+            // What a thread has is known by addresses on its stack.
+            if self.graph.holders.is_on_waiting_stack(wait) {
+                doubts.push(Doubt::AddressOnStack { resource: fact.resource.id.clone() });
                 continue;
             }
             let resource = || fact.resource.id.clone();

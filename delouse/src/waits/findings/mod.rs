@@ -42,6 +42,10 @@ pub(super) fn findings(
         if let [only] = component.vertices.as_slice()
             && let Some(task) = graph.task(*only)
         {
+            // A thread that nothing will notify may be meant to wait for ever.
+            if judge.edges.threads.thread(task).is_some() {
+                continue;
+            }
             if judge.is_worth_reporting(&component, task) {
                 ends.entry(judge.pattern(task)).or_default().push(component);
             }
@@ -97,7 +101,7 @@ pub(super) fn until_timeout(
         if component.vertices.len() > 1 && graph.is_blocked(&component) && !is_known {
             let mut finding = judge.deadlock(&component);
             judge.doubt_mains(&mut finding, std::slice::from_ref(&component));
-            finding.doubt(Doubt::EndsByTimeout { in_ms: judge.first_timeout(&tasks) });
+            finding.doubt(judge.ends_by(&tasks));
             findings.push(finding);
         }
     }
@@ -126,6 +130,16 @@ impl Judge<'_, '_, '_, '_, '_> {
         let wait = waits.find(|wait| self.edges.waits.is_overdue(wait))?;
         let on = self.task(wait.task)?.waits_on.get(wait.leaf)?;
         Some(Doubt::TimerNotPolled { task: self.edges.id(wait.task), over_ms: on.in_ms?.unsigned_abs() })
+    }
+
+    /// What ends a deadlock of these tasks, if timeouts and the ends of connections do not count.
+    fn ends_by(&self, tasks: &[u32]) -> Doubt {
+        let in_ms = self.first_timeout(tasks);
+        let mut waits = tasks.iter().flat_map(|task| self.edges.waits.of_task(*task));
+        match waits.any(|wait| self.edges.waits.is_interruption(wait)) {
+            true if in_ms.is_none() => Doubt::EndsByConnection,
+            _ => Doubt::EndsByTimeout { in_ms },
+        }
     }
 
     /// When the first timeout of these tasks ends, in milliseconds.
@@ -188,6 +202,7 @@ impl Judge<'_, '_, '_, '_, '_> {
     }
 
     fn ids(&self, tasks: impl Iterator<Item = u32>) -> Vec<u64> {
+        let tasks = tasks.filter(|task| self.edges.threads.thread(*task).is_none());
         let mut ids: Vec<u64> = tasks.map(|task| self.edges.id(task)).collect();
         ids.sort_unstable();
         ids.dedup();

@@ -70,6 +70,11 @@ impl Holding {
         }
     }
 
+    /// The holding of a task whose thread has the address of another resource on its stack.
+    pub(super) fn on_waiting_stack(task: u32, resource: u64) -> Self {
+        Self { handle: handles::ON_WAITING_STACK, ..Self::on_stack(task, resource) }
+    }
+
     /// Whether it is a place in the queue of a lock, in a future that its task polls. Some permits are assigned to it
     /// already; its task waits for the others, or is about to be woken. The holders of the other permits are what
     /// blocks the task.
@@ -143,11 +148,12 @@ pub(super) struct Survey<'s, 'p, 'i> {
 
 impl<'s, 'p, 'i> Survey<'s, 'p, 'i> {
     /// Walks every task. Handles of resources that are not `wanted` are left out. `blocked`: the locks that threads wait
-    /// for.
+    /// for; `in_channels`: whether the thread of a task waits in a channel.
     pub(super) fn of(
         examination: &Examination<'s, 'p, 'i>,
         wanted: &'s FxHashSet<u64>,
         blocked: &FxHashMap<i32, u64>,
+        in_channels: impl Fn(u32) -> bool,
     ) -> Self {
         let mut walker = walk::Walker::new(examination.process, examination.layouts, wanted);
         let mut complete = Vec::with_capacity(examination.places.len());
@@ -171,8 +177,11 @@ impl<'s, 'p, 'i> Survey<'s, 'p, 'i> {
             }
             let own = &examination.listing.own_frames;
             let own = own.iter().find(|(tid, _)| task.thread == Some(*tid));
-            if let (Some(lock), Some((_, own))) = (lock, own) {
+            if let (Some(lock), Some((_, own))) = (lock, own.as_ref()) {
                 walker.own_guards_on_stack(number, &own.variables, *lock);
+            }
+            if let Some((_, own)) = own.filter(|_| in_channels(number)) {
+                walker.own_channels_on_stack(number, &own.variables);
             }
             complete.push(all);
             slots.push(idle(&walker.slots, &place.leaves));
@@ -224,7 +233,7 @@ impl<'s, 'p, 'i> Survey<'s, 'p, 'i> {
         }
         self.walker.objects();
         *ownership = self.hand_over();
-        ownership.values.sort_unstable();
+        ownership.order_values();
         let new = ownership.references.get(references..).unwrap_or_default();
         ownership.holdings.len() > holdings || new.iter().any(|reference| reference.object < objects)
     }
@@ -241,7 +250,12 @@ fn idle(slots: &[u64], leaves: &[LeafPlace]) -> u64 {
 }
 
 impl Ownership {
-    /// Whether an address is inside a value that was walked. Only after [`Survey::add_statics`].
+    /// Prepares for [`Self::was_walked`].
+    pub(super) fn order_values(&mut self) {
+        self.values.sort_unstable();
+    }
+
+    /// Whether an address is inside a value that was walked. Only after [`Self::order_values`].
     pub(super) fn was_walked(&self, address: u64) -> bool {
         let after = self.values.partition_point(|(start, _)| *start <= address);
         // Values contain one another: the value that contains the address is one of the last that start before it.

@@ -12,7 +12,7 @@ use super::paths::{PathId, Paths};
 use super::walk_context::WalkContext;
 use super::{Holding, Node, Object, Reference};
 use crate::debuginfo::types::TypeId;
-use crate::tasks::layout::handles::{self, Handle, Roles};
+use crate::tasks::layout::handles::{self, Handle, HandleFact, Roles};
 use crate::tasks::layout::{
     Body, Case, Collection, Completion, Content, Counted, Field, Interest, Label, Layout, LayoutId, Layouts,
 };
@@ -80,7 +80,7 @@ pub(super) struct Walker<'w, 'p, 'i> {
     process: &'w Process<'p, 'i>,
     layouts: &'w Layouts<'i>,
     pub(super) paths: Paths,
-    /// The resources that are waited for: other handles are not recorded.
+    /// The complements of the addresses of resources that are waited for: other handles are not recorded.
     wanted: &'w FxHashSet<u64>,
     pub(super) found: Found,
     /// Addresses of what the last root owns that may store a waker of it.
@@ -190,7 +190,7 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
         if self.found.holdings.iter().any(is_own) {
             return;
         }
-        let wanted = FxHashSet::from_iter([lock]);
+        let wanted = FxHashSet::from_iter([!lock]);
         let mut walker = Walker::new(self.process, self.layouts, &wanted);
         walker.first_polls = true;
         walker.paths = std::mem::take(&mut self.paths);
@@ -210,7 +210,7 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
         if self.found.holdings.iter().any(is_own) {
             return;
         }
-        let wanted = FxHashSet::from_iter([lock]);
+        let wanted = FxHashSet::from_iter([!lock]);
         let mut walker = Walker::new(self.process, self.layouts, &wanted);
         walker.running = true;
         walker.paths = std::mem::take(&mut self.paths);
@@ -223,6 +223,29 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
         }
         self.paths = std::mem::take(&mut walker.paths);
         self.found.holdings.extend(walker.found.holdings.into_iter().filter(is_own));
+    }
+
+    /// Adds the handles of channels that are among the variables on the stack of a thread that waits in a channel. Some may have
+    /// been moved.
+    pub(super) fn own_channels_on_stack(&mut self, number: u32, variables: &[StackVariable]) {
+        let mut walker = Walker::new(self.process, self.layouts, self.wanted);
+        walker.running = true;
+        walker.paths = std::mem::take(&mut self.paths);
+        for variable in variables {
+            let layout = self.layouts.of(Interest::Handles, variable.of);
+            if let Some(layout) = layout.filter(|layout| !layout.is_nothing()) {
+                let label = self.layouts.labels.name(&variable.name);
+                walker.labelled_root(Node::Task(number), label, layout, variable.at);
+            }
+        }
+        self.paths = std::mem::take(&mut walker.paths);
+        let known: FxHashSet<u64> = self.found.holdings.iter().map(|holding| holding.place).collect();
+        let is_new = |holding: &Holding| {
+            holding.owner == Node::Task(number)
+                && !known.contains(&holding.place)
+                && handles::at(holding.handle).is_some_and(HandleFact::is_counted)
+        };
+        self.found.holdings.extend(walker.found.holdings.into_iter().filter(is_new));
     }
 
     /// Walks a static.
@@ -323,7 +346,7 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
                     return true;
                 }
                 let read = handle.read(self.process, at);
-                let is_wanted = read.is_some_and(|(resource, _)| self.wanted.contains(&resource));
+                let is_wanted = read.is_some_and(|(resource, _)| self.wanted.contains(&!resource));
                 if context.guessed && !(is_wanted && self.seen.insert((at, Seen::Guessed))) {
                     return true;
                 }

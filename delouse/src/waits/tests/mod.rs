@@ -68,8 +68,8 @@ fn analysis_of(roots: &Roots) -> Analysis {
         let image = targets::fork_with_threads(Limits { force: true, ..Limits::default() }).unwrap();
         let bias = file.bias(&executable, image.mappings()).unwrap();
         let options = Options { bias, scan: 0, now: None, history: None, places: true, entered: false };
-        let analysis = examine(&image, &types, &roots.addresses(), &options, |examination| {
-            analyse(&examination, false, &targets::own_connections)
+        let analysis = examine(&image, &types, &roots.addresses(), &options, |mut examination| {
+            analyse(&mut examination, false, &targets::own_connections)
         });
         // An image ends after 30 s, which is too short on a busy machine until the types are known.
         if image.intact().is_ok() {

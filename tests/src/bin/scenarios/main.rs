@@ -9,6 +9,7 @@ mod connections;
 mod deadlocks;
 mod driven;
 mod finished;
+mod from_reports;
 mod graceful;
 mod guards;
 mod handles;
@@ -26,6 +27,7 @@ mod runtime_stands_still;
 mod services;
 mod shadowed;
 mod stuck;
+mod thread_waits;
 mod unknown_healthy;
 mod unknown_primitives;
 mod unpolled_by_hand;
@@ -63,6 +65,8 @@ fn cases() -> impl Iterator<Item = &'static Case> {
         graceful::CASES,
         runtime_stands_still::CASES,
         unpolled_by_hand::CASES,
+        thread_waits::CASES,
+        from_reports::CASES,
     ]
     .into_iter()
     .flatten()

@@ -106,7 +106,7 @@ impl<'w> Walker<'w, '_, '_> {
             let Some(at) = base.checked_add(place) else { continue };
             let guard = guards.iter().find_map(|layout| {
                 let Body::Handle { handle, .. } = &layout.body else { return None };
-                let read = handle.read(process, at).filter(|(resource, _)| wanted.contains(resource))?;
+                let read = handle.read(process, at).filter(|(resource, _)| wanted.contains(&!*resource))?;
                 Some((handle, read))
             });
             if let Some((handle, read)) = guard.filter(|_| self.seen.insert((at, Seen::Guessed))) {
