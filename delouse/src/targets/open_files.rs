@@ -124,8 +124,8 @@ pub(crate) fn closed_by_peer(limit: usize) -> Vec<(String, String)> {
 /// The connections of TCP and of Unix sockets of which both ends are among these descriptors of this process, each open only
 /// once. Takes some microseconds for each.
 pub(crate) fn own_connections(fds: &[i32]) -> Vec<OwnConnection> {
-    // SAFETY: they were open a moment ago. If the program closes one meanwhile, calls fail or read another socket.
     let peers = OnceCell::new();
+    // SAFETY: they were open a moment ago. If the program closes one meanwhile, calls fail or read another socket.
     let of = |fd: &i32| end(*fd, unsafe { BorrowedFd::borrow_raw(*fd) }, &peers);
     pairs("/proc/self/fd", fds.iter().filter_map(of))
 }

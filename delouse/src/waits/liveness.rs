@@ -316,27 +316,9 @@ impl<'s> Search<'s> {
             return Own::Waits;
         }
         if let [wait] = waits
-            && wait.kind == ResourceKind::Lock
-        {
-            // A thread that polls no task may release the lock: it is not known what it waits for.
-            let own = if !self.holders.threads(wait).is_empty() {
-                Own::Unjudged(Unjudged::MoreHandles, Some(wait.leaf))
-            } else if self.holders.of_wait(wait).next().is_none() {
-                Own::Unjudged(Unjudged::NoHandles, Some(wait.leaf))
-            } else {
-                Own::Waits
-            };
-            let is_thread = task.kind == TaskKind::Task && place.header.is_none();
-            return if is_thread && matches!(own, Own::Unjudged(..)) { Own::Alive } else { own };
-        }
-        if let [wait] = waits
             && wait.blocks_thread
         {
-            // Of a thread that waits for something that is not known, nothing is said.
-            return match self.by_itself(task, place, wait) {
-                Own::Waits => Own::Waits,
-                Own::Alive | Own::Unjudged(..) => Own::Alive,
-            };
+            return self.blocked(task, place, wait);
         }
         let idle = match task.kind {
             // Its thread sleeps until a future is done that the task drives.
@@ -385,6 +367,26 @@ impl<'s> Search<'s> {
         match wakers(place).filter(|_| !sleeps_in_call(task)) {
             Some(wakers) if wakers > explained => Own::Unjudged(Unjudged::MoreWakers, None),
             _ => Own::Waits,
+        }
+    }
+
+    /// What is known of a task whose thread is blocked in `wait`.
+    fn blocked(&self, task: &Task, place: &TaskPlace, wait: &Wait) -> Own {
+        let is_thread = task.kind == TaskKind::Task && place.header.is_none();
+        let own = if wait.kind != ResourceKind::Lock {
+            self.by_itself(task, place, wait)
+        } else if !self.holders.threads(wait).is_empty() {
+            // A thread that polls no task may release the lock: it is not known what it waits for.
+            Own::Unjudged(Unjudged::MoreHandles, Some(wait.leaf))
+        } else if self.holders.of_wait(wait).next().is_none() {
+            Own::Unjudged(Unjudged::NoHandles, Some(wait.leaf))
+        } else {
+            Own::Waits
+        };
+        match own {
+            // Of a thread that waits for something that is not known, nothing is said.
+            Own::Unjudged(..) if is_thread || wait.kind != ResourceKind::Lock => Own::Alive,
+            own => own,
         }
     }
 

@@ -38,6 +38,7 @@ mod starved;
 #[cfg(all(test, feature = "dump", target_os = "linux", target_arch = "x86_64"))]
 mod tests;
 mod thread_locks;
+mod thread_stacks;
 mod threads;
 mod unjudged;
 mod wakers;

@@ -8,7 +8,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::Resource;
 use super::connections::Connections;
 use super::thread_locks::ThreadLocks;
-use super::threads::ThreadNodes;
+use super::threads::{EndedBy, ThreadNodes};
 use crate::tasks::layout::handles::{self, Roles};
 use crate::tasks::{
     Direction, Examination, Frame, LeafPlace, Origin, Race, ResourceKind, Task, TaskKind, TaskPlace,
@@ -197,6 +197,11 @@ impl Waits {
                     self.blocking.insert(number, index);
                 }
             } else if let Some((kind, resource, by)) = threads.wait_of(examination, number) {
+                let by = match by {
+                    EndedBy::Handles(roles) => Waker::Handles(roles),
+                    EndedBy::Thread(of) => Waker::Task(of),
+                    EndedBy::Channel => Waker::Outside,
+                };
                 if let Some(index) = self.add(number, kind, resource, by) {
                     self.blocking.insert(number, index);
                 }

@@ -1,57 +1,42 @@
-//! Programs after bug reports of tokio, hyper, axum, tower and others: actors that ask themselves, drivers that nothing
-//! polls, queues in a circle, locks across a call to oneself; and healthy programs of the same shape.
+//! Programs after bug reports of tokio, hyper, axum and others: actors that ask themselves, drivers and runtimes that nothing
+//! polls, handlers that wait for each other, calls to oneself; and healthy programs of the same shape.
 
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
-use tokio::sync::{Mutex, Notify, RwLock, Semaphore, broadcast, mpsc, oneshot, watch};
-use tokio::task::{JoinHandle, JoinSet, LocalSet};
+use tokio::sync::{Mutex, Notify, Semaphore, mpsc, oneshot, watch};
+use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{sleep, timeout};
 
 use crate::harness::{self, Case, DAY, faulty, healthy, observed};
 
 pub(crate) const CASES: &[Case] = &[
     faulty!(actor_that_asks_itself: "deadlock" | "leaked_tasks"),
-    faulty!(actors_that_ask_each_other: "deadlock" | "leaked_tasks"),
-    faulty!(full_queues_in_a_circle: "deadlock"),
-    faulty!(lock_across_a_full_queue: "deadlock"),
-    faulty!(lock_across_a_join: "deadlock"),
     faulty!(driver_that_nothing_polls: "futurelock" | "deadlock"),
     faulty!(unix_pair_of_two_readers: "deadlock"),
     faulty!(unix_pair_of_two_writers: "deadlock"),
-    faulty!(duplex_of_two_writers: "deadlock"),
     faulty!(local_task_outside_of_its_set: "starved_tasks"),
     faulty!(task_of_a_runtime_that_nothing_drives: "starved_tasks"),
     observed!(timer_of_a_runtime_that_nothing_drives: "overdue_timers"),
-    faulty!(permit_kept_while_the_next_is_awaited: "deadlock"),
-    faulty!(watch_whose_sender_waits_for_its_end: "deadlock" | "leaked_tasks"),
-    faulty!(broadcast_in_one_struct: "deadlock" | "leaked_tasks" | "unwakeable_task"),
-    faulty!(sender_that_waits_until_it_is_closed: "deadlock" | "leaked_tasks"),
     faulty!(request_to_its_own_server_with_the_lock: "deadlock"),
     faulty!(handlers_that_lock_crosswise: "deadlock"),
     faulty!(handler_that_asks_an_actor_with_its_lock: "deadlock"),
-    faulty!(retries_that_hide_a_deadlock: "deadlock"),
     faulty!(notify_before_the_wait: "deadlock" | "leaked_tasks"),
     faulty!(handle_of_an_aborted_supervisor: "deadlock" | "leaked_tasks"),
-    faulty!(upgrade_of_a_read_guard: "deadlock"),
-    faulty!(stream_that_owns_its_own_sender: "deadlock" | "leaked_tasks"),
-    faulty!(futures_executor_inside_of_a_current_thread: "deadlock" | "blocked_worker"),
-    faulty!(limit_of_requests_that_make_requests: "deadlock"),
     healthy!(actor_that_is_asked),
     healthy!(unix_pair_of_a_reader_and_a_sleeper),
-    healthy!(duplex_of_a_reader_and_a_sleeper),
     healthy!(local_task_in_its_set),
     healthy!(task_of_a_runtime_on_another_thread),
     healthy!(queue_behind_a_shared_receiver),
+    healthy!(request_to_its_own_server),
+    healthy!(handlers_that_wait_for_a_slow_one),
+    healthy!(duplex_of_a_reader_and_a_sleeper),
     healthy!(retries_that_succeed),
     healthy!(watch_that_changes_now_and_then),
-    healthy!(request_to_its_own_server),
     healthy!(limit_of_requests_that_end),
-    healthy!(handlers_that_wait_for_a_slow_one),
 ];
 
 enum Command {
@@ -95,86 +80,6 @@ async fn actor_that_asks_itself() {
     let actor = Actor(sender);
     tokio::spawn(runs(inbox, actor.clone()));
     tokio::spawn(async move { actor.sum().await });
-    harness::ready(2).await;
-}
-
-async fn actors_that_ask_each_other() {
-    let (one, inbox) = mpsc::channel(8);
-    let (other, others) = mpsc::channel(8);
-    tokio::spawn(runs(inbox, Actor(other.clone())));
-    tokio::spawn(runs(others, Actor(one.clone())));
-    let (one, other) = (Actor(one), Actor(other));
-    tokio::spawn(async move { one.sum().await });
-    tokio::spawn(async move { other.sum().await });
-    harness::ready(4).await;
-}
-
-async fn passes(mut from: mpsc::Receiver<u64>, to: mpsc::Sender<u64>) {
-    for number in 0..2 {
-        let _ = to.send(number).await;
-    }
-    harness::affected("passes");
-    let _ = to.send(2).await;
-    while let Some(number) = from.recv().await {
-        let _ = to.send(number).await;
-    }
-}
-
-async fn full_queues_in_a_circle() {
-    let (one, ones) = mpsc::channel(2);
-    let (other, others) = mpsc::channel(2);
-    let (third, thirds) = mpsc::channel(2);
-    tokio::spawn(passes(ones, other));
-    tokio::spawn(passes(others, third));
-    tokio::spawn(passes(thirds, one));
-    harness::ready(3).await;
-}
-
-async fn writes_log(lines: mpsc::Sender<String>, state: Arc<Mutex<u64>>) {
-    loop {
-        let mut state = state.lock().await;
-        *state += 1;
-        if *state <= 2 {
-            let _ = lines.send(format!("{state}")).await;
-            continue;
-        }
-        harness::affected("writes_log");
-        let _ = lines.send(format!("{state}")).await;
-    }
-}
-
-async fn flushes(mut lines: mpsc::Receiver<String>, state: Arc<Mutex<u64>>) {
-    sleep(Duration::from_millis(50)).await;
-    while let Some(line) = lines.recv().await {
-        harness::affected("flushes");
-        let state = state.lock().await;
-        println!("{line} {state}");
-    }
-}
-
-async fn lock_across_a_full_queue() {
-    let (lines, receiver) = mpsc::channel(1);
-    let state = Arc::new(Mutex::new(0));
-    tokio::spawn(writes_log(lines, state.clone()));
-    tokio::spawn(flushes(receiver, state));
-    harness::ready(2).await;
-}
-
-async fn restarts(workers: Arc<Mutex<Vec<JoinHandle<()>>>>) {
-    let mut all = workers.lock().await;
-    let theirs = workers.clone();
-    all.push(tokio::spawn(async move {
-        harness::affected("restarts");
-        theirs.lock().await.clear();
-    }));
-    for worker in all.drain(..) {
-        harness::affected("restarts");
-        let _ = worker.await;
-    }
-}
-
-async fn lock_across_a_join() {
-    tokio::spawn(restarts(Arc::default()));
     harness::ready(2).await;
 }
 
@@ -225,19 +130,6 @@ async fn unix_pair_of_two_writers() {
     harness::ready(2).await;
 }
 
-async fn writes_in_memory(mut end: tokio::io::DuplexStream) {
-    harness::affected("writes_in_memory");
-    let _ = end.write_all(&[1; 100]).await;
-    let _ = end.read_to_end(&mut Vec::new()).await;
-}
-
-async fn duplex_of_two_writers() {
-    let (one, other) = duplex(64);
-    tokio::spawn(writes_in_memory(one));
-    tokio::spawn(writes_in_memory(other));
-    harness::ready(2).await;
-}
-
 /// Runs `main` on its own thread and runtime.
 fn on_a_current_thread<F: Future<Output = ()> + 'static>(main: fn() -> F) {
     thread::spawn(move || {
@@ -278,66 +170,6 @@ async fn timer_of_a_runtime_that_nothing_drives() {
     });
     harness::ready(1).await;
     std::mem::forget(background);
-}
-
-async fn downloads(permits: Arc<Semaphore>, level: u32) {
-    let _permit = permits.clone().acquire_owned().await.unwrap();
-    tokio::task::yield_now().await;
-    if level > 0 {
-        harness::affected("downloads");
-        Box::pin(downloads(permits, level - 1)).await;
-    }
-}
-
-async fn permit_kept_while_the_next_is_awaited() {
-    let permits = Arc::new(Semaphore::new(2));
-    tokio::spawn(downloads(permits, 2));
-    harness::ready(2).await;
-}
-
-async fn watch_whose_sender_waits_for_its_end() {
-    tokio::spawn(supervises());
-    harness::ready(2).await;
-}
-
-async fn supervises() {
-    let (stop, mut stopped) = watch::channel(false);
-    let worker = tokio::spawn(async move {
-        harness::affected("supervises");
-        let _ = stopped.wait_for(|stop| *stop).await;
-    });
-    harness::affected("supervises");
-    let _ = worker.await;
-    let _ = stop.send(true);
-}
-
-struct Bus {
-    events: broadcast::Sender<u64>,
-    seen: broadcast::Receiver<u64>,
-}
-
-async fn listens(mut bus: Bus) {
-    harness::affected("listens");
-    while let Ok(event) = bus.seen.recv().await {
-        println!("{event}");
-    }
-    let _ = bus.events.send(1);
-}
-
-async fn broadcast_in_one_struct() {
-    let (events, seen) = broadcast::channel(4);
-    tokio::spawn(listens(Bus { events, seen }));
-    harness::ready(1).await;
-}
-
-async fn sender_that_waits_until_it_is_closed() {
-    let (sender, receiver) = mpsc::channel::<u64>(4);
-    tokio::spawn(async move {
-        harness::affected("sender_that_waits_until_it_is_closed");
-        sender.closed().await;
-        drop(receiver);
-    });
-    harness::ready(1).await;
 }
 
 async fn asks(address: std::net::SocketAddr, cache: Arc<Mutex<u64>>) {
@@ -460,25 +292,6 @@ async fn handlers_that_wait_for_a_slow_one() {
     harness::ready(3).await;
 }
 
-async fn retries(lock: Arc<Mutex<u64>>) {
-    harness::affected("retries");
-    while timeout(Duration::from_secs(1), lock.lock()).await.is_err() {
-        println!("busy");
-    }
-}
-
-async fn holds_and_waits(lock: Arc<Mutex<u64>>) {
-    let _guard = lock.lock().await;
-    let other = tokio::spawn(retries(lock.clone()));
-    harness::affected("holds_and_waits");
-    let _ = other.await;
-}
-
-async fn retries_that_hide_a_deadlock() {
-    tokio::spawn(holds_and_waits(Arc::default()));
-    harness::ready(2).await;
-}
-
 async fn notify_before_the_wait() {
     starts();
     harness::ready(2).await;
@@ -531,68 +344,6 @@ async fn awaits_its_turn(
     println!("{turn:?} of {}", registry.lock().unwrap().len());
 }
 
-async fn upgrade_of_a_read_guard() {
-    tokio::spawn(caches(Arc::default()));
-    harness::ready(1).await;
-}
-
-async fn caches(table: Arc<RwLock<Vec<u64>>>) {
-    let now = table.read().await;
-    if now.is_empty() {
-        harness::affected("caches");
-        table.write().await.push(1);
-    }
-    drop(now);
-}
-
-async fn stream_that_owns_its_own_sender() {
-    let (sender, receiver) = mpsc::unbounded_channel::<u64>();
-    let stream = tokio_stream::wrappers::UnboundedReceiverStream::new(receiver);
-    let echo = stream.map(move |number| {
-        if number > 0 {
-            let _ = sender.send(number - 1);
-        }
-        number
-    });
-    tokio::spawn(async move {
-        harness::affected("stream_that_owns_its_own_sender");
-        let all: Vec<u64> = echo.collect().await;
-        println!("{all:?}");
-    });
-    harness::ready(1).await;
-}
-
-async fn futures_executor_inside_of_a_current_thread() {
-    on_a_current_thread(|| async {
-        let job = tokio::spawn(async { 5 });
-        harness::affected("futures_executor_inside_of_a_current_thread");
-        let result = futures::executor::block_on(job);
-        println!("{result:?}");
-    });
-    harness::ready(1).await;
-}
-
-#[derive(Clone)]
-struct Limited(Arc<Semaphore>);
-
-impl Limited {
-    async fn call(&self, depth: u32) {
-        harness::affected("call");
-        let permit = self.0.acquire().await.unwrap();
-        if depth > 0 {
-            let mut inner: FuturesUnordered<_> = (0..2).map(|_| Box::pin(self.call(depth - 1))).collect();
-            while inner.next().await.is_some() {}
-        }
-        drop(permit);
-    }
-}
-
-async fn limit_of_requests_that_make_requests() {
-    let service = Limited(Arc::new(Semaphore::new(1)));
-    tokio::spawn(async move { service.call(1).await });
-    harness::ready(3).await;
-}
-
 async fn actor_that_is_asked() {
     let (one, inbox) = mpsc::channel(8);
     let (other, others) = mpsc::channel(8);
@@ -617,20 +368,6 @@ async fn runs_quietly(mut inbox: mpsc::Receiver<Command>, other: Actor) {
 
 async fn unix_pair_of_a_reader_and_a_sleeper() {
     let (mut one, mut other) = UnixStream::pair().unwrap();
-    tokio::spawn(async move {
-        harness::waits();
-        let _ = one.read_u8().await;
-    });
-    tokio::spawn(async move {
-        harness::waits();
-        sleep(DAY).await;
-        let _ = other.write_all(b"hello").await;
-    });
-    harness::ready(2).await;
-}
-
-async fn duplex_of_a_reader_and_a_sleeper() {
-    let (mut one, mut other) = duplex(64);
     tokio::spawn(async move {
         harness::waits();
         let _ = one.read_u8().await;
@@ -693,6 +430,36 @@ async fn queue_behind_a_shared_receiver() {
     harness::ready(3).await;
 }
 
+async fn request_to_its_own_server() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let slow = axum::routing::get(|| async {
+        harness::waits();
+        sleep(DAY).await;
+    });
+    tokio::spawn(async move { axum::serve(listener, axum::Router::new().route("/", slow)).await });
+    tokio::spawn(async move {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let _ = stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await;
+        let _ = stream.read_to_string(&mut String::new()).await;
+    });
+    harness::ready(1).await;
+}
+
+async fn duplex_of_a_reader_and_a_sleeper() {
+    let (mut one, mut other) = duplex(64);
+    tokio::spawn(async move {
+        harness::waits();
+        let _ = one.read_u8().await;
+    });
+    tokio::spawn(async move {
+        harness::waits();
+        sleep(DAY).await;
+        let _ = other.write_all(b"hello").await;
+    });
+    harness::ready(2).await;
+}
+
 async fn retries_that_succeed() {
     let lock = Arc::new(Mutex::new(0));
     for _ in 0..3 {
@@ -728,22 +495,6 @@ async fn watch_that_changes_now_and_then() {
     });
     tokio::spawn(async move { while set.join_next().await.is_some() {} });
     harness::ready(3).await;
-}
-
-async fn request_to_its_own_server() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let slow = axum::routing::get(|| async {
-        harness::waits();
-        sleep(DAY).await;
-    });
-    tokio::spawn(async move { axum::serve(listener, axum::Router::new().route("/", slow)).await });
-    tokio::spawn(async move {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        let _ = stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await;
-        let _ = stream.read_to_string(&mut String::new()).await;
-    });
-    harness::ready(1).await;
 }
 
 async fn limit_of_requests_that_end() {
