@@ -16,7 +16,7 @@ pub(crate) const CASES: &[Case] = &[
         says "nothing else waits for the I/O and timers of", "timers are overdue"),
     faulty!(own timers_behind_a_main_future: "blocked_worker",
         says "the main future has not yielded"),
-    faulty!(own main_future_that_reads_a_channel: "deadlock" | "blocked_worker", says "can send"),
+    faulty!(own main_future_that_reads_a_channel: "deadlock" | "blocked_worker"),
     faulty!(own exit_behind_a_pipe: "shutdown", says "runtime_stands_still::asks at"),
     faulty!(own exit_behind_a_channel: "shutdown", says "runtime_stands_still::drains at"),
     faulty!(own exit_behind_a_lock: "shutdown", says "runtime_stands_still::flushes at"),
