@@ -10,10 +10,10 @@ use std::sync::{Arc, OnceLock};
 
 use super::address::{FileAddress, LoadBias};
 use super::object_file::ObjectFile;
+use super::unwind::Tables;
 use crate::host::file_parts::Access;
 use crate::host::memory_budget::{self, Amount};
 use crate::host::shared_bytes::SharedBytes;
-use crate::snapshot::arch::Unwinding;
 use crate::snapshot::{Address, FileOffset, Mapping, Snapshot};
 
 /// `dlopen` of more code than this is not believed.
@@ -54,7 +54,7 @@ pub(crate) struct Modules {
     /// The mappings that this was made from.
     made_from: Vec<Mapping>,
     /// The unwind tables of all modules, read when first needed.
-    pub(super) tables: OnceLock<Box<dyn Unwinding>>,
+    pub(super) tables: OnceLock<Arc<Tables>>,
     /// What could not be had, for the answer's notes.
     pub(crate) notes: Vec<String>,
 }

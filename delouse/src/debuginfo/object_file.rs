@@ -49,6 +49,7 @@ struct Headers {
     eh_frame_hdr: Option<Range<FileAddress>>,
     tls: Option<TlsSegment>,
     is_library: bool,
+    entry: FileAddress,
 }
 
 /// Where thread locals of the executable lie, below the thread pointer on x86_64.
@@ -155,7 +156,8 @@ impl Headers {
                 .collect(),
             Err(_) => Vec::new(),
         };
-        Some(Self { sections, loads, eh_frame_hdr, tls, is_library })
+        let entry = FileAddress::new(header.e_entry(LittleEndian));
+        Some(Self { sections, loads, eh_frame_hdr, tls, is_library, entry })
     }
 }
 
@@ -230,6 +232,11 @@ impl ObjectFile {
         self.headers.is_library
     }
 
+    /// The first instruction of an executable; 0 if the header has none.
+    pub(crate) fn entry(&self) -> FileAddress {
+        self.headers.entry
+    }
+
     /// What a separate file with debug information must match.
     pub(crate) fn identity(&self) -> Identity {
         let build_id = self.section_bytes(".note.gnu.build-id");
@@ -260,6 +267,12 @@ impl ObjectFile {
     /// The addresses of a section.
     pub(crate) fn section_addresses(&self, name: &str) -> Option<Range<FileAddress>> {
         self.section(name).map(|s| s.addresses.clone())
+    }
+
+    /// The addresses of the section that contains `address`. Sections that are not in memory have the address 0.
+    pub(crate) fn section_containing(&self, address: FileAddress) -> Option<Range<FileAddress>> {
+        let mut ranges = self.headers.sections.iter().map(|s| &s.addresses);
+        ranges.find(|range| range.start != FileAddress::default() && range.contains(&address)).cloned()
     }
 
     /// The bytes of a section that is there and not empty, uncompressed.

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use self::dwarf::Dwarf;
 pub(crate) use self::names::readable;
-use self::table::SymbolTable;
+pub(super) use self::table::SymbolTable;
 use super::address::FileAddress;
 use super::modules::{Module, Modules};
 use super::object_file::ObjectFile;

@@ -1,16 +1,25 @@
 //! From registers and a stack to the return addresses on it.
+//!
+//! Each frame is unwound by the best of these: `.eh_frame`; `.debug_frame`; the instructions of the function up to the
+//! frame's place ([`without_tables`]); a search for a return address, whose result is marked as a guess.
 
-use std::ops::Range;
+mod coverage;
+mod sections;
+mod tables;
+mod without_tables;
 
-use framehop::{FrameAddress, ModuleSectionInfo};
+use std::sync::Arc;
 
-use super::address::FileAddress;
+use framehop::FrameAddress;
+use rustc_hash::FxHashMap;
+
 use super::frame_pointer::{self, Functions};
-use super::modules::{Module, Modules};
-use super::object_file::UnwindTables;
-use crate::host::shared_bytes::SharedBytes;
+use super::modules::Modules;
 use crate::snapshot::arch::{Arch, Unwinding};
 use crate::snapshot::{Address, Hidden, Registers, Snapshot, StackCopy, Thread};
+use tables::Table;
+pub(super) use tables::Tables;
+use without_tables::{Caller, Guesses};
 
 /// More frames than this are cut off: an endless recursion fills 8 MB with some hundred thousand of them.
 pub(crate) const MAX_FRAMES: usize = 512;
@@ -24,6 +33,8 @@ pub(crate) struct CodeAddress {
     pub(crate) is_return: bool,
     /// The kernel put a signal's frame here; the frames above it are the handler's.
     pub(crate) is_signal: bool,
+    /// It was found by a search for a return address. Frames outside of it depend on it.
+    pub(crate) is_guess: bool,
 }
 
 impl CodeAddress {
@@ -62,26 +73,25 @@ pub(crate) enum StackEnd {
 
 /// Unwinds the threads of one snapshot. Reuse it: it learns.
 pub(crate) struct Unwinder {
-    unwinding: Box<dyn Unwinding>,
+    tables: Arc<Tables>,
+    eh_frames: Box<dyn Unwinding>,
+    debug_frames: Box<dyn Unwinding>,
     functions: Functions,
+    known: FxHashMap<Address, Table>,
 }
 
 impl Unwinder {
     /// Takes the unwind tables of `modules`. They are read the first time: about 1 ns for each function, more where a linker was
     /// told to leave the index `.eh_frame_hdr` out.
     pub(crate) fn new(modules: &Modules, arch: &dyn Arch) -> Self {
-        let read = || {
-            let mut tables = arch.unwinding();
-            for module in modules.list() {
-                let info = Sections::of(module);
-                let base = module.bias.process_address(info.base);
-                let range = Address::words(&module.range);
-                tables.add_module(framehop::Module::new(module.name.clone(), range, base.get(), info));
-            }
-            tables
-        };
-        let unwinding = modules.tables.get_or_init(read).fresh();
-        Self { unwinding, functions: Functions::of(modules) }
+        let tables = modules.tables.get_or_init(|| Arc::new(Tables::of(modules, arch))).clone();
+        Self {
+            eh_frames: tables.unwinding.fresh(),
+            debug_frames: tables.debug_frames.fresh(),
+            tables,
+            functions: Functions::of(modules),
+            known: FxHashMap::default(),
+        }
     }
 
     /// The stack of `thread`, innermost first; empty where it has no registers.
@@ -90,27 +100,43 @@ impl Unwinder {
         snapshot: &dyn Snapshot,
         thread: &Thread,
     ) -> (Vec<CodeAddress>, StackEnd) {
-        let (places, end) = self.walk(snapshot, thread);
+        let (places, end) = self.walk(snapshot, thread, Guesses::Allowed);
         (places.into_iter().map(|place| place.at).collect(), end)
     }
 
-    /// The stack of `thread`, innermost first, with the registers of each place.
+    /// The stack of `thread`, innermost first, with the registers of each place; up to the first that would be a guess.
     pub(crate) fn places(&mut self, snapshot: &dyn Snapshot, thread: &Thread) -> Vec<StackPlace> {
-        self.walk(snapshot, thread).0
+        self.walk(snapshot, thread, Guesses::None).0
     }
 
     /// A thread that was not stopped may have no frame pointer: where that matters, it is found by the stack.
-    fn walk(&mut self, snapshot: &dyn Snapshot, thread: &Thread) -> (Vec<StackPlace>, StackEnd) {
+    fn walk(
+        &mut self,
+        snapshot: &dyn Snapshot,
+        thread: &Thread,
+        guesses: Guesses,
+    ) -> (Vec<StackPlace>, StackEnd) {
         let Ok(registers) = thread.registers else { return (Vec::new(), StackEnd::NoUnwindInfo) };
-        let known = self.walk_from(snapshot, thread, &registers);
-        let missing = known.0.last().filter(|_| registers.fp.get() == 0);
+        if registers.fp.get() != 0 {
+            return self.walk_from(snapshot, thread, &registers, guesses);
+        }
+        let known = self.walk_from(snapshot, thread, &registers, Guesses::None);
         let find = |last: &StackPlace| {
             frame_pointer::find(snapshot, &self.functions, thread, last.at.lookup(), last.sp)
         };
-        let Some(fp) = missing.and_then(find) else { return known };
-        let completed = Registers { fp: Hidden::new(fp.get()), ..registers };
-        let longer = self.walk_from(snapshot, thread, &completed);
-        if longer.0.len() > known.0.len() { longer } else { known }
+        let longer = match known.0.last().and_then(find) {
+            Some(fp) => {
+                let completed = Registers { fp: Hidden::new(fp.get()), ..registers };
+                Some(self.walk_from(snapshot, thread, &completed, guesses))
+            }
+            None => None,
+        };
+        let best = longer.filter(|longer| longer.0.len() > known.0.len()).unwrap_or(known);
+        if guesses == Guesses::None || best.1 == StackEnd::Complete {
+            return best;
+        }
+        let guessed = self.walk_from(snapshot, thread, &registers, guesses);
+        if guessed.0.len() > best.0.len() { guessed } else { best }
     }
 
     fn walk_from(
@@ -118,47 +144,117 @@ impl Unwinder {
         snapshot: &dyn Snapshot,
         thread: &Thread,
         registers: &Registers,
+        guesses: Guesses,
     ) -> (Vec<StackPlace>, StackEnd) {
         let mut places = Vec::new();
         let memory = Memory { snapshot, stack: thread.stack.as_ref() };
-        self.unwinding.begin(registers);
-        let mut missing = false;
-        let mut read = |address: u64| {
-            let word = memory.read_u64(Address::new(address));
-            missing |= word.is_none();
-            word.ok_or(())
-        };
+        self.eh_frames.begin(registers);
         let mut at = FrameAddress::from_instruction_pointer(registers.pc.get());
+        let (mut is_guess, mut fp_is_known) = (false, registers.fp.get() != 0);
         let end = loop {
             if places.len() >= MAX_FRAMES {
                 break StackEnd::TooDeep;
             }
             let pc = Address::new(at.address());
             let is_signal = memory.is_trampoline(pc);
-            let code = CodeAddress { pc, is_return: at.is_return_address() && !is_signal, is_signal };
-            let [sp, fp] = <[u64; 2]>::from(self.unwinding.pointers()).map(Address::new);
-            places.push(StackPlace { at: code, sp, fp });
+            let code =
+                CodeAddress { pc, is_return: at.is_return_address() && !is_signal, is_signal, is_guess };
+            let current = self.eh_frames.registers();
+            let place = StackPlace { at: code, sp: current.sp, fp: Address::new(current.fp.get()) };
+            places.push(place);
+            is_guess = false;
             if is_signal {
-                let Some(interrupted) = memory.interrupted(sp) else { break StackEnd::MemoryEnds };
-                self.unwinding.begin(&interrupted);
+                let Some(interrupted) = memory.interrupted(place.sp) else { break StackEnd::MemoryEnds };
+                self.eh_frames.begin(&interrupted);
                 at = FrameAddress::from_instruction_pointer(interrupted.pc.get());
+                fp_is_known = true;
                 continue;
             }
-            match self.unwinding.next(at, &mut read) {
-                Ok(Some(address)) => match FrameAddress::from_return_address(address) {
+            let table = self.table(code.lookup());
+            let by_table = match table {
+                Table::EhFrame => Some(self.by_eh_frame(at, &memory)),
+                Table::DebugFrame => Some(self.by_debug_frame(at, &memory)),
+                Table::None if snapshot.arch().keeps_frame_pointers() => {
+                    Some(self.by_eh_frame(at, &memory).and_then(|caller| self.guessed(caller, guesses)))
+                }
+                Table::None => None,
+            };
+            // A frame pointer that is not known leads the tables astray.
+            let caller = match by_table {
+                Some(Err(_)) if !fp_is_known && guesses == Guesses::Allowed => None,
+                by_table => by_table,
+            };
+            let caller = match caller {
+                Some(caller) => caller,
+                None => without_tables::caller(&memory, &self.tables, &place, table, guesses),
+            };
+            match caller {
+                Ok(Caller::ByTable(address)) => match FrameAddress::from_return_address(address) {
                     Some(next) => at = next,
                     None => break StackEnd::Complete,
                 },
-                Ok(None) => break StackEnd::Complete,
-                Err(framehop::Error::ReturnAddressIsNull) if at.is_return_address() => {
-                    break StackEnd::Complete;
+                Ok(Caller::Registers { registers, is_guess: guessed, fp_is_known: known }) => {
+                    let Some(next) = FrameAddress::from_return_address(registers.pc.get()) else {
+                        break StackEnd::Complete;
+                    };
+                    self.eh_frames.begin(&registers);
+                    (at, is_guess, fp_is_known) = (next, guessed, fp_is_known && known);
                 }
-                Err(framehop::Error::ReturnAddressIsNull) => break StackEnd::Between,
-                Err(_) if missing => break StackEnd::MemoryEnds,
-                Err(_) => break StackEnd::NoUnwindInfo,
+                Err(end) => break end,
             }
         };
         (places, end)
+    }
+
+    /// The table that describes the code at `address`.
+    fn table(&mut self, address: Address) -> Table {
+        *self.known.entry(address).or_insert_with(|| self.tables.table(address))
+    }
+
+    /// The caller of the frame at `at`.
+    fn by_eh_frame(&mut self, at: FrameAddress, memory: &Memory<'_>) -> Result<Caller, StackEnd> {
+        by_table(self.eh_frames.as_mut(), at, memory)
+    }
+
+    /// Marks what the unwinder has found by the frame pointer alone.
+    fn guessed(&self, caller: Caller, guesses: Guesses) -> Result<Caller, StackEnd> {
+        match caller {
+            Caller::ByTable(address) if guesses == Guesses::Allowed => {
+                let registers = Registers { pc: Address::new(address), ..self.eh_frames.registers() };
+                Ok(Caller::Registers { registers, is_guess: true, fp_is_known: true })
+            }
+            _ => Err(StackEnd::NoUnwindInfo),
+        }
+    }
+
+    /// The same by the other tables, which begin with the registers that these have arrived at.
+    fn by_debug_frame(&mut self, at: FrameAddress, memory: &Memory<'_>) -> Result<Caller, StackEnd> {
+        self.debug_frames.begin(&self.eh_frames.registers());
+        let caller = by_table(self.debug_frames.as_mut(), at, memory);
+        self.eh_frames.begin(&self.debug_frames.registers());
+        caller
+    }
+}
+
+fn by_table(
+    unwinding: &mut dyn Unwinding,
+    at: FrameAddress,
+    memory: &Memory<'_>,
+) -> Result<Caller, StackEnd> {
+    let mut missing = false;
+    let mut read = |address: u64| {
+        let word = memory.read_u64(Address::new(address));
+        missing |= word.is_none();
+        word.ok_or(())
+    };
+    match unwinding.next(at, &mut read) {
+        Ok(Some(address)) if memory.is_code(Address::new(address)) => Ok(Caller::ByTable(address)),
+        Ok(Some(_)) => Err(StackEnd::NoUnwindInfo),
+        Ok(None) => Err(StackEnd::Complete),
+        Err(framehop::Error::ReturnAddressIsNull) if at.is_return_address() => Err(StackEnd::Complete),
+        Err(framehop::Error::ReturnAddressIsNull) => Err(StackEnd::Between),
+        Err(_) if missing => Err(StackEnd::MemoryEnds),
+        Err(_) => Err(StackEnd::NoUnwindInfo),
     }
 }
 
@@ -174,6 +270,23 @@ impl Memory<'_> {
         copied.or_else(|| self.snapshot.read_u64(address))
     }
 
+    /// Copies memory that starts at `address`, and returns how many bytes: as many as the copied stack has, if it has the
+    /// first.
+    fn read_some(&self, address: Address, buf: &mut [u8]) -> usize {
+        let copied = self.stack.and_then(|copy| {
+            let within = usize::try_from(address.offset_from(copy.base)?).ok()?;
+            copy.bytes.get(within..).filter(|bytes| !bytes.is_empty())
+        });
+        let Some(copied) = copied else { return self.snapshot.read(address, buf) };
+        buf.iter_mut().zip(copied).for_each(|(to, from)| *to = *from);
+        buf.len().min(copied.len())
+    }
+
+    /// Whether `address` is in memory that may be executed.
+    fn is_code(&self, address: Address) -> bool {
+        self.snapshot.mapping(address).is_some_and(|mapping| mapping.execute)
+    }
+
     /// The registers of the code that a signal interrupted: see [`Arch::interrupted`].
     fn interrupted(&self, sp: Address) -> Option<Registers> {
         self.snapshot.arch().interrupted(sp, &|address| self.read_u64(address))
@@ -187,82 +300,5 @@ impl Memory<'_> {
         let Some(code) = buffer.get_mut(..trampoline.len()) else { return false };
         let mut matches = |at: Address| self.snapshot.read(at, code) == code.len() && code == trampoline;
         matches(pc) || pc.checked_sub(middle).is_some_and(matches)
-    }
-}
-
-/// What framehop asks of a module.
-struct Sections {
-    base: FileAddress,
-    tables: UnwindTables,
-    text: Option<Range<FileAddress>>,
-    got: Option<Range<FileAddress>>,
-}
-
-impl Sections {
-    fn of(module: &Module) -> Self {
-        let object = &module.object;
-        let mut tables = object.unwind_tables();
-        if let (Some(index), Some((_, eh_frame))) = (&tables.eh_frame_hdr, &tables.eh_frame)
-            && !is_sound(index, eh_frame)
-        {
-            // framehop makes an index of its own then.
-            tables.eh_frame_hdr = None;
-        }
-        Self {
-            base: object.span().map_or(FileAddress::default(), |span| span.start),
-            tables,
-            text: object.section_addresses(".text"),
-            got: object.section_addresses(".got"),
-        }
-    }
-}
-
-/// Whether `.eh_frame_hdr` is in the form that linkers write, with entries that lead into `.eh_frame`: gimli
-/// 0.33 subtracts their addresses unchecked. Costs about 1 ns for each function of the module.
-fn is_sound((bytes, addresses): &(SharedBytes, Range<FileAddress>), eh_frame: &Range<FileAddress>) -> bool {
-    /// Version; encodings: eh_frame_ptr pcrel sdata4, fde_count udata4, table datarel sdata4 (LSB core 10.6).
-    const USUAL: &[u8] = &[1, 0x1b, 0x03, 0x3b];
-    const HEADER: usize = 12;
-    let word = |at: usize| Some(i32::from_le_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?));
-    let (Some(relative), Some(count), Some(table)) = (word(4), word(8), bytes.get(HEADER..)) else {
-        return false;
-    };
-    let at = |offset: i32| FileAddress::new(addresses.start.get().wrapping_add_signed(i64::from(offset)));
-    let entries = table.len() / 8;
-    let leads_inside = |entry: &[u8]| {
-        let to = entry.get(4..8).and_then(|b| b.try_into().ok()).map(i32::from_le_bytes);
-        to.is_some_and(|to| eh_frame.contains(&at(to)))
-    };
-    bytes.starts_with(USUAL)
-        && relative.checked_add(4).is_some_and(|start| at(start) == eh_frame.start)
-        && usize::try_from(count)
-            .is_ok_and(|n| 0 < n && n <= entries && table.chunks_exact(8).take(n).all(leads_inside))
-}
-
-impl ModuleSectionInfo<SharedBytes> for Sections {
-    fn base_svma(&self) -> u64 {
-        self.base.get()
-    }
-
-    fn section_svma_range(&mut self, name: &[u8]) -> Option<Range<u64>> {
-        let addresses = |table: &Option<_>| table.as_ref().map(|(_, a): &(SharedBytes, _)| Range::clone(a));
-        let range = match name {
-            b".text" => self.text.clone(),
-            b".got" => self.got.clone(),
-            b".eh_frame" => addresses(&self.tables.eh_frame),
-            b".eh_frame_hdr" => addresses(&self.tables.eh_frame_hdr),
-            _ => None,
-        }?;
-        Some(range.start.get()..range.end.get())
-    }
-
-    fn section_data(&mut self, name: &[u8]) -> Option<SharedBytes> {
-        let bytes =
-            |table: &Option<(SharedBytes, Range<FileAddress>)>| table.as_ref().map(|(b, _)| b.clone());
-        match name {
-            b".eh_frame" => bytes(&self.tables.eh_frame),
-            b".eh_frame_hdr" => bytes(&self.tables.eh_frame_hdr),
-            _ => None,
-        }
     }
 }

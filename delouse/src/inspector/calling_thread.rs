@@ -28,6 +28,7 @@ pub(super) fn stacks(why: &str) -> (Vec<ThreadStack>, Capture) {
                 address,
                 own: false,
                 inlined: false,
+                guessed: false,
             });
             return frames.len() < MAX_FRAMES;
         }
@@ -45,6 +46,7 @@ pub(super) fn stacks(why: &str) -> (Vec<ThreadStack>, Capture) {
                 address: address.clone(),
                 own: own.unwrap_or(false),
                 inlined: true,
+                guessed: false,
             });
         });
         if let Some(last) = frames.get_mut(before..).and_then(<[StackFrame]>::last_mut) {

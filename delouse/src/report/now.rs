@@ -53,6 +53,7 @@ mod tests {
             address: "0x1".to_owned(),
             own: *own,
             inlined: false,
+            guessed: false,
         };
         ThreadStack {
             tid: 1,

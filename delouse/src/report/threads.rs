@@ -76,6 +76,9 @@ const LISTED: usize = 8;
 /// Functions' names are cut here unless all is asked for: those of adapters around futures fill screens.
 const NAME: usize = 160;
 
+/// Marks a frame that was found by a search.
+const GUESS: &str = " (a guess: the code of the frame above has no unwind tables)";
+
 /// The answer as text. `full` shows every frame with its address.
 pub(crate) fn text(threads: &[ThreadStack], capture: &Capture, full: bool) -> String {
     let mut out = String::new();
@@ -357,6 +360,9 @@ fn frame_text(out: &mut String, frame: &StackFrame, mark: bool, full: bool) {
             let _ = write!(out, " in {module}");
         }
         _ => {}
+    }
+    if frame.guessed {
+        out.push_str(GUESS);
     }
     out.push('\n');
 }

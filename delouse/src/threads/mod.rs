@@ -58,6 +58,10 @@ pub struct StackFrame {
     pub own: bool,
     /// Whether the compiler inlined it into the next frame.
     pub inlined: bool,
+    /// Whether it was found by a search of the stack, because the code of the frame before it has no unwind tables. The
+    /// frames after it depend on it.
+    #[serde(default)]
+    pub guessed: bool,
 }
 
 /// The purpose of a thread.

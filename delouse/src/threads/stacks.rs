@@ -64,6 +64,7 @@ fn frames(at: CodeAddress, modules: &Modules, symbols: &Symbols) -> Vec<StackFra
         address: address.clone(),
         own: false,
         inlined: false,
+        guessed: at.is_guess,
     };
     if at.is_signal {
         return vec![bare(Some(SIGNAL_FRAME.to_owned()))];

@@ -49,6 +49,7 @@ pub(crate) fn thread(tid: i32, role: ThreadRole, activity: Activity, called: &st
         address: "0x1".to_owned(),
         own,
         inlined: false,
+        guessed: false,
     };
     ThreadStack {
         tid,

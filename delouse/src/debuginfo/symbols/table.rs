@@ -1,5 +1,7 @@
 //! The symbol table of a file: the function at an address, by its start and size.
 
+use std::ops::Range;
+
 use object::LittleEndian;
 use object::elf::{SHN_UNDEF, STT_FUNC, STT_GNU_IFUNC, Sym64};
 
@@ -11,10 +13,12 @@ use crate::host::shared_bytes::SharedBytes;
 const MAX_SYMBOLS: usize = 4 << 20;
 /// What fits into 16 KB and is still a name.
 const MAX_NAME: usize = 1 << 14;
+/// A function in assembly that states no size is not longer, in bytes.
+const MAX_UNSIZED: u64 = 1 << 10;
 
 /// Functions by address.
 #[derive(Debug, Default)]
-pub(super) struct SymbolTable {
+pub(in crate::debuginfo) struct SymbolTable {
     /// Ordered by address.
     functions: Vec<Function>,
     strings: SharedBytes,
@@ -35,8 +39,15 @@ impl SymbolTable {
         // Of aliases the longest function is kept first: `pthread_mutex_lock` and `__pthread_mutex_lock`
         // are equally long, and the table's order decides.
         functions.sort_by_key(|f| (f.address, std::cmp::Reverse(f.size)));
+        measure(&mut functions, object);
         functions.shrink_to_fit();
         Self { functions, strings }
+    }
+
+    /// The functions of a file without the one that may have its debug information.
+    pub(in crate::debuginfo) fn of_object(object: &ObjectFile) -> Self {
+        let table = Self::of(object, ".symtab");
+        if table.is_empty() { Self::of(object, ".dynsym") } else { table }
     }
 
     /// Whether there is nothing in it.
@@ -52,25 +63,49 @@ impl SymbolTable {
 
     /// The name of the function that `address` lies in: not that of one that ends before it.
     pub(super) fn find(&self, address: FileAddress) -> Option<&str> {
-        let after = self.functions.partition_point(|f| f.address <= address);
-        let nearest = self.functions.get(after.checked_sub(1)?)?.address;
-        let first = self.functions.partition_point(|f| f.address < nearest);
-        let function = self.functions.get(first)?;
-        if address.offset_from(function.address)? >= u64::from(function.size) {
-            return None;
-        }
+        let function = self.containing(address)?;
         let name = self.strings.get(usize::try_from(function.name).ok()?..)?;
         let name = name.get(..name.len().min(MAX_NAME))?;
         let end = name.iter().position(|&b| b == 0)?;
         std::str::from_utf8(name.get(..end)?).ok().filter(|name| !name.is_empty())
     }
+
+    /// The addresses of the function that `address` lies in.
+    pub(in crate::debuginfo) fn function(&self, address: FileAddress) -> Option<Range<FileAddress>> {
+        let function = self.containing(address)?;
+        Some(function.address..function.address.checked_add(u64::from(function.size))?)
+    }
+
+    fn containing(&self, address: FileAddress) -> Option<&Function> {
+        let after = self.functions.partition_point(|f| f.address <= address);
+        let nearest = self.functions.get(after.checked_sub(1)?)?.address;
+        let first = self.functions.partition_point(|f| f.address < nearest);
+        let function = self.functions.get(first)?;
+        (address.offset_from(function.address)? < u64::from(function.size)).then_some(function)
+    }
+}
+
+/// Gives functions without a size one: musl's functions in assembly have none. They end where the next function begins,
+/// or with their section.
+fn measure(functions: &mut [Function], object: &ObjectFile) {
+    let (mut at, mut after) = (None, None);
+    for function in functions.iter_mut().rev() {
+        if at != Some(function.address) {
+            (at, after) = (Some(function.address), at);
+        }
+        if function.size == 0 {
+            let section = object.section_containing(function.address);
+            let end = section.map(|section| section.end).into_iter().chain(after).min();
+            let size = end.and_then(|end| end.offset_from(function.address)).unwrap_or(0);
+            function.size = u32::try_from(size.min(MAX_UNSIZED)).unwrap_or(0);
+        }
+    }
 }
 
 fn function(entry: &Sym64<LittleEndian>) -> Option<Function> {
     let size = entry.st_size.get(LittleEndian);
-    let is_function = matches!(entry.st_type(), STT_FUNC | STT_GNU_IFUNC)
-        && entry.st_shndx.get(LittleEndian) != SHN_UNDEF
-        && size != 0;
+    let is_function =
+        matches!(entry.st_type(), STT_FUNC | STT_GNU_IFUNC) && entry.st_shndx.get(LittleEndian) != SHN_UNDEF;
     is_function.then(|| Function {
         address: FileAddress::new(entry.st_value.get(LittleEndian)),
         size: u32::try_from(size).unwrap_or(u32::MAX),

@@ -9,6 +9,7 @@ fn frame(function: &str, file: Option<&str>, own: bool) -> StackFrame {
         address: "0x1000".to_owned(),
         own,
         inlined: false,
+        guessed: false,
     }
 }
 

@@ -5,7 +5,7 @@ use std::array;
 use framehop::aarch64::{PtrAuthMask, UnwindRegsAarch64, UnwinderAarch64};
 
 use super::unwinding::{Framehop, UnwindRegisters};
-use super::{Arch, Unwinding};
+use super::{Arch, Call, FrameLayout, Unwinding};
 use crate::host::shared_bytes::SharedBytes;
 use crate::snapshot::{Address, FutexWait, Hidden, Registers};
 
@@ -31,6 +31,34 @@ impl Arch for Aarch64 {
 
     fn unwinding(&self) -> Box<dyn Unwinding> {
         Box::new(Framehop::<UnwinderAarch64<SharedBytes>>::default())
+    }
+
+    fn keeps_frame_pointers(&self) -> bool {
+        true
+    }
+
+    /// Not analysed: functions keep a frame pointer on this architecture.
+    fn frame_layout(&self, _code: &[u8], _start: u64, _at: u64) -> Option<FrameLayout> {
+        None
+    }
+
+    /// `bl`; `blr`, also with pointer authentication (Arm Architecture Reference Manual, C4.1, branches).
+    fn call_before(&self, code: &[u8], end: u64) -> Option<Call> {
+        let word = u32::from_le_bytes(*code.last_chunk()?);
+        let is_direct = word & 0xfc00_0000 == 0x9400_0000;
+        let is_indirect = word & 0xffff_fc1f == 0xd63f_0000 || word & 0xfeff_f800 == 0xd63f_0800;
+        // 26 bits, signed, in words.
+        let offset = i64::from((word << 6) as i32 >> 4);
+        let target = end.checked_sub(4).map(|at| at.wrapping_add_signed(offset));
+        match (is_direct, is_indirect) {
+            (true, _) => target.map(Call::Direct),
+            (_, true) => Some(Call::Indirect),
+            _ => None,
+        }
+    }
+
+    fn never_returns(&self, _code: &[u8]) -> bool {
+        false
     }
 
     /// The vDSO's `__kernel_rt_sigreturn`: `mov x8, #139; svc #0`.
@@ -79,7 +107,12 @@ impl UnwindRegisters for UnwindRegsAarch64 {
         Self::new_with_ptr_auth_mask(mask, registers.lr, registers.sp.get(), registers.fp.get())
     }
 
-    fn pointers(&self) -> (u64, u64) {
-        (self.sp(), self.fp())
+    fn registers(&self) -> Registers {
+        Registers {
+            sp: Address::new(self.sp()),
+            fp: Hidden::new(self.fp()),
+            lr: self.lr(),
+            ..Registers::default()
+        }
     }
 }

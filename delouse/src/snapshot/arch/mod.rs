@@ -4,12 +4,15 @@
 //! process is in `targets/this_process/arch`.
 
 mod aarch64;
+mod code;
 mod unwinding;
 mod x86_64;
+mod x86_code;
 
 use std::fmt;
 
 use super::{Address, Registers};
+pub(crate) use code::{Call, CallerFp, CallerSp, FrameLayout};
 pub(crate) use unwinding::Unwinding;
 
 /// One architecture.
@@ -28,6 +31,19 @@ pub(crate) trait Arch: fmt::Debug + Send + Sync {
 
     /// An unwinder without tables.
     fn unwinding(&self) -> Box<dyn Unwinding>;
+
+    /// Whether compilers let each function that calls others keep a frame pointer.
+    fn keeps_frame_pointers(&self) -> bool;
+
+    /// How the frame is laid out at the instruction that contains `at`, by the `code` of its function, which starts at
+    /// `start`; `None` if the code does not tell.
+    fn frame_layout(&self, code: &[u8], start: u64, at: u64) -> Option<FrameLayout>;
+
+    /// The call instruction that `code` ends with. `end` is the address after it.
+    fn call_before(&self, code: &[u8], end: u64) -> Option<Call>;
+
+    /// Whether `code`, to which a call returns, ends the thread.
+    fn never_returns(&self, code: &[u8]) -> bool;
 
     /// The code to which a signal handler returns, and the offset of its second instruction.
     fn trampoline(&self) -> (&'static [u8], u64);

@@ -15,8 +15,8 @@ pub(crate) trait Unwinding: Send + Sync {
     /// Begins with the frame that has these registers.
     fn begin(&mut self, registers: &Registers);
 
-    /// The stack pointer and the frame pointer of the current frame.
-    fn pointers(&self) -> (u64, u64);
+    /// The registers of the current frame, as far as they are known.
+    fn registers(&self) -> Registers;
 
     /// Continues with the caller of the current frame, which is at `address`. Returns its return address; `None` after the
     /// last frame.
@@ -32,8 +32,8 @@ pub(super) trait UnwindRegisters: Send + Sync {
     /// Return addresses may be signed (aarch64): the bits above `code_end` are not part of them.
     fn new(registers: &Registers, code_end: u64) -> Self;
 
-    /// The stack pointer and the frame pointer.
-    fn pointers(&self) -> (u64, u64);
+    /// Stack pointer, frame pointer and link register; also the program counter, if framehop keeps it.
+    fn registers(&self) -> Registers;
 }
 
 /// framehop's unwinder of one architecture.
@@ -68,8 +68,8 @@ where
         self.registers = Some(U::UnwindRegs::new(registers, self.tables.max_known_code_address()));
     }
 
-    fn pointers(&self) -> (u64, u64) {
-        self.registers.as_ref().map_or((0, 0), U::UnwindRegs::pointers)
+    fn registers(&self) -> Registers {
+        self.registers.as_ref().map_or_else(Registers::default, U::UnwindRegs::registers)
     }
 
     fn next(

@@ -5,7 +5,7 @@ use std::array;
 use framehop::x86_64::{UnwindRegsX86_64, UnwinderX86_64};
 
 use super::unwinding::{Framehop, UnwindRegisters};
-use super::{Arch, Unwinding};
+use super::{Arch, Call, FrameLayout, Unwinding, x86_code};
 use crate::host::shared_bytes::SharedBytes;
 use crate::snapshot::{Address, FutexWait, Hidden, Registers};
 
@@ -34,6 +34,22 @@ impl Arch for X86_64 {
 
     fn unwinding(&self) -> Box<dyn Unwinding> {
         Box::new(Framehop::<UnwinderX86_64<SharedBytes>>::default())
+    }
+
+    fn keeps_frame_pointers(&self) -> bool {
+        false
+    }
+
+    fn frame_layout(&self, code: &[u8], start: u64, at: u64) -> Option<FrameLayout> {
+        x86_code::frame_layout(code, start, at)
+    }
+
+    fn call_before(&self, code: &[u8], end: u64) -> Option<Call> {
+        x86_code::call_before(code, end)
+    }
+
+    fn never_returns(&self, code: &[u8]) -> bool {
+        x86_code::never_returns(code)
     }
 
     /// `__restore_rt` of glibc and musl: `mov $15, %rax; syscall` (rt_sigreturn). gdb recognises it by the same bytes.
@@ -107,7 +123,12 @@ impl UnwindRegisters for UnwindRegsX86_64 {
         Self::new(registers.pc.get(), registers.sp.get(), registers.fp.get())
     }
 
-    fn pointers(&self) -> (u64, u64) {
-        (self.sp(), self.bp())
+    fn registers(&self) -> Registers {
+        Registers {
+            pc: Address::new(self.ip()),
+            sp: Address::new(self.sp()),
+            fp: Hidden::new(self.bp()),
+            ..Registers::default()
+        }
     }
 }

@@ -46,6 +46,7 @@ fn frame(function: &str, own: bool) -> StackFrame {
         address: "0x1".to_owned(),
         own,
         inlined: false,
+        guessed: false,
     }
 }
 
