@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use object::elf::{
     DF_1_PIE, DT_FLAGS_1, ELF_NOTE_GNU, ET_DYN, FileHeader64, NT_GNU_BUILD_ID, PF_X, PT_GNU_EH_FRAME,
-    PT_INTERP, PT_LOAD, PT_TLS, R_X86_64_DTPMOD64, Rela64, SHF_COMPRESSED, SHT_NOBITS,
+    PT_INTERP, PT_LOAD, PT_TLS, R_AARCH64_TLS_DTPMOD, R_X86_64_DTPMOD64, Rela64, SHF_COMPRESSED, SHT_NOBITS,
 };
 use object::pod::{Pod, slice_from_bytes};
 use object::read::elf::{Dyn as _, FileHeader, Note, NoteIterator, ProgramHeader, SectionHeader};
@@ -52,7 +52,9 @@ struct Headers {
     entry: FileAddress,
 }
 
-/// Where thread locals of the executable lie, below the thread pointer on x86_64.
+/// The segment that thread locals of the executable are made from. [`Arch::thread_local`] says where they are.
+///
+/// [`Arch::thread_local`]: crate::snapshot::arch::Arch::thread_local
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TlsSegment {
     /// Size in memory, in bytes.
@@ -222,7 +224,9 @@ impl ObjectFile {
     pub(crate) fn library_tls(&self) -> Option<LibraryTls> {
         let relocations = self.section_bytes(".rela.dyn").filter(|_| self.is_library())?;
         // Of a symbol (the upper half) it may be the number of another library.
-        let is_own = |entry: &&Rela64<_>| entry.r_info.get(LittleEndian) == u64::from(R_X86_64_DTPMOD64.0);
+        // The numbers of the two architectures are not used by the other one.
+        let own = [R_X86_64_DTPMOD64, R_AARCH64_TLS_DTPMOD].map(|kind| u64::from(kind.0));
+        let is_own = |entry: &&Rela64<_>| own.contains(&entry.r_info.get(LittleEndian));
         let entry = records(&relocations).iter().find(is_own)?;
         Some(LibraryTls { module: FileAddress::new(entry.r_offset.get(LittleEndian)) })
     }

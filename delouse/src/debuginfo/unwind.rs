@@ -5,6 +5,7 @@
 
 mod coverage;
 mod sections;
+mod survey;
 mod tables;
 mod without_tables;
 
@@ -17,6 +18,7 @@ use super::frame_pointer::{self, Functions};
 use super::modules::Modules;
 use crate::snapshot::arch::{Arch, Unwinding};
 use crate::snapshot::{Address, Hidden, Registers, Snapshot, StackCopy, Thread};
+pub(super) use survey::TableSurvey;
 use tables::Table;
 pub(super) use tables::Tables;
 use without_tables::{Caller, Guesses};

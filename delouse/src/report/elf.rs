@@ -5,7 +5,7 @@ use std::fmt::{self, Display};
 use super::format::size;
 use super::formats::Renders;
 use crate::debuginfo::elf::{
-    Answer, DebugInformation, DebugLevel, DebugLocation, ElfInfo, Endianness, Quality, Relro,
+    Answer, DebugInformation, DebugLevel, DebugLocation, ElfInfo, Endianness, Quality, Relro, UnwindTables,
 };
 
 /// Crates and dependencies that the text lists; JSON has them all.
@@ -129,7 +129,7 @@ fn facts(f: &mut fmt::Formatter<'_>, info: &ElfInfo) -> fmt::Result {
         Relro::Full => "full",
     };
     let fact =
-        |f: &mut fmt::Formatter<'_>, name: &str, value: &dyn Display| writeln!(f, "  {name:<12}  {value}");
+        |f: &mut fmt::Formatter<'_>, name: &str, value: &dyn Display| writeln!(f, "  {name:<13} {value}");
     writeln!(f, "\nFile")?;
     fact(f, "type", &format_args!("{}, {}, {}-bit, {order}", info.file_type, info.machine, info.class))?;
     fact(f, "size", &size(info.file_size))?;
@@ -142,6 +142,9 @@ fn facts(f: &mut fmt::Formatter<'_>, info: &ElfInfo) -> fmt::Result {
     let (pie, nx, stripped) = (yes_no(info.pie), yes_no(info.nx), yes_no(info.stripped));
     fact(f, "hardening", &format_args!("PIE {pie}, RELRO {relro}, NX {nx}"))?;
     fact(f, "stripped", &stripped)?;
+    if let Some(tables) = &info.unwind_tables {
+        fact(f, "unwind tables", &unwind_tables(tables))?;
+    }
     info.comments.iter().try_for_each(|comment| fact(f, "made by", comment))?;
     if debug.units > 0 {
         let versions: Vec<_> = debug.dwarf_versions.iter().map(u16::to_string).collect();
@@ -159,6 +162,17 @@ fn facts(f: &mut fmt::Formatter<'_>, info: &ElfInfo) -> fmt::Result {
         )?;
     }
     Ok(())
+}
+
+/// Which there are, and how many functions have none.
+fn unwind_tables(tables: &UnwindTables) -> String {
+    let sections = if tables.sections.is_empty() { "none".to_owned() } else { tables.sections.join(", ") };
+    if tables.missing == 0 {
+        return sections;
+    }
+    let (missing, functions) = (tables.missing, tables.functions);
+    let more = if missing > tables.examples.len() as u64 { ", …" } else { "" };
+    format!("{sections}; {missing} of {functions} functions have none ({}{more})", tables.examples.join(", "))
 }
 
 fn dependencies(f: &mut fmt::Formatter<'_>, info: &ElfInfo) -> fmt::Result {

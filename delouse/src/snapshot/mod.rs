@@ -230,7 +230,9 @@ impl FutexWait {
     ) -> Option<Self> {
         // FUTEX_WAIT and FUTEX_WAIT_BITSET with any flags (linux/futex.h).
         let waits = matches!(operation & 0x7f, 0 | 9) && operation < 1 << 10;
-        let is_futex = number == arch.futex() && waits && address != 0;
+        // A kernel's core file of aarch64 has a negated error number in the register of the first argument.
+        let is_address = address != 0 && address < u64::MAX - 4095;
+        let is_futex = number == arch.futex() && waits && is_address;
         // The kernel truncates `expected` as well.
         is_futex.then_some(Self {
             address: Address::new(address),

@@ -41,6 +41,8 @@ pub(crate) struct Condition {
     pub(crate) in_syscall: bool,
     /// It runs on a processor or is ready to run.
     pub(crate) on_processor: bool,
+    /// The arguments of its system call are those of a wait on a futex.
+    pub(crate) on_futex: bool,
 }
 
 /// The thread's activity.
@@ -54,6 +56,7 @@ pub(crate) fn activity(role: ThreadRole, frames: &[StackFrame], condition: Condi
         Some(Activity::Lock) => Activity::Lock,
         Some(activity) if waits => activity,
         // A thread whose system call has returned does not wait, whatever its functions are called.
+        None if waits && condition.on_futex => Activity::Futex,
         None if waits => Activity::Syscall,
         _ => Activity::Running,
     }

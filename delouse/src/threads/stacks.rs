@@ -31,8 +31,9 @@ fn describe(snapshot: &dyn Snapshot, thread: &Thread, frames: Vec<StackFrame>, e
     let role = classify::role(&thread.name, &frames);
     let in_syscall = thread.registers.is_ok_and(|r| is_in_syscall(snapshot, r.pc));
     let activity = match thread.registers {
-        Ok(_) => {
-            let condition = Condition { in_syscall, on_processor: thread.state == Some('R') };
+        Ok(registers) => {
+            let on_processor = thread.state == Some('R');
+            let condition = Condition { in_syscall, on_processor, on_futex: registers.futex.is_some() };
             classify::activity(role, &frames, condition)
         }
         Err(_) => Activity::Unknown,

@@ -303,6 +303,9 @@ fn every_kind_of_thread_is_classified() {
 #[allow(unreachable_pub, unsafe_code, reason = "a program of its own as well, which calls libc")]
 mod live_kinds;
 
+#[cfg(target_arch = "x86_64")]
+mod without_tables;
+
 const LIVE: &str = "threads::tests::live_child";
 
 /// The program that `live_stacks_equal_gdbs` starts; as a test it does nothing.

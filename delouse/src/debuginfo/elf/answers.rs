@@ -1,6 +1,6 @@
 //! Which of delouse's answers the debug information allows, and what to add for better ones.
 
-use super::model::{Answer, DebugInformation, DebugLevel, DebugLocation, Quality};
+use super::model::{Answer, DebugInformation, DebugLevel, DebugLocation, Quality, UnwindTables};
 use Quality::{Degraded, Good, Missing};
 
 /// The settings, to be put word for word into Cargo.toml.
@@ -11,7 +11,11 @@ const FULL_EVERYWHERE: &str =
 const UNSPLIT: &str = "[profile.release]\ndebug = \"full\"\nsplit-debuginfo = \"off\"";
 
 /// What each endpoint can tell.
-pub(crate) fn answers(debug: &DebugInformation, stripped: bool) -> Vec<Answer> {
+pub(crate) fn answers(
+    debug: &DebugInformation,
+    tables: Option<&UnwindTables>,
+    stripped: bool,
+) -> Vec<Answer> {
     let setting = setting(debug, stripped);
     let answer = |endpoint: &str, quality, shows: &str| Answer {
         endpoint: endpoint.to_owned(),
@@ -60,6 +64,13 @@ pub(crate) fn answers(debug: &DebugInformation, stripped: bool) -> Vec<Answer> {
             (Degraded, "gdb shows stacks and lines, no variables")
         }
         DebugLevel::None => (Degraded, "a core is written, but gdb shows little"),
+    };
+    let threads = match threads {
+        (Good, _) if tables.is_some_and(UnwindTables::is_incomplete) => (
+            Degraded,
+            "functions, files and lines; some functions have no unwind tables: where their instructions do not tell either, callers are marked as guesses",
+        ),
+        threads => threads,
     };
     [
         ("/diagnosis", diagnosis),

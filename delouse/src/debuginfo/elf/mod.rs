@@ -17,6 +17,7 @@ mod survey;
 #[cfg(feature = "dump")]
 mod tests;
 mod units;
+mod unwinding;
 
 use std::path::Path;
 
@@ -42,7 +43,7 @@ const MAX_COMMENTS: u64 = 64 << 10;
 /// Where the file cannot be read or is not ELF.
 #[cfg(test)]
 pub(crate) fn inspect(path: &Path) -> Result<ElfInfo, ElfError> {
-    Ok(read(Image::open(path)?, path))
+    Ok(read(Image::open(path)?, path, path))
 }
 
 /// The same of a file that is opened by another path than its name, and that may have been `replaced` by another one
@@ -51,14 +52,14 @@ pub(crate) fn inspect(path: &Path) -> Result<ElfInfo, ElfError> {
 /// # Errors
 /// Those of [`inspect`].
 pub(crate) fn inspect_as(opened: &Path, name: &Path, replaced: bool) -> Result<ElfInfo, ElfError> {
-    let mut info = read(Image::open(opened)?, name);
+    let mut info = read(Image::open(opened)?, opened, name);
     if replaced {
         info.problems.insert(0, "the file was replaced or removed since the program started".to_owned());
     }
     Ok(info)
 }
 
-fn read(mut image: Image, path: &Path) -> ElfInfo {
+fn read(mut image: Image, opened: &Path, path: &Path) -> ElfInfo {
     let mut problems = std::mem::take(&mut image.problems);
     let debug = debug_information(path, &image, &mut problems);
     let linkage = linkage::read(&image, &mut problems);
@@ -67,6 +68,7 @@ fn read(mut image: Image, path: &Path) -> ElfInfo {
         audit::dependencies(&image, section).map_err(|problem| problems.push(problem)).ok()
     });
     let comments = comments(&image, &mut problems);
+    let unwind_tables = unwinding::read(opened);
     ElfInfo {
         path: path.to_owned(),
         file_size: image.file.size(),
@@ -88,8 +90,9 @@ fn read(mut image: Image, path: &Path) -> ElfInfo {
         nx: linkage.nx,
         stripped,
         comments,
-        answers: answers::answers(&debug, stripped),
+        answers: answers::answers(&debug, unwind_tables.as_ref(), stripped),
         debug,
+        unwind_tables,
         dependencies,
         sections: image.sections.iter().map(section_info).collect(),
         problems,

@@ -48,6 +48,8 @@ pub(crate) struct ElfInfo {
     pub(crate) comments: Vec<String>,
     /// Which debug information there is, and where.
     pub(crate) debug: DebugInformation,
+    /// The tables that stacks of threads are followed by; nothing for a file of another format than the program's own.
+    pub(crate) unwind_tables: Option<UnwindTables>,
     /// Which of delouse's answers this allows, and what to add for better ones.
     pub(crate) answers: Vec<Answer>,
     /// The crates it was built from, where it was built with `cargo auditable`.
@@ -137,6 +139,19 @@ pub(crate) struct DebugInformation {
     pub(crate) split: Option<SplitDebug>,
     /// The search for a separate debug file; nothing where the file has its own debug information.
     pub(crate) separate: Option<SeparateDebug>,
+}
+
+/// The unwind tables, which say where each function has stored its return address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub(crate) struct UnwindTables {
+    /// The sections with tables: `.eh_frame`, `.debug_frame`.
+    pub(crate) sections: Vec<String>,
+    /// Functions of the symbol table that were looked up in them: at most 20,000.
+    pub(crate) functions: u64,
+    /// Those without a table.
+    pub(crate) missing: u64,
+    /// Some of these by name.
+    pub(crate) examples: Vec<String>,
 }
 
 /// The debug information of one crate.

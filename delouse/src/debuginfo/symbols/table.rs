@@ -55,6 +55,16 @@ impl SymbolTable {
         self.functions.is_empty()
     }
 
+    /// How many functions there are, aliases included.
+    pub(in crate::debuginfo) fn len(&self) -> usize {
+        self.functions.len()
+    }
+
+    /// Where functions begin.
+    pub(in crate::debuginfo) fn starts(&self) -> impl Iterator<Item = FileAddress> {
+        self.functions.iter().map(|function| function.address)
+    }
+
     /// Where functions begin, and how long they are.
     #[cfg(test)]
     pub(super) fn ranges(&self) -> impl Iterator<Item = (FileAddress, u64)> {
@@ -62,7 +72,7 @@ impl SymbolTable {
     }
 
     /// The name of the function that `address` lies in: not that of one that ends before it.
-    pub(super) fn find(&self, address: FileAddress) -> Option<&str> {
+    pub(in crate::debuginfo) fn find(&self, address: FileAddress) -> Option<&str> {
         let function = self.containing(address)?;
         let name = self.strings.get(usize::try_from(function.name).ok()?..)?;
         let name = name.get(..name.len().min(MAX_NAME))?;

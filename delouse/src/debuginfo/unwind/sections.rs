@@ -6,7 +6,7 @@ use framehop::ModuleSectionInfo;
 
 use crate::debuginfo::address::FileAddress;
 use crate::debuginfo::modules::Module;
-use crate::debuginfo::object_file::UnwindTables;
+use crate::debuginfo::object_file::{ObjectFile, UnwindTables};
 use crate::host::shared_bytes::SharedBytes;
 use crate::snapshot::Address;
 
@@ -24,14 +24,20 @@ pub(super) struct Sections {
 impl Sections {
     /// With `.eh_frame`, the tables that programs unwind by themselves.
     pub(super) fn of(module: &Module) -> Self {
-        let mut tables = module.object.unwind_tables();
+        let tables = Self::sound_tables(&module.object);
+        Self::with(module, tables, None)
+    }
+
+    /// `.eh_frame` with its index, if the index is sound.
+    pub(super) fn sound_tables(object: &ObjectFile) -> UnwindTables {
+        let mut tables = object.unwind_tables();
         if let (Some(index), Some((_, eh_frame))) = (&tables.eh_frame_hdr, &tables.eh_frame)
             && !is_sound(index, eh_frame)
         {
             // framehop makes an index of its own then.
             tables.eh_frame_hdr = None;
         }
-        Self::with(module, tables, None)
+        tables
     }
 
     /// With `.debug_frame`, the tables for debuggers; `None` if the file has none.

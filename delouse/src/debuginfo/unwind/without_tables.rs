@@ -70,7 +70,9 @@ fn by_code(memory: &Memory<'_>, tables: &Tables, place: &StackPlace) -> Option<C
         CallerSp::AboveFp(bytes) => place.fp.checked_add(bytes)?,
     };
     let return_address = Address::new(memory.read_u64(caller_sp.checked_sub(8)?)?);
-    if caller_sp <= place.sp || call_before(memory, return_address).is_none() {
+    // A signal handler returns to code that no call precedes.
+    let is_return = call_before(memory, return_address).is_some() || is_trampoline(memory, return_address);
+    if caller_sp <= place.sp || !is_return {
         return None;
     }
     let (fp, fp_is_known) = match layout.caller_fp {

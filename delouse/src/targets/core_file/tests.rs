@@ -114,22 +114,47 @@ fn a_core_file_of_gcore_has_the_memory_and_threads_of_the_process() {
     assert!(core.mappings().windows(2).all(|w| w[0].range.end <= w[1].range.start));
 }
 
-/// The bytes of a core file with one segment, one thread and one mapped file.
+/// A core file of this architecture.
 fn small_core() -> Vec<u8> {
-    let note = |kind: u32, desc: &[u8]| {
+    small_core_of(arch::host())
+}
+
+/// The bytes of a core file with one segment, one thread, which waits in a futex, and one mapped file.
+fn small_core_of(arch: &dyn Arch) -> Vec<u8> {
+    // Numbers of registers in `elf_gregset_t`, and their values.
+    let registers: &[(usize, u64)] = if arch.elf_machine() == arch::AARCH64.elf_machine() {
+        // pc, sp, x29, x30, x8, x0, x2
+        &[(32, 0x1000), (31, 0x2000), (29, 0x2100), (30, 0x1100), (8, 98), (0, 0x2200), (2, 7)]
+    } else {
+        // rip, rsp, rbp, fs_base, orig_rax, rax, rdi, rdx
+        &[
+            (16, 0x1000),
+            (19, 0x2000),
+            (4, 0x2100),
+            (21, 0x2800),
+            (15, 202),
+            (10, -512_i64 as u64),
+            (14, 0x2200),
+            (12, 7),
+        ]
+    };
+    let note_of = |name: &[u8], kind: u32, desc: &[u8]| {
         let mut bytes = Vec::new();
-        bytes.extend(5_u32.to_le_bytes());
+        bytes.extend(u32::try_from(name.len()).unwrap().to_le_bytes());
         bytes.extend(u32::try_from(desc.len()).unwrap().to_le_bytes());
         bytes.extend(kind.to_le_bytes());
-        bytes.extend(b"CORE\0\0\0\0");
+        bytes.extend(name);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
         bytes.extend(desc);
         bytes.resize(bytes.len().next_multiple_of(4), 0);
         bytes
     };
-    let mut status = vec![0; 336];
+    let mut status = vec![0; 392];
     status[32..36].copy_from_slice(&7_i32.to_le_bytes());
-    status[112 + 8 * 16..][..8].copy_from_slice(&0x1000_u64.to_le_bytes());
-    status[112 + 8 * 19..][..8].copy_from_slice(&0x2000_u64.to_le_bytes());
+    for (index, value) in registers {
+        status[112 + 8 * index..][..8].copy_from_slice(&value.to_le_bytes());
+    }
+    let note = |kind: u32, desc: &[u8]| note_of(b"CORE\0", kind, desc);
     let mut info = vec![0; 136];
     info[1] = b'S';
     info[24..28].copy_from_slice(&7_i32.to_le_bytes());
@@ -140,6 +165,9 @@ fn small_core() -> Vec<u8> {
     }
     file.extend(b"/no/such/file\0");
     let mut notes = note(1, &status);
+    if arch.elf_machine() == arch::AARCH64.elf_machine() {
+        notes.extend(note_of(b"LINUX\0", 0x401, &0x2800_u64.to_le_bytes()));
+    }
     notes.extend(note(3, &info));
     notes.extend(note(0x4649_4c45, &file));
     let memory = [0xaa; 4096];
@@ -148,7 +176,7 @@ fn small_core() -> Vec<u8> {
     core.extend(b"\x7fELF\x02\x01\x01");
     core.resize(16, 0);
     core.extend(4_u16.to_le_bytes());
-    core.extend(arch::host().elf_machine().to_le_bytes());
+    core.extend(arch.elf_machine().to_le_bytes());
     core.extend(1_u32.to_le_bytes());
     core.extend([0; 8]);
     core.extend(64_u64.to_le_bytes());
@@ -177,15 +205,31 @@ fn a_small_core_file_is_read() {
     let core = CoreFile::parse(Box::new(small_core())).unwrap();
     let [thread] = core.threads() else { panic!("one thread") };
     assert_eq!((thread.tid, thread.name.as_str(), thread.state), (7, "small", Some('S')));
-    if cfg!(target_arch = "x86_64") {
-        assert_eq!(thread.registers.map(|r| (r.pc.get(), r.sp.get())), Ok((0x1000, 0x2000)));
-    }
+    assert_eq!(thread.registers.map(|r| (r.pc.get(), r.sp.get())), Ok((0x1000, 0x2000)));
     let mut buf = [0; 8192];
     assert_eq!(core.read(Address::new(0x2000), &mut buf), 4096, "the rest is not in the core file");
     assert_eq!(core.read(Address::new(0x2ff8), &mut buf), 8);
     assert_eq!(core.read(Address::new(0x3000), &mut buf), 0);
     assert_eq!(core.mappings().len(), 2);
     assert!(core.capture().notes.iter().any(|n| n.contains("/no/such/file")), "{:?}", core.capture());
+}
+
+/// Registers have the places that the architecture of the core file gives them, not those of this machine.
+#[test]
+fn core_files_of_each_architecture_are_read_on_any() {
+    for (arch, lr) in [(arch::X86_64, 0), (arch::AARCH64, 0x1100)] {
+        let core = CoreFile::parse(Box::new(small_core_of(arch))).unwrap();
+        assert_eq!(core.arch().elf_machine(), arch.elf_machine());
+        let [thread] = core.threads() else { panic!("one thread") };
+        let registers = thread.registers.unwrap();
+        assert_eq!((registers.pc.get(), registers.sp.get()), (0x1000, 0x2000), "{arch:?}");
+        assert_eq!((registers.fp.get(), registers.lr, registers.tls.get()), (0x2100, lr, 0x2800), "{arch:?}");
+        let futex = registers.futex.unwrap();
+        assert_eq!((futex.address.get(), futex.expected), (0x2200, 7), "{arch:?}");
+    }
+    let mut other = small_core();
+    other[18..20].copy_from_slice(&243_u16.to_le_bytes());
+    assert!(matches!(CoreFile::parse(Box::new(other)), Err(CoreError::OtherMachine)));
 }
 
 #[test]

@@ -8,7 +8,7 @@
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::Ordering;
 
-use super::arch::SignalContext;
+use super::arch::{STACK_NEEDED, SignalContext};
 use super::forker::is_forker;
 use super::memory::read_raw;
 use super::slots::{AlternateStack, Content, MOST_VECTOR_BYTES, Slot, SlotState, TABLE, Table};
@@ -17,9 +17,6 @@ use super::sys;
 /// A held thread resumes by itself after this time, in nanoseconds, so that the program does not hang if the capturing
 /// thread fails.
 const LONGEST_FREEZE: u64 = 1_500_000_000;
-
-/// The most stack that the handler uses, in bytes: about 1,850 in a build without optimisations.
-pub(super) const STACK_NEEDED: u64 = 2048;
 
 pub(super) extern "C" fn on_signal(_signal: c_int, _info: *mut libc::siginfo_t, ucontext: *mut c_void) {
     let table = TABLE.load(Ordering::Acquire);

@@ -50,8 +50,8 @@ fn frame(function: &str, own: bool) -> StackFrame {
     }
 }
 
-const WAITS: Condition = Condition { in_syscall: true, on_processor: false };
-const COMPUTES: Condition = Condition { in_syscall: false, on_processor: true };
+const WAITS: Condition = Condition { in_syscall: true, on_processor: false, on_futex: false };
+const COMPUTES: Condition = Condition { in_syscall: false, on_processor: true, on_futex: false };
 
 #[test]
 fn the_outermost_function_before_own_code_decides() {
@@ -80,8 +80,10 @@ fn modules_are_derived_from_files_if_dwarf_has_none() {
 
 #[test]
 fn a_thread_on_a_processor_runs_whatever_its_functions_are_called() {
-    let both = [true, false].map(|in_syscall| Condition { in_syscall, on_processor: true });
-    for condition in both.into_iter().chain([Condition { in_syscall: false, on_processor: false }]) {
+    let both = [true, false].map(|in_syscall| Condition { in_syscall, on_processor: true, on_futex: false });
+    for condition in
+        both.into_iter().chain([Condition { in_syscall: false, on_processor: false, on_futex: false }])
+    {
         for function in ["epoll_wait", "write", "std::thread::sleep", "app::unknown"] {
             let stack = [frame(function, false)];
             assert_eq!(activity(ThreadRole::Other, &stack, condition), Activity::Running, "{function}");
@@ -90,6 +92,8 @@ fn a_thread_on_a_processor_runs_whatever_its_functions_are_called() {
         assert_eq!(activity(ThreadRole::Other, &spins, condition), Activity::Lock);
     }
     assert_eq!(activity(ThreadRole::Other, &[frame("prctl", false)], WAITS), Activity::Syscall);
+    let on_futex = Condition { on_futex: true, ..WAITS };
+    assert_eq!(activity(ThreadRole::Other, &[frame("musl+0x123", false)], on_futex), Activity::Futex);
 }
 
 /// The frames of a stack, innermost first. `+` marks the program's own functions.

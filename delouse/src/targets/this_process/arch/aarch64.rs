@@ -8,6 +8,8 @@ use object::elf::NoteType;
 use crate::snapshot::arch::AARCH64;
 use crate::snapshot::{Address, FutexWait, Hidden, Registers};
 
+/// The most stack that the signal handler uses, in bytes: about 2,210 in a build without optimisations.
+pub(in super::super) const STACK_NEEDED: u64 = 3072;
 /// System calls that other architectures do not have: old forms of others.
 pub(in super::super) const OLD_CALLS: &[(libc::c_long, &str)] = &[];
 /// Those of them in which a thread waits for events of several files.

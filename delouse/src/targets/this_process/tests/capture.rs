@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::{Parked, isolated, test_name, thread_of};
 use crate::snapshot::{Address, Snapshot, Unavailable};
-use crate::targets::this_process::handler::STACK_NEEDED;
+use crate::targets::this_process::arch::STACK_NEEDED;
 use crate::targets::this_process::memory::OwnMemory;
 use crate::targets::this_process::stop_order::StopGroup;
 use crate::targets::this_process::{examine, proc, sys};
