@@ -9,6 +9,7 @@ mod entries;
 mod frame_pointer;
 pub(crate) mod image;
 pub(crate) mod lock;
+mod module;
 pub(crate) mod modules;
 pub(crate) mod object_file;
 pub(crate) mod paths;

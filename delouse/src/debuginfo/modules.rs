@@ -4,11 +4,11 @@
 //! headers. Neighbouring mappings of the same file do not count: delouse maps the same files for reading,
 //! and the kernel likes to put such a mapping right below the library itself.
 
-use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use super::address::{FileAddress, LoadBias};
+use super::address::LoadBias;
+pub(crate) use super::module::Module;
 use super::object_file::ObjectFile;
 use super::unwind::Tables;
 use crate::host::file_parts::Access;
@@ -23,29 +23,6 @@ const MAX_IMAGE: usize = 256 << 20;
 /// How much of a file is compared with memory to see that it is the one that runs: its header, program
 /// headers and (by the linkers' habit) build-id.
 const COMPARED: usize = 1024;
-
-/// One executable or library in memory.
-#[derive(Debug)]
-pub(crate) struct Module {
-    /// Its file, or the kernel's name (`[vdso]`).
-    pub(crate) path: PathBuf,
-    /// The last part of `path`.
-    pub(crate) name: String,
-    /// Addresses from its first to its last segment.
-    pub(crate) range: Range<Address>,
-    pub(crate) bias: LoadBias,
-    /// Its contents.
-    pub(crate) object: Arc<ObjectFile>,
-    /// Whether it comes from the system's library directories.
-    pub(crate) system: bool,
-}
-
-impl Module {
-    /// The address that the file states for what is at `address` of the process.
-    pub(crate) fn file_address(&self, address: Address) -> FileAddress {
-        self.bias.file_address(address)
-    }
-}
 
 /// All modules of a snapshot, ordered by address.
 #[derive(Default)]

@@ -86,7 +86,7 @@ impl Unwinder {
     /// Takes the unwind tables of `modules`. They are read the first time: about 1 ns for each function, more where a linker was
     /// told to leave the index `.eh_frame_hdr` out.
     pub(crate) fn new(modules: &Modules, arch: &dyn Arch) -> Self {
-        let tables = modules.tables.get_or_init(|| Arc::new(Tables::of(modules, arch))).clone();
+        let tables = modules.tables.get_or_init(|| Arc::new(Tables::of(modules.list(), arch))).clone();
         Self {
             eh_frames: tables.unwinding.fresh(),
             debug_frames: tables.debug_frames.fresh(),
@@ -177,7 +177,7 @@ impl Unwinder {
                 Table::EhFrame => Some(self.by_eh_frame(at, &memory)),
                 Table::DebugFrame => Some(self.by_debug_frame(at, &memory)),
                 Table::None if snapshot.arch().keeps_frame_pointers() => {
-                    Some(self.by_eh_frame(at, &memory).and_then(|caller| self.guessed(caller, guesses)))
+                    Some(self.by_eh_frame(at, &memory).and_then(|caller| guessed(caller, guesses)))
                 }
                 Table::None => None,
             };
@@ -191,16 +191,23 @@ impl Unwinder {
                 None => without_tables::caller(&memory, &self.tables, &place, table, guesses),
             };
             match caller {
-                Ok(Caller::ByTable(address)) => match FrameAddress::from_return_address(address) {
-                    Some(next) => at = next,
-                    None => break StackEnd::Complete,
-                },
-                Ok(Caller::Registers { registers, is_guess: guessed, fp_is_known: known }) => {
-                    let Some(next) = FrameAddress::from_return_address(registers.pc.get()) else {
+                Ok(Caller::ByTable { address, is_guess: guessed }) => {
+                    let Some(next) = FrameAddress::from_return_address(address) else {
                         break StackEnd::Complete;
                     };
-                    self.eh_frames.begin(&registers);
-                    (at, is_guess, fp_is_known) = (next, guessed, fp_is_known && known);
+                    (at, is_guess) = (next, guessed);
+                }
+                Ok(Caller::Found { pc, sp, fp, is_guess: guessed, fp_is_known: known }) => {
+                    let Some(next) = FrameAddress::from_return_address(pc.get()) else {
+                        break StackEnd::Complete;
+                    };
+                    self.eh_frames.begin(&Registers {
+                        pc,
+                        sp,
+                        fp: Hidden::new(fp.get()),
+                        ..Registers::default()
+                    });
+                    (at, is_guess, fp_is_known) = (next, guessed, known && (fp_is_known || fp != place.fp));
                 }
                 Err(end) => break end,
             }
@@ -218,23 +225,22 @@ impl Unwinder {
         by_table(self.eh_frames.as_mut(), at, memory)
     }
 
-    /// Marks what the unwinder has found by the frame pointer alone.
-    fn guessed(&self, caller: Caller, guesses: Guesses) -> Result<Caller, StackEnd> {
-        match caller {
-            Caller::ByTable(address) if guesses == Guesses::Allowed => {
-                let registers = Registers { pc: Address::new(address), ..self.eh_frames.registers() };
-                Ok(Caller::Registers { registers, is_guess: true, fp_is_known: true })
-            }
-            _ => Err(StackEnd::NoUnwindInfo),
-        }
-    }
-
     /// The same by the other tables, which begin with the registers that these have arrived at.
     fn by_debug_frame(&mut self, at: FrameAddress, memory: &Memory<'_>) -> Result<Caller, StackEnd> {
         self.debug_frames.begin(&self.eh_frames.registers());
         let caller = by_table(self.debug_frames.as_mut(), at, memory);
         self.eh_frames.begin(&self.debug_frames.registers());
         caller
+    }
+}
+
+/// Marks a caller that was found by the frame pointer alone.
+fn guessed(caller: Caller, guesses: Guesses) -> Result<Caller, StackEnd> {
+    match caller {
+        Caller::ByTable { address, .. } if guesses == Guesses::Allowed => {
+            Ok(Caller::ByTable { address, is_guess: true })
+        }
+        _ => Err(StackEnd::NoUnwindInfo),
     }
 }
 
@@ -250,7 +256,9 @@ fn by_table(
         word.ok_or(())
     };
     match unwinding.next(at, &mut read) {
-        Ok(Some(address)) if memory.is_code(Address::new(address)) => Ok(Caller::ByTable(address)),
+        Ok(Some(address)) if memory.is_code(Address::new(address)) => {
+            Ok(Caller::ByTable { address, is_guess: false })
+        }
         Ok(Some(_)) => Err(StackEnd::NoUnwindInfo),
         Ok(None) => Err(StackEnd::Complete),
         Err(framehop::Error::ReturnAddressIsNull) if at.is_return_address() => Err(StackEnd::Complete),

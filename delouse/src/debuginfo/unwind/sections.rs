@@ -5,7 +5,7 @@ use std::ops::Range;
 use framehop::ModuleSectionInfo;
 
 use crate::debuginfo::address::FileAddress;
-use crate::debuginfo::modules::Module;
+use crate::debuginfo::module::Module;
 use crate::debuginfo::object_file::{ObjectFile, UnwindTables};
 use crate::host::shared_bytes::SharedBytes;
 use crate::snapshot::Address;

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use super::coverage::Coverage;
 use super::sections::Sections;
 use crate::debuginfo::address::{FileAddress, LoadBias};
-use crate::debuginfo::modules::{Module, Modules};
+use crate::debuginfo::module::Module;
 use crate::debuginfo::object_file::ObjectFile;
 use crate::debuginfo::symbols::SymbolTable;
 use crate::snapshot::Address;
@@ -44,10 +44,10 @@ pub(super) enum Table {
 
 impl Tables {
     /// Reads the tables' headers; whole tables where a linker left out the index.
-    pub(super) fn of(modules: &Modules, arch: &dyn Arch) -> Self {
+    pub(super) fn of(modules: &[Module], arch: &dyn Arch) -> Self {
         let mut tables =
             Self { unwinding: arch.unwinding(), debug_frames: arch.unwinding(), modules: Vec::new() };
-        for module in modules.list() {
+        for module in modules {
             tables.add(module);
         }
         tables

@@ -2,8 +2,8 @@
 
 use super::tables::{Table, Tables};
 use super::{Memory, StackEnd, StackPlace};
+use crate::snapshot::Address;
 use crate::snapshot::arch::{Call, CallerFp, CallerSp};
-use crate::snapshot::{Address, Hidden, Registers};
 
 /// The longest function that is analysed, in bytes.
 const MAX_FUNCTION: u64 = 64 << 10;
@@ -27,9 +27,9 @@ pub(super) enum Guesses {
 #[derive(Debug)]
 pub(super) enum Caller {
     /// At this address; the unwinder has its registers.
-    ByTable(u64),
-    /// With these registers, of which the program counter is the return address.
-    Registers { registers: Registers, is_guess: bool, fp_is_known: bool },
+    ByTable { address: u64, is_guess: bool },
+    /// With these registers; the program counter is the return address.
+    Found { pc: Address, sp: Address, fp: Address, is_guess: bool, fp_is_known: bool },
 }
 
 /// The caller of the frame at `place`, whose code is not described by a table, or by one (`table`) that did not serve.
@@ -80,15 +80,7 @@ fn by_code(memory: &Memory<'_>, tables: &Tables, place: &StackPlace) -> Option<C
         CallerFp::Stored(below) => (Address::new(memory.read_u64(caller_sp.checked_sub(below)?)?), true),
         CallerFp::Unknown => (place.fp, false),
     };
-    Some(Caller::Registers {
-        registers: registers(return_address, caller_sp, fp),
-        is_guess: false,
-        fp_is_known,
-    })
-}
-
-fn registers(pc: Address, sp: Address, fp: Address) -> Registers {
-    Registers { pc, sp, fp: Hidden::new(fp.get()), ..Registers::default() }
+    Some(Caller::Found { pc: return_address, sp: caller_sp, fp, is_guess: false, fp_is_known })
 }
 
 /// By the first word on the stack that is a return address of a call; preferably of this function, because older calls have
@@ -111,20 +103,25 @@ fn by_search(memory: &Memory<'_>, tables: &Tables, place: &StackPlace) -> Option
         let address = Address::new(u64::from_le_bytes(*word));
         let Some(call) = call_before(memory, address) else { continue };
         if is_ours(call) {
-            return found(place, index, address);
+            return found(memory, place, index, address);
         }
         other = other.or(Some((index, address)));
     }
-    other.and_then(|(index, address)| found(place, index, address))
+    other.and_then(|(index, address)| found(memory, place, index, address))
 }
 
-fn found(place: &StackPlace, index: usize, address: Address) -> Option<Caller> {
+/// The caller whose return address is the word of this number on the stack.
+fn found(memory: &Memory<'_>, place: &StackPlace, index: usize, address: Address) -> Option<Caller> {
     let sp = place.sp.checked_add(8 * (index as u64 + 1))?;
-    Some(Caller::Registers {
-        registers: registers(address, sp, place.fp),
-        is_guess: true,
-        fp_is_known: false,
-    })
+    // A function with a frame pointer has stored its caller's below the return address, and points there.
+    let stored = sp.checked_sub(16).filter(|at| *at == place.fp).and_then(|at| memory.read_u64(at));
+    let fp = stored.map_or(place.fp, Address::new);
+    Some(Caller::Found { pc: address, sp, fp, is_guess: true, fp_is_known: stored.is_some() })
+}
+
+/// Whether the code at `address` ends the delivery of a signal.
+fn is_trampoline(memory: &Memory<'_>, address: Address) -> bool {
+    memory.is_code(address) && memory.is_trampoline(address)
 }
 
 /// The call that returns to `address`; `None` if that is not code behind a call of code.
