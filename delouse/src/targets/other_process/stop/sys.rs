@@ -190,7 +190,7 @@ pub(super) fn wait_for_stop(tid: i32, deadline: Instant) -> Option<Stop> {
 pub(super) fn wait_for_child_signal(time: Duration) {
     let set = 1_u64 << (libc::SIGCHLD - 1);
     let time = libc::timespec {
-        tv_sec: time.as_secs() as libc::time_t,
+        tv_sec: time.as_secs() as _,
         tv_nsec: time.subsec_nanos() as libc::c_long,
     };
     let (set, time) = ((&raw const set) as usize, (&raw const time) as usize);
@@ -326,7 +326,7 @@ impl Watchdog {
     pub(super) fn set(&self, time: Duration) {
         let nothing = libc::timespec { tv_sec: 0, tv_nsec: 0 };
         let value = libc::timespec {
-            tv_sec: time.as_secs() as libc::time_t,
+            tv_sec: time.as_secs() as _,
             tv_nsec: time.subsec_nanos() as libc::c_long,
         };
         let setting = libc::itimerspec { it_interval: nothing, it_value: value };
