@@ -189,10 +189,7 @@ pub(super) fn wait_for_stop(tid: i32, deadline: Instant) -> Option<Stop> {
 /// Waits for SIGCHLD, which the kernel sends at each stop of a traced thread. It must be blocked.
 pub(super) fn wait_for_child_signal(time: Duration) {
     let set = 1_u64 << (libc::SIGCHLD - 1);
-    let time = libc::timespec {
-        tv_sec: time.as_secs() as _,
-        tv_nsec: time.subsec_nanos() as libc::c_long,
-    };
+    let time = libc::timespec { tv_sec: time.as_secs() as _, tv_nsec: time.subsec_nanos() as libc::c_long };
     let (set, time) = ((&raw const set) as usize, (&raw const time) as usize);
     let _signal_or_timeout = call(libc::SYS_rt_sigtimedwait, [set, 0, time, size_of::<u64>(), 0, 0]);
 }
@@ -325,10 +322,8 @@ impl Watchdog {
     /// Kills the process after `time`; zero is never.
     pub(super) fn set(&self, time: Duration) {
         let nothing = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        let value = libc::timespec {
-            tv_sec: time.as_secs() as _,
-            tv_nsec: time.subsec_nanos() as libc::c_long,
-        };
+        let value =
+            libc::timespec { tv_sec: time.as_secs() as _, tv_nsec: time.subsec_nanos() as libc::c_long };
         let setting = libc::itimerspec { it_interval: nothing, it_value: value };
         let arguments = [self.0 as usize, 0, (&raw const setting) as usize, 0, 0, 0];
         let _cannot_fail = call(libc::SYS_timer_settime, arguments);
