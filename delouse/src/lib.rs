@@ -118,6 +118,10 @@ mod dispatch;
 #[cfg(feature = "main")]
 mod dump_error;
 #[cfg(feature = "main")]
+mod duration;
+#[cfg(feature = "main")]
+mod finding_event;
+#[cfg(feature = "main")]
 #[cfg_attr(not(feature = "dump"), path = "disabled.rs")]
 mod runtime;
 #[cfg(feature = "main")]
@@ -142,12 +146,15 @@ mod server;
 mod settings;
 #[cfg(feature = "dump")]
 mod stderr_dump;
+#[cfg(feature = "dump")]
+mod watch;
 
 #[cfg(feature = "main")]
 pub use {
     config::{Config, init},
     delouse_macros::{main, test},
     dump_error::DumpError,
+    finding_event::{FindingChange, FindingEvent},
     runtime::{register, unregister},
     started::Started,
 };
@@ -161,8 +168,8 @@ pub use runtime::dump;
 #[cfg(feature = "engine")]
 pub mod model {
     pub use crate::report::{
-        DiagnosisAnswer, FindingReport, NotJudged, ObservationReport, TaskGroup, TasksAnswer, ThreadGroup,
-        ThreadSummary, ThreadsAnswer, WaitsAnswer,
+        Change, DiagnosisAnswer, FindingReport, HistoryAnswer, HistoryEvent, NotJudged, ObservationReport,
+        TaskGroup, TasksAnswer, ThreadGroup, ThreadSummary, ThreadsAnswer, WaitsAnswer, WatchReport,
     };
     pub use crate::snapshot::Capture;
     pub use crate::tasks::engine::EngineName;

@@ -16,6 +16,7 @@ use crate::registry::Registered;
 use crate::server::{self, Server};
 use crate::settings::Settings;
 use crate::started::Started;
+use crate::watch::{Journal, Watch, WatchSettings};
 
 /// The running server and SIGQUIT listener of this process. Owned by each running `#[delouse::main]`, and by [`KEPT`].
 static RUNNING: Mutex<Weak<Running>> = Mutex::new(Weak::new());
@@ -23,10 +24,26 @@ static RUNNING: Mutex<Weak<Running>> = Mutex::new(Weak::new());
 /// Owns what [`init`] has started until the process ends.
 static KEPT: Mutex<Option<Arc<Running>>> = Mutex::new(None);
 
-/// The server, and the thread that waits for SIGQUIT.
+/// The server, and the threads that wait for SIGQUIT and that watch the program.
 struct Running {
     _quits: Option<QuitListener>,
+    watch: Mutex<Option<Watch>>,
+    journal: Arc<Journal>,
     server: Server,
+}
+
+impl Running {
+    /// Watches the program as `settings` say, unless it is watched already.
+    fn watch(&self, settings: &WatchSettings) {
+        let mut watch = lock(&self.watch);
+        if watch.is_none() {
+            *watch = Watch::start(self.server.inspector(), settings, Arc::clone(&self.journal))
+                .unwrap_or_else(|error| {
+                    log::say_once(&format!("the program is not watched: no thread for it: {error}"));
+                    None
+                });
+        }
+    }
 }
 
 /// The state of these locks is valid at any time, so that a poisoned lock can be ignored.
@@ -80,10 +97,14 @@ fn start(config: &Config) -> Result<Arc<Running>, Started> {
     let settings = Settings::resolve(config).ok_or(Started::Off)?;
     let mut guard = lock(&RUNNING);
     if let Some(running) = guard.upgrade() {
+        running.journal.add_callbacks(&config.callbacks);
+        running.watch(&settings.watch);
         return Ok(running);
     }
-    let sigquit = settings.sigquit;
-    let server = server::start(config, settings).map_err(|error| {
+    let (sigquit, watch) = (settings.sigquit, settings.watch.clone());
+    let journal = Arc::new(Journal::default());
+    journal.add_callbacks(&config.callbacks);
+    let server = server::start(config, settings, &journal).map_err(|error| {
         let why = error.to_string();
         log::say_once(&format!("not started: {why}"));
         Started::Failed(why)
@@ -94,7 +115,8 @@ fn start(config: &Config) -> Result<Arc<Running>, Started> {
         })
     };
     let quits = if sigquit { listen().ok().flatten() } else { None };
-    let running = Arc::new(Running { _quits: quits, server });
+    let running = Arc::new(Running { _quits: quits, watch: Mutex::default(), journal, server });
+    running.watch(&watch);
     *guard = Arc::downgrade(&running);
     Ok(running)
 }

@@ -1,9 +1,12 @@
 //! The effective settings: the environment overrides the code, which overrides the defaults.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::Config;
+use crate::duration;
 use crate::targets::Limits;
+use crate::watch::WatchSettings;
 
 /// The settings of captures and dumps. `server::settings` has those of the server.
 #[derive(Debug, Clone)]
@@ -11,12 +14,14 @@ pub(crate) struct Settings {
     /// Whether SIGQUIT prints a dump.
     pub(crate) sigquit: bool,
     pub(crate) limits: Limits,
+    pub(crate) watch: WatchSettings,
     /// Messages about invalid values, which are ignored.
     pub(crate) ignored: Vec<String>,
 }
 
 /// Variables, and descriptions of their values.
 const SIGQUIT: (&str, &str) = ("DELOUSE_SIGQUIT", "on or off");
+const WATCH: (&str, &str) = ("DELOUSE_WATCH", "a time such as 30s, or off");
 const BUDGET: (&str, &str) = ("DELOUSE_PAUSE_BUDGET_MS", "a number of milliseconds");
 
 impl Settings {
@@ -40,7 +45,19 @@ impl Settings {
         let milliseconds = |text: &str| text.parse().ok().map(Duration::from_millis);
         let default = Limits::default();
         let budget = valid(&environment, BUDGET, milliseconds, &mut ignored).unwrap_or(default.budget);
-        Some(Self { sigquit, limits: Limits { budget, ..default }, ignored })
+        let time = |text: &str| match text {
+            text if off.contains(&text) => Some(None),
+            text => duration::parse(text).map(Some),
+        };
+        let interval = valid(&environment, WATCH, time, &mut ignored).unwrap_or(config.watch);
+        let directory = environment("DELOUSE_WATCH_DIR").filter(|path| !path.is_empty()).map(PathBuf::from);
+        if directory.is_some() && interval.is_none() {
+            ignored.push(
+                "DELOUSE_WATCH_DIR has no effect without DELOUSE_WATCH, as in DELOUSE_WATCH=30s".to_owned(),
+            );
+        }
+        let watch = WatchSettings { interval, directory: directory.or_else(|| config.watch_dir.clone()) };
+        Some(Self { sigquit, limits: Limits { budget, ..default }, watch, ignored })
     }
 }
 
@@ -100,6 +117,26 @@ mod tests {
         assert!(settings("").ignored.is_empty(), "an empty value is like an unset variable");
         let budget = resolve(Config::new(), &[("DELOUSE_PAUSE_BUDGET_MS", " 70 ")]).unwrap();
         assert_eq!((budget.limits.budget, budget.ignored), (Duration::from_millis(70), vec![]));
+    }
+
+    #[test]
+    fn watching_is_off_unless_asked_for() {
+        let watch = |config, environment: &[_]| resolve(config, environment).unwrap().watch;
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        let config = || Config::new().watch(Duration::from_secs(5)).watch_dir("of/code");
+        assert_eq!(watch(Config::new(), &[]), WatchSettings::default());
+        assert_eq!(watch(config(), &[]).interval, seconds(5));
+        assert_eq!(watch(config(), &[("DELOUSE_WATCH", "2m")]).interval, seconds(120));
+        assert_eq!(watch(config(), &[("DELOUSE_WATCH", "off")]).interval, None);
+        assert_eq!(watch(config(), &[("DELOUSE_WATCH_DIR", "/x")]).directory, Some("/x".into()));
+        let ignored = |environment: &[_]| resolve(Config::new(), environment).unwrap().ignored;
+        assert_eq!(
+            ignored(&[("DELOUSE_WATCH", "often"), ("DELOUSE_WATCH_DIR", "/x")]),
+            [
+                "DELOUSE_WATCH is `often`, which is ignored: it can be a time such as 30s, or off",
+                "DELOUSE_WATCH_DIR has no effect without DELOUSE_WATCH, as in DELOUSE_WATCH=30s"
+            ]
+        );
     }
 
     #[test]

@@ -86,7 +86,7 @@ fn write_names(pid: u32, inspector: &Inspector) -> io::Result<()> {
 }
 
 /// Writes without std's lock of stderr, which a blocked thread may hold.
-fn print(text: &str) -> io::Result<()> {
+pub(crate) fn print(text: &str) -> io::Result<()> {
     let Ok(stderr) = io::stderr().as_fd().try_clone_to_owned() else {
         // No descriptor is free.
         return io::stderr().write_all(text.as_bytes());

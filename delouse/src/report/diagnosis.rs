@@ -95,6 +95,17 @@ impl Renders for DiagnosisAnswer {
 }
 
 impl DiagnosisAnswer {
+    /// The part of `diagnosis` about each finding, in their order: it comes first, and an empty line ends each.
+    pub(crate) fn texts_of_findings(&self) -> impl Iterator<Item = &str> {
+        let mut rest = self.diagnosis.as_str();
+        self.findings.iter().map(move |_| {
+            let end = rest.find("\n\n").map_or(rest.len(), |end| end + 1);
+            let (text, after) = rest.split_at(end);
+            rest = after.trim_start_matches('\n');
+            text
+        })
+    }
+
     /// Leaves the first few ids of each finding: a hundred thousand leaked tasks are a megabyte of ids.
     pub(crate) fn limit_ids(&mut self, most: usize) {
         self.findings.iter_mut().for_each(|finding| finding.tasks.truncate(most));
@@ -387,6 +398,14 @@ mod tests {
         let broken = "_is_broken`, a\n      MutexGuard) holds";
         assert!(answer.diagnosis.contains(broken), "{}", answer.diagnosis);
         assert!(lines.contains(&"Note: something is missing"));
+        let texts: Vec<&str> = answer.texts_of_findings().collect();
+        let [first, second] = texts[..] else { panic!("{texts:?}") };
+        assert!(first.starts_with("Deadlock: task 1") && first.ends_with(".\n"), "{first}");
+        assert!(
+            second.starts_with("Suspected deadlock: task 1") && second.contains("Suggested fix"),
+            "{second}"
+        );
+        assert!(!second.contains("Scope:"), "{second}");
         assert_eq!(
             lines.last(),
             Some(&"What grows: /diagnosis?seconds=10; what has grown since now: /diagnosis?since=4")
