@@ -1,7 +1,7 @@
 //! Looks at the program from time to time, and reports each finding once.
 //!
 //! A thread of its own schedules the looks. Each look runs on another one, as a request does, so that nothing is left of it.
-//! Looks stay within the pause budget, take at most a quarter of the time, and are left out while memory is short.
+//! Looks stay within the pause budget, take at most half of the time, and are left out while memory is short.
 
 mod folder;
 mod identity;

@@ -380,7 +380,8 @@ fn watching_a_healthy_program_prints_nothing_until_it_is_interrupted() {
     let mut out = String::new();
     watch.stdout.take().unwrap().read_to_string(&mut out).unwrap();
     assert_eq!((watch.wait().unwrap().code(), out.as_str()), (Some(NOTHING), ""));
-    delouse(&["watch", program("plain_healthy").to_str().unwrap()]).fails_with("is an executable, not a core file");
+    delouse(&["watch", program("plain_healthy").to_str().unwrap()])
+        .fails_with("is an executable, not a core file");
 }
 
 #[test]

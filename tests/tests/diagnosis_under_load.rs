@@ -9,8 +9,8 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use delouse_tests::{PATIENCE, Program};
 use delouse_tests::wire::Wire;
+use delouse_tests::{PATIENCE, Program};
 
 /// Connections, each of which sends one request after the other.
 const CLIENTS: usize = 8;

@@ -1,13 +1,16 @@
-//! A service that is healthy until a test provokes a fault, by a command over a connection that no task serves.
+//! A service that is healthy until a test provokes a fault, by a command over a connection.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, mpsc as std_mpsc};
-use std::time::Duration;
+use std::sync::{Arc, Mutex as StdMutex, mpsc as std_mpsc};
 
-use tokio::runtime::Handle;
-use tokio::sync::{Barrier, Mutex, mpsc};
-use tokio::task::AbortHandle;
+use tokio::sync::{Barrier, Mutex, mpsc, oneshot};
+
+/// What keeps workers blocked.
+type Blocking = Arc<StdMutex<Vec<std_mpsc::Sender<()>>>>;
+
+/// A command, and what is dropped when it is done.
+type Command = (String, oneshot::Sender<()>);
 
 #[delouse::main(worker_threads = 3)]
 async fn main() {
@@ -16,48 +19,51 @@ async fn main() {
             println!("event {:?} {} report={}", event.change, event.kind, event.report.is_some())
         })
         .init();
-    let runtime = Handle::current();
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     println!("control {}", listener.local_addr().expect("an address"));
+    let (sender, commands) = mpsc::unbounded_channel();
+    let blocking = Blocking::default();
+    let unblocked = Arc::clone(&blocking);
+    // A thread, because a blocked worker may be the one that waits for input.
     std::thread::spawn(move || {
         if let Ok((connection, _)) = listener.accept() {
-            commands(connection, &runtime);
+            accept(connection, &sender, &unblocked);
         }
     });
-    let mut ticks = tokio::time::interval(Duration::from_millis(20));
-    loop {
-        ticks.tick().await;
+    let _ended = tokio::spawn(provokes(commands, blocking)).await;
+}
+
+fn accept(connection: TcpStream, commands: &mpsc::UnboundedSender<Command>, blocking: &Blocking) {
+    let mut answers = connection.try_clone().expect("a descriptor");
+    for command in BufReader::new(connection).lines().map_while(Result::ok) {
+        if command == "unblock" {
+            blocking.lock().expect("no panic").clear();
+        } else {
+            let (done, is_done) = oneshot::channel();
+            let _gone = commands.send((command, done));
+            let _dropped = is_done.blocking_recv();
+        }
+        let _gone = answers.write_all(b"done\n");
     }
 }
 
-/// Keeps what a fault needs until the program ends.
-#[derive(Default)]
-struct Provoked {
-    deadlocked: Vec<AbortHandle>,
-    senders: Vec<std_mpsc::Sender<()>>,
-}
-
-fn commands(connection: TcpStream, runtime: &Handle) {
-    let mut answers = connection.try_clone().expect("a descriptor");
-    let mut provoked = Provoked::default();
-    for command in BufReader::new(connection).lines().map_while(Result::ok) {
+/// Spawns tasks as other tasks do.
+async fn provokes(mut commands: mpsc::UnboundedReceiver<Command>, blocking: Blocking) {
+    while let Some((command, _done)) = commands.recv().await {
         match command.as_str() {
-            "deadlock" => provoked.deadlocked.extend(deadlock(runtime)),
-            "end the deadlock" => provoked.deadlocked.drain(..).for_each(|task| task.abort()),
-            "leak" => leak(runtime),
-            "block" => provoked.senders.push(block(runtime)),
+            "deadlock" => deadlock(),
+            "leak" => leak(),
+            "block" => blocking.lock().expect("no panic").push(block()),
             other => panic!("no command: {other}"),
         }
-        let _gone = writeln!(answers, "done");
     }
 }
 
-fn deadlock(runtime: &Handle) -> [AbortHandle; 2] {
+fn deadlock() {
     let (debit, credit) = (Arc::new(Mutex::new(0)), Arc::new(Mutex::new(0)));
     let both = Arc::new(Barrier::new(2));
-    let one = runtime.spawn(transfer(debit.clone(), credit.clone(), both.clone()));
-    let other = runtime.spawn(transfer(credit, debit, both));
-    [one.abort_handle(), other.abort_handle()]
+    tokio::spawn(transfer(debit.clone(), credit.clone(), both.clone()));
+    tokio::spawn(transfer(credit, debit, both));
 }
 
 async fn transfer(from: Arc<Mutex<i32>>, to: Arc<Mutex<i32>>, both: Arc<Barrier>) {
@@ -68,11 +74,11 @@ async fn transfer(from: Arc<Mutex<i32>>, to: Arc<Mutex<i32>>, both: Arc<Barrier>
     *to += 1;
 }
 
-fn leak(runtime: &Handle) {
+fn leak() {
     let (to_reader, from_writer) = mpsc::channel::<u32>(1);
     let (to_writer, from_reader) = mpsc::channel::<u32>(1);
-    runtime.spawn(half(from_writer, to_writer));
-    runtime.spawn(half(from_reader, to_reader));
+    tokio::spawn(half(from_writer, to_writer));
+    tokio::spawn(half(from_reader, to_reader));
 }
 
 async fn half(mut from: mpsc::Receiver<u32>, to: mpsc::Sender<u32>) {
@@ -81,9 +87,9 @@ async fn half(mut from: mpsc::Receiver<u32>, to: mpsc::Sender<u32>) {
     }
 }
 
-fn block(runtime: &Handle) -> std_mpsc::Sender<()> {
+fn block() -> std_mpsc::Sender<()> {
     let (sender, blocked) = std_mpsc::channel::<()>();
-    runtime.spawn(blocks(blocked));
+    tokio::spawn(blocks(blocked));
     sender
 }
 
