@@ -25,6 +25,8 @@ use crate::started::Started;
 /// | `DELOUSE_TOKEN` | clients must send `Authorization: Bearer …`; needed for any address that is not loopback | none |
 /// | `DELOUSE_PAUSE_BUDGET_MS` | the longest that the program may be stopped for a capture, in milliseconds | 50 |
 /// | `DELOUSE_SIGQUIT` | `off`: SIGQUIT (Ctrl-\\) ends the program at once; otherwise the first prints a [`dump`](crate::dump()) | on |
+/// | `DELOUSE_SIGTERM` | `off`: SIGTERM is not counted; otherwise the second one prints what keeps the program from ending | on |
+/// | `DELOUSE_SHUTDOWN_REPORT` | prints the same when the end of the program takes longer than this: `10s` | off |
 /// | `DELOUSE_WATCH` | looks for findings this often, `30s`, `500ms`, `2m`, and prints each once to stderr; `off` | off |
 /// | `DELOUSE_WATCH_DIR` | a directory to which each new finding is written, as text and as JSON | none |
 /// | `DELOUSE_LOG` | messages printed to stderr: `off`, `error`, `warning`, `info`, `debug` | `warning` |
@@ -51,6 +53,8 @@ pub struct Config {
     pub(crate) watch: Option<Duration>,
     #[cfg(feature = "dump")]
     pub(crate) watch_dir: Option<PathBuf>,
+    #[cfg(feature = "dump")]
+    pub(crate) shutdown_report: Option<Duration>,
     #[cfg(feature = "dump")]
     pub(crate) callbacks: Vec<Callback>,
 }
@@ -110,12 +114,28 @@ impl Config {
     ///
     /// A finding that two looks in succession have seen is printed to stderr, once, in one block; again only when it
     /// becomes certain, is about twice as many tasks, or is gone. `/history` has the last of them. A look stops the program
-    /// no longer than the pause budget allows. Looks take at most a quarter of the time, otherwise there are fewer; while
+    /// no longer than the pause budget allows. Looks take at most half of the time, otherwise there are fewer; while
     /// memory is short, there are none. `/metrics` and `/history` say what they cost.
     pub fn watch(mut self, interval: Duration) -> Self {
         #[cfg(feature = "dump")]
         {
             self.watch = Some(interval);
+        }
+        self
+    }
+
+    /// Prints what keeps the program from ending to stderr, once, when its end takes longer than this: from the first
+    /// SIGTERM, or from the return of the main future of `#[delouse::main]`. Off by default. A second SIGTERM prints it in any
+    /// case.
+    ///
+    /// SIGTERM is left to the program: delouse's handler is installed at start where the program has none, and those of
+    /// tokio and signal-hook, which are installed later, call it; until there is one, SIGTERM ends the program at once, as
+    /// by default. A program that installs its handler before delouse starts, or one that calls no other handler, is not
+    /// disturbed, and its SIGTERMs are not seen.
+    pub fn shutdown_report(mut self, after: Duration) -> Self {
+        #[cfg(feature = "dump")]
+        {
+            self.shutdown_report = Some(after);
         }
         self
     }

@@ -136,14 +136,16 @@ mod log;
 #[cfg(feature = "dump")]
 mod own_threads;
 #[cfg(feature = "dump")]
-mod quit_listener;
-#[cfg(feature = "dump")]
 mod registry;
 #[cfg(feature = "dump")]
 #[cfg_attr(not(feature = "debug"), path = "no_server.rs")]
 mod server;
 #[cfg(feature = "dump")]
 mod settings;
+#[cfg(feature = "dump")]
+mod shutdown;
+#[cfg(feature = "dump")]
+mod signal_listener;
 #[cfg(feature = "dump")]
 mod stderr_dump;
 #[cfg(feature = "dump")]

@@ -10,11 +10,12 @@ use tokio::runtime::{Builder, Handle};
 use crate::Config;
 use crate::inspector::Inspector;
 use crate::log;
-use crate::quit_listener::QuitListener;
 use crate::registry;
 use crate::registry::Registered;
 use crate::server::{self, Server};
 use crate::settings::Settings;
+use crate::shutdown::{self, RuntimeEnding};
+use crate::signal_listener::{SignalListener, Signals};
 use crate::started::Started;
 use crate::watch::{Journal, Watch, WatchSettings};
 
@@ -24,9 +25,9 @@ static RUNNING: Mutex<Weak<Running>> = Mutex::new(Weak::new());
 /// Owns what [`init`] has started until the process ends.
 static KEPT: Mutex<Option<Arc<Running>>> = Mutex::new(None);
 
-/// The server, and the threads that wait for SIGQUIT and that watch the program.
+/// The server, and the threads that wait for signals and that watch the program.
 struct Running {
-    _quits: Option<QuitListener>,
+    _signals: Option<SignalListener>,
     watch: Mutex<Option<Watch>>,
     journal: Arc<Journal>,
     server: Server,
@@ -99,9 +100,11 @@ fn start(config: &Config) -> Result<Arc<Running>, Started> {
     if let Some(running) = guard.upgrade() {
         running.journal.add_callbacks(&config.callbacks);
         running.watch(&settings.watch);
+        shutdown::limit(settings.shutdown);
         return Ok(running);
     }
-    let (sigquit, watch) = (settings.sigquit, settings.watch.clone());
+    let signals = Signals { quit: settings.sigquit, term: settings.sigterm, shutdown: settings.shutdown };
+    let watch = settings.watch.clone();
     let journal = Arc::new(Journal::default());
     journal.add_callbacks(&config.callbacks);
     let server = server::start(config, settings, &journal).map_err(|error| {
@@ -109,13 +112,11 @@ fn start(config: &Config) -> Result<Arc<Running>, Started> {
         log::say_once(&format!("not started: {why}"));
         Started::Failed(why)
     })?;
-    let listen = || {
-        QuitListener::start(inspector).map_err(|error| {
-            log::say_once(&format!("SIGQUIT prints no dump: no thread for it: {error}"));
-        })
-    };
-    let quits = if sigquit { listen().ok().flatten() } else { None };
-    let running = Arc::new(Running { _quits: quits, watch: Mutex::default(), journal, server });
+    let listener = SignalListener::start(inspector, signals).unwrap_or_else(|error| {
+        log::say_once(&format!("signals print no dump: no thread for it: {error}"));
+        None
+    });
+    let running = Arc::new(Running { _signals: listener, watch: Mutex::default(), journal, server });
     running.watch(&watch);
     *guard = Arc::downgrade(&running);
     Ok(running)
@@ -138,9 +139,13 @@ pub fn block_on<F: Future>(builder: &mut Builder, config: Config, body: F) -> F:
     let body = Box::pin(body);
     // Created before the runtime, so that it is dropped after it: a runtime that hangs during shutdown can be diagnosed.
     let server = Lease(start(&config).ok());
+    // Dropped after the runtime.
+    let mut ending = RuntimeEnding::default();
     #[expect(clippy::expect_used, reason = "what #[tokio::main] does, word for word")]
     let runtime = prepare(builder).build().expect("Failed building the Runtime");
-    drive(&server, runtime.handle(), body, |body| runtime.block_on(body))
+    let output = drive(&server, runtime.handle(), body, |body| runtime.block_on(body));
+    ending.begin();
+    output
 }
 
 /// Called by the expansion of `#[delouse::main]` for the flavor `local`.
@@ -148,9 +153,13 @@ pub fn block_on<F: Future>(builder: &mut Builder, config: Config, body: F) -> F:
 pub fn block_on_local<F: Future>(builder: &mut Builder, config: Config, body: F) -> F::Output {
     let body = Box::pin(body);
     let server = Lease(start(&config).ok());
+    // Dropped after the runtime.
+    let mut ending = RuntimeEnding::default();
     #[expect(clippy::expect_used, reason = "what #[tokio::main] does, word for word")]
     let runtime = prepare(builder).build_local(Default::default()).expect("Failed building the Runtime");
-    drive(&server, runtime.handle(), body, |body| runtime.block_on(body))
+    let output = drive(&server, runtime.handle(), body, |body| runtime.block_on(body));
+    ending.begin();
+    output
 }
 
 /// Applies settings that help captures and cost nothing per poll: thread names that distinguish workers.

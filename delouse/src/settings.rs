@@ -13,6 +13,10 @@ use crate::watch::WatchSettings;
 pub(crate) struct Settings {
     /// Whether SIGQUIT prints a dump.
     pub(crate) sigquit: bool,
+    /// Whether the second SIGTERM prints what the program waits for.
+    pub(crate) sigterm: bool,
+    /// How long the end of the program may take.
+    pub(crate) shutdown: Option<Duration>,
     pub(crate) limits: Limits,
     pub(crate) watch: WatchSettings,
     /// Messages about invalid values, which are ignored.
@@ -21,6 +25,8 @@ pub(crate) struct Settings {
 
 /// Variables, and descriptions of their values.
 const SIGQUIT: (&str, &str) = ("DELOUSE_SIGQUIT", "on or off");
+const SIGTERM: (&str, &str) = ("DELOUSE_SIGTERM", "on or off");
+const SHUTDOWN: (&str, &str) = ("DELOUSE_SHUTDOWN_REPORT", "a time such as 10s, or off");
 const WATCH: (&str, &str) = ("DELOUSE_WATCH", "a time such as 30s, or off");
 const BUDGET: (&str, &str) = ("DELOUSE_PAUSE_BUDGET_MS", "a number of milliseconds");
 
@@ -49,6 +55,8 @@ impl Settings {
             text if off.contains(&text) => Some(None),
             text => duration::parse(text).map(Some),
         };
+        let sigterm = valid(&environment, SIGTERM, on, &mut ignored).unwrap_or(true);
+        let shutdown = valid(&environment, SHUTDOWN, time, &mut ignored).unwrap_or(config.shutdown_report);
         let interval = valid(&environment, WATCH, time, &mut ignored).unwrap_or(config.watch);
         let directory = environment("DELOUSE_WATCH_DIR").filter(|path| !path.is_empty()).map(PathBuf::from);
         if directory.is_some() && interval.is_none() {
@@ -57,7 +65,7 @@ impl Settings {
             );
         }
         let watch = WatchSettings { interval, directory: directory.or_else(|| config.watch_dir.clone()) };
-        Some(Self { sigquit, limits: Limits { budget, ..default }, watch, ignored })
+        Some(Self { sigquit, sigterm, shutdown, limits: Limits { budget, ..default }, watch, ignored })
     }
 }
 

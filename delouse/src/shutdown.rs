@@ -59,7 +59,8 @@ impl Shutdown {
             return None;
         }
         self.is_reported = true;
-        let is_since_signal = self.signalled.is_some_and(|at| self.returned.is_none_or(|returned| at <= returned));
+        let is_since_signal =
+            self.signalled.is_some_and(|at| self.returned.is_none_or(|returned| at <= returned));
         Some(if is_since_signal { Cause::LongAfterSignal(limit) } else { Cause::LongAfterMain(limit) })
     }
 }

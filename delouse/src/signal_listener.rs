@@ -82,7 +82,7 @@ fn listen(inspector: fn() -> Option<Arc<Inspector>>, stopped: &AtomicBool, mut s
         let quits = QuitSignals::count();
         if quits != seen.quits {
             seen.quits = quits;
-            print(inspector, Content::Everything, "SIGQUIT");
+            print(inspector, Content::All, "SIGQUIT");
         }
         if let Some(cause) = shutdown::check(TermSignals::count()) {
             print(inspector, Content::Shutdown(cause), "the end of the program");

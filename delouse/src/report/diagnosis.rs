@@ -273,7 +273,7 @@ fn mains_of<'s>(finding: &FindingReport, last: &'s Sample) -> Vec<&'s Task> {
 }
 
 /// `task 12, in app::transfer at src/main.rs:31, spawned at src/main.rs:12:5`.
-fn whereabouts(of: &Task, last: &Sample) -> String {
+pub(super) fn whereabouts(of: &Task, last: &Sample) -> String {
     let is_one_of_several = last.listing.tasks.get(1).is_some_and(|task| task.id == 0);
     let mut text = match &of.found_in {
         Some(call) if is_one_of_several => driven(call.thread),
@@ -309,7 +309,7 @@ fn user_root(frame: &crate::tasks::Frame) -> Option<&str> {
 }
 
 /// A paragraph, broken between words, its later lines indented as far as the text of the first.
-fn wrapped(out: &mut String, start: &str, text: &str) {
+pub(super) fn wrapped(out: &mut String, start: &str, text: &str) {
     let indent = start.chars().count();
     let mut column = indent;
     out.push_str(start);

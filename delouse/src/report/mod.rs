@@ -23,6 +23,8 @@ mod task_groups;
 pub(crate) mod task_text;
 mod tasks;
 pub(crate) mod threads;
+#[cfg(feature = "dump")]
+pub(crate) mod unfinished;
 mod wait_text;
 pub(crate) mod waits;
 

@@ -54,6 +54,8 @@ impl ServerSettings {
         let config = bind.map_or_else(Config::new, |bind| Config::new().bind(bind));
         let settings = Settings {
             sigquit: false,
+            sigterm: false,
+            shutdown: None,
             limits: Limits::default(),
             watch: WatchSettings::default(),
             ignored: Vec::new(),
@@ -122,6 +124,8 @@ mod tests {
     fn resolve(config: Config, environment: &[(&str, &str)]) -> Result<ServerSettings, SettingsError> {
         let common = Settings {
             sigquit: true,
+            sigterm: true,
+            shutdown: None,
             limits: Limits::default(),
             watch: WatchSettings::default(),
             ignored: Vec::new(),

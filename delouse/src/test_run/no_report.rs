@@ -21,8 +21,7 @@ impl Registered {
 }
 
 /// The verdict about a test that is late.
-pub(super) fn make(test: &Test, phase: Phase, limit: Duration, _: &Handle) -> String {
-    let late = test.late(phase, limit);
+pub(super) fn make(_: &Test, late: &str, _: &Handle) -> String {
     format!("{late}\nWith delouse's feature `dump` or `debug`, this message says why.")
 }
 

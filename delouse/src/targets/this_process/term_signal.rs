@@ -21,18 +21,22 @@ static LISTENER: AtomicI32 = AtomicI32::new(0);
 /// The handler is installed, perhaps below one of the program.
 static INSTALLED: AtomicBool = AtomicBool::new(false);
 /// How many listeners there are that end the program themselves, when they have printed their report.
-static DEFERRED: AtomicUsize = AtomicUsize::new(0);
+static DEFERRING: AtomicUsize = AtomicUsize::new(0);
+/// A signal has arrived for which one of these has to end the program.
+static IS_DEFERRED: AtomicBool = AtomicBool::new(false);
 
 extern "C" fn on_term(_signal: c_int, _info: *mut libc::siginfo_t, _context: *mut c_void) {
     let is_last = sys::action(libc::SIGTERM) == Ok(ours());
     let listens = LISTENER.load(Ordering::Acquire) == sys::getpid();
-    if listens && (!is_last || DEFERRED.load(Ordering::Acquire) > 0) {
-        let before = COUNT.fetch_add(1, Ordering::AcqRel);
+    if listens && !is_last {
+        COUNT.fetch_add(1, Ordering::AcqRel);
         SignalWakes::wake();
-        // The second one that nothing but the report delays ends the program.
-        if !is_last || before == 0 {
-            return;
-        }
+        return;
+    }
+    // The second one ends the program although the report is not printed.
+    if listens && DEFERRING.load(Ordering::Acquire) > 0 && !IS_DEFERRED.swap(true, Ordering::AcqRel) {
+        SignalWakes::wake();
+        return;
     }
     if is_last {
         // The default action, as soon as this handler, in which the signal is blocked, has returned.
@@ -70,24 +74,30 @@ pub(crate) fn defer_term() -> Option<TermSignals> {
 
 fn listen(is_deferring: bool) -> Option<TermSignals> {
     // SAFETY: the handler obeys the rules above.
-    if !INSTALLED.load(Ordering::Acquire) && !unsafe { signal::install_where_default(libc::SIGTERM, ours()) } {
+    if !INSTALLED.load(Ordering::Acquire) && !unsafe { signal::install_where_default(libc::SIGTERM, ours()) }
+    {
         return None;
     }
     INSTALLED.store(true, Ordering::Release);
-    DEFERRED.fetch_add(usize::from(is_deferring), Ordering::AcqRel);
+    DEFERRING.fetch_add(usize::from(is_deferring), Ordering::AcqRel);
     LISTENER.store(sys::getpid(), Ordering::Release);
     Some(TermSignals { is_deferring })
 }
 
 impl TermSignals {
-    /// How many have arrived so far.
+    /// How many have arrived so far that the program handles.
     pub(crate) fn count() -> u32 {
         COUNT.load(Ordering::Acquire)
+    }
+
+    /// Whether one has arrived that the program does not handle, and that was deferred.
+    pub(crate) fn is_deferred() -> bool {
+        IS_DEFERRED.load(Ordering::Acquire)
     }
 }
 
 impl Drop for TermSignals {
     fn drop(&mut self) {
-        DEFERRED.fetch_sub(usize::from(self.is_deferring), Ordering::AcqRel);
+        DEFERRING.fetch_sub(usize::from(self.is_deferring), Ordering::AcqRel);
     }
 }
