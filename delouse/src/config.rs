@@ -27,6 +27,7 @@ use crate::started::Started;
 /// | `DELOUSE_SIGQUIT` | `off`: SIGQUIT (Ctrl-\\) ends the program at once; otherwise the first prints a [`dump`](crate::dump()) | on |
 /// | `DELOUSE_SIGTERM` | `off`: SIGTERM is not counted; otherwise the second one prints what keeps the program from ending | on |
 /// | `DELOUSE_SHUTDOWN_REPORT` | prints the same when the end of the program takes longer than this: `10s` | off |
+/// | `DELOUSE_PANIC` | `on`: a panic in a task also prints the task: where it was spawned, its async stack, and the stack of its thread | off |
 /// | `DELOUSE_WATCH` | looks for findings this often, `30s`, `500ms`, `2m`, and prints each once to stderr; `off` | off |
 /// | `DELOUSE_WATCH_DIR` | a directory to which each new finding is written, as text and as JSON | none |
 /// | `DELOUSE_LOG` | messages printed to stderr: `off`, `error`, `warning`, `info`, `debug` | `warning` |

@@ -136,6 +136,8 @@ mod log;
 #[cfg(feature = "dump")]
 mod own_threads;
 #[cfg(feature = "dump")]
+mod panic_hook;
+#[cfg(feature = "dump")]
 mod registry;
 #[cfg(feature = "dump")]
 #[cfg_attr(not(feature = "debug"), path = "no_server.rs")]

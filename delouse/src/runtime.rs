@@ -10,14 +10,15 @@ use tokio::runtime::{Builder, Handle};
 use crate::Config;
 use crate::inspector::Inspector;
 use crate::log;
+use crate::panic_hook;
 use crate::registry;
 use crate::registry::Registered;
 use crate::server::{self, Server};
-use crate::settings::Settings;
+use crate::settings::{Settings, WatchSettings};
 use crate::shutdown::{self, RuntimeEnding};
 use crate::signal_listener::{SignalListener, Signals};
 use crate::started::Started;
-use crate::watch::{Journal, Watch, WatchSettings};
+use crate::watch::{Journal, Watch};
 
 /// The running server and SIGQUIT listener of this process. Owned by each running `#[delouse::main]`, and by [`KEPT`].
 static RUNNING: Mutex<Weak<Running>> = Mutex::new(Weak::new());
@@ -104,7 +105,7 @@ fn start(config: &Config) -> Result<Arc<Running>, Started> {
         return Ok(running);
     }
     let signals = Signals { quit: settings.sigquit, term: settings.sigterm, shutdown: settings.shutdown };
-    let watch = settings.watch.clone();
+    let (watch, panic) = (settings.watch.clone(), settings.panic);
     let journal = Arc::new(Journal::default());
     journal.add_callbacks(&config.callbacks);
     let server = server::start(config, settings, &journal).map_err(|error| {
@@ -112,6 +113,9 @@ fn start(config: &Config) -> Result<Arc<Running>, Started> {
         log::say_once(&format!("not started: {why}"));
         Started::Failed(why)
     })?;
+    if panic {
+        panic_hook::install(inspector);
+    }
     let listener = SignalListener::start(inspector, signals).unwrap_or_else(|error| {
         log::say_once(&format!("signals print no dump: no thread for it: {error}"));
         None

@@ -6,7 +6,6 @@ use std::time::Duration;
 use crate::Config;
 use crate::duration;
 use crate::targets::Limits;
-use crate::watch::WatchSettings;
 
 /// The settings of captures and dumps. `server::settings` has those of the server.
 #[derive(Debug, Clone)]
@@ -15,6 +14,8 @@ pub(crate) struct Settings {
     pub(crate) sigquit: bool,
     /// Whether the second SIGTERM prints what the program waits for.
     pub(crate) sigterm: bool,
+    /// Whether a panic in a task prints its stack.
+    pub(crate) panic: bool,
     /// How long the end of the program may take.
     pub(crate) shutdown: Option<Duration>,
     pub(crate) limits: Limits,
@@ -23,9 +24,19 @@ pub(crate) struct Settings {
     pub(crate) ignored: Vec<String>,
 }
 
+/// How the program is watched.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct WatchSettings {
+    /// The time between looks; `None`: the program is not watched.
+    pub(crate) interval: Option<Duration>,
+    /// Where reports are written.
+    pub(crate) directory: Option<PathBuf>,
+}
+
 /// Variables, and descriptions of their values.
 const SIGQUIT: (&str, &str) = ("DELOUSE_SIGQUIT", "on or off");
 const SIGTERM: (&str, &str) = ("DELOUSE_SIGTERM", "on or off");
+const PANIC: (&str, &str) = ("DELOUSE_PANIC", "on or off");
 const SHUTDOWN: (&str, &str) = ("DELOUSE_SHUTDOWN_REPORT", "a time such as 10s, or off");
 const WATCH: (&str, &str) = ("DELOUSE_WATCH", "a time such as 30s, or off");
 const BUDGET: (&str, &str) = ("DELOUSE_PAUSE_BUDGET_MS", "a number of milliseconds");
@@ -56,16 +67,12 @@ impl Settings {
             text => duration::parse(text).map(Some),
         };
         let sigterm = valid(&environment, SIGTERM, on, &mut ignored).unwrap_or(true);
+        let panic = valid(&environment, PANIC, on, &mut ignored).unwrap_or(false);
         let shutdown = valid(&environment, SHUTDOWN, time, &mut ignored).unwrap_or(config.shutdown_report);
         let interval = valid(&environment, WATCH, time, &mut ignored).unwrap_or(config.watch);
         let directory = environment("DELOUSE_WATCH_DIR").filter(|path| !path.is_empty()).map(PathBuf::from);
-        if directory.is_some() && interval.is_none() {
-            ignored.push(
-                "DELOUSE_WATCH_DIR has no effect without DELOUSE_WATCH, as in DELOUSE_WATCH=30s".to_owned(),
-            );
-        }
         let watch = WatchSettings { interval, directory: directory.or_else(|| config.watch_dir.clone()) };
-        Some(Self { sigquit, sigterm, shutdown, limits: Limits { budget, ..default }, watch, ignored })
+        Some(Self { sigquit, sigterm, panic, shutdown, limits: Limits { budget, ..default }, watch, ignored })
     }
 }
 
@@ -137,13 +144,10 @@ mod tests {
         assert_eq!(watch(config(), &[("DELOUSE_WATCH", "2m")]).interval, seconds(120));
         assert_eq!(watch(config(), &[("DELOUSE_WATCH", "off")]).interval, None);
         assert_eq!(watch(config(), &[("DELOUSE_WATCH_DIR", "/x")]).directory, Some("/x".into()));
-        let ignored = |environment: &[_]| resolve(Config::new(), environment).unwrap().ignored;
+        let ignored = resolve(Config::new(), &[("DELOUSE_WATCH", "often")]).unwrap().ignored;
         assert_eq!(
-            ignored(&[("DELOUSE_WATCH", "often"), ("DELOUSE_WATCH_DIR", "/x")]),
-            [
-                "DELOUSE_WATCH is `often`, which is ignored: it can be a time such as 30s, or off",
-                "DELOUSE_WATCH_DIR has no effect without DELOUSE_WATCH, as in DELOUSE_WATCH=30s"
-            ]
+            ignored,
+            ["DELOUSE_WATCH is `often`, which is ignored: it can be a time such as 30s, or off"]
         );
     }
 

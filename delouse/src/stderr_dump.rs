@@ -40,6 +40,8 @@ pub(crate) enum Content {
     All,
     /// What keeps the program from ending.
     Shutdown(Cause),
+    /// A task that panics, while its thread waits.
+    Panic { task: u64 },
 }
 
 /// Writes a dump on a separate thread, and calls `done` with the result.
@@ -60,6 +62,7 @@ pub(crate) fn start(
                 print(&format!("\n=== delouse: what is wrong in process {pid} ===\n{wrong}{END}"))
             }),
             Content::Shutdown(cause) => write_shutdown(&inspector, cause),
+            Content::Panic { task } => write_panic(&inspector, task),
         };
         if question.should_release() {
             inspector.release().release_freed();
@@ -103,6 +106,15 @@ fn write_stacks(inspector: &Inspector) -> io::Result<()> {
     let captured = inspector.threads(false);
     let threads = ThreadsAnswer::new(captured, false).stacktrace;
     print(&format!("\n=== delouse: every thread of process {pid} ===\n{threads}"))
+}
+
+/// The task that panics: where it was spawned, its async stack, and the stack of its thread.
+fn write_panic(inspector: &Inspector, task: u64) -> io::Result<()> {
+    let text = match inspector.tasks_answer(None, &Filter::of_task(task), false) {
+        Ok(answer) => answer.stacktrace,
+        Err(error) => format!("not available: {error}\n"),
+    };
+    print(&format!("=== delouse: task {task} panics ===\n{text}{END}"))
 }
 
 /// What is wrong, as text, and the last sample that shows it.

@@ -11,7 +11,6 @@ mod tracker;
 mod watcher;
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -27,20 +26,12 @@ use crate::inspector::sampling::Diagnosed;
 use crate::log;
 use crate::own_threads::{capture_permit, spawn};
 use crate::report::DiagnosisAnswer;
+use crate::settings::WatchSettings;
 use crate::stderr_dump::print;
 use crate::targets;
 use crate::waits::diagnosis::Earlier;
 use crate::waits::sample::Sample;
 use journal::Look;
-
-/// What the settings say.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct WatchSettings {
-    /// The time between looks; `None`: the program is not watched.
-    pub(crate) interval: Option<Duration>,
-    /// Where reports are written.
-    pub(crate) directory: Option<PathBuf>,
-}
 
 /// Watches until dropped.
 #[derive(Debug)]

@@ -5,9 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use slog::FilterLevel;
 
 use crate::Config;
-use crate::settings::{Settings, valid, variable};
+use crate::settings::{Settings, WatchSettings, valid, variable};
 use crate::targets::Limits;
-use crate::watch::WatchSettings;
 
 const DEFAULT_PORT: u16 = 7132;
 
@@ -55,6 +54,7 @@ impl ServerSettings {
         let settings = Settings {
             sigquit: false,
             sigterm: false,
+            panic: false,
             shutdown: None,
             limits: Limits::default(),
             watch: WatchSettings::default(),
@@ -125,6 +125,7 @@ mod tests {
         let common = Settings {
             sigquit: true,
             sigterm: true,
+            panic: false,
             shutdown: None,
             limits: Limits::default(),
             watch: WatchSettings::default(),

@@ -24,7 +24,7 @@ const LAYERS: &[&[&str]] = &[
     &["inspector"],
     &["offline"],
     &["config", "dispatch", "dump_error", "duration", "finding_event", "started"],
-    &["settings", "log", "shutdown", "stderr_dump", "signal_listener"],
+    &["settings", "log", "shutdown", "stderr_dump", "signal_listener", "panic_hook"],
     &["watch"],
     &["server", "no_server"],
     &["runtime", "dump", "disabled"],
