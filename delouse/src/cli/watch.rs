@@ -10,7 +10,7 @@ use super::remote::Server;
 use super::subject::{self, Place};
 use crate::host::signals::AwaitedSignals;
 use crate::inspector::foreign_inspector::ForeignInspector;
-use crate::inspector::inspect::{Inspect as _, InspectError};
+use crate::inspector::inspect::InspectError;
 use crate::report::DiagnosisAnswer;
 use crate::watch::{self, Watcher, until_next};
 

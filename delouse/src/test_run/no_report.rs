@@ -1,11 +1,10 @@
 //! In place of `report`, with the features `dump` and `debug` off: a test that is late fails without a reason.
 
 use std::future::Future;
-use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use super::test::{Phase, Test};
+use super::test::Test;
 
 /// Starts the watchdog's thread.
 pub(super) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<()> {

@@ -3,12 +3,11 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use serde::Serialize;
 use tokio::runtime::Handle;
 
-use super::test::{Phase, Test, print};
+use super::test::{Test, print};
 use crate::inspector::Inspector;
 use crate::own_threads::{self, ThreadError};
 pub(super) use crate::registry::Registered;

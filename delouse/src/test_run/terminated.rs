@@ -10,10 +10,13 @@ use tokio::runtime::Handle;
 
 use super::report;
 use super::test::{Test, print};
+use crate::duration;
 use crate::targets::{self, SignalWakes, TermSignals};
 
-/// How long the report may take before the process ends without it: less than the time that nextest leaves.
+/// How long the report may take before the process ends without it: less than the time that nextest leaves by default.
 const GRACE: Duration = Duration::from_secs(8);
+/// Overrides that, for runners that leave more time.
+const VARIABLE: &str = "DELOUSE_TEST_GRACE";
 /// How long one wait for a signal lasts; it is repeated.
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -68,6 +71,7 @@ fn wait(mut seen: u32) {
         seen = SignalWakes::wait(seen, LONG);
     }
     let tests = running().clone();
+    let grace = std::env::var(VARIABLE).ok().and_then(|text| duration::parse(&text)).unwrap_or(GRACE);
     let (done, is_done) = mpsc::sync_channel(1);
     let body = move || {
         for Running { test, begun, runtime } in tests {
@@ -77,7 +81,7 @@ fn wait(mut seen: u32) {
         }
         let _late = done.send(());
     };
-    if report::spawn("delouse-test", body).is_ok() && is_done.recv_timeout(GRACE).is_err() {
+    if report::spawn("delouse-test", body).is_ok() && is_done.recv_timeout(grace).is_err() {
         print("delouse: SIGTERM: the report has taken too long\n");
     }
     targets::end_by_sigterm();
