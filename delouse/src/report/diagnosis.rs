@@ -400,7 +400,10 @@ mod tests {
         assert!(lines.contains(&"Note: something is missing"));
         let texts: Vec<&str> = answer.texts_of_findings().collect();
         let [first, second] = texts[..] else { panic!("{texts:?}") };
-        assert!(first.starts_with("Deadlock: task 1") && first.ends_with(".\n"), "{first}");
+        assert!(
+            first.starts_with("Deadlock: task 1") && first.ends_with("waiting for the next\n"),
+            "{first}"
+        );
         assert!(
             second.starts_with("Suspected deadlock: task 1") && second.contains("Suggested fix"),
             "{second}"
