@@ -51,9 +51,9 @@ async fn join_set() {
 
 /// Blocks a thread of the runtime.
 fn asks() {
-    let (_never, answer) = std::sync::mpsc::channel::<()>();
-    let _kept = answer.recv();
-    drop(_never);
+    let (never, answer) = std::sync::mpsc::channel::<()>();
+    let _closed = answer.recv();
+    drop(never);
 }
 
 #[delouse::main(worker_threads = 1)]
