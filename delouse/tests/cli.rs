@@ -366,7 +366,7 @@ fn a_program_is_watched_from_outside_until_it_ends() {
     assert_eq!(watch.wait().unwrap().code(), Some(FINDINGS));
     let mut rest = String::new();
     watch.stderr.take().unwrap().read_to_string(&mut rest).unwrap();
-    assert!(rest.lines().last().is_some_and(|line| line.contains("no process ")), "{rest}");
+    assert!(rest.lines().last().is_some_and(|line| line.contains(" has ended since ")), "{rest}");
 }
 
 #[test]
