@@ -158,6 +158,7 @@ mod tests {
                 more_holders: 0,
                 all_known: true,
                 behind_writer: false,
+                blocks: false,
             })
         };
         Finding {
