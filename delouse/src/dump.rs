@@ -4,6 +4,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use crate::dump_error::DumpError;
+use crate::stderr_dump::Content;
 use crate::{runtime, stderr_dump};
 
 /// How long [`dump`](dump()) blocks its caller at most.
@@ -25,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub fn dump() -> Result<(), DumpError> {
     let Some(inspector) = runtime::inspector() else { return Ok(()) };
     let (done, outcome) = mpsc::sync_channel(1);
-    stderr_dump::start(inspector, move |result| drop(done.try_send(result)))?;
+    stderr_dump::start(inspector, Content::Stacks, move |result| drop(done.try_send(result)))?;
     match outcome.recv_timeout(PATIENCE) {
         Ok(result) => result,
         Err(mpsc::RecvTimeoutError::Timeout) => Err(DumpError::Late),

@@ -118,6 +118,10 @@ mod dispatch;
 #[cfg(feature = "main")]
 mod dump_error;
 #[cfg(feature = "main")]
+mod duration;
+#[cfg(feature = "main")]
+mod finding_event;
+#[cfg(feature = "main")]
 #[cfg_attr(not(feature = "dump"), path = "disabled.rs")]
 mod runtime;
 #[cfg(feature = "main")]
@@ -132,7 +136,7 @@ mod log;
 #[cfg(feature = "dump")]
 mod own_threads;
 #[cfg(feature = "dump")]
-mod quit_listener;
+mod panic_hook;
 #[cfg(feature = "dump")]
 mod registry;
 #[cfg(feature = "dump")]
@@ -141,13 +145,20 @@ mod server;
 #[cfg(feature = "dump")]
 mod settings;
 #[cfg(feature = "dump")]
+mod shutdown;
+#[cfg(feature = "dump")]
+mod signal_listener;
+#[cfg(feature = "dump")]
 mod stderr_dump;
+#[cfg(feature = "dump")]
+mod watch;
 
 #[cfg(feature = "main")]
 pub use {
     config::{Config, init},
     delouse_macros::{main, test},
     dump_error::DumpError,
+    finding_event::{FindingChange, FindingEvent},
     runtime::{register, unregister},
     started::Started,
 };
@@ -161,8 +172,8 @@ pub use runtime::dump;
 #[cfg(feature = "engine")]
 pub mod model {
     pub use crate::report::{
-        DiagnosisAnswer, FindingReport, NotJudged, ObservationReport, TaskGroup, TasksAnswer, ThreadGroup,
-        ThreadSummary, ThreadsAnswer, WaitsAnswer,
+        Change, DiagnosisAnswer, FindingReport, HistoryAnswer, HistoryEvent, NotJudged, ObservationReport,
+        TaskGroup, TasksAnswer, ThreadGroup, ThreadSummary, ThreadsAnswer, WaitsAnswer, WatchReport,
     };
     pub use crate::snapshot::Capture;
     pub use crate::tasks::engine::EngineName;

@@ -10,12 +10,13 @@ use crate::log;
 use crate::settings::Settings;
 use crate::started::Started;
 use crate::targets::Limits;
+use crate::watch::Journal;
 
 pub(crate) struct Server {
     limits: Limits,
 }
 
-pub(crate) fn start(_: &Config, settings: Settings) -> Result<Server, Infallible> {
+pub(crate) fn start(_: &Config, settings: Settings, _: &Arc<Journal>) -> Result<Server, Infallible> {
     settings.ignored.iter().for_each(|line| log::say_once(line));
     descriptor_reserve::open();
     Ok(Server { limits: settings.limits })

@@ -10,12 +10,15 @@ use tokio::runtime::{Builder, Handle};
 use crate::Config;
 use crate::inspector::Inspector;
 use crate::log;
-use crate::quit_listener::QuitListener;
+use crate::panic_hook;
 use crate::registry;
 use crate::registry::Registered;
 use crate::server::{self, Server};
-use crate::settings::Settings;
+use crate::settings::{Settings, WatchSettings};
+use crate::shutdown::{self, RuntimeEnding};
+use crate::signal_listener::{SignalListener, Signals};
 use crate::started::Started;
+use crate::watch::{Journal, Watch};
 
 /// The running server and SIGQUIT listener of this process. Owned by each running `#[delouse::main]`, and by [`KEPT`].
 static RUNNING: Mutex<Weak<Running>> = Mutex::new(Weak::new());
@@ -23,10 +26,26 @@ static RUNNING: Mutex<Weak<Running>> = Mutex::new(Weak::new());
 /// Owns what [`init`] has started until the process ends.
 static KEPT: Mutex<Option<Arc<Running>>> = Mutex::new(None);
 
-/// The server, and the thread that waits for SIGQUIT.
+/// The server, and the threads that wait for signals and that watch the program.
 struct Running {
-    _quits: Option<QuitListener>,
+    _signals: Option<SignalListener>,
+    watch: Mutex<Option<Watch>>,
+    journal: Arc<Journal>,
     server: Server,
+}
+
+impl Running {
+    /// Watches the program as `settings` say, unless it is watched already.
+    fn watch(&self, settings: &WatchSettings) {
+        let mut watch = lock(&self.watch);
+        if watch.is_none() {
+            *watch = Watch::start(self.server.inspector(), settings, Arc::clone(&self.journal))
+                .unwrap_or_else(|error| {
+                    log::say_once(&format!("the program is not watched: no thread for it: {error}"));
+                    None
+                });
+        }
+    }
 }
 
 /// The state of these locks is valid at any time, so that a poisoned lock can be ignored.
@@ -80,21 +99,29 @@ fn start(config: &Config) -> Result<Arc<Running>, Started> {
     let settings = Settings::resolve(config).ok_or(Started::Off)?;
     let mut guard = lock(&RUNNING);
     if let Some(running) = guard.upgrade() {
+        running.journal.add_callbacks(&config.callbacks);
+        running.watch(&settings.watch);
+        shutdown::limit(settings.shutdown);
         return Ok(running);
     }
-    let sigquit = settings.sigquit;
-    let server = server::start(config, settings).map_err(|error| {
+    let signals = Signals { quit: settings.sigquit, term: settings.sigterm, shutdown: settings.shutdown };
+    let (watch, panic) = (settings.watch.clone(), settings.panic);
+    let journal = Arc::new(Journal::default());
+    journal.add_callbacks(&config.callbacks);
+    let server = server::start(config, settings, &journal).map_err(|error| {
         let why = error.to_string();
         log::say_once(&format!("not started: {why}"));
         Started::Failed(why)
     })?;
-    let listen = || {
-        QuitListener::start(inspector).map_err(|error| {
-            log::say_once(&format!("SIGQUIT prints no dump: no thread for it: {error}"));
-        })
-    };
-    let quits = if sigquit { listen().ok().flatten() } else { None };
-    let running = Arc::new(Running { _quits: quits, server });
+    if panic {
+        panic_hook::install(inspector);
+    }
+    let listener = SignalListener::start(inspector, signals).unwrap_or_else(|error| {
+        log::say_once(&format!("signals print no dump: no thread for it: {error}"));
+        None
+    });
+    let running = Arc::new(Running { _signals: listener, watch: Mutex::default(), journal, server });
+    running.watch(&watch);
     *guard = Arc::downgrade(&running);
     Ok(running)
 }
@@ -116,9 +143,13 @@ pub fn block_on<F: Future>(builder: &mut Builder, config: Config, body: F) -> F:
     let body = Box::pin(body);
     // Created before the runtime, so that it is dropped after it: a runtime that hangs during shutdown can be diagnosed.
     let server = Lease(start(&config).ok());
+    // Dropped after the runtime.
+    let mut ending = RuntimeEnding::default();
     #[expect(clippy::expect_used, reason = "what #[tokio::main] does, word for word")]
     let runtime = prepare(builder).build().expect("Failed building the Runtime");
-    drive(&server, runtime.handle(), body, |body| runtime.block_on(body))
+    let output = drive(&server, runtime.handle(), body, |body| runtime.block_on(body));
+    ending.begin();
+    output
 }
 
 /// Called by the expansion of `#[delouse::main]` for the flavor `local`.
@@ -126,9 +157,13 @@ pub fn block_on<F: Future>(builder: &mut Builder, config: Config, body: F) -> F:
 pub fn block_on_local<F: Future>(builder: &mut Builder, config: Config, body: F) -> F::Output {
     let body = Box::pin(body);
     let server = Lease(start(&config).ok());
+    // Dropped after the runtime.
+    let mut ending = RuntimeEnding::default();
     #[expect(clippy::expect_used, reason = "what #[tokio::main] does, word for word")]
     let runtime = prepare(builder).build_local(Default::default()).expect("Failed building the Runtime");
-    drive(&server, runtime.handle(), body, |body| runtime.block_on(body))
+    let output = drive(&server, runtime.handle(), body, |body| runtime.block_on(body));
+    ending.begin();
+    output
 }
 
 /// Applies settings that help captures and cost nothing per poll: thread names that distinguish workers.

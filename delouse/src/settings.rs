@@ -1,8 +1,10 @@
 //! The effective settings: the environment overrides the code, which overrides the defaults.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::Config;
+use crate::duration;
 use crate::targets::Limits;
 
 /// The settings of captures and dumps. `server::settings` has those of the server.
@@ -10,13 +12,33 @@ use crate::targets::Limits;
 pub(crate) struct Settings {
     /// Whether SIGQUIT prints a dump.
     pub(crate) sigquit: bool,
+    /// Whether the second SIGTERM prints what the program waits for.
+    pub(crate) sigterm: bool,
+    /// Whether a panic in a task prints its stack.
+    pub(crate) panic: bool,
+    /// How long the end of the program may take.
+    pub(crate) shutdown: Option<Duration>,
     pub(crate) limits: Limits,
+    pub(crate) watch: WatchSettings,
     /// Messages about invalid values, which are ignored.
     pub(crate) ignored: Vec<String>,
 }
 
+/// How the program is watched.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct WatchSettings {
+    /// The time between looks; `None`: the program is not watched.
+    pub(crate) interval: Option<Duration>,
+    /// Where reports are written.
+    pub(crate) directory: Option<PathBuf>,
+}
+
 /// Variables, and descriptions of their values.
 const SIGQUIT: (&str, &str) = ("DELOUSE_SIGQUIT", "on or off");
+const SIGTERM: (&str, &str) = ("DELOUSE_SIGTERM", "on or off");
+const PANIC: (&str, &str) = ("DELOUSE_PANIC", "on or off");
+const SHUTDOWN: (&str, &str) = ("DELOUSE_SHUTDOWN_REPORT", "a time such as 10s, or off");
+const WATCH: (&str, &str) = ("DELOUSE_WATCH", "a time such as 30s, or off");
 const BUDGET: (&str, &str) = ("DELOUSE_PAUSE_BUDGET_MS", "a number of milliseconds");
 
 impl Settings {
@@ -40,7 +62,17 @@ impl Settings {
         let milliseconds = |text: &str| text.parse().ok().map(Duration::from_millis);
         let default = Limits::default();
         let budget = valid(&environment, BUDGET, milliseconds, &mut ignored).unwrap_or(default.budget);
-        Some(Self { sigquit, limits: Limits { budget, ..default }, ignored })
+        let time = |text: &str| match text {
+            text if off.contains(&text) => Some(None),
+            text => duration::parse(text).map(Some),
+        };
+        let sigterm = valid(&environment, SIGTERM, on, &mut ignored).unwrap_or(true);
+        let panic = valid(&environment, PANIC, on, &mut ignored).unwrap_or(false);
+        let shutdown = valid(&environment, SHUTDOWN, time, &mut ignored).unwrap_or(config.shutdown_report);
+        let interval = valid(&environment, WATCH, time, &mut ignored).unwrap_or(config.watch);
+        let directory = environment("DELOUSE_WATCH_DIR").filter(|path| !path.is_empty()).map(PathBuf::from);
+        let watch = WatchSettings { interval, directory: directory.or_else(|| config.watch_dir.clone()) };
+        Some(Self { sigquit, sigterm, panic, shutdown, limits: Limits { budget, ..default }, watch, ignored })
     }
 }
 
@@ -100,6 +132,23 @@ mod tests {
         assert!(settings("").ignored.is_empty(), "an empty value is like an unset variable");
         let budget = resolve(Config::new(), &[("DELOUSE_PAUSE_BUDGET_MS", " 70 ")]).unwrap();
         assert_eq!((budget.limits.budget, budget.ignored), (Duration::from_millis(70), vec![]));
+    }
+
+    #[test]
+    fn watching_is_off_unless_asked_for() {
+        let watch = |config, environment: &[_]| resolve(config, environment).unwrap().watch;
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        let config = || Config::new().watch(Duration::from_secs(5)).watch_dir("of/code");
+        assert_eq!(watch(Config::new(), &[]), WatchSettings::default());
+        assert_eq!(watch(config(), &[]).interval, seconds(5));
+        assert_eq!(watch(config(), &[("DELOUSE_WATCH", "2m")]).interval, seconds(120));
+        assert_eq!(watch(config(), &[("DELOUSE_WATCH", "off")]).interval, None);
+        assert_eq!(watch(config(), &[("DELOUSE_WATCH_DIR", "/x")]).directory, Some("/x".into()));
+        let ignored = resolve(Config::new(), &[("DELOUSE_WATCH", "often")]).unwrap().ignored;
+        assert_eq!(
+            ignored,
+            ["DELOUSE_WATCH is `often`, which is ignored: it can be a time such as 30s, or off"]
+        );
     }
 
     #[test]

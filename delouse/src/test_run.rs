@@ -1,5 +1,7 @@
 //! What `#[delouse::test]` expands to: a test on a runtime of its own, with a watchdog.
 
+#[cfg(feature = "dump")]
+mod terminated;
 mod test;
 mod watchdog;
 
@@ -81,6 +83,8 @@ fn execute<R: Owned, F: Future>(runtime: R, test: &Test, body: F) -> F::Output {
     let limit = test.limit();
     let body = Box::pin(body);
     let registered = report::Registered::new(runtime.handle(), body.as_ref().get_ref());
+    #[cfg(feature = "dump")]
+    let _terminable = terminated::Terminable::new(test, runtime.handle());
     let watchdog = limit.and_then(|limit| Watchdog::start(test, limit, runtime.handle().clone()));
     let deadline = limit.map(|limit| Instant::now() + limit);
     let ending = Ending { runtime: Some(runtime), watchdog, deadline };

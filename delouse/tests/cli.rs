@@ -349,6 +349,42 @@ fn a_child_is_diagnosed_when_it_hangs_and_when_it_is_asked() {
 }
 
 #[test]
+fn a_program_is_watched_from_outside_until_it_ends() {
+    let directory = tempfile::tempdir().unwrap();
+    let deadlock = Program::start("plain_deadlock");
+    let mut watch = Command::new(env!("CARGO_BIN_EXE_delouse"));
+    watch.args(["watch", &deadlock.pid(), "--every", "1s", "--dir"]).arg(directory.path());
+    let mut watch = watch.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut out = support::Lines::of(watch.stdout.take().unwrap());
+    assert!(out.until("=== delouse: new in process ").contains(&deadlock.pid()));
+    assert!(out.until("eadlock: ").contains("wait for each other"));
+    let line = out.until("  The report is in ");
+    let report = fs::read_to_string(line.trim().trim_start_matches("The report is in ")).unwrap();
+    assert!(report.contains("plain_deadlock::debit_first at"), "{report}");
+    out.until("=== delouse: end ===");
+    drop(deadlock);
+    assert_eq!(watch.wait().unwrap().code(), Some(FINDINGS));
+    let mut rest = String::new();
+    watch.stderr.take().unwrap().read_to_string(&mut rest).unwrap();
+    assert!(rest.lines().last().is_some_and(|line| line.contains(" has ended since ")), "{rest}");
+}
+
+#[test]
+fn watching_a_healthy_program_prints_nothing_until_it_is_interrupted() {
+    let healthy = Program::start("plain_healthy");
+    let mut watch = Command::new(env!("CARGO_BIN_EXE_delouse"));
+    watch.args(["watch", &healthy.pid(), "--every", "1s"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut watch = watch.spawn().unwrap();
+    support::Lines::of(watch.stderr.take().unwrap()).until("delouse: watches process ");
+    assert!(Command::new("kill").args(["-INT", &watch.id().to_string()]).status().unwrap().success());
+    let mut out = String::new();
+    watch.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+    assert_eq!((watch.wait().unwrap().code(), out.as_str()), (Some(NOTHING), ""));
+    delouse(&["watch", program("plain_healthy").to_str().unwrap()])
+        .fails_with("is an executable, not a core file");
+}
+
+#[test]
 fn the_exit_status_is_that_of_the_child() {
     let status = |script: &str| delouse(&["run", "--", "/bin/sh", "-c", script]).status;
     assert_eq!(status("exit 7"), 7);

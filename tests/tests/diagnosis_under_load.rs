@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
-use delouse_tests::Program;
 use delouse_tests::wire::Wire;
+use delouse_tests::{PATIENCE, Program};
 
 /// Connections, each of which sends one request after the other.
 const CLIENTS: usize = 8;
@@ -82,6 +83,43 @@ fn no_finding_and_no_effect_on_clients() {
     );
     println!("observations: {observed:?}");
     assert!(median <= BUDGET_US, "paused for {median} µs");
+}
+
+/// `LOOKS=600` for more than a few.
+#[test]
+fn a_watch_finds_nothing_and_has_no_effect_on_clients() {
+    let looks: u64 = std::env::var("LOOKS").map_or(15, |n| n.parse().expect("a number"));
+    let path = std::env::var("SERVICE").unwrap_or_else(|_| env!("CARGO_BIN_EXE_service").to_owned());
+    let mut command = Command::new(path);
+    command.env("DELOUSE_WATCH", "1s");
+    let program = Program::start(command);
+    let line = program.printed("serving on ");
+    let service: SocketAddr = line.trim_start_matches("serving on ").parse().expect("an address");
+    let (stop, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let history = std::thread::scope(|scope| {
+        for number in 0..CLIENTS {
+            let (stop, answered) = (&stop, &answered);
+            scope.spawn(move || client(number, service, stop, answered));
+        }
+        let _stop = Stop(&stop);
+        let mut last = (0, Instant::now());
+        loop {
+            std::thread::sleep(Duration::from_millis(50));
+            let history = program.get("/history").json();
+            let now = history["watch"]["looks"].as_u64().expect("it is watched");
+            if now >= looks {
+                break history;
+            }
+            if now > last.0 {
+                last = (now, Instant::now());
+            }
+            assert!(last.1.elapsed() < PATIENCE, "the watch makes no progress: {history}");
+        }
+    });
+    println!("{} requests answered; {}", answered.load(Ordering::Relaxed), history["history"]);
+    assert_eq!(history["events"].as_array().map(Vec::len), Some(0), "{}", history["history"]);
+    assert_eq!(history["watch"]["failed"], 0, "{}", history["history"]);
+    assert!(!program.stderr().iter().any(|line| line.contains("===")), "{:#?}", program.stderr());
 }
 
 /// Sets the flag when dropped.

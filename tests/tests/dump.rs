@@ -88,6 +88,7 @@ fn the_first_prints_and_the_program_goes_on() {
     quit(&program);
     let text = dumped(&program, 2);
     assert_eq!(text.matches("reads the debug information").count(), 1, "{text}");
+    assert_eq!(text.matches("=== delouse: what is wrong in process ").count(), 2, "{text}");
     assert!(program.is_running());
     assert_eq!(program.get("/").status, 200);
 }
@@ -193,4 +194,26 @@ fn a_stderr_that_nobody_reads_is_an_error_not_an_end() {
     drop(reader);
     let output = command.arg("dumps_without_server").stderr(Stdio::from(writer)).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "dumped Err(Stderr(BrokenPipe))\n");
+}
+
+#[test]
+fn a_panic_in_a_task_prints_the_task() {
+    for (environment, count) in [("on", 1), ("off", 0)] {
+        let mut command = program!("sigquit");
+        command.arg("panics").env("DELOUSE_PANIC", environment);
+        let mut program = start(command);
+        program.printed("the program's own hook");
+        program.printed("a panic: true");
+        assert!(program.wait().success());
+        let text = dumped(&program, count);
+        assert_eq!(dumps(&program), count, "{text}");
+        if count == 1 {
+            let report = text.split("=== delouse: task ").nth(1).unwrap_or_else(|| panic!("{text}"));
+            assert!(report.lines().next().is_some_and(|line| line.ends_with(" panics ===")), "{text}");
+            for part in ["sigquit::fails at ", "sigquit::fails_inside"] {
+                assert!(report.contains(part), "{part}: {text}");
+            }
+            assert_eq!(report.contains("spawned at "), cfg!(tokio_unstable), "{text}");
+        }
+    }
 }

@@ -1,8 +1,10 @@
 //! Tests that hang under `#[delouse::test]`: each fails, and the first line of its message says why.
 #![cfg(all(feature = "debug", target_os = "linux", target_arch = "x86_64"))]
 
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
 
 /// The program with the tests of the package `hanging`, as the workspace builds it.
@@ -122,4 +124,35 @@ fn the_environment_overrides_timeouts() {
     let output = command.args(["--exact", "leaked_sender"]).env("DELOUSE_TEST_TIMEOUT", "200ms").output();
     let out = String::from_utf8(output.expect("it runs").stdout).expect("text");
     assert!(out.contains("did not end within 200ms"), "{out}");
+}
+
+/// Runs one test, sends SIGTERM when it has printed `ready`, and returns how it ended and what it printed.
+fn terminated(test: &str, ready: &str) -> (ExitStatus, String) {
+    let mut command = Command::new(hangs());
+    command.args(["--exact", test]).stdout(Stdio::null()).stderr(Stdio::piped());
+    // A busy machine takes longer than the time that nextest leaves.
+    command.env("DELOUSE_TEST_GRACE", "60s");
+    let mut child = command.spawn().expect("it runs");
+    let mut err = BufReader::new(child.stderr.take().expect("piped"));
+    let mut text = String::new();
+    while !text.contains(ready) {
+        assert!(err.read_line(&mut text).expect("text") > 0, "{text}");
+    }
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill").success());
+    err.read_to_string(&mut text).expect("text");
+    (child.wait().expect("our child"), text)
+}
+
+#[test]
+fn sigterm_prints_the_report_and_then_ends_the_process() {
+    let (status, text) = terminated("waits_to_be_ended", "it waits");
+    assert_eq!(status.signal(), Some(15), "{text}");
+    assert!(text.contains("test `hangs::waits_to_be_ended` was ended by SIGTERM after "), "{text}");
+    assert!(text.contains("eaked tasks: ") && text.contains("=== delouse: every thread ==="), "{text}");
+}
+
+#[test]
+fn sigterm_is_left_to_a_test_that_handles_it() {
+    let (status, text) = terminated("handles_sigterm", "it handles the signal");
+    assert!(status.success() && !text.contains("delouse"), "{status} {text}");
 }

@@ -20,6 +20,7 @@ Examples:
   delouse threads core.1234              the threads in a core file
   delouse waits ./app core.1234 --format dot | dot -Tsvg >waits.svg
   delouse serve 1234                     the server of #[delouse::main] for any process
+  delouse watch 1234 --every 30s         prints each finding once, when it comes and when it is gone
   delouse run -- cargo test              Ctrl-\\ prints what hangs
 
 Usage: delouse COMMAND [TARGET] [OPTIONS]
@@ -102,6 +103,17 @@ pub(super) enum Command {
         /// address that is not loopback needs a token, in the variable DELOUSE_TOKEN
         #[arg(long, value_name = "ADDR")]
         bind: Option<String>,
+    },
+    /// Looks from time to time, and prints each finding once: until Ctrl-C, or until the program ends
+    Watch {
+        #[command(flatten)]
+        subject: Subject,
+        /// The time between looks, such as 30s, 500ms or 2m; one second at least
+        #[arg(long, value_name = "TIME", value_parser = duration, default_value = "30s")]
+        every: Duration,
+        /// Also write each new finding to this directory, as text and as JSON
+        #[arg(long, value_name = "PATH")]
+        dir: Option<PathBuf>,
     },
     /// Two saved JSON answers: what came, what went, what has waited through both
     Diff {

@@ -78,6 +78,11 @@ impl Local {
         }
     }
 
+    /// Whether it is a core file.
+    pub(super) fn is_core(&self) -> bool {
+        matches!(self.target, Target::Core { .. })
+    }
+
     /// Makes the debug file known, once it is known to be of this build.
     fn add_debug_file(&self) -> Result<(), CliError> {
         let Some(source) = &self.debug_source else { return Ok(()) };

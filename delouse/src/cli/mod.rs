@@ -15,6 +15,8 @@ mod run;
 #[cfg_attr(not(target_os = "linux"), path = "no_serve.rs")]
 mod serve;
 mod subject;
+#[cfg_attr(not(target_os = "linux"), path = "no_watch.rs")]
+mod watch;
 mod whole_file;
 
 use std::io::{self, Write as _};
@@ -85,6 +87,7 @@ fn execute(command: Command) -> Result<u8, CliError> {
         }
         Command::Core { subject, output } => core(&subject::parse(subject)?, output.as_deref()),
         Command::Serve { subject, bind } => serve::serve(subject, bind.as_deref()),
+        Command::Watch { subject, every, dir } => watch::watch(subject, every, dir.as_deref()),
         Command::Elf { subject, output } => elf(subject, &output),
         Command::Completions { shell } => {
             let mut text = Vec::new();

@@ -84,14 +84,18 @@ fn has_colours() -> bool {
         && std::env::var_os("TERM").is_none_or(|terminal| terminal != "dumb")
 }
 
-/// Writes text for people, with the names of options where the server's answers have those of parameters. With colours,
-/// lines that begin a group are bold, and the program's own lines are marked.
-fn write_text(out: &mut impl Write, text: &str, colours: bool) -> io::Result<()> {
-    // Names of threads and texts of other programs must not control the terminal.
+/// The same text without control characters: names of threads and texts of other programs must not control the terminal.
+pub(super) fn safe(text: &str) -> String {
     let safe = |letter: char| {
         if letter.is_control() && !matches!(letter, '\n' | '\t') { '\u{fffd}' } else { letter }
     };
-    let text: String = text.chars().map(safe).collect();
+    text.chars().map(safe).collect()
+}
+
+/// Writes text for people, with the names of options where the server's answers have those of parameters. With colours,
+/// lines that begin a group are bold, and the program's own lines are marked.
+fn write_text(out: &mut impl Write, text: &str, colours: bool) -> io::Result<()> {
+    let text = safe(text);
     let text = COMMANDS.iter().fold(text, |text, (name, command)| text.replace(name, command));
     for line in text.lines() {
         let style = match line.chars().next() {

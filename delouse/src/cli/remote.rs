@@ -68,6 +68,11 @@ impl Server {
         self.get("/stacktrace/rust", parameters)
     }
 
+    /// Its address.
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
     /// The answer of an endpoint.
     pub(super) fn get<A: DeserializeOwned>(
         &self,

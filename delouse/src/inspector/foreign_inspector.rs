@@ -84,6 +84,11 @@ impl ForeignInspector {
         answer
     }
 
+    /// Fails if it is no program with tokio.
+    pub(crate) fn check_tokio(&self) -> Result<(), ForeignError> {
+        self.ask(|program| program.check_tokio())
+    }
+
     fn open_program(&self) -> Result<Opened, ForeignError> {
         let executable = foreign::program_file(&self.target, self.executable.as_deref())?;
         let program = self.open_file(executable)?;

@@ -95,6 +95,17 @@ impl Renders for DiagnosisAnswer {
 }
 
 impl DiagnosisAnswer {
+    /// The part of `diagnosis` about each finding, in their order: it comes first, and an empty line ends each.
+    pub(crate) fn texts_of_findings(&self) -> impl Iterator<Item = &str> {
+        let mut rest = self.diagnosis.as_str();
+        self.findings.iter().map(move |_| {
+            let end = rest.find("\n\n").map_or(rest.len(), |end| end + 1);
+            let (text, after) = rest.split_at(end);
+            rest = after.trim_start_matches('\n');
+            text
+        })
+    }
+
     /// Leaves the first few ids of each finding: a hundred thousand leaked tasks are a megabyte of ids.
     pub(crate) fn limit_ids(&mut self, most: usize) {
         self.findings.iter_mut().for_each(|finding| finding.tasks.truncate(most));
@@ -262,7 +273,7 @@ fn mains_of<'s>(finding: &FindingReport, last: &'s Sample) -> Vec<&'s Task> {
 }
 
 /// `task 12, in app::transfer at src/main.rs:31, spawned at src/main.rs:12:5`.
-fn whereabouts(of: &Task, last: &Sample) -> String {
+pub(super) fn whereabouts(of: &Task, last: &Sample) -> String {
     let is_one_of_several = last.listing.tasks.get(1).is_some_and(|task| task.id == 0);
     let mut text = match &of.found_in {
         Some(call) if is_one_of_several => driven(call.thread),
@@ -298,7 +309,7 @@ fn user_root(frame: &crate::tasks::Frame) -> Option<&str> {
 }
 
 /// A paragraph, broken between words, its later lines indented as far as the text of the first.
-fn wrapped(out: &mut String, start: &str, text: &str) {
+pub(super) fn wrapped(out: &mut String, start: &str, text: &str) {
     let indent = start.chars().count();
     let mut column = indent;
     out.push_str(start);
@@ -387,6 +398,17 @@ mod tests {
         let broken = "_is_broken`, a\n      MutexGuard) holds";
         assert!(answer.diagnosis.contains(broken), "{}", answer.diagnosis);
         assert!(lines.contains(&"Note: something is missing"));
+        let texts: Vec<&str> = answer.texts_of_findings().collect();
+        let [first, second] = texts[..] else { panic!("{texts:?}") };
+        assert!(
+            first.starts_with("Deadlock: task 1") && first.ends_with("waiting for the next\n"),
+            "{first}"
+        );
+        assert!(
+            second.starts_with("Suspected deadlock: task 1") && second.contains("Suggested fix"),
+            "{second}"
+        );
+        assert!(!second.contains("Scope:"), "{second}");
         assert_eq!(
             lines.last(),
             Some(&"What grows: /diagnosis?seconds=10; what has grown since now: /diagnosis?since=4")

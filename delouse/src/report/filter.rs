@@ -47,6 +47,12 @@ impl Filter {
         })
     }
 
+    /// One task.
+    #[cfg(feature = "dump")]
+    pub(crate) fn of_task(id: u64) -> Self {
+        Self { ids: Some(vec![id]), ..Self::default() }
+    }
+
     /// The ids of tasks in a list: `17,18`.
     pub(crate) fn ids(list: &str) -> Result<Vec<u64>, FilterError> {
         let ids = list.split(',').map(|id| id.trim().parse()).collect::<Result<_, _>>();

@@ -82,6 +82,12 @@ impl FindingReport {
         findings.into_iter().map(Self::from).collect()
     }
 
+    /// The kind as in JSON: `leaked_tasks`.
+    pub(crate) fn kind_name(&self) -> String {
+        let json = serde_json::to_value(self.kind).unwrap_or_default();
+        json.as_str().unwrap_or("finding").to_owned()
+    }
+
     /// One line; a suspicion is called one.
     pub(crate) fn headline(&self) -> String {
         let suspected = if self.severity == Severity::Suspected { "suspected " } else { "" };

@@ -10,6 +10,7 @@ mod findings;
 pub(crate) mod format;
 pub(crate) mod formats;
 mod gaps;
+pub(crate) mod history;
 mod huge_pages;
 pub(crate) mod json;
 mod kinds;
@@ -22,6 +23,8 @@ mod task_groups;
 pub(crate) mod task_text;
 mod tasks;
 pub(crate) mod threads;
+#[cfg(feature = "dump")]
+pub(crate) mod unfinished;
 mod wait_text;
 pub(crate) mod waits;
 
@@ -31,6 +34,7 @@ pub(crate) use diff::DiffAnswer;
 pub(crate) use filter::{Filter, FilterError};
 pub use findings::FindingReport;
 pub(crate) use gaps::not_covered;
+pub use history::{Change, HistoryAnswer, HistoryEvent, WatchReport};
 pub(crate) use huge_pages::HugePages;
 pub use observations::ObservationReport;
 pub use task_groups::TaskGroup;

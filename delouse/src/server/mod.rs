@@ -44,6 +44,7 @@ use crate::own_threads::spawn;
 use crate::settings::Settings;
 use crate::started::Started;
 use crate::targets;
+use crate::watch::Journal;
 use settings::{ServerSettings, SettingsError};
 use startup::Startup;
 
@@ -61,6 +62,8 @@ pub(crate) struct Context {
     last_look: last_look::LastLook,
     /// For diagnoses of growth.
     marks: marks::Marks,
+    /// What watching has found.
+    journal: Arc<Journal>,
 }
 
 /// How long the program waits for the server to start and to stop.
@@ -100,11 +103,20 @@ pub(crate) enum StartError {
 }
 
 /// Starts the server, and waits until it listens, at most [`START`].
-pub(crate) fn start(config: &Config, settings: Settings) -> Result<Server, StartError> {
-    start_within(config, settings, START)
+pub(crate) fn start(
+    config: &Config,
+    settings: Settings,
+    journal: &Arc<Journal>,
+) -> Result<Server, StartError> {
+    start_within(config, settings, START, journal)
 }
 
-fn start_within(config: &Config, settings: Settings, patience: Duration) -> Result<Server, StartError> {
+fn start_within(
+    config: &Config,
+    settings: Settings,
+    patience: Duration,
+    journal: &Arc<Journal>,
+) -> Result<Server, StartError> {
     let settings = ServerSettings::resolve(config, settings)?;
     let limits = settings.limits;
     let inspector = move |own| {
@@ -112,7 +124,7 @@ fn start_within(config: &Config, settings: Settings, patience: Duration) -> Resu
         targets::yield_to_program();
         Arc::new(Inspector::new(limits, Some(own)))
     };
-    start_with(settings, patience, inspector)
+    start_with(settings, patience, Arc::clone(journal), inspector)
 }
 
 /// Starts a server that answers about another program. `bind` overrides the environment and the default.
@@ -121,13 +133,14 @@ pub(crate) fn start_for(
     bind: Option<&str>,
 ) -> Result<Server<ForeignInspector>, StartError> {
     let inspector = Arc::new(inspector);
-    start_with(ServerSettings::of_command(bind)?, START_ALONE, |_| inspector)
+    start_with(ServerSettings::of_command(bind)?, START_ALONE, Arc::default(), |_| inspector)
 }
 
 /// `inspector` is called on the server's thread, with the handle of the server's runtime.
 fn start_with<I: Inspect + 'static>(
     settings: ServerSettings,
     patience: Duration,
+    journal: Arc<Journal>,
     inspector: impl FnOnce(Handle) -> Arc<I> + Send + 'static,
 ) -> Result<Server<I>, StartError> {
     let startup = Arc::new(Startup::default());
@@ -136,7 +149,7 @@ fn start_with<I: Inspect + 'static>(
     let (stop, stop_requested) = oneshot::channel();
     let (done, stopped) = mpsc::sync_channel(1);
     let body = move || {
-        serve(settings, inspector, &shared, &ready, stop_requested);
+        serve(settings, journal, inspector, &shared, &ready, stop_requested);
         let _disconnected = done.send(());
     };
     let thread = std::thread::Builder::new().name("delouse-server".to_owned());
@@ -178,6 +191,7 @@ impl<I> Drop for Server<I> {
 /// The main function of the server's thread.
 fn serve<I: Inspect + 'static>(
     settings: ServerSettings,
+    journal: Arc<Journal>,
     inspector: impl FnOnce(Handle) -> Arc<I>,
     startup: &Startup,
     ready: &mpsc::SyncSender<Result<(SocketAddr, Arc<I>), StartError>>,
@@ -200,7 +214,8 @@ fn serve<I: Inspect + 'static>(
     };
     settings.ignored.iter().for_each(|line| log.say(line));
     runtime.block_on(async {
-        let result = listen(settings, &(inspector.clone() as Arc<dyn Inspect>), startup, &log).await;
+        let result =
+            listen(settings, &journal, &(inspector.clone() as Arc<dyn Inspect>), startup, &log).await;
         match result {
             // The program has stopped waiting, and has no handle to stop the server: it must not run.
             Ok(None) => {}
@@ -239,14 +254,15 @@ async fn drop_unused(inspector: &Arc<dyn Inspect>) {
 /// Listens, and logs the address. `None` if the program has stopped waiting.
 async fn listen(
     settings: ServerSettings,
+    journal: &Arc<Journal>,
     inspector: &Arc<dyn Inspect>,
     startup: &Startup,
     log: &Log,
 ) -> Result<Option<HttpServer<Context>>, StartError> {
     let wanted = settings.bind;
-    let mut server = build(settings.clone(), inspector, wanted, log);
+    let mut server = build(settings.clone(), journal, inspector, wanted, log);
     if refusal(&server) == Some(io::ErrorKind::AddrInUse) && becomes_free(wanted).await {
-        server = build(settings.clone(), inspector, wanted, log);
+        server = build(settings.clone(), journal, inspector, wanted, log);
     }
     let instead = match refusal(&server) {
         Some(io::ErrorKind::AddrInUse) => Some("is in use"),
@@ -254,7 +270,7 @@ async fn listen(
         _ => None,
     };
     if instead.is_some() {
-        server = build(settings, inspector, SocketAddr::new(wanted.ip(), 0), log);
+        server = build(settings, journal, inspector, SocketAddr::new(wanted.ip(), 0), log);
     }
     let server = server.map_err(|error| match error {
         BuildError::BindError { address, error } => StartError::Bind(address, error),
@@ -300,6 +316,7 @@ async fn becomes_free(address: SocketAddr) -> bool {
 
 fn build(
     settings: ServerSettings,
+    journal: &Arc<Journal>,
     inspector: &Arc<dyn Inspect>,
     bind_address: SocketAddr,
     log: &Log,
@@ -328,6 +345,7 @@ fn build(
         log: log.clone(),
         last_look: last_look::LastLook::default(),
         marks: marks::Marks::default(),
+        journal: journal.clone(),
         settings,
     };
     let config = ConfigDropshot {
@@ -364,7 +382,7 @@ mod tests {
             let settings = Settings::resolve(&config).unwrap();
             let begun = Instant::now();
             // From no timeout to the time that a start has taken.
-            match start_within(&config, settings, longest * round / 30) {
+            match start_within(&config, settings, longest * round / 30, &Arc::default()) {
                 Ok(server) => {
                     longest = longest.max(begun.elapsed());
                     assert!(TcpStream::connect(server.address).is_ok());
@@ -376,7 +394,7 @@ mod tests {
             if round == 0 {
                 longest = longest.max(Duration::from_millis(1));
                 drop(
-                    start_within(&config, Settings::resolve(&config).unwrap(), START)
+                    start_within(&config, Settings::resolve(&config).unwrap(), START, &Arc::default())
                         .map(|_| println!("it listens")),
                 );
                 longest = longest.max(begun.elapsed());

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use slog::FilterLevel;
 
 use crate::Config;
-use crate::settings::{Settings, valid, variable};
+use crate::settings::{Settings, WatchSettings, valid, variable};
 use crate::targets::Limits;
 
 const DEFAULT_PORT: u16 = 7132;
@@ -51,7 +51,15 @@ impl ServerSettings {
     /// The settings of a command that only serves. `bind` overrides the environment.
     pub(super) fn of_command(bind: Option<&str>) -> Result<Self, SettingsError> {
         let config = bind.map_or_else(Config::new, |bind| Config::new().bind(bind));
-        let settings = Settings { sigquit: false, limits: Limits::default(), ignored: Vec::new() };
+        let settings = Settings {
+            sigquit: false,
+            sigterm: false,
+            panic: false,
+            shutdown: None,
+            limits: Limits::default(),
+            watch: WatchSettings::default(),
+            ignored: Vec::new(),
+        };
         let is_overridden = |name: &str| name == "DELOUSE_BIND" && bind.is_some();
         Self::resolve_with(&config, settings, |name| variable(name).filter(|_| !is_overridden(name)))
     }
@@ -114,7 +122,15 @@ mod tests {
     use super::*;
 
     fn resolve(config: Config, environment: &[(&str, &str)]) -> Result<ServerSettings, SettingsError> {
-        let common = Settings { sigquit: true, limits: Limits::default(), ignored: Vec::new() };
+        let common = Settings {
+            sigquit: true,
+            sigterm: true,
+            panic: false,
+            shutdown: None,
+            limits: Limits::default(),
+            watch: WatchSettings::default(),
+            ignored: Vec::new(),
+        };
         ServerSettings::resolve_with(&config, common, |name| {
             environment.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned())
         })

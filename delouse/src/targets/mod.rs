@@ -39,8 +39,9 @@ pub(crate) use {
     maps::own_mappings,
     pause_budget::{Joined, Limits, Prediction},
     this_process::{
-        ForkedImage, Live, QuitSignals, closed_by_peer, core_writer, fork, fork_with_threads, freeze,
-        freeze_fork_thaw, join_huge_pages, listen_for_quit, monotonic_nanos, open_file, own_connections,
-        rolling, with_signals_blocked, writes_to_a_full_pipe, yield_to_program,
+        ForkedImage, Live, QuitSignals, SignalWakes, TermSignals, closed_by_peer, core_writer, defer_term,
+        end_by_sigterm, fork, fork_with_threads, freeze, freeze_fork_thaw, join_huge_pages, listen_for_quit,
+        listen_for_term, monotonic_nanos, open_file, own_connections, rolling, with_signals_blocked,
+        writes_to_a_full_pipe, yield_to_program,
     },
 };

@@ -1,6 +1,7 @@
 //! The interface of `this_process` for other systems and architectures, where each capture fails.
 
 use std::fs::File;
+use std::time::Duration;
 
 use super::core_dump::{CoreImage, ProcessIds, VectorNote};
 use super::{Joined, Limits, SnapshotError};
@@ -164,9 +165,52 @@ impl QuitSignals {
     pub(crate) fn count() -> u32 {
         0
     }
+}
 
-    /// Never called.
-    pub(crate) fn wait(seen: u32) -> u32 {
+/// Never constructed.
+#[derive(Debug)]
+pub(crate) enum TermSignals {}
+
+/// Always `None`: SIGTERM keeps its default action.
+pub(crate) fn listen_for_term() -> Option<TermSignals> {
+    None
+}
+
+/// Always `None`.
+pub(crate) fn defer_term() -> Option<TermSignals> {
+    None
+}
+
+/// Never called.
+pub(crate) fn end_by_sigterm() {}
+
+impl TermSignals {
+    /// Never comes.
+    pub(crate) fn count() -> u32 {
+        0
+    }
+
+    /// Never comes.
+    pub(crate) fn is_deferred() -> bool {
+        false
+    }
+}
+
+/// Wakes of the thread that waits for signals.
+pub(crate) struct SignalWakes;
+
+impl SignalWakes {
+    /// No signal wakes it.
+    pub(crate) fn count() -> u32 {
+        0
+    }
+
+    /// Ends no wait, as there is no signal to wait for.
+    pub(crate) fn wake() {}
+
+    /// Waits for this time, a second at most.
+    pub(crate) fn wait(seen: u32, time: Duration) -> u32 {
+        std::thread::sleep(time.min(Duration::from_secs(1)));
         seen
     }
 }

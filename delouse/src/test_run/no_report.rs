@@ -1,11 +1,10 @@
 //! In place of `report`, with the features `dump` and `debug` off: a test that is late fails without a reason.
 
 use std::future::Future;
-use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use super::test::{Phase, Test};
+use super::test::Test;
 
 /// Starts the watchdog's thread.
 pub(super) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
@@ -21,8 +20,7 @@ impl Registered {
 }
 
 /// The verdict about a test that is late.
-pub(super) fn make(test: &Test, phase: Phase, limit: Duration, _: &Handle) -> String {
-    let late = test.late(phase, limit);
+pub(super) fn make(_: &Test, late: &str, _: &Handle) -> String {
     format!("{late}\nWith delouse's feature `dump` or `debug`, this message says why.")
 }
 

@@ -3,12 +3,11 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use serde::Serialize;
 use tokio::runtime::Handle;
 
-use super::test::{Phase, Test, print};
+use super::test::{Test, print};
 use crate::inspector::Inspector;
 use crate::own_threads::{self, ThreadError};
 pub(super) use crate::registry::Registered;
@@ -38,9 +37,9 @@ struct Report<'r> {
     threads: ThreadsAnswer,
 }
 
-/// Writes the report about a test that is late, and returns the verdict: what is wrong in its first line.
-pub(super) fn make(test: &Test, phase: Phase, limit: Duration, handle: &Handle) -> String {
-    let late = test.late(phase, limit);
+/// Writes the report about a test that is late, or that is to end, as the sentence `late` says. Returns the verdict: what is
+/// wrong in its first line.
+pub(super) fn make(test: &Test, late: &str, handle: &Handle) -> String {
     let Some(inspector) = runtime::inspector() else {
         return format!("{late}\nDELOUSE=off: what hangs was not looked for");
     };

@@ -3,6 +3,8 @@
 use std::io::{self, Write as _};
 use std::time::Duration;
 
+use crate::duration;
+
 /// Overrides the timeout of tests that have one.
 const VARIABLE: &str = "DELOUSE_TEST_TIMEOUT";
 
@@ -75,7 +77,7 @@ impl Test {
     /// How long it may take, by the environment or else by its attribute.
     pub(super) fn limit(&self) -> Option<Duration> {
         self.timeout.and_then(|timeout| match std::env::var(VARIABLE) {
-            Ok(text) => match duration(&text) {
+            Ok(text) => match parse(&text) {
                 Some(limit) => limit,
                 None => {
                     print(&format!(
@@ -89,21 +91,9 @@ impl Test {
     }
 }
 
-/// `30s`, `500ms`, `2m`, `1h`; `off` is no limit. `None` for anything else. The attribute takes the same.
-fn duration(text: &str) -> Option<Option<Duration>> {
-    if text == "off" {
-        return Some(None);
-    }
-    let (number, unit) = text.split_at(text.find(|first: char| !first.is_ascii_digit())?);
-    let milliseconds = match unit {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => return None,
-    };
-    let total = number.parse::<u64>().ok()?.checked_mul(milliseconds).filter(|total| *total > 0)?;
-    Some(Some(Duration::from_millis(total)))
+/// A time, or `off`, which is no limit. `None` for anything else. The attribute takes the same.
+fn parse(text: &str) -> Option<Option<Duration>> {
+    if text == "off" { Some(None) } else { duration::parse(text).map(Some) }
 }
 
 /// Fails the test that runs in this thread.

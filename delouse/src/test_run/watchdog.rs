@@ -116,7 +116,7 @@ fn watch(shared: &Shared, test: &Test, limit: Duration, deadline: Instant, runti
     state.is_late = true;
     let phase = state.phase;
     drop(state);
-    let verdict = report::make(test, phase, limit, runtime);
+    let verdict = report::make(test, &test.late(phase, limit), runtime);
     let mut state = shared.lock();
     state.verdict = Some(verdict);
     if let Some(waker) = state.waker.take() {

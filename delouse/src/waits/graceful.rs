@@ -20,6 +20,24 @@ struct Shutdown<'s> {
     awaited: Vec<&'s Edge>,
 }
 
+/// A task that waits in a graceful shutdown for the end of other tasks.
+#[cfg(feature = "dump")]
+pub(crate) struct Graceful {
+    pub(crate) waiter: u64,
+    pub(crate) name: &'static str,
+    pub(crate) tasks: Vec<u64>,
+}
+
+/// All of them, whatever the tasks wait for.
+#[cfg(feature = "dump")]
+pub(crate) fn graceful_shutdowns(sample: &Sample) -> Vec<Graceful> {
+    let of = |edge: &Edge| {
+        let (name, tasks) = awaited_by(sample, edge)?;
+        Some(Graceful { waiter: edge.waiter?, name, tasks })
+    };
+    sample.graph.edges.iter().filter_map(of).collect()
+}
+
 /// Whether another sample could confirm an observation.
 pub(super) fn is_undecided(samples: &[Sample]) -> bool {
     matches!(samples, [only] if shutdown(only, &HashSet::new()).is_some())

@@ -47,6 +47,8 @@ pub(crate) use connections::Kernel;
 pub use diagnosis::Scope;
 pub use evidence::{Doubt, Evidence, Party, TaskIds, TaskWait, ThreadAt};
 pub use gaps::Gap;
+#[cfg(feature = "dump")]
+pub(crate) use graceful::{Graceful, graceful_shutdowns};
 pub(crate) use kept::{Keeper, UnreadBody};
 pub use location::CodeLocation;
 pub(crate) use not_judged::{UnjudgedList, UnjudgedTasks};

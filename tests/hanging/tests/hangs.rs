@@ -150,3 +150,20 @@ async fn panics_by_itself() {
 async fn returns_a_result() -> Result<(), std::num::ParseIntError> {
     "7".parse::<u32>().map(drop)
 }
+
+/// Its own handler wins over that of `#[delouse::test]`.
+#[delouse::test(timeout = "off")]
+async fn handles_sigterm() {
+    let mut signals =
+        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).expect("a signal");
+    // Not `eprintln!`, which libtest keeps.
+    std::io::Write::write_all(&mut std::io::stderr(), b"it handles the signal\n").expect("an open pipe");
+    signals.recv().await;
+}
+
+#[delouse::test(timeout = "off")]
+async fn waits_to_be_ended() {
+    let (_sender, receiver) = oneshot::channel::<()>();
+    std::io::Write::write_all(&mut std::io::stderr(), b"it waits\n").expect("an open pipe");
+    let _never = receiver.await;
+}

@@ -1,4 +1,4 @@
-//! Programs that handle SIGQUIT themselves, before or after delouse, and one that calls `delouse::dump()`.
+//! Programs that handle SIGQUIT themselves, before or after delouse, one that calls `delouse::dump()`, and one that panics.
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -16,6 +16,11 @@ fn main() -> std::io::Result<()> {
         Some("dumps") => dumps(),
         Some("dumps_without_server") => {
             println!("dumped {:?}", delouse::dump());
+            Ok(())
+        }
+        Some("panics") => {
+            std::panic::set_hook(Box::new(|_| println!("the program's own hook")));
+            panics();
             Ok(())
         }
         other => {
@@ -55,4 +60,19 @@ async fn asks() -> Result<(), delouse::DumpError> {
 
 async fn waits_for_ever() {
     tokio::sync::Notify::new().notified().await;
+}
+
+#[delouse::main(worker_threads = 2)]
+async fn panics() {
+    let ended = tokio::spawn(fails()).await;
+    println!("a panic: {}", ended.is_err_and(|error| error.is_panic()));
+}
+
+async fn fails() {
+    tokio::task::yield_now().await;
+    fails_inside().await;
+}
+
+async fn fails_inside() {
+    panic!("as the test wants");
 }

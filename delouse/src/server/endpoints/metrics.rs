@@ -12,6 +12,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use crate::host::process_figures::ProcessFigures;
 use crate::inspector::inspect::Inspected;
 use crate::registry;
+use crate::report::WatchReport;
 use crate::report::metrics::{Family, text};
 use crate::server::Context;
 use crate::server::format::harden;
@@ -36,6 +37,7 @@ pub(super) async fn metrics(
     respond(request, query, async |request, _query| {
         let context = request.context();
         let mut families = looks(context.last_look.figures());
+        families.extend(context.journal.figures().iter().flat_map(watch));
         // Of another program, only what was captured is known.
         if context.inspector.inspected() == Inspected::ThisProcess {
             families.extend(runtimes());
@@ -120,6 +122,41 @@ fn looks(Figures { captures, pause_us, longest_pause_us, tasks, diagnosis }: Fig
         families.extend([found, seen, when.with_some(since_epoch(at))]);
     }
     families
+}
+
+/// What watching the program costs.
+fn watch(figures: &WatchReport) -> [Family; 7] {
+    let seconds = |ms: u64| ms as f64 / 1e3;
+    let mut findings = Family::gauge(
+        "delouse_watch_findings",
+        "Findings that the watch has reported and that are not gone.",
+    );
+    for (kind, count) in &figures.findings {
+        findings = findings.with(&[("kind", kind)], *count as f64);
+    }
+    [
+        findings,
+        Family::gauge(
+            "delouse_watch_interval_seconds",
+            "Time from one look of the watch to the next, at present.",
+        )
+        .with(&[], seconds(figures.pace_ms)),
+        Family::counter("delouse_watch_looks_total", "Looks of the watch.").with(&[], figures.looks as f64),
+        Family::counter("delouse_watch_failed_looks_total", "Looks of the watch that gave no diagnosis.")
+            .with(&[], figures.failed as f64),
+        Family::counter("delouse_watch_look_seconds_total", "Time that looks of the watch took.")
+            .with(&[], seconds(figures.took_ms)),
+        Family::counter(
+            "delouse_watch_pause_seconds_total",
+            "Time that looks of the watch have stopped the program, at most.",
+        )
+        .with(&[], figures.pause_us as f64 / 1e6),
+        Family::gauge(
+            "delouse_watch_pause_longest_seconds",
+            "The longest stop of the program by a look of the watch.",
+        )
+        .with(&[], figures.longest_pause_us as f64 / 1e6),
+    ]
 }
 
 fn since_epoch(at: SystemTime) -> Option<f64> {

@@ -3,6 +3,7 @@
 mod core;
 mod coredump;
 mod elf;
+mod history;
 mod huge_pages;
 mod index;
 mod metrics;
@@ -38,6 +39,7 @@ pub(crate) fn api() -> ApiDescription<Context> {
         api.register(stacktrace::stacktrace_rust),
         api.register(waits::diagnosis),
         api.register(waits::waits),
+        api.register(history::history),
         api.register(metrics::metrics),
         api.register(pprof::pprof_index),
         api.register(pprof::goroutine),

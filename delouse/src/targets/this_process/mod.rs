@@ -29,10 +29,12 @@ mod quit_signal;
 mod scheduling;
 mod search;
 mod signal;
+mod signal_wakes;
 mod slots;
 mod stacks;
 mod stop_order;
 mod sys;
+mod term_signal;
 mod vdso;
 
 #[cfg(test)]
@@ -51,6 +53,8 @@ pub(crate) use image::{ForkedImage, fork, fork_with_threads, freeze_fork_thaw};
 pub(crate) use live::{Live, freeze, rolling};
 pub(crate) use quit_signal::{QuitSignals, listen_for_quit};
 pub(crate) use scheduling::yield_to_program;
+pub(crate) use signal_wakes::SignalWakes;
+pub(crate) use term_signal::{TermSignals, defer_term, end_by_sigterm, listen_for_term};
 
 /// Looks up symbols that captures need. Called before threads are stopped, because a stopped thread may hold the loader's
 /// lock.

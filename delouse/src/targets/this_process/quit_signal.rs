@@ -2,7 +2,7 @@
 //!
 //! Rules of the handler: it interrupts a thread at any point, like that of captures (`handler.rs`): **raw system calls only;
 //! no `errno`, no thread locals, no allocation, no lock, no formatting, no unwinding, no panic**. It increments a counter,
-//! and wakes the thread that waits for the counter to change.
+//! and wakes the thread that waits for signals.
 //!
 //! The handler is never uninstalled: restoring the previous action could replace a newer one of the program. When delouse
 //! does not listen, the handler performs the default action.
@@ -10,12 +10,13 @@
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 
+use super::signal_wakes::SignalWakes;
 use super::{signal, sys};
 
 /// A second SIGQUIT within this time, in nanoseconds, ends the program.
 const SOON: u64 = 2_000_000_000;
 
-/// Futex: incremented by each SIGQUIT, and when listening ends.
+/// Incremented by each SIGQUIT that requests a dump.
 static COUNT: AtomicU32 = AtomicU32::new(0);
 /// The process that listens, or 0. A forked child has the handler, but not the thread.
 static LISTENER: AtomicI32 = AtomicI32::new(0);
@@ -37,7 +38,7 @@ extern "C" fn on_quit(_signal: c_int, _info: *mut libc::siginfo_t, _context: *mu
         return quit();
     }
     COUNT.fetch_add(1, Ordering::AcqRel);
-    sys::futex_wake(&COUNT);
+    SignalWakes::wake();
 }
 
 /// Performs the default action, as soon as this handler, in which the signal is blocked, has returned.
@@ -72,24 +73,10 @@ impl QuitSignals {
     pub(crate) fn count() -> u32 {
         COUNT.load(Ordering::Acquire)
     }
-
-    /// Waits until the counter differs from `seen`, and returns it.
-    pub(crate) fn wait(seen: u32) -> u32 {
-        const LONG: u64 = 3_600_000_000_000;
-        loop {
-            match Self::count() {
-                now if now != seen => return now,
-                _ => sys::futex_wait(&COUNT, seen, LONG),
-            }
-        }
-    }
 }
 
 impl Drop for QuitSignals {
-    /// Wakes the thread that waits.
     fn drop(&mut self) {
         LISTENER.store(0, Ordering::Release);
-        COUNT.fetch_add(1, Ordering::AcqRel);
-        sys::futex_wake(&COUNT);
     }
 }
