@@ -2,17 +2,21 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use futures::future::{BoxFuture, join_all};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::{Barrier, Mutex, RwLock, Semaphore, oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::harness::{self, Case, DAY, faulty, healthy};
 
 pub(crate) const CASES: &[Case] = &[
     faulty!(two_mutexes: "deadlock"),
+    faulty!(spawned_by_a_thread_that_has_ended: "deadlock"),
+    faulty!(spawned_by_a_thread_that_lives: "deadlock"),
     faulty!(locks_with_a_timeout: "deadlock"),
     faulty!(five_mutexes: "deadlock"),
     faulty!(mutex_of_one_task: "deadlock"),
@@ -23,6 +27,10 @@ pub(crate) const CASES: &[Case] = &[
     faulty!(branches_of_main_and_of_a_task: "deadlock"),
     faulty!(branches_of_join_all: "deadlock"),
     faulty!(end_of_a_task_that_beats_on: "deadlock"),
+    healthy!(tasks_that_a_thread_may_abort),
+    healthy!(spawned_by_a_thread_and_in_order),
+    healthy!(locks_until_a_thread_answers),
+    healthy!(thread_between_two_tasks),
     healthy!(branches_until_a_timeout),
     healthy!(branch_that_hears_from_another),
 ];
@@ -42,6 +50,109 @@ async fn transfer(from: Arc<Mutex<i32>>, to: Arc<Mutex<i32>>, meet: Arc<Barrier>
     let mut credit = to.lock().await;
     *debit -= 1;
     *credit += 1;
+}
+
+async fn spawned_by_a_thread_that_has_ended() {
+    let runtime = Handle::current();
+    let spawner = thread::spawn(move || drop(two_transfers(&runtime)));
+    spawner.join().unwrap();
+    harness::ready(2).await;
+}
+
+async fn spawned_by_a_thread_that_lives() {
+    let runtime = Handle::current();
+    thread::spawn(move || {
+        drop(two_transfers(&runtime));
+        thread::sleep(DAY);
+        drop(runtime);
+    });
+    harness::ready(2).await;
+}
+
+/// Whether the thread will ever do so is not known.
+async fn tasks_that_a_thread_may_abort() {
+    let runtime = Handle::current();
+    thread::spawn(move || {
+        let tasks = two_transfers(&runtime).map(|task| task.abort_handle());
+        thread::sleep(DAY);
+        tasks.iter().for_each(AbortHandle::abort);
+    });
+    harness::ready(2).await;
+}
+
+/// Nothing is wrong with them but that one takes long.
+async fn spawned_by_a_thread_and_in_order() {
+    let runtime = Handle::current();
+    thread::spawn(move || {
+        let (one, two) = (Arc::new(Mutex::new(1)), Arc::new(Mutex::new(2)));
+        for _ in 0..3 {
+            runtime.spawn(takes_both(one.clone(), two.clone()));
+        }
+        thread::sleep(DAY);
+        drop((one, two));
+    });
+    harness::ready(3).await;
+}
+
+async fn takes_both(one: Arc<Mutex<i32>>, two: Arc<Mutex<i32>>) {
+    harness::waits();
+    let first = one.lock().await;
+    let second = two.lock().await;
+    tokio::time::sleep(DAY).await;
+    println!("{first} {second}");
+}
+
+/// A task holds a lock until a thread sends to it.
+async fn locks_until_a_thread_answers() {
+    let lock = Arc::new(Mutex::new(1));
+    let (sender, answer) = oneshot::channel();
+    thread::spawn(move || {
+        thread::sleep(DAY);
+        let _ = sender.send(2);
+    });
+    let asked = lock.clone();
+    tokio::spawn(async move {
+        let mut value = asked.lock().await;
+        harness::waits();
+        *value = answer.await.unwrap_or(0);
+    });
+    tokio::spawn(async move {
+        harness::waits();
+        println!("{}", lock.lock().await);
+    });
+    harness::ready(2).await;
+}
+
+/// A thread takes from one task and gives to another, and the first one is only slow.
+async fn thread_between_two_tasks() {
+    let (requests, jobs) = std::sync::mpsc::channel::<u32>();
+    let (replies, mut results) = channel(4);
+    thread::spawn(move || {
+        while let Ok(job) = jobs.recv() {
+            let _ = replies.blocking_send(job + 1);
+        }
+    });
+    tokio::spawn(async move {
+        loop {
+            let _ = requests.send(1);
+            harness::waits();
+            tokio::time::sleep(DAY).await;
+        }
+    });
+    tokio::spawn(async move {
+        let _first = results.recv().await;
+        harness::waits();
+        while let Some(result) = results.recv().await {
+            println!("{result}");
+        }
+    });
+    harness::ready(2).await;
+}
+
+fn two_transfers(runtime: &Handle) -> [JoinHandle<()>; 2] {
+    let (one, two) = (Arc::new(Mutex::new(1)), Arc::new(Mutex::new(2)));
+    let meet = Arc::new(Barrier::new(2));
+    [runtime.spawn(transfer(one.clone(), two.clone(), meet.clone())), runtime.spawn(transfer(two, one, meet))]
 }
 
 /// Only the timeouts will end it.
