@@ -1,5 +1,6 @@
 //! Walks what tasks and shared objects own, and records the handles.
 
+mod beside;
 mod coroutine;
 mod partly;
 
@@ -177,75 +178,6 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
             parts.settle(number, &self.branches, leaves, holdings, references);
         }
         all
-    }
-
-    /// Adds the guards of the lock that the thread of a task waits for that are in futures inside of functions in their
-    /// first poll. Such a function is not marked as suspended anywhere, but what its branches have is stored already.
-    pub(super) fn own_guards(&mut self, number: u32, (of, at): (TypeId, u64), lock: u64) {
-        let is_own = |holding: &Holding| {
-            holding.owner == Node::Task(number)
-                && holding.resource == lock
-                && handles::at(holding.handle).is_some_and(|fact| fact.roles.has(Roles::THREAD_GUARD))
-        };
-        if self.found.holdings.iter().any(is_own) {
-            return;
-        }
-        let wanted = FxHashSet::from_iter([!lock]);
-        let mut walker = Walker::new(self.process, self.layouts, &wanted);
-        walker.first_polls = true;
-        walker.paths = std::mem::take(&mut self.paths);
-        walker.task(number, of, at, true);
-        self.paths = std::mem::take(&mut walker.paths);
-        self.found.holdings.extend(walker.found.holdings.into_iter().filter(is_own));
-    }
-
-    /// Adds the guards of the lock that the thread of a task waits for that are among the variables on its stack. Some may
-    /// have been moved, so that nothing else in them counts.
-    pub(super) fn own_guards_on_stack(&mut self, number: u32, variables: &[StackVariable], lock: u64) {
-        let is_own = |holding: &Holding| {
-            holding.owner == Node::Task(number)
-                && holding.resource == lock
-                && handles::at(holding.handle).is_some_and(|fact| fact.roles.has(Roles::THREAD_GUARD))
-        };
-        if self.found.holdings.iter().any(is_own) {
-            return;
-        }
-        let wanted = FxHashSet::from_iter([!lock]);
-        let mut walker = Walker::new(self.process, self.layouts, &wanted);
-        walker.running = true;
-        walker.paths = std::mem::take(&mut self.paths);
-        for variable in variables {
-            let layout = self.layouts.of(Interest::Handles, variable.of);
-            if let Some(layout) = layout.filter(|layout| !layout.is_nothing()) {
-                let label = self.layouts.labels.name(&variable.name);
-                walker.labelled_root(Node::Task(number), label, layout, variable.at);
-            }
-        }
-        self.paths = std::mem::take(&mut walker.paths);
-        self.found.holdings.extend(walker.found.holdings.into_iter().filter(is_own));
-    }
-
-    /// Adds the handles of channels that are among the variables on the stack of a thread that waits in a channel. Some may have
-    /// been moved.
-    pub(super) fn own_channels_on_stack(&mut self, number: u32, variables: &[StackVariable]) {
-        let mut walker = Walker::new(self.process, self.layouts, self.wanted);
-        walker.running = true;
-        walker.paths = std::mem::take(&mut self.paths);
-        for variable in variables {
-            let layout = self.layouts.of(Interest::Handles, variable.of);
-            if let Some(layout) = layout.filter(|layout| !layout.is_nothing()) {
-                let label = self.layouts.labels.name(&variable.name);
-                walker.labelled_root(Node::Task(number), label, layout, variable.at);
-            }
-        }
-        self.paths = std::mem::take(&mut walker.paths);
-        let known: FxHashSet<u64> = self.found.holdings.iter().map(|holding| holding.place).collect();
-        let is_new = |holding: &Holding| {
-            holding.owner == Node::Task(number)
-                && !known.contains(&holding.place)
-                && handles::at(holding.handle).is_some_and(HandleFact::is_counted)
-        };
-        self.found.holdings.extend(walker.found.holdings.into_iter().filter(is_new));
     }
 
     /// Walks a static.

@@ -1,0 +1,87 @@
+//! What tasks have that is not stored in their futures: on the stacks of their threads, and in functions in their first poll.
+
+use rustc_hash::FxHashSet;
+
+use super::{Found, Holding, Node, Walker};
+use crate::debuginfo::types::TypeId;
+use crate::tasks::StackVariable;
+use crate::tasks::layout::Interest;
+use crate::tasks::layout::handles::{self, HandleFact, Roles};
+
+impl<'p, 'i> Walker<'_, 'p, 'i> {
+    /// Adds the guards of the lock that the thread of a task waits for that are in futures inside of functions in their
+    /// first poll. Such a function is not marked as suspended anywhere, but what its branches have is stored already.
+    pub(in crate::waits::ownership) fn own_guards(
+        &mut self,
+        number: u32,
+        (of, at): (TypeId, u64),
+        lock: u64,
+    ) {
+        self.add_guards(number, lock, |walker| {
+            walker.first_polls = true;
+            walker.task(number, of, at, true);
+        });
+    }
+
+    /// Adds the guards of the lock that the thread of a task waits for that are among the variables on its stack. Some may
+    /// have been moved, so that nothing else in them counts.
+    pub(in crate::waits::ownership) fn own_guards_on_stack(
+        &mut self,
+        number: u32,
+        variables: &[StackVariable],
+        lock: u64,
+    ) {
+        self.add_guards(number, lock, |walker| walker.variables(number, variables));
+    }
+
+    /// Adds the guards of a lock that `walk` finds in a task, if none is known yet.
+    fn add_guards(&mut self, number: u32, lock: u64, walk: impl FnOnce(&mut Walker<'_, 'p, 'i>)) {
+        let is_own = |holding: &Holding| {
+            holding.owner == Node::Task(number)
+                && holding.resource == lock
+                && handles::at(holding.handle).is_some_and(|fact| fact.roles.has(Roles::THREAD_GUARD))
+        };
+        if !self.found.holdings.iter().any(is_own) {
+            let found = self.beside(&FxHashSet::from_iter([!lock]), walk);
+            self.found.holdings.extend(found.holdings.into_iter().filter(is_own));
+        }
+    }
+
+    /// What `walk` finds with a walker of its own, which shares the paths.
+    fn beside(&mut self, wanted: &FxHashSet<u64>, walk: impl FnOnce(&mut Walker<'_, 'p, 'i>)) -> Found {
+        let mut walker = Walker::new(self.process, self.layouts, wanted);
+        walker.paths = std::mem::take(&mut self.paths);
+        walk(&mut walker);
+        self.paths = walker.paths;
+        walker.found
+    }
+
+    /// Walks variables on the stack of the thread of a task.
+    fn variables(&mut self, number: u32, variables: &[StackVariable]) {
+        self.running = true;
+        for variable in variables {
+            let layout = self.layouts.of(Interest::Handles, variable.of);
+            if let Some(layout) = layout.filter(|layout| !layout.is_nothing()) {
+                let label = self.layouts.labels.name(&variable.name);
+                self.labelled_root(Node::Task(number), label, layout, variable.at);
+            }
+        }
+    }
+
+    /// Adds the handles of channels that are among the variables on the stack of a thread that waits in a channel. Some may have
+    /// been moved.
+    pub(in crate::waits::ownership) fn own_channels_on_stack(
+        &mut self,
+        number: u32,
+        variables: &[StackVariable],
+    ) {
+        let found = self.beside(self.wanted, |walker| walker.variables(number, variables));
+        let known: FxHashSet<u64> = self.found.holdings.iter().map(|holding| holding.place).collect();
+        let is_new = |holding: &Holding| {
+            holding.owner == Node::Task(number)
+                && !known.contains(&holding.place)
+                && handles::at(holding.handle).is_some_and(HandleFact::is_counted)
+        };
+        self.found.holdings.extend(found.holdings.into_iter().filter(is_new));
+    }
+}
