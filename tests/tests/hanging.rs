@@ -67,7 +67,7 @@ fn each_test_that_hangs_fails_with_its_cause() {
         ("deadlock", "eadlock: task", "hangs::cross"),
         ("deadlock_on_one_thread", "eadlock: task", "hangs::cross"),
         ("leaked_sender", "eaked tasks: ", "hangs::leaked_sender"),
-        ("blocked_worker", "locked worker: task", "hangs::blocked_worker"),
+        ("blocked_worker", "eadlock: the main future and task", "hangs::blocked_worker"),
         ("paused_clock", "eaked tasks: ", "hangs::paused_clock"),
         ("local_runtime", "eadlock: the main future", "hangs::local_runtime"),
         ("local_set", "eadlock: the main future", "hangs::local_set"),

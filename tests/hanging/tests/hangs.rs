@@ -40,6 +40,7 @@ async fn leaked_sender() {
     drop(sender);
 }
 
+/// The body has the sender that its task waits for, and waits for the task.
 #[delouse::test(flavor = "multi_thread", worker_threads = 2, timeout = "1s")]
 async fn blocked_worker() {
     let (_never, blocked) = std::sync::mpsc::channel::<()>();
