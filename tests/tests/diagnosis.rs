@@ -20,7 +20,14 @@ const AT_ONCE: usize = 3;
 const SETTLING: Duration = Duration::from_secs(30);
 /// Prefixes of cases that run alone: large ones need the whole machine in a build without optimisations, and busy ones must
 /// get most of a processor.
-const ALONE: &[&str] = &["ten_thousand", "selects_on_", "main_selects_on_", "ignores_that_", "yields_until_"];
+const ALONE: &[&str] = &[
+    "ten_thousand",
+    "selects_on_",
+    "main_selects_on_",
+    "ignores_that_",
+    "reads_nothing_at_",
+    "yields_until_",
+];
 /// Of all faulty cases, the share that may be missed on a busy machine, in percent. No healthy one may have a finding.
 const MISSED: usize = 5;
 /// The most observations of a healthy scenario.

@@ -19,7 +19,8 @@ pub(crate) const CASES: &[Case] = &[
     faulty!(unix_pair_of_two_readers: "deadlock"),
     faulty!(unix_pair_of_two_writers: "deadlock"),
     faulty!(local_task_outside_of_its_set: "starved_tasks"),
-    faulty!(task_of_a_runtime_that_nothing_drives: "starved_tasks"),
+    faulty!(task_of_a_runtime_that_nothing_drives: "starved_tasks",
+        says "waits at `scenarios::from_reports::task_of_a_runtime_that_nothing_drives"),
     observed!(timer_of_a_runtime_that_nothing_drives: "overdue_timers"),
     faulty!(request_to_its_own_server_with_the_lock: "deadlock"),
     faulty!(handlers_that_lock_crosswise: "deadlock"),
@@ -154,7 +155,7 @@ async fn task_of_a_runtime_that_nothing_drives() {
     let background = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let job = background.spawn(async { 5 });
     tokio::spawn(async move {
-        harness::affected("task_of_a_runtime_that_nothing_drives");
+        harness::waits();
         let _ = job.await;
     });
     harness::ready(1).await;
@@ -302,12 +303,12 @@ fn starts() {
     let theirs = started.clone();
     let worker = tokio::spawn(async move {
         theirs.notify_waiters();
-        harness::affected("notify_before_the_wait");
+        harness::affected("starts");
         theirs.notified().await;
     });
     tokio::spawn(async move {
         sleep(Duration::from_millis(50)).await;
-        harness::affected("notify_before_the_wait");
+        harness::affected("starts");
         started.notified().await;
         let _ = worker.await;
     });
