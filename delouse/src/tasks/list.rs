@@ -97,6 +97,7 @@ pub(crate) fn examine_with<R>(
         shortage: None,
         own_frames: Vec::new(),
         thread_waits: Vec::new(),
+        without_future: Vec::new(),
         notes: Notes::default(),
     };
     // There may be no memory for that many, and there may be fewer tasks now.
@@ -115,7 +116,17 @@ pub(crate) fn examine_with<R>(
     if options.entered {
         lister.driven(&mains, &running);
     }
-    let Lister { mut tasks, mut places, stacks, mut notes, shortage, own_frames, thread_waits, .. } = lister;
+    let Lister {
+        mut tasks,
+        mut places,
+        stacks,
+        mut notes,
+        shortage,
+        own_frames,
+        thread_waits,
+        without_future,
+        ..
+    } = lister;
     if let Some(shortage) = shortage {
         notes.add(format!("only {} tasks were read: {shortage}", tasks.len()));
     }
@@ -140,6 +151,7 @@ pub(crate) fn examine_with<R>(
         entered,
         own_frames,
         thread_waits,
+        without_future,
         notes: notes.into_vec(),
         without_types: false,
         shortage,
@@ -207,6 +219,8 @@ struct Lister<'l, 'p, 'i> {
     /// See [`Listing::own_frames`].
     own_frames: Vec<(i32, OwnFrames)>,
     thread_waits: Vec<ThreadWait>,
+    /// See [`Listing::without_future`].
+    without_future: Vec<i32>,
     notes: Notes,
 }
 

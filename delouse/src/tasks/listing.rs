@@ -55,6 +55,9 @@ pub struct Listing {
     /// The threads that wait in channels, for conditions, at barriers and for other threads.
     #[serde(skip)]
     pub(crate) thread_waits: Vec<ThreadWait>,
+    /// The threads that wait for a future that was not found, for the task that they poll.
+    #[serde(skip)]
+    pub(crate) without_future: Vec<i32>,
     /// What is missing or doubtful.
     pub notes: Vec<String>,
     /// Nothing could be listed, for the debug information has no types.

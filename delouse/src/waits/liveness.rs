@@ -320,6 +320,9 @@ impl<'s> Search<'s> {
         {
             return self.blocked(task, place, wait);
         }
+        if self.waits.is_unread(number) {
+            return Own::Unjudged(Unjudged::NoFuture, None);
+        }
         let idle = match task.kind {
             // Its thread sleeps until a future is done that the task drives.
             _ if sleeps_in_call(task) => true,

@@ -89,6 +89,8 @@ pub(super) struct Waits {
     interruptions: FxHashSet<usize>,
     /// Timers that are over in idle tasks, by the index of the wait in the list: nothing polls these.
     overdue: FxHashSet<usize>,
+    /// Tasks whose threads wait for a future that was not found.
+    unread: FxHashSet<u32>,
     /// No main future is being polled, as far as the stacks of threads show.
     pub(super) mains_rest: bool,
 }
@@ -106,6 +108,8 @@ impl Waits {
             (0..).zip(places).filter_map(|(number, place)| Some((place.header?, number))).collect();
         let mut waits = Self { mains_rest, ..Self::default() };
         for (number, (task, place)) in (0..).zip(tasks.iter().zip(places)) {
+            let is_unread = task.thread.is_some_and(|tid| examination.listing.without_future.contains(&tid));
+            waits.unread.extend(Some(number).filter(|_| is_unread));
             waits.first.push(waits.list.len());
             waits.timeouts.extend(timeouts(task, place).map(|leaf| waits.list.len() + leaf));
             let ends = interruptions(task).into_iter().map(|leaf| waits.list.len() + leaf);
@@ -293,6 +297,11 @@ impl Waits {
     /// Whether some task waits for others, and for a timer that limits how long.
     pub(super) fn have_timeouts(&self) -> bool {
         !self.timeouts.is_empty() || !self.interruptions.is_empty()
+    }
+
+    /// Whether the thread of a task waits for a future that was not found.
+    pub(super) fn is_unread(&self, task: u32) -> bool {
+        self.unread.contains(&task)
     }
 
     /// Whether a wait is for something that only ends the library's future around what its task waits for.

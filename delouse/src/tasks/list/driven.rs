@@ -118,7 +118,10 @@ impl Lister<'_, '_, '_> {
     /// Adds a future that a task, or a main future, drives. `waits`: it is the one that its thread waits for.
     fn drive(&mut self, of: usize, thread: &Thread, call: &Call, waits: bool) {
         let found = self.future_of(call);
-        let Some(found) = found else { return self.note_missing(thread, call) };
+        let Some(found) = found else {
+            self.without_future.extend(Some(thread.tid).filter(|_| waits));
+            return self.note_missing(thread, call);
+        };
         let stack = self.future(found.of, found.address, 0, Polled::Maybe).unwrap_or_default();
         stack.cut.into_iter().for_each(|cut| self.note_cut(cut));
         let Some(task) = self.tasks.get_mut(of) else { return };
