@@ -13,12 +13,12 @@ use super::paths::{PathId, Paths};
 use super::walk_context::WalkContext;
 use super::{Holding, Node, Object, Reference};
 use crate::debuginfo::types::TypeId;
+use crate::tasks::LeafPlace;
 use crate::tasks::layout::handles::Handle;
 use crate::tasks::layout::{
     Body, Case, Collection, Completion, Content, Counted, Field, Interest, Label, Layout, LayoutId, Layouts,
 };
 use crate::tasks::process::Process;
-use crate::tasks::LeafPlace;
 
 /// The most values of one collection that are visited.
 const MAX_ELEMENTS: u64 = 1 << 20;
