@@ -89,10 +89,8 @@ impl Process {
         };
         let stack: Vec<u8> = (0..512_u64).flat_map(|n| (pc + n % 64).to_le_bytes()).collect();
         let thread = Thread {
-            tid: 1,
             name: "small".to_owned(),
             state: Some('R'),
-            cpu: None,
             registers: Ok(Registers {
                 pc: Address::new(pc),
                 sp: Address::new(0x7fff_0000),
@@ -100,9 +98,8 @@ impl Process {
                 lr: pc,
                 ..Registers::default()
             }),
-            kernel: None,
             stack: Some(StackCopy { base: Address::new(0x7fff_0000), bytes: stack }),
-            alternate_stack: None,
+            ..Thread::new(1)
         };
         Self {
             bytes,

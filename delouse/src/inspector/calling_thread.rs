@@ -63,6 +63,7 @@ pub(super) fn stacks(why: &str) -> (Vec<ThreadStack>, Capture) {
         role,
         activity: Activity::Running,
         cpu_us: None,
+        queued_us: None,
         runs_task: None,
         unavailable: None,
         kernel: None,

@@ -62,6 +62,7 @@ mod tests {
             role: ThreadRole::TokioWorker,
             activity: Activity::Lock,
             cpu_us: None,
+            queued_us: None,
             runs_task: None,
             kernel: None,
             unavailable: None,

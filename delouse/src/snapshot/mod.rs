@@ -128,6 +128,8 @@ pub(crate) struct Thread {
     pub(crate) state: Option<char>,
     /// Processor time used so far, user and system.
     pub(crate) cpu: Option<Duration>,
+    /// For how long it could have run, but had no processor.
+    pub(crate) queued: Option<Duration>,
     /// A description of the place in the kernel where it sleeps. Only for threads without registers.
     pub(crate) kernel: Option<String>,
     /// The registers at the moment of capture, or why there are none.
@@ -148,6 +150,7 @@ impl Thread {
             name: String::new(),
             state: None,
             cpu: None,
+            queued: None,
             kernel: None,
             registers: Err(Unavailable::NotCaptured),
             stack: None,

@@ -28,6 +28,9 @@ pub struct ThreadStack {
     /// Processor time used so far, user and system, in microseconds. Each is rounded down to the kernel's ticks, usually
     /// 10 ms.
     pub cpu_us: Option<u64>,
+    /// For how long it could have run, but had no processor, in microseconds: much of that means that the machine is busy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queued_us: Option<u64>,
     /// The task that it polls at this moment, if known.
     pub runs_task: Option<u64>,
     /// Why there are no frames.

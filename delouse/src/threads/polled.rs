@@ -89,6 +89,7 @@ mod tests {
             name: String::new(),
             state: None,
             cpu: None,
+            queued: None,
             registers: Ok(Registers { tls, ..Registers::default() }),
             stack,
             alternate_stack: None,

@@ -45,6 +45,7 @@ fn describe(snapshot: &dyn Snapshot, thread: &Thread, frames: Vec<StackFrame>, e
         role,
         activity,
         cpu_us: thread.cpu.map(micros),
+        queued_us: thread.queued.map(micros),
         runs_task: None,
         unavailable: thread.registers.err().map(|reason| unavailable(reason).to_owned()),
         kernel: thread.kernel.clone(),

@@ -5,6 +5,7 @@
 //! takes from gives it anything, and if its thread is seen taking from what has ended, again and again.
 
 use std::collections::{BTreeSet, HashSet};
+use std::time::Duration;
 
 use super::observation::{Observation, Observed};
 use super::sample::{LONG, Sample, TaskInputs, millis};
@@ -16,7 +17,7 @@ use crate::threads::{Activity, StackFrame, ThreadRole, ThreadStack};
 
 /// If more tasks are being polled or wait for a worker, the program has much to do.
 const MAX_TASKS: usize = 32;
-/// The thread must use at least one in this many of the time: on a busy machine it does not get all of it.
+/// The threads must use at least one in this many of the time, where it is not known how long they waited for a processor.
 const SHARE: u128 = 5;
 
 /// What the tasks take from that are being polled or wait for a worker: only these may be polled without pause.
@@ -57,7 +58,7 @@ pub(crate) fn is_undecided(samples: &[Sample]) -> bool {
 pub(crate) fn check(samples: &[Sample]) -> Vec<Finding> {
     let (Some(first), Some(last)) = (samples.first(), samples.last()) else { return Vec::new() };
     let span = last.at.saturating_sub(first.at);
-    if span < LONG || used(first, last).as_micros() * SHARE < span.as_micros() {
+    if span < LONG || wanted(first, last).as_micros() * SHARE < span.as_micros() {
         return Vec::new();
     }
     let tasks: BTreeSet<u64> = samples.iter().flat_map(|sample| &sample.inputs).map(|of| of.task).collect();
@@ -65,12 +66,22 @@ pub(crate) fn check(samples: &[Sample]) -> Vec<Finding> {
 }
 
 /// Processor time that the threads of runtimes have used from one sample to another.
-fn used(first: &Sample, last: &Sample) -> std::time::Duration {
+fn used(first: &Sample, last: &Sample) -> Duration {
+    grown(first, last, |thread| thread.cpu_us)
+}
+
+/// The same, and the time in which they could have used one: on a busy machine they do not get all that they want.
+fn wanted(first: &Sample, last: &Sample) -> Duration {
+    used(first, last) + grown(first, last, |thread| thread.queued_us)
+}
+
+/// By how much a time of the threads of runtimes has grown from one sample to another.
+fn grown(first: &Sample, last: &Sample, time: impl Fn(&ThreadStack) -> Option<u64>) -> Duration {
     let of = |thread: &ThreadStack| {
-        let then = first.thread(thread.tid)?.cpu_us?;
-        Some(thread.cpu_us?.saturating_sub(then)).filter(|_| polls(thread))
+        let then = time(first.thread(thread.tid)?)?;
+        Some(time(thread)?.saturating_sub(then)).filter(|_| polls(thread))
     };
-    std::time::Duration::from_micros(last.threads.iter().filter_map(of).sum())
+    Duration::from_micros(last.threads.iter().filter_map(of).sum())
 }
 
 fn polls(thread: &ThreadStack) -> bool {
@@ -131,7 +142,8 @@ fn finding(samples: &[Sample], task: u64) -> Option<Finding> {
 pub(super) fn observe(samples: &[Sample], known: &HashSet<u64>) -> Option<Observation> {
     let (first, last) = (samples.first()?, samples.last()?);
     let (over, used) = (last.at.saturating_sub(first.at), used(first, last));
-    if over < LONG || used.as_micros() * 2 < over.as_micros() {
+    let computes = used.as_micros() * 2 >= over.as_micros();
+    if over < LONG || wanted(first, last).as_micros() * 2 < over.as_micros() {
         return None;
     }
     let tasks: BTreeSet<u64> = samples.iter().flat_map(|sample| &sample.inputs).map(|of| of.task).collect();
@@ -140,7 +152,8 @@ pub(super) fn observe(samples: &[Sample], known: &HashSet<u64>) -> Option<Observ
         let ended = |inputs: &&[Input]| inputs.iter().any(|input| input.ended == Some(true));
         let ended = all.len() > 1 && all.len() * 2 >= samples.len() && all.iter().all(ended);
         let variable = all.last()?.iter().find(|input| input.ended == Some(true) && ended);
-        (ended || all.len() == samples.len()).then(|| (task, variable.map(|input| input.variable.clone())))
+        (ended || computes && all.len() == samples.len())
+            .then(|| (task, variable.map(|input| input.variable.clone())))
     });
     let (task, ended) = candidates.max_by_key(|(task, ended)| (ended.is_some(), std::cmp::Reverse(*task)))?;
     let stack = last.listing.tasks.iter().find(|of| of.id == task).map(|task| &task.stack);

@@ -58,6 +58,7 @@ pub(crate) fn thread(tid: i32, role: ThreadRole, activity: Activity, called: &st
         role,
         activity,
         cpu_us: Some(0),
+        queued_us: None,
         runs_task: None,
         unavailable: None,
         kernel: None,

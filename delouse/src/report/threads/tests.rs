@@ -21,6 +21,7 @@ fn thread(tid: i32, activity: Activity, frames: Vec<StackFrame>) -> ThreadStack 
         role: ThreadRole::Other,
         activity,
         cpu_us: Some(1_500),
+        queued_us: None,
         runs_task: None,
         unavailable: None,
         kernel: None,

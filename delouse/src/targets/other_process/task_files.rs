@@ -146,11 +146,13 @@ impl Syscall {
     }
 }
 
-/// What `/proc/PID/task/TID/schedstat` contains, without the time in queues.
+/// What `/proc/PID/task/TID/schedstat` contains.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Runs {
     /// Processor time in nanoseconds.
     pub(super) cpu: u64,
+    /// How long the thread could have run, but had no processor, in nanoseconds.
+    pub(super) queued: u64,
     /// How often the thread began to run. If the number is unchanged, the thread did not run.
     pub(super) count: u64,
 }
@@ -159,8 +161,8 @@ impl Runs {
     fn parse(text: &[u8]) -> Option<Self> {
         let mut words = text.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).map(decimal);
         let cpu = words.next()??;
-        let _queued = words.next()??;
-        Some(Self { cpu, count: words.next()?? })
+        let queued = words.next()??;
+        Some(Self { cpu, queued, count: words.next()?? })
     }
 }
 

@@ -67,6 +67,7 @@ pub(super) fn threads(
                 name: name.unwrap_or_default(),
                 state: Some(letter(&sample, state.unwrap_or('X'))),
                 cpu: (sample.runs.cpu > 0).then(|| Duration::from_nanos(sample.runs.cpu)),
+                queued: (sample.runs.cpu > 0).then(|| Duration::from_nanos(sample.runs.queued)),
                 registers: registers(&sample, memory),
                 stack: stack.filter(|_| fits),
                 ..Thread::new(sample.tid)

@@ -68,6 +68,7 @@ pub(super) fn thread(tid: i32, stat: Option<Stat>) -> Thread {
         name: stat.map(|stat| stat.name()).unwrap_or_default(),
         state: stat.map(|stat| char::from(stat.state)),
         cpu: stat.map(|stat| stat.cpu(ticks)),
+        queued: stat.and_then(|_| proc::queued(tid)),
         ..Thread::new(tid)
     }
 }

@@ -72,6 +72,14 @@ impl Stat {
     }
 }
 
+/// For how long a thread could have run, but had no processor: the second number of its `schedstat`, in nanoseconds.
+pub(super) fn queued(tid: i32) -> Option<Duration> {
+    let mut buf = [0; 96];
+    let text = read_of_thread(tid, c"schedstat", &mut buf).ok()?;
+    let mut words = text.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+    words.nth(1).and_then(decimal).map(Duration::from_nanos)
+}
+
 /// Whether a kernel signal set contains `signal`.
 pub(super) fn mask_has(mask: u64, signal: i32) -> bool {
     signal > 0 && mask.checked_shr(signal as u32 - 1).is_some_and(|shifted| shifted & 1 == 1)

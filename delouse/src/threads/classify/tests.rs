@@ -438,6 +438,7 @@ fn thread() -> ThreadStack {
         role: ThreadRole::TokioBlockOn,
         activity: Activity::Unknown,
         cpu_us: None,
+        queued_us: None,
         runs_task: None,
         unavailable: None,
         kernel: None,

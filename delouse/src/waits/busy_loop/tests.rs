@@ -111,3 +111,16 @@ fn a_socket_is_at_its_end_if_nothing_is_left_to_be_read() {
     assert_eq!(check(&samples(Some(4096))), []);
     assert_eq!(check(&samples(None)), []);
 }
+
+#[test]
+fn a_loop_that_hardly_gets_a_processor_is_found() {
+    let sample = |ms: u64, queued_us| {
+        let mut sample = sample(ms, RECV, vec![closed()]);
+        let thread = sample.threads.iter_mut().find(|thread| thread.tid == 10).unwrap();
+        (thread.cpu_us, thread.queued_us) = (Some(ms * 20), queued_us);
+        sample
+    };
+    assert_eq!(check(&[sample(0, None), sample(200, None)]), [], "it sleeps most of the time");
+    assert_eq!(check(&[sample(0, Some(0)), sample(200, Some(1000))]), []);
+    assert_eq!(check(&[sample(0, Some(0)), sample(200, Some(150_000))]).len(), 1);
+}
