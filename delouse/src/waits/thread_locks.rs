@@ -237,15 +237,17 @@ impl Parked {
     /// The lock for which the thread with this futex waits.
     fn lock(&self, process: &Process<'_, '_>, futex: u64) -> Option<u64> {
         let key = self.key(process, futex)?;
-        // A mutex is one byte: locked, with waiters.
-        if process.memory.number(key, 1)? & 3 == 3 {
+        // A read-write lock is a word: readers or a writer, with waiters. 1 is added to the key of a writer that waits for
+        // readers to leave, and, in dashmap's `lock.rs`, of every reader that waits.
+        let lock = key & !1;
+        let state = process.memory.word(lock).filter(|_| lock.is_multiple_of(8));
+        let taken = state.filter(|state| state & 3 != 0 && state & !3 != 0);
+        // A mutex is one byte, locked, with waiters; so is the second byte of a lock of dashmap's that a writer has.
+        let has_writer = taken.is_some_and(|state| state | 3 == u64::MAX);
+        if process.memory.number(key, 1)? & 3 == 3 && !(has_writer && key != lock) {
             return Some(key);
         }
-        // A read-write lock is a word: readers or a writer, with waiters. A writer that waits for readers to
-        // leave has 1 added to its key.
-        let lock = key & !1;
-        let state = process.memory.word(lock).filter(|_| lock.is_multiple_of(8))?;
-        (state & 3 != 0 && state & !3 != 0).then_some(lock)
+        taken.map(|_| lock)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use rustc_hash::FxHashSet;
 
-use super::{Found, Holding, Node, Walker};
+use super::{Found, Holding, Node, Reference, Walker};
 use crate::debuginfo::types::TypeId;
 use crate::tasks::StackVariable;
 use crate::tasks::layout::Interest;
@@ -36,15 +36,32 @@ impl<'p, 'i> Walker<'_, 'p, 'i> {
 
     /// Adds the guards of a lock that `walk` finds in a task, if none is known yet.
     fn add_guards(&mut self, number: u32, lock: u64, walk: impl FnOnce(&mut Walker<'_, 'p, 'i>)) {
-        let is_own = |holding: &Holding| {
-            holding.owner == Node::Task(number)
-                && holding.resource == lock
+        let is_guard = |holding: &Holding| {
+            holding.resource == lock
                 && handles::at(holding.handle).is_some_and(|fact| fact.roles.has(Roles::THREAD_GUARD))
         };
-        if !self.found.holdings.iter().any(is_own) {
-            let found = self.beside(&FxHashSet::from_iter([!lock]), walk);
-            self.found.holdings.extend(found.holdings.into_iter().filter(is_own));
+        let is_own = |holding: &Holding| holding.owner == Node::Task(number) && is_guard(holding);
+        if self.found.holdings.iter().any(is_own) {
+            return;
         }
+        let Found { holdings, references, .. } = self.beside(&FxHashSet::from_iter([!lock]), |walker| {
+            walk(walker);
+            walker.objects();
+        });
+        // A guard that is shared, such as that of dashmap's iterators, is had by what refers to it.
+        let reference = |holding: &Holding| {
+            let owns = |of: &&Reference| {
+                of.owner == Node::Task(number) && Node::Object(of.object) == holding.owner && !of.weak
+            };
+            references.iter().find(owns)
+        };
+        self.found.holdings.extend(holdings.into_iter().filter(is_guard).filter_map(|holding| {
+            if is_own(&holding) {
+                return Some(holding);
+            }
+            let Reference { owner, path, unpolled, .. } = *reference(&holding)?;
+            Some(Holding { owner, path, unpolled, uncertain: true, ..holding })
+        }));
     }
 
     /// What `walk` finds with a walker of its own, which shares the paths.
@@ -56,7 +73,26 @@ impl<'p, 'i> Walker<'_, 'p, 'i> {
         walker.found
     }
 
-    /// Walks variables on the stack of the thread of a task.
+    /// Adds what is in the variables around the call in which the thread of a task drives a future, except for what was found
+    /// in that task already: `before` is how much had been found before it.
+    pub(in crate::waits::ownership) fn variables_around(
+        &mut self,
+        number: u32,
+        variables: &[StackVariable],
+        before: (usize, usize),
+    ) {
+        let (holdings, references) = self.found.counts();
+        let of_task = self.found.holdings.iter().skip(before.0).map(|holding| holding.place);
+        let known: FxHashSet<u64> =
+            of_task.chain(self.found.references.iter().skip(before.1).map(|of| of.place)).collect();
+        self.variables(number, variables);
+        let new = self.found.holdings.split_off(holdings);
+        self.found.holdings.extend(new.into_iter().filter(|holding| !known.contains(&holding.place)));
+        let new = self.found.references.split_off(references);
+        self.found.references.extend(new.into_iter().filter(|reference| !known.contains(&reference.place)));
+    }
+
+    /// Walks variables on the stack of the thread of a task. Some may have been moved.
     fn variables(&mut self, number: u32, variables: &[StackVariable]) {
         self.running = true;
         for variable in variables {
@@ -66,6 +102,7 @@ impl<'p, 'i> Walker<'_, 'p, 'i> {
                 self.labelled_root(Node::Task(number), label, layout, variable.at);
             }
         }
+        self.running = false;
     }
 
     /// Adds the handles of channels that are among the variables on the stack of a thread that waits in a channel. Some may have
