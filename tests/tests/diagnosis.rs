@@ -85,7 +85,10 @@ fn cases() -> Vec<Case> {
             query: text(&case["query"]),
         }
     });
-    cases.filter(|case| wanted.as_ref().is_none_or(|wanted| wanted.contains(&case.name.as_str()))).collect()
+    let is_wanted = |name: &str| wanted.as_ref().is_none_or(|wanted| wanted.contains(&name));
+    let cases: Vec<Case> = cases.filter(|case| is_wanted(&case.name)).collect();
+    assert!(!cases.is_empty(), "no case is called {wanted:?}");
+    cases
 }
 
 fn text(value: &Value) -> String {

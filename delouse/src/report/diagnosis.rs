@@ -62,6 +62,9 @@ pub struct DiagnosisAnswer {
 pub struct NotJudged {
     /// Ids of the tasks, the first few; 0 for a `main` future.
     pub tasks: Vec<u64>,
+    /// The OS thread that drives it, where that tells several `main` futures apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thread: Option<i32>,
     /// How many tasks there are.
     pub count: usize,
     /// `function at file:line` of the program's innermost function that waits.
@@ -80,6 +83,7 @@ impl From<UnjudgedTasks> for NotJudged {
         Self {
             reason: gaps::unjudged(&of),
             tasks: of.tasks,
+            thread: of.driver,
             count: of.count,
             place: of.place.as_deref().map(CodeLocation::to_string),
             leaf: of.leaf.as_deref().map(str::to_owned),
@@ -227,7 +231,8 @@ fn not_judged_line(of: &NotJudged) -> String {
     let tasks = TaskIds { count: of.count, ..TaskIds::of(of.tasks.iter().copied()) };
     let place = of.place.as_ref().map(|place| format!(" in {place}")).unwrap_or_default();
     let leaf = of.leaf.as_ref().map(|leaf| format!(", at `{leaf}`")).unwrap_or_default();
-    format!("{}{place}{leaf}: {}", counted(&tasks), of.reason)
+    let tasks = of.thread.map_or_else(|| counted(&tasks), driven);
+    format!("{tasks}{place}{leaf}: {}", of.reason)
 }
 
 fn finding_text(out: &mut String, finding: &FindingReport, last: &Sample) {
@@ -279,7 +284,7 @@ pub(super) fn whereabouts(of: &Task, last: &Sample) -> String {
         Some(call) if is_one_of_several => driven(call.thread),
         _ => task(of.id),
     };
-    match location::of_task(&of.stack) {
+    match location::of_waiting(of) {
         // Its frames are where it was suspended before.
         _ if of.state == Some(TaskState::Running) => {
             if let Some(outermost) = of.stack.iter().find_map(user_root) {

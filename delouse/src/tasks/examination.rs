@@ -9,7 +9,7 @@ use super::layout::Layouts;
 use super::listing::Listing;
 use super::place::{MemoryPlace, TaskPlace};
 use super::process::Process;
-use super::{Frame, TaskKind, TaskState, scan};
+use super::{BlockingCall, Frame, TaskKind, TaskState, scan};
 use crate::debuginfo::types::TypeId;
 use crate::snapshot::{Thread, Unavailable};
 
@@ -74,12 +74,13 @@ impl Examination<'_, '_, '_> {
         let calls = self.listing.tasks.iter().filter_map(|task| task.drives.last());
         let waits = self.listing.thread_waits.iter().map(|wait| wait.tid);
         let drives: FxHashSet<i32> = calls.map(|driven| driven.call.thread).chain(waits).collect();
+        let drives_main = |tid| self.found_mains().any(|call| call.thread == tid);
         let kind = |thread: &Thread| match thread.tid {
             _ if self.is_idle(thread) => None,
             tid if self.runtime_threads.contains(&tid) && !drives.contains(&tid) => {
                 (!self.runs_known_main(thread)).then_some(MemoryPlace::RuntimeStack)
             }
-            tid if drives.contains(&tid) => Some(MemoryPlace::DrivingStack(tid)),
+            tid if drives.contains(&tid) || drives_main(tid) => Some(MemoryPlace::DrivingStack(tid)),
             _ => Some(MemoryPlace::Stack),
         };
         scan::words_in_use(self.process, kind, wanted, budget, visit)
@@ -139,15 +140,15 @@ impl Examination<'_, '_, '_> {
         })
     }
 
+    /// The calls in which main futures were found that are not registered.
+    fn found_mains(&self) -> impl Iterator<Item = &BlockingCall> {
+        let mains = self.listing.tasks.iter().take_while(|task| task.id == 0);
+        mains.filter_map(|task| task.found_in.as_ref())
+    }
+
     /// Whether a thread runs a main future that is in the listing: then it has its address on the stack.
     fn runs_known_main(&self, thread: &Thread) -> bool {
-        let mut found = self
-            .listing
-            .tasks
-            .iter()
-            .take_while(|task| task.id == 0)
-            .filter_map(|task| task.found_in.as_ref());
-        if found.any(|call| call.thread == thread.tid) {
+        if self.found_mains().any(|call| call.thread == thread.tid) {
             return true;
         }
         self.mains.iter().any(|main| {

@@ -38,7 +38,7 @@ mod vtable;
 mod walk;
 
 pub use crate::snapshot::Address;
-pub(crate) use blocking_calls::StackVariable;
+pub(crate) use blocking_calls::{OwnFrames, StackVariable};
 pub(crate) use blocking_pools::BlockingPool;
 pub(crate) use examination::Examination;
 pub(crate) use files::describe as describe_files;

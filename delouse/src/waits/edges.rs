@@ -16,7 +16,7 @@ use super::threads::ThreadNodes;
 use super::{CodeLocation, Edge, Holder, Resource, location};
 use crate::debuginfo::types::TypeId;
 use crate::tasks::layout::handles::{self, Roles};
-use crate::tasks::{BlockingCall, Examination, Frame, Origin, ResourceKind, Task, TaskState, WaitsOn};
+use crate::tasks::{Examination, Frame, Origin, ResourceKind, Task, TaskState, WaitsOn};
 
 /// The most holders of one resource that are listed; the others are counted.
 const MAX_HOLDERS: usize = 8;
@@ -221,9 +221,8 @@ impl<'t, 'e, 'p, 'i> Edges<'t, 'e, 'p, 'i> {
         let task = self.examination.listing.tasks.get(wait.task as usize);
         let Some(task) = task.filter(|_| wait.kind != ResourceKind::Lock) else { return LeafText::default() };
         // A task waits for the futures that it drives at the blocking call that drives them.
-        if let Some(call) = blocking_call(task) {
-            let place = call.caller.as_ref().map(|caller| CodeLocation::of_frame(caller).into());
-            return LeafText { place, leaf: None };
+        if let Some(call) = location::blocking_call(task) {
+            return LeafText { place: location::of_call(call), leaf: None };
         }
         // Tasks that are suspended at the same place share their stack.
         let key = (task.stack.as_ptr(), wait.leaf);
@@ -467,14 +466,6 @@ impl<'t, 'e, 'p, 'i> Edges<'t, 'e, 'p, 'i> {
 /// How many strong pointers to a shared object there are.
 fn holders_of(ownership: &Ownership, object: u32) -> u64 {
     ownership.objects.get(object as usize).map_or(0, |object| object.strong)
-}
-
-/// The call that a task, or a thread with a future of a library's, is blocked in.
-fn blocking_call(task: &Task) -> Option<&BlockingCall> {
-    let is_own = |frame: &&Frame| frame.origin == Origin::User;
-    let of_library = || location::user_frame(&task.stack).filter(is_own).is_none();
-    let innermost = task.drives.last().map(|driven| &driven.call);
-    innermost.or_else(|| task.found_in.as_ref().filter(|_| of_library()))
 }
 
 /// Adds a holder, unless it is listed. Of two variables of one function, one is taken for a stale copy of the other,

@@ -8,7 +8,7 @@ use super::index::Index;
 use super::ownership::{Holding, Node, Object, Ownership, Reference};
 use super::resources::{Wait, Waits, Waker, polling};
 use super::thread_locks::ThreadLocks;
-use crate::tasks::layout::handles::{self, HandleFact, ON_STACK, ON_WAITING_STACK, Roles};
+use crate::tasks::layout::handles::{self, ON_STACK, ON_WAITING_STACK, Roles};
 use crate::tasks::{Examination, ResourceKind, Task, TaskKind, TaskState};
 
 /// Permits of a `tokio::sync::RwLock`, unless it was made by `with_max_readers`: `MAX_READS` of `rwlock.rs`.
@@ -225,6 +225,16 @@ impl Holders {
         self.by_value.get(&wait.resource).copied().filter(|_| wait.kind.is_channel())
     }
 
+    /// The shared objects that are a resource, or that contain one to which they have access.
+    pub(super) fn objects_of(&self, resource: u64) -> impl Iterator<Item = u32> {
+        let containing =
+            self.of_resource(resource, Roles::ACCESS).filter_map(|holding| match holding.owner {
+                Node::Object(object) => Some(object),
+                _ => None,
+            });
+        self.by_value.get(&resource).copied().into_iter().chain(containing)
+    }
+
     /// The threads that poll no task and may hold the lock that is waited for.
     pub(super) fn threads(&self, wait: &Wait) -> &[i32] {
         let threads = self.threads.get(&wait.resource).filter(|_| wait.kind == ResourceKind::Lock);
@@ -346,9 +356,12 @@ impl Holders {
         if self.by_value.contains_key(&wait.resource) && !wait.blocks_thread {
             return None;
         }
-        let mut of = self.of_resource(wait.resource, self.roles_of(wait));
-        let counted = of.find(|of| handles::at(of.handle).is_some_and(HandleFact::is_counted));
-        counted.map(|of| of.permits)
+        let roles = self.roles_of(wait);
+        let mut all = self.of_resource(wait.resource, Roles::SENDER.or(Roles::RECEIVER));
+        all.find_map(|of| {
+            let fact = handles::at(of.handle).filter(|fact| fact.is_counted())?;
+            if fact.roles.has(roles) { Some(of.permits) } else { of.others }
+        })
     }
 
     /// Whether a handle that can end a wait is on the stack of a thread that waits itself.

@@ -375,8 +375,7 @@ impl<'s> Search<'s> {
 
     /// What is known of a task whose thread is blocked in `wait`.
     fn blocked(&self, task: &Task, place: &TaskPlace, wait: &Wait) -> Own {
-        let is_thread = task.kind == TaskKind::Task && place.header.is_none();
-        let own = if wait.kind != ResourceKind::Lock {
+        if wait.kind != ResourceKind::Lock {
             self.by_itself(task, place, wait)
         } else if !self.holders.threads(wait).is_empty() {
             // A thread that polls no task may release the lock: it is not known what it waits for.
@@ -385,11 +384,6 @@ impl<'s> Search<'s> {
             Own::Unjudged(Unjudged::NoHandles, Some(wait.leaf))
         } else {
             Own::Waits
-        };
-        match own {
-            // Of a thread that waits for something that is not known, nothing is said.
-            Own::Unjudged(..) if is_thread || wait.kind != ResourceKind::Lock => Own::Alive,
-            own => own,
         }
     }
 

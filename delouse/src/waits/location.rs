@@ -6,7 +6,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::tasks::{Frame, Origin};
+use crate::tasks::{BlockingCall, Frame, Origin, Task};
 use crate::threads::{StackFrame, ThreadStack};
 
 /// The most user frames that are listed of one stack.
@@ -110,6 +110,25 @@ pub(crate) fn user_frame(stack: &[Frame]) -> Option<&Frame> {
 /// The same, as a location.
 pub(crate) fn of_task(stack: &[Frame]) -> Option<Arc<CodeLocation>> {
     user_frame(stack).map(|frame| CodeLocation::of_frame(frame).into())
+}
+
+/// The call that a task, or a thread with a future of a library's, is blocked in.
+pub(super) fn blocking_call(task: &Task) -> Option<&BlockingCall> {
+    let is_own = |frame: &&Frame| frame.origin == Origin::User;
+    let of_library = || user_frame(&task.stack).filter(is_own).is_none();
+    let innermost = task.drives.last().map(|driven| &driven.call);
+    innermost.or_else(|| task.found_in.as_ref().filter(|_| of_library()))
+}
+
+/// The program's function that has made a call that blocks.
+pub(super) fn of_call(call: &BlockingCall) -> Option<Arc<CodeLocation>> {
+    call.caller.as_ref().map(|caller| CodeLocation::of_frame(caller).into())
+}
+
+/// The program's innermost function that a task waits in: the one that has made the call which blocks its thread, if there is
+/// one.
+pub(crate) fn of_waiting(task: &Task) -> Option<Arc<CodeLocation>> {
+    blocking_call(task).map_or_else(|| of_task(&task.stack), of_call)
 }
 
 /// The program's own line on a thread's stack, and the foreign function that it called.

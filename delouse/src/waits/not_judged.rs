@@ -23,6 +23,8 @@ const MAX_IDS: usize = 64;
 pub(crate) struct UnjudgedTasks {
     /// Ids of the tasks, the first few; 0 for a `main` future.
     pub(crate) tasks: Vec<u64>,
+    /// The thread that drives it, where that tells several `main` futures apart.
+    pub(crate) driver: Option<i32>,
     /// How many tasks there are.
     pub(crate) count: usize,
     /// The program's innermost function that waits.
@@ -50,12 +52,21 @@ impl UnjudgedList {
     /// The tasks that a diagnosis could not judge, without those that its findings are about.
     pub(super) fn of(liveness: &Liveness, edges: &mut Edges<'_, '_, '_, '_>, findings: &[Finding]) -> Self {
         let found: HashSet<u64> = findings.iter().flat_map(|finding| &finding.tasks).copied().collect();
-        type Key = (Option<Arc<CodeLocation>>, Option<Arc<str>>, ResourceKind, Option<i32>, Unjudged);
+        type Key =
+            (Option<Arc<CodeLocation>>, Option<Arc<str>>, ResourceKind, Option<i32>, Option<i32>, Unjudged);
         let mut places: FxHashMap<Key, Vec<u64>> = FxHashMap::default();
         for doubtful in liveness.not_judged() {
             let Some(task) = edges.holders.ownership.parts.task_of(doubtful.node) else { continue };
-            let id = edges.id(task);
-            if found.contains(&id) {
+            // Of a thread that waits for something that is not known, nothing is said: only of what waits for it.
+            let (Some(id), driver) = edges.identity(task) else { continue };
+            let is_of_thread = doubtful.leaf.is_some_and(|leaf| {
+                edges
+                    .waits
+                    .of_task(task)
+                    .iter()
+                    .any(|wait| wait.leaf == leaf && wait.blocks_thread && !wait.kind.is_lock())
+            });
+            if found.contains(&id) || is_of_thread {
                 continue;
             }
             // The wait that the reason is about, or the first one where it is about the task.
@@ -74,16 +85,16 @@ impl UnjudgedList {
             let resource = if doubtful.leaf.is_some() { edge.resource.kind } else { ResourceKind::default() };
             // The type of the future does not show which lock its thread is blocked in.
             let thread = edge.thread.filter(|_| resource == ResourceKind::Lock);
-            places.entry((place, leaf, resource, thread, doubtful.why)).or_default().push(id);
+            places.entry((place, leaf, resource, thread, driver, doubtful.why)).or_default().push(id);
         }
         let mut places: Vec<UnjudgedTasks> = places
             .into_iter()
-            .map(|((place, leaf, resource, thread, why), mut tasks)| {
+            .map(|((place, leaf, resource, thread, driver, why), mut tasks)| {
                 tasks.sort_unstable();
                 tasks.dedup();
                 let count = tasks.len();
                 tasks.truncate(MAX_IDS);
-                UnjudgedTasks { tasks, count, place, leaf, resource, thread, why }
+                UnjudgedTasks { tasks, driver, count, place, leaf, resource, thread, why }
             })
             .collect();
         let key = |place: &UnjudgedTasks| {

@@ -11,9 +11,10 @@ use std::collections::BTreeSet;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::holders::{Account, Holders};
-use super::ownership::PathId;
+use super::ownership::{PathId, Reference};
+use super::resources::sleeps_in_call;
 use super::threads::ThreadNodes;
-use crate::tasks::{Examination, MemoryPlace as Place};
+use crate::tasks::{Examination, MemoryPlace as Place, TaskState};
 
 /// The most memory that is searched. This takes half a second in an image, two seconds elsewhere.
 const MAX_MEMORY: u64 = 4 << 30;
@@ -56,10 +57,14 @@ pub(super) fn sample(
     let places: FxHashSet<u64> = references.map(|reference| reference.place).collect();
     let (lowest, highest) = (numbers.keys().min().copied(), numbers.keys().max().copied());
     let wanted = !highest.unwrap_or(0)..=!lowest.unwrap_or(0);
-    let channels = own_channels(examination);
-    let value = |object: u32| holders.ownership.objects.get(object as usize).map(|of| of.value);
-    let is_own_channel =
-        |tid: i32, object: u32| value(object).is_some_and(|value| channels.contains(&(tid, value)));
+    let waited_for = waited_for(examination, holders);
+    let sleeping = sleeping(examination);
+    let is_its_own = |tid: i32, object: u32| {
+        let owner = |of: &Reference| holders.ownership.parts.task_of(of.owner);
+        sleeping.get(&tid).is_some_and(|task| {
+            holders.references_to(object).any(|reference| owner(reference) == Some(*task))
+        })
+    };
     let (mut held, mut on_stacks) = (BTreeSet::new(), BTreeSet::new());
     let mut elsewhere = FxHashSet::default();
     let all = examination.words_in_use(wanted, MAX_MEMORY, |address, word, place| {
@@ -69,9 +74,11 @@ pub(super) fn sample(
         {
             match place {
                 Place::Static => held.insert(*object),
-                // The handle that it waits with.
-                Place::DrivingStack(tid) if is_own_channel(tid, *object) => false,
+                // What it waits with: it can do nothing with that until the wait has ended.
+                Place::DrivingStack(tid) if waited_for.contains(&(tid, *object)) => false,
                 Place::DrivingStack(tid) if threads.has(tid, *object, holders) => false,
+                // What its task was found to have.
+                Place::DrivingStack(tid) if is_its_own(tid, *object) => false,
                 Place::Stack | Place::DrivingStack(_) => on_stacks.insert(*object) | held.insert(*object),
                 // On the stack of a thread that may run any code, it is a handle or a stale copy of one, as on the
                 // heap.
@@ -106,17 +113,31 @@ pub(super) fn sample(
     }
 }
 
-/// The channels at which threads wait in calls that block them.
-fn own_channels(examination: &Examination<'_, '_, '_>) -> FxHashSet<(i32, u64)> {
+/// The objects with which threads wait in calls that block them: the channel itself, or what contains the lock.
+fn waited_for(examination: &Examination<'_, '_, '_>, holders: &Holders) -> FxHashSet<(i32, u32)> {
     let tasks = examination.listing.tasks.iter().zip(&examination.places);
-    let of = tasks.filter_map(|(task, place)| Some((task.drives.last()?.call.thread, task, place)));
-    of.flat_map(|(tid, task, place)| {
-        let leaves = task.waits_on.iter().zip(&place.leaves);
-        // Its handle is of the end that waits, which the thread itself cannot make use of meanwhile.
-        let of_channels = leaves.filter(|(on, _)| on.kind.is_channel());
-        of_channels.filter_map(move |(_, leaf)| Some((tid, leaf.address?)))
+    let of = tasks.filter_map(|(task, place)| Some((task.drives.last()?.call.thread, place)));
+    of.flat_map(|(tid, place)| {
+        let resources = place.leaves.iter().filter_map(|leaf| leaf.address);
+        resources.flat_map(move |resource| holders.objects_of(resource).map(move |object| (tid, object)))
     })
     .collect()
+}
+
+/// The threads that sleep in a call until a future is done, and the tasks, or main futures, for which they do: until then they
+/// do nothing with what is on their stacks.
+fn sleeping(examination: &Examination<'_, '_, '_>) -> FxHashMap<i32, u32> {
+    let tasks = (0..).zip(&examination.listing.tasks);
+    tasks
+        .filter_map(|(number, task)| {
+            let rests = || task.state == Some(TaskState::Idle);
+            let call = match sleeps_in_call(task) {
+                true => task.drives.last().map(|driven| &driven.call),
+                false => task.found_in.as_ref().filter(|_| rests()),
+            };
+            Some((call?.thread, number))
+        })
+        .collect()
 }
 
 /// Whether the references to an object that are certainly alive are all that exist.

@@ -92,12 +92,19 @@ pub(super) fn without_holder(edge: &Edge, unread: &[Gap]) -> String {
     }
 }
 
-/// `tasks 4, 5, 6 and 242 more`: `more` were not looked at.
+/// `tasks 4, 5, 6 and 242 more`: `more` were not looked at; `task 4 and thread 812`.
 pub(super) fn tasks(holders: &[&Holder], more: usize) -> String {
     let mut ids: Vec<u64> = holders.iter().filter_map(|holder| holder.task).collect();
     ids.dedup();
+    let mut threads: Vec<i32> =
+        holders.iter().filter(|holder| holder.task.is_none()).filter_map(|holder| holder.thread).collect();
+    threads.dedup();
     let listed = TaskIds::of(ids);
-    format::tasks(&TaskIds { count: listed.count + more, ..listed })
+    let all = TaskIds { count: listed.count + more, ..listed };
+    let tasks = (all.count > 0).then(|| format::tasks(&all));
+    let parties: Vec<String> =
+        tasks.into_iter().chain(threads.iter().map(|tid| format!("thread {tid}"))).collect();
+    parties.join(" and ")
 }
 
 /// ``: Sender `state.tx` `` where all of them have it so.

@@ -70,7 +70,7 @@ pub(crate) struct HandleFact {
     /// in which the first one leads nowhere.
     resource: &'static str,
     /// The route to the number of permits that it holds; empty for handles that hold one. Of a channel's handle: to the
-    /// number of such handles that the channel has.
+    /// number of such handles that the channel has, and behind `|` to that of handles of the other end.
     permits: &'static str,
 }
 
@@ -219,18 +219,58 @@ static HANDLES: &[HandleFact] = &[
     fact("async_lock::barrier::Barrier", Roles::ACCESS, ""),
     fact("async_channel::Sender", Roles::SENDER, "channel *"),
     fact("async_channel::Receiver", Roles::RECEIVER, "channel *"),
-    counted("flume::Sender", Roles::SENDER, "shared *", "shared * sender_count"),
+    counted("flume::Sender", Roles::SENDER, "shared *", "shared * sender_count | shared * receiver_count"),
     fact("flume::WeakSender", Roles::WEAK_SENDER, "shared *"),
-    counted("flume::Receiver", Roles::RECEIVER, "shared *", "shared * receiver_count"),
+    counted(
+        "flume::Receiver",
+        Roles::RECEIVER,
+        "shared *",
+        "shared * receiver_count | shared * sender_count",
+    ),
     // Channels in which threads wait.
-    counted("std::sync::mpmc::counter::Sender", Roles::SENDER, "counter *", "counter * senders"),
-    counted("std::sync::mpmc::counter::Receiver", Roles::RECEIVER, "counter *", "counter * receivers"),
-    counted("crossbeam_channel::counter::Sender", Roles::SENDER, "counter *", "counter * senders"),
-    counted("crossbeam_channel::counter::Receiver", Roles::RECEIVER, "counter *", "counter * receivers"),
-    counted("kanal::Sender", Roles::SENDER, "internal *", "internal * send_count"),
-    counted("kanal::AsyncSender", Roles::SENDER, "internal *", "internal * send_count"),
-    counted("kanal::Receiver", Roles::RECEIVER, "internal *", "internal * recv_count"),
-    counted("kanal::AsyncReceiver", Roles::RECEIVER, "internal *", "internal * recv_count"),
+    counted(
+        "std::sync::mpmc::counter::Sender",
+        Roles::SENDER,
+        "counter *",
+        "counter * senders | counter * receivers",
+    ),
+    counted(
+        "std::sync::mpmc::counter::Receiver",
+        Roles::RECEIVER,
+        "counter *",
+        "counter * receivers | counter * senders",
+    ),
+    counted(
+        "crossbeam_channel::counter::Sender",
+        Roles::SENDER,
+        "counter *",
+        "counter * senders | counter * receivers",
+    ),
+    counted(
+        "crossbeam_channel::counter::Receiver",
+        Roles::RECEIVER,
+        "counter *",
+        "counter * receivers | counter * senders",
+    ),
+    counted("kanal::Sender", Roles::SENDER, "internal *", "internal * send_count | internal * recv_count"),
+    counted(
+        "kanal::AsyncSender",
+        Roles::SENDER,
+        "internal *",
+        "internal * send_count | internal * recv_count",
+    ),
+    counted(
+        "kanal::Receiver",
+        Roles::RECEIVER,
+        "internal *",
+        "internal * recv_count | internal * send_count",
+    ),
+    counted(
+        "kanal::AsyncReceiver",
+        Roles::RECEIVER,
+        "internal *",
+        "internal * recv_count | internal * send_count",
+    ),
     fact("std::sync::poison::condvar::Condvar", Roles::ACCESS, "inner futex"),
     fact("std::sync::nonpoison::condvar::Condvar", Roles::ACCESS, "inner futex"),
     fact("parking_lot::condvar::Condvar", Roles::ACCESS, ""),
@@ -288,6 +328,8 @@ pub(crate) struct Handle {
     resource: Route,
     otherwise: Option<Route>,
     permits: Option<Permits>,
+    /// Of a channel's handle: the route to the number of handles of the other end, and the size of that number.
+    others: Option<(Route, u64)>,
 }
 
 #[derive(Debug)]
@@ -304,6 +346,13 @@ enum Permits {
 pub(super) fn handle(program: &Program<'_>, id: TypeId, path: &str) -> Option<Handle> {
     let (index, fact) = HANDLES.iter().enumerate().find(|(_, fact)| fact.path == path)?;
     let route = |way: &str| Route::compile(program, id, way);
+    let number = |way: &str| {
+        let way = route(way)?;
+        let size = program.ty(way.end)?.size;
+        Some((way, size))
+    };
+    let (own, other) =
+        fact.permits.split_once('|').map_or((fact.permits, None), |(own, other)| (own, Some(other)));
     let permits = match fact {
         fact if fact.is_queue_place() => Some(Permits::Queue {
             queued: route("queued")?,
@@ -311,16 +360,13 @@ pub(super) fn handle(program: &Program<'_>, id: TypeId, path: &str) -> Option<Ha
             missing: route("node state")?,
         }),
         HandleFact { permits: "", .. } => None,
-        fact => route(fact.permits).and_then(|way| {
-            let size = program.ty(way.end)?.size;
-            Some(Permits::Field(way, size))
-        }),
+        _ => number(own).map(|(way, size)| Permits::Field(way, size)),
     };
     let (resource, otherwise) = match fact.resource.split_once('|') {
         Some((first, other)) => (route(first)?, route(other)),
         None => (route(fact.resource)?, None),
     };
-    Some(Handle { fact: index as u16, resource, otherwise, permits })
+    Some(Handle { fact: index as u16, resource, otherwise, permits, others: other.and_then(number) })
 }
 
 /// The name of a handle's type; empty for [`ON_STACK`] and [`ON_WAITING_STACK`].
@@ -431,5 +477,11 @@ impl Handle {
             }
         };
         Some((resource, permits))
+    }
+
+    /// How many handles of the other end there are of the channel of the handle at `address`, where the channel counts them.
+    pub(crate) fn others(&self, process: &Process<'_, '_>, address: u64) -> Option<u64> {
+        let (route, size) = self.others.as_ref()?;
+        process.memory.number(route.follow(process, address)?, *size)
     }
 }

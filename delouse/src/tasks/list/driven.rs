@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::Lister;
 use super::async_stack::Polled;
@@ -50,9 +50,11 @@ impl Lister<'_, '_, '_> {
         let mut unwinder = Unwinder::new(&modules, snapshot.arch());
         let tasks: FxHashMap<u64, usize> =
             self.tasks.iter().map(|task| task.id).zip(0..).filter(|(id, _)| *id != 0).collect();
+        let mut in_calls = Vec::new();
         for thread in threads.take(MAX_THREADS) {
             let places = unwinder.places(snapshot, thread);
             let calls = blocking_calls::of_thread(self.process, &modules, &places);
+            in_calls.extend(calls.first().filter(|call| call.inside == Inside::Waits).map(|_| thread.tid));
             // A call that waits sleeps in a primitive, too, but waits for its future.
             if calls.first().is_none_or(|call| call.inside != Inside::Waits) {
                 let wait = thread_waits::of_thread(self.process, &modules, &places, thread);
@@ -74,7 +76,7 @@ impl Lister<'_, '_, '_> {
                 })
         };
         let sleeps = |thread: &&Thread| thread.registers.is_ok_and(|registers| registers.futex.is_some());
-        let waits: Vec<i32> = self.thread_waits.iter().map(|wait| wait.tid).collect();
+        let waits: FxHashSet<i32> = self.thread_waits.iter().map(|wait| wait.tid).chain(in_calls).collect();
         let wanted = |thread: &&Thread| polls(thread) || waits.contains(&thread.tid);
         let threads = snapshot.threads().iter().filter(asks).filter(sleeps).filter(wanted);
         self.own_frames = threads

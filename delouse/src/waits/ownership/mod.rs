@@ -14,8 +14,9 @@ pub(super) use paths::{PathId, Paths};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::resources::sleeps_in_call;
 use crate::tasks::layout::handles::{self, HandleFact};
-use crate::tasks::{Examination, LeafPlace, TaskState};
+use crate::tasks::{Examination, LeafPlace, OwnFrames, TaskState};
 
 /// An owner of handles and shared objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -37,6 +38,8 @@ pub(super) struct Holding {
     pub(super) resource: u64,
     /// The number of permits that it holds; 1 for a handle without permits.
     pub(super) permits: u64,
+    /// Of a channel's handle: how many handles the other end has, where the channel counts them.
+    pub(super) others: Option<u64>,
     /// Its index in the table of handles.
     pub(super) handle: u16,
     /// The path from its owner to it.
@@ -60,6 +63,7 @@ impl Holding {
             owner: Node::Task(task),
             resource: lock,
             permits: 1,
+            others: None,
             handle: handles::ON_STACK,
             path: PathId::default(),
             unpolled: None,
@@ -160,7 +164,10 @@ impl<'s, 'p, 'i> Survey<'s, 'p, 'i> {
         let mut slots = Vec::with_capacity(examination.places.len());
         let tasks = examination.listing.tasks.iter().zip(&examination.places);
         let mut parts = Parts::default();
+        let own_frames: FxHashMap<i32, &OwnFrames> =
+            examination.listing.own_frames.iter().map(|(tid, own)| (*tid, own)).collect();
         for (number, (task, place)) in (0..).zip(tasks) {
+            let before = walker.found.counts();
             // A task that a thread polls has passed the leaves at which it was suspended last.
             let running = task.state == Some(TaskState::Running);
             let mut all = place.future.is_none_or(|(of, at)| match running || task.thread.is_some() {
@@ -175,16 +182,21 @@ impl<'s, 'p, 'i> Survey<'s, 'p, 'i> {
             if let (Some(lock), Some(future)) = (lock, place.future) {
                 walker.own_guards(number, future, *lock);
             }
-            let own = &examination.listing.own_frames;
-            let own = own.iter().find(|(tid, _)| task.thread == Some(*tid));
-            if let (Some(lock), Some((_, own))) = (lock, own.as_ref()) {
-                walker.own_guards_on_stack(number, &own.variables, *lock);
+            let own = |tid: i32| own_frames.get(&tid).map(|own| own.variables.as_slice());
+            let variables = task.thread.and_then(own).unwrap_or_default();
+            if let Some(lock) = lock {
+                walker.own_guards_on_stack(number, variables, *lock);
             }
-            if let Some((_, own)) = own.filter(|_| in_channels(number)) {
-                walker.own_channels_on_stack(number, &own.variables);
+            if in_channels(number) {
+                walker.own_channels_on_stack(number, variables);
+            }
+            slots.push(idle(&walker.slots, &place.leaves));
+            // What a thread has around a call that drives a future stays as it is until the call returns.
+            let sleeping = sleeps_in_call(task).then(|| task.drives.first().map(|driven| &driven.call));
+            if let Some(call) = sleeping.flatten().or(task.found_in.as_ref()) {
+                walker.variables_around(number, own(call.thread).unwrap_or_default(), before);
             }
             complete.push(all);
-            slots.push(idle(&walker.slots, &place.leaves));
         }
         walker.objects();
         Self { walker, parts, complete, slots }

@@ -59,6 +59,13 @@ pub(super) struct Found {
     pub(super) unplaced: usize,
 }
 
+impl Found {
+    /// How many handles and how many references were found.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.holdings.len(), self.references.len())
+    }
+}
+
 /// A step of the path to the current value; the first one is the root.
 struct Step {
     parent: u32,
@@ -338,6 +345,7 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
             owner: self.owner(context),
             resource,
             permits,
+            others: handle.others(self.process, at),
             handle: handle.index(),
             path,
             unpolled,

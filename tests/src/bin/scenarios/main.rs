@@ -1,6 +1,7 @@
 //! Faulty and healthy states of programs: `scenarios CASE` sets a case up and then prints a line of JSON with what a
 //! diagnosis must report; `scenarios list` prints the cases.
 
+mod around_calls;
 mod blocking;
 mod blocking_pools;
 mod busy;
@@ -67,6 +68,7 @@ fn cases() -> impl Iterator<Item = &'static Case> {
         unpolled_by_hand::CASES,
         thread_waits::CASES,
         from_reports::CASES,
+        around_calls::CASES,
     ]
     .into_iter()
     .flatten()
