@@ -13,6 +13,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::holders::{Account, Holders};
 use super::ownership::PathId;
 use super::threads::ThreadNodes;
+use crate::snapshot::{Address, Hidden};
 use crate::tasks::{Examination, MemoryPlace as Place};
 
 /// The most memory that is searched. This takes half a second in an image, two seconds elsewhere.
@@ -49,13 +50,12 @@ pub(super) fn sample(
     if asked.is_empty() {
         return StaleReferences { confined: objects.iter().copied().collect(), ..StaleReferences::default() };
     }
-    let hidden = |object: &u32| holders.ownership.objects.get(*object as usize).map(|of| of.hidden);
-    let numbers: FxHashMap<u64, u32> =
-        asked.iter().filter_map(|object| Some((hidden(object)?, *object))).collect();
+    let counters = |object: &u32| holders.ownership.objects.get(*object as usize).map(|of| of.counters);
+    let numbers: FxHashMap<Hidden, u32> =
+        asked.iter().filter_map(|object| Some((counters(object)?, *object))).collect();
     let references = asked.iter().flat_map(|object| holders.references_to(*object));
-    let places: FxHashSet<u64> = references.map(|reference| reference.place).collect();
-    let (lowest, highest) = (numbers.keys().min().copied(), numbers.keys().max().copied());
-    let wanted = !highest.unwrap_or(0)..=!lowest.unwrap_or(0);
+    let places: FxHashSet<Address> = references.map(|reference| reference.place).collect();
+    let wanted = Hidden::range(numbers.keys());
     let channels = own_channels(examination);
     let value = |object: u32| holders.ownership.objects.get(object as usize).map(|of| of.value);
     let is_own_channel =
@@ -63,7 +63,7 @@ pub(super) fn sample(
     let (mut held, mut on_stacks) = (BTreeSet::new(), BTreeSet::new());
     let mut elsewhere = FxHashSet::default();
     let all = examination.words_in_use(wanted, MAX_MEMORY, |address, word, place| {
-        if let Some(object) = numbers.get(&!word)
+        if let Some(object) = numbers.get(&word.into())
             && !places.contains(&address)
             && !holders.ownership.was_walked(address)
         {
@@ -107,7 +107,7 @@ pub(super) fn sample(
 }
 
 /// The channels at which threads wait in calls that block them.
-fn own_channels(examination: &Examination<'_, '_, '_>) -> FxHashSet<(i32, u64)> {
+fn own_channels(examination: &Examination<'_, '_, '_>) -> FxHashSet<(i32, Address)> {
     let tasks = examination.listing.tasks.iter().zip(&examination.places);
     let of = tasks.filter_map(|(task, place)| Some((task.drives.last()?.call.thread, task, place)));
     of.flat_map(|(tid, task, place)| {
