@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use tokio::runtime::Handle;
 
+use crate::snapshot::Address;
 use crate::tasks::Root;
 
 /// The lock is only held for a push, a removal or a clone.
@@ -132,9 +133,13 @@ impl Roots {
 
     /// The same as addresses, for a snapshot of ourselves that is taken while `self` stays where it is.
     pub(crate) fn addresses(&self) -> Vec<Root> {
-        let handle = |handle: &Handle| Root::Handle { address: std::ptr::from_ref(handle).addr() as u64 };
-        let main = |main: &MainFuture| Root::Future { address: main.address as u64, poll: main.poll as u64 };
-        let own = |handle: &Handle| Root::Own { address: std::ptr::from_ref(handle).addr() as u64 };
+        let address_of = |handle: &Handle| Address::new(std::ptr::from_ref(handle).addr() as u64);
+        let handle = |handle: &Handle| Root::Handle { address: address_of(handle) };
+        let main = |main: &MainFuture| Root::Future {
+            address: Address::new(main.address as u64),
+            poll: Address::new(main.poll as u64),
+        };
+        let own = |handle: &Handle| Root::Own { address: address_of(handle) };
         let runtimes = self.runtimes().map(handle);
         self.own.iter().map(own).chain(runtimes).chain(self.mains.iter().map(main)).collect()
     }

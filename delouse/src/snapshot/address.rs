@@ -17,6 +17,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 pub struct Address(u64);
 
 impl Address {
+    /// The address of nothing: the end of a list, an empty `Option`.
+    pub(crate) const NULL: Self = Self(0);
+
     /// The address with that number.
     pub const fn new(address: u64) -> Self {
         Self(address)
@@ -47,9 +50,38 @@ impl Address {
         Self(self.0.saturating_sub(bytes))
     }
 
+    pub(crate) fn wrapping_add(self, bytes: u64) -> Self {
+        Self(self.0.wrapping_add(bytes))
+    }
+
     /// How many bytes it is behind `start`; `None` if it is before.
     pub(crate) fn offset_from(self, start: Self) -> Option<u64> {
         self.0.checked_sub(start.0)
+    }
+
+    /// The same, wrapping: more than any size if it is before.
+    pub(crate) fn wrapping_offset_from(self, start: Self) -> u64 {
+        self.0.wrapping_sub(start.0)
+    }
+
+    pub(crate) fn is_null(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether it is a multiple of `align`.
+    pub(crate) fn is_aligned(self, align: u64) -> bool {
+        self.0.is_multiple_of(align)
+    }
+
+    /// The first multiple of `align`, which is not 0, that is not before it.
+    pub(crate) fn align_up(self, align: u64) -> Option<Self> {
+        self.0.checked_next_multiple_of(align).map(Self)
+    }
+
+    /// The addresses of the aligned words in a range.
+    pub(crate) fn word_places(range: &Range<Self>) -> impl Iterator<Item = Self> + use<> {
+        let start = range.start.align_up(8).map_or(range.end.0, Self::get);
+        (start..range.end.0).step_by(8).map(Self)
     }
 
     /// A range of plain words as addresses.

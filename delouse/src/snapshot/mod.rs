@@ -194,7 +194,7 @@ pub(crate) struct Registers {
 
 /// A word that may be a pointer of the program. Stored as its complement, so that the scan for tasks does not find it in
 /// delouse's own memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Hidden(u64);
 
 impl Hidden {
@@ -204,6 +204,23 @@ impl Hidden {
 
     pub(crate) fn get(self) -> u64 {
         !self.0
+    }
+
+    pub(crate) fn address(self) -> Address {
+        Address::new(self.get())
+    }
+
+    /// The lowest and the highest of some addresses; an empty range if there are none.
+    pub(crate) fn range<'h>(all: impl Iterator<Item = &'h Self> + Clone) -> RangeInclusive<Address> {
+        let addresses = all.map(|hidden| hidden.address());
+        let highest = addresses.clone().max().unwrap_or_default();
+        addresses.min().unwrap_or(Address::new(1))..=highest
+    }
+}
+
+impl From<Address> for Hidden {
+    fn from(address: Address) -> Self {
+        Self::new(address.get())
     }
 }
 

@@ -42,11 +42,11 @@ pub(super) struct Driver {
     /// The type of what it was called with.
     pub(super) future: TypeId,
     /// Its variables: types and addresses.
-    pub(super) variables: Vec<(TypeId, u64)>,
+    pub(super) variables: Vec<(TypeId, Address)>,
     /// What pointers to values in its frame point to: the types of the pointers, and the addresses of the values.
-    pub(super) pointed_to: Vec<(TypeId, u64)>,
+    pub(super) pointed_to: Vec<(TypeId, Address)>,
     /// Its frame on the stack.
-    pub(super) frame: Range<u64>,
+    pub(super) frame: Range<Address>,
 }
 
 /// What a thread does inside of a call that blocks.
@@ -98,7 +98,7 @@ pub(super) fn of_thread(process: &Process<'_, '_>, modules: &Modules, places: &[
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct OwnFrames {
     /// The part of the stack.
-    pub(crate) range: Range<u64>,
+    pub(crate) range: Range<Address>,
     /// The variables in scope whose places debug information has. Some may have been moved.
     pub(crate) variables: Vec<StackVariable>,
 }
@@ -108,7 +108,7 @@ pub(crate) struct OwnFrames {
 pub(crate) struct StackVariable {
     pub(crate) name: String,
     pub(crate) of: TypeId,
-    pub(crate) at: u64,
+    pub(crate) at: Address,
 }
 
 /// The frames of the program's own functions on the stack of a thread.
@@ -136,9 +136,9 @@ pub(super) fn own_frames(
         let own_scopes: Vec<&Scope> =
             scopes.iter().filter(|scope| source(scope).is_some_and(|source| is_own(&source.file))).collect();
         if let Some(own) = &mut own {
-            own.range.end = end.get();
+            own.range.end = end;
         } else if !own_scopes.is_empty() {
-            own = Some(OwnFrames { range: Address::words(&(place.sp..end)), variables: Vec::new() });
+            own = Some(OwnFrames { range: place.sp..end, variables: Vec::new() });
         }
         if let Some(own) = &mut own {
             let frame = StackFrame { code, place: *place, caller_sp: end };
@@ -320,16 +320,15 @@ impl StackFrame {
         let pointers = process.types.pointers_into_frame(self.code).into_iter();
         let pointed_to =
             pointers.filter_map(|of| Some((of.of, self.address(process, of.base, of.offset)?))).collect();
-        let frame = Address::words(&(self.place.sp..self.caller_sp));
-        Driver { future, variables: variables.collect(), pointed_to, frame }
+        Driver { future, variables: variables.collect(), pointed_to, frame: self.place.sp..self.caller_sp }
     }
 
-    fn variable(&self, process: &Process<'_, '_>, variable: &FrameVariable) -> Option<u64> {
+    fn variable(&self, process: &Process<'_, '_>, variable: &FrameVariable) -> Option<Address> {
         let at = self.address(process, variable.base, variable.offset)?;
-        if variable.indirect { process.memory.word(at) } else { Some(at) }
+        if variable.indirect { process.memory.address(at) } else { Some(at) }
     }
 
-    fn address(&self, process: &Process<'_, '_>, base: FrameBase, offset: i64) -> Option<u64> {
+    fn address(&self, process: &Process<'_, '_>, base: FrameBase, offset: i64) -> Option<Address> {
         let [sp, fp] = process.memory.snapshot().arch().dwarf_pointers();
         let base = match base {
             FrameBase::Register(number) if number == sp => self.place.sp,
@@ -337,6 +336,6 @@ impl StackFrame {
             FrameBase::Register(_) => return None,
             FrameBase::CallerStack => self.caller_sp,
         };
-        Some(base.checked_add_signed(offset)?.get())
+        base.checked_add_signed(offset)
     }
 }

@@ -9,6 +9,7 @@ use super::pools::Counters;
 use super::process::Process;
 use super::runtimes::{Runtime, Runtimes};
 use super::{Task, TaskKind, TaskState};
+use crate::snapshot::Address;
 
 /// The pool of one runtime.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +27,7 @@ pub(super) fn entered(
     runtimes: &Runtimes<'_, '_, '_, '_>,
     contexts: &[ThreadContext],
 ) -> Vec<(i32, Arc<str>)> {
-    let runtime = |handle: u64| runtimes.found.get(&process.memory.word(handle.checked_add(8)?)?);
+    let runtime = |handle: Address| runtimes.found.get(&process.memory.address(handle.checked_add(8)?)?);
     let of = |context: &ThreadContext| Some((context.tid, runtime(context.handle?)?.name.clone()));
     contexts.iter().filter_map(of).collect()
 }

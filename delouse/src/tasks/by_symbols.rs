@@ -45,7 +45,7 @@ pub(super) fn list(
     let kinds = Kinds::assumed();
     let headers = Headers::new(process, &kinds);
     let own = roots.iter().find_map(|root| match root {
-        Root::Own { address } => process.memory.word(address.checked_add(8)?),
+        Root::Own { address } => process.memory.address(address.checked_add(8)?),
         _ => None,
     });
     let mut found = Vec::new();
@@ -59,8 +59,8 @@ pub(super) fn list(
             found.push((header, vtable));
         },
     );
-    let all: HashSet<u64> = found.iter().map(|(header, _)| *header).collect();
-    let mut named: HashMap<u64, Option<Named>> = HashMap::new();
+    let all: HashSet<Address> = found.iter().map(|(header, _)| *header).collect();
+    let mut named: HashMap<Address, Option<Named>> = HashMap::new();
     let mut ids = HashSet::new();
     let mut tasks = Vec::new();
     for (header, vtable) in found {
@@ -80,7 +80,8 @@ pub(super) fn list(
         let is_own = own.is_some() && headers.scheduler(header) == own;
         // Stale copies of freed tasks have links to where no task is any more.
         let linked = headers.neighbours(header);
-        let linked = linked.is_some_and(|links| links.iter().all(|link| *link == 0 || all.contains(link)));
+        let linked = linked
+            .is_some_and(|(prev, next)| [prev, next].iter().all(|link| link.is_null() || all.contains(link)));
         if !belongs || is_own || !linked || !ids.insert(id) {
             continue;
         }
@@ -119,7 +120,7 @@ pub(super) fn list(
 /// The future that `block_on` drives, by the name of its `poll`.
 fn main(process: &Process<'_, '_>, root: &Root) -> Option<Task> {
     let Root::Future { poll, .. } = root else { return None };
-    let address = process.bias.file_address(Address::new(*poll));
+    let address = process.bias.file_address(*poll);
     let symbol = process.types.symbols().iter().find(|symbol| symbol.address == address);
     let name = symbol.map(|symbol| readable(&String::from_utf8_lossy(symbol.name)));
     Some(Task {
@@ -159,8 +160,8 @@ fn frame(process: &Process<'_, '_>, function: &str) -> Frame {
 }
 
 /// The names of the tasks of `vtable`, whose word 0 is `poll::<T, S>`.
-fn name(process: &Process<'_, '_>, vtable: u64) -> Option<Named> {
-    let poll = process.bias.file_address(Address::new(process.memory.word(vtable)?));
+fn name(process: &Process<'_, '_>, vtable: Address) -> Option<Named> {
+    let poll = process.bias.file_address(process.memory.address(vtable)?);
     let described = process.types.function_name(poll);
     described.as_deref().and_then(named).or_else(|| {
         let symbols = process.types.symbols_with("7runtime4task3raw4poll");

@@ -7,32 +7,38 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use super::header::{Headers, Kind};
+use crate::snapshot::Address;
 
 /// Something that looks like a task's header.
 pub(super) struct Candidate {
-    pub(super) header: u64,
+    pub(super) header: Address,
     pub(super) kind: Arc<Kind>,
     /// Its neighbours in a list; `None` where memory may change between the scan and the list.
-    links: Option<(u64, u64)>,
+    links: Option<(Address, Address)>,
     /// Its index among the tasks that were read when the scan passed.
     pub(super) read: Option<usize>,
-    /// The scheduler on whose list it is; 0 while it is on none.
-    list: Cell<u64>,
+    /// The scheduler on whose list it is.
+    list: Cell<Option<Address>>,
 }
 
 impl Candidate {
-    pub(super) fn new(header: u64, kind: Arc<Kind>, links: Option<(u64, u64)>, read: Option<usize>) -> Self {
-        Self { header, kind, links, read, list: Cell::new(0) }
+    pub(super) fn new(
+        header: Address,
+        kind: Arc<Kind>,
+        links: Option<(Address, Address)>,
+        read: Option<usize>,
+    ) -> Self {
+        Self { header, kind, links, read, list: Cell::default() }
     }
 
     /// The scheduler on whose list it is.
-    pub(super) fn list(&self) -> Option<u64> {
-        Some(self.list.get()).filter(|list| *list != 0)
+    pub(super) fn list(&self) -> Option<Address> {
+        self.list.get()
     }
 
     /// Records the scheduler on whose list it is; `false` if it is on a list already.
-    pub(super) fn put_on(&self, list: u64) -> bool {
-        self.list.replace(list) == 0
+    pub(super) fn put_on(&self, list: Address) -> bool {
+        self.list.replace(Some(list)).is_none()
     }
 }
 
@@ -62,17 +68,17 @@ impl Candidates {
 
     /// The candidate with that header. The search starts at `near`, which is set to its index: neighbours in a list are
     /// mostly near each other in memory, too.
-    pub(super) fn get(&self, header: u64, near: &mut usize) -> Option<&Candidate> {
+    pub(super) fn get(&self, header: Address, near: &mut usize) -> Option<&Candidate> {
         *near = find_near(&self.list, |candidate| candidate.header, header, *near)?;
         self.list.get(*near)
     }
 
-    /// The neighbours of a task in its list, 0 at the list's ends. `candidate` is its hit, if there is one.
+    /// The neighbours of a task in its list, null at the list's ends. `candidate` is its hit, if there is one.
     pub(super) fn links(
         candidate: Option<&Candidate>,
         headers: &Headers<'_, '_, '_>,
-        header: u64,
-    ) -> Option<(u64, u64)> {
+        header: Address,
+    ) -> Option<(Address, Address)> {
         match candidate {
             Some(candidate) => candidate.links.or_else(|| headers.links(header, &candidate.kind)),
             None => headers.links(header, headers.kind_of(header)?.as_ref()),
@@ -81,7 +87,7 @@ impl Candidates {
 }
 
 /// The index of the element with that key in a sorted slice. The search starts at `near` and widens.
-fn find_near<T>(sorted: &[T], key: impl Fn(&T) -> u64, wanted: u64, near: usize) -> Option<usize> {
+fn find_near<T, K: Ord>(sorted: &[T], key: impl Fn(&T) -> K, wanted: K, near: usize) -> Option<usize> {
     let (mut low, mut high) = (near.min(sorted.len()), near.min(sorted.len()));
     let mut step = 1;
     while low.checked_sub(1).and_then(|at| sorted.get(at)).is_some_and(|before| key(before) >= wanted) {

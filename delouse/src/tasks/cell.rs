@@ -47,7 +47,7 @@ pub(super) struct Parts {
     pub(super) future: TypeId,
     pub(super) scheduler: TypeId,
     /// Functions of the vtable, as addresses of the process: their units may have the types.
-    pub(super) functions: Vec<u64>,
+    pub(super) functions: Vec<Address>,
     /// The start of `Core`.
     pub(super) core: u64,
     /// The end of what comes before the stage.
@@ -74,7 +74,7 @@ impl StageLayout {
 
     /// Whether the start of the future of the task at `header`, of type `of`, is a guess: several places are possible, and
     /// not exactly one of them has a future that is suspended.
-    pub(super) fn is_doubtful(&self, process: &Process<'_, '_>, of: TypeId, header: u64) -> bool {
+    pub(super) fn is_doubtful(&self, process: &Process<'_, '_>, of: TypeId, header: Address) -> bool {
         let suspended = |ty: &Type| {
             let starts = self.places.iter().filter_map(|place| header.checked_add(place.start));
             starts.filter(|at| is_suspended(process, ty, *at)).count()
@@ -83,7 +83,12 @@ impl StageLayout {
     }
 
     /// What the stage of the task at `header` holds, and where its future starts, whose type is `of`.
-    pub(super) fn read(&self, process: &Process<'_, '_>, of: TypeId, header: u64) -> Option<(Stage, u64)> {
+    pub(super) fn read(
+        &self,
+        process: &Process<'_, '_>,
+        of: TypeId,
+        header: Address,
+    ) -> Option<(Stage, Address)> {
         let read = |place: &StagePlace| {
             let tag = process.memory.number(header.checked_add(place.tag)?, self.size)?;
             let (_, stage) = self.values.iter().find(|(value, _)| *value == tag)?;
@@ -167,12 +172,12 @@ impl StageLayout {
 
 /// The functions of the vtable.
 fn functions(program: &Program<'_>, parts: &Parts) -> Vec<FileAddress> {
-    parts.functions.iter().map(|address| program.bias.file_address(Address::new(*address))).collect()
+    parts.functions.iter().map(|address| program.bias.file_address(*address)).collect()
 }
 
 /// Whether the value at `at` looks like an `async` function or block that is suspended: of other types, nothing can be
 /// said. States 0 to 2 are those before the first await and after the end (rustc 1.88 to 1.97).
-fn is_suspended(process: &Process<'_, '_>, ty: &Type, at: u64) -> bool {
+fn is_suspended(process: &Process<'_, '_>, ty: &Type, at: Address) -> bool {
     let Shape::Variants(variants) = &ty.shape else { return false };
     let Some(place) = variants.discriminant.filter(|_| variants.coroutine) else { return false };
     let state = at.checked_add(place.offset).and_then(|at| process.memory.number(at, place.size));

@@ -5,6 +5,7 @@ use super::process::{Process, Program};
 use super::route::Route;
 use crate::debuginfo::types::{Discriminant, Shape, TypeId, Variant};
 use crate::host::search;
+use crate::snapshot::Address;
 use crate::snapshot::arch::Arch;
 
 /// The contents of tokio's thread local of one thread: `runtime/context.rs`.
@@ -12,7 +13,7 @@ use crate::snapshot::arch::Arch;
 pub(super) struct ThreadContext {
     pub(super) tid: i32,
     /// Address of the thread's current `scheduler::Handle`.
-    pub(super) handle: Option<u64>,
+    pub(super) handle: Option<Address>,
     /// The id of the task that it polls.
     pub(super) task: Option<u64>,
     /// How many rounds its scheduler has made: see [`Rounds`].
@@ -27,8 +28,8 @@ pub(super) fn thread_contexts(
     notes: &mut Notes,
 ) -> Vec<ThreadContext> {
     let threads = process.memory.snapshot().threads();
-    let pointers = threads.iter().filter_map(|t| Some((t.tid, t.registers.ok()?.tls.get())));
-    let pointers: Vec<(i32, u64)> = pointers.filter(|(_, tls)| *tls != 0).collect();
+    let pointers = threads.iter().filter_map(|t| Some((t.tid, t.registers.ok()?.tls)));
+    let pointers: Vec<(i32, Address)> = pointers.filter(|(_, tls)| !tls.is_null()).collect();
     if pointers.is_empty() {
         return Vec::new();
     }
@@ -42,7 +43,7 @@ pub(super) fn thread_contexts(
     if rounds.is_none() {
         notes.missing(&facts::ROUNDS);
     }
-    let context = |(tid, tls): (i32, u64)| {
+    let context = |(tid, tls): (i32, Address)| {
         let at = locals.of(process, tls)?;
         let word = |route: &Route| {
             Some((route.follow(process, at)?, process.memory.word(route.follow(process, at)?)?))
@@ -65,7 +66,7 @@ enum ThreadLocal {
     AtPointer(i64),
     /// A shared library's: at this offset of the block that the thread has for the library, whose number is at the
     /// address `module` of the process.
-    InBlock { module: u64, offset: u64 },
+    InBlock { module: Address, offset: u64 },
 }
 
 /// More libraries with thread locals than any process has.
@@ -76,7 +77,7 @@ impl ThreadLocal {
     fn new(program: &Program<'_>, arch: &dyn Arch, offset: u64) -> Option<Self> {
         let image = program.types.image();
         if image.is_library() {
-            let module = program.bias.process_address(image.library_tls()?.module).get();
+            let module = program.bias.process_address(image.library_tls()?.module);
             return Some(Self::InBlock { module, offset });
         }
         let tls = image.tls()?;
@@ -84,19 +85,19 @@ impl ThreadLocal {
     }
 
     /// Its address in the thread whose thread pointer is `pointer`.
-    fn of(self, process: &Process<'_, '_>, pointer: u64) -> Option<u64> {
+    fn of(self, process: &Process<'_, '_>, pointer: Address) -> Option<Address> {
         match self {
             Self::AtPointer(offset) => pointer.checked_add_signed(offset),
             Self::InBlock { module, offset } => {
-                let word = |at| process.memory.word(at);
-                let number = word(module).filter(|number| (1..MAX_LIBRARIES).contains(number))?;
+                let memory = &process.memory;
+                let number = memory.word(module).filter(|number| (1..MAX_LIBRARIES).contains(number))?;
                 // glibc (`sysdeps/*/nptl/tls.h`): a word of the thread's descriptor is the address of its vector of
                 // blocks, of two words each.
                 let arch = process.memory.snapshot().arch();
-                let vector = word(pointer.checked_add(arch.thread_local_vector())?)?;
-                let block = word(vector.checked_add(number * 16)?)?;
+                let vector = memory.address(pointer.checked_add(arch.thread_local_vector())?)?;
                 // The thread has not used any of the library's thread locals: no address, or all bits set.
-                block.checked_add(offset).filter(|_| block != 0 && block != u64::MAX)
+                let block = memory.pointer(vector.checked_add(number * 16)?)?;
+                block.checked_add(offset).filter(|_| block != Address::new(u64::MAX))
             }
         }
     }
@@ -163,7 +164,7 @@ impl Rounds {
         known.then_some(Self { context, discriminant: variants.discriminant, flavors })
     }
 
-    fn of(&self, process: &Process<'_, '_>, at: u64) -> Option<u64> {
+    fn of(&self, process: &Process<'_, '_>, at: Address) -> Option<u64> {
         let context = self.context.follow(process, at)?;
         let value = match self.discriminant {
             Some(at) => Some(process.memory.number(context.checked_add(at.offset)?, at.size)?),

@@ -11,7 +11,7 @@ use super::place::{MemoryPlace, TaskPlace};
 use super::process::Process;
 use super::{BlockingCall, Frame, TaskKind, TaskState, scan};
 use crate::debuginfo::types::TypeId;
-use crate::snapshot::{Thread, Unavailable};
+use crate::snapshot::{Address, Thread, Unavailable};
 
 /// A thread that has run since its registers were read has changed its stack within this many bytes of the top.
 const MOVES: u64 = 512;
@@ -31,7 +31,7 @@ pub(crate) struct Examination<'e, 'p, 'i> {
     /// The workers among these threads: the others may be polling a main future.
     pub(super) idle_workers: Vec<i32>,
     /// Addresses of the main futures of the listing.
-    pub(super) mains: Vec<u64>,
+    pub(super) mains: Vec<Address>,
     pub(super) frame: &'e dyn Fn(TypeId, u64) -> Option<Frame>,
 }
 
@@ -64,12 +64,12 @@ impl Examination<'_, '_, '_> {
     /// second elsewhere.
     ///
     /// The stacks and registers of idle workers, of threads that run a known main future, and of delouse's own threads
-    /// are left out: they are full of stale data of tasks. A word in a register has the address 0.
+    /// are left out: they are full of stale data of tasks. A word in a register has the null address.
     pub(crate) fn words_in_use(
         &self,
-        wanted: RangeInclusive<u64>,
+        wanted: RangeInclusive<Address>,
         budget: u64,
-        visit: impl FnMut(u64, u64, MemoryPlace),
+        visit: impl FnMut(Address, Address, MemoryPlace),
     ) -> bool {
         let calls = self.listing.tasks.iter().filter_map(|task| task.drives.last());
         let waits = self.listing.thread_waits.iter().map(|wait| wait.tid);
@@ -90,9 +90,9 @@ impl Examination<'_, '_, '_> {
     /// Only the stacks of idle workers and of delouse's own threads are left out.
     pub(crate) fn words_in_use_by(
         &self,
-        wanted: RangeInclusive<u64>,
+        wanted: RangeInclusive<Address>,
         budget: u64,
-        mut visit: impl FnMut(u64, u64, MemoryPlace, Option<i32>),
+        mut visit: impl FnMut(Address, Address, MemoryPlace, Option<i32>),
     ) -> bool {
         let kind = |thread: &Thread| (!self.is_idle(thread)).then_some(MemoryPlace::DrivingStack(thread.tid));
         scan::words_in_use(self.process, kind, wanted, budget, |at, word, place| match place {
@@ -105,9 +105,9 @@ impl Examination<'_, '_, '_> {
     pub(crate) fn outer_words(
         &self,
         thread: &Thread,
-        inner: u64,
+        inner: Address,
         left: &mut u64,
-        visit: impl FnMut(u64),
+        visit: impl FnMut(Address),
     ) -> bool {
         scan::stack_words_from(self.process, thread, inner, left, visit)
     }
@@ -136,7 +136,7 @@ impl Examination<'_, '_, '_> {
         let (Some(copy), Ok(registers)) = (&thread.stack, thread.registers) else { return true };
         (0..near).step_by(8).all(|offset| {
             let at = registers.sp.saturating_add(offset);
-            copy.word(at).is_none_or(|then| self.process.memory.word(at.get()) == Some(then))
+            copy.word(at).is_none_or(|then| self.process.memory.word(at) == Some(then))
         })
     }
 
@@ -163,9 +163,9 @@ impl Examination<'_, '_, '_> {
     pub(crate) fn stack_words(
         &self,
         thread: &Thread,
-        wanted: RangeInclusive<u64>,
+        wanted: RangeInclusive<Address>,
         left: &mut u64,
-        visit: impl FnMut(u64),
+        visit: impl FnMut(Address),
     ) -> bool {
         scan::stack_words(self.process, thread, wanted, left, visit)
     }

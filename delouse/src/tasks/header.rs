@@ -121,9 +121,9 @@ const MAX_LOCATIONS: usize = 1 << 16;
 /// All kinds of task that a program has: they are constants, and the same in every capture of it.
 pub(super) struct Kinds {
     layout: HeaderLayout,
-    by_vtable: RefCell<FxHashMap<u64, Option<Arc<Kind>>>>,
+    by_vtable: RefCell<FxHashMap<Address, Option<Arc<Kind>>>>,
     /// Spawn locations by their address.
-    locations: RefCell<FxHashMap<u64, Arc<str>>>,
+    locations: RefCell<FxHashMap<Address, Arc<str>>>,
 }
 
 impl Kinds {
@@ -170,7 +170,7 @@ impl<'a, 'p, 'i> Headers<'a, 'p, 'i> {
     }
 
     /// The kind of the tasks with `vtable`, an address in the process.
-    pub(super) fn kind(&self, vtable: u64) -> Option<Arc<Kind>> {
+    pub(super) fn kind(&self, vtable: Address) -> Option<Arc<Kind>> {
         if let Some(known) = self.kinds.by_vtable.borrow().get(&vtable) {
             return known.clone();
         }
@@ -184,76 +184,74 @@ impl<'a, 'p, 'i> Headers<'a, 'p, 'i> {
     }
 
     /// The vtable of the task at `header`.
-    pub(super) fn vtable(&self, header: u64) -> Option<u64> {
-        self.process.memory.word(header.checked_add(self.layout.vtable)?)
+    pub(super) fn vtable(&self, header: Address) -> Option<Address> {
+        self.process.memory.address(header.checked_add(self.layout.vtable)?)
     }
 
-    pub(super) fn kind_of(&self, header: u64) -> Option<Arc<Kind>> {
+    pub(super) fn kind_of(&self, header: Address) -> Option<Arc<Kind>> {
         self.kind(self.vtable(header)?)
     }
 
-    pub(super) fn state(&self, header: u64) -> Option<State> {
+    pub(super) fn state(&self, header: Address) -> Option<State> {
         self.process.memory.word(header.checked_add(self.layout.state)?).map(State)
     }
 
     /// The `Arc` of its scheduler.
-    pub(super) fn scheduler(&self, header: u64) -> Option<u64> {
-        self.part(header, self.layout.scheduler_offset).and_then(|at| self.process.memory.word(at))
+    pub(super) fn scheduler(&self, header: Address) -> Option<Address> {
+        self.part(header, self.layout.scheduler_offset).and_then(|at| self.process.memory.address(at))
     }
 
-    /// The tasks before and after it on its list; 0 for none.
-    pub(super) fn neighbours(&self, header: u64) -> Option<[u64; 2]> {
-        let trailer = self.part(header, self.layout.trailer_offset)?;
-        let link = |offset: u64| self.process.memory.word(trailer.checked_add(offset)?);
-        Some([link(self.layout.prev)?, link(self.layout.next)?])
+    /// The tasks before and after it on its list, null at the list's ends.
+    pub(super) fn neighbours(&self, header: Address) -> Option<(Address, Address)> {
+        self.links_at(self.part(header, self.layout.trailer_offset)?)
     }
 
     /// A part of the task, by the offset that its vtable has at `place`.
-    fn part(&self, header: u64, place: u64) -> Option<u64> {
+    fn part(&self, header: Address, place: u64) -> Option<Address> {
         let vtable = self.vtable(header)?;
         header.checked_add(self.process.memory.word(vtable.checked_add(place)?).and_then(small)?)
     }
 
-    pub(super) fn owner(&self, header: u64) -> Option<u64> {
+    pub(super) fn owner(&self, header: Address) -> Option<u64> {
         self.process.memory.word(header.checked_add(self.layout.owner_id)?)
     }
 
     /// The task's id, which needs no types but the vtable's layout.
-    pub(super) fn id(&self, header: u64) -> Option<u64> {
+    pub(super) fn id(&self, header: Address) -> Option<u64> {
         let vtable = self.vtable(header)?;
         let offset = self.process.memory.word(vtable.checked_add(self.layout.id_offset)?)?;
         self.id_at(header, small(offset)?)
     }
 
     /// The same for a task whose kind is known.
-    pub(super) fn id_of(&self, header: u64, kind: &Kind) -> Option<u64> {
+    pub(super) fn id_of(&self, header: Address, kind: &Kind) -> Option<u64> {
         self.id_at(header, kind.id_at)
     }
 
-    fn id_at(&self, header: u64, offset: u64) -> Option<u64> {
+    fn id_at(&self, header: Address, offset: u64) -> Option<u64> {
         self.process.memory.word(header.checked_add(offset)?).filter(|id| (1..MAX_ID).contains(id))
     }
 
-    pub(super) fn stage(&self, header: u64, kind: &Kind) -> Option<Stage> {
+    pub(super) fn stage(&self, header: Address, kind: &Kind) -> Option<Stage> {
         kind.stage.read(self.process, kind.future, header).map(|(stage, _)| stage)
     }
 
     /// Where its future starts, as long as it has one.
-    pub(super) fn future(&self, header: u64, kind: &Kind) -> Option<u64> {
+    pub(super) fn future(&self, header: Address, kind: &Kind) -> Option<Address> {
         let (stage, start) = kind.stage.read(self.process, kind.future, header)?;
         (stage == Stage::Future).then_some(start)
     }
 
     /// `file:line:column` of the spawning call.
-    pub(super) fn spawned_at(&self, header: u64, kind: &Kind) -> Option<Arc<str>> {
+    pub(super) fn spawned_at(&self, header: Address, kind: &Kind) -> Option<Arc<str>> {
         let memory = &self.process.memory;
-        let location = memory.word(header.checked_add(kind.spawned_at?)?)?;
+        let location = memory.address(header.checked_add(kind.spawned_at?)?)?;
         if let Some(known) = self.kinds.locations.borrow().get(&location) {
             return Some(known.clone());
         }
         // `core::panic::Location { filename: NonNull<str>, line: u32, column: u32 }`: all that is `&'static`
         // and 24 bytes long is laid out like this since Rust 1.0.
-        let file = memory.text(memory.word(location)?, memory.word(location.checked_add(8)?)?)?;
+        let file = memory.text(memory.address(location)?, memory.word(location.checked_add(8)?)?)?;
         let line = memory.half(location.checked_add(16)?)?;
         let column = memory.half(location.checked_add(20)?)?;
         let place: Arc<str> = format!("{file}:{line}:{column}").into();
@@ -265,19 +263,21 @@ impl<'a, 'p, 'i> Headers<'a, 'p, 'i> {
         Some(place)
     }
 
-    /// The neighbours in the list of all tasks of a scheduler, 0 at its ends.
-    pub(super) fn links(&self, header: u64, kind: &Kind) -> Option<(u64, u64)> {
-        let trailer = header.checked_add(kind.trailer_at)?;
-        let memory = &self.process.memory;
-        let prev = memory.word(trailer.checked_add(self.layout.prev)?)?;
-        Some((prev, memory.word(trailer.checked_add(self.layout.next)?)?))
+    /// The same for a task whose kind is known.
+    pub(super) fn links(&self, header: Address, kind: &Kind) -> Option<(Address, Address)> {
+        self.links_at(header.checked_add(kind.trailer_at)?)
+    }
+
+    fn links_at(&self, trailer: Address) -> Option<(Address, Address)> {
+        let link = |offset: u64| self.process.memory.address(trailer.checked_add(offset)?);
+        Some((link(self.layout.prev)?, link(self.layout.next)?))
     }
 
     /// The parts of the tasks of a vtable, and the offset of their spawn location.
-    pub(super) fn parts(&self, vtable: u64) -> Option<(Parts, Option<u64>)> {
+    pub(super) fn parts(&self, vtable: Address) -> Option<(Parts, Option<u64>)> {
         let process = self.process;
         let at = |offset: u64| process.memory.word(vtable.checked_add(offset)?).and_then(small);
-        let function = process.function(Address::new(process.memory.word(vtable)?))?;
+        let function = process.function(process.memory.address(vtable)?)?;
         let [(_, future), (_, scheduler)] = function.parameters.as_slice() else { return None };
         let spawned_at = match self.layout.spawn_location_offset {
             Some(offset) => Some(at(offset)?),
@@ -287,7 +287,7 @@ impl<'a, 'p, 'i> Headers<'a, 'p, 'i> {
             future: *future,
             scheduler: *scheduler,
             functions: (0..FUNCTIONS)
-                .filter_map(|n| process.memory.word(vtable.checked_add(n * 8)?))
+                .filter_map(|n| process.memory.address(vtable.checked_add(n * 8)?))
                 .collect(),
             core: at(self.layout.scheduler_offset)?,
             stage: spawned_at.unwrap_or(at(self.layout.id_offset)?).checked_add(8)?,
@@ -296,7 +296,7 @@ impl<'a, 'p, 'i> Headers<'a, 'p, 'i> {
         Some((parts, spawned_at))
     }
 
-    fn learn_kind(&self, vtable: u64) -> Option<Kind> {
+    fn learn_kind(&self, vtable: Address) -> Option<Kind> {
         let (parts, spawned_at) = self.parts(vtable)?;
         let id_at = self.process.memory.word(vtable.checked_add(self.layout.id_offset)?).and_then(small)?;
         Some(Kind {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::memory::Memory;
 use super::{Frame, LeafPlace, WaitsOn};
+use crate::snapshot::Address;
 
 /// Bytes of a future that are compared. What lies beyond seldom changes alone.
 const MAX_FUTURE: u64 = 2048;
@@ -99,7 +100,7 @@ impl Recent<'_> {
         &mut self,
         memory: &Memory<'_>,
         stack: &[Frame],
-        (address, size): (u64, u64),
+        (address, size): (Address, u64),
         waits: (&[WaitsOn], &[LeafPlace]),
     ) -> u32 {
         let mut hasher = FxHasher::default();
@@ -109,7 +110,7 @@ impl Recent<'_> {
             hasher.finish()
         });
         hasher.write_u64(*shared);
-        let mut bytes = |address: u64, length: u64| {
+        let mut bytes = |address: Address, length: u64| {
             memory.visit_range(address, length, |bytes| hasher.write(bytes));
         };
         bytes(address, size.min(MAX_FUTURE));

@@ -4,6 +4,7 @@ use super::header::Flavor;
 use super::process::{Process, Program};
 use super::route::Route;
 use crate::debuginfo::types::TypeId;
+use crate::snapshot::Address;
 
 /// The routes from the `Arc<Handle>` of a scheduler to what identifies it: `scheduler/*/handle.rs`.
 pub(super) struct Identity {
@@ -40,13 +41,19 @@ impl Identity {
     }
 
     /// Whether the scheduler whose `Arc` is stored at `place` belongs to a `LocalRuntime`.
-    pub(super) fn is_local(&self, process: &Process<'_, '_>, place: u64) -> bool {
+    pub(super) fn is_local(&self, process: &Process<'_, '_>, place: Address) -> bool {
         let owner = self.local.as_ref().and_then(|way| process.memory.word(way.follow(process, place)?));
         owner.is_some_and(|owner| owner != 0)
     }
 
     /// `second (multi_thread 2)`, or without a name `multi_thread 2`.
-    pub(super) fn name(&self, process: &Process<'_, '_>, place: u64, flavor: Flavor, number: u64) -> String {
+    pub(super) fn name(
+        &self,
+        process: &Process<'_, '_>,
+        place: Address,
+        flavor: Flavor,
+        number: u64,
+    ) -> String {
         let flavor = if self.is_local(process, place) { "local" } else { flavor.name() };
         match self.name.as_ref().and_then(|name| name.read(process, place)) {
             Some(name) => format!("{name} ({flavor} {number})"),
@@ -56,10 +63,12 @@ impl Identity {
 }
 
 impl Name {
-    fn read(&self, process: &Process<'_, '_>, place: u64) -> Option<String> {
-        let word = |way: &Route| process.memory.word(way.follow(process, place)?);
+    fn read(&self, process: &Process<'_, '_>, place: Address) -> Option<String> {
+        let memory = &process.memory;
+        let word = |way: &Route| memory.word(way.follow(process, place)?);
         word(&self.capacity).filter(|capacity| capacity >> 63 == 0)?;
-        let text = process.memory.text(word(&self.pointer)?, word(&self.length)?)?;
+        let pointer = memory.address(self.pointer.follow(process, place)?)?;
+        let text = memory.text(pointer, word(&self.length)?)?;
         (!text.is_empty()).then(|| text.escape_debug().to_string())
     }
 }

@@ -13,6 +13,7 @@ use super::Frame;
 use super::process::Process;
 use super::route::Route;
 use crate::debuginfo::types::{Discriminant, Shape, Type, TypeId, Variant};
+use crate::snapshot::Address;
 
 /// The most values of one future that are visited.
 const MAX_VALUES: usize = 4096;
@@ -37,7 +38,7 @@ pub(crate) struct Input {
     /// How many bytes the kernel has for its reader; `None` if the kernel was not asked or does not say.
     pub(crate) unread: Option<u64>,
     /// The address of what it belongs to: of a body, the connection.
-    pub(crate) resource: Option<u64>,
+    pub(crate) resource: Option<Address>,
     /// How many handles of tasks it has; `None` if it has none.
     pub(crate) handles: Option<u64>,
     /// The modules whose functions take from it.
@@ -206,7 +207,7 @@ const SKIPPED: &[&str] = &[
 /// A value to visit.
 struct Visit {
     of: TypeId,
-    at: u64,
+    at: Address,
     /// The variable that it is in.
     variable: Option<String>,
     /// The coroutine with the variable, and its state.
@@ -216,7 +217,7 @@ struct Visit {
 /// The inputs of the future of type `of` at `at`; `frame` makes the frame of a coroutine in a state.
 pub(super) fn of_future(
     process: &Process<'_, '_>,
-    (of, at): (TypeId, u64),
+    (of, at): (TypeId, Address),
     frame: &dyn Fn(TypeId, u64) -> Option<Frame>,
 ) -> Vec<Input> {
     let mut found: Vec<Input> = Vec::new();
@@ -267,7 +268,7 @@ fn inside(process: &Process<'_, '_>, visit: &Visit, ty: &Type, queue: &mut VecDe
             }
         }
         Shape::Pointer(Some(target)) if super::layout::is_owned(&ty.name) => {
-            if let Some(at) = process.memory.word(visit.at).filter(|at| *at != 0) {
+            if let Some(at) = process.memory.pointer(visit.at) {
                 queue.push_back(Visit {
                     of: *target,
                     at,
@@ -283,7 +284,7 @@ fn inside(process: &Process<'_, '_>, visit: &Visit, ty: &Type, queue: &mut VecDe
 /// The variant that is there; of a coroutine, only a state in which it has variables.
 fn present<'v>(
     process: &Process<'_, '_>,
-    at: u64,
+    at: Address,
     discriminant: Option<Discriminant>,
     list: &'v [Variant],
 ) -> Option<&'v Variant> {
@@ -296,7 +297,7 @@ fn present<'v>(
 }
 
 /// The connection of a body, at the address that leaves have for it.
-fn resource(process: &Process<'_, '_>, visit: &Visit) -> Option<u64> {
+fn resource(process: &Process<'_, '_>, visit: &Visit) -> Option<Address> {
     Route::compile(process, visit.of, "inner *")?.follow(process, visit.at)
 }
 

@@ -16,7 +16,7 @@ use super::walk::WalkCache;
 use crate::debuginfo::address::{FileAddress, LoadBias};
 use crate::debuginfo::modules::Modules;
 use crate::debuginfo::types::Types;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Address, Snapshot};
 
 /// Everything that was learned of a program from its types and constants.
 pub(crate) struct Knowledge<'i> {
@@ -33,7 +33,7 @@ pub(crate) struct Knowledge<'i> {
     pub(super) tasks: Cell<usize>,
     modules: RefCell<Option<Arc<Modules>>>,
     polls: Vec<FileAddress>,
-    vtables: OnceCell<FxHashSet<u64>>,
+    vtables: OnceCell<FxHashSet<Address>>,
 }
 
 impl<'i> Knowledge<'i> {
@@ -78,7 +78,7 @@ impl<'i> Knowledge<'i> {
     }
 
     /// The addresses of all task vtables.
-    pub(super) fn vtables(&self, process: &Process<'_, '_>) -> &FxHashSet<u64> {
+    pub(super) fn vtables(&self, process: &Process<'_, '_>) -> &FxHashSet<Address> {
         self.vtables.get_or_init(|| scan::vtables(process, &self.polls))
     }
 }

@@ -46,8 +46,8 @@ pub(super) struct Met {
     pub(super) context: Option<&'static Context>,
     /// What the types around it show about its input or output.
     pub(super) hint: Hint,
-    /// The header of the task; 0 for a main future.
-    pub(super) task: u64,
+    /// The header of the task; `None` for a main future.
+    pub(super) task: Option<Address>,
     /// The task is idle, and nothing has woken it since it was polled.
     pub(super) idle: bool,
     /// Its wakers are gone, and the descriptor is ready for this.
@@ -107,7 +107,7 @@ impl Leaf {
         &self,
         process: &Process<'_, '_>,
         learned: &Learned,
-        address: u64,
+        address: Address,
         met: &Met,
     ) -> bool {
         if let Some(wakers) = self.wakers.as_ref().filter(|_| met.idle) {
@@ -128,7 +128,7 @@ impl Leaf {
     }
 
     /// What the descriptor of the leaf at `address` is ready for.
-    pub(super) fn readiness(&self, process: &Process<'_, '_>, address: u64) -> Option<io::Readiness> {
+    pub(super) fn readiness(&self, process: &Process<'_, '_>, address: Address) -> Option<io::Readiness> {
         let at = self.readiness.as_ref()?.follow(process, address)?;
         process.memory.word(at).map(io::Readiness)
     }
@@ -138,7 +138,7 @@ impl Leaf {
         &self,
         process: &Process<'_, '_>,
         learned: &Learned,
-        address: u64,
+        address: Address,
         met: &Met,
     ) -> WaitsOn {
         let kind = met.context.map_or(self.fact.kind, |context| context.meaning);
@@ -155,12 +155,12 @@ impl Leaf {
             io.ready = met.ready.is_some();
             io.file = met.hint.file.map(str::to_owned);
         }
-        waits.address = self.resource(process, address).map(Address::new);
+        waits.address = self.resource(process, address);
         waits
     }
 
     /// The address of what it waits for.
-    pub(super) fn resource(&self, process: &Process<'_, '_>, address: u64) -> Option<u64> {
+    pub(super) fn resource(&self, process: &Process<'_, '_>, address: Address) -> Option<Address> {
         match (&self.resource, &self.handle) {
             (Some(route), _) => route.follow(process, address),
             (None, Some(handle)) => handle.resource(process, address),
@@ -169,14 +169,14 @@ impl Leaf {
     }
 
     /// The descriptor that the leaf at `address` waits for.
-    pub(super) fn fd(&self, process: &Process<'_, '_>, address: u64) -> Option<i32> {
+    pub(super) fn fd(&self, process: &Process<'_, '_>, address: Address) -> Option<i32> {
         let (_, route) = self.details.iter().find(|(detail, _)| *detail == Detail::Fd)?;
         descriptor(process, route.follow(process, address)?)
     }
 }
 
 /// Reads numbers of the value at `address`.
-pub(super) fn read(process: &Process<'_, '_>, details: &Details, address: u64, waits: &mut WaitsOn) {
+pub(super) fn read(process: &Process<'_, '_>, details: &Details, address: Address, waits: &mut WaitsOn) {
     let memory = &process.memory;
     for (detail, route) in details {
         let Some(at) = route.follow(process, address) else { continue };
@@ -221,7 +221,7 @@ pub(super) fn read(process: &Process<'_, '_>, details: &Details, address: u64, w
     }
 }
 
-fn descriptor(process: &Process<'_, '_>, at: u64) -> Option<i32> {
+fn descriptor(process: &Process<'_, '_>, at: Address) -> Option<i32> {
     process.memory.half(at).map(|fd| fd as i32).filter(|fd| *fd >= 0)
 }
 
@@ -242,7 +242,7 @@ impl Handle {
         Some(Self { is_borrowed: Discriminant { offset: at.checked_add(offset)?, size }, routes })
     }
 
-    fn resource(&self, process: &Process<'_, '_>, leaf: u64) -> Option<u64> {
+    fn resource(&self, process: &Process<'_, '_>, leaf: Address) -> Option<Address> {
         let value =
             process.memory.number(leaf.checked_add(self.is_borrowed.offset)?, self.is_borrowed.size)?;
         let (_, route) = self.routes.iter().find(|(of, _)| of.is_none_or(|of| of == value))?;

@@ -254,7 +254,7 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
             match root {
                 Root::Handle { address } => runtimes.add_handle(*address, &mut self.notes),
                 // A handle: which scheduler, and the `Arc` of it.
-                Root::Own { address } => own = self.process.memory.word(address.wrapping_add(8)),
+                Root::Own { address } => own = self.process.memory.address(address.wrapping_add(8)),
                 Root::Future { .. } => {}
             }
         }
@@ -283,7 +283,7 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
                 None => self.task(candidate.header, &candidate.kind, runtime),
             }
         }
-        let mut others: Vec<(u64, u64)> = runtimes.others.iter().map(|(h, s)| (*h, *s)).collect();
+        let mut others: Vec<(Address, Address)> = runtimes.others.iter().map(|(h, s)| (*h, *s)).collect();
         others.sort_unstable();
         for (header, shared) in others {
             if Some(shared) != own
@@ -294,7 +294,7 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
         }
         for Candidate { header, kind, .. } in candidates.iter().filter(|c| c.list().is_none()) {
             if self.belongs(*header, kind) {
-                let shared = self.process.memory.word(header.wrapping_add(kind.scheduler_at));
+                let shared = self.process.memory.address(header.wrapping_add(kind.scheduler_at));
                 if shared.is_some() && shared == own {
                     continue;
                 }
@@ -310,7 +310,7 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
     ///
     /// Lists are walked when the scan is over. Reading the tasks then would read all of them a second time; and now
     /// another process scans meanwhile.
-    fn read_early(&mut self, header: u64, kind: &Kind) -> Option<usize> {
+    fn read_early(&mut self, header: Address, kind: &Kind) -> Option<usize> {
         let is_listed = matches!(kind.scheduler, Scheduler::Shared(..))
             && self.headers.owner(header).is_some_and(|owner| owner != 0)
             && self.headers.stage(header, kind) == Some(Stage::Future);
@@ -344,12 +344,12 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
     }
 
     /// Whether a scan hit is a task at all.
-    fn is_sound(&self, header: u64, kind: &Kind) -> bool {
+    fn is_sound(&self, header: Address, kind: &Kind) -> bool {
         self.headers.stage(header, kind).is_some() && self.headers.id_of(header, kind).is_some()
     }
 
     /// Whether a scan hit that is on no list is a task and not a stale copy, of which freed memory is full.
-    fn belongs(&self, header: u64, kind: &Kind) -> bool {
+    fn belongs(&self, header: Address, kind: &Kind) -> bool {
         let Some(state) = self.headers.state(header) else { return false };
         let complete = state.meaning() == TaskState::Complete;
         self.is_sound(header, kind)
@@ -365,7 +365,7 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
             }
     }
 
-    fn task(&mut self, header: u64, kind: &Kind, runtime: Option<&Runtime>) {
+    fn task(&mut self, header: Address, kind: &Kind, runtime: Option<&Runtime>) {
         if !self.is_short()
             && let Some((mut task, place, cut)) = self.read(header, kind)
         {
@@ -376,7 +376,7 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
     }
 
     /// A task, where it is stored, and why its stack is not shown to its end.
-    fn read(&mut self, header: u64, kind: &Kind) -> Option<(Task, TaskPlace, Option<&'static str>)> {
+    fn read(&mut self, header: Address, kind: &Kind) -> Option<(Task, TaskPlace, Option<&'static str>)> {
         let id = self.headers.id_of(header, kind)?;
         let state = self.headers.state(header)?;
         let at = self.headers.future(header, kind);
@@ -393,7 +393,8 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
                 // What a closure waits for is not known.
                 AsyncStack { stack: Arc::from([frame]), ..AsyncStack::default() }
             } else {
-                at.and_then(|at| self.future(kind.future, at, header, Polled::of(state))).unwrap_or_default()
+                at.and_then(|at| self.future(kind.future, at, Some(header), Polled::of(state)))
+                    .unwrap_or_default()
             };
         let task = Task {
             id,
@@ -419,7 +420,7 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
         let future = at.map(|at| (kind.future, at));
         let one_at_a_time = match kind.scheduler {
             Scheduler::Shared(_, Flavor::CurrentThread | Flavor::LocalSet) => {
-                self.process.memory.word(header.wrapping_add(kind.scheduler_at))
+                self.process.memory.address(header.wrapping_add(kind.scheduler_at))
             }
             _ => None,
         };
@@ -453,11 +454,11 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
     }
 
     /// Adds the futures that were registered as roots; returns their indexes among the tasks, and their addresses.
-    fn futures(&mut self, roots: &[Root]) -> Vec<(usize, u64)> {
+    fn futures(&mut self, roots: &[Root]) -> Vec<(usize, Address)> {
         let mut mains = Vec::new();
         for root in roots {
             let Root::Future { address, poll } = root else { continue };
-            match self.process.polled(Address::new(*poll)) {
+            match self.process.polled(*poll) {
                 Some(of) => mains.push((self.add_main(of, *address, None), *address)),
                 None => self.notes.add("the type of a main future is not known".to_owned()),
             }
@@ -467,9 +468,9 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
 
     /// Adds a main future, and returns its index. `found_in`: the call in which a future that is not registered was
     /// found.
-    fn add_main(&mut self, of: TypeId, address: u64, found_in: Option<BlockingCall>) -> usize {
+    fn add_main(&mut self, of: TypeId, address: Address, found_in: Option<BlockingCall>) -> usize {
         let AsyncStack { stack, waits_on, leaves, cut, fingerprint, is_polled } =
-            self.future(of, address, 0, Polled::Maybe).unwrap_or_default();
+            self.future(of, address, None, Polled::Maybe).unwrap_or_default();
         cut.into_iter().for_each(|cut| self.note_cut(cut));
         let task = Task {
             id: 0,
@@ -477,7 +478,7 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
             runtime: None,
             state: is_polled.then_some(TaskState::Running),
             thread: None,
-            waiting: self.waiting(address, fingerprint),
+            waiting: self.waiting(address.get(), fingerprint),
             spawned_at: None,
             stack,
             waits_on,

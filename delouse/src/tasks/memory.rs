@@ -1,6 +1,7 @@
 //! Reads of words, through a cache of blocks: one read of 16 KiB costs less than three of 8 bytes.
 
 use std::cell::RefCell;
+use std::ops::Range;
 
 use crate::host::scratch::Scratch;
 use crate::snapshot::{Address, Snapshot};
@@ -44,20 +45,20 @@ impl<'s> Memory<'s> {
     }
 
     /// Fills `into`; `None` if it cannot.
-    pub(crate) fn read(&self, address: u64, into: &mut [u8]) -> Option<()> {
-        let within = (address % BLOCK) as usize;
+    pub(crate) fn read(&self, address: Address, into: &mut [u8]) -> Option<()> {
+        let (block, within) = place(address);
         let end = within.checked_add(into.len())?;
         let mut cache = self.cache.borrow_mut();
-        if let Some(bytes) = cache.block(self.snapshot, address / BLOCK).get(within..end) {
+        if let Some(bytes) = cache.block(self.snapshot, block).get(within..end) {
             into.copy_from_slice(bytes);
             return Some(());
         }
         // Across two blocks, or after a gap.
-        (self.snapshot.read(Address::new(address), into) == into.len()).then_some(())
+        (self.snapshot.read(address, into) == into.len()).then_some(())
     }
 
     /// The little-endian unsigned number of `size` bytes, at most 8.
-    pub(crate) fn number(&self, address: u64, size: u64) -> Option<u64> {
+    pub(crate) fn number(&self, address: Address, size: u64) -> Option<u64> {
         match size {
             8 => self.array(address).map(u64::from_le_bytes),
             4 => self.array(address).map(|bytes| u32::from_le_bytes(bytes).into()),
@@ -70,16 +71,26 @@ impl<'s> Memory<'s> {
         }
     }
 
-    pub(crate) fn word(&self, address: u64) -> Option<u64> {
+    pub(crate) fn word(&self, address: Address) -> Option<u64> {
         self.array(address).map(u64::from_le_bytes)
     }
 
-    pub(crate) fn half(&self, address: u64) -> Option<u32> {
+    /// The word at `at` as an address, which may be null.
+    pub(crate) fn address(&self, at: Address) -> Option<Address> {
+        self.word(at).map(Address::new)
+    }
+
+    /// The target of the pointer at `at`; `None` if it is null.
+    pub(crate) fn pointer(&self, at: Address) -> Option<Address> {
+        self.address(at).filter(|target| !target.is_null())
+    }
+
+    pub(crate) fn half(&self, address: Address) -> Option<u32> {
         self.array(address).map(u32::from_le_bytes)
     }
 
     /// A string of at most 4096 bytes.
-    pub(crate) fn text(&self, address: u64, length: u64) -> Option<String> {
+    pub(crate) fn text(&self, address: Address, length: u64) -> Option<String> {
         let mut bytes = vec![0; usize::try_from(length).ok().filter(|length| *length <= 4096)?];
         self.read(address, &mut bytes)?;
         String::from_utf8(bytes).ok()
@@ -93,9 +104,8 @@ impl<'s> Memory<'s> {
 
     /// Passes `length` bytes from `address`, up to the first gap, to `visit`, in parts that follow one another. They are
     /// not copied: a copy of the program's memory on a stack or on the heap would look like the program's own.
-    pub(crate) fn visit_range(&self, address: u64, length: u64, mut visit: impl FnMut(&[u8])) {
-        let end = address.saturating_add(length);
-        let mut at = address;
+    pub(crate) fn visit_range(&self, address: Address, length: u64, mut visit: impl FnMut(&[u8])) {
+        let Range { start: mut at, end } = Address::words(&(address..address.saturating_add(length)));
         while at < end {
             let (block, within) = (at / BLOCK, at % BLOCK);
             let wanted = (end - at).min(BLOCK - within);
@@ -113,10 +123,10 @@ impl<'s> Memory<'s> {
     }
 
     #[inline]
-    fn array<const N: usize>(&self, address: u64) -> Option<[u8; N]> {
-        let within = (address % BLOCK) as usize;
+    fn array<const N: usize>(&self, address: Address) -> Option<[u8; N]> {
+        let (block, within) = place(address);
         let mut cache = self.cache.borrow_mut();
-        if let Some(bytes) = cache.block(self.snapshot, address / BLOCK).get(within..within + N) {
+        if let Some(bytes) = cache.block(self.snapshot, block).get(within..within + N) {
             return bytes.try_into().ok();
         }
         drop(cache);
@@ -125,10 +135,16 @@ impl<'s> Memory<'s> {
 
     /// Across two blocks, or after a gap.
     #[cold]
-    fn array_across<const N: usize>(&self, address: u64) -> Option<[u8; N]> {
+    fn array_across<const N: usize>(&self, address: Address) -> Option<[u8; N]> {
         let mut bytes = [0; N];
-        (self.snapshot.read(Address::new(address), &mut bytes) == N).then_some(bytes)
+        (self.snapshot.read(address, &mut bytes) == N).then_some(bytes)
     }
+}
+
+/// The block that contains `address`, and the position in it.
+#[inline]
+fn place(address: Address) -> (u64, usize) {
+    (address.get() / BLOCK, (address.get() % BLOCK) as usize)
 }
 
 impl Cache {

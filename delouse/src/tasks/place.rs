@@ -1,6 +1,7 @@
 //! Where things are stored in memory.
 
 use crate::debuginfo::types::TypeId;
+use crate::snapshot::Address;
 
 /// What a piece of memory is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,16 +23,16 @@ pub(crate) enum MemoryPlace {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct TaskPlace {
     /// Its header; `None` for a `main` future.
-    pub(crate) header: Option<u64>,
+    pub(crate) header: Option<Address>,
     /// The word of its state, with the count of references to it.
     pub(crate) state: Option<u64>,
     /// Its scheduler, if that is a runtime of one thread or a `LocalSet`: while it polls one of its tasks, it cannot
     /// poll the others.
-    pub(crate) one_at_a_time: Option<u64>,
+    pub(crate) one_at_a_time: Option<Address>,
     /// The type and address of its future, or of the closure of `spawn_blocking`, if it still has one.
-    pub(crate) future: Option<(TypeId, u64)>,
+    pub(crate) future: Option<(TypeId, Address)>,
     /// The same of the futures that it drives, in the order of `drives`.
-    pub(crate) driven: Vec<(TypeId, u64)>,
+    pub(crate) driven: Vec<(TypeId, Address)>,
     /// The leaves that it waits for, in the order of `waits_on`.
     pub(crate) leaves: Vec<LeafPlace>,
 }
@@ -40,11 +41,11 @@ pub(crate) struct TaskPlace {
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct LeafPlace {
     /// The leaf itself, or the future that was not recognised.
-    pub(crate) at: u64,
+    pub(crate) at: Address,
     /// Address of what its type waits for: of the semaphore in a mutex, or of the header of a task.
-    pub(crate) resource: Option<u64>,
+    pub(crate) resource: Option<Address>,
     /// Address of the resource that the program uses, as in `waits_on`.
-    pub(crate) address: Option<u64>,
+    pub(crate) address: Option<Address>,
     /// The path of its type; empty for a future that was not recognised.
     pub(crate) path: &'static str,
     /// What ends with it.

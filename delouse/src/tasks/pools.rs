@@ -4,6 +4,7 @@
 use super::process::{Process, Program};
 use super::route::Route;
 use crate::debuginfo::types::TypeId;
+use crate::snapshot::Address;
 
 /// More threads or queued calls than any pool has.
 const MAX_COUNT: u64 = 1 << 32;
@@ -42,7 +43,7 @@ impl PoolRoutes {
     }
 
     /// The counters of the pool of the scheduler whose `Arc` is stored at `place`.
-    pub(super) fn read(&self, process: &Process<'_, '_>, place: u64) -> Option<Counters> {
+    pub(super) fn read(&self, process: &Process<'_, '_>, place: Address) -> Option<Counters> {
         let number = |route: &Route| {
             process.memory.word(route.follow(process, place)?).filter(|number| *number < MAX_COUNT)
         };

@@ -66,13 +66,13 @@ impl<'p, 'i> Process<'p, 'i> {
     }
 
     /// The type that the vtable at `vtable` belongs to, by its description, and the size of the vtable.
-    pub(crate) fn vtable(&self, vtable: u64) -> Option<(TypeId, u64)> {
-        let word = |n: u64| {
-            let word = self.memory.word(vtable.checked_add(8 * n)?)?;
-            Some(self.bias.file_address(Address::new(word)))
+    pub(crate) fn vtable(&self, vtable: Address) -> Option<(TypeId, u64)> {
+        let entry = |n: u64| {
+            let function = self.memory.address(vtable.checked_add(8 * n)?)?;
+            Some(self.bias.file_address(function))
         };
         // Drop, size, alignment, and functions.
-        let entries: Vec<FileAddress> = [3, 0, 4, 5, 6].into_iter().filter_map(word).collect();
-        self.types.vtable(self.bias.file_address(Address::new(vtable)), &entries)
+        let entries: Vec<FileAddress> = [3, 0, 4, 5, 6].into_iter().filter_map(entry).collect();
+        self.types.vtable(self.bias.file_address(vtable), &entries)
     }
 }

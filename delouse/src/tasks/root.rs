@@ -1,23 +1,25 @@
 //! Where the search for tasks starts.
 
+use crate::snapshot::Address;
+
 /// Something that the program has registered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Root {
     /// A `tokio::runtime::Handle`.
     Handle {
         /// Address of the handle itself, which must not be moved.
-        address: u64,
+        address: Address,
     },
     /// The handle of delouse's own runtime, whose tasks are left out.
     Own {
         /// Address of the handle itself.
-        address: u64,
+        address: Address,
     },
     /// A future that no runtime lists: the one that `block_on` drives.
     Future {
         /// Address of the pinned future.
-        address: u64,
+        address: Address,
         /// Address of its `<F as Future>::poll`, whose first argument has its type.
-        poll: u64,
+        poll: Address,
     },
 }

@@ -7,6 +7,7 @@ use std::collections::{HashSet, VecDeque};
 
 use super::process::{Process, Program};
 use crate::debuginfo::types::{Member, Shape, Type, TypeId};
+use crate::snapshot::Address;
 
 /// How many wrappers deep a field is searched for.
 const MAX_DEPTH: usize = 8;
@@ -58,12 +59,12 @@ impl Route {
     }
 
     /// The address at the end of the route from `start`; `None` at a null or unreadable pointer.
-    pub(crate) fn follow(&self, process: &Process<'_, '_>, start: u64) -> Option<u64> {
+    pub(crate) fn follow(&self, process: &Process<'_, '_>, start: Address) -> Option<Address> {
         let mut at = start;
         for hop in &self.hops {
             match hop {
                 Hop::Add(offset) => at = at.checked_add(*offset)?,
-                Hop::Deref => at = process.memory.word(at).filter(|pointer| *pointer != 0)?,
+                Hop::Deref => at = process.memory.pointer(at)?,
             }
         }
         Some(at)

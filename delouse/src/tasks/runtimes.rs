@@ -13,6 +13,7 @@ use super::pools::{Counters, PoolRoutes};
 use super::process::{Process, Program};
 use super::route::Route;
 use crate::debuginfo::types::{Shape, TypeId};
+use crate::snapshot::Address;
 
 /// More shards and more tasks than any runtime has.
 const MAX_SHARDS: u64 = 1 << 16;
@@ -50,10 +51,10 @@ pub(super) struct Runtimes<'h, 'a, 'p, 'i> {
     shapes: BTreeMap<Flavor, Option<Lists>>,
     types: BTreeMap<Flavor, TypeId>,
     /// The schedulers that were found, by the address to which their `Arc` points.
-    pub(super) found: BTreeMap<u64, Runtime>,
+    pub(super) found: BTreeMap<Address, Runtime>,
     candidates: &'h Candidates,
     /// Headers on a list that the scan did not find, with the scheduler's address.
-    pub(super) others: FxHashMap<u64, u64>,
+    pub(super) others: FxHashMap<Address, Address>,
 }
 
 impl<'h, 'a, 'p, 'i> Runtimes<'h, 'a, 'p, 'i> {
@@ -81,7 +82,7 @@ impl<'h, 'a, 'p, 'i> Runtimes<'h, 'a, 'p, 'i> {
     }
 
     /// Adds the runtime of the `Handle` at `address`: `{ 0 CurrentThread | 1 MultiThread, Arc }`.
-    pub(super) fn add_handle(&mut self, address: u64, notes: &mut Notes) {
+    pub(super) fn add_handle(&mut self, address: Address, notes: &mut Notes) {
         let flavor = match self.process.memory.word(address) {
             Some(0) => Flavor::CurrentThread,
             Some(1) => Flavor::MultiThread,
@@ -93,8 +94,8 @@ impl<'h, 'a, 'p, 'i> Runtimes<'h, 'a, 'p, 'i> {
     }
 
     /// Adds the scheduler whose `Arc` is stored at `place`, with all tasks on its list.
-    pub(super) fn add(&mut self, flavor: Flavor, place: u64, notes: &mut Notes) {
-        let Some(shared) = self.process.memory.word(place).filter(|shared| *shared != 0) else { return };
+    pub(super) fn add(&mut self, flavor: Flavor, place: Address, notes: &mut Notes) {
+        let Some(shared) = self.process.memory.pointer(place) else { return };
         if self.found.contains_key(&shared) || !self.is_alive(shared) {
             return;
         }
@@ -129,14 +130,14 @@ impl<'h, 'a, 'p, 'i> Runtimes<'h, 'a, 'p, 'i> {
     }
 
     /// Records the tasks of the list at `head` as tasks of the scheduler `shared`, and counts them.
-    fn follow(&mut self, head: u64, shared: u64, most: usize, notes: &mut Notes) -> usize {
+    fn follow(&mut self, head: Address, shared: Address, most: usize, notes: &mut Notes) -> usize {
         let mut near = 0;
         let mut before_it = 0;
-        let links = |candidate, task: u64| Candidates::links(candidate, self.headers, task);
-        let mut header = self.process.memory.word(head).unwrap_or(0);
-        let mut before = 0;
+        let links = |candidate, task: Address| Candidates::links(candidate, self.headers, task);
+        let mut header = self.process.memory.address(head).unwrap_or_default();
+        let mut before = Address::NULL;
         let mut found = 0;
-        while header != 0 && found < most {
+        while !header.is_null() && found < most {
             let candidate = self.candidates.get(header, &mut near);
             let Some((prev, next)) = links(candidate, header) else {
                 notes.add("a list of tasks could not be read to its end".to_owned());
@@ -146,7 +147,7 @@ impl<'h, 'a, 'p, 'i> Runtimes<'h, 'a, 'p, 'i> {
             // more, but whose `next` leads here.
             let mut leads_here = || {
                 let candidate = self.candidates.get(prev, &mut before_it);
-                prev != 0 && links(candidate, prev).is_some_and(|(_, next)| next == header)
+                !prev.is_null() && links(candidate, prev).is_some_and(|(_, next)| next == header)
             };
             let sound = prev == before || leads_here();
             let mut is_new = || match candidate {
@@ -165,10 +166,10 @@ impl<'h, 'a, 'p, 'i> Runtimes<'h, 'a, 'p, 'i> {
     }
 
     /// Whether the counters of an `Arc` look valid and not zero.
-    fn is_alive(&self, shared: u64) -> bool {
+    fn is_alive(&self, shared: Address) -> bool {
         let count = |offset: u64| self.process.memory.word(shared.checked_add(offset)?);
         let plausible = |count: u64| (1..1 << 32).contains(&count);
-        shared.is_multiple_of(8) && count(0).is_some_and(plausible) && count(8).is_some_and(plausible)
+        shared.is_aligned(8) && count(0).is_some_and(plausible) && count(8).is_some_and(plausible)
     }
 }
 
@@ -201,11 +202,11 @@ impl Lists {
     }
 
     /// The addresses of the heads of the lists of the scheduler whose `Arc` is stored at `place`.
-    fn heads(&self, process: &Process<'_, '_>, place: u64) -> Vec<u64> {
+    fn heads(&self, process: &Process<'_, '_>, place: Address) -> Vec<Address> {
         let mut heads = Vec::new();
         if let Some(shards) = self.shards.as_ref().and_then(|shards| shards.follow(process, place)) {
             // A boxed slice: pointer, length.
-            let first = process.memory.word(shards);
+            let first = process.memory.address(shards);
             let count = shards.checked_add(8).and_then(|at| process.memory.word(at)).unwrap_or(0);
             for index in 0..count.min(MAX_SHARDS) {
                 let shard = first.and_then(|first| first.checked_add(index.checked_mul(self.shard_size)?));

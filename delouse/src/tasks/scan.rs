@@ -31,20 +31,19 @@ pub(super) fn polls(types: &Types<'_>) -> Vec<FileAddress> {
 }
 
 /// The task vtables among the program's constants: addresses in the process.
-pub(super) fn vtables(process: &Process<'_, '_>, polls: &[FileAddress]) -> FxHashSet<u64> {
+pub(super) fn vtables(process: &Process<'_, '_>, polls: &[FileAddress]) -> FxHashSet<Address> {
     let mut found = FxHashSet::default();
     for name in [".data.rel.ro", ".rodata"] {
         let Some(range) = process.types.image().section_range(name) else { continue };
-        let range = Address::words(&process.bias.process_range(&range));
-        let start = range.start.next_multiple_of(8);
-        let length = range.end.saturating_sub(range.start).min(MAX_CONSTANTS);
+        let Range { start, end } = process.bias.process_range(&range);
         let (Some(first), Some(last)) = (polls.first(), polls.last()) else { continue };
-        let [first, last] = [first, last].map(|poll| process.bias.process_address(*poll).get());
-        let polls = |word: u64| polls.binary_search(&process.bias.file_address(Address::new(word))).is_ok();
-        each_word(process, start..start.saturating_add(length), first..=last, |address, word| {
+        let [first, last] = [first, last].map(|poll| process.bias.process_address(*poll));
+        let is_poll = |word: Address| polls.binary_search(&process.bias.file_address(word)).is_ok();
+        let range = start..end.min(start.saturating_add(MAX_CONSTANTS));
+        each_word(process, range, first..=last, |address, word| {
             // The offsets of a task's parts are in words 7 to 9.
             let offset = |n: u64| process.memory.word(address.checked_add(n * 8)?);
-            if polls(word) && (7..=9).all(|n| offset(n).is_some_and(|offset| offset < 1 << 30)) {
+            if is_poll(word) && (7..=9).all(|n| offset(n).is_some_and(|offset| offset < 1 << 30)) {
                 found.insert(address);
             }
         });
@@ -58,11 +57,11 @@ pub(super) fn vtables(process: &Process<'_, '_>, polls: &[FileAddress]) -> FxHas
 pub(super) fn headers(
     process: &Process<'_, '_>,
     headers: &Headers<'_, '_, '_>,
-    vtables: &FxHashSet<u64>,
+    vtables: &FxHashSet<Address>,
     budget: u64,
     notes: &mut Notes,
     expected: usize,
-    mut read: impl FnMut(u64, &Kind) -> Option<usize>,
+    mut read: impl FnMut(Address, &Kind) -> Option<usize>,
 ) -> Candidates {
     // Memory that may change is read only when it is needed.
     let frozen = process.memory.snapshot().capture().consistent;
@@ -82,10 +81,10 @@ pub(super) fn headers(
 pub(super) fn each_header(
     process: &Process<'_, '_>,
     headers: &Headers<'_, '_, '_>,
-    vtables: &FxHashSet<u64>,
+    vtables: &FxHashSet<Address>,
     budget: u64,
     notes: &mut Notes,
-    mut visit: impl FnMut(u64, u64),
+    mut visit: impl FnMut(Address, Address),
 ) -> bool {
     let (Some(lowest), Some(highest)) = (vtables.iter().min().copied(), vtables.iter().max().copied()) else {
         return true;
@@ -95,19 +94,18 @@ pub(super) fn each_header(
     let left_overs = left_overs(snapshot);
     let mut left = budget;
     for mapping in snapshot.mappings().iter().filter(|mapping| may_hold_tasks(mapping)) {
-        let mapping = Address::words(&mapping.range);
-        let start = behind_stacks(snapshot, &mapping).next_multiple_of(8);
-        let end = mapping.end.min(start.saturating_add(left));
-        if end < mapping.end {
+        let Some(start) = behind_stacks(snapshot, &mapping.range).align_up(8) else { continue };
+        let end = mapping.range.end.min(start.saturating_add(left));
+        if end < mapping.range.end {
             all = false;
             notes.add("memory was too large to be scanned: tasks of LocalSets and of the blocking pool may be missing".to_owned());
         }
-        left -= end.saturating_sub(start);
+        left -= end.offset_from(start).unwrap_or(0);
         each_word(process, start..end, lowest..=highest, |address, word| {
             if vtables.contains(&word)
                 && !is_among(&left_overs, address)
                 && let Some(header) = address.checked_sub(headers.layout.vtable)
-                && header.is_multiple_of(8)
+                && header.is_aligned(8)
                 && headers.state(header).is_some_and(|state| state.is_plausible())
             {
                 visit(header, word);
@@ -119,15 +117,15 @@ pub(super) fn each_header(
 
 /// Ranges with stale data of captures, ordered: the capture's own copies of stacks, and alternate signal stacks, on
 /// which its handler has left the registers of the interrupted code.
-fn left_overs(snapshot: &dyn Snapshot) -> Vec<Range<u64>> {
+fn left_overs(snapshot: &dyn Snapshot) -> Vec<Range<Address>> {
     let copy = |thread: &Thread| {
         let copy = &thread.stack.as_ref().filter(|_| snapshot.is_this_process())?.bytes;
-        let start = copy.as_ptr().addr() as u64;
+        let start = Address::new(copy.as_ptr().addr() as u64);
         Some(start..start.saturating_add(copy.len() as u64))
     };
     let alternate = |thread: &Thread| {
-        let runs_there = |stack: &Range<u64>| thread.registers.is_ok_and(|of| stack.contains(&of.sp.get()));
-        thread.alternate_stack.as_ref().map(Address::words).filter(|stack| !runs_there(stack))
+        let runs_there = |stack: &Range<Address>| thread.registers.is_ok_and(|of| stack.contains(&of.sp));
+        thread.alternate_stack.clone().filter(|stack| !runs_there(stack))
     };
     let threads = snapshot.threads().iter();
     let mut left: Vec<_> = threads.flat_map(|thread| [copy(thread), alternate(thread)]).flatten().collect();
@@ -136,7 +134,7 @@ fn left_overs(snapshot: &dyn Snapshot) -> Vec<Range<u64>> {
 }
 
 /// Whether one of `ranges`, which are ordered and do not overlap, contains `address`.
-fn is_among(ranges: &[Range<u64>], address: u64) -> bool {
+fn is_among(ranges: &[Range<Address>], address: Address) -> bool {
     let after = ranges.partition_point(|range| range.start <= address);
     ranges[..after].last().is_some_and(|range| address < range.end)
 }
@@ -144,13 +142,12 @@ fn is_among(ranges: &[Range<u64>], address: u64) -> bool {
 /// Where a mapping that begins with stacks of threads begins to have other data. Stacks have no tasks except those that
 /// are just being made. A thread's control block is at the upper end of its stack; the kernel may join other mappings
 /// to that.
-fn behind_stacks(snapshot: &dyn Snapshot, mapping: &Range<u64>) -> u64 {
+fn behind_stacks(snapshot: &dyn Snapshot, mapping: &Range<Address>) -> Address {
     let threads = snapshot.threads().iter().filter_map(|thread| thread.registers.ok());
     threads
-        .map(|registers| (registers.sp.get(), registers.tls.get()))
-        .filter(|(sp, _)| mapping.contains(sp))
-        .map(|(sp, tls)| match tls {
-            tls if tls > sp && mapping.contains(&tls) => tls,
+        .filter(|registers| mapping.contains(&registers.sp))
+        .map(|registers| match registers.tls {
+            tls if tls > registers.sp && mapping.contains(&tls) => tls,
             _ => mapping.end,
         })
         .max()
@@ -159,18 +156,18 @@ fn behind_stacks(snapshot: &dyn Snapshot, mapping: &Range<u64>) -> u64 {
 
 /// Calls `visit` with every word in `wanted` that the program may still use, and its address, up to `budget` bytes of
 /// memory: without the stacks of threads that have no `kind`, and without stale data of captures. Words in registers
-/// are passed with the address 0: with much inlining, a guard may be only there. Returns whether that was all.
+/// are passed with the null address: with much inlining, a guard may be only there. Returns whether that was all.
 pub(super) fn words_in_use(
     process: &Process<'_, '_>,
     kind: impl Fn(&Thread) -> Option<MemoryPlace>,
-    wanted: RangeInclusive<u64>,
+    wanted: RangeInclusive<Address>,
     budget: u64,
-    mut visit: impl FnMut(u64, u64, MemoryPlace),
+    mut visit: impl FnMut(Address, Address, MemoryPlace),
 ) -> bool {
     let snapshot = process.memory.snapshot();
     for thread in snapshot.threads() {
         if let Some(kind) = kind(thread) {
-            registers(thread, &wanted).for_each(|word| visit(0, word, kind));
+            registers(thread, &wanted).for_each(|word| visit(Address::NULL, word, kind));
         }
     }
     let left_overs = left_overs(snapshot);
@@ -181,13 +178,13 @@ pub(super) fn words_in_use(
     let statics: Vec<_> = [".data", ".bss"]
         .iter()
         .filter_map(|name| process.types.image().section_range(name))
-        .map(|range| Address::words(&process.bias.process_range(&range)))
+        .map(|range| process.bias.process_range(&range))
         .collect();
     let mut left = budget;
     for mapping in snapshot.mappings().iter().filter(|mapping| mapping.read && mapping.write) {
-        for (part, stack) in parts(&Address::words(&mapping.range), &stacks) {
-            let Some(start) = part.start.checked_next_multiple_of(8) else { continue };
-            let Some(rest) = left.checked_sub(part.end.saturating_sub(start)) else { return false };
+        for (part, stack) in parts(&mapping.range, &stacks) {
+            let Some(start) = part.start.align_up(8) else { continue };
+            let Some(rest) = left.checked_sub(part.end.offset_from(start).unwrap_or(0)) else { return false };
             left = rest;
             each_word(process, start..part.end, wanted.clone(), |address, word| {
                 if is_among(&left_overs, address) {
@@ -214,9 +211,9 @@ const UNUSED_STACK: u64 = 2 << 20;
 /// The kernel may have joined several stacks (glibc 2.42 and later guard them by pages that are not separate mappings),
 /// and what follows them. `stacks` are ordered.
 fn parts(
-    mapping: &Range<u64>,
-    stacks: &[(Range<u64>, Option<MemoryPlace>)],
-) -> Vec<(Range<u64>, Option<MemoryPlace>)> {
+    mapping: &Range<Address>,
+    stacks: &[(Range<Address>, Option<MemoryPlace>)],
+) -> Vec<(Range<Address>, Option<MemoryPlace>)> {
     let first = stacks.partition_point(|(used, _)| used.start < mapping.start);
     let within =
         stacks.get(first..).unwrap_or_default().iter().take_while(|(used, _)| used.start < mapping.end);
@@ -238,15 +235,15 @@ fn parts(
 pub(super) fn stack_words(
     process: &Process<'_, '_>,
     thread: &Thread,
-    wanted: RangeInclusive<u64>,
+    wanted: RangeInclusive<Address>,
     left: &mut u64,
-    mut visit: impl FnMut(u64),
+    mut visit: impl FnMut(Address),
 ) -> bool {
     const MOST: u64 = 1 << 20;
     registers(thread, &wanted).for_each(&mut visit);
     let Some(Range { start, end }) = used_stack(process, thread) else { return false };
-    let Some(start) = start.checked_next_multiple_of(8) else { return false };
-    let size = end.saturating_sub(start);
+    let Some(start) = start.align_up(8) else { return false };
+    let size = end.offset_from(start).unwrap_or(0);
     let read = size.min(*left).min(MOST);
     *left -= read;
     each_word(process, start..start.saturating_add(read), wanted, |_, word| visit(word));
@@ -257,36 +254,37 @@ pub(super) fn stack_words(
 pub(super) fn stack_words_from(
     process: &Process<'_, '_>,
     thread: &Thread,
-    inner: u64,
+    inner: Address,
     left: &mut u64,
-    mut visit: impl FnMut(u64),
+    mut visit: impl FnMut(Address),
 ) -> bool {
     const MOST: u64 = 1 << 16;
     let Some(Range { start, end }) = used_stack(process, thread) else { return false };
-    let start = start.max(inner).next_multiple_of(8);
-    let read = end.saturating_sub(start).min(*left).min(MOST);
+    let Some(start) = start.max(inner).align_up(8) else { return false };
+    let read = end.offset_from(start).unwrap_or(0).min(*left).min(MOST);
     *left -= read;
-    each_word(process, start..start.saturating_add(read), 4096..=u64::MAX, |_, word| visit(word));
+    let wanted = Address::new(PAGE)..=Address::new(u64::MAX);
+    each_word(process, start..start.saturating_add(read), wanted, |_, word| visit(word));
     true
 }
 
 /// The words of a thread's general registers that are in `wanted`.
-fn registers(thread: &Thread, wanted: &RangeInclusive<u64>) -> impl Iterator<Item = u64> {
+fn registers(thread: &Thread, wanted: &RangeInclusive<Address>) -> impl Iterator<Item = Address> {
     let registers = thread.registers.map(|registers| registers.general).unwrap_or_default();
-    registers.into_iter().map(Hidden::get).filter(|word| wanted.contains(word))
+    registers.into_iter().map(Hidden::address).filter(|word| wanted.contains(word))
 }
 
 /// The part of a thread's stack that is in use.
 ///
 /// A thread's control block is at the upper end of its stack (glibc, musl); what follows there may be another mapping
 /// that the kernel joined to it.
-fn used_stack(process: &Process<'_, '_>, thread: &Thread) -> Option<Range<u64>> {
+fn used_stack(process: &Process<'_, '_>, thread: &Thread) -> Option<Range<Address>> {
     let registers = thread.registers.ok()?;
     let mapping = process.memory.snapshot().mapping(registers.sp)?;
     let tls = Some(registers.tls).filter(|tls| *tls > registers.sp && mapping.range.contains(tls));
     // Functions that call no other may use 128 bytes below their stack pointer (x86_64's ABI).
     let start = registers.sp.saturating_sub(128).max(mapping.range.start);
-    Some(Address::words(&(start..tls.unwrap_or(mapping.range.end))))
+    Some(start..tls.unwrap_or(mapping.range.end))
 }
 
 fn may_hold_tasks(mapping: &Mapping) -> bool {
@@ -295,25 +293,27 @@ fn may_hold_tasks(mapping: &Mapping) -> bool {
     mapping.read && mapping.write && !mapping.shared && !named.is_some_and(|path| kernels(&path))
 }
 
-/// Calls `visit` with every aligned word that is in `wanted`. Skips what cannot be read.
+/// Calls `visit` with every aligned word that is in `wanted`, as an address. Skips what cannot be read.
 fn each_word(
     process: &Process<'_, '_>,
-    range: Range<u64>,
-    wanted: RangeInclusive<u64>,
-    mut visit: impl FnMut(u64, u64),
+    range: Range<Address>,
+    wanted: RangeInclusive<Address>,
+    mut visit: impl FnMut(Address, Address),
 ) {
-    let mut found = |address: Address, word| visit(address.get(), word);
-    for range in process.memory.snapshot().search(Address::range(range), &wanted, &mut found) {
-        read_each_word(process, Address::words(&range), &wanted, &mut visit);
+    let wanted = wanted.start().get()..=wanted.end().get();
+    let mut found = |address, word| visit(address, Address::new(word));
+    for range in process.memory.snapshot().search(range, &wanted, &mut found) {
+        read_each_word(process, Address::words(&range), &wanted, &mut found);
     }
 }
 
-/// The same, block by block: the cache then has the memory near each word.
+/// The same, block by block: the cache then has the memory near each word. Addresses are plain words here, because this takes
+/// most of the time in builds that are not optimised.
 fn read_each_word(
     process: &Process<'_, '_>,
     range: Range<u64>,
     wanted: &RangeInclusive<u64>,
-    visit: &mut impl FnMut(u64, u64),
+    visit: &mut impl FnMut(Address, u64),
 ) {
     let mut found = Vec::new();
     let mut rest = None;
@@ -335,7 +335,10 @@ fn read_each_word(
             words(buffer.get(..read).unwrap_or_default(), at, wanted, &mut found);
             at = if read == buffer.len() { end } else { (at + read as u64 + 1).next_multiple_of(PAGE) };
         }
-        found.drain(..).filter(|(at, _)| range.contains(at)).for_each(|(at, word)| visit(at, !word));
+        found
+            .drain(..)
+            .filter(|(at, _)| range.contains(at))
+            .for_each(|(at, word)| visit(Address::new(at), !word));
     }
 }
 
@@ -363,24 +366,21 @@ mod tests {
     #[test]
     fn stacks_are_told_from_what_lies_around_them() {
         const MB: u64 = 1 << 20;
+        let range = |megabytes: Range<u64>| Address::range(megabytes.start * MB..megabytes.end * MB);
         let stack = Some(MemoryPlace::Stack);
-        let stacks = [
-            (3 * MB..4 * MB, stack),
-            (13 * MB..14 * MB, None),
-            (14 * MB..15 * MB, stack),
-            (40 * MB..41 * MB, stack),
-        ];
-        let parts = parts(&(0..30 * MB), &stacks);
+        let stacks =
+            [(range(3..4), stack), (range(13..14), None), (range(14..15), stack), (range(40..41), stack)];
+        let parts = parts(&range(0..30), &stacks);
         assert_eq!(
             parts,
             [
-                (0..MB, None),
-                (3 * MB..4 * MB, stack),
-                (4 * MB..11 * MB, None),
-                (14 * MB..15 * MB, stack),
-                (15 * MB..30 * MB, None)
+                (range(0..1), None),
+                (range(3..4), stack),
+                (range(4..11), None),
+                (range(14..15), stack),
+                (range(15..30), None)
             ]
         );
-        assert_eq!(super::parts(&(0..MB), &stacks), [(0..MB, None)]);
+        assert_eq!(super::parts(&range(0..1), &stacks), [(range(0..1), None)]);
     }
 }

@@ -42,7 +42,7 @@ fn a_listing_reads_a_part_of_the_debug_information_and_reads_it_once() {
         let handle = Handle::current();
         let image = targets::fork(Limits { force: true, ..Limits::default() }).unwrap();
         let bias = file.bias(&std::env::current_exe().unwrap(), image.mappings()).unwrap();
-        let roots = [Root::Handle { address: std::ptr::from_ref(&handle).addr() as u64 }];
+        let roots = [Root::Handle { address: Address::new(std::ptr::from_ref(&handle).addr() as u64) }];
         let options = Options { bias, scan: 0, now: None, history: None, places: true, entered: false };
         assert!(!list(&image, &types, &roots, &options).tasks.is_empty());
         types.work()

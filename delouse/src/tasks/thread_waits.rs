@@ -45,7 +45,7 @@ pub(crate) struct ThreadWait {
     /// The program's function that has called it, and the line.
     pub(crate) caller: Frame,
     /// The part of the stack from its top to the end of that function's frame.
-    pub(crate) frames: Range<u64>,
+    pub(crate) frames: Range<Address>,
 }
 
 /// The wait of a thread with these frames; `None` if it does not wait in such a primitive, or not for the program's own code.
@@ -57,7 +57,7 @@ pub(super) fn of_thread(
 ) -> Option<ThreadWait> {
     let futex = thread.registers.ok()?.futex.filter(|futex| !futex.timed)?;
     // Otherwise it has been woken, and has not run yet.
-    if process.memory.half(futex.address.get()) != Some(futex.expected) {
+    if process.memory.half(futex.address) != Some(futex.expected) {
         return None;
     }
     let mut found: Option<Primitive> = None;
@@ -95,7 +95,7 @@ pub(super) fn of_thread(
                     futex,
                     function: called,
                     caller,
-                    frames: Address::words(&(top..end)),
+                    frames: top..end,
                 });
             }
             if is_runner(scope) {

@@ -16,14 +16,14 @@ impl Process<'_, '_> {
     /// rustc lays a vtable out as drop, size, align, then the methods, and describes it in a variable
     /// `<T as Trait>::{vtable}`; methods take `Pin<&mut T>`, `&mut T` or the like; and drop is
     /// `drop_in_place::<T>`. Identical functions may be folded, so the vtable's own description comes first.
-    pub(crate) fn dyn_type(&self, vtable: u64) -> Option<TypeId> {
-        let drop = self.memory.word(vtable)?;
+    pub(crate) fn dyn_type(&self, vtable: Address) -> Option<TypeId> {
+        let drop = self.memory.address(vtable)?;
         let size = self.memory.word(vtable.wrapping_add(8))?;
         let described = self.vtable(vtable).map(|(owner, _)| owner);
         let methods = || Methods::of(self, vtable);
         let fits = |id: &TypeId| self.ty(*id).is_some_and(|ty| ty.size == size);
         let polled = || methods().addresses().iter().take(4).filter_map(|at| self.polled(*at)).find(fits);
-        let dropped = || self.function(Address::new(drop))?.parameters.first().map(|(_, id)| *id);
+        let dropped = || self.function(drop)?.parameters.first().map(|(_, id)| *id);
         described.filter(fits).or_else(polled).or_else(|| dropped().filter(fits))
     }
 }
@@ -39,12 +39,12 @@ pub(crate) struct Methods {
 impl Methods {
     /// The functions of the vtable at `address`. The debug information has their number; without it, they are the words
     /// up to the first that is no function.
-    pub(crate) fn of(process: &Process<'_, '_>, address: u64) -> Self {
+    pub(crate) fn of(process: &Process<'_, '_>, address: Address) -> Self {
         let mut methods = Self { addresses: Vec::new(), names: Vec::new() };
         let size = process.vtable(address).map(|(_, size)| size);
         let count = size.map_or(MAX_METHODS, |size| (size.saturating_sub(HEAD) / 8).min(MAX_METHODS));
         for at in (0..count).filter_map(|n| address.checked_add(HEAD + n * 8)) {
-            let Some(function) = process.memory.word(at).map(Address::new) else { break };
+            let Some(function) = process.memory.address(at) else { break };
             let symbols = process.types.symbols_at(process.bias.file_address(function));
             let is_other = |symbol: &[u8]| {
                 search::find(symbol, b"drop_in_place").is_some()

@@ -7,7 +7,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::holders::Holders;
 use super::liveness::Liveness;
 use super::ownership::Node;
-use super::resources::{Wait, Waits, Waker};
+use super::resources::{ResourceKey, Wait, Waits, Waker};
 use crate::tasks::ResourceKind;
 use crate::tasks::layout::handles::Roles;
 
@@ -56,7 +56,7 @@ impl<'g> Graph<'g> {
         let (vertices, leads) = (Vec::new(), Vec::new());
         let mut graph = Self { waits, holders, liveness, vertices, numbers: FxHashMap::default(), leads };
         let parts = &holders.ownership.parts;
-        let mut resources: FxHashMap<(u64, u16), usize> = FxHashMap::default();
+        let mut resources: FxHashMap<(ResourceKey, u16), usize> = FxHashMap::default();
         for task in liveness.stuck() {
             graph.owner(Node::Task(task));
         }
@@ -117,7 +117,7 @@ impl<'g> Graph<'g> {
         graph
     }
 
-    fn resource(&mut self, wait: &Wait, firsts: &mut FxHashMap<(u64, u16), usize>) -> Option<Arc> {
+    fn resource(&mut self, wait: &Wait, firsts: &mut FxHashMap<(ResourceKey, u16), usize>) -> Option<Arc> {
         let key = (wait.key(), self.holders.roles_of(wait).bits());
         let first = *firsts.entry(key).or_insert(self.waits.index(wait));
         let is_inside = wait.by != Waker::Outside;

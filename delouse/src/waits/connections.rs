@@ -3,7 +3,7 @@
 
 use rustc_hash::FxHashMap;
 
-use crate::snapshot::{ConnectionEnd, OwnConnection};
+use crate::snapshot::{Address, ConnectionEnd, OwnConnection};
 use crate::tasks::{DUPLEX, Direction, Examination, LeafPlace, ResourceKind, WaitsOn};
 
 /// The kernel's view of the sockets that tasks wait for: the connections among these descriptors of which the program
@@ -14,7 +14,7 @@ pub(crate) type Kernel<'k> = dyn Fn(&[i32]) -> Vec<OwnConnection> + 'k;
 #[derive(Debug, Default)]
 pub(super) struct Connections {
     /// By descriptor: its own state, and the address of tokio's record of the other end.
-    others: FxHashMap<i32, (ConnectionEnd, u64)>,
+    others: FxHashMap<i32, (ConnectionEnd, Address)>,
 }
 
 impl Connections {
@@ -23,7 +23,7 @@ impl Connections {
     pub(super) fn of(examination: &Examination<'_, '_, '_>, kernel: &Kernel<'_>) -> Self {
         let tasks = examination.listing.tasks.iter().zip(&examination.places);
         let leaves = tasks.flat_map(|(task, place)| task.waits_on.iter().zip(&place.leaves));
-        let records: FxHashMap<i32, u64> = leaves.filter_map(|(on, leaf)| socket(on, leaf)).collect();
+        let records: FxHashMap<i32, Address> = leaves.filter_map(|(on, leaf)| socket(on, leaf)).collect();
         if records.len() < 2 {
             return Self::default();
         }
@@ -40,7 +40,7 @@ impl Connections {
 
     /// The other end of the connection that a leaf waits for, if only what has that end can end the wait: nothing has arrived,
     /// or there is no room.
-    pub(super) fn other_end(&self, on: &WaitsOn, leaf: &LeafPlace) -> Option<u64> {
+    pub(super) fn other_end(&self, on: &WaitsOn, leaf: &LeafPlace) -> Option<Address> {
         if on.kind == ResourceKind::Io && leaf.path == DUPLEX {
             // It is identified by what this end reads from.
             return leaf.address;
@@ -61,7 +61,7 @@ impl Connections {
 }
 
 /// The descriptor and the record of a socket, if a leaf waits for one.
-fn socket(on: &WaitsOn, leaf: &LeafPlace) -> Option<(i32, u64)> {
+fn socket(on: &WaitsOn, leaf: &LeafPlace) -> Option<(i32, Address)> {
     let fd = on.fd.filter(|_| on.kind == ResourceKind::Io)?;
     Some((fd, leaf.address?))
 }

@@ -11,7 +11,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::holders::{Account, Holders, role};
 use super::ownership::{Holding, Node, Ownership, PathId, Reference};
-use super::resources::{Wait, Waits, Waker};
+use super::resources::{ResourceKey, Wait, Waits, Waker};
 use super::threads::ThreadNodes;
 use super::{CodeLocation, Edge, Holder, Resource, location};
 use crate::debuginfo::types::TypeId;
@@ -31,7 +31,7 @@ pub(super) struct Edges<'t, 'e, 'p, 'i> {
     pub(super) waits: &'t Waits,
     pub(super) holders: &'t Holders,
     frames: FxHashMap<(TypeId, u64), Option<Rc<VariableFrame>>>,
-    groups: FxHashMap<(u64, u16), Rc<Group>>,
+    groups: FxHashMap<(ResourceKey, u16), Rc<Group>>,
     pub(super) threads: &'t ThreadNodes,
     leaves: RefCell<FxHashMap<LeafOf, LeafText>>,
     /// How many of [`MAX_EXAMINED`] are left.
@@ -164,7 +164,8 @@ impl<'t, 'e, 'p, 'i> Edges<'t, 'e, 'p, 'i> {
         match wait.by {
             Waker::Outside => true,
             Waker::Wakers(_) => {
-                matches!(wait.kind, ResourceKind::Unknown | ResourceKind::Notify) || wait.resource == 0
+                matches!(wait.kind, ResourceKind::Unknown | ResourceKind::Notify)
+                    || wait.resource == ResourceKey::Unknown
             }
             Waker::Handles(_) | Waker::Task(_) => false,
         }

@@ -6,8 +6,9 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::index::Index;
 use super::ownership::{Holding, Node, Object, Ownership, Reference};
-use super::resources::{Wait, Waits, Waker, polling};
+use super::resources::{ResourceKey, Wait, Waits, Waker, polling};
 use super::thread_locks::ThreadLocks;
+use crate::snapshot::Address;
 use crate::tasks::layout::handles::{self, ON_STACK, ON_WAITING_STACK, Roles};
 use crate::tasks::{Examination, ResourceKind, Task, TaskKind, TaskState};
 
@@ -25,7 +26,7 @@ pub(super) struct Holders {
     pub(super) ownership: Ownership,
     /// For each resource, its handles, grouped by roles: there may be one that can wake the waiters among a hundred
     /// thousand handles of the waiters themselves.
-    by_resource: FxHashMap<u64, Vec<Alike>>,
+    by_resource: FxHashMap<ResourceKey, Vec<Alike>>,
     holdings_of: Index<Node>,
     references_of: Index<Node>,
     /// For each object, its references.
@@ -35,21 +36,21 @@ pub(super) struct Holders {
     /// Objects that nothing in memory refers to except the references that were found.
     confined: FxHashSet<u32>,
     /// Objects by the address of the value in them.
-    by_value: FxHashMap<u64, u32>,
+    by_value: FxHashMap<ResourceKey, u32>,
     /// Tasks that run right now.
     running: FxHashSet<u32>,
     /// Running tasks whose thread is blocked in a lock, and that lock, which they do not hold.
-    blocked: FxHashMap<u32, u64>,
+    blocked: FxHashMap<u32, ResourceKey>,
     /// For each lock that threads wait for, the threads that poll no task and may hold it.
-    threads: FxHashMap<u64, Vec<i32>>,
+    threads: FxHashMap<ResourceKey, Vec<i32>>,
     /// The search of stacks for these locks is incomplete.
     stacks_cut: bool,
     /// Main futures: it is not known whether they run.
     mains: FxHashSet<u32>,
     /// Resources whose addresses are on the stacks of threads that do not wait.
-    pub(super) living: FxHashSet<u64>,
+    pub(super) living: FxHashSet<ResourceKey>,
     /// Resources whose addresses are in memory in places of which it is not known what has them.
-    pub(super) elsewhere: FxHashSet<u64>,
+    pub(super) elsewhere: FxHashSet<ResourceKey>,
 }
 
 /// Handles of one resource that have the same roles.
@@ -106,22 +107,25 @@ impl Holders {
         let tasks = &examination.listing.tasks;
         let polled: FxHashMap<i32, u32> =
             polling(tasks).into_iter().map(|(number, tid)| (tid, number)).collect();
-        let mut threads: FxHashMap<u64, Vec<i32>> = FxHashMap::default();
+        let mut threads: FxHashMap<ResourceKey, Vec<i32>> = FxHashMap::default();
         for lock in locks.locks() {
             let (of_tasks, others): (Vec<i32>, Vec<i32>) =
                 locks.suspects(lock).partition(|tid| polled.contains_key(tid));
             let polled = of_tasks.iter().filter_map(|tid| polled.get(tid));
+            let lock = ResourceKey::Value(lock);
             ownership.holdings.extend(polled.map(|task| Holding::on_stack(*task, lock)));
             threads.insert(lock, others);
         }
-        let blocked: FxHashMap<u32, u64> =
-            polled.iter().filter_map(|(tid, task)| Some((*task, locks.lock_of(*tid)?))).collect();
+        let lock_of = |tid: i32| locks.lock_of(tid).map(ResourceKey::Value);
+        let blocked: FxHashMap<u32, ResourceKey> =
+            polled.iter().filter_map(|(tid, task)| Some((*task, lock_of(*tid)?))).collect();
         hold_themselves(&mut ownership, locks, &polled, &blocked, &threads);
-        let mut by_resource: FxHashMap<u64, Vec<Alike>> = FxHashMap::default();
+        let mut by_resource: FxHashMap<ResourceKey, Vec<Alike>> = FxHashMap::default();
         for (number, holding) in (0..).zip(&mut ownership.holdings) {
-            holding.resource = match role(holding) {
-                Roles::WAKER => Wait::wakers_of(holding.resource),
-                _ => waits.whole(holding.resource),
+            holding.resource = match (role(holding), holding.resource) {
+                (Roles::WAKER, ResourceKey::Value(header)) => ResourceKey::Wakers(header),
+                (_, ResourceKey::Value(address)) => ResourceKey::Value(waits.whole(address)),
+                (_, indexed) => indexed,
             };
             let kinds = by_resource.entry(holding.resource).or_default();
             add(kinds, holding, number);
@@ -138,7 +142,10 @@ impl Holders {
                 Account::of_object(object, references_to.get(&number).iter().filter_map(of))
             })
             .collect();
-        let by_value = (0..).zip(&ownership.objects).map(|(number, object)| (object.value, number)).collect();
+        let by_value = (0..)
+            .zip(&ownership.objects)
+            .map(|(number, object)| (ResourceKey::Value(object.value), number))
+            .collect();
         let is_main = |(_, task): &(u32, &Task)| task.kind == TaskKind::Main;
         let mains = (0..).zip(&examination.listing.tasks).filter(is_main).map(|(number, _)| number).collect();
         let is_running = |task: &Task| task.state == Some(TaskState::Running);
@@ -180,13 +187,18 @@ impl Holders {
         if wait.kind == ResourceKind::Semaphore && free() { Roles::ACCESS } else { roles }
     }
 
+    /// All handles of the task with that header with one of `roles`.
+    pub(super) fn of_task(&self, header: Address, roles: Roles) -> impl Iterator<Item = &Holding> {
+        self.of_resource(ResourceKey::Value(header), roles)
+    }
+
     /// All handles of a resource with one of `roles`.
-    pub(super) fn of_resource(&self, resource: u64, roles: Roles) -> impl Iterator<Item = &Holding> {
+    pub(super) fn of_resource(&self, resource: ResourceKey, roles: Roles) -> impl Iterator<Item = &Holding> {
         let numbers = self.kinds(resource, roles).flat_map(|kind| &kind.holdings);
         numbers.filter_map(|number| self.holding(*number))
     }
 
-    fn kinds(&self, resource: u64, roles: Roles) -> impl Iterator<Item = &Alike> {
+    fn kinds(&self, resource: ResourceKey, roles: Roles) -> impl Iterator<Item = &Alike> {
         let all = self.by_resource.get(&resource).map(Vec::as_slice).unwrap_or_default();
         all.iter().filter(move |kind| kind.roles.has(roles))
     }
@@ -226,7 +238,8 @@ impl Holders {
     }
 
     /// The shared objects that are a resource, or that contain one to which they have access.
-    pub(super) fn objects_of(&self, resource: u64) -> impl Iterator<Item = u32> {
+    pub(super) fn objects_of(&self, resource: Address) -> impl Iterator<Item = u32> {
+        let resource = ResourceKey::Value(resource);
         let containing =
             self.of_resource(resource, Roles::ACCESS).filter_map(|holding| match holding.owner {
                 Node::Object(object) => Some(object),
@@ -370,14 +383,14 @@ impl Holders {
     }
 
     /// A running task that can reach a lock, and may hold it by a variable on its thread's stack.
-    pub(super) fn running(&self, resource: u64) -> Option<u32> {
+    pub(super) fn running(&self, resource: ResourceKey) -> Option<u32> {
         let mut tasks = self.owners(resource).filter_map(|node| self.ownership.parts.task_of(node));
         tasks.find(|task| self.may_have(*task, resource))
     }
 
     /// Whether everything that can reach a lock was found, and none of it is running: the holder is among the
     /// variables that were read.
-    pub(super) fn is_closed(&self, resource: u64) -> bool {
+    pub(super) fn is_closed(&self, resource: ResourceKey) -> bool {
         let mut owners = self.owners(resource).peekable();
         owners.peek().is_some()
             && owners.all(|node| match node {
@@ -392,7 +405,7 @@ impl Holders {
 
     /// Whether a task may run and hold a lock by a variable that was not read: any lock except the one that its thread
     /// waits for.
-    fn may_have(&self, task: u32, resource: u64) -> bool {
+    fn may_have(&self, task: u32, resource: ResourceKey) -> bool {
         self.running.contains(&task) && self.blocked.get(&task) != Some(&resource)
             // A main future may be running: it cannot have taken an async lock that others still hold, but any lock of
             // threads.
@@ -426,7 +439,7 @@ impl Holders {
     }
 
     /// What can reach a lock: its owners, what refers to these, and so on, at most [`MAX_OWNERS`].
-    fn owners(&self, resource: u64) -> impl Iterator<Item = Node> {
+    fn owners(&self, resource: ResourceKey) -> impl Iterator<Item = Node> {
         let mut queue: VecDeque<Node> = self.of_resource(resource, Roles::ACCESS).map(|h| h.owner).collect();
         let mut seen: FxHashSet<Node> = queue.iter().copied().collect();
         std::iter::from_fn(move || {
@@ -455,8 +468,8 @@ fn hold_themselves(
     ownership: &mut Ownership,
     locks: &ThreadLocks,
     polled: &FxHashMap<i32, u32>,
-    blocked: &FxHashMap<u32, u64>,
-    threads: &FxHashMap<u64, Vec<i32>>,
+    blocked: &FxHashMap<u32, ResourceKey>,
+    threads: &FxHashMap<ResourceKey, Vec<i32>>,
 ) {
     let is_guard = |holding: &Holding| role(holding) == Roles::THREAD_GUARD;
     let is_own = |holding: &Holding| match holding.owner {
@@ -464,13 +477,13 @@ fn hold_themselves(
         _ => false,
     };
     let guards = || ownership.holdings.iter().filter(|holding| is_guard(holding));
-    let mut held: FxHashSet<u64> =
+    let mut held: FxHashSet<ResourceKey> =
         guards().filter(|holding| !is_own(holding)).map(|holding| holding.resource).collect();
     held.extend(threads.iter().filter(|(_, threads)| !threads.is_empty()).map(|(lock, _)| *lock));
     ownership.holdings.retain(|holding| {
         !(is_guard(holding) && is_own(holding) && (held.contains(&holding.resource) || locks.cut))
     });
-    let known: FxHashSet<u64> = ownership
+    let known: FxHashSet<ResourceKey> = ownership
         .holdings
         .iter()
         .filter(|holding| is_guard(holding))

@@ -6,6 +6,7 @@ use super::kept::UnreadBody;
 use super::observation::{Observation, Observed};
 use super::sample::Sample;
 use super::{CodeLocation, location};
+use crate::snapshot::Address;
 use crate::tasks::inputs::Source;
 use crate::tasks::{Examination, Task, WaitsOn};
 
@@ -17,16 +18,16 @@ const MAX_BODIES: usize = 4;
 /// The bodies that tasks have and do not read, of connections whose window is used up.
 pub(super) fn unread_bodies(examination: &Examination<'_, '_, '_>) -> Vec<UnreadBody> {
     let tasks = &examination.listing.tasks;
-    let used_up: HashSet<u64> =
+    let used_up: HashSet<Address> =
         tasks.iter().flat_map(|task| &task.waits_on).filter_map(|waits| Some(used_up(waits)?.0)).collect();
     if used_up.is_empty() {
         return Vec::new();
     }
     // Of the bodies that are being read, copies may be left in variables that were moved.
-    let read: HashSet<(u64, u32)> = tasks
+    let read: HashSet<(Address, u32)> = tasks
         .iter()
         .flat_map(|task| &task.waits_on)
-        .filter_map(|waits| Some((waits.address?.get(), waits.stream?)))
+        .filter_map(|waits| Some((waits.address?, waits.stream?)))
         .collect();
     let inputs = examination.inputs_of_waiting(MAX_TASKS);
     let found = inputs.filter(|(_, input)| input.source == Source::Body).filter_map(|(task, body)| {
@@ -40,12 +41,12 @@ pub(super) fn unread_bodies(examination: &Examination<'_, '_, '_>) -> Vec<Unread
 }
 
 /// The connection of a wait for a body, and the unread bytes, if these use up the connection's window.
-fn used_up(waits: &WaitsOn) -> Option<(u64, u64)> {
-    Some((waits.address?.get(), waits.io.as_ref()?.window_used_up?))
+fn used_up(waits: &WaitsOn) -> Option<(Address, u64)> {
+    Some((waits.address?, waits.io.as_ref()?.window_used_up?))
 }
 
 /// The tasks that wait for a connection whose window is used up.
-fn waiting(sample: &Sample) -> impl Iterator<Item = (&Task, u64, u64)> {
+fn waiting(sample: &Sample) -> impl Iterator<Item = (&Task, Address, u64)> {
     sample.listing.tasks.iter().flat_map(|task| {
         let waits = task.waits_on.iter().filter_map(used_up);
         waits.map(move |(connection, bytes)| (task, connection, bytes))
@@ -61,7 +62,7 @@ pub(super) fn is_undecided(samples: &[Sample]) -> bool {
 /// is in this state for a moment.
 pub(super) fn check(samples: &[Sample], known: &HashSet<u64>) -> Option<Observation> {
     let [before @ .., last] = samples else { return None };
-    let lasted = |(_, connection, bytes): &(&Task, u64, u64)| {
+    let lasted = |(_, connection, bytes): &(&Task, Address, u64)| {
         let same = |sample| waiting(sample).any(|(_, of, then)| (of, then) == (*connection, *bytes));
         !before.is_empty() && before.iter().all(same)
     };

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::CodeLocation;
+use crate::snapshot::Address;
 
 /// A variable with handles of many finished tasks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +20,7 @@ pub(crate) struct Keeper {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct UnreadBody {
     /// The address of the connection.
-    pub(crate) connection: u64,
+    pub(crate) connection: Address,
     /// The task that has the variable; 0 for a `main` future.
     pub(crate) task: u64,
     pub(crate) variable: String,

@@ -9,7 +9,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::holders::{Account, Holders, role};
 use super::ownership::{Holding, Node};
-use super::resources::{Wait, Waits, Waker, sleeps_in_call};
+use super::resources::{ResourceKey, Wait, Waits, Waker, sleeps_in_call};
 use super::stale_references::StaleReferences;
 use super::unjudged::Unjudged;
 use super::wakers::{aborts, has_all_wakers, wakers};
@@ -60,11 +60,11 @@ enum Own {
 
 struct Search<'s> {
     holders: &'s Holders,
-    waiters: FxHashMap<u64, Vec<&'s Wait>>,
+    waiters: FxHashMap<ResourceKey, Vec<&'s Wait>>,
     /// What waits for a task to complete, by the node that is alive when the task can complete.
     joiners: FxHashMap<Node, Vec<Node>>,
     /// Resources whose waiters were woken by handles with these roles.
-    woken: FxHashSet<(u64, Roles)>,
+    woken: FxHashSet<(ResourceKey, Roles)>,
     /// For each rest, how many of the parts that it waits for are not alive yet.
     missing: Vec<usize>,
     /// Tasks, or parts of them, that could continue if their thread were free, by the task that blocks it.
@@ -365,7 +365,7 @@ impl<'s> Search<'s> {
         }
         // There are more wakers than its waits account for: something that was not found may wake it.
         let slots = self.holders.ownership.slots.get(number as usize).copied().unwrap_or(0);
-        let handles = place.header.map_or(0, |of| self.holders.of_resource(of, Roles::ABORT).count() as u64);
+        let handles = place.header.map_or(0, |of| self.holders.of_task(of, Roles::ABORT).count() as u64);
         let explained = self.waits.of_task(number).len() as u64 + slots + handles;
         match wakers(place).filter(|_| !sleeps_in_call(task)) {
             Some(wakers) if wakers > explained => Own::Unjudged(Unjudged::MoreWakers, None),

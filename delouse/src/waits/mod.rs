@@ -41,6 +41,7 @@ mod thread_locks;
 mod thread_stacks;
 mod threads;
 mod unjudged;
+mod wait;
 mod wakers;
 
 pub(crate) use connections::Kernel;

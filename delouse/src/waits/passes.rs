@@ -8,7 +8,7 @@ use super::components::Graph;
 use super::holders::Holders;
 use super::liveness::{Liveness, Timeouts};
 use super::ownership::Node;
-use super::resources::{Wait, Waits, Waker};
+use super::resources::{ResourceKey, Wait, Waits, Waker};
 use super::stale_references::StaleReferences;
 use crate::tasks::{Examination, ResourceKind};
 
@@ -34,7 +34,7 @@ impl Passes {
     }
 
     /// The resources through which stuck threads wait, or of which something is on the stacks of stuck threads.
-    pub(super) fn through_threads(&self, waits: &Waits, holders: &Holders) -> FxHashSet<u64> {
+    pub(super) fn through_threads(&self, waits: &Waits, holders: &Holders) -> FxHashSet<ResourceKey> {
         let without = self.without_timeouts.iter();
         let passes = || std::iter::once(&self.liveness).chain(without.clone());
         let is_stuck = |task: u32| passes().any(|liveness| !liveness.is_alive(Node::Task(task)));

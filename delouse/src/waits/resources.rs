@@ -9,6 +9,8 @@ use super::Resource;
 use super::connections::Connections;
 use super::thread_locks::ThreadLocks;
 use super::threads::{EndedBy, ThreadNodes};
+pub(super) use super::wait::{ResourceKey, Wait, Waker};
+use crate::snapshot::{Address, Hidden};
 use crate::tasks::layout::handles::{self, Roles};
 use crate::tasks::{
     Direction, Examination, Frame, LeafPlace, Origin, Race, ResourceKind, Task, TaskKind, TaskPlace,
@@ -17,56 +19,6 @@ use crate::tasks::{
 
 /// A timer that is over for longer than this would have woken its task, had the task polled it.
 const OVERDUE_MS: i64 = 1000;
-
-/// One wait of one task: a branch of a `select!` has its own.
-#[derive(Debug, Clone)]
-pub(super) struct Wait {
-    /// The task, by its index in the listing.
-    pub(super) task: u32,
-    /// The index of the wait among those of the task.
-    pub(super) leaf: usize,
-    pub(super) kind: ResourceKind,
-    /// Address of the resource that the program uses: of a channel, not of the semaphore in it.
-    pub(super) resource: u64,
-    pub(super) by: Waker,
-    /// The thread of the task is blocked in it.
-    pub(super) blocks_thread: bool,
-}
-
-/// What can end a wait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Waker {
-    /// Handles of the resource with one of these roles.
-    Handles(Roles),
-    /// The wakers of the waiting task, where they are stored: which handles can end the wait is not known. The key of
-    /// these wakers, see [`Wait::wakers_of`].
-    Wakers(u64),
-    /// The completion of that task; `None` for a task that is not in the listing.
-    Task(Option<u32>),
-    /// Something that is no part of the program: a timer, the kernel; or unknown.
-    Outside,
-}
-
-impl Wait {
-    /// The key of the wakers of the task with that header. A header is also the resource of a `JoinHandle`; it is
-    /// aligned, so that this is no other resource.
-    pub(super) fn wakers_of(header: u64) -> u64 {
-        header | 1
-    }
-
-    /// The key of the handles that can end it.
-    pub(super) fn key(&self) -> u64 {
-        match self.by {
-            Waker::Wakers(key) => key,
-            _ => self.resource,
-        }
-    }
-
-    /// Whether it is judged by where the wakers of its task are.
-    pub(super) fn is_by_wakers(&self) -> bool {
-        matches!(self.by, Waker::Wakers(_))
-    }
-}
 
 /// All waits of a capture, ordered by task.
 #[derive(Debug, Default)]
@@ -80,8 +32,8 @@ pub(super) struct Waits {
     /// Tasks that only one thread can poll, which another task blocks, with the index of the wait for that thread.
     behind: FxHashMap<u32, usize>,
     /// The address of the whole resource by that of a part to which handles point, such as the semaphore of a channel.
-    wholes: FxHashMap<u64, u64>,
-    names: FxHashMap<(ResourceKind, u64), Arc<Resource>>,
+    wholes: FxHashMap<Address, Address>,
+    names: FxHashMap<(ResourceKind, ResourceKey), Arc<Resource>>,
     /// Timers that only limit how long their task waits for others, by the index of the wait in the list.
     timeouts: FxHashSet<usize>,
     /// Waits of a library's future that runs a function of the program's, by the index of the wait in the list: they end only
@@ -104,7 +56,7 @@ impl Waits {
     ) -> Self {
         let tasks = &examination.listing.tasks;
         let places = &examination.places;
-        let headers: FxHashMap<u64, u32> =
+        let headers: FxHashMap<Address, u32> =
             (0..).zip(places).filter_map(|(number, place)| Some((place.header?, number))).collect();
         let mut waits = Self { mains_rest, ..Self::default() };
         for (number, (task, place)) in (0..).zip(tasks.iter().zip(places)) {
@@ -121,7 +73,7 @@ impl Waits {
                         task: number,
                         leaf,
                         kind: ResourceKind::Connection,
-                        resource: other,
+                        resource: ResourceKey::Value(other),
                         by: Waker::Handles(Roles::END),
                         blocks_thread: false,
                     },
@@ -129,7 +81,7 @@ impl Waits {
                         task: number,
                         leaf,
                         kind: on.kind,
-                        resource: leaf_place.address.unwrap_or(0),
+                        resource: leaf_place.address.map_or(ResourceKey::Unknown, ResourceKey::Value),
                         by: waker(on, leaf_place, &headers, place.header),
                         blocks_thread: false,
                     },
@@ -189,7 +141,7 @@ impl Waits {
         threads: &ThreadNodes,
     ) {
         let Examination { listing, places, .. } = examination;
-        let mut taken: FxHashMap<u64, (u32, i32)> = FxHashMap::default();
+        let mut taken: FxHashMap<Address, (u32, i32)> = FxHashMap::default();
         for (number, tid) in polling(&listing.tasks) {
             let (Some(task), Some(place)) = (listing.tasks.get(number as usize), places.get(number as usize))
             else {
@@ -197,7 +149,7 @@ impl Waits {
             };
             if let Some(lock) = locks.lock_of(tid) {
                 let by = Waker::Handles(Roles::THREAD_GUARD);
-                if let Some(index) = self.add(number, ResourceKind::Lock, lock, by) {
+                if let Some(index) = self.add(number, ResourceKind::Lock, ResourceKey::Value(lock), by) {
                     self.blocking.insert(number, index);
                 }
             } else if let Some((kind, resource, by)) = threads.wait_of(examination, number) {
@@ -225,14 +177,15 @@ impl Waits {
             if let Some((by, tid)) = place.one_at_a_time.and_then(|scheduler| taken.get(&scheduler))
                 && waits
             {
-                let index = self.add(number, ResourceKind::Thread, *tid as u64, Waker::Task(Some(*by)));
+                let thread = ResourceKey::Thread(*tid);
+                let index = self.add(number, ResourceKind::Thread, thread, Waker::Task(Some(*by)));
                 self.behind.extend(index.map(|index| (number, index)));
             }
         }
     }
 
     /// Adds a wait that is at no leaf of the task's future.
-    fn add(&mut self, task: u32, kind: ResourceKind, resource: u64, by: Waker) -> Option<usize> {
+    fn add(&mut self, task: u32, kind: ResourceKind, resource: ResourceKey, by: Waker) -> Option<usize> {
         let index = self.list.len();
         let first = self.first.get(task as usize)?;
         let blocks_thread = kind != ResourceKind::Thread;
@@ -241,7 +194,7 @@ impl Waits {
     }
 
     /// Sets the channel in which the thread of a task waits, and what ends the wait.
-    pub(super) fn resolve(&mut self, task: u32, channel: u64, by: Waker, tasks: &[Task]) {
+    pub(super) fn resolve(&mut self, task: u32, channel: ResourceKey, by: Waker, tasks: &[Task]) {
         let wait = self.blocking.get(&task).and_then(|index| self.list.get_mut(*index));
         if let Some(wait) = wait.filter(|wait| wait.by == Waker::Outside) {
             (wait.resource, wait.by) = (channel, by);
@@ -250,7 +203,7 @@ impl Waits {
     }
 
     /// The parts of resources to which handles point, with the whole resources.
-    pub(super) fn parts(&self) -> impl Iterator<Item = (u64, u64)> {
+    pub(super) fn parts(&self) -> impl Iterator<Item = (Address, Address)> {
         self.wholes.iter().map(|(part, whole)| (*part, *whole))
     }
 
@@ -319,22 +272,15 @@ impl Waits {
         self.first.get(wait.task as usize).map_or(0, |first| first + wait.leaf)
     }
 
-    /// The complements of the addresses to which handles of resources with waiters may point.
-    pub(super) fn wanted(&self) -> FxHashSet<u64> {
-        let handles = |wait: &&Wait| wait.by != Waker::Outside && wait.kind != ResourceKind::Thread;
-        let headers = self.list.iter().filter(|wait| wait.is_by_wakers()).map(|wait| wait.key() & !1);
-        self.list
-            .iter()
-            .filter(handles)
-            .map(|wait| wait.resource)
-            .chain(headers)
-            .chain(self.wholes.keys().copied())
-            .map(|address| !address)
-            .collect()
+    /// The addresses to which handles of resources with waiters may point.
+    pub(super) fn wanted(&self) -> FxHashSet<Hidden> {
+        let handles = self.list.iter().filter(|wait| wait.by != Waker::Outside);
+        let addresses = handles.flat_map(|wait| [wait.resource, wait.key()]).filter_map(ResourceKey::address);
+        addresses.chain(self.wholes.keys().copied()).map(Hidden::from).collect()
     }
 
     /// The resource that the value at `address` is, or is part of.
-    pub(super) fn whole(&self, address: u64) -> u64 {
+    pub(super) fn whole(&self, address: Address) -> Address {
         self.wholes.get(&address).copied().unwrap_or(address)
     }
 
@@ -345,29 +291,30 @@ impl Waits {
 
     /// Names the resources: numbered by kind in the order of addresses; a task is named by its id.
     fn name(&mut self, tasks: &[Task]) {
-        let mut kinds: BTreeMap<&'static str, Vec<(u64, ResourceKind)>> = BTreeMap::new();
+        let mut kinds: BTreeMap<&'static str, Vec<(ResourceKey, ResourceKind)>> = BTreeMap::new();
         let mut named = FxHashMap::default();
-        let mut add = |kind, address, id| {
-            let shown = address != 0 && kind != ResourceKind::Thread;
-            let address_text = shown.then(|| format!("{address:#x}"));
-            named.insert((kind, address), Arc::new(Resource { id, kind, address: address_text }));
+        let mut add = |kind, resource, id| {
+            let address = match resource {
+                ResourceKey::Value(address) => Some(address.to_string()),
+                // The id of the thread that is joined.
+                ResourceKey::Thread(tid) if kind == ResourceKind::Join => Some(format!("{tid:#x}")),
+                _ => None,
+            };
+            named.insert((kind, resource), Arc::new(Resource { id, kind, address }));
         };
         // A channel is named in the same way for tasks that wait until it is closed and for tasks that wait for its
         // messages.
         let others = self.list.iter().filter(|wait| wait.kind != ResourceKind::Closed);
-        let of_channels: FxHashMap<u64, &str> =
+        let of_channels: FxHashMap<ResourceKey, &str> =
             others.map(|wait| (wait.resource, wait.kind.noun())).collect();
         for wait in &self.list {
-            match wait.by {
-                _ if wait.kind == ResourceKind::Thread => {
-                    add(wait.kind, wait.resource, format!("thread-{}", wait.resource));
+            match (wait.by, wait.resource) {
+                (Waker::Task(Some(_)), ResourceKey::Thread(tid)) => {
+                    add(wait.kind, wait.resource, format!("thread-{tid}"));
                 }
-                Waker::Task(Some(of)) => {
-                    let of = tasks.get(of as usize);
-                    let thread = of.and_then(|of| of.thread).filter(|tid| *tid as u64 == wait.resource);
-                    let id = of.map_or(0, |task| task.id);
-                    let name = thread.map_or_else(|| format!("task-{id}"), |tid| format!("thread-{tid}"));
-                    add(wait.kind, wait.resource, name);
+                (Waker::Task(Some(of)), _) => {
+                    let id = tasks.get(of as usize).map_or(0, |task| task.id);
+                    add(wait.kind, wait.resource, format!("task-{id}"));
                 }
                 _ => {
                     let closed = wait.kind == ResourceKind::Closed;
@@ -382,11 +329,11 @@ impl Waits {
             addresses.dedup();
             let mut number = 0;
             let mut before = None;
-            for (address, kind) in addresses {
+            for (resource, kind) in addresses {
                 // The two ends of a channel have the same number.
-                number += usize::from(before != Some(address));
-                before = Some(address);
-                add(kind, address, format!("{noun}-{number}"));
+                number += usize::from(before != Some(resource));
+                before = Some(resource);
+                add(kind, resource, format!("{noun}-{number}"));
             }
         }
         self.names = named;
@@ -454,7 +401,7 @@ pub(super) fn sleeps_in_call(task: &Task) -> bool {
 }
 
 /// The scheduler of the runtime whose main future a thread polls, if no other thread can poll its tasks.
-fn main_scheduler(examination: &Examination<'_, '_, '_>, main: &Task, tid: i32) -> Option<u64> {
+fn main_scheduler(examination: &Examination<'_, '_, '_>, main: &Task, tid: i32) -> Option<Address> {
     let Examination { listing, places, .. } = examination;
     let (_, runtime) = listing.entered.iter().find(|(of, _)| *of == tid && main.kind == TaskKind::Main)?;
     let mut tasks =
@@ -472,8 +419,13 @@ pub(super) fn polling(tasks: &[Task]) -> Vec<(u32, i32)> {
 }
 
 /// `header`: of the task that waits.
-fn waker(on: &WaitsOn, place: &LeafPlace, headers: &FxHashMap<u64, u32>, header: Option<u64>) -> Waker {
-    let by_wakers = || header.map_or(Waker::Outside, |header| Waker::Wakers(Wait::wakers_of(header)));
+fn waker(
+    on: &WaitsOn,
+    place: &LeafPlace,
+    headers: &FxHashMap<Address, u32>,
+    header: Option<Address>,
+) -> Waker {
+    let by_wakers = || header.map_or(Waker::Outside, Waker::Wakers);
     let Some(resource) = place.address else {
         let is_known = on.kind.is_outside() || on.kind == ResourceKind::Never;
         return if is_known { Waker::Outside } else { by_wakers() };

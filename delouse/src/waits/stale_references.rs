@@ -14,6 +14,7 @@ use super::holders::{Account, Holders};
 use super::ownership::{PathId, Reference};
 use super::resources::sleeps_in_call;
 use super::threads::ThreadNodes;
+use crate::snapshot::{Address, Hidden};
 use crate::tasks::{Examination, MemoryPlace as Place, TaskState};
 
 /// The most memory that is searched. This takes half a second in an image, two seconds elsewhere.
@@ -50,13 +51,12 @@ pub(super) fn sample(
     if asked.is_empty() {
         return StaleReferences { confined: objects.iter().copied().collect(), ..StaleReferences::default() };
     }
-    let hidden = |object: &u32| holders.ownership.objects.get(*object as usize).map(|of| of.hidden);
-    let numbers: FxHashMap<u64, u32> =
-        asked.iter().filter_map(|object| Some((hidden(object)?, *object))).collect();
+    let counters = |object: &u32| holders.ownership.objects.get(*object as usize).map(|of| of.counters);
+    let numbers: FxHashMap<Hidden, u32> =
+        asked.iter().filter_map(|object| Some((counters(object)?, *object))).collect();
     let references = asked.iter().flat_map(|object| holders.references_to(*object));
-    let places: FxHashSet<u64> = references.map(|reference| reference.place).collect();
-    let (lowest, highest) = (numbers.keys().min().copied(), numbers.keys().max().copied());
-    let wanted = !highest.unwrap_or(0)..=!lowest.unwrap_or(0);
+    let places: FxHashSet<Address> = references.map(|reference| reference.place).collect();
+    let wanted = Hidden::range(numbers.keys());
     let waited_for = waited_for(examination, holders);
     let sleeping = sleeping(examination);
     let is_its_own = |tid: i32, object: u32| {
@@ -68,7 +68,7 @@ pub(super) fn sample(
     let (mut held, mut on_stacks) = (BTreeSet::new(), BTreeSet::new());
     let mut elsewhere = FxHashSet::default();
     let all = examination.words_in_use(wanted, MAX_MEMORY, |address, word, place| {
-        if let Some(object) = numbers.get(&!word)
+        if let Some(object) = numbers.get(&word.into())
             && !places.contains(&address)
             && !holders.ownership.was_walked(address)
         {

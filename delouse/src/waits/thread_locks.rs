@@ -12,7 +12,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::debuginfo::address::FileAddress;
 use crate::host::search;
-use crate::snapshot::{Address, FutexWait, Thread};
+use crate::snapshot::{Address, FutexWait, Hidden, Thread};
 use crate::tasks::Examination;
 use crate::tasks::process::Process;
 use crate::tasks::route::Route;
@@ -33,11 +33,11 @@ const NEAR: (u64, u64) = (512, 4096);
 /// The threads that wait for locks, and the threads that may hold these.
 #[derive(Debug, Default)]
 pub(super) struct ThreadLocks {
-    /// The lock that each blocked thread waits for, by the complements of its addresses: a scan of memory for the
-    /// address must not find it in stale copies of our own data.
-    blocked: FxHashMap<i32, u64>,
+    /// The lock that each blocked thread waits for: a scan of memory for the address must not find it in stale copies of
+    /// our own data.
+    blocked: FxHashMap<i32, Hidden>,
     /// For each lock, the threads that have its address on their stacks and do not wait for it.
-    suspects: FxHashMap<u64, BTreeSet<i32>>,
+    suspects: FxHashMap<Hidden, BTreeSet<i32>>,
     /// Threads that wait for a lock, and have its address in the frames of the program's own functions, too.
     own: FxHashSet<i32>,
     /// Some stack could not be searched to its end.
@@ -56,20 +56,23 @@ impl ThreadLocks {
             let (kind, lock) = lock(process, wait, parked)?;
             let functions = functions.get_or_init(|| Functions::of(process));
             (examination.stands_still(thread, NEAR.0) && functions.led(process, thread, kind))
-                .then_some(!lock)
+                .then_some(Hidden::from(lock))
         };
-        let blocked: FxHashMap<i32, u64> =
+        let blocked: FxHashMap<i32, Hidden> =
             threads.iter().filter_map(|thread| Some((thread.tid, lock(thread)?))).collect();
         let mut locks = Self { blocked, ..Self::default() };
         let polled = examination.listing.tasks.iter().filter_map(|task| task.thread);
-        let wanted: FxHashSet<u64> = polled.filter_map(|tid| locks.blocked.get(&tid).copied()).collect();
-        let (Some(highest), Some(lowest)) = (wanted.iter().max(), wanted.iter().min()) else { return locks };
+        let wanted: FxHashSet<Hidden> = polled.filter_map(|tid| locks.blocked.get(&tid).copied()).collect();
+        if wanted.is_empty() {
+            return locks;
+        }
         let mut left = MAX_STACKS;
         for thread in threads.iter().filter(|thread| !examination.is_idle(thread)) {
             let own = locks.blocked.get(&thread.tid).copied();
-            let all = examination.stack_words(thread, !highest..=!lowest, &mut left, |word| {
-                if wanted.contains(&!word) && Some(!word) != own {
-                    let suspects = locks.suspects.entry(!word).or_default();
+            let all = examination.stack_words(thread, Hidden::range(wanted.iter()), &mut left, |word| {
+                let word = Hidden::from(word);
+                if wanted.contains(&word) && Some(word) != own {
+                    let suspects = locks.suspects.entry(word).or_default();
                     if suspects.len() < MAX_SUSPECTS {
                         suspects.insert(thread.tid);
                     }
@@ -84,16 +87,17 @@ impl ThreadLocks {
 
     /// Adds the threads that poll tasks in whose futures the address of a lock is: a guard that lives across an `.await`
     /// is stored there, even before the future is suspended.
-    fn in_futures(&mut self, examination: &Examination<'_, '_, '_>, wanted: &FxHashSet<u64>) {
+    fn in_futures(&mut self, examination: &Examination<'_, '_, '_>, wanted: &FxHashSet<Hidden>) {
         let process = examination.process;
         for (task, place) in examination.listing.tasks.iter().zip(&examination.places) {
             let (Some(tid), Some((of, at))) = (task.thread, place.future) else { continue };
-            let own = self.lock_of(tid);
+            let own = self.blocked.get(&tid).copied();
             let size = process.ty(of).map_or(0, |ty| ty.size.min(MAX_FUTURE));
             let words =
                 (0..size).step_by(8).filter_map(|offset| process.memory.word(at.checked_add(offset)?));
+            let words = words.map(Hidden::new);
             for lock in words.filter(|word| wanted.contains(word) && Some(*word) != own) {
-                self.suspects.entry(!lock).or_default().insert(tid);
+                self.suspects.entry(lock).or_default().insert(tid);
             }
         }
     }
@@ -102,8 +106,8 @@ impl ThreadLocks {
     fn in_own_frames(&mut self, examination: &Examination<'_, '_, '_>) {
         for (tid, own) in &examination.listing.own_frames {
             let Some(lock) = self.lock_of(*tid) else { continue };
-            let words = own.range.clone().step_by(8).take(MAX_OWN_WORDS);
-            if words.filter_map(|at| examination.process.memory.word(at)).any(|word| word == lock) {
+            let mut words = Address::word_places(&own.range).take(MAX_OWN_WORDS);
+            if words.any(|at| examination.process.memory.address(at) == Some(lock)) {
                 self.own.insert(*tid);
             }
         }
@@ -115,23 +119,23 @@ impl ThreadLocks {
     }
 
     /// The lock that a thread waits for.
-    pub(super) fn lock_of(&self, tid: i32) -> Option<u64> {
-        self.blocked.get(&tid).map(|lock| !lock)
+    pub(super) fn lock_of(&self, tid: i32) -> Option<Address> {
+        self.blocked.get(&tid).map(|lock| lock.address())
     }
 
     /// The lock that each thread waits for.
-    pub(super) fn by_thread(&self) -> FxHashMap<i32, u64> {
-        self.blocked.iter().map(|(tid, lock)| (*tid, !lock)).collect()
+    pub(super) fn by_thread(&self) -> FxHashMap<i32, Address> {
+        self.blocked.iter().map(|(tid, lock)| (*tid, lock.address())).collect()
     }
 
     /// The locks that threads wait for.
-    pub(super) fn locks(&self) -> FxHashSet<u64> {
-        self.blocked.values().map(|lock| !lock).collect()
+    pub(super) fn locks(&self) -> FxHashSet<Address> {
+        self.blocked.values().map(|lock| lock.address()).collect()
     }
 
     /// The threads that may hold a lock, by the addresses on their stacks.
-    pub(super) fn suspects(&self, lock: u64) -> impl Iterator<Item = i32> {
-        self.suspects.get(&!lock).into_iter().flatten().copied()
+    pub(super) fn suspects(&self, lock: Address) -> impl Iterator<Item = i32> {
+        self.suspects.get(&lock.into()).into_iter().flatten().copied()
     }
 }
 
@@ -196,9 +200,8 @@ impl Functions {
         let Ok(registers) = thread.registers else { return false };
         let near = if kind == Kind::ParkingLot { NEAR.1 } else { NEAR.0 };
         (0..near).step_by(8).any(|offset| {
-            let word = registers.sp.checked_add(offset).and_then(|at| process.memory.word(at.get()));
-            let address =
-                word.map_or(FileAddress::default(), |word| process.bias.file_address(Address::new(word)));
+            let word = registers.sp.checked_add(offset).and_then(|at| process.memory.address(at));
+            let address = word.map_or(FileAddress::default(), |word| process.bias.file_address(word));
             self.0.iter().any(|(range, of)| *of == kind && range.contains(&address))
         })
     }
@@ -230,17 +233,17 @@ impl Parked {
     }
 
     /// The address of what the thread with this futex waits for.
-    pub(super) fn key(&self, process: &Process<'_, '_>, futex: u64) -> Option<u64> {
-        process.memory.word(futex.checked_sub(self.futex)?.checked_add(self.key)?)
+    pub(super) fn key(&self, process: &Process<'_, '_>, futex: Address) -> Option<Address> {
+        process.memory.address(futex.checked_sub(self.futex)?.checked_add(self.key)?)
     }
 
     /// The lock for which the thread with this futex waits.
-    fn lock(&self, process: &Process<'_, '_>, futex: u64) -> Option<u64> {
+    fn lock(&self, process: &Process<'_, '_>, futex: Address) -> Option<Address> {
         let key = self.key(process, futex)?;
         // A read-write lock is a word: readers or a writer, with waiters. 1 is added to the key of a writer that waits for
         // readers to leave, and, in dashmap's `lock.rs`, of every reader that waits.
-        let lock = key & !1;
-        let state = process.memory.word(lock).filter(|_| lock.is_multiple_of(8));
+        let lock = if key.is_aligned(2) { key } else { key.checked_sub(1)? };
+        let state = process.memory.word(lock).filter(|_| lock.is_aligned(8));
         let taken = state.filter(|state| state & 3 != 0 && state & !3 != 0);
         // A mutex is one byte, locked, with waiters; so is the second byte of a lock of dashmap's that a writer has.
         let has_writer = taken.is_some_and(|state| state | 3 == u64::MAX);
@@ -262,16 +265,16 @@ fn lock<'p>(
     process: &Process<'_, '_>,
     wait: FutexWait,
     parked: impl Fn() -> &'p [Parked],
-) -> Option<(Kind, u64)> {
+) -> Option<(Kind, Address)> {
     // 2: the lock is taken, and others wait for it.
     const CONTENDED: u32 = 2;
     // The count of readers, or all ones for a writer, and flags for waiters.
     const MASK: u32 = (1 << 30) - 1;
     const READERS_WAITING: u32 = 1 << 30;
     const WRITERS_WAITING: u32 = 1 << 31;
-    let half = |address: u64| process.memory.half(address);
+    let half = |address: Address| process.memory.half(address);
     let is_taken = |state: u32, waiting: u32| state & MASK != 0 && state & waiting != 0;
-    let at = wait.address.get();
+    let at = wait.address;
     let now = half(at)?;
     if wait.expected == CONTENDED && now == CONTENDED {
         return Some((Kind::Mutex, at));

@@ -1,12 +1,14 @@
 //! What the stacks of threads that wait show: in which channel they wait, and what they have of what others wait for.
 
+use std::ops::RangeInclusive;
+
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::holders::Holders;
 use super::ownership::{Holding, Node, Ownership, Reference};
-use super::resources::{Waits, Waker};
+use super::resources::{ResourceKey, Waits, Waker};
 use super::threads::ThreadNodes;
-use crate::snapshot::Address;
+use crate::snapshot::{Address, Hidden};
 use crate::tasks::layout::handles::{self, HandleFact, Roles};
 use crate::tasks::{Examination, MemoryPlace, Primitive, ResourceKind, Task};
 
@@ -21,10 +23,9 @@ const MAX_MEMORY: u64 = 4 << 30;
 const MAX_CLOSURE: u64 = 512;
 
 impl ThreadNodes {
-    /// The complements of the words on the stacks of threads that wait in channels, from the top to the end of the frame of the
-    /// program's own function: among these is the address of the channel. As complements, so that a later search of memory does
-    /// not find them here.
-    pub(super) fn words(&self, examination: &Examination<'_, '_, '_>) -> FxHashMap<u32, FxHashSet<u64>> {
+    /// The words on the stacks of threads that wait in channels, from the top to the end of the frame of the program's own
+    /// function: among these is the address of the channel. A later search of memory must not find them here.
+    pub(super) fn words(&self, examination: &Examination<'_, '_, '_>) -> FxHashMap<u32, FxHashSet<Hidden>> {
         let in_channels = self
             .waits
             .iter()
@@ -32,9 +33,9 @@ impl ThreadNodes {
         let memory = &examination.process.memory;
         in_channels
             .map(|(number, wait)| {
-                let places = wait.frames.clone().step_by(8).take(MAX_WORDS);
+                let places = Address::word_places(&wait.frames).take(MAX_WORDS);
                 let words = places.filter_map(|at| memory.word(at)).filter(|word| *word > 4096);
-                (*number, words.map(|word| !word).collect())
+                (*number, words.map(Hidden::new).collect())
             })
             .collect()
     }
@@ -43,7 +44,7 @@ impl ThreadNodes {
     /// top of the thread's stack.
     pub(super) fn resolve(
         &self,
-        words: &FxHashMap<u32, FxHashSet<u64>>,
+        words: &FxHashMap<u32, FxHashSet<Hidden>>,
         ownership: &Ownership,
         waits: &mut Waits,
         tasks: &[Task],
@@ -52,9 +53,9 @@ impl ThreadNodes {
             let Some(wait) = self.waits.get(number) else { continue };
             let counted = |holding: &&Holding| {
                 handles::at(holding.handle).is_some_and(HandleFact::is_counted)
-                    && words.contains(&!holding.resource)
+                    && holding.resource.address().is_some_and(|at| words.contains(&at.into()))
             };
-            let mut channels: Vec<u64> =
+            let mut channels: Vec<ResourceKey> =
                 ownership.holdings.iter().filter(counted).map(|holding| holding.resource).collect();
             channels.sort_unstable();
             channels.dedup();
@@ -86,7 +87,8 @@ impl ThreadNodes {
             else {
                 continue;
             };
-            let own: FxHashSet<u64> = waits.of_task(number).iter().map(|wait| wait.resource).collect();
+            let own: FxHashSet<ResourceKey> =
+                waits.of_task(number).iter().map(|wait| wait.resource).collect();
             // What it waits for is in these: it cannot make use of them meanwhile.
             let around: FxHashSet<Node> = ownership
                 .holdings
@@ -97,7 +99,7 @@ impl ThreadNodes {
             let mut seen = FxHashSet::default();
             examination.stack_words(thread, wanted.range(), &mut left, |word| {
                 let (object, resource) = wanted.at(word);
-                if (object.is_none() && resource.is_none()) || !seen.insert(!word) {
+                if (object.is_none() && resource.is_none()) || !seen.insert(Hidden::from(word)) {
                     return;
                 }
                 let is_around = |object: &u32| resource.is_some() || around.contains(&Node::Object(*object));
@@ -118,7 +120,7 @@ impl ThreadNodes {
         examination: &Examination<'_, '_, '_>,
         waits: &Waits,
         ownership: &Ownership,
-    ) -> FxHashSet<u64> {
+    ) -> FxHashSet<ResourceKey> {
         let wanted = Wanted::of(waits, ownership);
         let mut living = FxHashSet::default();
         let mut left = MAX_STACKS;
@@ -137,9 +139,8 @@ impl ThreadNodes {
             examination.stack_words(thread, wanted.range(), &mut left, |word| {
                 let (object, resource) = wanted.at(word);
                 living.extend(resource);
-                living.extend(
-                    object.and_then(|object| ownership.objects.get(object as usize)).map(|of| of.value),
-                );
+                let object = object.and_then(|object| ownership.objects.get(object as usize));
+                living.extend(object.map(|of| ResourceKey::Value(of.value)));
             });
         }
         living
@@ -148,7 +149,7 @@ impl ThreadNodes {
     /// Whether a thread that waits was found to have a reference to an object.
     pub(super) fn has(&self, tid: i32, object: u32, holders: &Holders) -> bool {
         let owner = self.number(tid).map(Node::Task);
-        holders.references_to(object).any(|of| Some(of.owner) == owner && of.place == 0)
+        holders.references_to(object).any(|of| Some(of.owner) == owner && of.place.is_null())
     }
 
     /// Which of some resources have their addresses elsewhere in memory than in known handles and on the stacks of threads that
@@ -156,24 +157,26 @@ impl ThreadNodes {
     pub(super) fn held_elsewhere(
         &self,
         examination: &Examination<'_, '_, '_>,
-        resources: &FxHashSet<u64>,
+        resources: &FxHashSet<ResourceKey>,
         waits: &Waits,
         ownership: &mut Ownership,
-    ) -> FxHashSet<u64> {
+    ) -> FxHashSet<ResourceKey> {
         ownership.order_values();
         let wanted = Wanted::only(resources, waits, ownership);
-        let known: FxHashSet<u64> = ownership
+        let known: FxHashSet<Address> = ownership
             .holdings
             .iter()
             .map(|holding| holding.place)
             .chain(ownership.references.iter().map(|reference| reference.place))
             .collect();
         let stale = self.closures(examination);
-        let is_stale = |at: u64| stale.iter().any(|start| at.wrapping_sub(*start) < MAX_CLOSURE);
+        let is_stale = |at: Address| {
+            stale.iter().any(|start| at.offset_from(*start).is_some_and(|offset| offset < MAX_CLOSURE))
+        };
         let mut held = FxHashSet::default();
         let all = examination.words_in_use_by(wanted.range(), MAX_MEMORY, |at, word, place, tid| {
             let (object, Some(resource)) = wanted.at(word) else { return };
-            let is_known = known.contains(&at) && at != 0 || ownership.was_walked(at);
+            let is_known = known.contains(&at) && !at.is_null() || ownership.was_walked(at);
             let on_node =
                 tid.is_some_and(|tid| self.number(tid).is_some_and(|of| self.waits.contains_key(&of)));
             // The addresses of resources themselves are also in our own memory.
@@ -193,7 +196,7 @@ impl ThreadNodes {
 
     /// Addresses on the heap from which the closures of the threads were moved to their stacks: those that are on the outer part
     /// of each stack, and the tasks of blocking calls.
-    fn closures(&self, examination: &Examination<'_, '_, '_>) -> FxHashSet<u64> {
+    fn closures(&self, examination: &Examination<'_, '_, '_>) -> FxHashSet<Address> {
         let mut found = FxHashSet::default();
         let mut left = MAX_STACKS;
         for thread in examination.process.memory.snapshot().threads() {
@@ -213,11 +216,11 @@ impl ThreadNodes {
 
 /// Whether an address is on the stack of a thread that has ended: glibc keeps its memory for the next one. A stack is mapped
 /// behind its guard, which is small; what else is mapped behind something that cannot be read is behind a large part.
-fn is_ended_stack(examination: &Examination<'_, '_, '_>, at: u64) -> bool {
+fn is_ended_stack(examination: &Examination<'_, '_, '_>, at: Address) -> bool {
     const MAX_GUARD: u64 = 64 << 10;
     let snapshot = examination.process.memory.snapshot();
     let mappings = snapshot.mappings();
-    let Some(number) = mappings.iter().position(|of| Address::words(&of.range).contains(&at)) else {
+    let Some(number) = mappings.iter().position(|of| of.range.contains(&at)) else {
         return false;
     };
     let (Some(stack), Some(guard)) =
@@ -226,12 +229,12 @@ fn is_ended_stack(examination: &Examination<'_, '_, '_>, at: u64) -> bool {
         return false;
     };
     let is_guard = !guard.read && !guard.write && guard.range.end == stack.range.start;
-    let size = guard.range.end.get().saturating_sub(guard.range.start.get());
+
     let is_used = snapshot
         .threads()
         .iter()
         .any(|thread| thread.registers.map_or(true, |registers| stack.range.contains(&registers.sp)));
-    is_guard && size <= MAX_GUARD && stack.path.is_none() && !is_used
+    is_guard && guard.size() <= MAX_GUARD && stack.path.is_none() && !is_used
 }
 
 /// `is_channel`: it is part of a handle, which does not own what is in the channel's queue.
@@ -244,7 +247,7 @@ fn reference(number: u32, object: u32, is_channel: bool) -> Reference {
         uncertain: true,
         unpolled: None,
         only_adds: is_channel,
-        place: 0,
+        place: Address::NULL,
         solid: false,
         borrowed: false,
     }
@@ -252,10 +255,8 @@ fn reference(number: u32, object: u32, is_channel: bool) -> Reference {
 
 /// Addresses to search stacks for.
 struct Wanted {
-    /// By the complement of an address: the object whose counters are there, and the resource.
-    at: FxHashMap<u64, (Option<u32>, Option<u64>)>,
-    lowest: u64,
-    highest: u64,
+    /// By address: the object whose counters are there, and the resource.
+    at: FxHashMap<Hidden, (Option<u32>, Option<ResourceKey>)>,
 }
 
 impl Wanted {
@@ -264,42 +265,42 @@ impl Wanted {
         Self::only(&resources(waits), waits, ownership)
     }
 
-    fn only(resources: &FxHashSet<u64>, waits: &Waits, ownership: &Ownership) -> Self {
-        let mut at: FxHashMap<u64, (Option<u32>, Option<u64>)> = FxHashMap::default();
-        for resource in resources {
-            at.entry(!resource).or_default().1 = Some(*resource);
-        }
-        for (part, whole) in waits.parts() {
-            if resources.contains(&whole) {
-                at.entry(!part).or_default().1 = Some(whole);
-            }
+    fn only(resources: &FxHashSet<ResourceKey>, waits: &Waits, ownership: &Ownership) -> Self {
+        let mut at: FxHashMap<Hidden, (Option<u32>, Option<ResourceKey>)> = FxHashMap::default();
+        let whole = resources.iter().filter_map(|resource| Some((resource.address()?, *resource)));
+        let parts = waits.parts().map(|(part, whole)| (part, ResourceKey::Value(whole)));
+        for (address, resource) in whole.chain(parts.filter(|(_, whole)| resources.contains(whole))) {
+            at.entry(address.into()).or_default().1 = Some(resource);
         }
         let mut found: FxHashMap<u32, u64> = FxHashMap::default();
-        for reference in ownership.references.iter().filter(|of| !of.weak && !of.borrowed && of.place != 0) {
+        for reference in
+            ownership.references.iter().filter(|of| !of.weak && !of.borrowed && !of.place.is_null())
+        {
             *found.entry(reference.object).or_default() += 1;
         }
         for (number, object) in (0..).zip(&ownership.objects) {
-            let resource = Some(object.value).filter(|value| resources.contains(value));
+            let resource = Some(ResourceKey::Value(object.value)).filter(|value| resources.contains(value));
             if object.strong > found.get(&number).copied().unwrap_or(0) {
-                at.insert(object.hidden, (Some(number), resource));
+                at.insert(object.counters, (Some(number), resource));
             }
         }
-        let (lowest, highest) = (at.keys().max().map_or(1, |of| !of), at.keys().min().map_or(0, |of| !of));
-        Self { at, lowest, highest }
+        Self { at }
     }
 
-    fn range(&self) -> std::ops::RangeInclusive<u64> {
-        self.lowest..=self.highest
+    fn range(&self) -> RangeInclusive<Address> {
+        Hidden::range(self.at.keys())
     }
 
-    fn at(&self, word: u64) -> (Option<u32>, Option<u64>) {
-        self.at.get(&!word).copied().unwrap_or_default()
+    fn at(&self, word: Address) -> (Option<u32>, Option<ResourceKey>) {
+        self.at.get(&word.into()).copied().unwrap_or_default()
     }
 }
 
 /// The channels with waiters. A thread that has the address of anything else need not have a part in it.
-fn resources(waits: &Waits) -> FxHashSet<u64> {
+fn resources(waits: &Waits) -> FxHashSet<ResourceKey> {
     let of_channels = |kind: ResourceKind, by: Waker| matches!(by, Waker::Handles(_)) && kind.is_channel();
-    let all = waits.counting().filter(|wait| of_channels(wait.kind, wait.by) && wait.resource != 0);
+    let all = waits
+        .counting()
+        .filter(|wait| of_channels(wait.kind, wait.by) && wait.resource != ResourceKey::Unknown);
     all.map(|wait| wait.resource).collect()
 }

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::resources::ResourceKey;
 use super::thread_locks::Parked;
+use crate::snapshot::Address;
 use crate::tasks::layout::handles::Roles;
 use crate::tasks::{
     BlockingCall, Examination, Primitive, ResourceKind, Task, TaskKind, TaskPlace, TaskState, ThreadWait,
@@ -97,21 +99,22 @@ impl ThreadNodes {
         &self,
         examination: &Examination<'_, '_, '_>,
         number: u32,
-    ) -> Option<(ResourceKind, u64, EndedBy)> {
+    ) -> Option<(ResourceKind, ResourceKey, EndedBy)> {
         let wait = self.waits.get(&number)?;
         let access = EndedBy::Handles(Roles::ACCESS);
+        let condvar = || ResourceKey::Value(condvar(examination, wait));
         Some(match wait.primitive {
-            Primitive::Receive => (ResourceKind::ChannelRecv, 0, EndedBy::Channel),
-            Primitive::Send => (ResourceKind::ChannelSend, 0, EndedBy::Channel),
+            Primitive::Receive => (ResourceKind::ChannelRecv, ResourceKey::Unknown, EndedBy::Channel),
+            Primitive::Send => (ResourceKind::ChannelSend, ResourceKey::Unknown, EndedBy::Channel),
             // glibc waits until the kernel has cleared the thread's id.
             Primitive::Join => {
                 let joined = i32::try_from(wait.futex.expected).ok()?;
                 let threads = examination.process.memory.snapshot().threads();
                 threads.iter().find(|thread| thread.tid == joined)?;
-                (ResourceKind::Join, u64::from(wait.futex.expected), EndedBy::Thread(self.number(joined)))
+                (ResourceKind::Join, ResourceKey::Thread(joined), EndedBy::Thread(self.number(joined)))
             }
-            Primitive::Condvar => (ResourceKind::Condvar, condvar(examination, wait), access),
-            Primitive::Barrier => (ResourceKind::Barrier, condvar(examination, wait), access),
+            Primitive::Condvar => (ResourceKind::Condvar, condvar(), access),
+            Primitive::Barrier => (ResourceKind::Barrier, condvar(), access),
             Primitive::Lock => return None,
         })
     }
@@ -123,8 +126,8 @@ impl ThreadNodes {
 
 /// The address of the condition variable that a thread waits for: that of its futex, or, if it was parked by `parking_lot_core`,
 /// the key.
-fn condvar(examination: &Examination<'_, '_, '_>, wait: &ThreadWait) -> u64 {
-    let futex = wait.futex.address.get();
+fn condvar(examination: &Examination<'_, '_, '_>, wait: &ThreadWait) -> Address {
+    let futex = wait.futex.address;
     if !wait.function.starts_with("parking_lot") {
         return futex;
     }

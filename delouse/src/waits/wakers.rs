@@ -5,6 +5,7 @@ use rustc_hash::FxHashSet;
 use super::holders::{Account, Holders};
 use super::ownership::Node;
 use super::resources::{Wait, Waits};
+use crate::snapshot::Address;
 use crate::tasks::TaskPlace;
 use crate::tasks::layout::handles::Roles;
 
@@ -50,14 +51,14 @@ pub(super) fn wakers(place: &TaskPlace) -> Option<u64> {
 }
 
 /// How many `AbortHandle`s of a task certainly exist. A stale copy of one must not be counted in the place of a waker.
-pub(super) fn aborts(holders: &Holders, header: u64) -> u64 {
+pub(super) fn aborts(holders: &Holders, header: Address) -> u64 {
     let exact = |owner| match owner {
         Node::Object(object) => holders.account_of_object(object) == Account::Exact,
         Node::Task(_) | Node::Part(_) | Node::Statics => true,
     };
-    let found = holders.of_resource(header, Roles::ABORT);
+    let found = holders.of_task(header, Roles::ABORT);
     let sure = found.filter(|holding| holding.solid && !holding.uncertain && exact(holding.owner));
-    sure.map(|holding| holding.place).collect::<FxHashSet<u64>>().len() as u64
+    sure.map(|holding| holding.place).collect::<FxHashSet<Address>>().len() as u64
 }
 
 /// Whether a `JoinHandle` of a task exists.

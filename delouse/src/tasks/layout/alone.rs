@@ -2,19 +2,20 @@
 
 use super::model::{Body, Layout};
 use super::store::Layouts;
+use crate::snapshot::Address;
 use crate::tasks::memory::Memory;
 
 /// An optional future that is polled alone as long as it is there.
 pub(crate) struct Alone<'l> {
     pub(crate) layout: &'l Layout,
-    pub(crate) at: u64,
+    pub(crate) at: Address,
     /// Its offset in the future that polls it.
     pub(crate) offset: u64,
 }
 
 impl Layouts<'_> {
     /// The optional future in the value at `base` that is polled alone as long as it is there.
-    pub(crate) fn option_alone(&self, layout: &Layout, base: u64) -> Option<Alone<'_>> {
+    pub(crate) fn option_alone(&self, layout: &Layout, base: Address) -> Option<Alone<'_>> {
         let (offset, option) = layout.alone?;
         Some(Alone { layout: self.get(option)?, at: base.checked_add(offset)?, offset })
     }

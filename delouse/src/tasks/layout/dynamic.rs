@@ -12,6 +12,7 @@ use super::model::{Body, Dyn, Interest, Layout};
 use super::store::Layouts;
 use crate::debuginfo::lock::lock;
 use crate::debuginfo::types::{Member, Shape, Type, TypeId, names};
+use crate::snapshot::Address;
 use crate::tasks::process::Process;
 use crate::tasks::route::Route;
 use crate::tasks::vtable::Methods;
@@ -29,7 +30,7 @@ impl Dyn {
 
     /// Offset of the value from the target of the pointer: behind the counters of an `Arc`, at the alignment that its
     /// vtable has.
-    pub(in crate::tasks) fn value(&self, process: &Process<'_, '_>, vtable: u64) -> Option<u64> {
+    pub(in crate::tasks) fn value(&self, process: &Process<'_, '_>, vtable: Address) -> Option<u64> {
         if !self.counted {
             return Some(0);
         }
@@ -122,7 +123,7 @@ impl Layouts<'_> {
     pub(crate) fn of_vtable(
         &self,
         process: &Process<'_, '_>,
-        vtable: u64,
+        vtable: Address,
         pointer: &Layout,
     ) -> Option<&Layout> {
         let Body::Dyn(of) = &pointer.body else { return None };
@@ -139,7 +140,7 @@ impl Layouts<'_> {
     fn future_of_vtable(
         &self,
         process: &Process<'_, '_>,
-        vtable: u64,
+        vtable: Address,
         pointer: &Layout,
         of: &Dyn,
     ) -> Option<&Layout> {
@@ -158,7 +159,7 @@ impl Layouts<'_> {
     }
 
     /// The layout of the value behind a pointer with that vtable which owns it.
-    pub(crate) fn owned_by_vtable(&self, process: &Process<'_, '_>, vtable: u64) -> Option<&Layout> {
+    pub(crate) fn owned_by_vtable(&self, process: &Process<'_, '_>, vtable: Address) -> Option<&Layout> {
         let key = (Interest::Handles, vtable, false, false);
         let known = lock(&self.of_vtables).get(&key).copied();
         if let Some(known) = known {

@@ -1,6 +1,7 @@
 //! Handles: values that can release a resource, or wake the tasks that wait for it.
 
 use crate::debuginfo::types::TypeId;
+use crate::snapshot::Address;
 use crate::tasks::ResourceKind;
 use crate::tasks::process::{Process, Program};
 use crate::tasks::route::Route;
@@ -458,7 +459,7 @@ impl Handle {
 
     /// The resource of the handle at `address`, and how many permits of it the handle holds. `None` for a handle that
     /// was consumed, and for a place in a queue to which no permit is assigned.
-    pub(crate) fn read(&self, process: &Process<'_, '_>, address: u64) -> Option<(u64, u64)> {
+    pub(crate) fn read(&self, process: &Process<'_, '_>, address: Address) -> Option<(Address, u64)> {
         let otherwise = || self.otherwise.as_ref()?.follow(process, address);
         let resource = self.resource.follow(process, address).or_else(otherwise)?;
         let permits = match &self.permits {
@@ -480,7 +481,7 @@ impl Handle {
     }
 
     /// How many handles of the other end there are of the channel of the handle at `address`, where the channel counts them.
-    pub(crate) fn others(&self, process: &Process<'_, '_>, address: u64) -> Option<u64> {
+    pub(crate) fn others(&self, process: &Process<'_, '_>, address: Address) -> Option<u64> {
         let (route, size) = self.others.as_ref()?;
         process.memory.number(route.follow(process, address)?, *size)
     }

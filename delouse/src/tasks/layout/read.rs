@@ -2,6 +2,7 @@
 
 use super::model::{Case, Collection, Coroutine, Select, State, Storage, Variants};
 use crate::debuginfo::types::Discriminant;
+use crate::snapshot::Address;
 use crate::tasks::memory::Memory;
 use crate::tasks::process::Process;
 
@@ -18,13 +19,13 @@ struct Each<'c, 'm> {
     most: u64,
 }
 
-fn discriminant(memory: &Memory<'_>, place: Discriminant, base: u64) -> Option<u64> {
+fn discriminant(memory: &Memory<'_>, place: Discriminant, base: Address) -> Option<u64> {
     memory.number(base.checked_add(place.offset)?, place.size)
 }
 
 impl Variants {
     /// The case of the enum at `base`, with its number.
-    pub(crate) fn case(&self, memory: &Memory<'_>, base: u64) -> Option<(usize, &Case)> {
+    pub(crate) fn case(&self, memory: &Memory<'_>, base: Address) -> Option<(usize, &Case)> {
         let value = self.discriminant.and_then(|place| discriminant(memory, place, base));
         let exact = self.cases.iter().position(|case| value.is_some() && case.value == value);
         let number = exact.or_else(|| self.cases.iter().position(|case| case.value.is_none()))?;
@@ -34,7 +35,7 @@ impl Variants {
 
 impl Coroutine {
     /// The state of the coroutine at `base`, with its number; `None` for one that its type does not have.
-    pub(crate) fn state(&self, memory: &Memory<'_>, base: u64) -> Option<(usize, &State)> {
+    pub(crate) fn state(&self, memory: &Memory<'_>, base: Address) -> Option<(usize, &State)> {
         let value = discriminant(memory, self.at, base)?;
         let number = self.states.iter().position(|state| state.value == value)?;
         Some((number, self.states.get(number)?))
@@ -43,7 +44,7 @@ impl Coroutine {
 
 impl Select {
     /// The bits of the branches that are not polled.
-    pub(crate) fn disabled(&self, process: &Process<'_, '_>, at: u64) -> u64 {
+    pub(crate) fn disabled(&self, process: &Process<'_, '_>, at: Address) -> u64 {
         let bits = self.disabled.follow(process, at);
         bits.and_then(|at| process.memory.number(at, self.size)).unwrap_or(0)
     }
@@ -55,9 +56,9 @@ impl Collection {
     pub(crate) fn each(
         &self,
         process: &Process<'_, '_>,
-        at: u64,
+        at: Address,
         most: u64,
-        mut visit: impl FnMut(u64),
+        mut visit: impl FnMut(Address),
     ) -> bool {
         let each = Each { collection: self, memory: &process.memory, most };
         each.values(process, at, &mut visit).unwrap_or(true)
@@ -66,13 +67,19 @@ impl Collection {
 
 impl Each<'_, '_> {
     /// `None` if a pointer is null or invalid.
-    fn values(&self, process: &Process<'_, '_>, at: u64, visit: &mut impl FnMut(u64)) -> Option<bool> {
+    fn values(
+        &self,
+        process: &Process<'_, '_>,
+        at: Address,
+        visit: &mut impl FnMut(Address),
+    ) -> Option<bool> {
         let memory = self.memory;
         let word = |offset: u64| memory.word(at.checked_add(offset)?);
+        let pointer_at = |offset: u64| memory.pointer(at.checked_add(offset)?);
         match &self.collection.storage {
             Storage::Array { count } => Some(self.row(at, 0, *count, visit)),
             Storage::Slice { pointer, length, capacity } => {
-                let (first, length) = (not_null(word(*pointer)?)?, word(*length)?);
+                let (first, length) = (pointer_at(*pointer)?, word(*length)?);
                 let capacity = capacity.map_or(Some(length), word)?;
                 // Garbage: it is not known which values there are.
                 if length > capacity {
@@ -83,12 +90,12 @@ impl Each<'_, '_> {
             Storage::Small { room, capacity, inline, pointer, length } => {
                 let (first, count) = match word(*capacity)? {
                     count if count <= *room => (at.checked_add(*inline)?, count),
-                    _ => (not_null(word(*pointer)?)?, word(*length)?),
+                    _ => (pointer_at(*pointer)?, word(*length)?),
                 };
                 Some(self.row(first, 0, count, visit))
             }
             Storage::Ring { pointer, capacity, head, length } => {
-                let (first, head, length) = (not_null(word(*pointer)?)?, word(*head)?, word(*length)?);
+                let (first, head, length) = (pointer_at(*pointer)?, word(*head)?, word(*length)?);
                 let capacity = word(*capacity)?;
                 if length > capacity {
                     return Some(false);
@@ -98,26 +105,26 @@ impl Each<'_, '_> {
                 Some(all & self.row(first, 0, length.checked_sub(before_end)?, visit))
             }
             Storage::Table { ctrl, mask, items } => {
-                self.table(word(*ctrl)?, word(*mask)?, word(*items)?, visit)
+                self.table(memory.address(at.checked_add(*ctrl)?)?, word(*mask)?, word(*items)?, visit)
             }
             Storage::Lists { heads, next, value } => {
                 let mut all = true;
                 for head in heads {
-                    let first = head.follow(process, at).and_then(|head| memory.word(head));
-                    if let Some(first) = first.filter(|first| *first != 0) {
+                    let first = head.follow(process, at).and_then(|head| memory.pointer(head));
+                    if let Some(first) = first {
                         all &= self.list(first, (*next, *value), visit);
                     }
                 }
                 Some(all)
             }
             Storage::Tree { root, height, .. } => {
-                let root = memory.word(root.follow(process, at)?).filter(|root| *root != 0)?;
+                let root = memory.pointer(root.follow(process, at)?)?;
                 let height = memory.word(height.follow(process, at)?)?;
                 let mut left = self.most;
                 (height <= MAX_HEIGHT).then(|| self.node(root, height, &mut left, visit).is_some())
             }
             Storage::Messages { head, first, end, .. } => {
-                let head = memory.word(head.follow(process, at)?)?;
+                let head = memory.address(head.follow(process, at)?)?;
                 let (first, end) =
                     (memory.word(first.follow(process, at)?)?, memory.word(end.follow(process, at)?)?);
                 self.messages(head, first, end, visit)
@@ -126,7 +133,7 @@ impl Each<'_, '_> {
     }
 
     /// `count` consecutive values, from number `from` on.
-    fn row(&self, first: u64, from: u64, count: u64, visit: &mut impl FnMut(u64)) -> bool {
+    fn row(&self, first: Address, from: u64, count: u64, visit: &mut impl FnMut(Address)) -> bool {
         for index in from..from.saturating_add(count.min(self.most)) {
             let Some(at) =
                 index.checked_mul(self.collection.stride).and_then(|offset| first.checked_add(offset))
@@ -139,7 +146,7 @@ impl Each<'_, '_> {
     }
 
     /// A control byte whose highest bit is clear marks a value.
-    fn table(&self, ctrl: u64, mask: u64, items: u64, visit: &mut impl FnMut(u64)) -> Option<bool> {
+    fn table(&self, ctrl: Address, mask: u64, items: u64, visit: &mut impl FnMut(Address)) -> Option<bool> {
         if mask >= MAX_SLOTS {
             return Some(false);
         }
@@ -159,7 +166,13 @@ impl Each<'_, '_> {
     }
 
     /// `height` is counted from the leaves, and bounds the recursion.
-    fn node(&self, node: u64, height: u64, left: &mut u64, visit: &mut impl FnMut(u64)) -> Option<()> {
+    fn node(
+        &self,
+        node: Address,
+        height: u64,
+        left: &mut u64,
+        visit: &mut impl FnMut(Address),
+    ) -> Option<()> {
         let Storage::Tree { values, length, edges, .. } = &self.collection.storage else { return None };
         // `CAPACITY` of `btree/node.rs` is 11.
         let length = self.memory.number(node.checked_add(*length)?, 2)?.min(11);
@@ -167,14 +180,14 @@ impl Each<'_, '_> {
         self.row(node.checked_add(*values)?, 0, length, visit);
         if height > 0 {
             for edge in 0..=length {
-                let child = self.memory.word(node.checked_add(*edges)?.checked_add(edge * 8)?)?;
+                let child = self.memory.address(node.checked_add(*edges)?.checked_add(edge * 8)?)?;
                 self.node(child, height - 1, left, visit)?;
             }
         }
         Some(())
     }
 
-    fn messages(&self, head: u64, first: u64, end: u64, visit: &mut impl FnMut(u64)) -> Option<bool> {
+    fn messages(&self, head: Address, first: u64, end: u64, visit: &mut impl FnMut(Address)) -> Option<bool> {
         let Storage::Messages { start, ready, next, values, slots, .. } = &self.collection.storage else {
             return None;
         };
@@ -182,13 +195,13 @@ impl Each<'_, '_> {
         let mut block = head;
         let mut index = first;
         for _ in 0..self.most {
-            if index >= end || block == 0 {
+            if index >= end || block.is_null() {
                 break;
             }
             let word = |offset: &u64| self.memory.word(block.checked_add(*offset)?);
             let slot = index.checked_sub(word(start)?)?;
             if slot >= *slots {
-                block = word(next)?;
+                block = self.memory.address(block.checked_add(*next)?)?;
                 continue;
             }
             if word(ready)? >> slot.min(63) & 1 == 1 {
@@ -199,20 +212,16 @@ impl Each<'_, '_> {
         Some(count <= self.most)
     }
 
-    fn list(&self, first: u64, (next, value): (u64, u64), visit: &mut impl FnMut(u64)) -> bool {
+    fn list(&self, first: Address, (next, value): (u64, u64), visit: &mut impl FnMut(Address)) -> bool {
         let mut node = first;
         for _ in 0..self.most {
             let Some(at) = node.checked_add(value) else { return true };
             visit(at);
-            match node.checked_add(next).and_then(|link| self.memory.word(link)) {
-                Some(link) if link != first && link != 0 => node = link,
+            match node.checked_add(next).and_then(|link| self.memory.pointer(link)) {
+                Some(link) if link != first => node = link,
                 _ => return true,
             }
         }
         false
     }
-}
-
-fn not_null(word: u64) -> Option<u64> {
-    (word != 0).then_some(word)
 }

@@ -9,6 +9,7 @@ use super::labels::Labels;
 use super::model::{Body, Interest, Layout, LayoutId};
 use crate::debuginfo::lock::lock;
 use crate::debuginfo::types::TypeId;
+use crate::snapshot::Address;
 use crate::tasks::leaves;
 use crate::tasks::process::Program;
 
@@ -19,7 +20,7 @@ const MAX_GUARDS: usize = 64;
 
 /// The address of a vtable, whether the pointer is shared, and whether its trait is `Future` or `Stream`; for each
 /// interest.
-pub(super) type DynKey = (Interest, u64, bool, bool);
+pub(super) type DynKey = (Interest, Address, bool, bool);
 
 /// All layouts of one program: they are valid for every capture of it.
 pub(crate) struct Layouts<'i> {

@@ -11,6 +11,7 @@ use super::super::process::{Process, Program};
 use super::super::route::Route;
 use super::Met;
 use crate::debuginfo::types::TypeId;
+use crate::snapshot::Address;
 
 /// `Interest` of tokio's `io/interest.rs`.
 const READABLE: u64 = 1;
@@ -65,17 +66,17 @@ struct Waker {
 /// The functions that clone the waker of a task.
 #[derive(Default)]
 pub(super) struct Learned {
-    clones: OnceLock<Vec<u64>>,
+    clones: OnceLock<Vec<Address>>,
 }
 
 impl Learned {
     /// Whether the vtable at that address is the one of tokio's task wakers.
-    fn is_of_task(&self, process: &Process<'_, '_>, vtable: u64) -> bool {
+    fn is_of_task(&self, process: &Process<'_, '_>, vtable: Address) -> bool {
         let clones = self.clones.get_or_init(|| {
             let symbols = process.types.symbols_with("4task5waker11clone_waker");
-            symbols.iter().map(|symbol| process.bias.process_address(symbol.address).get()).collect()
+            symbols.iter().map(|symbol| process.bias.process_address(symbol.address)).collect()
         });
-        process.memory.word(vtable).is_some_and(|clone| clones.contains(&clone))
+        process.memory.address(vtable).is_some_and(|clone| clones.contains(&clone))
     }
 }
 
@@ -107,7 +108,7 @@ impl Wakers {
         &self,
         process: &Process<'_, '_>,
         learned: &Learned,
-        address: u64,
+        address: Address,
         met: &Met,
     ) -> bool {
         self.stored(process, learned, address, met)
@@ -116,7 +117,13 @@ impl Wakers {
     }
 
     /// The owners of the wakers of the reader and of the writer, as far as the leaf reads or writes.
-    fn stored(&self, process: &Process<'_, '_>, learned: &Learned, address: u64, met: &Met) -> [Stored; 2] {
+    fn stored(
+        &self,
+        process: &Process<'_, '_>,
+        learned: &Learned,
+        address: Address,
+        met: &Met,
+    ) -> [Stored; 2] {
         let stored = |waker: &Waker, other: Direction| match met.hint.half {
             Some(half) if half == other => Stored::Nothing,
             _ => waker.stored(process, learned, address, met.task),
@@ -129,7 +136,7 @@ impl Wakers {
         &self,
         process: &Process<'_, '_>,
         learned: &Learned,
-        address: u64,
+        address: Address,
         met: &Met,
     ) -> Option<Direction> {
         let [reader, writer] = self.stored(process, learned, address, met);
@@ -146,11 +153,17 @@ impl Wakers {
 }
 
 impl Waker {
-    fn stored(&self, process: &Process<'_, '_>, learned: &Learned, leaf: u64, task: u64) -> Stored {
-        let word = |route: &Route| process.memory.word(route.follow(process, leaf)?);
-        match (word(&self.vtable).filter(|vtable| *vtable != 0), word(&self.data)) {
+    fn stored(
+        &self,
+        process: &Process<'_, '_>,
+        learned: &Learned,
+        leaf: Address,
+        task: Option<Address>,
+    ) -> Stored {
+        let address = |route: &Route| process.memory.address(route.follow(process, leaf)?);
+        match (address(&self.vtable).filter(|vtable| !vtable.is_null()), address(&self.data)) {
             (None, _) | (_, None) => Stored::Nothing,
-            (Some(_), Some(data)) if data == task && task != 0 => Stored::Own,
+            (Some(_), data) if data == task => Stored::Own,
             (Some(vtable), _) if learned.is_of_task(process, vtable) => Stored::Others,
             _ => Stored::Unknown,
         }

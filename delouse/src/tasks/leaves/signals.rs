@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use super::super::process::{Process, Program};
 use super::super::route::Route;
 use crate::debuginfo::types::Shape;
+use crate::snapshot::Address;
 
 /// The greatest number of a signal on Linux.
 const SIGRTMAX: u64 = 64;
@@ -17,7 +18,7 @@ pub(in crate::tasks) struct Learned {
 
 impl Learned {
     /// The number of the signal whose channel is stored at `shared`.
-    pub(in crate::tasks) fn number(&self, process: &Process<'_, '_>, shared: u64) -> Option<i32> {
+    pub(in crate::tasks) fn number(&self, process: &Process<'_, '_>, shared: Address) -> Option<i32> {
         self.registry.get_or_init(|| Registry::learn(process)).as_ref()?.number(process, shared)
     }
 }
@@ -25,7 +26,7 @@ impl Learned {
 /// `signal/registry.rs`: `Globals { registry: Registry { storage: OsStorage }, … }`, which is a boxed slice of
 /// `SignalInfo` from signal 1 on; before about tokio 1.45, a `Vec` that has one for the number 0, too.
 struct Registry {
-    globals: u64,
+    globals: Address,
     first: Route,
     length: Route,
     stride: u64,
@@ -54,7 +55,7 @@ impl Registry {
             (first, route("registry storage length")?, info)
         };
         Some(Self {
-            globals: program.bias.process_address(globals).get(),
+            globals: program.bias.process_address(globals),
             length,
             stride: program.ty(info)?.size,
             channel: Route::compile(program, info, "event_info tx shared *")?,
@@ -62,9 +63,10 @@ impl Registry {
         })
     }
 
-    fn number(&self, process: &Process<'_, '_>, shared: u64) -> Option<i32> {
-        let word = |route: &Route| process.memory.word(route.follow(process, self.globals)?);
-        let (first, length) = (word(&self.first)?, word(&self.length)?);
+    fn number(&self, process: &Process<'_, '_>, shared: Address) -> Option<i32> {
+        let memory = &process.memory;
+        let first = memory.address(self.first.follow(process, self.globals)?)?;
+        let length = memory.word(self.length.follow(process, self.globals)?)?;
         let lowest = (SIGRTMAX + 1).checked_sub(length).filter(|lowest| *lowest <= 1)?;
         let place = (0..length).find(|place| {
             let info = place.checked_mul(self.stride).and_then(|offset| first.checked_add(offset));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Lister;
 use crate::debuginfo::types::TypeId;
+use crate::snapshot::Address;
 use crate::tasks::header::State;
 use crate::tasks::layout::{Interest, Layout};
 use crate::tasks::walk::UNKNOWN_STATE;
@@ -38,19 +39,19 @@ pub(super) struct AsyncStack {
 }
 
 impl<'l> Lister<'l, '_, '_> {
-    /// The stack of the future of type `of` at `address`, of the task with that header, or a main future (0).
+    /// The stack of the future of type `of` at `address`, of the task with that header, or a main future.
     pub(super) fn future(
         &mut self,
         of: TypeId,
-        address: u64,
-        header: u64,
+        address: Address,
+        header: Option<Address>,
         polled: Polled,
     ) -> Option<AsyncStack> {
         let layout = self.knowledge.layouts.of(Interest::Futures, of)?;
         if layout.is_unrecognised() {
             return Some(self.unrecognised(layout, address, polled));
         }
-        let state = self.headers.state(header).filter(|_| header != 0);
+        let state = header.and_then(|header| self.headers.state(header));
         self.walker.of_task(header, state.is_some_and(|state| state.meaning() == TaskState::Idle));
         let mut walked = self.walker.walk(layout, address, polled == Polled::Now);
         // A future that is being polled may be in a state in which it cannot be suspended.
@@ -99,7 +100,7 @@ impl<'l> Lister<'l, '_, '_> {
     }
 
     /// The stack of a future in which nothing is recognised: while it is not polled, it waits for something.
-    fn unrecognised(&self, layout: &Layout, at: u64, polled: Polled) -> AsyncStack {
+    fn unrecognised(&self, layout: &Layout, at: Address, polled: Polled) -> AsyncStack {
         let frame = self.stacks.opaque(layout);
         if polled == Polled::Now {
             return AsyncStack { stack: Arc::from([Frame { waits: 0, ..frame }]), ..AsyncStack::default() };

@@ -31,7 +31,7 @@ const MAX_WRAPPERS: usize = 8;
 /// A future that was found on a stack.
 struct Found {
     of: TypeId,
-    address: u64,
+    address: Address,
     /// Its place was guessed: it looks like that future.
     guess: bool,
 }
@@ -39,7 +39,7 @@ struct Found {
 impl Lister<'_, '_, '_> {
     /// Searches the stacks of all threads. `mains` has the registered main futures: their numbers among the tasks, and
     /// their addresses; `running` has the task that each thread polls.
-    pub(super) fn driven(&mut self, mains: &[(usize, u64)], running: &[(i32, u64)]) {
+    pub(super) fn driven(&mut self, mains: &[(usize, Address)], running: &[(i32, u64)]) {
         let snapshot = self.process.memory.snapshot();
         let asks = |thread: &&Thread| thread.registers.is_ok() && !thread.is_ours();
         let mut threads = snapshot.threads().iter().filter(asks).peekable();
@@ -95,7 +95,7 @@ impl Lister<'_, '_, '_> {
         thread: &Thread,
         mut calls: Vec<Call>,
         task: Option<usize>,
-        mains: &[(usize, u64)],
+        mains: &[(usize, Address)],
     ) {
         let innermost = calls.first().map(|call| (call.inside, call.is_shutdown));
         let still = self.stood_still(thread, calls.first());
@@ -124,7 +124,7 @@ impl Lister<'_, '_, '_> {
             self.without_future.extend(Some(thread.tid).filter(|_| waits));
             return self.note_missing(thread, call);
         };
-        let stack = self.future(found.of, found.address, 0, Polled::Maybe).unwrap_or_default();
+        let stack = self.future(found.of, found.address, None, Polled::Maybe).unwrap_or_default();
         stack.cut.into_iter().for_each(|cut| self.note_cut(cut));
         let Some(task) = self.tasks.get_mut(of) else { return };
         let call = blocking_call(thread, call, found.guess);
@@ -158,7 +158,7 @@ impl Lister<'_, '_, '_> {
         thread: &Thread,
         call: &Call,
         still: bool,
-        mains: &[(usize, u64)],
+        mains: &[(usize, Address)],
     ) -> Option<usize> {
         if call.is_shutdown {
             return None;
@@ -197,12 +197,12 @@ impl Lister<'_, '_, '_> {
 
     /// The registered main future that a call drives, by its number: the future that was found, or one whose address is
     /// among the variables of the call.
-    fn registered(&self, call: &Call, found: Option<&Found>, mains: &[(usize, u64)]) -> Option<usize> {
-        let at = |address: u64| mains.iter().find(|(_, of)| *of == address).map(|(number, _)| *number);
+    fn registered(&self, call: &Call, found: Option<&Found>, mains: &[(usize, Address)]) -> Option<usize> {
+        let at = |address: Address| mains.iter().find(|(_, of)| *of == address).map(|(number, _)| *number);
         found.and_then(|found| at(found.address)).or_else(|| {
             let drivers = call.drivers.iter().filter(|_| call.is_registered);
-            let mut words = drivers.flat_map(|driver| words(&driver.frame));
-            words.find_map(|word| at(self.process.memory.word(word)?))
+            let mut words = drivers.flat_map(|driver| Address::word_places(&driver.frame));
+            words.find_map(|word| at(self.process.memory.address(word)?))
         })
     }
 
@@ -215,17 +215,16 @@ impl Lister<'_, '_, '_> {
     fn stood_still(&self, thread: &Thread, call: Option<&Call>) -> bool {
         let Ok(registers) = thread.registers else { return true };
         let frames = call.into_iter().flat_map(|call| &call.drivers);
-        let end = frames.map(|driver| driver.frame.end).max().unwrap_or(registers.sp.get());
-        self.is_unchanged(thread, &(registers.sp.get()..end))
+        let end = frames.map(|driver| driver.frame.end).max().unwrap_or(registers.sp);
+        self.is_unchanged(thread, &(registers.sp..end))
     }
 
     /// Whether a part of the stack of a thread is as it was when the thread's registers were read.
-    fn is_unchanged(&self, thread: &Thread, part: &Range<u64>) -> bool {
+    fn is_unchanged(&self, thread: &Thread, part: &Range<Address>) -> bool {
         let Some(copy) = &thread.stack else { return true };
         let compared = part.start..part.end.min(part.start.saturating_add(MAX_COMPARED));
-        words(&compared).all(|at| {
-            copy.word(Address::new(at)).is_none_or(|then| self.process.memory.word(at) == Some(then))
-        })
+        Address::word_places(&compared)
+            .all(|at| copy.word(at).is_none_or(|then| self.process.memory.word(at) == Some(then)))
     }
 
     /// The future that a call drives.
@@ -242,7 +241,7 @@ impl Lister<'_, '_, '_> {
     /// The future that a pointer points to, by the variable that debug information has for the pointer.
     fn placed(&mut self, driver: &Driver, polled: bool) -> Option<Found> {
         // Of several variables of the type, the innermost is the last that was set.
-        let pointers: Vec<(TypeId, u64)> = self.pointers_to(driver, &driver.variables)?;
+        let pointers: Vec<(TypeId, Address)> = self.pointers_to(driver, &driver.variables)?;
         pointers.iter().rev().find_map(|(of, at)| {
             let (of, address) = self.within(*of, *at)?;
             let is_it = self.looks_suspended(of, address, true).is_some()
@@ -255,7 +254,7 @@ impl Lister<'_, '_, '_> {
     /// in the function's code. Where there are several, what each contains decides.
     fn in_frame(&mut self, driver: &Driver, polled: bool) -> Option<Found> {
         let pointers = self.pointers_to(driver, &driver.pointed_to)?;
-        let mut places: Vec<(TypeId, u64)> = Vec::new();
+        let mut places: Vec<(TypeId, Address)> = Vec::new();
         for place in pointers.iter().filter_map(|(of, at)| self.within(self.pointee(*of)?, *at)) {
             if !places.contains(&place) {
                 places.push(place);
@@ -286,7 +285,11 @@ impl Lister<'_, '_, '_> {
     }
 
     /// Those of `variables` that are pointers to what is driven.
-    fn pointers_to(&self, driver: &Driver, variables: &[(TypeId, u64)]) -> Option<Vec<(TypeId, u64)>> {
+    fn pointers_to(
+        &self,
+        driver: &Driver,
+        variables: &[(TypeId, Address)],
+    ) -> Option<Vec<(TypeId, Address)>> {
         let wanted = self.process.ty(driver.future)?.name.clone();
         let pointers = [format!("core::pin::Pin<&mut {wanted}>"), format!("&mut {wanted}")];
         let is_one = |of: TypeId| self.process.ty(of).is_some_and(|ty| pointers.contains(&ty.name));
@@ -316,7 +319,7 @@ impl Lister<'_, '_, '_> {
         }
         let align = ty.align.max(1);
         let last = driver.frame.end.checked_sub(ty.size)?;
-        let first = driver.frame.start.checked_next_multiple_of(align)?;
+        let first = driver.frame.start.align_up(align)?;
         let mut best: Option<(usize, Found)> = None;
         for number in 0..MAX_PLACES {
             let Some(at) = number.checked_mul(align).and_then(|offset| first.checked_add(offset)) else {
@@ -336,12 +339,12 @@ impl Lister<'_, '_, '_> {
     }
 
     /// The future itself, without pointers and what tokio wraps around it.
-    fn within(&self, mut of: TypeId, mut at: u64) -> Option<(TypeId, u64)> {
+    fn within(&self, mut of: TypeId, mut at: Address) -> Option<(TypeId, Address)> {
         for _ in 0..MAX_WRAPPERS {
             let ty = self.process.ty(of)?;
             let member = match (&ty.shape, ty.path()) {
                 (Shape::Pointer(target), _) => {
-                    at = self.process.memory.word(at).filter(|target| *target != 0)?;
+                    at = self.process.memory.pointer(at)?;
                     of = (*target)?;
                     continue;
                 }
@@ -358,7 +361,7 @@ impl Lister<'_, '_, '_> {
 
     /// Whether what is at `address` is a future of that type that waits for something: returns how much of it was
     /// recognised. `placed`: it is known to be such a future, and may wait for anything.
-    fn looks_suspended(&mut self, of: TypeId, address: u64, placed: bool) -> Option<usize> {
+    fn looks_suspended(&mut self, of: TypeId, address: Address, placed: bool) -> Option<usize> {
         let layout = self.knowledge.layouts.of(Interest::Futures, of)?;
         if !self.is_at_an_await(layout, address)? {
             return None;
@@ -381,7 +384,7 @@ impl Lister<'_, '_, '_> {
     }
 
     /// Whether what is at `address` is a coroutine that has not come to its first `.await`.
-    fn is_in_first_poll(&mut self, of: TypeId, address: u64) -> bool {
+    fn is_in_first_poll(&mut self, of: TypeId, address: Address) -> bool {
         let Some(layout) = self.knowledge.layouts.of(Interest::Futures, of) else { return false };
         let Body::Coroutine(coroutine) = &layout.body else { return false };
         let state = coroutine.state(&self.process.memory, address);
@@ -389,7 +392,7 @@ impl Lister<'_, '_, '_> {
     }
 
     /// Whether a coroutine is suspended; other futures may be.
-    fn is_at_an_await(&self, layout: &Layout, address: u64) -> Option<bool> {
+    fn is_at_an_await(&self, layout: &Layout, address: Address) -> Option<bool> {
         let Body::Coroutine(coroutine) = &layout.body else { return Some(true) };
         let memory = &self.process.memory;
         memory.number(address.checked_add(coroutine.at.offset)?, coroutine.at.size)?;
@@ -399,7 +402,7 @@ impl Lister<'_, '_, '_> {
     /// Whether what a leaf waits for is plausible.
     fn is_sane(&self, waits: &WaitsOn, leaf: &LeafPlace) -> bool {
         let is_there =
-            |address: u64| address.is_multiple_of(4) && self.process.memory.word(address).is_some();
+            |address: Address| address.is_aligned(4) && self.process.memory.word(address).is_some();
         let resource = leaf.resource.or(leaf.address);
         waits.kind != ResourceKind::Unknown && resource.is_some_and(is_there)
     }
@@ -418,12 +421,6 @@ fn blocking_call(thread: &Thread, call: &Call, guess: bool) -> BlockingCall {
         caller: call.caller.clone().map(Arc::new),
         guess,
     }
-}
-
-/// The addresses of the words in `range`.
-fn words(range: &Range<u64>) -> impl Iterator<Item = u64> {
-    let start = range.start.next_multiple_of(8);
-    (start..range.end.max(start)).step_by(8)
 }
 
 /// The note that a future is not shown.

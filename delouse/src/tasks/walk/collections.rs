@@ -4,19 +4,20 @@ use super::super::layout::{Body, Layout, LayoutId, Storage};
 use super::position::Position;
 use super::walk_cache::{Choice, Event};
 use super::{TOO_LARGE, Visit, Walker};
+use crate::snapshot::Address;
 
 /// The most futures of one collection that are visited.
 const MAX_ELEMENTS: u64 = 1024;
 
 impl<'w> Walker<'w, '_, '_> {
     /// Adds the futures of a collection, a `select!` or a shared future, to be visited before all other work.
-    pub(super) fn several(&mut self, layout: &'w Layout, at: u64, position: Position) {
+    pub(super) fn several(&mut self, layout: &'w Layout, at: Address, position: Position) {
         self.in_order(|walker| {
             walker.push_all(layout, at, position);
         });
     }
 
-    fn push_all(&mut self, layout: &'w Layout, at: u64, position: Position) -> Option<()> {
+    fn push_all(&mut self, layout: &'w Layout, at: Address, position: Position) -> Option<()> {
         match &layout.body {
             Body::Collection(collection) => {
                 let element = self.layouts.get(collection.element)?;
@@ -64,19 +65,19 @@ impl<'w> Walker<'w, '_, '_> {
         Some(())
     }
 
-    fn push_at(&mut self, layout: LayoutId, at: u64, position: Position) {
+    fn push_at(&mut self, layout: LayoutId, at: Address, position: Position) {
         let layout = self.layouts.get(layout);
         self.work.extend(layout.map(|layout| Visit { layout, at, position }));
     }
 
     /// The address of the value that contains the futures of a `select!` or a shared future, and the position there.
-    fn whole(&mut self, layout: &Layout, at: u64, position: Position) -> Option<(u64, Position)> {
+    fn whole(&mut self, layout: &Layout, at: Address, position: Position) -> Option<(Address, Position)> {
         let Some(whole) = self.whole_at(layout, at) else { return self.not_cached() };
         let event = |walker: &Self| Event::Whole { of: layout.id, at: walker.spot(position, at) };
         Some((whole, self.lead(event, whole, position)))
     }
 
-    pub(super) fn whole_at(&self, layout: &Layout, at: u64) -> Option<u64> {
+    pub(super) fn whole_at(&self, layout: &Layout, at: Address) -> Option<Address> {
         match &layout.body {
             Body::Select(select) => select.tuple.follow(self.process, at),
             Body::Shared { route, .. } => route.follow(self.process, at),

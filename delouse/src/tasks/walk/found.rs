@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::super::layout::LayoutId;
 use super::super::{Frame, LeafPlace, ResourceKind, WaitsOn};
+use crate::snapshot::Address;
 
 /// What was found in one future: its frames in preorder, and what its leaves wait for.
 #[derive(Debug, Default)]
@@ -13,7 +14,7 @@ pub(in crate::tasks) struct Walked {
     /// Where the leaves are stored, in the same order.
     pub(in crate::tasks) leaves: Vec<LeafPlace>,
     /// Headers of the tasks that are joined, by index into `waits`.
-    pub(in crate::tasks) joins: Vec<(usize, u64)>,
+    pub(in crate::tasks) joins: Vec<(usize, Address)>,
     /// A function is at an `.await` of something that has completed: it is in the middle of a poll.
     pub(in crate::tasks) is_polled: bool,
     /// Why the walk is incomplete.
@@ -34,7 +35,7 @@ impl Walked {
 
     /// Adds a wait of the future at `at`, in which no leaf was found and whose frames begin with the one at `first`: it
     /// belongs to the innermost of these, if there is only one.
-    pub(super) fn add_without_leaf(&mut self, first: usize, at: u64, kind: ResourceKind) {
+    pub(super) fn add_without_leaf(&mut self, first: usize, at: Address, kind: ResourceKind) {
         self.waits.push(WaitsOn { kind, ..WaitsOn::default() });
         self.leaves.push(LeafPlace { at, ..LeafPlace::default() });
         let mut frame = first;

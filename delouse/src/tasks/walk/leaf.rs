@@ -17,19 +17,19 @@ const MAX_CONTEXTS: usize = 8;
 const MAX_HINTS: usize = 8;
 
 impl<'w> Walker<'w, '_, '_> {
-    /// Sets the task of the next walk: its header, 0 for a main future; and whether the task is idle, and nothing has
+    /// Sets the task of the next walk: its header, `None` for a main future; and whether the task is idle, and nothing has
     /// woken it since it was polled.
-    pub(in crate::tasks) fn of_task(&mut self, header: u64, idle: bool) {
+    pub(in crate::tasks) fn of_task(&mut self, header: Option<Address>, idle: bool) {
         (self.task, self.idle) = (header, idle);
     }
 
     /// Whether the leaf at `address` is waited for, as far as that is known.
-    pub(super) fn is_waiting(&self, leaf: &Leaf, address: u64, hint: Hint) -> bool {
+    pub(super) fn is_waiting(&self, leaf: &Leaf, address: Address, hint: Hint) -> bool {
         let met = Met { hint, task: self.task, idle: self.idle, ..Met::default() };
         leaf.is_waiting(self.process, &self.layouts.learned, address, &met)
     }
 
-    pub(super) fn leaf(&mut self, layout: &'w Layout, address: u64, position: Position) {
+    pub(super) fn leaf(&mut self, layout: &'w Layout, address: Address, position: Position) {
         let Body::Leaf(leaf) = &layout.body else { return };
         let paths: Vec<_> = self.paths().take(MAX_CONTEXTS).collect();
         let innermost = paths.first().map(|path| &**path).unwrap_or_default();
@@ -87,7 +87,7 @@ impl<'w> Walker<'w, '_, '_> {
 
     /// Whether the task was woken and waits for a worker.
     pub(super) fn is_scheduled(&self) -> bool {
-        self.task != 0 && !self.idle && !self.runs
+        self.task.is_some() && !self.idle && !self.runs
     }
 
     /// What the names of the types around the leaf say, from the innermost function down.
@@ -120,21 +120,21 @@ impl<'w> Walker<'w, '_, '_> {
     pub(super) fn wait(
         &mut self,
         leaf: &Leaf,
-        address: u64,
+        address: Address,
         (context, race): (Option<&'static contexts::Context>, Race),
         hint: Hint,
         ready: Option<Direction>,
     ) {
         let met = Met { context, hint, task: self.task, idle: self.idle, ready };
         let mut waits = leaf.waits_on(self.process, &self.layouts.learned, address, &met);
-        let resource = waits.address.map(|address| address.get());
+        let resource = waits.address;
         let mut place = LeafPlace { at: address, resource, address: resource, path: leaf.path(), race };
         if let Some(of) = context.and_then(|context| context.owner)
             && waits.fd.is_none()
             && let Some(resource) = resource
             && let Some(whole) = self.owner(of, resource, &mut waits)
         {
-            waits.address = Some(Address::new(whole));
+            waits.address = Some(whole);
             place.address = Some(whole);
         }
         if waits.kind == ResourceKind::Signal {
@@ -150,7 +150,7 @@ impl<'w> Walker<'w, '_, '_> {
 
     /// Searches the variables of the functions around for the owner of `resource`: the channel of a semaphore, the
     /// socket of a readiness. Returns the address of the whole that `resource` is part of.
-    fn owner(&self, of: Owner, resource: u64, waits: &mut WaitsOn) -> Option<u64> {
+    fn owner(&self, of: Owner, resource: Address, waits: &mut WaitsOn) -> Option<Address> {
         let process = self.process;
         for context in self.contexts.iter().rev().take(MAX_CONTEXTS) {
             let Body::Coroutine(coroutine) = &context.layout.body else { continue };
@@ -165,7 +165,7 @@ impl<'w> Walker<'w, '_, '_> {
                 }
             } else if let Some((whole, size)) = &owner.whole
                 && let Some(whole) = whole.follow(process, at)
-                && (!of.contains || resource.checked_sub(whole).is_some_and(|offset| offset < *size))
+                && (!of.contains || resource.offset_from(whole).is_some_and(|offset| offset < *size))
             {
                 leaves::read(process, &owner.details, at, waits);
                 return Some(whole);
@@ -175,7 +175,7 @@ impl<'w> Walker<'w, '_, '_> {
     }
 
     /// Adds a wait of the future at `at`, in which no leaf was found and whose frames begin with the one at `first`.
-    pub(super) fn without_leaf(&mut self, first: usize, at: u64, position: Position, kind: ResourceKind) {
+    pub(super) fn without_leaf(&mut self, first: usize, at: Address, position: Position, kind: ResourceKind) {
         // A running task waits for nothing; a task that was woken or never polled waits for a worker.
         if self.runs || self.is_scheduled() {
             self.keeps = false;

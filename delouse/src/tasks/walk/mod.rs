@@ -16,6 +16,7 @@ pub(super) use walk_cache::WalkCache;
 use super::layout::{Body, Coroutine, Dyn, Field, Interest, Layout, LayoutId, Layouts};
 use super::process::Process;
 use crate::debuginfo::types::TypeId;
+use crate::snapshot::Address;
 use position::{Kind, Position, Scope};
 use ready::{Passed, Ready};
 use replay::Replayed;
@@ -36,7 +37,7 @@ const TOO_LARGE: &str = "it is deeper or wider than delouse follows";
 struct Context<'l> {
     layout: &'l Layout,
     state: usize,
-    address: u64,
+    address: Address,
     /// The position of the futures below it.
     position: Position,
     /// How many frames and waits were found before the future that it awaits.
@@ -48,7 +49,7 @@ struct Context<'l> {
 /// One of several futures that are polled side by side.
 struct Branch<'l> {
     layout: &'l Layout,
-    address: u64,
+    address: Address,
     position: Position,
     /// How many frames and waits, completed futures, and passed leaves were found before it.
     before: (usize, usize),
@@ -60,7 +61,7 @@ struct Branch<'l> {
 #[derive(Clone, Copy)]
 struct Visit<'l> {
     layout: &'l Layout,
-    at: u64,
+    at: Address,
     position: Position,
 }
 
@@ -81,20 +82,20 @@ pub(super) struct Walker<'w, 'p, 'i> {
     /// The task is running: its future may be changing, so an invalid state is not reported.
     runs: bool,
     /// Targets of pointers around the current position, with the numbers of their layouts.
-    followed: Vec<(u64, LayoutId)>,
+    followed: Vec<(Address, LayoutId)>,
     /// Futures that are still to be visited; the last one is next. Futures nest deeper than a thread's stack allows
     /// recursion.
     work: Vec<Visit<'w>>,
     /// Scopes that are not completed, the innermost last.
     scopes: Vec<Scope>,
-    /// The header of the task whose future it is; 0 for a main future.
-    task: u64,
+    /// The header of the task whose future it is; `None` for a main future.
+    task: Option<Address>,
     /// The task is idle, and nothing has woken it since it was polled.
     idle: bool,
     /// The type of the future.
     of: Option<TypeId>,
     /// The address of the future, and the target of each pointer.
-    bases: Vec<u64>,
+    bases: Vec<Address>,
     /// The steps of the walk, for the cache, as long as the path is worth keeping.
     events: Vec<Event>,
     keeps: bool,
@@ -120,7 +121,7 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
             followed: Vec::new(),
             work: Vec::new(),
             scopes: Vec::new(),
-            task: 0,
+            task: None,
             idle: false,
             of: None,
             bases: Vec::new(),
@@ -129,7 +130,7 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
         }
     }
 
-    fn begin(&mut self, address: u64) {
+    fn begin(&mut self, address: Address) {
         self.found.clear();
         self.contexts.clear();
         self.branches.clear();
@@ -145,7 +146,7 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
 
     /// Walks the future at `address`, of a task that `runs` or not. The result is valid until the next walk, which
     /// reuses its memory.
-    pub(super) fn walk(&mut self, layout: &'w Layout, address: u64, runs: bool) -> &mut Walked {
+    pub(super) fn walk(&mut self, layout: &'w Layout, address: Address, runs: bool) -> &mut Walked {
         self.of = Some(layout.of);
         self.keeps = false;
         self.runs = runs;
@@ -170,7 +171,7 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
     }
 
     /// Visits the future and all that it leads to.
-    fn all(&mut self, layout: &'w Layout, address: u64) {
+    fn all(&mut self, layout: &'w Layout, address: Address) {
         // Most futures lead to just one other, which is not put on `work`: that saves a third of the time.
         let mut next = Some(Visit { layout, at: address, position: Position::default().branch(true) });
         let mut steps = 0;
@@ -348,7 +349,7 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
         &mut self,
         layout: &'w Layout,
         fields: &'f [Field],
-        address: u64,
+        address: Address,
         position: Position,
     ) -> Option<&'f Field> {
         let option = self.layouts.option_alone(layout, address)?;
@@ -361,7 +362,7 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
     }
 
     /// Returns the only field; several are added in their order, to be visited before all other work.
-    fn fields(&mut self, fields: &[Field], base: u64, position: Position) -> Option<Visit<'w>> {
+    fn fields(&mut self, fields: &[Field], base: Address, position: Position) -> Option<Visit<'w>> {
         if let [field] = fields {
             return self.field(field, base, position);
         }
@@ -376,7 +377,7 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
         None
     }
 
-    fn field(&mut self, field: &Field, base: u64, position: Position) -> Option<Visit<'w>> {
+    fn field(&mut self, field: &Field, base: Address, position: Position) -> Option<Visit<'w>> {
         let Some(at) = base.checked_add(field.offset) else { return self.not_cached() };
         let layout = self.layouts.get(field.layout)?;
         Some(Visit { layout, at, position: position.deeper(position.frames()) })
@@ -392,24 +393,24 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
     }
 
     /// The target of a pointer with a vtable, if it is polled.
-    fn dynamic(&mut self, layout: &Layout, of: &Dyn, at: u64, position: Position) -> Option<Visit<'w>> {
+    fn dynamic(&mut self, layout: &Layout, of: &Dyn, at: Address, position: Position) -> Option<Visit<'w>> {
         let places = at.checked_add(of.pointer).zip(at.checked_add(of.vtable));
         let Some((at, vtable_at)) = places else { return self.not_cached() };
-        let Some(is) = self.word(vtable_at) else { return self.not_cached() };
+        let Some(vtable) = self.process.memory.pointer(vtable_at) else { return self.not_cached() };
         self.note(|walker| {
             let at = walker.spot(position, vtable_at);
-            Event::Choice { of: Choice::Number(8), at, is }
+            Event::Choice { of: Choice::Number(8), at, is: vtable.get() }
         });
         let target =
-            self.layouts.of_vtable(self.process, is, layout).filter(|target| !target.is_nothing())?;
-        let Some(value) = of.value(self.process, is) else { return self.not_cached() };
+            self.layouts.of_vtable(self.process, vtable, layout).filter(|target| !target.is_nothing())?;
+        let Some(value) = of.value(self.process, vtable) else { return self.not_cached() };
         let visit = self.behind(target, at, position)?;
         Some(Visit { at: visit.at.wrapping_add(value), ..visit })
     }
 
     /// The target of the pointer at `at`.
-    fn behind(&mut self, layout: &'w Layout, at: u64, position: Position) -> Option<Visit<'w>> {
-        let Some(target) = self.word(at) else { return self.not_cached() };
+    fn behind(&mut self, layout: &'w Layout, at: Address, position: Position) -> Option<Visit<'w>> {
+        let Some(target) = self.process.memory.pointer(at) else { return self.not_cached() };
         let event = |walker: &Self| Event::Pointer { at: walker.spot(position, at), layout: layout.id };
         let position = self.lead(event, target, position).behind();
         Some(Visit { layout, at: target, position })
@@ -423,10 +424,5 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
         }
         self.found.nodes.push(Node { layout: layout.id, place: FramePlace::new(frames, part) });
         position.deeper(frames.saturating_add(1))
-    }
-
-    /// A pointer that is not null.
-    fn word(&self, at: u64) -> Option<u64> {
-        self.process.memory.word(at).filter(|word| *word != 0)
     }
 }

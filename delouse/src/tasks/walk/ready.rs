@@ -7,11 +7,12 @@ use super::super::layout::{Body, Layout, Suspended};
 use super::super::leaves::{Hint, contexts};
 use super::super::{Direction, ResourceKind};
 use super::Walker;
+use crate::snapshot::Address;
 
 /// A leaf at which nothing waits, by its wakers.
 pub(super) struct Passed<'l> {
     layout: &'l Layout,
-    address: u64,
+    address: Address,
     hint: Hint,
     /// Whether everything else that the futures around it wait for is known.
     known: Known,
@@ -53,20 +54,20 @@ const CRATES: &[&str] = &[
 
 /// A leaf whose descriptor is ready for what the task waited for.
 pub(super) struct Ready {
-    address: u64,
+    address: Address,
     hint: Hint,
     direction: Direction,
 }
 
 impl<'w> Walker<'w, '_, '_> {
     /// What the leaf at `address` is ready for, if it is to be shown as a wait.
-    pub(super) fn ready_for(&self, address: u64, hint: Hint) -> Option<Direction> {
+    pub(super) fn ready_for(&self, address: Address, hint: Hint) -> Option<Direction> {
         let is_it = |ready: &&Ready| ready.address == address && ready.hint == hint;
         self.ready.iter().find(is_it).map(|ready| ready.direction)
     }
 
     /// Records a leaf at which nothing waits, if its readiness may show that something did.
-    pub(super) fn pass(&mut self, layout: &'w Layout, address: u64, hint: Hint) {
+    pub(super) fn pass(&mut self, layout: &'w Layout, address: Address, hint: Hint) {
         if !matches!(&layout.body, Body::Leaf(leaf) if leaf.tells_readiness()) {
             return;
         }

@@ -8,6 +8,7 @@ use super::position::Position;
 use super::walk_cache::{Choice, Event, KnownLeaf, MAX_BASES, MAX_EVENTS, Node, Spot};
 use super::{Context, Walker};
 use crate::debuginfo::types::TypeId;
+use crate::snapshot::Address;
 
 /// How far a replay went.
 pub(super) enum Replayed {
@@ -55,7 +56,7 @@ impl Walker<'_, '_, '_> {
     pub(super) fn lead(
         &mut self,
         event: impl FnOnce(&Self) -> Event,
-        target: u64,
+        target: Address,
         position: Position,
     ) -> Position {
         if self.bases.len() >= MAX_BASES {
@@ -87,7 +88,7 @@ impl Walker<'_, '_, '_> {
                     next
                 }
                 Some(Node::Pointer { at, layout, next }) => {
-                    let target = self.address(*at).and_then(|at| self.word(at));
+                    let target = self.address(*at).and_then(|at| self.process.memory.pointer(at));
                     let Some(target) = target.filter(|target| self.is_new(*target, *layout)) else {
                         return Replayed::NotCached;
                     };
@@ -97,7 +98,7 @@ impl Walker<'_, '_, '_> {
                 Some(Node::Whole { of, at, next }) => {
                     let Some(layout) = self.layouts.get(*of) else { return Replayed::NotCached };
                     let whole = self.address(*at).and_then(|at| self.whole_at(layout, at));
-                    let is_new = |whole: &u64| match &layout.body {
+                    let is_new = |whole: &Address| match &layout.body {
                         Body::Shared { target, .. } => self.is_new(*whole, *target),
                         _ => true,
                     };
@@ -149,7 +150,7 @@ impl Walker<'_, '_, '_> {
 
     /// Whether the path leads there for the first time. A walk compares only with the pointers around it, and cuts the
     /// stack.
-    fn is_new(&mut self, at: u64, layout: LayoutId) -> bool {
+    fn is_new(&mut self, at: Address, layout: LayoutId) -> bool {
         let is_new = !self.followed.contains(&(at, layout));
         self.followed.push((at, layout));
         is_new
@@ -168,14 +169,14 @@ impl Walker<'_, '_, '_> {
         Some(())
     }
 
-    fn address(&self, spot: Spot) -> Option<u64> {
+    fn address(&self, spot: Spot) -> Option<Address> {
         Some(self.bases.get(spot.base as usize)?.wrapping_add(spot.offset.into()))
     }
 
     /// The place of `address`, relative to the base of that position.
-    pub(super) fn spot(&self, position: Position, address: u64) -> Spot {
+    pub(super) fn spot(&self, position: Position, address: Address) -> Spot {
         let base = self.bases.get(position.base()).copied().unwrap_or_default();
         // No future is as large as 4 GB.
-        Spot { base: position.base() as u32, offset: address.wrapping_sub(base) as u32 }
+        Spot { base: position.base() as u32, offset: address.wrapping_offset_from(base) as u32 }
     }
 }

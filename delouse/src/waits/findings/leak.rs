@@ -109,8 +109,8 @@ impl Judge<'_, '_, '_, '_, '_> {
         let Some(header) = place.header else { return false };
         let holders = self.graph.holders;
         let stuck =
-            |roles| holders.of_resource(header, roles).filter(|h| !self.liveness.is_alive(h.owner)).count();
-        let found = holders.of_resource(header, Roles::ABORT).count();
+            |roles| holders.of_task(header, roles).filter(|h| !self.liveness.is_alive(h.owner)).count();
+        let found = holders.of_task(header, Roles::ABORT).count();
         wakers::has_join_handle(place) && stuck(Roles::JOIN) == 0 || stuck(Roles::ABORT) < found
     }
 }

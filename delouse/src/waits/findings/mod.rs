@@ -13,7 +13,7 @@ use super::components::{Component, Graph};
 use super::edges::Edges;
 use super::liveness::Liveness;
 use super::ownership::Node;
-use super::resources::Wait;
+use super::resources::{ResourceKey, Wait};
 use super::stale_references::StaleReferences;
 use super::{CodeLocation, Doubt, Edge, Evidence, Finding, FindingKind, Gap, Severity, TaskIds};
 use crate::tasks::layout::handles::Roles;
@@ -188,7 +188,7 @@ impl Judge<'_, '_, '_, '_, '_> {
     }
 
     /// A living owner of a handle of a resource: a task, or `None` for a static or a value that tasks share.
-    fn living(&self, resource: u64, roles: Roles) -> Option<Option<u64>> {
+    fn living(&self, resource: ResourceKey, roles: Roles) -> Option<Option<u64>> {
         let of = self.graph.holders.of_resource(resource, roles);
         let alive = of.map(|holding| holding.owner).find(|owner| self.liveness.is_alive(*owner))?;
         let task = self.graph.holders.ownership.parts.task_of(alive);

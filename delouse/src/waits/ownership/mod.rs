@@ -14,7 +14,8 @@ pub(super) use paths::{PathId, Paths};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::resources::sleeps_in_call;
+use super::resources::{ResourceKey, sleeps_in_call};
+use crate::snapshot::{Address, Hidden};
 use crate::tasks::layout::handles::{self, HandleFact};
 use crate::tasks::{Examination, LeafPlace, OwnFrames, TaskState};
 
@@ -35,7 +36,10 @@ pub(super) enum Node {
 #[derive(Debug, Clone)]
 pub(super) struct Holding {
     pub(super) owner: Node,
-    pub(super) resource: u64,
+    /// An address until [`Holders`] indexes it by what it wakes.
+    ///
+    /// [`Holders`]: super::holders::Holders
+    pub(super) resource: ResourceKey,
     /// The number of permits that it holds; 1 for a handle without permits.
     pub(super) permits: u64,
     /// Of a channel's handle: how many handles the other end has, where the channel counts them.
@@ -48,8 +52,8 @@ pub(super) struct Holding {
     pub(super) unpolled: Option<PathId>,
     /// It may have been moved or dropped: a drop flag says so, or its task is running.
     pub(super) uncertain: bool,
-    /// Its address.
-    pub(super) place: u64,
+    /// Its address; null if that is not known.
+    pub(super) place: Address,
     /// It is not a variable of a suspended function: that may have been moved or dropped without a trace in memory.
     pub(super) solid: bool,
     /// It is a whole variable, not a part of one: no other code can take it while its function is suspended.
@@ -58,7 +62,7 @@ pub(super) struct Holding {
 
 impl Holding {
     /// The holding of a task whose thread has the address of a lock on its stack.
-    pub(super) fn on_stack(task: u32, lock: u64) -> Self {
+    pub(super) fn on_stack(task: u32, lock: ResourceKey) -> Self {
         Self {
             owner: Node::Task(task),
             resource: lock,
@@ -68,14 +72,14 @@ impl Holding {
             path: PathId::default(),
             unpolled: None,
             uncertain: true,
-            place: 0,
+            place: Address::NULL,
             solid: false,
             kept: false,
         }
     }
 
     /// The holding of a task whose thread has the address of another resource on its stack.
-    pub(super) fn on_waiting_stack(task: u32, resource: u64) -> Self {
+    pub(super) fn on_waiting_stack(task: u32, resource: ResourceKey) -> Self {
         Self { handle: handles::ON_WAITING_STACK, ..Self::on_stack(task, resource) }
     }
 
@@ -98,8 +102,8 @@ pub(super) struct Reference {
     pub(super) unpolled: Option<PathId>,
     /// It is part of a handle that can only add messages to the queue in the object: it does not own these.
     pub(super) only_adds: bool,
-    /// Address of the pointer.
-    pub(super) place: u64,
+    /// Address of the pointer; null if that is not known.
+    pub(super) place: Address,
     /// It is not a variable of a suspended function: that may have been moved or dropped without a trace in memory.
     pub(super) solid: bool,
     /// It is part of a value that was reached through a raw pointer, and that may have another owner.
@@ -109,13 +113,13 @@ pub(super) struct Reference {
 /// A shared object: the value of an `Arc` or `Rc`.
 #[derive(Debug, Clone)]
 pub(super) struct Object {
-    /// The complement of the address of its counters.
-    pub(super) hidden: u64,
+    /// The address of its counters.
+    pub(super) counters: Hidden,
     pub(super) strong: u64,
     /// Weak pointers, without the one that all strong pointers have in common.
     pub(super) weak: u64,
-    /// Address of its value.
-    pub(super) value: u64,
+    /// Address of its value; null if that is not known.
+    pub(super) value: Address,
     /// Not all of it could be walked.
     pub(super) cut: bool,
 }
@@ -135,7 +139,7 @@ pub(super) struct Ownership {
     /// timers and sockets that it polled before.
     pub(super) slots: Vec<u64>,
     /// Addresses and sizes of all values that were walked.
-    values: Vec<(u64, u64)>,
+    values: Vec<(Address, u64)>,
     /// The number of functions with a variable whose place is not known.
     pub(super) unplaced: usize,
     /// The walk is incomplete: it reached a limit.
@@ -155,8 +159,8 @@ impl<'s, 'p, 'i> Survey<'s, 'p, 'i> {
     /// for; `in_channels`: whether the thread of a task waits in a channel.
     pub(super) fn of(
         examination: &Examination<'s, 'p, 'i>,
-        wanted: &'s FxHashSet<u64>,
-        blocked: &FxHashMap<i32, u64>,
+        wanted: &'s FxHashSet<Hidden>,
+        blocked: &FxHashMap<i32, Address>,
         in_channels: impl Fn(u32) -> bool,
     ) -> Self {
         let mut walker = walk::Walker::new(examination.process, examination.layouts, wanted);
@@ -241,7 +245,7 @@ impl<'s, 'p, 'i> Survey<'s, 'p, 'i> {
         self.walker.paths = before.paths;
         (self.parts, self.complete, self.slots) = (before.parts, before.complete, before.slots);
         for (address, of) in examination.process.types.statics() {
-            self.walker.of_static(*of, examination.process.bias.process_address(*address).get());
+            self.walker.of_static(*of, examination.process.bias.process_address(*address));
         }
         self.walker.objects();
         *ownership = self.hand_over();
@@ -252,12 +256,12 @@ impl<'s, 'p, 'i> Survey<'s, 'p, 'i> {
 }
 
 /// How many of `slots` are not among the places at which the task waits now.
-fn idle(slots: &[u64], leaves: &[LeafPlace]) -> u64 {
+fn idle(slots: &[Address], leaves: &[LeafPlace]) -> u64 {
     if slots.is_empty() {
         return 0;
     }
     let places = leaves.iter().flat_map(|leaf| [Some(leaf.at), leaf.resource, leaf.address]);
-    let waits: FxHashSet<u64> = places.flatten().collect();
+    let waits: FxHashSet<Address> = places.flatten().collect();
     slots.iter().filter(|slot| !waits.contains(slot)).count() as u64
 }
 
@@ -268,10 +272,10 @@ impl Ownership {
     }
 
     /// Whether an address is inside a value that was walked. Only after [`Self::order_values`].
-    pub(super) fn was_walked(&self, address: u64) -> bool {
+    pub(super) fn was_walked(&self, address: Address) -> bool {
         let after = self.values.partition_point(|(start, _)| *start <= address);
         // Values contain one another: the value that contains the address is one of the last that start before it.
         let before = self.values.get(after.saturating_sub(64)..after).unwrap_or_default();
-        before.iter().any(|(start, size)| address - start < *size)
+        before.iter().any(|(start, size)| address.offset_from(*start).is_some_and(|offset| offset < *size))
     }
 }

@@ -9,6 +9,7 @@
 use rustc_hash::FxHashMap;
 
 use super::{Holding, Node, Reference};
+use crate::snapshot::Address;
 use crate::tasks::LeafPlace;
 use crate::tasks::layout::handles::{self, HandleFact, Roles};
 
@@ -45,9 +46,9 @@ pub(super) struct Draft {
     /// The branch that contains it; `None` for a branch of the task itself.
     pub(super) within: Option<u32>,
     /// Address of the value that contains all branches of its `join!`.
-    pub(super) join: u64,
+    pub(super) join: Address,
     /// Addresses and sizes of its values.
-    pub(super) pieces: Vec<(u64, u64)>,
+    pub(super) pieces: Vec<(Address, u64)>,
     /// Something that is not known may complete it.
     pub(super) open: bool,
 }
@@ -176,7 +177,7 @@ const GUARDS: Roles = Roles::GUARD.or(Roles::THREAD_GUARD);
 /// The innermost branch of each leaf. `None` if a leaf is in no branch, or if two `join!`s are side by side, as in a
 /// `select!`.
 fn places(drafts: &[Draft], leaves: &[LeafPlace]) -> Option<Vec<u32>> {
-    let mut joins: FxHashMap<Option<u32>, u64> = FxHashMap::default();
+    let mut joins: FxHashMap<Option<u32>, Address> = FxHashMap::default();
     if drafts.iter().any(|draft| *joins.entry(draft.within).or_insert(draft.join) != draft.join) {
         return None;
     }
@@ -187,16 +188,16 @@ fn places(drafts: &[Draft], leaves: &[LeafPlace]) -> Option<Vec<u32>> {
 /// The innermost branch that contains each leaf. In `drafts`, a branch comes after the branch that contains it.
 fn innermost(drafts: &[Draft], leaves: &[LeafPlace]) -> Vec<Option<u32>> {
     let of = |(number, draft): (u32, &Draft)| {
-        let piece = move |(at, size): &(u64, u64)| (*at, at.saturating_add(*size), number);
+        let piece = move |(at, size): &(Address, u64)| (*at, at.saturating_add(*size), number);
         draft.pieces.iter().map(piece).collect::<Vec<_>>()
     };
-    let mut pieces: Vec<(u64, u64, u32)> = (0..).zip(drafts).flat_map(of).collect();
+    let mut pieces: Vec<(Address, Address, u32)> = (0..).zip(drafts).flat_map(of).collect();
     pieces.sort_unstable();
     let mut pieces = pieces.into_iter().peekable();
-    let mut ordered: Vec<(u64, usize)> = leaves.iter().map(|leaf| leaf.at).zip(0..).collect();
+    let mut ordered: Vec<(Address, usize)> = leaves.iter().map(|leaf| leaf.at).zip(0..).collect();
     ordered.sort_unstable();
     let mut found = vec![None; leaves.len()];
-    let mut around: Vec<(u64, u32)> = Vec::new();
+    let mut around: Vec<(Address, u32)> = Vec::new();
     for (at, leaf) in ordered {
         while let Some((_, end, number)) = pieces.next_if(|(start, ..)| *start <= at) {
             around.push((end, number));
@@ -219,11 +220,11 @@ mod tests {
     use super::*;
 
     fn draft(within: Option<u32>, join: u64, at: u64) -> Draft {
-        Draft { within, join, pieces: vec![(at, 16)], open: false }
+        Draft { within, join: Address::new(join), pieces: vec![(Address::new(at), 16)], open: false }
     }
 
     fn leaf(at: u64) -> LeafPlace {
-        LeafPlace { at, ..LeafPlace::default() }
+        LeafPlace { at: Address::new(at), ..LeafPlace::default() }
     }
 
     #[test]
@@ -241,7 +242,7 @@ mod tests {
         let outer = [draft(None, 100, 100), draft(Some(0), 50, 104)];
         assert_eq!(places(&outer, &[leaf(100)]), None, "a leaf beside the inner join");
         let mut common = [draft(None, 100, 100), draft(None, 100, 116)];
-        common.iter_mut().for_each(|draft| draft.pieces.push((500, 8)));
+        common.iter_mut().for_each(|draft| draft.pieces.push((Address::new(500), 8)));
         assert_eq!(places(&common, &[leaf(100), leaf(500)]), None, "a leaf that both branches share");
     }
 

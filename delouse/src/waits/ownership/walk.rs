@@ -13,12 +13,14 @@ use super::paths::{PathId, Paths};
 use super::walk_context::WalkContext;
 use super::{Holding, Node, Object, Reference};
 use crate::debuginfo::types::TypeId;
+use crate::snapshot::{Address, Hidden};
 use crate::tasks::LeafPlace;
 use crate::tasks::layout::handles::Handle;
 use crate::tasks::layout::{
     Body, Case, Collection, Completion, Content, Counted, Field, Interest, Label, Layout, LayoutId, Layouts,
 };
 use crate::tasks::process::Process;
+use crate::waits::resources::ResourceKey;
 
 /// The most values of one collection that are visited.
 const MAX_ELEMENTS: u64 = 1 << 20;
@@ -54,7 +56,7 @@ pub(super) struct Found {
     pub(super) references: Vec<Reference>,
     pub(super) objects: Vec<Object>,
     /// Addresses and sizes of all values that were walked.
-    pub(super) values: Vec<(u64, u64)>,
+    pub(super) values: Vec<(Address, u64)>,
     /// The number of functions with a variable whose place is not known.
     pub(super) unplaced: usize,
 }
@@ -76,9 +78,9 @@ struct Step {
 /// A value to visit.
 struct Visit<'l> {
     layout: &'l Layout,
-    at: u64,
+    at: Address,
     /// Base address of the enclosing value.
-    base: u64,
+    base: Address,
     step: u32,
     context: WalkContext,
 }
@@ -88,24 +90,23 @@ pub(super) struct Walker<'w, 'p, 'i> {
     process: &'w Process<'p, 'i>,
     layouts: &'w Layouts<'i>,
     pub(super) paths: Paths,
-    /// The complements of the addresses of resources that are waited for: other handles are not recorded.
-    wanted: &'w FxHashSet<u64>,
+    /// The addresses of resources that are waited for: other handles are not recorded.
+    wanted: &'w FxHashSet<Hidden>,
     pub(super) found: Found,
     /// Addresses of what the last root owns that may store a waker of it.
-    pub(super) slots: Vec<u64>,
+    pub(super) slots: Vec<Address>,
     /// Whether branches of `join!`s are recorded.
     records_branches: bool,
     /// The branches that the last root waits in.
     branches: Vec<Draft>,
     /// A `join!` of the last root may be dropped before all of its branches have completed.
     raced: bool,
-    /// Objects by the complement of their address, so that a search of memory for the address itself does not find our
-    /// own stale copies.
-    numbers: FxHashMap<u64, u32>,
+    /// Objects by their address, hidden so that a search of memory for it does not find our own stale copies.
+    numbers: FxHashMap<Hidden, u32>,
     /// Objects that are still to be walked, with the layout of their value.
-    queue: Vec<(u32, &'w Layout, u64)>,
+    queue: Vec<(u32, &'w Layout, Address)>,
     /// Values and layouts that were queued.
-    queued: FxHashSet<(u64, LayoutId)>,
+    queued: FxHashSet<(Address, LayoutId)>,
     owner: Node,
     /// The task is running: what is stored may be out of date.
     running: bool,
@@ -116,7 +117,7 @@ pub(super) struct Walker<'w, 'p, 'i> {
     aside: Vec<Visit<'w>>,
     steps: Vec<Step>,
     /// Places of this root that were walked.
-    seen: FxHashSet<(u64, Seen)>,
+    seen: FxHashSet<(Address, Seen)>,
     began: Instant,
     /// [`MAX_TIME`] is over.
     late: bool,
@@ -128,7 +129,7 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
     pub(super) fn new(
         process: &'w Process<'p, 'i>,
         layouts: &'w Layouts<'i>,
-        wanted: &'w FxHashSet<u64>,
+        wanted: &'w FxHashSet<Hidden>,
     ) -> Self {
         Self {
             process,
@@ -157,7 +158,7 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
     }
 
     /// Walks the future of a task; returns whether all of it was read.
-    pub(super) fn task(&mut self, number: u32, of: TypeId, at: u64, running: bool) -> bool {
+    pub(super) fn task(&mut self, number: u32, of: TypeId, at: Address, running: bool) -> bool {
         let Some(layout) = self.layouts.of(Interest::Handles, of) else { return false };
         self.running = running;
         let all = self.root(Node::Task(number), layout, at);
@@ -170,7 +171,7 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
     pub(super) fn suspended(
         &mut self,
         number: u32,
-        (of, at): (TypeId, u64),
+        (of, at): (TypeId, Address),
         leaves: &[LeafPlace],
         parts: &mut Parts,
     ) -> bool {
@@ -188,7 +189,7 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
     }
 
     /// Walks a static.
-    pub(super) fn of_static(&mut self, of: TypeId, at: u64) {
+    pub(super) fn of_static(&mut self, of: TypeId, at: Address) {
         if let Some(layout) = self.layouts.of(Interest::Handles, of).filter(|layout| !layout.is_nothing()) {
             self.root(Node::Statics, layout, at);
         }
@@ -205,11 +206,11 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
         }
     }
 
-    fn root(&mut self, owner: Node, layout: &'w Layout, at: u64) -> bool {
+    fn root(&mut self, owner: Node, layout: &'w Layout, at: Address) -> bool {
         self.labelled_root(owner, Label::NONE, layout, at)
     }
 
-    fn labelled_root(&mut self, owner: Node, label: Label, layout: &'w Layout, at: u64) -> bool {
+    fn labelled_root(&mut self, owner: Node, label: Label, layout: &'w Layout, at: Address) -> bool {
         self.owner = owner;
         self.work.clear();
         self.aside.clear();
@@ -255,7 +256,7 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
             }
             Body::Coroutine(coroutine) => return self.coroutine(layout, coroutine, at, step, context),
             Body::Pointer { target, owned } => {
-                if let Some(at) = self.pointer(at)
+                if let Some(at) = self.process.memory.pointer(at)
                     && let Some(target) = self.layouts.of(Interest::Handles, *target)
                 {
                     // The target of a `&mut` is not necessarily an allocation: it may be in a variable.
@@ -265,7 +266,7 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
             }
             Body::Raw { target } => self.raw(*target, at, step, context),
             Body::Dyn(of) => {
-                let place = |offset| at.checked_add(offset).and_then(|at| self.pointer(at));
+                let place = |offset| at.checked_add(offset).and_then(|at| self.process.memory.pointer(at));
                 let (Some(at), Some(vtable)) = (place(of.pointer), place(of.vtable)) else { return true };
                 match self.layouts.owned_by_vtable(self.process, vtable) {
                     Some(target) => self.push_once(target, at, step, context.behind_pointer()),
@@ -285,7 +286,7 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
                     return true;
                 }
                 let read = handle.read(self.process, at);
-                let is_wanted = read.is_some_and(|(resource, _)| self.wanted.contains(&!resource));
+                let is_wanted = read.is_some_and(|(resource, _)| self.wanted.contains(&resource.into()));
                 if context.guessed && !(is_wanted && self.seen.insert((at, Seen::Guessed))) {
                     return true;
                 }
@@ -307,7 +308,7 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
     }
 
     /// Visits the values of a collection.
-    fn collection(&mut self, collection: &Collection, at: u64, step: u32, context: WalkContext) -> bool {
+    fn collection(&mut self, collection: &Collection, at: Address, step: u32, context: WalkContext) -> bool {
         let Some(layout) = self.layouts.get(collection.element) else { return false };
         let step = self.step(step, Label::ELEMENT);
         let context = context.behind_pointer();
@@ -331,8 +332,8 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
     fn hold(
         &mut self,
         handle: &Handle,
-        (resource, permits): (u64, u64),
-        at: u64,
+        (resource, permits): (Address, u64),
+        at: Address,
         step: u32,
         context: WalkContext,
     ) {
@@ -343,7 +344,7 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
         let (path, unpolled) = (self.path(step), unpolled.map(|step| self.path(step)));
         self.found.holdings.push(Holding {
             owner: self.owner(context),
-            resource,
+            resource: ResourceKey::Value(resource),
             permits,
             others: handle.others(self.process, at),
             handle: handle.index(),
@@ -357,36 +358,37 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
     }
 
     /// Visits a counted pointer; returns whether there was room for its object.
-    fn counted(&mut self, counted: &Counted, at: u64, step: u32, context: WalkContext) -> bool {
+    fn counted(&mut self, counted: &Counted, at: Address, step: u32, context: WalkContext) -> bool {
         // Two counters, strong and weak; all strong pointers together count as one weak pointer (`sync.rs`, `rc.rs`).
-        let target = at.checked_add(counted.pointer).and_then(|at| self.pointer(at));
+        let memory = &self.process.memory;
+        let Some(place) = at.checked_add(counted.pointer) else { return true };
+        let target = memory.pointer(place);
         let Some(counters) = target.and_then(|target| target.checked_sub(counted.back)) else {
             return true;
         };
-        let memory = &self.process.memory;
         let count =
             |offset: u64| memory.word(counters.checked_add(offset)?).filter(|count| *count < MAX_COUNT);
         let (Some(strong), Some(weak)) = (count(0), count(8)) else { return true };
-        if !counters.is_multiple_of(8) || strong == 0 || weak == 0 || !self.seen.insert((at, Seen::Counted)) {
+        if !counters.is_aligned(8) || strong == 0 || weak == 0 || !self.seen.insert((at, Seen::Counted)) {
             return true;
         }
         let new = self.found.objects.len();
-        if new >= MAX_OBJECTS && !self.numbers.contains_key(&!counters) {
+        let hidden = Hidden::from(counters);
+        if new >= MAX_OBJECTS && !self.numbers.contains_key(&hidden) {
             self.cut = true;
             return false;
         }
-        let number = *self.numbers.entry(!counters).or_insert(new as u32);
+        let number = *self.numbers.entry(hidden).or_insert(new as u32);
         if number as usize == new {
             self.found.objects.push(Object {
-                hidden: !counters,
+                counters: hidden,
                 strong,
                 weak: weak - 1,
-                value: 0,
+                value: Address::NULL,
                 cut: false,
             });
         }
         let (path, unpolled) = (self.path(step), context.unpolled.map(|step| self.path(step)));
-        let Some(place) = at.checked_add(counted.pointer) else { return true };
         self.found.references.push(Reference {
             owner: self.owner(context),
             object: number,
@@ -404,7 +406,7 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
     }
 
     /// Queues the value of a shared object, unless it was queued with that type already.
-    fn content(&mut self, counted: &Counted, number: u32, counters: u64, behind: Option<u64>) {
+    fn content(&mut self, counted: &Counted, number: u32, counters: Address, behind: Option<Address>) {
         let process = self.process;
         match &counted.content {
             Content::Value { of, offset } => {
@@ -414,7 +416,7 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
                 }
             }
             Content::Dyn => {
-                let vtable = behind.and_then(|at| self.pointer(at));
+                let vtable = behind.and_then(|at| process.memory.pointer(at));
                 // Words of a vtable: drop, size, align.
                 let align = vtable.and_then(|vtable| process.memory.word(vtable.checked_add(16)?));
                 let Some(align) = align.filter(|align| align.is_power_of_two() && *align <= 1 << 20) else {
@@ -446,9 +448,9 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
         }
     }
 
-    fn enqueue(&mut self, number: u32, layout: &'w Layout, at: u64) {
+    fn enqueue(&mut self, number: u32, layout: &'w Layout, at: Address) {
         if let Some(object) = self.found.objects.get_mut(number as usize)
-            && object.value == 0
+            && object.value.is_null()
         {
             object.value = at;
         }
@@ -462,7 +464,7 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
         }
     }
 
-    fn fields(&mut self, fields: &[Field], base: u64, step: u32, context: WalkContext) {
+    fn fields(&mut self, fields: &[Field], base: Address, step: u32, context: WalkContext) {
         for field in fields.iter().rev() {
             let Some(at) = base.checked_add(field.offset) else { continue };
             let Some(layout) = self.layouts.get(field.layout) else { continue };
@@ -474,7 +476,13 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
 
     /// The context inside a variant of a branch of a `join!`. Records the branch if its task polls it and it has not
     /// completed.
-    fn branch(&mut self, case: &Case, piece: (u64, u64), join: u64, context: WalkContext) -> WalkContext {
+    fn branch(
+        &mut self,
+        case: &Case,
+        piece: (Address, u64),
+        join: Address,
+        context: WalkContext,
+    ) -> WalkContext {
         if !self.records_branches || !context.polled() || !context.joined || !case.pending {
             return context;
         }
@@ -509,7 +517,7 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
     }
 
     /// Visits the target of a pointer, once: if it is borrowed, several paths lead to it.
-    fn push_once(&mut self, layout: &'w Layout, at: u64, step: u32, context: WalkContext) {
+    fn push_once(&mut self, layout: &'w Layout, at: Address, step: u32, context: WalkContext) {
         // Coroutines and handles are marked as seen when they are visited.
         let is_marked_later = matches!(layout.body, Body::Coroutine(_) | Body::Handle { .. });
         if !context.borrowed {
@@ -526,7 +534,7 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
     }
 
     /// Records where a value is stored.
-    fn value(&mut self, layout: &Layout, at: u64) {
+    fn value(&mut self, layout: &Layout, at: Address) {
         self.found.values.push((at, layout.size));
     }
 
@@ -551,10 +559,5 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
         }
         labels.reverse();
         self.paths.path(&labels)
-    }
-
-    /// A pointer that is not null.
-    fn pointer(&self, at: u64) -> Option<u64> {
-        self.process.memory.word(at).filter(|word| *word != 0)
     }
 }

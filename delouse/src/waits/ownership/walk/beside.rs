@@ -4,9 +4,11 @@ use rustc_hash::FxHashSet;
 
 use super::{Found, Holding, Node, Reference, Walker};
 use crate::debuginfo::types::TypeId;
+use crate::snapshot::{Address, Hidden};
 use crate::tasks::StackVariable;
 use crate::tasks::layout::Interest;
 use crate::tasks::layout::handles::{self, HandleFact, Roles};
+use crate::waits::resources::ResourceKey;
 
 impl<'p, 'i> Walker<'_, 'p, 'i> {
     /// Adds the guards of the lock that the thread of a task waits for that are in futures inside of functions in their
@@ -14,8 +16,8 @@ impl<'p, 'i> Walker<'_, 'p, 'i> {
     pub(in crate::waits::ownership) fn own_guards(
         &mut self,
         number: u32,
-        (of, at): (TypeId, u64),
-        lock: u64,
+        (of, at): (TypeId, Address),
+        lock: Address,
     ) {
         self.add_guards(number, lock, |walker| {
             walker.first_polls = true;
@@ -29,25 +31,26 @@ impl<'p, 'i> Walker<'_, 'p, 'i> {
         &mut self,
         number: u32,
         variables: &[StackVariable],
-        lock: u64,
+        lock: Address,
     ) {
         self.add_guards(number, lock, |walker| walker.variables(number, variables));
     }
 
     /// Adds the guards of a lock that `walk` finds in a task, if none is known yet.
-    fn add_guards(&mut self, number: u32, lock: u64, walk: impl FnOnce(&mut Walker<'_, 'p, 'i>)) {
+    fn add_guards(&mut self, number: u32, lock: Address, walk: impl FnOnce(&mut Walker<'_, 'p, 'i>)) {
         let is_guard = |holding: &Holding| {
-            holding.resource == lock
+            holding.resource == ResourceKey::Value(lock)
                 && handles::at(holding.handle).is_some_and(|fact| fact.roles.has(Roles::THREAD_GUARD))
         };
         let is_own = |holding: &Holding| holding.owner == Node::Task(number) && is_guard(holding);
         if self.found.holdings.iter().any(is_own) {
             return;
         }
-        let Found { holdings, references, .. } = self.beside(&FxHashSet::from_iter([!lock]), |walker| {
-            walk(walker);
-            walker.objects();
-        });
+        let Found { holdings, references, .. } =
+            self.beside(&FxHashSet::from_iter([lock.into()]), |walker| {
+                walk(walker);
+                walker.objects();
+            });
         // A guard that is shared, such as that of dashmap's iterators, is had by what refers to it.
         let reference = |holding: &Holding| {
             let owns = |of: &&Reference| {
@@ -65,7 +68,7 @@ impl<'p, 'i> Walker<'_, 'p, 'i> {
     }
 
     /// What `walk` finds with a walker of its own, which shares the paths.
-    fn beside(&mut self, wanted: &FxHashSet<u64>, walk: impl FnOnce(&mut Walker<'_, 'p, 'i>)) -> Found {
+    fn beside(&mut self, wanted: &FxHashSet<Hidden>, walk: impl FnOnce(&mut Walker<'_, 'p, 'i>)) -> Found {
         let mut walker = Walker::new(self.process, self.layouts, wanted);
         walker.paths = std::mem::take(&mut self.paths);
         walk(&mut walker);
@@ -83,7 +86,7 @@ impl<'p, 'i> Walker<'_, 'p, 'i> {
     ) {
         let (holdings, references) = self.found.counts();
         let of_task = self.found.holdings.iter().skip(before.0).map(|holding| holding.place);
-        let known: FxHashSet<u64> =
+        let known: FxHashSet<Address> =
             of_task.chain(self.found.references.iter().skip(before.1).map(|of| of.place)).collect();
         self.variables(number, variables);
         let new = self.found.holdings.split_off(holdings);
@@ -113,7 +116,7 @@ impl<'p, 'i> Walker<'_, 'p, 'i> {
         variables: &[StackVariable],
     ) {
         let found = self.beside(self.wanted, |walker| walker.variables(number, variables));
-        let known: FxHashSet<u64> = self.found.holdings.iter().map(|holding| holding.place).collect();
+        let known: FxHashSet<Address> = self.found.holdings.iter().map(|holding| holding.place).collect();
         let is_new = |holding: &Holding| {
             holding.owner == Node::Task(number)
                 && !known.contains(&holding.place)

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::super::walk_context::{Doubt, WalkContext};
 use super::{Seen, Walker};
+use crate::snapshot::Address;
 use crate::tasks::layout::{Body, Coroutine, Field, Layout, StateKind, Variables};
 
 /// The most states of one function that are walked for its first poll.
@@ -16,7 +17,7 @@ impl<'w> Walker<'w, '_, '_> {
         &mut self,
         layout: &Layout,
         coroutine: &'w Coroutine,
-        at: u64,
+        at: Address,
         step: u32,
         context: WalkContext,
     ) -> bool {
@@ -79,7 +80,7 @@ impl<'w> Walker<'w, '_, '_> {
         &mut self,
         layout: &Layout,
         coroutine: &'w Coroutine,
-        at: u64,
+        at: Address,
         step: u32,
         context: WalkContext,
     ) {
@@ -94,7 +95,7 @@ impl<'w> Walker<'w, '_, '_> {
     }
 
     /// Searches the bytes that belong to no known variable for guards of locks that are waited for.
-    fn hidden(&mut self, variables: &Variables, base: u64, step: u32, context: WalkContext) {
+    fn hidden(&mut self, variables: &Variables, base: Address, step: u32, context: WalkContext) {
         if variables.gaps.is_empty() {
             return;
         }
@@ -106,7 +107,8 @@ impl<'w> Walker<'w, '_, '_> {
             let Some(at) = base.checked_add(place) else { continue };
             let guard = guards.iter().find_map(|layout| {
                 let Body::Handle { handle, .. } = &layout.body else { return None };
-                let read = handle.read(process, at).filter(|(resource, _)| wanted.contains(&!*resource))?;
+                let read =
+                    handle.read(process, at).filter(|(resource, _)| wanted.contains(&(*resource).into()))?;
                 Some((handle, read))
             });
             if let Some((handle, read)) = guard.filter(|_| self.seen.insert((at, Seen::Guessed))) {
@@ -117,7 +119,7 @@ impl<'w> Walker<'w, '_, '_> {
 
     /// Whether a variable was moved into the future that is awaited: `receiver.await` leaves a stale copy in the
     /// variable.
-    fn is_moved(&self, base: u64, awaitee: &Field, field: &Field) -> bool {
+    fn is_moved(&self, base: Address, awaitee: &Field, field: &Field) -> bool {
         let size = self.layouts.get(awaitee.layout).map_or(0, |layout| layout.size);
         let word = |of: &Field, offset: u64| {
             self.process

@@ -5,17 +5,18 @@ use super::super::Node;
 use super::super::walk_context::WalkContext;
 use super::{Seen, Visit, Walker};
 use crate::debuginfo::types::TypeId;
+use crate::snapshot::Address;
 use crate::tasks::layout::{Alone, Field, Interest, Layout};
 
 impl Walker<'_, '_, '_> {
     /// Visits the target of a raw pointer, for the wakers in it: a list of waiters leads to nodes in the futures that
     /// wait. Pointers of tasks are not followed, because each node of a list leads to all others.
-    pub(super) fn raw(&mut self, target: TypeId, at: u64, step: u32, context: WalkContext) {
+    pub(super) fn raw(&mut self, target: TypeId, at: Address, step: u32, context: WalkContext) {
         if matches!(self.owner, Node::Task(_) | Node::Part(_)) {
             return;
         }
         let target = self.layouts.of(Interest::Handles, target).filter(|target| !target.is_nothing());
-        if let (Some(target), Some(at)) = (target, self.pointer(at))
+        if let (Some(target), Some(at)) = (target, self.process.memory.pointer(at))
             && self.seen.insert((at, Seen::As(target.id)))
         {
             let context = WalkContext { borrowed: true, ..context.behind_pointer() };
@@ -28,7 +29,7 @@ impl Walker<'_, '_, '_> {
         &mut self,
         layout: &Layout,
         fields: &[Field],
-        base: u64,
+        base: Address,
         step: u32,
         context: WalkContext,
     ) {

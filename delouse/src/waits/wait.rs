@@ -1,0 +1,70 @@
+//! One wait of one task, and what can end it.
+
+use crate::snapshot::Address;
+use crate::tasks::ResourceKind;
+use crate::tasks::layout::handles::Roles;
+
+/// One wait of one task: a branch of a `select!` has its own.
+#[derive(Debug, Clone)]
+pub(super) struct Wait {
+    /// The task, by its index in the listing.
+    pub(super) task: u32,
+    /// The index of the wait among those of the task.
+    pub(super) leaf: usize,
+    pub(super) kind: ResourceKind,
+    /// The resource that the program uses: a channel, not the semaphore in it.
+    pub(super) resource: ResourceKey,
+    pub(super) by: Waker,
+    /// The thread of the task is blocked in it.
+    pub(super) blocks_thread: bool,
+}
+
+/// What a wait is for, or a handle of: waits and handles with the same key belong together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum ResourceKey {
+    Unknown,
+    /// A thread, by its id.
+    Thread(i32),
+    /// A value, by its address; a task, by that of its header.
+    Value(Address),
+    /// The wakers of a task, by the address of its header.
+    Wakers(Address),
+}
+
+/// What can end a wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Waker {
+    /// Handles of the resource with one of these roles.
+    Handles(Roles),
+    /// The wakers of the waiting task, which has that header, where they are stored: which handles can end the wait is not
+    /// known.
+    Wakers(Address),
+    /// The completion of that task; `None` for a task that is not in the listing.
+    Task(Option<u32>),
+    /// Something that is no part of the program: a timer, the kernel; or unknown.
+    Outside,
+}
+
+impl Wait {
+    /// The key of the handles that can end it.
+    pub(super) fn key(&self) -> ResourceKey {
+        match self.by {
+            Waker::Wakers(header) => ResourceKey::Wakers(header),
+            _ => self.resource,
+        }
+    }
+
+    /// Whether it is judged by where the wakers of its task are.
+    pub(super) fn is_by_wakers(&self) -> bool {
+        matches!(self.by, Waker::Wakers(_))
+    }
+}
+
+impl ResourceKey {
+    pub(super) fn address(self) -> Option<Address> {
+        match self {
+            Self::Value(address) | Self::Wakers(address) => Some(address),
+            Self::Thread(_) | Self::Unknown => None,
+        }
+    }
+}
