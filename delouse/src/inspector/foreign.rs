@@ -254,7 +254,7 @@ impl<'i> Foreign<'i> {
     /// A sample of one capture, without threads.
     pub(super) fn sample_of_waits(&mut self) -> Result<(Sample, Capture), ForeignError> {
         let moment = self.capture()?;
-        let (sample, mut capture) = self.examine_waits(&moment, false)?;
+        let (sample, mut capture) = self.examine_waits(&moment, false, false)?;
         capture.notes.extend(sampling::notes_of(&sample));
         if sample.listing.without_types && sample.listing.shortage.is_none() {
             return Err(self.no_types());
@@ -290,9 +290,10 @@ impl<'i> Foreign<'i> {
     /// The same with the samples, and without measuring growth.
     pub(super) fn diagnose(&mut self, earlier: Earlier<'_>) -> Result<Diagnosed, ForeignError> {
         let begun = Instant::now();
-        let first = self.sample()?;
+        let first = self.sample(false)?;
         let (samples, mut capture) = if self.target.is_running() {
-            sampling::until_decided(first, begun, || self.sample())?
+            let wants_sockets = !first.0.half_closed.is_empty();
+            sampling::until_decided(first, begun, || self.sample(wants_sockets))?
         } else {
             (vec![first.0], first.1)
         };
@@ -319,21 +320,22 @@ impl<'i> Foreign<'i> {
         &mut self,
         moment: &Moment,
         mains_rest: bool,
+        wants_sockets: bool,
     ) -> Result<(Sample, Capture), ForeignError> {
         let files = self.target.files();
         let kernel = |fds: &[i32]| files.as_ref().map(|files| files.own_connections(fds)).unwrap_or_default();
         self.examine(moment, true, |examination| {
-            sampling::sample_of(examination, moment.at, mains_rest, &kernel)
+            sampling::sample_of(examination, moment.at, mains_rest, &kernel, wants_sockets)
         })
     }
 
     /// One sample, with the threads of the same moment.
-    fn sample(&mut self) -> Result<(Sample, Capture), ForeignError> {
+    fn sample(&mut self, wants_sockets: bool) -> Result<(Sample, Capture), ForeignError> {
         let moment = self.capture()?;
         let mut of_threads = Capture::default();
         let threads = self.threads_of(&moment, &mut of_threads);
         let rest = mains_rest(&threads);
-        let (mut sample, mut capture) = self.examine_waits(&moment, rest)?;
+        let (mut sample, mut capture) = self.examine_waits(&moment, rest, wants_sockets)?;
         capture.notes.extend(of_threads.notes);
         capture.notes.extend(sampling::notes_of(&sample));
         sample.threads = threads;

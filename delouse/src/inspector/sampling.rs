@@ -5,11 +5,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::report::not_covered;
-use crate::snapshot::{Capture, OpenFile, micros};
+use crate::snapshot::{Capture, HalfClosed, OpenFile, micros};
 use crate::targets;
 use crate::tasks::{Direction, Examination, WaitsOn, describe_files};
 use crate::waits::diagnosis::Diagnosis;
-use crate::waits::sample::{HalfClosed, Sample};
+use crate::waits::sample::Sample;
 use crate::waits::{self, Analysis, Kernel, diagnosis};
 
 /// Time between samples: longer than any poll should take.
@@ -29,15 +29,18 @@ pub(crate) struct Diagnosed {
 }
 
 /// The sample of one capture, without threads and without what only the kernel knows. `mains_rest`: at that moment, no main
-/// future was being polled. `kernel` describes connections.
+/// future was being polled. `kernel` describes connections. `wants_sockets`: an earlier sample had connections that the other end
+/// has closed, whose variables are to be found.
 pub(super) fn sample_of(
     mut seen: Examination<'_, '_, '_>,
     at: Duration,
     mains_rest: bool,
     kernel: &Kernel<'_>,
+    wants_sockets: bool,
 ) -> Sample {
     let Analysis { graph, findings, not_judged, inputs, keeper, unread_bodies, not_covered } =
         waits::analyse(&mut seen, mains_rest, kernel);
+    let closed_sockets = if wants_sockets { waits::closed_sockets(&seen) } else { Vec::new() };
     Sample {
         at,
         listing: seen.listing,
@@ -46,6 +49,7 @@ pub(super) fn sample_of(
         findings,
         not_judged,
         half_closed: Vec::new(),
+        closed_sockets,
         blocked_children: Vec::new(),
         inputs,
         keeper,
@@ -65,7 +69,7 @@ pub(super) fn notes_of(sample: &Sample) -> impl Iterator<Item = String> {
 pub(super) fn ask_the_kernel(
     sample: &mut Sample,
     open_file: impl Fn(i32) -> Option<OpenFile>,
-    closed_by_peer: impl FnOnce(usize) -> Vec<(String, String)>,
+    closed_by_peer: impl FnOnce(usize) -> Vec<HalfClosed>,
 ) {
     let sends = |waits: &WaitsOn| waits.io.as_ref().is_some_and(|io| io.direction == Some(Direction::Write));
     let waits = sample.listing.tasks.iter().flat_map(|task| &task.waits_on);
@@ -82,8 +86,7 @@ pub(super) fn ask_the_kernel(
     }
     let children = sample.listing.tasks.iter().flat_map(|task| &task.waits_on).filter_map(|waits| waits.pid);
     sample.blocked_children = children.filter(|pid| targets::writes_to_a_full_pipe(*pid)).collect();
-    let closed = closed_by_peer(MAX_SOCKETS);
-    sample.half_closed = closed.into_iter().map(|(local, peer)| HalfClosed { local, peer }).collect();
+    sample.half_closed = closed_by_peer(MAX_SOCKETS);
 }
 
 /// Takes further samples until another one would not change the diagnosis, at most [`MAX_SAMPLES`]. `next` takes one.

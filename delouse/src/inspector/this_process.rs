@@ -124,15 +124,15 @@ impl Inspector {
     /// polled.
     pub(crate) fn sample(&self, mains_rest: bool) -> Result<(Sample, Capture), EngineError> {
         let took = Stopwatch::start();
-        let (sample, mut capture) = self.take_sample(mains_rest)?;
+        let (sample, mut capture) = self.take_sample(mains_rest, false)?;
         capture.notes.extend(took.note());
         Ok((sample, capture))
     }
 
-    fn take_sample(&self, mains_rest: bool) -> Result<(Sample, Capture), EngineError> {
+    fn take_sample(&self, mains_rest: bool, wants_sockets: bool) -> Result<(Sample, Capture), EngineError> {
         let at = self.start.elapsed();
         let (sample, mut capture) = self.engines.examine(&self.roots(), move |seen| {
-            sampling::sample_of(seen, at, mains_rest, &targets::own_connections)
+            sampling::sample_of(seen, at, mains_rest, &targets::own_connections, wants_sockets)
         })?;
         self.reading.has_types();
         capture.notes.extend(sampling::notes_of(&sample));
@@ -156,7 +156,7 @@ impl Inspector {
         if self.symbols.loaded() == 0 {
             // Reading the debug information may take seconds. Do this before the first sample, so that the second follows
             // it closely.
-            warm = Some(self.take_sample(false)?.1);
+            warm = Some(self.take_sample(false, false)?.1);
             let _stacks = self.capture_threads(false);
         }
         let stacks = |capture: &mut Capture| {
@@ -165,15 +165,16 @@ impl Inspector {
             threads
         };
         let rest = mains_rest(&stacks(&mut Capture::default()));
-        let (mut first, mut capture) = self.take_sample(rest)?;
+        let (mut first, mut capture) = self.take_sample(rest, false)?;
         sampling::ask_the_kernel(&mut first, targets::open_file, targets::closed_by_peer);
         capture.pause_us = warm.map_or(capture.pause_us, |warm| warm.pause_us.max(capture.pause_us));
         first.at = self.start.elapsed();
         first.threads = stacks(&mut capture);
+        let wants_sockets = !first.half_closed.is_empty();
         sampling::until_decided((first, capture), begun, || {
             let mut notes = Capture::default();
             let threads = stacks(&mut notes);
-            let (mut next, mut of) = self.take_sample(mains_rest(&threads))?;
+            let (mut next, mut of) = self.take_sample(mains_rest(&threads), wants_sockets)?;
             sampling::ask_the_kernel(&mut next, targets::open_file, targets::closed_by_peer);
             next.threads = threads;
             of.notes.extend(notes.notes);

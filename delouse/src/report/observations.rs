@@ -7,7 +7,7 @@ use super::findings::{does, finished};
 use super::format::{self, count, count_waiting, counted, millis, size, task, upper};
 use super::kinds;
 use crate::tasks::Waiting;
-use crate::waits::{Held, Keeper, Observation, ObservationKind, Observed, TaskIds, UnreadBody};
+use crate::waits::{ClosedSocket, Held, Keeper, Observation, ObservationKind, Observed, TaskIds, UnreadBody};
 
 /// The most ids of tasks in one observation.
 const MAX_IDS: usize = 64;
@@ -163,14 +163,21 @@ fn sentence(of: &Observation) -> String {
                 size(*bytes)
             )
         }
-        Observed::ClosedByPeer { peers } => {
+        Observed::ClosedByPeer { peers, socket } => {
             let more = of.count.saturating_sub(peers.len());
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             let (verb, it) = if of.count == 1 { ("is", "it") } else { ("are", "them") };
+            let kept = socket.as_ref().map(|ClosedSocket { variable, place, .. }| {
+                let (keep, for_example) =
+                    if of.tasks.len() == 1 { ("keeps", "") } else { ("keep", ", for example") };
+                let place = at(place.as_ref().map(ToString::to_string));
+                format!("; {tasks} {keep} {it}{for_example} in `{variable}`{place}")
+            });
             format!(
-                "{} {verb} in CLOSE_WAIT: the other end has closed {it} and the program has not ({}{more})",
+                "{} {verb} in CLOSE_WAIT: the other end has closed {it} and the program has not ({}{more}){}",
                 count(of.count, "connection"),
-                peers.join(", ")
+                peers.join(", "),
+                kept.unwrap_or_default()
             )
         }
         Observed::Growth { place, new, over_ms } => {
@@ -228,9 +235,16 @@ mod tests {
             "Task 1 has waited for something that delouse does not know for at least 42.0 s"
         );
         assert_eq!(
-            of(1, 0, Observed::ClosedByPeer { peers: vec!["127.0.0.1:9".to_owned()] }),
+            of(1, 0, Observed::ClosedByPeer { peers: vec!["127.0.0.1:9".to_owned()], socket: None }),
             "1 connection is in CLOSE_WAIT: the other end has closed it and the program has not (127.0.0.1:9)"
         );
+        let place = crate::waits::CodeLocation { function: "app::relay".to_owned(), ..Default::default() };
+        let socket =
+            ClosedSocket { fd: 7, task: 1, variable: "inbound".to_owned(), place: Some(place.into()) };
+        let peers = vec!["127.0.0.1:9".to_owned(), "127.0.0.1:10".to_owned()];
+        assert!(of(2, 0, Observed::ClosedByPeer { peers, socket: Some(socket) }).ends_with(
+            "(127.0.0.1:9, 127.0.0.1:10); 2 tasks (1, 2) keep them, for example in `inbound` in app::relay"
+        ));
         assert_eq!(of(3, 0, Observed::NotJudged), "3 tasks could not be judged");
     }
 }

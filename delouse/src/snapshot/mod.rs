@@ -313,6 +313,16 @@ impl OpenFile {
     }
 }
 
+/// A TCP connection that the other end has closed for its part.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct HalfClosed {
+    pub(crate) fd: i32,
+    /// The address of the program's own end.
+    pub(crate) local: String,
+    /// The address of the other end.
+    pub(crate) peer: String,
+}
+
 /// A connection between two sockets of the program itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct OwnConnection {

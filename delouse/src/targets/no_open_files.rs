@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::snapshot::{OpenFile, OwnConnection};
+use crate::snapshot::{HalfClosed, OpenFile, OwnConnection};
 
 /// The descriptors of another process.
 pub(crate) struct OtherFiles;
@@ -19,7 +19,7 @@ impl OtherFiles {
     }
 
     /// Not known here.
-    pub(crate) fn closed_by_peer(&self, _: usize) -> Vec<(String, String)> {
+    pub(crate) fn closed_by_peer(&self, _: usize) -> Vec<HalfClosed> {
         Vec::new()
     }
 

@@ -21,7 +21,7 @@ use rustix::net::{
 };
 
 use super::unix_peers::UnixPeers;
-use crate::snapshot::{ConnectionEnd, OpenFile, OwnConnection};
+use crate::snapshot::{ConnectionEnd, HalfClosed, OpenFile, OwnConnection};
 
 /// Describes `fd` by `/proc/self/fd` and, for sockets, getsockname(2) and getpeername(2). `None` if it is not open. Takes
 /// a few microseconds.
@@ -57,14 +57,14 @@ impl OtherFiles {
     }
 
     /// As [`closed_by_peer`], for this process.
-    pub(crate) fn closed_by_peer(&self, limit: usize) -> Vec<(String, String)> {
+    pub(crate) fn closed_by_peer(&self, limit: usize) -> Vec<HalfClosed> {
         let open = descriptors(&format!("/proc/{}/fd", self.pid)).into_iter().take(limit);
         // Other descriptors than sockets are not duplicated.
         let is_socket = |fd: &i32| {
             let link = fs::read_link(format!("/proc/{}/fd/{fd}", self.pid));
             link.is_ok_and(|link| link.as_os_str().as_encoded_bytes().starts_with(b"socket:"))
         };
-        open.filter(is_socket).filter_map(|fd| half_closed(self.duplicate(fd)?.as_fd())).collect()
+        open.filter(is_socket).filter_map(|fd| half_closed(fd, self.duplicate(fd)?.as_fd())).collect()
     }
 
     /// As [`own_connections`], for this process.
@@ -115,10 +115,10 @@ pub(crate) fn writes_to_a_full_pipe(pid: i32) -> bool {
 
 /// The TCP connections of this process that the other end has closed for its part: the addresses of both ends. Reads the state of at
 /// most `limit` descriptors, in about a microsecond each; empty where they cannot be listed.
-pub(crate) fn closed_by_peer(limit: usize) -> Vec<(String, String)> {
+pub(crate) fn closed_by_peer(limit: usize) -> Vec<HalfClosed> {
     let open = descriptors("/proc/self/fd").into_iter().take(limit);
     // SAFETY: they were open above. If the program closes one meanwhile, calls fail or read another socket.
-    open.filter_map(|fd| half_closed(unsafe { BorrowedFd::borrow_raw(fd) })).collect()
+    open.filter_map(|fd| half_closed(fd, unsafe { BorrowedFd::borrow_raw(fd) })).collect()
 }
 
 /// The connections of TCP and of Unix sockets of which both ends are among these descriptors of this process, each open only
@@ -186,13 +186,13 @@ fn descriptors(directory: &str) -> Vec<i32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
-/// The addresses of both ends of a TCP connection that the other end has closed for its part.
-fn half_closed(file: BorrowedFd<'_>) -> Option<(String, String)> {
+/// A TCP connection that the other end has closed for its part.
+fn half_closed(fd: i32, file: BorrowedFd<'_>) -> Option<HalfClosed> {
     if tcp(file)?.0 != Some("CLOSE_WAIT") {
         return None;
     }
     let local = getsockname(file).ok().and_then(address)?;
-    Some((local, getpeername(file).ok().flatten().and_then(address)?))
+    Some(HalfClosed { fd, local, peer: getpeername(file).ok().flatten().and_then(address)? })
 }
 
 fn socket(file: BorrowedFd<'_>) -> Option<OpenFile> {
@@ -407,9 +407,10 @@ mod tests {
         drop(other);
         assert_eq!(describe(&server).0, Some("CLOSE_WAIT"));
         let own = (server.local_addr().unwrap().to_string(), server.peer_addr().unwrap().to_string());
-        assert!(closed_by_peer(usize::MAX).contains(&own));
+        let is_own = |all: Vec<HalfClosed>| all.into_iter().any(|one| (one.local, one.peer) == own);
+        assert!(is_own(closed_by_peer(usize::MAX)));
         let other = OtherFiles::of(std::process::id()).unwrap();
-        assert!(other.closed_by_peer(usize::MAX).contains(&own));
+        assert!(is_own(other.closed_by_peer(usize::MAX)));
         let (reader, mut writer) = io::pipe().unwrap();
         writer.write_all(b"hello").unwrap();
         assert_eq!(describe(&reader), (None, Some(5), None));

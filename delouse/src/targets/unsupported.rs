@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::core_dump::{CoreImage, ProcessIds, VectorNote};
 use super::{Joined, Limits, SnapshotError};
-use crate::snapshot::{Address, Capture, Mapping, OpenFile, OwnConnection, Snapshot, Thread};
+use crate::snapshot::{Address, Capture, HalfClosed, Mapping, OpenFile, OwnConnection, Snapshot, Thread};
 
 /// A snapshot. Never constructed.
 #[derive(Debug)]
@@ -221,7 +221,7 @@ pub(crate) fn open_file(_: i32) -> Option<OpenFile> {
 }
 
 /// Not supported here.
-pub(crate) fn closed_by_peer(_: usize) -> Vec<(String, String)> {
+pub(crate) fn closed_by_peer(_: usize) -> Vec<HalfClosed> {
     Vec::new()
 }
 

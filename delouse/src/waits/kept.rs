@@ -26,3 +26,13 @@ pub(crate) struct UnreadBody {
     pub(crate) variable: String,
     pub(crate) place: Option<Arc<CodeLocation>>,
 }
+
+/// A variable with a connection that the other end has closed for its part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ClosedSocket {
+    pub(crate) fd: i32,
+    /// The task that has the variable; 0 for a `main` future.
+    pub(crate) task: u64,
+    pub(crate) variable: String,
+    pub(crate) place: Option<Arc<CodeLocation>>,
+}

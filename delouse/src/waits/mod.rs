@@ -44,13 +44,13 @@ mod unjudged;
 mod wait;
 mod wakers;
 
-pub(crate) use connections::Kernel;
+pub(crate) use connections::{Kernel, closed_sockets};
 pub use diagnosis::Scope;
 pub use evidence::{Doubt, Evidence, Party, TaskIds, TaskWait, ThreadAt};
 pub use gaps::Gap;
 #[cfg(feature = "dump")]
 pub(crate) use graceful::{Graceful, graceful_shutdowns};
-pub(crate) use kept::{Keeper, UnreadBody};
+pub(crate) use kept::{ClosedSocket, Keeper, UnreadBody};
 pub use location::CodeLocation;
 pub(crate) use not_judged::{UnjudgedList, UnjudgedTasks};
 pub use observation::ObservationKind;

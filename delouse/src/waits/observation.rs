@@ -5,7 +5,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::kept::{Keeper, UnreadBody};
+use super::kept::{ClosedSocket, Keeper, UnreadBody};
 use super::{CodeLocation, Resource, ThreadAt};
 use crate::tasks::{ResourceKind, Waiting};
 
@@ -46,7 +46,7 @@ pub(crate) enum Observed {
     /// Connections whose other end does not read.
     UnreadData { place: Option<Arc<CodeLocation>>, bytes: u64 },
     /// Connections that the other end has closed and the program has not.
-    ClosedByPeer { peers: Vec<String> },
+    ClosedByPeer { peers: Vec<String>, socket: Option<ClosedSocket> },
     /// Many finished tasks of one function, and a variable that keeps handles of that many.
     FinishedTasks { function: Option<CodeLocation>, spawned_at: Option<Arc<str>>, keeper: Option<Keeper> },
     /// Tasks with the same stack that only became more.

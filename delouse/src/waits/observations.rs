@@ -8,10 +8,10 @@ use rustc_hash::FxHashMap;
 
 use super::growing::Counts;
 use super::observation::{Held, Observation, ObservationKind, Observed};
-use super::sample::{HalfClosed, Sample};
+use super::sample::Sample;
 use super::{
-    CodeLocation, Edge, Evidence, Finding, Holder, UnjudgedList, blocked_threads, busy_loop, finished,
-    graceful, growing, http2, location, permits,
+    CodeLocation, Edge, Evidence, Finding, Holder, UnjudgedList, blocked_threads, busy_loop, connections,
+    finished, graceful, growing, http2, location, permits,
 };
 use crate::tasks::{Direction, ResourceKind, Task, TaskState, Waiting};
 
@@ -25,8 +25,6 @@ const CONTENDED: usize = 10;
 const UNREAD: u64 = 1000;
 /// The shortest time over which growth is measured without a request for it.
 const GROWTH: Duration = Duration::from_secs(10);
-/// Addresses of connections that are listed.
-const MAX_PEERS: usize = 4;
 
 /// Whether another sample could confirm an observation.
 pub(super) fn is_undecided(samples: &[Sample]) -> bool {
@@ -68,7 +66,7 @@ pub(super) fn check(
     // It is the cause of a deadlock, where the program has both ends of the connection.
     observations.extend(http2::check(samples, &HashSet::new()));
     observations.extend(unread_data(last, &known));
-    observations.extend(closed_by_peer(samples));
+    observations.extend(connections::closed_by_peer(samples));
     observations.extend(finished::check(last, &known));
     observations.extend(grown.take(1).filter_map(growth));
     observations.extend(unjudged(not_judged));
@@ -227,19 +225,6 @@ fn unread_data(last: &Sample, known: &HashSet<u64>) -> Option<Observation> {
     })
 }
 
-/// Connections that the other end has closed in every sample. One sample is not enough: each connection passes through
-/// this state.
-fn closed_by_peer(samples: &[Sample]) -> Option<Observation> {
-    let [before @ .., last] = samples else { return None };
-    let lasted = |one: &&HalfClosed| before.iter().all(|sample| sample.half_closed.contains(one));
-    let closed: Vec<&HalfClosed> =
-        last.half_closed.iter().filter(|_| !before.is_empty()).filter(lasted).collect();
-    let peers = closed.iter().take(MAX_PEERS).map(|one| one.peer.clone()).collect();
-    let fact = Observed::ClosedByPeer { peers };
-    let count = closed.len();
-    (count > 0).then_some(Observation { tasks: Vec::new(), count, waiting: None, fact })
-}
-
 /// A child process that the program waits for, and that waits in every sample until something reads from its pipe.
 fn blocked_child(samples: &[Sample], known: &HashSet<u64>) -> Option<Observation> {
     let (last, before) = samples.split_last()?;
@@ -272,6 +257,7 @@ mod tests {
     use super::super::diagnosis::{Earlier, diagnose};
     use super::super::{Resource, fixtures};
     use super::*;
+    use crate::snapshot::HalfClosed;
     use crate::tasks::{Io, WaitsOn};
 
     /// A task, and its wait.
@@ -354,7 +340,11 @@ mod tests {
         let of = |ms, ports: &[u16]| Sample {
             half_closed: ports
                 .iter()
-                .map(|port| HalfClosed { local: format!("127.0.0.1:{port}"), peer: "127.0.0.1:9".to_owned() })
+                .map(|port| HalfClosed {
+                    fd: i32::from(*port),
+                    local: format!("127.0.0.1:{port}"),
+                    peer: "127.0.0.1:9".to_owned(),
+                })
                 .collect(),
             ..sample(ms, [])
         };

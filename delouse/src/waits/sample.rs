@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::kept::{Keeper, UnreadBody};
+use super::kept::{ClosedSocket, Keeper, UnreadBody};
 use super::{Finding, NotCovered, UnjudgedList, WaitGraph};
+use crate::snapshot::HalfClosed;
 use crate::tasks::inputs::Input;
 use crate::tasks::{Listing, Task, TaskKind, TaskState};
 use crate::threads::ThreadStack;
@@ -12,15 +13,6 @@ use crate::threads::ThreadStack;
 /// A poll that takes longer keeps other tasks waiting: tokio recommends 10 to 100 µs between awaits, and users of a
 /// service notice a hundred milliseconds.
 pub(super) const LONG: Duration = Duration::from_millis(100);
-
-/// A TCP connection that the other end has closed for its part.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct HalfClosed {
-    /// The address of the program's own end.
-    pub(crate) local: String,
-    /// The address of the other end.
-    pub(crate) peer: String,
-}
 
 /// One sample.
 #[derive(Debug, Clone, Default)]
@@ -41,6 +33,8 @@ pub(crate) struct Sample {
     pub(crate) blocked_children: Vec<i32>,
     /// TCP connections that the other end has closed for its part.
     pub(crate) half_closed: Vec<HalfClosed>,
+    /// The variables with such connections, if they were searched for.
+    pub(crate) closed_sockets: Vec<ClosedSocket>,
     /// What tasks take from that seem to be polled without pause.
     pub(crate) inputs: Vec<TaskInputs>,
     /// What keeps the results of finished tasks.

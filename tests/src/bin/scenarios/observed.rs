@@ -15,7 +15,7 @@ use crate::harness::{self, Case, DAY, faulty, healthy, observed};
 
 pub(crate) const CASES: &[Case] = &[
     faulty!(relay_that_forwards_no_end: "deadlock", says "3 connections are in CLOSE_WAIT", "observed::relay at"),
-    observed!(handler_that_outlives_its_client: "closed_by_peer"),
+    observed!(handler_that_outlives_its_client: "closed_by_peer", says "keeps it in"),
     healthy!(clients_come_and_go),
     observed!(client_that_does_not_read: "unread_data", says "that does not read"),
     healthy!(client_that_reads_slowly),
