@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::finding_change::FindingChange;
+
 /// A change in what is wrong with the program: see [`Config::on_finding`](crate::Config::on_finding).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -22,18 +24,6 @@ pub struct FindingEvent {
     pub json: String,
     /// The report on disk, if there is a directory for reports.
     pub report: Option<PathBuf>,
-}
-
-/// What has changed about a finding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum FindingChange {
-    /// Two looks in succession have seen it.
-    New,
-    /// It is certain now, or about at least twice as many tasks.
-    Changed,
-    /// Two looks in succession have not seen it.
-    Gone,
 }
 
 /// A function of the program that gets the events.

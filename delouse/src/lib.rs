@@ -119,6 +119,8 @@ mod dispatch;
 mod dump_error;
 #[cfg(feature = "main")]
 mod duration;
+#[cfg(any(feature = "main", feature = "engine"))]
+mod finding_change;
 #[cfg(feature = "main")]
 mod finding_event;
 #[cfg(feature = "main")]
@@ -158,7 +160,8 @@ pub use {
     config::{Config, init},
     delouse_macros::{main, test},
     dump_error::DumpError,
-    finding_event::{FindingChange, FindingEvent},
+    finding_change::FindingChange,
+    finding_event::FindingEvent,
     runtime::{register, unregister},
     started::Started,
 };
@@ -171,9 +174,10 @@ pub use runtime::dump;
 /// The types of answers: each endpoint's JSON is one of these.
 #[cfg(feature = "engine")]
 pub mod model {
+    pub use crate::finding_change::FindingChange;
     pub use crate::report::{
-        Change, DiagnosisAnswer, FindingReport, HistoryAnswer, HistoryEvent, NotJudged, ObservationReport,
-        TaskGroup, TasksAnswer, ThreadGroup, ThreadSummary, ThreadsAnswer, WaitsAnswer, WatchReport,
+        DiagnosisAnswer, FindingReport, HistoryAnswer, HistoryEvent, NotJudged, ObservationReport, TaskGroup,
+        TasksAnswer, ThreadGroup, ThreadSummary, ThreadsAnswer, WaitsAnswer, WatchReport,
     };
     pub use crate::snapshot::Capture;
     pub use crate::tasks::engine::EngineName;

@@ -13,7 +13,7 @@ use crate::debuginfo::elf::{self, ElfError, ElfInfo};
 use crate::debuginfo::image::{Image, ImageError};
 use crate::debuginfo::symbols::Symbols;
 use crate::debuginfo::types::Types;
-use crate::host::search;
+
 use crate::report::{
     DiagnosisAnswer, Filter, FindingReport, TasksAnswer, ThreadsAnswer, WaitsAnswer, not_covered,
 };
@@ -193,17 +193,17 @@ impl<'i> Foreign<'i> {
     /// # Errors
     /// What it lacks.
     pub(crate) fn check_tokio(&self) -> Result<(), ForeignError> {
-        if other_objects::have_tokio(self.learned.types()) {
+        let types = self.learned.types();
+        if other_objects::have_tokio(types) {
             return Ok(());
         }
         let name = self.file.name().0.to_owned();
         let made_by = elf(&self.file).map(|info| info.comments).unwrap_or_default();
-        let symbols = self.image.symbols();
         let is_rust = made_by.iter().any(|compiler| compiler.contains("rustc"))
-            || symbols.iter().any(|symbol| search::find(symbol.name, b"rust_").is_some());
+            || !types.symbols_with("rust_").is_empty();
         Err(match () {
             () if !is_rust => ForeignError::NotRust(name),
-            () if symbols.is_empty() => ForeignError::Stripped(name),
+            () if !types.has_symbols() => ForeignError::Stripped(name),
             () => ForeignError::NoTokio(name),
         })
     }

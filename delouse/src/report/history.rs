@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::findings::FindingReport;
 use super::format;
 use super::formats::Renders;
+use crate::finding_change::FindingChange;
 
 /// What watching the program has found.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -63,7 +64,7 @@ pub struct HistoryEvent {
     /// The number of the look that saw it.
     pub look: u64,
     /// What has changed.
-    pub change: Change,
+    pub change: FindingChange,
     /// The finding.
     pub finding: FindingReport,
     /// The finding as text, with its tasks.
@@ -71,29 +72,6 @@ pub struct HistoryEvent {
     /// The report on disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub report: Option<String>,
-}
-
-/// What has changed about a finding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum Change {
-    /// Two looks in succession have seen it.
-    New,
-    /// It is certain now, or about at least twice as many tasks.
-    Changed,
-    /// Two looks in succession have not seen it.
-    Gone,
-}
-
-impl Change {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::New => "new",
-            Self::Changed => "changed",
-            Self::Gone => "gone",
-        }
-    }
 }
 
 /// Milliseconds since 1970.

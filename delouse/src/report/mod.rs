@@ -34,7 +34,7 @@ pub(crate) use diff::DiffAnswer;
 pub(crate) use filter::{Filter, FilterError};
 pub use findings::FindingReport;
 pub(crate) use gaps::not_covered;
-pub use history::{Change, HistoryAnswer, HistoryEvent, WatchReport};
+pub use history::{HistoryAnswer, HistoryEvent, WatchReport};
 pub(crate) use huge_pages::HugePages;
 pub use observations::ObservationReport;
 pub use task_groups::TaskGroup;

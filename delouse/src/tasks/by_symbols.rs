@@ -121,8 +121,8 @@ pub(super) fn list(
 fn main(process: &Process<'_, '_>, root: &Root) -> Option<Task> {
     let Root::Future { poll, .. } = root else { return None };
     let address = process.bias.file_address(*poll);
-    let symbol = process.types.symbols().iter().find(|symbol| symbol.address == address);
-    let name = symbol.map(|symbol| readable(&String::from_utf8_lossy(symbol.name)));
+    let name = process.types.symbols_at(address).next();
+    let name = name.map(|name| readable(&String::from_utf8_lossy(name)));
     Some(Task {
         id: 0,
         kind: TaskKind::Main,
@@ -164,9 +164,7 @@ fn name(process: &Process<'_, '_>, vtable: Address) -> Option<Named> {
     let poll = process.bias.file_address(process.memory.address(vtable)?);
     let described = process.types.function_name(poll);
     described.as_deref().and_then(named).or_else(|| {
-        let symbols = process.types.symbols_with("7runtime4task3raw4poll");
-        let symbol = symbols.iter().find(|symbol| symbol.address == poll)?;
-        named(&readable(&String::from_utf8_lossy(symbol.name)))
+        process.types.symbols_at(poll).find_map(|name| named(&readable(&String::from_utf8_lossy(name))))
     })
 }
 

@@ -180,6 +180,6 @@ fn functions(program: &Program<'_>, parts: &Parts) -> Vec<FileAddress> {
 fn is_suspended(process: &Process<'_, '_>, ty: &Type, at: Address) -> bool {
     let Shape::Variants(variants) = &ty.shape else { return false };
     let Some(place) = variants.discriminant.filter(|_| variants.coroutine) else { return false };
-    let state = at.checked_add(place.offset).and_then(|at| process.memory.number(at, place.size));
+    let state = process.memory.discriminant(place, at);
     state.is_some_and(|state| state > 2) && variants.list.iter().any(|variant| variant.value == state)
 }

@@ -45,14 +45,12 @@ pub(super) fn thread_contexts(
     }
     let context = |(tid, tls): (i32, Address)| {
         let at = locals.of(process, tls)?;
-        let word = |route: &Route| {
-            Some((route.follow(process, at)?, process.memory.word(route.follow(process, at)?)?))
-        };
+        // `Option<scheduler::Handle>`: the tags of `Handle`, or one more for `None`.
+        let is_there = handle.word(process, at).is_some_and(|tag| tag <= 1);
         Some(ThreadContext {
             tid,
-            // `Option<scheduler::Handle>`: the tags of `Handle`, or one more for `None`.
-            handle: word(handle).filter(|(_, tag)| *tag <= 1).map(|(at, _)| at),
-            task: task.as_ref().and_then(word).map(|(_, id)| id).filter(|id| *id != 0),
+            handle: handle.follow(process, at).filter(|_| is_there),
+            task: task.as_ref().and_then(|task| task.word(process, at)).filter(|id| *id != 0),
             rounds: rounds.as_ref().and_then(|rounds| rounds.of(process, at)),
         })
     };
@@ -167,7 +165,7 @@ impl Rounds {
     fn of(&self, process: &Process<'_, '_>, at: Address) -> Option<u64> {
         let context = self.context.follow(process, at)?;
         let value = match self.discriminant {
-            Some(at) => Some(process.memory.number(context.checked_add(at.offset)?, at.size)?),
+            Some(of) => Some(process.memory.discriminant(of, context)?),
             None => None,
         };
         let (_, way) = self.flavors.iter().find(|(of, _)| of.is_none() || *of == value)?;

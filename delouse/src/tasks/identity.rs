@@ -42,7 +42,7 @@ impl Identity {
 
     /// Whether the scheduler whose `Arc` is stored at `place` belongs to a `LocalRuntime`.
     pub(super) fn is_local(&self, process: &Process<'_, '_>, place: Address) -> bool {
-        let owner = self.local.as_ref().and_then(|way| process.memory.word(way.follow(process, place)?));
+        let owner = self.local.as_ref().and_then(|way| way.word(process, place));
         owner.is_some_and(|owner| owner != 0)
     }
 
@@ -64,11 +64,9 @@ impl Identity {
 
 impl Name {
     fn read(&self, process: &Process<'_, '_>, place: Address) -> Option<String> {
-        let memory = &process.memory;
-        let word = |way: &Route| memory.word(way.follow(process, place)?);
-        word(&self.capacity).filter(|capacity| capacity >> 63 == 0)?;
-        let pointer = memory.address(self.pointer.follow(process, place)?)?;
-        let text = memory.text(pointer, word(&self.length)?)?;
+        self.capacity.word(process, place).filter(|capacity| capacity >> 63 == 0)?;
+        let (pointer, length) = (self.pointer.address(process, place)?, self.length.word(process, place)?);
+        let text = process.memory.text(pointer, length)?;
         (!text.is_empty()).then(|| text.escape_debug().to_string())
     }
 }

@@ -289,7 +289,7 @@ fn present<'v>(
     list: &'v [Variant],
 ) -> Option<&'v Variant> {
     let value = match discriminant {
-        Some(of) => Some(process.memory.number(at.checked_add(of.offset)?, of.size)?),
+        Some(of) => Some(process.memory.discriminant(of, at)?),
         None => None,
     };
     let exact = list.iter().find(|variant| variant.value.is_some() && variant.value == value);

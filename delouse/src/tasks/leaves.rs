@@ -129,8 +129,7 @@ impl Leaf {
 
     /// What the descriptor of the leaf at `address` is ready for.
     pub(super) fn readiness(&self, process: &Process<'_, '_>, address: Address) -> Option<io::Readiness> {
-        let at = self.readiness.as_ref()?.follow(process, address)?;
-        process.memory.word(at).map(io::Readiness)
+        self.readiness.as_ref()?.word(process, address).map(io::Readiness)
     }
 
     /// What the leaf at `address` waits for.
@@ -243,8 +242,7 @@ impl Handle {
     }
 
     fn resource(&self, process: &Process<'_, '_>, leaf: Address) -> Option<Address> {
-        let value =
-            process.memory.number(leaf.checked_add(self.is_borrowed.offset)?, self.is_borrowed.size)?;
+        let value = process.memory.discriminant(self.is_borrowed, leaf)?;
         let (_, route) = self.routes.iter().find(|(of, _)| of.is_none_or(|of| of == value))?;
         route.follow(process, leaf)
     }

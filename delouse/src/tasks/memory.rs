@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
+use crate::debuginfo::types::Discriminant;
 use crate::host::scratch::Scratch;
 use crate::snapshot::{Address, Snapshot};
 
@@ -69,6 +70,11 @@ impl<'s> Memory<'s> {
                 Some(u64::from_le_bytes(word))
             }
         }
+    }
+
+    /// The discriminant of the value at `base`.
+    pub(crate) fn discriminant(&self, of: Discriminant, base: Address) -> Option<u64> {
+        self.number(base.checked_add(of.offset)?, of.size)
     }
 
     pub(crate) fn word(&self, address: Address) -> Option<u64> {

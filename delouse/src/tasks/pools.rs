@@ -44,9 +44,7 @@ impl PoolRoutes {
 
     /// The counters of the pool of the scheduler whose `Arc` is stored at `place`.
     pub(super) fn read(&self, process: &Process<'_, '_>, place: Address) -> Option<Counters> {
-        let number = |route: &Route| {
-            process.memory.word(route.follow(process, place)?).filter(|number| *number < MAX_COUNT)
-        };
+        let number = |route: &Route| route.word(process, place).filter(|number| *number < MAX_COUNT);
         let (most, threads, idle) = (number(&self.most)?, number(&self.threads)?, number(&self.idle)?);
         Some(Counters { is_full: idle == 0 && threads >= most, queued: number(&self.queued)? })
     }

@@ -70,6 +70,16 @@ impl Route {
         Some(at)
     }
 
+    /// The word at the end of the route from `start`.
+    pub(crate) fn word(&self, process: &Process<'_, '_>, start: Address) -> Option<u64> {
+        process.memory.word(self.follow(process, start)?)
+    }
+
+    /// The same as an address, which may be null.
+    pub(crate) fn address(&self, process: &Process<'_, '_>, start: Address) -> Option<Address> {
+        self.word(process, start).map(Address::new)
+    }
+
     /// The same route from `offset` bytes before its start.
     pub(crate) fn behind(self, offset: u64) -> Self {
         let hops = std::iter::once(Hop::Add(offset)).chain(self.hops.iter().copied()).collect();

@@ -105,7 +105,7 @@ impl<'h, 'a, 'p, 'i> Runtimes<'h, 'a, 'p, 'i> {
             notes.missing(&facts::OWNED);
             return;
         };
-        let number = |route: &Option<Route>| process.memory.word(route.as_ref()?.follow(process, place)?);
+        let number = |route: &Option<Route>| route.as_ref()?.word(process, place);
         let count = number(&shape.count);
         if count.is_some_and(|count| count > MAX_TASKS as u64) {
             // Freed memory that a stale header led to.

@@ -116,9 +116,7 @@ fn is_runner(scope: &Scope) -> bool {
 
 /// The function at an address of which there is no type information, as in the parts of std that are compiled in advance.
 fn symbol(process: &Process<'_, '_>, code: FileAddress) -> Option<String> {
-    let before = process.types.symbols().iter().filter(|symbol| symbol.address <= code);
-    let symbol = before.max_by_key(|symbol| symbol.address)?;
-    let name = std::str::from_utf8(symbol.name).ok()?;
+    let name = std::str::from_utf8(process.types.symbol_before(code)?).ok()?;
     Some(plain(&crate::debuginfo::symbols::readable(name)))
 }
 

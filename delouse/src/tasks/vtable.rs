@@ -45,7 +45,7 @@ impl Methods {
         let count = size.map_or(MAX_METHODS, |size| (size.saturating_sub(HEAD) / 8).min(MAX_METHODS));
         for at in (0..count).filter_map(|n| address.checked_add(HEAD + n * 8)) {
             let Some(function) = process.memory.address(at) else { break };
-            let symbols = process.types.symbols_at(process.bias.file_address(function));
+            let symbols: Vec<_> = process.types.symbols_at(process.bias.file_address(function)).collect();
             let is_other = |symbol: &[u8]| {
                 search::find(symbol, b"drop_in_place").is_some()
                     || search::find(symbol, b"7runtime4task3raw").is_some()

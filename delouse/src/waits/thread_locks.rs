@@ -180,15 +180,10 @@ impl Functions {
                 if search::find(symbol.name, module.as_bytes()).is_some()
                     && symbol.address != FileAddress::default()
                 {
-                    found.push((symbol.address..FileAddress::new(u64::MAX), *kind));
-                }
-            }
-        }
-        // A function ends where the next one begins.
-        for symbol in process.types.symbols() {
-            for (range, _) in &mut found {
-                if symbol.address > range.start {
-                    range.end = range.end.min(symbol.address);
+                    // A function ends where the next one begins.
+                    let end = process.types.next_symbol(symbol.address);
+                    let end = end.unwrap_or(FileAddress::new(u64::MAX));
+                    found.push((symbol.address..end, *kind));
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! Which findings of a look are new, have changed, or are gone.
 
 use super::identity::Identity;
-use crate::report::history::Change;
+use crate::finding_change::FindingChange;
 use crate::report::{DiagnosisAnswer, FindingReport};
 use crate::waits::Severity;
 
@@ -18,7 +18,7 @@ pub(super) struct Tracker {
 /// A change that is worth a report.
 #[derive(Debug, Clone)]
 pub(super) struct Found {
-    pub(super) change: Change,
+    pub(super) change: FindingChange,
     pub(super) finding: FindingReport,
     /// The finding with its tasks.
     pub(super) text: String,
@@ -68,7 +68,7 @@ impl Known {
             || (self.count > reported.count && self.count >= reported.count.saturating_mul(2))
     }
 
-    fn found(&self, change: Change) -> Found {
+    fn found(&self, change: FindingChange) -> Found {
         Found { change, finding: self.finding.clone(), text: self.text.clone(), alike: self.alike }
     }
 }
@@ -99,11 +99,11 @@ impl Tracker {
         for cause in causes {
             match self.reported.iter_mut().find(|known| known.identity.is_same_cause(&cause.identity)) {
                 None => {
-                    found.push(cause.found(Change::New));
+                    found.push(cause.found(FindingChange::New));
                     self.reported.push(cause);
                 }
                 Some(known) if cause.is_worse(known) => {
-                    found.push(cause.found(Change::Changed));
+                    found.push(cause.found(FindingChange::Changed));
                     *known = cause;
                 }
                 // What is compared next time are its tasks of now; what is worse is measured by the report.
@@ -117,7 +117,7 @@ impl Tracker {
                 known.missed = if is_seen(known) { 0 } else { known.missed + 1 };
             }
             let gone = self.reported.extract_if(.., |known| known.missed >= MISSED);
-            found.extend(gone.map(|known| known.found(Change::Gone)));
+            found.extend(gone.map(|known| known.found(FindingChange::Gone)));
         }
         self.before = seen.into_iter().map(|(identity, ..)| identity).collect();
         found
@@ -175,7 +175,7 @@ mod tests {
         DiagnosisAnswer::new(found, &sample, Capture::default(), None)
     }
 
-    fn changes(tracker: &mut Tracker, findings: Vec<Finding>) -> Vec<(Change, usize, usize)> {
+    fn changes(tracker: &mut Tracker, findings: Vec<Finding>) -> Vec<(FindingChange, usize, usize)> {
         let found = tracker.look(&answer(findings));
         found.iter().map(|found| (found.change, found.finding.count, found.alike)).collect()
     }
@@ -187,14 +187,14 @@ mod tests {
         let mut tracker = Tracker::default();
         let two = || vec![deadlock(&[1, 2], 7, CERTAIN)];
         assert_eq!(changes(&mut tracker, two()), []);
-        assert_eq!(changes(&mut tracker, two()), [(Change::New, 2, 0)]);
+        assert_eq!(changes(&mut tracker, two()), [(FindingChange::New, 2, 0)]);
         for _ in 0..3 {
             assert_eq!(changes(&mut tracker, two()), []);
         }
         assert_eq!(changes(&mut tracker, vec![]), [], "one look may miss it");
         assert_eq!(changes(&mut tracker, two()), []);
         assert_eq!(changes(&mut tracker, vec![]), []);
-        assert_eq!(changes(&mut tracker, vec![]), [(Change::Gone, 2, 0)]);
+        assert_eq!(changes(&mut tracker, vec![]), [(FindingChange::Gone, 2, 0)]);
         assert_eq!(changes(&mut tracker, vec![]), []);
     }
 
@@ -205,9 +205,13 @@ mod tests {
         for first in [1, 3, 5, 7] {
             assert_eq!(changes(&mut tracker, vec![of(first)]), [], "each is over by the next look");
         }
-        assert_eq!(changes(&mut tracker, vec![of(7)]), [(Change::New, 2, 0)]);
+        assert_eq!(changes(&mut tracker, vec![of(7)]), [(FindingChange::New, 2, 0)]);
         assert_eq!(changes(&mut tracker, vec![of(7), of(9)]), []);
-        assert_eq!(changes(&mut tracker, vec![of(7), of(9)]), [(Change::Changed, 2, 1)], "twice as many");
+        assert_eq!(
+            changes(&mut tracker, vec![of(7), of(9)]),
+            [(FindingChange::Changed, 2, 1)],
+            "twice as many"
+        );
         let many = || (7..=11).step_by(2).map(of).collect();
         for _ in 0..2 {
             assert_eq!(changes(&mut tracker, many()), [], "a few more");
@@ -219,9 +223,9 @@ mod tests {
         let mut tracker = Tracker::default();
         let of = |severity| vec![deadlock(&[1, 2], 7, severity), deadlock(&[3, 4], 9, CERTAIN)];
         assert_eq!(changes(&mut tracker, of(Severity::Suspected)), []);
-        let both = [(Change::New, 2, 0), (Change::New, 2, 0)];
+        let both = [(FindingChange::New, 2, 0), (FindingChange::New, 2, 0)];
         assert_eq!(changes(&mut tracker, of(Severity::Suspected)), both);
-        assert_eq!(changes(&mut tracker, of(CERTAIN)), [(Change::Changed, 2, 0)]);
+        assert_eq!(changes(&mut tracker, of(CERTAIN)), [(FindingChange::Changed, 2, 0)]);
         assert_eq!(changes(&mut tracker, of(Severity::Suspected)), []);
         assert_eq!(changes(&mut tracker, of(CERTAIN)), [], "it was reported as certain");
     }

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use super::folder::{Folder, MOST};
 use super::tracker::{Found, Tracker};
-use crate::finding_event::{FindingChange, FindingEvent};
-use crate::report::{Change, DiagnosisAnswer, FindingReport};
+use crate::finding_change::FindingChange;
+use crate::finding_event::FindingEvent;
+use crate::report::{DiagnosisAnswer, FindingReport};
 use crate::waits::Severity;
 
 /// Ids of one finding that are kept: a hundred thousand leaked tasks are a megabyte of ids.
@@ -25,7 +26,7 @@ pub(crate) struct Watcher {
 /// Something to report.
 #[derive(Debug, Clone)]
 pub(crate) struct Event {
-    pub(crate) change: Change,
+    pub(crate) change: FindingChange,
     pub(crate) finding: FindingReport,
     /// The finding with its tasks, and what else belongs to it.
     pub(crate) text: String,
@@ -62,7 +63,7 @@ impl Watcher {
             let _infallible = writeln!(text, "  and {alike} more findings of this kind at these lines");
         }
         let mut report = None;
-        if let Some(folder) = self.folder.as_mut().filter(|_| change != Change::Gone) {
+        if let Some(folder) = self.folder.as_mut().filter(|_| change != FindingChange::Gone) {
             let headline = format!("{} in {}: {}", change.name(), self.name, finding.headline());
             let whole = format!("{headline}\n\n{text}\nThe whole diagnosis\n\n{}", answer.diagnosis);
             match folder.write(&finding.kind_name(), &whole, &json(&finding, answer)) {
@@ -79,7 +80,7 @@ impl Watcher {
     pub(crate) fn block(&self, events: &[Event]) -> String {
         let mut block = String::new();
         for event in events {
-            if event.change == Change::Gone {
+            if event.change == FindingChange::Gone {
                 let _infallible =
                     writeln!(block, "=== delouse: gone from {}: {} ===", self.name, event.finding.headline());
                 continue;
@@ -107,11 +108,7 @@ fn json(finding: &FindingReport, answer: &DiagnosisAnswer) -> Vec<u8> {
 impl From<&Event> for FindingEvent {
     fn from(event: &Event) -> Self {
         Self {
-            change: match event.change {
-                Change::New => FindingChange::New,
-                Change::Changed => FindingChange::Changed,
-                Change::Gone => FindingChange::Gone,
-            },
+            change: event.change,
             kind: event.finding.kind_name(),
             is_certain: event.finding.severity == Severity::Certain,
             summary: event.finding.headline(),

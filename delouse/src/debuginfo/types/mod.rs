@@ -17,6 +17,7 @@ mod polls;
 mod scopes;
 mod split;
 mod suspension;
+mod symbol_addresses;
 mod symbol_names;
 mod units;
 #[cfg(test)]
@@ -121,9 +122,9 @@ impl<'a> Types<'a> {
         self.names.find(&self.symbols, self.image.symbol_names(), part.as_bytes())
     }
 
-    /// The symbols of the file.
-    pub(crate) fn symbols(&self) -> &[Symbol<'a>] {
-        &self.symbols
+    /// Whether the file has symbols.
+    pub(crate) fn has_symbols(&self) -> bool {
+        !self.symbols.is_empty()
     }
 
     /// The type at `id`, decoded once.
@@ -192,23 +193,6 @@ impl<'a> Types<'a> {
             let offset = unit.index().function_at(address)?;
             decode::function_name(&self.units, TypeId { unit: number, offset })
         })
-    }
-
-    /// The names of the symbols at `address`: functions that are alike may share their code.
-    pub(crate) fn symbols_at(&self, address: FileAddress) -> Vec<&'a [u8]> {
-        let symbol = |place: &u32| self.symbols.get(*place as usize);
-        let of = |place: &u32| symbol(place).map_or(FileAddress::default(), |symbol| symbol.address);
-        let by_address = self.by_address.get_or_init(|| {
-            let mut places: Vec<u32> = (0..).take(self.symbols.len()).collect();
-            // Stable, as that is quick where most are in order already, as linkers write them.
-            places.sort_by_key(of);
-            places
-        });
-        let first = by_address.partition_point(|place| of(place) < address);
-        let at = by_address.get(first..).unwrap_or_default().iter();
-        at.map_while(|place| symbol(place).filter(|symbol| symbol.address == address))
-            .map(|s| s.name)
-            .collect()
     }
 
     /// Whether the type at `id`, which has that path, is a future.

@@ -468,9 +468,8 @@ impl Handle {
                 process.memory.number(route.follow(process, address)?, *size)?
             }
             Some(Permits::Queue { queued, wanted, missing }) => {
-                let word = |route: &Route| process.memory.word(route.follow(process, address)?);
                 let is_queued = process.memory.number(queued.follow(process, address)?, 1)? == 1;
-                let given = word(wanted)?.checked_sub(word(missing)?)?;
+                let given = wanted.word(process, address)?.checked_sub(missing.word(process, address)?)?;
                 if !is_queued || given == 0 {
                     return None;
                 }

@@ -1,7 +1,6 @@
 //! Reads memory by a layout: the variant, the state, the values of a collection.
 
 use super::model::{Case, Collection, Coroutine, Select, State, Storage, Variants};
-use crate::debuginfo::types::Discriminant;
 use crate::snapshot::Address;
 use crate::tasks::memory::Memory;
 use crate::tasks::process::Process;
@@ -19,14 +18,10 @@ struct Each<'c, 'm> {
     most: u64,
 }
 
-fn discriminant(memory: &Memory<'_>, place: Discriminant, base: Address) -> Option<u64> {
-    memory.number(base.checked_add(place.offset)?, place.size)
-}
-
 impl Variants {
     /// The case of the enum at `base`, with its number.
     pub(crate) fn case(&self, memory: &Memory<'_>, base: Address) -> Option<(usize, &Case)> {
-        let value = self.discriminant.and_then(|place| discriminant(memory, place, base));
+        let value = self.discriminant.and_then(|place| memory.discriminant(place, base));
         let exact = self.cases.iter().position(|case| value.is_some() && case.value == value);
         let number = exact.or_else(|| self.cases.iter().position(|case| case.value.is_none()))?;
         Some((number, self.cases.get(number)?))
@@ -36,7 +31,7 @@ impl Variants {
 impl Coroutine {
     /// The state of the coroutine at `base`, with its number; `None` for one that its type does not have.
     pub(crate) fn state(&self, memory: &Memory<'_>, base: Address) -> Option<(usize, &State)> {
-        let value = discriminant(memory, self.at, base)?;
+        let value = memory.discriminant(self.at, base)?;
         let number = self.states.iter().position(|state| state.value == value)?;
         Some((number, self.states.get(number)?))
     }
@@ -119,15 +114,13 @@ impl Each<'_, '_> {
             }
             Storage::Tree { root, height, .. } => {
                 let root = memory.pointer(root.follow(process, at)?)?;
-                let height = memory.word(height.follow(process, at)?)?;
+                let height = height.word(process, at)?;
                 let mut left = self.most;
                 (height <= MAX_HEIGHT).then(|| self.node(root, height, &mut left, visit).is_some())
             }
             Storage::Messages { head, first, end, .. } => {
-                let head = memory.address(head.follow(process, at)?)?;
-                let (first, end) =
-                    (memory.word(first.follow(process, at)?)?, memory.word(end.follow(process, at)?)?);
-                self.messages(head, first, end, visit)
+                let (first, end) = (first.word(process, at)?, end.word(process, at)?);
+                self.messages(head.address(process, at)?, first, end, visit)
             }
         }
     }

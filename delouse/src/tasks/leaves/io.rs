@@ -108,38 +108,30 @@ impl Wakers {
         &self,
         process: &Process<'_, '_>,
         learned: &Learned,
-        address: Address,
+        at: Address,
         met: &Met,
     ) -> bool {
-        self.stored(process, learned, address, met)
-            .iter()
-            .any(|of| matches!(of, Stored::Own | Stored::Unknown))
+        self.stored(process, learned, at, met).iter().any(|of| matches!(of, Stored::Own | Stored::Unknown))
     }
 
     /// The owners of the wakers of the reader and of the writer, as far as the leaf reads or writes.
-    fn stored(
-        &self,
-        process: &Process<'_, '_>,
-        learned: &Learned,
-        address: Address,
-        met: &Met,
-    ) -> [Stored; 2] {
+    fn stored(&self, process: &Process<'_, '_>, learned: &Learned, at: Address, met: &Met) -> [Stored; 2] {
         let stored = |waker: &Waker, other: Direction| match met.hint.half {
             Some(half) if half == other => Stored::Nothing,
-            _ => waker.stored(process, learned, address, met.task),
+            _ => waker.stored(process, learned, at, met.task),
         };
         [stored(&self.reader, Direction::Write), stored(&self.writer, Direction::Read)]
     }
 
-    /// What the leaf at `address` waits for. `None` if nothing waits there, or it is not known.
+    /// What the leaf at `at` waits for. `None` if nothing waits there, or it is not known.
     pub(super) fn direction(
         &self,
         process: &Process<'_, '_>,
         learned: &Learned,
-        address: Address,
+        at: Address,
         met: &Met,
     ) -> Option<Direction> {
-        let [reader, writer] = self.stored(process, learned, address, met);
+        let [reader, writer] = self.stored(process, learned, at, met);
         let pick = |of: Stored| match (reader == of, writer == of) {
             (true, false) => Some(Direction::Read),
             (false, true) => Some(Direction::Write),
@@ -160,8 +152,8 @@ impl Waker {
         leaf: Address,
         task: Option<Address>,
     ) -> Stored {
-        let address = |route: &Route| process.memory.address(route.follow(process, leaf)?);
-        match (address(&self.vtable).filter(|vtable| !vtable.is_null()), address(&self.data)) {
+        let vtable = self.vtable.address(process, leaf).filter(|vtable| !vtable.is_null());
+        match (vtable, self.data.address(process, leaf)) {
             (None, _) | (_, None) => Stored::Nothing,
             (Some(_), data) if data == task => Stored::Own,
             (Some(vtable), _) if learned.is_of_task(process, vtable) => Stored::Others,

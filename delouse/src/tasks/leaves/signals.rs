@@ -64,9 +64,8 @@ impl Registry {
     }
 
     fn number(&self, process: &Process<'_, '_>, shared: Address) -> Option<i32> {
-        let memory = &process.memory;
-        let first = memory.address(self.first.follow(process, self.globals)?)?;
-        let length = memory.word(self.length.follow(process, self.globals)?)?;
+        let first = self.first.address(process, self.globals)?;
+        let length = self.length.word(process, self.globals)?;
         let lowest = (SIGRTMAX + 1).checked_sub(length).filter(|lowest| *lowest <= 1)?;
         let place = (0..length).find(|place| {
             let info = place.checked_mul(self.stride).and_then(|offset| first.checked_add(offset));

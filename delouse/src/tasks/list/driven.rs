@@ -395,7 +395,7 @@ impl Lister<'_, '_, '_> {
     fn is_at_an_await(&self, layout: &Layout, address: Address) -> Option<bool> {
         let Body::Coroutine(coroutine) = &layout.body else { return Some(true) };
         let memory = &self.process.memory;
-        memory.number(address.checked_add(coroutine.at.offset)?, coroutine.at.size)?;
+        memory.discriminant(coroutine.at, address)?;
         Some(coroutine.state(memory, address).is_some_and(|(_, state)| state.is_suspended()))
     }
 
