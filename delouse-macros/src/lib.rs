@@ -157,6 +157,9 @@ pub fn main(args: proc_macro::TokenStream, item: proc_macro::TokenStream) -> pro
 /// The time is measured by an OS thread from the first line of the body to the end of the runtime: a paused clock does not
 /// stop it.
 ///
+/// Attributes of other crates (rstest, test-log) may stand above or below. `#[serial]` of serial_test belongs below: above
+/// `#[delouse::test]`, the time in which the test waits for other tests is part of the body, and counts.
+///
 /// # Arguments
 ///
 /// Those of `#[tokio::test]`, which are those of [`macro@main`] without `bind`; the default of `flavor` is

@@ -48,12 +48,20 @@ impl Program {
     /// # Panics
     /// Where it cannot be started; like everything here, so that the test fails where it goes wrong.
     pub fn start(command: impl Into<Command>) -> Self {
+        Self::start_reading(command, Stdio::null())
+    }
+
+    /// The same with a standard input that is not empty: a pipe stays open until the program is dropped.
+    ///
+    /// # Panics
+    /// Like [`start`](Self::start).
+    pub fn start_reading(command: impl Into<Command>, stdin: Stdio) -> Self {
         let mut command = command.into();
         if !command.get_envs().any(|(name, _)| name == "DELOUSE_BIND") {
             command.env("DELOUSE_BIND", "127.0.0.1:0");
         }
         let mut child = command
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

@@ -2,7 +2,7 @@
 #![cfg(all(feature = "debug", target_os = "linux", target_arch = "x86_64"))]
 
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use delouse_tests::{Program, program};
 
@@ -13,6 +13,13 @@ fn start(case: &str, environment: &[(&str, &str)]) -> Program {
     let mut command = program!("ending");
     command.arg(case).envs(environment.iter().copied());
     Program::start(command)
+}
+
+/// The same with a standard input from which nothing comes.
+fn start_reading(case: &str, environment: &[(&str, &str)]) -> Program {
+    let mut command = program!("ending");
+    command.arg(case).envs(environment.iter().copied());
+    Program::start_reading(command, Stdio::piped())
 }
 
 fn terminate(program: &Program) {
@@ -77,6 +84,60 @@ fn a_shutdown_that_takes_long_is_reported_once() {
     for program in [&signalled, &returned] {
         assert_eq!(program.stderr().iter().filter(|line| *line == END).count(), 1, "{:#?}", program.stderr());
     }
+}
+
+/// The lines below `What the main future waits for`.
+fn awaited(report: &str) -> &str {
+    report.split("What the main future waits for\n").nth(1).unwrap_or_else(|| panic!("{report}"))
+}
+
+#[test]
+fn a_graceful_shutdown_says_which_connection_it_waits_for() {
+    let program = start("graceful", &[]);
+    program.address();
+    program.printed("ready");
+    terminate(&program);
+    program.printed("stopping");
+    terminate(&program);
+    let report = report(&program);
+    let mut lines = awaited(&report).lines();
+    let (main, connection) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+    assert!(
+        main.contains("ending::graceful::") && main.contains("the graceful shutdown of axum"),
+        "{report}"
+    );
+    assert!(connection.contains("a message of broadcast"), "{report}");
+    assert!(report.contains(" waits in ending::events::{closure}"), "{report}");
+    assert!(report.contains("\nScope: "), "{report}");
+}
+
+#[test]
+fn a_read_of_standard_input_is_named() {
+    // The main future has returned, and the runtime waits for the thread that reads.
+    let returned = start_reading("stdin", &[("DELOUSE_SHUTDOWN_REPORT", "1s")]);
+    returned.printed("main returns");
+    let text = report(&returned);
+    assert!(text.contains("A runtime is being dropped: "), "{text}");
+    let call = text.lines().find(|line| line.contains(", on thread ")).unwrap_or_else(|| panic!("{text}"));
+    assert!(call.contains("std::io::stdio::Stdin") && call.contains("::read"), "{text}");
+    let finding = text.lines().find(|line| line.contains("hutdown that waits: "));
+    assert!(finding.is_some_and(|line| line.contains("stdin")), "{text}");
+
+    // It is what the main future waits for.
+    let waits = start_reading("stdin_is_awaited", &[]);
+    waits.address();
+    waits.printed("ready");
+    terminate(&waits);
+    waits.printed("stopping");
+    terminate(&waits);
+    let text = report(&waits);
+    let main = awaited(&text).lines().next().unwrap_or_default();
+    assert!(
+        main.contains("ending::reads_a_line at ") && main.contains("which reads stdin on the blocking pool"),
+        "{text}"
+    );
+    let call = text.lines().find(|line| line.contains(", on thread ")).unwrap_or_else(|| panic!("{text}"));
+    assert!(call.contains("::read"), "{text}");
 }
 
 #[test]

@@ -122,15 +122,19 @@ fn each_fault_is_printed_once_within_two_looks() {
 
 #[test]
 fn the_report_is_whole_when_the_program_is_killed_after_the_print() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut controlled = watched(directory.path());
-    controlled.tell("deadlock");
-    let line = controlled.program.complained("  The report is in ");
-    // SIGKILL.
-    drop(controlled);
-    let path = line.trim_start_matches("  The report is in ");
-    assert_eq!(reports(directory.path()), [Path::new(path)]);
-    assert_whole(Path::new(path), "eadlock: task");
+    for (command, cause) in
+        [("deadlock", "eadlock: task"), ("leak", "eaked tasks: "), ("block", "locked worker: task")]
+    {
+        let directory = tempfile::tempdir().unwrap();
+        let mut controlled = watched(directory.path());
+        controlled.tell(command);
+        let line = controlled.program.complained("  The report is in ");
+        // SIGKILL.
+        drop(controlled);
+        let path = line.trim_start_matches("  The report is in ");
+        assert_eq!(reports(directory.path()), [Path::new(path)]);
+        assert_whole(Path::new(path), cause);
+    }
 }
 
 #[test]

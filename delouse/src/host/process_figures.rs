@@ -1,8 +1,12 @@
 //! What the kernel counts of this process: the figures of `process_*` metrics.
 
 use std::fs;
+use std::sync::OnceLock;
 
 use super::descriptors;
+
+/// The directory whose entries are the open descriptors.
+const DESCRIPTORS: &str = "/proc/self/fd";
 
 /// Of this process. What cannot be read is missing.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -19,17 +23,14 @@ pub(crate) struct ProcessFigures {
 }
 
 impl ProcessFigures {
-    /// Reads three files of `/proc`, and counts the entries of a directory there.
+    /// Reads a file of `/proc`, and the size of a directory there. A scrape must not take a millisecond, however many
+    /// descriptors and processors there are.
     pub(crate) fn read() -> Self {
         let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-        let booted = fs::read_to_string("/proc/stat").unwrap_or_default();
-        let booted = booted.lines().find_map(|line| line.strip_prefix("btime ")?.parse::<f64>().ok());
-        let entries = fs::read_dir("/proc/self/fd").ok();
         Self {
-            // One of them is the directory itself.
-            open_files: entries.map(|entries| entries.count().saturating_sub(1)),
+            open_files: size().or_else(entries),
             max_files: descriptors::limit().ok().flatten(),
-            ..Self::of(&stat, booted)
+            ..Self::of(&stat, booted())
         }
     }
 
@@ -52,6 +53,29 @@ impl ProcessFigures {
             ..Self::default()
         }
     }
+}
+
+/// How many descriptors are open, by the size of their directory. `None` if the kernel does not count them: it does so since
+/// Linux 6.2.
+fn size() -> Option<usize> {
+    let size = fs::metadata(DESCRIPTORS).ok()?.len();
+    usize::try_from(size).ok().filter(|size| *size > 0)
+}
+
+/// The same by counting: 1 ms for some thousand descriptors.
+fn entries() -> Option<usize> {
+    // One of them is the directory itself.
+    Some(fs::read_dir(DESCRIPTORS).ok()?.count().saturating_sub(1))
+}
+
+/// When the system was booted, in seconds since 1970. Read once: the file counts each interrupt of each processor, and the
+/// value moves when the clock is set, which would look like another start of the process.
+fn booted() -> Option<f64> {
+    static BOOTED: OnceLock<Option<f64>> = OnceLock::new();
+    *BOOTED.get_or_init(|| {
+        let stat = fs::read_to_string("/proc/stat").ok()?;
+        stat.lines().find_map(|line| line.strip_prefix("btime ")?.parse().ok())
+    })
 }
 
 #[cfg(test)]
@@ -77,5 +101,24 @@ mod tests {
         let figures = ProcessFigures::read();
         assert!(figures.resident_bytes > Some(1 << 20) && figures.open_files >= Some(3), "{figures:?}");
         assert!(figures.start_seconds > Some(1.6e9), "{figures:?}");
+        assert_eq!(ProcessFigures::read().start_seconds, figures.start_seconds);
+    }
+
+    /// Other tests open and close descriptors meanwhile.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_size_of_the_directory_counts_descriptors() {
+        let Some(_counts) = size() else { return };
+        let begun = std::time::Instant::now();
+        while size() != entries() {
+            assert!(begun.elapsed().as_secs() < 60, "{:?} {:?}", size(), entries());
+        }
+        let files: Vec<_> = (0..50).map_while(|_| fs::File::open("/dev/null").ok()).collect();
+        assert!(
+            files.len() == 50 && size() > Some(50) && entries() > Some(50),
+            "{:?} {:?}",
+            size(),
+            entries()
+        );
     }
 }

@@ -91,6 +91,9 @@ fn line(task: &Task, last: &Sample, graceful: &[Graceful]) -> String {
         if let Some((place, called)) = location::own_line(thread) {
             let _infallible = write!(text, " in {place}");
             let _infallible = called.map_or(Ok(()), |called| write!(text, ", in a call of {called}"));
+        } else if let Some(called) = location::called(thread) {
+            // tokio's own call for the program, such as a read of stdin.
+            let _infallible = write!(text, " in {called}");
         }
         return text;
     }

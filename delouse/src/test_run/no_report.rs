@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 use super::test::Test;
 
 /// Starts the watchdog's thread.
-pub(super) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+pub(super) fn spawn_waiting(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
     std::thread::Builder::new().name(name.to_owned()).spawn(body).map(drop)
 }
 
@@ -20,7 +20,7 @@ impl Registered {
 }
 
 /// The verdict about a test that is late.
-pub(super) fn make(_: &Test, late: &str, _: &Handle) -> String {
+pub(super) fn make_late(_: &Test, late: &str, _: &Handle) -> String {
     format!("{late}\nWith delouse's feature `dump` or `debug`, this message says why.")
 }
 

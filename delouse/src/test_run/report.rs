@@ -21,9 +21,20 @@ use crate::waits::location;
 /// The tasks that are named in a message.
 const NAMED: usize = 8;
 
-/// Starts the watchdog's thread, which belongs to delouse: captures leave its stack out.
+/// Starts a thread that makes reports. It belongs to delouse: captures leave its stack out.
 pub(super) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), ThreadError> {
     targets::with_signals_blocked(|| own_threads::spawn(name, body))
+}
+
+/// Starts the watchdog's thread, which makes a report of few tests: it is started for each.
+pub(super) fn spawn_waiting(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), ThreadError> {
+    targets::with_signals_blocked(|| own_threads::spawn_waiting(name, body))
+}
+
+/// [`make`] on a thread of [`spawn_waiting`].
+pub(super) fn make_late(test: &Test, late: &str, handle: &Handle) -> String {
+    let made = own_threads::work(|| make(test, late, handle));
+    made.unwrap_or_else(|why| format!("{late}\nThere is no report: {why}"))
 }
 
 /// The report of one test, as in the file.

@@ -70,7 +70,7 @@ impl Watchdog {
         let shared = Arc::new(Shared::default());
         let (theirs, test, deadline) = (Arc::clone(&shared), test.clone(), Instant::now() + limit);
         let body = move || watch(&theirs, &test, limit, deadline, &runtime);
-        match report::spawn("delouse-test", body) {
+        match report::spawn_waiting("delouse-test", body) {
             Ok(()) => Some(Self(shared)),
             Err(error) => {
                 print(&format!("delouse: no timeout: there is no thread for it: {error}\n"));
@@ -116,7 +116,7 @@ fn watch(shared: &Shared, test: &Test, limit: Duration, deadline: Instant, runti
     state.is_late = true;
     let phase = state.phase;
     drop(state);
-    let verdict = report::make(test, &test.late(phase, limit), runtime);
+    let verdict = report::make_late(test, &test.late(phase, limit), runtime);
     let mut state = shared.lock();
     state.verdict = Some(verdict);
     if let Some(waker) = state.waker.take() {

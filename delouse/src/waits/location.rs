@@ -139,6 +139,15 @@ pub(crate) fn own_line(thread: &ThreadStack) -> Option<(CodeLocation, Option<&st
     Some((CodeLocation::of_stack_frame(own), called.and_then(|frame| frame.function.as_deref())))
 }
 
+/// The function of a library that the program called, or that tokio called for it: `Stdin::read`.
+pub(crate) fn called(thread: &ThreadStack) -> Option<&str> {
+    if let Some((_, called)) = own_line(thread) {
+        return called;
+    }
+    let functions = thread.frames.iter().filter_map(|frame| frame.function.as_deref());
+    functions.take_while(|function| !function.contains("tokio::")).last()
+}
+
 /// The program's own frames on a thread's stack, innermost first.
 pub(crate) fn own_path(thread: &ThreadStack) -> Vec<CodeLocation> {
     let own = thread.frames.iter().filter(|frame| frame.own);

@@ -77,7 +77,7 @@ fn finding(samples: &[Sample], thread: &ThreadStack) -> Option<Finding> {
         evidence.push(Evidence::BusyThreads {
             thread: ThreadAt::of(thread),
             threads: 1,
-            called: called(thread),
+            called: location::called(thread).map(str::to_owned),
             call: call(task),
             tasks: TaskIds::of([task.id]),
         });
@@ -86,15 +86,6 @@ fn finding(samples: &[Sample], thread: &ThreadStack) -> Option<Finding> {
     let mut finding = Finding { kind: FindingKind::Shutdown, severity: Severity::Certain, tasks, evidence };
     finding.doubt(Doubt::MayBeWoken);
     Some(finding)
-}
-
-/// The function of a library that the program called, or that tokio called for it: `Stdin::read`.
-fn called(thread: &ThreadStack) -> Option<String> {
-    if let Some((_, called)) = location::own_line(thread) {
-        return called.map(str::to_owned);
-    }
-    let functions = thread.frames.iter().filter_map(|frame| frame.function.as_deref());
-    functions.take_while(|function| !function.contains("tokio::")).last().map(str::to_owned)
 }
 
 #[cfg(test)]
