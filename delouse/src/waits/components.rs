@@ -195,6 +195,12 @@ impl<'g> Graph<'g> {
         component.vertices.iter().filter_map(|vertex| self.wait(*vertex)).any(|wait| self.blocks(wait))
     }
 
+    /// Whether a stuck task outside of a component waits for a lock.
+    pub(super) fn keeps_locks(&self, component: &Component) -> bool {
+        let waits = component.behind.iter().flat_map(|task| self.waits.of_task(*task));
+        waits.into_iter().any(|wait| matches!(wait.kind, ResourceKind::Mutex | ResourceKind::Rwlock))
+    }
+
     /// The components. Every stuck task is in one, or behind one.
     pub(super) fn components(&self) -> Vec<Component> {
         let found = self.strongly_connected();

@@ -125,8 +125,8 @@ fn analyse_with(
     let mut wanted = waits.wanted();
     let words = threads.words(examination);
     wanted.extend(words.values().flatten());
-    let in_channels = |task: u32| words.contains_key(&task);
-    let mut survey = ownership::Survey::of(examination, &wanted, &locks.by_thread(), in_channels);
+    let in_primitive = |task: u32| threads.wait(task).is_some();
+    let mut survey = ownership::Survey::of(examination, &wanted, &locks.by_thread(), in_primitive);
     let mut ownership = survey.hand_over();
     threads.resolve(&words, &ownership, &mut waits, &examination.listing.tasks);
     let waits = waits;

@@ -59,12 +59,13 @@ pub(super) fn sample(
     let wanted = Hidden::range(numbers.keys());
     let waited_for = waited_for(examination, holders);
     let sleeping = sleeping(examination);
-    let is_its_own = |tid: i32, object: u32| {
-        let owner = |of: &Reference| holders.ownership.parts.task_of(of.owner);
-        sleeping.get(&tid).is_some_and(|task| {
-            holders.references_to(object).any(|reference| owner(reference) == Some(*task))
-        })
-    };
+    let is_its_own =
+        |tid: i32, object: u32| {
+            let owner = |of: &Reference| holders.ownership.parts.task_of(of.owner);
+            sleeping.get(&tid).copied().or_else(|| threads.waiting(tid)).is_some_and(|task| {
+                holders.references_to(object).any(|reference| owner(reference) == Some(task))
+            })
+        };
     let (mut held, mut on_stacks) = (BTreeSet::new(), BTreeSet::new());
     let mut elsewhere = FxHashSet::default();
     let all = examination.words_in_use(wanted, MAX_MEMORY, |address, word, place| {

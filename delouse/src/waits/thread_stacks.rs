@@ -83,8 +83,7 @@ impl ThreadNodes {
         let wanted = Wanted::of(waits, ownership);
         let mut left = MAX_STACKS;
         for thread in examination.process.memory.snapshot().threads() {
-            let Some(number) = self.number(thread.tid).filter(|number| self.waits.contains_key(number))
-            else {
+            let Some(number) = self.waiting(thread.tid) else {
                 continue;
             };
             let own: FxHashSet<ResourceKey> =
@@ -200,8 +199,7 @@ impl ThreadNodes {
         let mut found = FxHashSet::default();
         let mut left = MAX_STACKS;
         for thread in examination.process.memory.snapshot().threads() {
-            let Some(number) = self.number(thread.tid).filter(|number| self.waits.contains_key(number))
-            else {
+            let Some(number) = self.waiting(thread.tid) else {
                 continue;
             };
             found.extend(examination.places.get(number as usize).and_then(|place| place.header));

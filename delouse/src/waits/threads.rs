@@ -119,6 +119,11 @@ impl ThreadNodes {
         })
     }
 
+    /// The number of the task that a thread polls, or that represents it, if the thread waits in a primitive.
+    pub(super) fn waiting(&self, tid: i32) -> Option<u32> {
+        self.number(tid).filter(|number| self.waits.contains_key(number))
+    }
+
     pub(super) fn number(&self, tid: i32) -> Option<u32> {
         self.numbers.get(&tid).copied()
     }

@@ -98,7 +98,8 @@ pub(super) fn until_timeout(
     for component in graph.components() {
         let tasks: Vec<u32> = component.vertices.iter().filter_map(|vertex| graph.task(*vertex)).collect();
         let is_known = tasks.iter().any(|task| known.contains(&judge.edges.id(*task)));
-        if component.vertices.len() > 1 && graph.is_blocked(&component) && !is_known {
+        let is_blocked = graph.is_blocked(&component) || graph.keeps_locks(&component);
+        if component.vertices.len() > 1 && is_blocked && !is_known {
             let mut finding = judge.deadlock(&component);
             judge.doubt_mains(&mut finding, std::slice::from_ref(&component));
             finding.doubt(judge.ends_by(&tasks));

@@ -156,12 +156,12 @@ pub(super) struct Survey<'s, 'p, 'i> {
 
 impl<'s, 'p, 'i> Survey<'s, 'p, 'i> {
     /// Walks every task. Handles of resources that are not `wanted` are left out. `blocked`: the locks that threads wait
-    /// for; `in_channels`: whether the thread of a task waits in a channel.
+    /// for; `in_primitive`: whether the thread of a task waits in a primitive that blocks it.
     pub(super) fn of(
         examination: &Examination<'s, 'p, 'i>,
         wanted: &'s FxHashSet<Hidden>,
         blocked: &FxHashMap<i32, Address>,
-        in_channels: impl Fn(u32) -> bool,
+        in_primitive: impl Fn(u32) -> bool,
     ) -> Self {
         let mut walker = walk::Walker::new(examination.process, examination.layouts, wanted);
         let mut complete = Vec::with_capacity(examination.places.len());
@@ -191,15 +191,13 @@ impl<'s, 'p, 'i> Survey<'s, 'p, 'i> {
             if let Some(lock) = lock {
                 walker.own_guards_on_stack(number, variables, *lock);
             }
-            if in_channels(number) {
-                walker.own_channels_on_stack(number, variables);
-            }
             slots.push(idle(&walker.slots, &place.leaves));
-            // What a thread has around a call that drives a future stays as it is until the call returns.
+            // What a thread has around a call that blocks it stays as it is until the call returns.
             let sleeping = sleeps_in_call(task).then(|| task.drives.first().map(|driven| &driven.call));
-            if let Some(call) = sleeping.flatten().or(task.found_in.as_ref()) {
-                walker.variables_around(number, own(call.thread).unwrap_or_default(), before);
-            }
+            let call = sleeping.flatten().or(task.found_in.as_ref()).map(|call| call.thread);
+            let waits = task.thread.filter(|_| in_primitive(number));
+            let variables = call.or(waits).and_then(own).unwrap_or_default();
+            walker.variables_around(number, variables, before);
             complete.push(all);
         }
         walker.objects();

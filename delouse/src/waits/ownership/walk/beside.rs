@@ -7,7 +7,7 @@ use crate::debuginfo::types::TypeId;
 use crate::snapshot::{Address, Hidden};
 use crate::tasks::StackVariable;
 use crate::tasks::layout::Interest;
-use crate::tasks::layout::handles::{self, HandleFact, Roles};
+use crate::tasks::layout::handles::{self, Roles};
 use crate::waits::resources::ResourceKey;
 
 impl<'p, 'i> Walker<'_, 'p, 'i> {
@@ -76,14 +76,17 @@ impl<'p, 'i> Walker<'_, 'p, 'i> {
         walker.found
     }
 
-    /// Adds what is in the variables around the call in which the thread of a task drives a future, except for what was found
-    /// in that task already: `before` is how much had been found before it.
+    /// Adds what is in the variables around the call that blocks the thread of a task, except for what was found in that task
+    /// already: `before` is how much had been found before it.
     pub(in crate::waits::ownership) fn variables_around(
         &mut self,
         number: u32,
         variables: &[StackVariable],
         before: (usize, usize),
     ) {
+        if variables.is_empty() {
+            return;
+        }
         let (holdings, references) = self.found.counts();
         let of_task = self.found.holdings.iter().skip(before.0).map(|holding| holding.place);
         let known: FxHashSet<Address> =
@@ -106,22 +109,5 @@ impl<'p, 'i> Walker<'_, 'p, 'i> {
             }
         }
         self.running = false;
-    }
-
-    /// Adds the handles of channels that are among the variables on the stack of a thread that waits in a channel. Some may have
-    /// been moved.
-    pub(in crate::waits::ownership) fn own_channels_on_stack(
-        &mut self,
-        number: u32,
-        variables: &[StackVariable],
-    ) {
-        let found = self.beside(self.wanted, |walker| walker.variables(number, variables));
-        let known: FxHashSet<Address> = self.found.holdings.iter().map(|holding| holding.place).collect();
-        let is_new = |holding: &Holding| {
-            holding.owner == Node::Task(number)
-                && !known.contains(&holding.place)
-                && handles::at(holding.handle).is_some_and(HandleFact::is_counted)
-        };
-        self.found.holdings.extend(found.holdings.into_iter().filter(is_new));
     }
 }
