@@ -157,7 +157,9 @@ impl<'g> Page<'g> {
     /// Waiters that wait alike, and all that they wait for.
     fn waiters(&mut self, all: &[Waiter], group: usize) {
         let edges = all.first().map(|party| self.groups.edges(*party)).unwrap_or_default();
-        let place = edges.iter().find_map(|edge| edge.place.as_ref());
+        // What tasks can end comes first: the other waits of a server's task are for its connection.
+        let ended_by_tasks = edges.iter().filter(|edge| !edge.holders.is_empty());
+        let place = ended_by_tasks.chain(&edges).find_map(|edge| edge.place.as_ref());
         let place = place.map(|place| format!(" in {place}")).unwrap_or_default();
         let blocked =
             edges.iter().map(|edge| blocked(edge)).find(|text| !text.is_empty()).unwrap_or_default();

@@ -100,8 +100,9 @@ pub(crate) fn user_frame(stack: &[Frame]) -> Option<&Frame> {
         level = &frame.children;
     }
     // A branch below a `select!` is more precise than the `select!` only if no other branch has user frames.
-    let mut own = level.iter().filter_map(|branch| user_frame(std::slice::from_ref(branch)));
-    match (own.next().filter(|frame| frame.origin == Origin::User), own.next()) {
+    let own = level.iter().filter_map(|branch| user_frame(std::slice::from_ref(branch)));
+    let mut own = own.filter(|frame| frame.origin == Origin::User);
+    match (own.next(), own.next()) {
         (Some(only), None) => Some(only),
         _ => found.or_else(|| stack.first()),
     }

@@ -26,4 +26,5 @@ pub(crate) use model::{
     Body, Case, Collection, Completion, Content, Coroutine, Counted, Dyn, Field, Interest, Layout, LayoutId,
     StateKind, Storage, Suspended, Variables,
 };
+pub(crate) use read::Visited;
 pub(crate) use store::Layouts;

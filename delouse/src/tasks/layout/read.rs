@@ -10,6 +10,22 @@ const MAX_SLOTS: u64 = 1 << 22;
 /// Higher than a `BTreeMap` of 2^64 entries.
 const MAX_HEIGHT: u64 = 24;
 
+/// How much of a collection was visited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Visited {
+    All,
+    /// It has more values than were to be visited.
+    Some,
+    /// What is there is no such collection (any more): it is not known which values it had.
+    Garbage,
+}
+
+impl Visited {
+    fn all_if(is_all: bool) -> Self {
+        if is_all { Self::All } else { Self::Some }
+    }
+}
+
 /// A walk through one collection.
 struct Each<'c, 'm> {
     collection: &'c Collection,
@@ -46,17 +62,16 @@ impl Select {
 }
 
 impl Collection {
-    /// Calls `visit` with the address of each value of the collection at `at`, up to `most` of them; returns whether
-    /// these were all.
+    /// Calls `visit` with the address of each value of the collection at `at`, up to `most` of them.
     pub(crate) fn each(
         &self,
         process: &Process<'_, '_>,
         at: Address,
         most: u64,
         mut visit: impl FnMut(Address),
-    ) -> bool {
+    ) -> Visited {
         let each = Each { collection: self, memory: &process.memory, most };
-        each.values(process, at, &mut visit).unwrap_or(true)
+        each.values(process, at, &mut visit).unwrap_or(Visited::All)
     }
 }
 
@@ -67,40 +82,39 @@ impl Each<'_, '_> {
         process: &Process<'_, '_>,
         at: Address,
         visit: &mut impl FnMut(Address),
-    ) -> Option<bool> {
+    ) -> Option<Visited> {
         let memory = self.memory;
         let word = |offset: u64| memory.word(at.checked_add(offset)?);
         let pointer_at = |offset: u64| memory.pointer(at.checked_add(offset)?);
-        match &self.collection.storage {
-            Storage::Array { count } => Some(self.row(at, 0, *count, visit)),
+        Some(match &self.collection.storage {
+            Storage::Array { count } => Visited::all_if(self.row(at, 0, *count, visit)),
             Storage::Slice { pointer, length, capacity } => {
                 let (first, length) = (pointer_at(*pointer)?, word(*length)?);
                 let capacity = capacity.map_or(Some(length), word)?;
-                // Garbage: it is not known which values there are.
                 if length > capacity {
-                    return Some(false);
+                    return Some(Visited::Garbage);
                 }
-                Some(self.row(first, 0, length, visit))
+                Visited::all_if(self.row(first, 0, length, visit))
             }
             Storage::Small { room, capacity, inline, pointer, length } => {
                 let (first, count) = match word(*capacity)? {
                     count if count <= *room => (at.checked_add(*inline)?, count),
                     _ => (pointer_at(*pointer)?, word(*length)?),
                 };
-                Some(self.row(first, 0, count, visit))
+                Visited::all_if(self.row(first, 0, count, visit))
             }
             Storage::Ring { pointer, capacity, head, length } => {
                 let (first, head, length) = (pointer_at(*pointer)?, word(*head)?, word(*length)?);
                 let capacity = word(*capacity)?;
                 if length > capacity {
-                    return Some(false);
+                    return Some(Visited::Garbage);
                 }
                 let before_end = length.min(capacity.checked_sub(head)?);
                 let all = self.row(first, head, before_end, visit);
-                Some(all & self.row(first, 0, length.checked_sub(before_end)?, visit))
+                Visited::all_if(all & self.row(first, 0, length.checked_sub(before_end)?, visit))
             }
             Storage::Table { ctrl, mask, items } => {
-                self.table(memory.address(at.checked_add(*ctrl)?)?, word(*mask)?, word(*items)?, visit)
+                self.table(memory.address(at.checked_add(*ctrl)?)?, word(*mask)?, word(*items)?, visit)?
             }
             Storage::Lists { heads, next, value } => {
                 let mut all = true;
@@ -110,19 +124,22 @@ impl Each<'_, '_> {
                         all &= self.list(first, (*next, *value), visit);
                     }
                 }
-                Some(all)
+                Visited::all_if(all)
             }
             Storage::Tree { root, height, .. } => {
                 let root = memory.pointer(root.follow(process, at)?)?;
                 let height = height.word(process, at)?;
                 let mut left = self.most;
-                (height <= MAX_HEIGHT).then(|| self.node(root, height, &mut left, visit).is_some())
+                if height > MAX_HEIGHT {
+                    return Some(Visited::Garbage);
+                }
+                Visited::all_if(self.node(root, height, &mut left, visit).is_some())
             }
             Storage::Messages { head, first, end, .. } => {
                 let (first, end) = (first.word(process, at)?, end.word(process, at)?);
-                self.messages(head.address(process, at)?, first, end, visit)
+                Visited::all_if(self.messages(head.address(process, at)?, first, end, visit)?)
             }
-        }
+        })
     }
 
     /// `count` consecutive values, from number `from` on.
@@ -139,9 +156,19 @@ impl Each<'_, '_> {
     }
 
     /// A control byte whose highest bit is clear marks a value.
-    fn table(&self, ctrl: Address, mask: u64, items: u64, visit: &mut impl FnMut(Address)) -> Option<bool> {
+    fn table(
+        &self,
+        ctrl: Address,
+        mask: u64,
+        items: u64,
+        visit: &mut impl FnMut(Address),
+    ) -> Option<Visited> {
+        // The number of buckets is a power of two.
+        if mask & mask.wrapping_add(1) != 0 || items > mask.saturating_add(1) {
+            return Some(Visited::Garbage);
+        }
         if mask >= MAX_SLOTS {
-            return Some(false);
+            return Some(Visited::Some);
         }
         let mut left = items;
         let mut index = 0;
@@ -155,7 +182,7 @@ impl Each<'_, '_> {
             }
             index += 8;
         }
-        Some(true)
+        Some(Visited::All)
     }
 
     /// `height` is counted from the leaves, and bounds the recursion.

@@ -1,6 +1,6 @@
 //! Walks into collections of futures.
 
-use super::super::layout::{Body, Layout, LayoutId, Storage};
+use super::super::layout::{Body, Layout, LayoutId, Storage, Visited};
 use super::position::Position;
 use super::walk_cache::{Choice, Event};
 use super::{TOO_LARGE, Visit, Walker};
@@ -34,7 +34,7 @@ impl<'w> Walker<'w, '_, '_> {
                 let before = self.work.len();
                 let work = &mut self.work;
                 let push = |at| work.push(Visit { layout: element, at, position });
-                if !collection.each(self.process, at, MAX_ELEMENTS, push) {
+                if collection.each(self.process, at, MAX_ELEMENTS, push) != Visited::All {
                     self.found.cut = Some(TOO_LARGE);
                 }
                 if is_array || is_list {

@@ -18,6 +18,7 @@ use crate::tasks::LeafPlace;
 use crate::tasks::layout::handles::Handle;
 use crate::tasks::layout::{
     Body, Case, Collection, Completion, Content, Counted, Field, Interest, Label, Layout, LayoutId, Layouts,
+    Visited,
 };
 use crate::tasks::process::Process;
 use crate::waits::resources::ResourceKey;
@@ -316,7 +317,7 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
         let work = &mut self.work;
         let branch = context.branch.filter(|_| context.polled());
         let mut branch = branch.and_then(|branch| self.branches.get_mut(branch as usize));
-        let all = collection.each(self.process, at, MAX_ELEMENTS, |element| {
+        let visited = collection.each(self.process, at, MAX_ELEMENTS, |element| {
             if left > 0 {
                 left -= 1;
                 if let Some(branch) = &mut branch {
@@ -325,7 +326,12 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
                 work.push(Visit { layout, at: element, base: at, step, context });
             }
         });
-        all && left > 0
+        match visited {
+            Visited::All => left > 0,
+            Visited::Some => false,
+            // A variable that was moved or dropped may contain anything: what it had is found where it is now.
+            Visited::Garbage => context.doubt.loose,
+        }
     }
 
     /// Records a handle.

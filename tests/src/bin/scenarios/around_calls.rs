@@ -18,10 +18,14 @@ pub(crate) const CASES: &[Case] = &[
     faulty!(drop_that_locks_what_its_function_holds: "deadlock" | "blocked_worker", says "mutex-1"),
     faulty!(map_that_is_read_in_its_own_loop: "deadlock" | "blocked_worker"),
     faulty!(sum_of_a_thread_whose_sender_is_still_here: "deadlock"),
+    faulty!(thread_that_locks_what_its_joiner_holds_in_a_variable: "deadlock" | "blocked_worker"),
+    faulty!(handler_that_waits_for_itself_with_the_lock: "deadlock", says "end of a connection"),
     healthy!(subscriber_of_a_thread_that_serves),
     healthy!(drop_that_locks_what_is_free),
     healthy!(map_that_is_read_after_its_loop),
     healthy!(sum_of_a_thread_that_gets_all_parts),
+    healthy!(thread_that_locks_what_is_free),
+    healthy!(handler_that_waits_with_the_lock_for_a_task),
 ];
 
 enum Command {
@@ -200,4 +204,108 @@ async fn sum_of_a_thread_that_gets_all_parts() {
     });
     harness::ready(1).await;
     sleep(DAY).await;
+}
+
+/// Counts itself out on a thread when it is dropped.
+struct Registered {
+    count: Arc<Mutex<u64>>,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        let count = Arc::clone(&self.count);
+        let _ = thread::spawn(move || *count.blocking_lock() += 1).join();
+    }
+}
+
+async fn leaves(count: Arc<Mutex<u64>>) {
+    let registered = Registered { count: Arc::clone(&count) };
+    sleep(Duration::from_millis(5)).await;
+    let mut guard = count.lock().await;
+    *guard += 1;
+    harness::affected("leaves");
+    drop(registered);
+}
+
+/// The guard is a variable on the stack of the thread, not of the suspended task.
+async fn thread_that_locks_what_its_joiner_holds_in_a_variable() {
+    tokio::spawn(leaves(Arc::default()));
+    harness::ready(1).await;
+}
+
+async fn thread_that_locks_what_is_free() {
+    let count = Arc::new(Mutex::new(0));
+    tokio::spawn(async move {
+        loop {
+            let registered = Registered { count: Arc::clone(&count) };
+            *count.lock().await += 1;
+            harness::waits();
+            sleep(Duration::from_millis(50)).await;
+            drop(registered);
+        }
+    });
+    harness::ready(1).await;
+}
+
+type Total = axum::extract::State<Arc<Mutex<u64>>>;
+
+async fn total(axum::extract::State(total): Total) -> String {
+    harness::affected("total");
+    total.lock().await.to_string()
+}
+
+/// Its own sender would have to send.
+async fn waits_for_itself(axum::extract::State(total): Total) -> String {
+    let guard = total.lock().await;
+    let (sender, receiver) = oneshot::channel::<u64>();
+    harness::affected("waits_for_itself");
+    let number = receiver.await.unwrap_or_default();
+    drop(sender);
+    (number + *guard).to_string()
+}
+
+async fn waits_for_a_task(axum::extract::State(total): Total) -> String {
+    let guard = total.lock().await;
+    let (sender, receiver) = oneshot::channel::<u64>();
+    tokio::spawn(async move {
+        sleep(Duration::from_millis(200)).await;
+        sender.send(1)
+    });
+    let number = receiver.await.unwrap_or_default();
+    (number + *guard).to_string()
+}
+
+/// Requests `/first`, then `/second`, whose connections stay open.
+async fn serves(router: axum::Router, again: bool) {
+    use std::io::{Read, Write};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    thread::spawn(move || {
+        let connect = || std::net::TcpStream::connect(address).expect("a connection");
+        let (mut one, mut other) = (connect(), connect());
+        loop {
+            one.write_all(b"GET /first HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it is open");
+            thread::sleep(Duration::from_millis(100));
+            other.write_all(b"GET /second HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it is open");
+            let _ = one.read(&mut [0; 1024]);
+            if again {
+                let _ = other.read(&mut [0; 1024]);
+            }
+        }
+    });
+}
+
+async fn handler_that_waits_for_itself_with_the_lock() {
+    let get = axum::routing::get;
+    let router = axum::Router::new().route("/first", get(waits_for_itself)).route("/second", get(total));
+    serves(router.with_state(Arc::default()), false).await;
+    harness::ready(2).await;
+}
+
+async fn handler_that_waits_with_the_lock_for_a_task() {
+    let get = axum::routing::get;
+    let router = axum::Router::new().route("/first", get(waits_for_a_task)).route("/second", get(total));
+    serves(router.with_state(Arc::default()), true).await;
+    harness::ready(1).await;
 }
