@@ -34,6 +34,24 @@ pub(super) fn is_undecided(samples: &[Sample]) -> bool {
         || http2::is_undecided(samples)
 }
 
+/// The tasks and threads that the findings are about.
+struct Known {
+    tasks: HashSet<u64>,
+    threads: HashSet<i32>,
+}
+
+impl Known {
+    fn of(findings: &[Finding]) -> Self {
+        let facts = findings.iter().flat_map(|finding| &finding.evidence);
+        let threads = facts.filter_map(|fact| match fact {
+            Evidence::Waits(wait) => wait.thread,
+            _ => None,
+        });
+        let tasks = findings.iter().flat_map(|finding| &finding.tasks).copied().collect();
+        Self { tasks, threads: threads.collect() }
+    }
+}
+
 /// The observations of `samples` about tasks that the findings do not mention. Growth is measured against `earlier`, if that
 /// was long enough ago.
 pub(super) fn check(
@@ -42,23 +60,17 @@ pub(super) fn check(
     earlier: Option<&Counts>,
 ) -> Vec<Observation> {
     let Some(last) = samples.last() else { return Vec::new() };
-    let known: HashSet<u64> = findings.iter().flat_map(|finding| &finding.tasks).copied().collect();
-    let facts = findings.iter().flat_map(|finding| &finding.evidence);
-    let threads = facts.filter_map(|fact| match fact {
-        Evidence::Waits(wait) => wait.thread.filter(|_| wait.blocks),
-        _ => None,
-    });
-    let threads: HashSet<i32> = threads.collect();
+    let known = Known::of(findings);
     let grown = earlier.filter(|earlier| last.at.saturating_sub(earlier.at()) >= GROWTH);
     let grown = grown.into_iter().flat_map(|earlier| growing::check(earlier, last));
-    let grown = grown.filter(|grown| !grown.tasks.iter().all(|task| known.contains(task)));
+    let grown = grown.filter(|grown| !grown.tasks.iter().all(|task| known.tasks.contains(task)));
     let mut observations = Vec::new();
-    observations.extend(graceful::check(samples, &known));
-    observations.extend(blocked_threads::check(samples, &known, &threads));
+    observations.extend(graceful::check(samples, &known.tasks));
+    observations.extend(blocked_threads::check(samples, &known.tasks, &known.threads));
     observations.extend(overdue_timers(samples, &known));
     observations.extend(long_wait(last, &known));
-    observations.extend(permits::check(last, &known));
-    observations.extend(busy_loop::observe(samples, &known));
+    observations.extend(permits::check(last, &known.tasks));
+    observations.extend(busy_loop::observe(samples, &known.tasks));
     observations.extend(blocked_child(samples, &known));
     if observations.last().is_none_or(|last: &Observation| last.fact.kind() != ObservationKind::LongWait) {
         observations.extend(contention(last, &known));
@@ -67,14 +79,14 @@ pub(super) fn check(
     observations.extend(http2::check(samples, &HashSet::new()));
     observations.extend(unread_data(last, &known));
     observations.extend(connections::closed_by_peer(samples));
-    observations.extend(finished::check(last, &known));
+    observations.extend(finished::check(last, &known.tasks));
     observations.extend(grown.take(1).filter_map(growth));
     observations.extend(unjudged(not_judged));
     observations
 }
 
 /// The edges of tasks that no finding is about, with their tasks.
-fn waits<'s>(sample: &'s Sample, known: &HashSet<u64>) -> impl Iterator<Item = (&'s Edge, &'s Task)> {
+fn waits<'s>(sample: &'s Sample, known: &Known) -> impl Iterator<Item = (&'s Edge, &'s Task)> {
     let mut mains = sample.listing.tasks.iter().take_while(|task| task.id == 0);
     let main = mains.next().filter(|_| mains.next().is_none());
     let driven = |thread: i32| {
@@ -82,9 +94,11 @@ fn waits<'s>(sample: &'s Sample, known: &HashSet<u64>) -> impl Iterator<Item = (
         mains.find(|task| task.found_in.as_ref().is_some_and(|call| call.thread == thread))
     };
     sample.graph.edges.iter().filter_map(move |edge| {
-        let Some(id) = edge.waiter.filter(|id| !known.contains(id)) else {
+        let Some(id) = edge.waiter.filter(|id| !known.tasks.contains(id)) else {
             // One of several main futures.
-            return Some((edge, driven(edge.thread.filter(|_| edge.waiter.is_none())?)?));
+            let thread =
+                edge.thread.filter(|thread| edge.waiter.is_none() && !known.threads.contains(thread));
+            return Some((edge, driven(thread?)?));
         };
         Some((edge, if id == 0 { main? } else { sample.task(id)? }))
     })
@@ -110,7 +124,7 @@ fn ids(edges: &[(&Edge, &Task)]) -> Vec<u64> {
 }
 
 /// Timers that are overdue in every sample, of tasks that were not woken.
-fn overdue_timers(samples: &[Sample], known: &HashSet<u64>) -> Option<Observation> {
+fn overdue_timers(samples: &[Sample], known: &Known) -> Option<Observation> {
     let overdue = |sample| -> Vec<(&Edge, &Task)> {
         let is_overdue = |(edge, task): &(&Edge, &Task)| {
             let timer = edge.outside.as_ref().filter(|_| edge.resource.kind == ResourceKind::Timer);
@@ -137,7 +151,7 @@ fn overdue_timers(samples: &[Sample], known: &HashSet<u64>) -> Option<Observatio
 }
 
 /// The longest wait for something that other tasks are meant to give back, and the tasks that wait for the same.
-fn long_wait(last: &Sample, known: &HashSet<u64>) -> Option<Observation> {
+fn long_wait(last: &Sample, known: &Known) -> Option<Observation> {
     let is_short_by_nature = |kind| {
         matches!(
             kind,
@@ -185,7 +199,7 @@ fn held(sample: &Sample, edge: &Edge) -> Option<Held> {
 }
 
 /// The lock or semaphore that most tasks wait for, if these are many.
-fn contention(last: &Sample, known: &HashSet<u64>) -> Option<Observation> {
+fn contention(last: &Sample, known: &Known) -> Option<Observation> {
     let is_lock = |kind| matches!(kind, ResourceKind::Mutex | ResourceKind::Rwlock | ResourceKind::Semaphore);
     let mut waiting: FxHashMap<&str, Vec<(&Edge, &Task)>> = FxHashMap::default();
     for (edge, task) in waits(last, known).filter(|(edge, _)| is_lock(edge.resource.kind)) {
@@ -204,14 +218,14 @@ fn contention(last: &Sample, known: &HashSet<u64>) -> Option<Observation> {
 }
 
 /// Tasks that wait to send to an end that does not read.
-fn unread_data(last: &Sample, known: &HashSet<u64>) -> Option<Observation> {
+fn unread_data(last: &Sample, known: &Known) -> Option<Observation> {
     let unread = |task: &Task| -> Option<u64> {
         task.waiting.filter(|waiting| waiting.at_least_ms >= UNREAD)?;
         let io = task.waits_on.iter().filter_map(|waits| waits.io.as_deref());
         let blocked = io.filter(|io| io.direction == Some(Direction::Write) && !io.ready);
         blocked.filter_map(|io| io.send_queue).filter(|bytes| *bytes > 0).max()
     };
-    let tasks = last.listing.tasks.iter().filter(|task| !known.contains(&task.id));
+    let tasks = last.listing.tasks.iter().filter(|task| !known.tasks.contains(&task.id));
     let blocked: Vec<(&Task, u64)> = tasks.filter_map(|task| Some((task, unread(task)?))).collect();
     let (first, _) = blocked.first()?;
     Some(Observation {
@@ -226,7 +240,7 @@ fn unread_data(last: &Sample, known: &HashSet<u64>) -> Option<Observation> {
 }
 
 /// A child process that the program waits for, and that waits in every sample until something reads from its pipe.
-fn blocked_child(samples: &[Sample], known: &HashSet<u64>) -> Option<Observation> {
+fn blocked_child(samples: &[Sample], known: &Known) -> Option<Observation> {
     let (last, before) = samples.split_last()?;
     let is_blocked =
         |pid: &i32| !before.is_empty() && samples.iter().all(|sample| sample.blocked_children.contains(pid));

@@ -5,6 +5,9 @@ use std::sync::{Arc, mpsc as std_mpsc};
 use std::thread;
 use std::time::Duration;
 
+use axum::Router;
+use axum::extract::State;
+use axum::routing::get;
 use dashmap::DashMap;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, mpsc, oneshot};
@@ -214,7 +217,9 @@ struct Registered {
 impl Drop for Registered {
     fn drop(&mut self) {
         let count = Arc::clone(&self.count);
-        let _ = thread::spawn(move || *count.blocking_lock() += 1).join();
+        let counts = thread::spawn(move || *count.blocking_lock() += 1);
+        harness::affected("drop");
+        let _ = counts.join();
     }
 }
 
@@ -223,7 +228,6 @@ async fn leaves(count: Arc<Mutex<u64>>) {
     sleep(Duration::from_millis(5)).await;
     let mut guard = count.lock().await;
     *guard += 1;
-    harness::affected("leaves");
     drop(registered);
 }
 
@@ -239,7 +243,6 @@ async fn thread_that_locks_what_is_free() {
         loop {
             let registered = Registered { count: Arc::clone(&count) };
             *count.lock().await += 1;
-            harness::waits();
             sleep(Duration::from_millis(50)).await;
             drop(registered);
         }
@@ -247,15 +250,15 @@ async fn thread_that_locks_what_is_free() {
     harness::ready(1).await;
 }
 
-type Total = axum::extract::State<Arc<Mutex<u64>>>;
+type Total = State<Arc<Mutex<u64>>>;
 
-async fn total(axum::extract::State(total): Total) -> String {
+async fn total(State(total): Total) -> String {
     harness::affected("total");
     total.lock().await.to_string()
 }
 
 /// Its own sender would have to send.
-async fn waits_for_itself(axum::extract::State(total): Total) -> String {
+async fn waits_for_itself(State(total): Total) -> String {
     let guard = total.lock().await;
     let (sender, receiver) = oneshot::channel::<u64>();
     harness::affected("waits_for_itself");
@@ -264,7 +267,7 @@ async fn waits_for_itself(axum::extract::State(total): Total) -> String {
     (number + *guard).to_string()
 }
 
-async fn waits_for_a_task(axum::extract::State(total): Total) -> String {
+async fn waits_for_a_task(State(total): Total) -> String {
     let guard = total.lock().await;
     let (sender, receiver) = oneshot::channel::<u64>();
     tokio::spawn(async move {
@@ -276,7 +279,7 @@ async fn waits_for_a_task(axum::extract::State(total): Total) -> String {
 }
 
 /// Requests `/first`, then `/second`, whose connections stay open.
-async fn serves(router: axum::Router, again: bool) {
+async fn answers(router: Router, again: bool) {
     use std::io::{Read, Write};
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -297,15 +300,13 @@ async fn serves(router: axum::Router, again: bool) {
 }
 
 async fn handler_that_waits_for_itself_with_the_lock() {
-    let get = axum::routing::get;
-    let router = axum::Router::new().route("/first", get(waits_for_itself)).route("/second", get(total));
-    serves(router.with_state(Arc::default()), false).await;
+    let router = Router::new().route("/first", get(waits_for_itself)).route("/second", get(total));
+    answers(router.with_state(Arc::default()), false).await;
     harness::ready(2).await;
 }
 
 async fn handler_that_waits_with_the_lock_for_a_task() {
-    let get = axum::routing::get;
-    let router = axum::Router::new().route("/first", get(waits_for_a_task)).route("/second", get(total));
-    serves(router.with_state(Arc::default()), true).await;
+    let router = Router::new().route("/first", get(waits_for_a_task)).route("/second", get(total));
+    answers(router.with_state(Arc::default()), true).await;
     harness::ready(1).await;
 }
