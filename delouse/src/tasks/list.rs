@@ -2,6 +2,7 @@
 
 mod async_stack;
 mod driven;
+mod early;
 
 use std::sync::Arc;
 
@@ -31,6 +32,7 @@ use crate::debuginfo::types::{TypeId, Types};
 use crate::host::memory_budget::{self, Shortage};
 use crate::snapshot::{Address, Snapshot};
 use async_stack::{AsyncStack, Polled};
+use early::Early;
 
 /// Lists every task of every runtime in `snapshot`, with its stack and what it waits for, and calls `look` with the
 /// tasks, the memory and the types.
@@ -224,16 +226,6 @@ struct Lister<'l, 'p, 'i> {
     notes: Notes,
 }
 
-/// The first tasks, which were read before it was known whether they are on a list. Stale copies of freed tasks are
-/// among them.
-#[derive(Default)]
-struct Early {
-    /// Which of them are tasks.
-    stay: Vec<bool>,
-    /// The tasks whose stacks are not shown to their end.
-    cut: Vec<(usize, &'static str)>,
-}
-
 impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
     /// Finds runtimes and tasks in all possible ways, and adds the tasks.
     fn find(
@@ -304,43 +296,6 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
         }
         self.drop_stale();
         contexts
-    }
-
-    /// Reads what looks like a task on a list, before that is certain, and returns its number.
-    ///
-    /// Lists are walked when the scan is over. Reading the tasks then would read all of them a second time; and now
-    /// another process scans meanwhile.
-    fn read_early(&mut self, header: Address, kind: &Kind) -> Option<usize> {
-        let is_listed = matches!(kind.scheduler, Scheduler::Shared(..))
-            && self.headers.owner(header).is_some_and(|owner| owner != 0)
-            && self.headers.stage(header, kind) == Some(Stage::Future);
-        let (task, place, cut) = if is_listed && !self.is_short() { self.read(header, kind) } else { None }?;
-        let at = self.tasks.len();
-        self.early.stay.push(false);
-        self.early.cut.extend(cut.map(|cut| (at, cut)));
-        self.add(task, place);
-        Some(at)
-    }
-
-    /// Keeps a task that was read early: it is on the list of `runtime`.
-    fn keep(&mut self, at: usize, runtime: Option<&Runtime>) {
-        if let (Some(task), Some(stays)) = (self.tasks.get_mut(at), self.early.stay.get_mut(at)) {
-            runs_in(task, runtime);
-            *stays = true;
-        }
-    }
-
-    /// Drops what was read early and is no task.
-    fn drop_stale(&mut self) {
-        let Early { stay, cut } = std::mem::take(&mut self.early);
-        let stays = |at: usize| stay.get(at).copied().unwrap_or(true);
-        for (_, cut) in cut.into_iter().filter(|(at, _)| stays(*at)) {
-            self.note_cut(cut);
-        }
-        let mut of_task = 0..;
-        self.tasks.retain(|_| of_task.next().is_none_or(stays));
-        let mut of_place = 0..;
-        self.places.retain(|_| of_place.next().is_none_or(stays));
     }
 
     /// Whether a scan hit is a task at all.
