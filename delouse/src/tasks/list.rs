@@ -32,7 +32,6 @@ use crate::debuginfo::types::{TypeId, Types};
 use crate::host::memory_budget::{self, Shortage};
 use crate::snapshot::{Address, Snapshot};
 use async_stack::{AsyncStack, Polled};
-use early::Early;
 
 /// Lists every task of every runtime in `snapshot`, with its stack and what it waits for, and calls `look` with the
 /// tasks, the memory and the types.
@@ -224,6 +223,16 @@ struct Lister<'l, 'p, 'i> {
     /// See [`Listing::without_future`].
     without_future: Vec<i32>,
     notes: Notes,
+}
+
+/// The first tasks, which were read before it was known whether they are on a list. Stale copies of freed tasks are
+/// among them.
+#[derive(Default)]
+struct Early {
+    /// Which of them are tasks.
+    stay: Vec<bool>,
+    /// The tasks whose stacks are not shown to their end.
+    cut: Vec<(usize, &'static str)>,
 }
 
 impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {

@@ -1,19 +1,20 @@
 //! Indexes of the handles and references that were found, by resource, owner and object.
 
-mod account;
+mod count;
 
 use std::collections::VecDeque;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::account::Account;
 use super::index::Index;
 use super::ownership::{Holding, Node, Ownership, Reference};
-use super::resources::{ResourceKey, Wait, Waits, Waker, polling};
+use super::resources::{Waits, polling};
 use super::thread_locks::ThreadLocks;
+use super::wait::{ResourceKey, Wait, Waker};
 use crate::snapshot::Address;
 use crate::tasks::layout::handles::{self, ON_STACK, ON_WAITING_STACK, Roles};
 use crate::tasks::{Examination, ResourceKind, Task, TaskKind, TaskState};
-pub(super) use account::Account;
 
 /// The most tasks and shared objects that are listed of those that can reach the wakers of a task.
 const MAX_REACHING: usize = 1 << 12;

@@ -9,15 +9,16 @@ mod own;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::holders::{Account, Holders, role};
+use super::account::Account;
+use super::holders::{Holders, role};
 use super::ownership::{Holding, Node};
-use super::resources::{ResourceKey, Wait, Waits, Waker};
+use super::resources::Waits;
 use super::stale_references::StaleReferences;
 use super::unjudged::Unjudged;
+use super::wait::{ResourceKey, Wait, Waker, sleeps_in_call};
 use super::wakers::{aborts, wakers};
 use crate::tasks::layout::handles::Roles;
-use crate::tasks::{Examination, ResourceKind, TaskKind, TaskState};
-use own::{Own, has_all_senders};
+use crate::tasks::{Examination, ResourceKind, Task, TaskKind, TaskState};
 
 /// Whether a timeout keeps its task alive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +50,16 @@ pub(super) struct Doubtful {
     pub(super) why: Unjudged,
     /// The wait that the reason is about; `None` where it is about the task.
     pub(super) leaf: Option<usize>,
+}
+
+/// What is known of a task without regard to other tasks.
+enum Own {
+    /// It continues only if others do.
+    Waits,
+    /// It continues without others.
+    Alive,
+    /// It may continue without others: why that is not known, and the wait that the reason is about.
+    Unjudged(Unjudged, Option<usize>),
 }
 
 struct Search<'s> {
@@ -391,4 +402,15 @@ impl<'s> Search<'s> {
             }
         }
     }
+}
+
+/// Whether all senders of the channel that a task receives from in a blocking call were found, by the channel's own count
+/// of these. The receiver is on the stack of the task's thread, where it is not found.
+fn has_all_senders(task: &Task, wait: &Wait, holders: &Holders) -> bool {
+    let found: Vec<_> = holders.of_resource(wait.resource, Roles::SENDER).collect();
+    let counted = task.waits_on.get(wait.leaf).and_then(|on| on.senders);
+    sleeps_in_call(task)
+        && wait.kind == ResourceKind::ChannelRecv
+        && counted == Some(found.len() as u64)
+        && found.iter().all(|holding| !holding.uncertain)
 }

@@ -2,18 +2,8 @@
 
 use super::super::header::{Kind, Scheduler, Stage};
 use super::super::runtimes::Runtime;
-use super::{Lister, runs_in};
+use super::{Early, Lister, runs_in};
 use crate::snapshot::Address;
-
-/// The first tasks, which were read before it was known whether they are on a list. Stale copies of freed tasks are
-/// among them.
-#[derive(Default)]
-pub(super) struct Early {
-    /// Which of them are tasks.
-    stay: Vec<bool>,
-    /// The tasks whose stacks are not shown to their end.
-    cut: Vec<(usize, &'static str)>,
-}
 
 impl Lister<'_, '_, '_> {
     /// Reads what looks like a task on a list, before that is certain, and returns its number.

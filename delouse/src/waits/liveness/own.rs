@@ -1,33 +1,12 @@
 //! What is known of a task without regard to other tasks.
 
-use super::super::holders::{Account, Holders};
-use super::super::resources::{Wait, Waker, sleeps_in_call};
+use super::super::account::Account;
 use super::super::unjudged::Unjudged;
+use super::super::wait::{Wait, Waker, sleeps_in_call};
 use super::super::wakers::{has_all_wakers, wakers};
-use super::{Search, Timeouts};
+use super::{Own, Search, Timeouts};
 use crate::tasks::layout::handles::{self, Roles};
 use crate::tasks::{ResourceKind, Task, TaskKind, TaskPlace, TaskState};
-
-/// What is known of a task without regard to other tasks.
-pub(super) enum Own {
-    /// It continues only if others do.
-    Waits,
-    /// It continues without others.
-    Alive,
-    /// It may continue without others: why that is not known, and the wait that the reason is about.
-    Unjudged(Unjudged, Option<usize>),
-}
-
-/// Whether all senders of the channel that a task receives from in a blocking call were found, by the channel's own count
-/// of these. The receiver is on the stack of the task's thread, where it is not found.
-pub(super) fn has_all_senders(task: &Task, wait: &Wait, holders: &Holders) -> bool {
-    let found: Vec<_> = holders.of_resource(wait.resource, Roles::SENDER).collect();
-    let counted = task.waits_on.get(wait.leaf).and_then(|on| on.senders);
-    sleeps_in_call(task)
-        && wait.kind == ResourceKind::ChannelRecv
-        && counted == Some(found.len() as u64)
-        && found.iter().all(|holding| !holding.uncertain)
-}
 
 impl Search<'_> {
     /// What is known of a task, or of a part of it, that waits for `waits`.

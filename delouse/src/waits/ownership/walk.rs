@@ -21,7 +21,7 @@ use crate::tasks::layout::{
     Body, Case, Collection, Completion, Field, Interest, Label, Layout, LayoutId, Layouts,
 };
 use crate::tasks::process::Process;
-use crate::waits::resources::ResourceKey;
+use crate::waits::wait::ResourceKey;
 
 /// The most values of one collection that are visited.
 const MAX_ELEMENTS: u64 = 1 << 20;

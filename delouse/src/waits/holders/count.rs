@@ -1,47 +1,13 @@
-//! How what was found compares with the counts in memory.
+//! Compares the handles of a resource that were found with the resource's own count.
 
-use super::super::ownership::{Object, Reference};
-use super::super::resources::Wait;
+use super::super::account::Account;
+use super::super::wait::Wait;
 use super::Holders;
 use crate::tasks::ResourceKind;
 use crate::tasks::layout::handles::{self, ON_STACK, Roles};
 
 /// Permits of a `tokio::sync::RwLock`, unless it was made by `with_max_readers`: `MAX_READS` of `rwlock.rs`.
 const MAX_READS: u64 = (u32::MAX >> 3) as u64;
-
-/// How the count in memory compares with the number of handles or references that were found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::waits) enum Account {
-    /// As many exist as were found.
-    Exact,
-    /// Fewer exist than were found: some are stale copies of handles that were moved or dropped.
-    TooMany,
-    /// More exist than were found.
-    Missing,
-    /// There is no count.
-    Unknown,
-}
-
-impl Account {
-    fn compare(counted: u64, found: u64) -> Self {
-        match counted.cmp(&found) {
-            std::cmp::Ordering::Equal => Self::Exact,
-            std::cmp::Ordering::Less => Self::TooMany,
-            std::cmp::Ordering::Greater => Self::Missing,
-        }
-    }
-
-    pub(super) fn of_object<'r>(
-        object: &Object,
-        references: impl Iterator<Item = &'r Reference> + Clone,
-    ) -> Self {
-        let count = |weak: bool| references.clone().filter(|r| r.weak == weak && !r.borrowed).count() as u64;
-        let strong = Self::compare(object.strong, count(false));
-        let weak = Self::compare(object.weak, count(true));
-        // A missing reference outweighs a stale one.
-        if strong == Self::Missing || weak == Self::Missing { Self::Missing } else { strong.max(weak) }
-    }
-}
 
 impl Holders {
     /// How the handles that can end a wait compare with the resource's own count; `available` permits of it are free.
