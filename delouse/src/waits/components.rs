@@ -7,7 +7,8 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::holders::Holders;
 use super::liveness::Liveness;
 use super::ownership::Node;
-use super::resources::{ResourceKey, Wait, Waits, Waker};
+use super::resources::Waits;
+use super::wait::{ResourceKey, Wait, Waker};
 use crate::tasks::ResourceKind;
 use crate::tasks::layout::handles::Roles;
 

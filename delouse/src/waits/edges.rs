@@ -9,10 +9,12 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::holders::{Account, Holders, role};
+use super::account::Account;
+use super::holders::{Holders, role};
 use super::ownership::{Holding, Node, Ownership, PathId, Reference};
-use super::resources::{ResourceKey, Wait, Waits, Waker};
+use super::resources::Waits;
 use super::threads::ThreadNodes;
+use super::wait::{ResourceKey, Wait, Waker};
 use super::{CodeLocation, Edge, Holder, Resource, location};
 use crate::debuginfo::types::TypeId;
 use crate::tasks::layout::handles::{self, Roles};

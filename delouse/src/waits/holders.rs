@@ -1,19 +1,20 @@
 //! Indexes of the handles and references that were found, by resource, owner and object.
 
+mod count;
+
 use std::collections::VecDeque;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::account::Account;
 use super::index::Index;
-use super::ownership::{Holding, Node, Object, Ownership, Reference};
-use super::resources::{ResourceKey, Wait, Waits, Waker, polling};
+use super::ownership::{Holding, Node, Ownership, Reference};
+use super::resources::{Waits, polling};
 use super::thread_locks::ThreadLocks;
+use super::wait::{ResourceKey, Wait, Waker};
 use crate::snapshot::Address;
 use crate::tasks::layout::handles::{self, ON_STACK, ON_WAITING_STACK, Roles};
 use crate::tasks::{Examination, ResourceKind, Task, TaskKind, TaskState};
-
-/// Permits of a `tokio::sync::RwLock`, unless it was made by `with_max_readers`: `MAX_READS` of `rwlock.rs`.
-const MAX_READS: u64 = (u32::MAX >> 3) as u64;
 
 /// The most tasks and shared objects that are listed of those that can reach the wakers of a task.
 const MAX_REACHING: usize = 1 << 12;
@@ -61,37 +62,6 @@ struct Alike {
     /// Each of them may have been moved or dropped.
     doubtful: bool,
     holdings: Vec<u32>,
-}
-
-/// How the count in memory compares with the number of handles or references that were found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Account {
-    /// As many exist as were found.
-    Exact,
-    /// Fewer exist than were found: some are stale copies of handles that were moved or dropped.
-    TooMany,
-    /// More exist than were found.
-    Missing,
-    /// There is no count.
-    Unknown,
-}
-
-impl Account {
-    fn compare(counted: u64, found: u64) -> Self {
-        match counted.cmp(&found) {
-            std::cmp::Ordering::Equal => Self::Exact,
-            std::cmp::Ordering::Less => Self::TooMany,
-            std::cmp::Ordering::Greater => Self::Missing,
-        }
-    }
-
-    fn of_object<'r>(object: &Object, references: impl Iterator<Item = &'r Reference> + Clone) -> Self {
-        let count = |weak: bool| references.clone().filter(|r| r.weak == weak && !r.borrowed).count() as u64;
-        let strong = Self::compare(object.strong, count(false));
-        let weak = Self::compare(object.weak, count(true));
-        // A missing reference outweighs a stale one.
-        if strong == Self::Missing || weak == Self::Missing { Self::Missing } else { strong.max(weak) }
-    }
 }
 
 impl Holders {
@@ -296,85 +266,6 @@ impl Holders {
             // Variables of threads are not read, and not every pointer points to the counters.
             Account::Missing | Account::Unknown => false,
         }
-    }
-
-    /// How the handles that can end a wait compare with the resource's own count; `available` permits of it are free.
-    pub(super) fn account(&self, wait: &Wait, available: Option<u64>) -> Account {
-        if wait.is_by_wakers() {
-            // Only a task of which all wakers were found is judged by them.
-            return Account::Exact;
-        }
-        let found = || self.kinds(wait.resource, self.roles_of(wait));
-        let permits = || found().fold(0_u64, |sum, kind| sum.saturating_add(kind.permits));
-        if wait.kind.is_channel()
-            && let Some(counted) = self.counted(wait)
-        {
-            return Account::compare(counted, found().map(|kind| kind.holdings.len() as u64).sum());
-        }
-        let is_lock =
-            matches!(wait.kind, ResourceKind::Mutex | ResourceKind::Rwlock | ResourceKind::OnceCell);
-        let available = match available {
-            None if is_lock && found().next().is_some() => return Account::Unknown,
-            None if is_lock => return Account::Missing,
-            available => available.unwrap_or(0),
-        };
-        match wait.kind {
-            ResourceKind::Mutex | ResourceKind::OnceCell => {
-                Account::compare(1_u64.saturating_sub(available), permits())
-            }
-            ResourceKind::Rwlock => Account::compare(MAX_READS.saturating_sub(available), permits()),
-            ResourceKind::Semaphore => match found().next() {
-                Some(_) => Account::Unknown,
-                None => Account::Missing,
-            },
-            ResourceKind::Join | ResourceKind::Thread => Account::Exact,
-            // A thread that holds it cannot be distinguished from one that only has its address.
-            ResourceKind::Lock => {
-                let outside = self.stacks_cut || !self.threads(wait).is_empty();
-                match found().flat_map(|kind| &kind.holdings).next() {
-                    None if !outside => Account::Missing,
-                    Some(_) if !outside && self.of_wait(wait).all(|holding| holding.handle != ON_STACK) => {
-                        Account::Exact
-                    }
-                    _ => Account::Unknown,
-                }
-            }
-            ResourceKind::Notify
-            | ResourceKind::Condvar
-            | ResourceKind::Barrier
-            | ResourceKind::SetOnce
-            | ResourceKind::Cancellation => match found().next() {
-                Some(_) => Account::Exact,
-                None => Account::Missing,
-            },
-            // Everything that uses or drives an HTTP/2 connection refers to it.
-            ResourceKind::Http2Stream | ResourceKind::Http2Connection => self
-                .by_value
-                .get(&wait.resource)
-                .map_or(Account::Missing, |object| self.account_of_object(*object)),
-            // A socket has one owner; a pipe in memory is shared by both ends.
-            ResourceKind::Connection => match found().next() {
-                Some(_) => self
-                    .by_value
-                    .get(&wait.resource)
-                    .map_or(Account::Exact, |object| self.account_of_object(*object)),
-                None => Account::Missing,
-            },
-            _ => self.channel_of(wait).map_or(Account::Missing, |object| self.account_of_object(object)),
-        }
-    }
-
-    /// How many handles with the roles that can end a wait there are, by the count of a channel that has no counted pointers.
-    fn counted(&self, wait: &Wait) -> Option<u64> {
-        if self.by_value.contains_key(&wait.resource) && !wait.blocks_thread {
-            return None;
-        }
-        let roles = self.roles_of(wait);
-        let mut all = self.of_resource(wait.resource, Roles::SENDER.or(Roles::RECEIVER));
-        all.find_map(|of| {
-            let fact = handles::at(of.handle).filter(|fact| fact.is_counted())?;
-            if fact.roles.has(roles) { Some(of.permits) } else { of.others }
-        })
     }
 
     /// Whether a handle that can end a wait is on the stack of a thread that waits itself.

@@ -1,9 +1,11 @@
 //! What waits for what, what holds it, and what is wrong. The results are data, which `report` renders as text.
 
+mod account;
 mod blocked_threads;
 mod blocked_worker;
 mod blocking_pool;
 mod busy_loop;
+mod closed_sockets;
 mod components;
 mod connections;
 pub(crate) mod diagnosis;
@@ -44,7 +46,8 @@ mod unjudged;
 mod wait;
 mod wakers;
 
-pub(crate) use connections::{Kernel, closed_sockets};
+pub(crate) use closed_sockets::closed_sockets;
+pub(crate) use connections::Kernel;
 pub use diagnosis::Scope;
 pub use evidence::{Doubt, Evidence, Party, TaskIds, TaskWait, ThreadAt};
 pub use gaps::Gap;

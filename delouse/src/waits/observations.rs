@@ -10,7 +10,7 @@ use super::growing::Counts;
 use super::observation::{Held, Observation, ObservationKind, Observed};
 use super::sample::Sample;
 use super::{
-    CodeLocation, Edge, Evidence, Finding, Holder, UnjudgedList, blocked_threads, busy_loop, connections,
+    CodeLocation, Edge, Evidence, Finding, Holder, UnjudgedList, blocked_threads, busy_loop, closed_sockets,
     finished, graceful, growing, http2, location, permits,
 };
 use crate::tasks::{Direction, ResourceKind, Task, TaskState, Waiting};
@@ -78,7 +78,7 @@ pub(super) fn check(
     // It is the cause of a deadlock, where the program has both ends of the connection.
     observations.extend(http2::check(samples, &HashSet::new()));
     observations.extend(unread_data(last, &known));
-    observations.extend(connections::closed_by_peer(samples));
+    observations.extend(closed_sockets::closed_by_peer(samples));
     observations.extend(finished::check(last, &known.tasks));
     observations.extend(grown.take(1).filter_map(growth));
     observations.extend(unjudged(not_judged));

@@ -8,8 +8,9 @@ use super::components::Graph;
 use super::holders::Holders;
 use super::liveness::{Liveness, Timeouts};
 use super::ownership::Node;
-use super::resources::{ResourceKey, Wait, Waits, Waker};
+use super::resources::Waits;
 use super::stale_references::StaleReferences;
+use super::wait::{ResourceKey, Wait, Waker};
 use crate::tasks::{Examination, ResourceKind};
 
 /// What is alive.

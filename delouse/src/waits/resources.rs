@@ -9,7 +9,7 @@ use super::Resource;
 use super::connections::Connections;
 use super::thread_locks::ThreadLocks;
 use super::threads::{EndedBy, ThreadNodes};
-pub(super) use super::wait::{ResourceKey, Wait, Waker};
+use super::wait::{ResourceKey, Wait, Waker, sleeps_in_call};
 use crate::snapshot::{Address, Hidden};
 use crate::tasks::layout::handles::{self, Roles};
 use crate::tasks::{
@@ -393,11 +393,6 @@ fn below_own_code(frames: &[Frame], inside: bool, found: &mut Vec<bool>) {
         found.extend((0..frame.waits).map(|_| inside));
         below_own_code(&frame.children, inside, found);
     }
-}
-
-/// Whether a task waits in a call that blocks its thread until a future is done, and it is known for what.
-pub(super) fn sleeps_in_call(task: &Task) -> bool {
-    !task.drives.is_empty() && !task.waits_on.is_empty()
 }
 
 /// The scheduler of the runtime whose main future a thread polls, if no other thread can poll its tasks.

@@ -10,10 +10,11 @@ use std::collections::BTreeSet;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::holders::{Account, Holders};
+use super::account::Account;
+use super::holders::Holders;
 use super::ownership::{PathId, Reference};
-use super::resources::sleeps_in_call;
 use super::threads::ThreadNodes;
+use super::wait::sleeps_in_call;
 use crate::snapshot::{Address, Hidden};
 use crate::tasks::{Examination, MemoryPlace as Place, TaskState};
 

@@ -6,8 +6,9 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::holders::Holders;
 use super::ownership::{Holding, Node, Ownership, Reference};
-use super::resources::{ResourceKey, Waits, Waker};
+use super::resources::Waits;
 use super::threads::ThreadNodes;
+use super::wait::{ResourceKey, Waker};
 use crate::snapshot::{Address, Hidden};
 use crate::tasks::layout::handles::{self, HandleFact, Roles};
 use crate::tasks::{Examination, MemoryPlace, Primitive, ResourceKind, Task};

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::resources::ResourceKey;
 use super::thread_locks::Parked;
+use super::wait::ResourceKey;
 use crate::snapshot::Address;
 use crate::tasks::layout::handles::Roles;
 use crate::tasks::{

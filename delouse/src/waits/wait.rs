@@ -1,8 +1,8 @@
 //! One wait of one task, and what can end it.
 
 use crate::snapshot::Address;
-use crate::tasks::ResourceKind;
 use crate::tasks::layout::handles::Roles;
+use crate::tasks::{ResourceKind, Task};
 
 /// One wait of one task: a branch of a `select!` has its own.
 #[derive(Debug, Clone)]
@@ -67,4 +67,9 @@ impl ResourceKey {
             Self::Thread(_) | Self::Unknown => None,
         }
     }
+}
+
+/// Whether a task waits in a call that blocks its thread until a future is done, and it is known for what.
+pub(super) fn sleeps_in_call(task: &Task) -> bool {
+    !task.drives.is_empty() && !task.waits_on.is_empty()
 }

@@ -2,9 +2,11 @@
 
 use rustc_hash::FxHashSet;
 
-use super::holders::{Account, Holders};
+use super::account::Account;
+use super::holders::Holders;
 use super::ownership::Node;
-use super::resources::{Wait, Waits};
+use super::resources::Waits;
+use super::wait::Wait;
 use crate::snapshot::Address;
 use crate::tasks::TaskPlace;
 use crate::tasks::layout::handles::Roles;

@@ -18,6 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["threads"],
     &["tasks"],
     &["waits"],
+    &["finding_change"],
     &["report"],
     &["targets"],
     &["own_threads", "registry"],

@@ -1,9 +1,9 @@
 //! Edges of waits that are judged by where the wakers of their tasks are.
 
 use super::super::Edge;
-use super::super::holders::Account;
+use super::super::account::Account;
 use super::super::ownership::{Holding, PathId};
-use super::super::resources::Wait;
+use super::super::wait::Wait;
 use super::{Edges, MAX_HOLDERS};
 
 impl Edges<'_, '_, '_, '_> {

@@ -5,10 +5,10 @@ use std::collections::HashSet;
 use super::{Judge, behind};
 use crate::tasks::layout::handles::Roles;
 use crate::tasks::{Origin, ResourceKind};
+use crate::waits::account::Account;
 use crate::waits::components::Component;
-use crate::waits::holders::Account;
 use crate::waits::location;
-use crate::waits::resources::{Wait, Waker};
+use crate::waits::wait::{Wait, Waker};
 use crate::waits::{Doubt, Evidence, Finding, FindingKind, Holder, Severity, TaskIds, TaskWait};
 
 /// One task of a circle, with what it waits for.

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, HashSet};
 use super::{Judge, behind};
 use crate::tasks::ResourceKind;
 use crate::tasks::layout::handles::Roles;
+use crate::waits::account::Account;
 use crate::waits::components::Component;
-use crate::waits::holders::Account;
-use crate::waits::resources::Wait;
+use crate::waits::wait::Wait;
 use crate::waits::wakers;
 use crate::waits::{Doubt, Evidence, Finding, FindingKind, Severity, TaskIds, TaskWait};
 

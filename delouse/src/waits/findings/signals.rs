@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Judge;
 use crate::tasks::{ResourceKind, Task, TaskState};
-use crate::waits::resources::Wait;
+use crate::waits::wait::Wait;
 use crate::waits::{Evidence, TaskIds};
 
 /// The most resources of one finding that are described.

@@ -14,7 +14,7 @@ pub(super) use paths::{PathId, Paths};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::resources::{ResourceKey, sleeps_in_call};
+use super::wait::{ResourceKey, sleeps_in_call};
 use crate::snapshot::{Address, Hidden};
 use crate::tasks::layout::handles::{self, HandleFact};
 use crate::tasks::{Examination, LeafPlace, OwnFrames, TaskState};

@@ -8,7 +8,7 @@ use crate::snapshot::{Address, Hidden};
 use crate::tasks::StackVariable;
 use crate::tasks::layout::Interest;
 use crate::tasks::layout::handles::{self, Roles};
-use crate::waits::resources::ResourceKey;
+use crate::waits::wait::ResourceKey;
 
 impl<'p, 'i> Walker<'_, 'p, 'i> {
     /// Adds the guards of the lock that the thread of a task waits for that are in futures inside of functions in their
