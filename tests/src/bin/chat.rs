@@ -34,15 +34,19 @@ async fn chats(socket: WebSocket, room: String, rooms: Rooms) {
     let mut writes = tokio::spawn(async move {
         loop {
             match messages.recv().await {
-                Ok(message) if to_client.send(Message::text(message)).await.is_ok() => {}
+                Ok(message) => {
+                    if to_client.send(Message::text(message)).await.is_err() {
+                        return;
+                    }
+                }
                 Err(broadcast::error::RecvError::Lagged(_)) => {}
-                _ => return,
+                Err(broadcast::error::RecvError::Closed) => return,
             }
         }
     });
     let mut reads = tokio::spawn(async move {
         while let Some(Ok(Message::Text(text))) = from_client.next().await {
-            let _nobody_listens = room.send(text.to_string());
+            let _without_receivers = room.send(text.to_string());
         }
     });
     tokio::select! {
