@@ -2,8 +2,10 @@
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by them")]
 
+mod attaches;
 mod cores;
 mod debuginfod;
+mod ending;
 mod serving;
 mod support;
 

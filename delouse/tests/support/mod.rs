@@ -55,12 +55,15 @@ pub(crate) fn until<T>(mut condition: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// The path of a program of the packages `plain` and `optimised`, which are built first.
+/// The path of a program of the packages `plain`, `optimised` and `thread_kinds`, which are built first
+/// in the profile of the tests.
 pub(crate) fn program(name: &str) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let directory = BUILT.get_or_init(|| {
         let cargo = Command::new(env!("CARGO"))
             .args(["build", "--quiet", "--package", "plain", "--package", "optimised"])
+            .args(["--package", "thread_kinds"])
+            .args((!cfg!(debug_assertions)).then_some("--release"))
             .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap())
             .status();
         assert!(cargo.unwrap().success());
@@ -70,29 +73,47 @@ pub(crate) fn program(name: &str) -> PathBuf {
 }
 
 /// A program that runs until it is dropped.
-pub(crate) struct Program(Child);
+pub(crate) struct Program {
+    child: Child,
+    /// The line that it printed when it had begun its work.
+    pub(crate) ready: String,
+}
 
 impl Program {
     /// Starts a program of these packages, and waits until it has begun its work.
     pub(crate) fn start(name: &str) -> Self {
-        let mut child = Command::new(program(name)).stdout(Stdio::piped()).spawn().unwrap();
-        Lines::of(child.stdout.take().unwrap()).until("ready");
-        Self(child)
+        Self::start_with(name, &[])
+    }
+
+    /// The same with arguments. Its standard input is a pipe, which stays open and empty.
+    pub(crate) fn start_with(name: &str, arguments: &[&str]) -> Self {
+        let mut command = Command::new(program(name));
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut lines = Lines::of(child.stdout.take().unwrap());
+        let ready = lines.until_either(["ready", "READY"]);
+        // Later lines are read and dropped: otherwise the program could not write them.
+        thread::spawn(move || std::io::copy(&mut lines.0, &mut std::io::sink()));
+        Self { child, ready }
     }
 
     pub(crate) fn start_command(command: &mut Command) -> Self {
-        Self(command.stdout(Stdio::null()).spawn().unwrap())
+        Self { child: command.stdout(Stdio::null()).spawn().unwrap(), ready: String::new() }
     }
 
     pub(crate) fn pid(&self) -> String {
-        self.0.id().to_string()
+        self.child.id().to_string()
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
     }
 }
 
 impl Drop for Program {
     fn drop(&mut self) {
-        let _ended = self.0.kill();
-        let _waited = self.0.wait();
+        let _ended = self.child.kill();
+        let _waited = self.child.wait();
     }
 }
 
@@ -106,11 +127,17 @@ impl<R: Read> Lines<R> {
 
     /// The next line that contains `part`.
     pub(crate) fn until(&mut self, part: &str) -> String {
+        self.until_either([part, part])
+    }
+
+    /// The next line that contains one of `parts`.
+    pub(crate) fn until_either(&mut self, parts: [&str; 2]) -> String {
         let mut line = String::new();
         loop {
             line.clear();
-            assert!(self.0.read_line(&mut line).unwrap() > 0, "the pipe has ended before a line with {part}");
-            if line.contains(part) {
+            let read = self.0.read_line(&mut line).unwrap();
+            assert!(read > 0, "the pipe has ended before a line with {}", parts.join(" or "));
+            if parts.iter().any(|part| line.contains(part)) {
                 return line;
             }
         }
