@@ -113,13 +113,11 @@ pub(crate) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<
 
 /// Starts a thread that waits, and that seldom has anything to capture: for that it calls [`work`]. Unlike [`spawn`], this
 /// does not measure memory, which reads a dozen files.
-#[cfg_attr(not(feature = "main"), allow(dead_code, reason = "only tests of users have such threads"))]
 pub(crate) fn spawn_waiting(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), ThreadError> {
     start(name, body)
 }
 
 /// Runs `body` as a thread of [`spawn`] runs it, if the memory budget allows that.
-#[cfg_attr(not(feature = "main"), allow(dead_code, reason = "only tests of users have such threads"))]
 pub(crate) fn work<T>(body: impl FnOnce() -> T) -> Result<T, ThreadError> {
     check_memory()?;
     let _running = Running::begin();
