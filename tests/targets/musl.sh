@@ -10,43 +10,11 @@
 #     tests/targets/examples x86_64-unknown-linux-musl
 set -euo pipefail
 to=$(realpath -m "${1:?usage: musl.sh FOLDER}")
-root=$to/root
-mkdir -p "$to"/{bin,debs,apt/lists/partial,apt/cache/archives/partial} "$root"
+. "$(dirname "$0")/packages.sh"
 
-cat >"$to/apt/conf" <<CONF
-Dir::State "$to/apt";
-Dir::State::status "/var/lib/dpkg/status";
-Dir::Cache "$to/apt/cache";
-APT::Architectures { "amd64"; "arm64"; };
-APT::Install-Recommends "false";
-APT::Sandbox::User "root";
-Acquire::Languages "none";
-Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
-CONF
-export APT_CONFIG=$to/apt/conf
-[ -n "$(find "$to/apt/lists" -name '*Packages*' -mmin -720 -print -quit)" ] || apt-get -qq update
-
-needs() { apt-cache depends "$1" 2>/dev/null | sed -n "s/^ *Depends: \($2\)\$/\1/p" | head -1; }
-unpack() {
-    local into=$1 package missing=(); shift
-    for package; do [ -e "$to/debs/$package.done" ] || missing+=("$package"); done
-    [ ${#missing[@]} -eq 0 ] && return
-    rm -rf "$to/debs/new"; mkdir "$to/debs/new"
-    (cd "$to/debs/new" && apt-get -qq download "${missing[@]}")
-    for package in "$to"/debs/new/*.deb; do dpkg-deb --fsys-tarfile "$package" | tar -x -C "$into" --wildcards "${only[@]}"; done
-    for package in "${missing[@]}"; do touch "$to/debs/$package.done"; done
-    rm -rf "$to/debs/new"
-}
-
-std=$(needs libstd-rust-web-dev 'libstd-rust-web-[0-9.]*')
-mapfile -t lacking < <(apt-get install -s rustc-web 2>/dev/null | awk '/^Inst/ && $2 !~ /:|cross|^(gcc|cpp|cargo)/ {print $2}')
-mapfile -t host < <(printf '%s\n' rustc-web libstd-rust-web-dev "$std" "$(needs "$std" 'libllvm[0-9]*')" "${lacking[@]}" | sort -u)
-only=(); unpack "$root" "${host[@]}" musl-dev musl-tools libunwind-14-dev
+compiler
+unpack "$root" musl-dev musl-tools libunwind-14-dev
 only=('./usr/src/rustc-*/library'); unpack "$root" rust-web-src
-
-printf '#!/bin/sh\nexport LD_LIBRARY_PATH="%s"\nexec "%s" "$@"\n' \
-    "$root/usr/lib/x86_64-linux-gnu:$root/lib/x86_64-linux-gnu" "$root/usr/bin/rustc" >"$to/bin/rustc"
-chmod +x "$to/bin/rustc"
 
 # The system's C compiler with the headers of musl and of the kernel.
 musl=$root/usr/lib/x86_64-linux-musl headers=$root/usr/include/x86_64-linux-musl

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::SnapshotError;
-use super::core_dump::{CoreImage, ProcessIds, VectorNote};
+use super::core_dump::{CoreImage, ProcessIds, ThreadNote};
 use crate::snapshot::{Address, Capture, Mapping, Snapshot, Thread};
 
 /// How a process may be captured.
@@ -94,7 +94,7 @@ impl CoreImage for OtherProcess {
         match *self {}
     }
 
-    fn vector_notes(&self, _: usize) -> Vec<VectorNote> {
+    fn thread_notes(&self, _: usize) -> Vec<ThreadNote> {
         match *self {}
     }
 

@@ -5,10 +5,11 @@
 //! (`stop`), so that the process continues whatever happens to this one.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 #![cfg_attr(
-    not(all(target_arch = "x86_64", not(delouse_portable))),
+    not(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(delouse_portable))),
     allow(dead_code, reason = "what only the helper process uses")
 )]
 
+mod arch;
 mod core_image;
 mod error;
 mod files;
@@ -23,13 +24,13 @@ mod task_files;
 mod thread_list;
 mod thread_registers;
 
-#[cfg(all(target_arch = "x86_64", not(delouse_portable)))]
+#[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(delouse_portable)))]
 mod stop;
-#[cfg(not(all(target_arch = "x86_64", not(delouse_portable))))]
+#[cfg(not(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(delouse_portable))))]
 #[path = "other_process/no_stop.rs"]
 mod stop;
 
-#[cfg(all(test, target_arch = "x86_64", not(delouse_portable)))]
+#[cfg(all(test, any(target_arch = "x86_64", target_arch = "aarch64"), not(delouse_portable)))]
 mod tests;
 
 use std::fs::File;

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::time::Duration;
 
-use super::core_dump::{CoreImage, ProcessIds, VectorNote};
+use super::core_dump::{CoreImage, ProcessIds, ThreadNote};
 use super::{Joined, Limits, SnapshotError};
 use crate::snapshot::{Address, Capture, HalfClosed, Mapping, OpenFile, OwnConnection, Snapshot, Thread};
 
@@ -84,7 +84,7 @@ impl CoreImage for Live {
         match *self {}
     }
 
-    fn vector_notes(&self, _: usize) -> Vec<VectorNote> {
+    fn thread_notes(&self, _: usize) -> Vec<ThreadNote> {
         match *self {}
     }
 

@@ -1,4 +1,4 @@
-//! aarch64. Written from headers and ABI documents, not yet tested on hardware.
+//! aarch64. Tested in a guest (tests/targets/aarch64.sh), not on hardware.
 
 use std::array;
 

@@ -36,15 +36,15 @@ pub(crate) trait CoreImage: Snapshot {
     /// The threads with registers, which are in the order of `elf_gregset_t` (linux/elfcore.h).
     fn registers(&self) -> Vec<(i32, &[u64])>;
 
-    /// The notes with floating-point and vector registers of the thread at this place in [`CoreImage::registers`].
-    fn vector_notes(&self, index: usize) -> Vec<VectorNote>;
+    /// The notes with further registers of the thread at this place in [`CoreImage::registers`].
+    fn thread_notes(&self, index: usize) -> Vec<ThreadNote>;
 
     /// Checks that memory could be read until now.
     fn intact(&self) -> Result<(), SnapshotError>;
 }
 
 /// A note with registers of a thread.
-pub(crate) struct VectorNote {
+pub(crate) struct ThreadNote {
     pub(in crate::targets) name: &'static [u8],
     pub(in crate::targets) kind: NoteType,
     pub(in crate::targets) contents: Vec<u8>,

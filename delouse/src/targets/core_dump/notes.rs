@@ -3,11 +3,11 @@
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 
-use object::elf::{NT_AUXV, NT_FILE, NT_PRPSINFO, NT_PRSTATUS, NoteHeader64, NoteType};
+use object::elf::{NT_AUXV, NT_FILE, NT_FPREGSET, NT_PRPSINFO, NT_PRSTATUS, NoteHeader64, NoteType};
 use object::pod::bytes_of;
 use object::{LittleEndian as LE, U32};
 
-use super::image::{CoreImage, ProcessIds, VectorNote};
+use super::image::{CoreImage, ProcessIds};
 use crate::host::heap::page_size;
 use crate::snapshot::{Mapping, Thread};
 use crate::targets::core_file::notes::{DELOUSE, NT_DELOUSE_THREADS};
@@ -38,12 +38,15 @@ impl<'s> NoteWriter<'s> {
         let rest = (0..self.registers.len()).filter(|index| *index != first);
         for index in std::iter::once(first).chain(rest) {
             let Some((tid, registers)) = self.registers.get(index) else { break };
-            let vectors = self.image.vector_notes(index);
-            self.write_status(out, *tid, registers, !vectors.is_empty())?;
+            let further = self.image.thread_notes(index);
+            let has_floats = further.iter().any(|note| note.kind == NT_FPREGSET);
+            self.write_status(out, *tid, registers, has_floats)?;
             if index == first {
                 self.write_process(out)?;
             }
-            write_vectors(out, &vectors)?;
+            for note in further {
+                write_note(out, note.name, note.kind, &note.contents)?;
+            }
         }
         if self.registers.is_empty() {
             self.write_process(out)?;
@@ -101,11 +104,6 @@ impl<'s> NoteWriter<'s> {
         status.extend_from_slice(&u64::from(has_floats).to_le_bytes());
         write_note(out, b"CORE", NT_PRSTATUS, &status)
     }
-}
-
-/// Floating-point and vector registers.
-fn write_vectors(out: &mut dyn Write, notes: &[VectorNote]) -> io::Result<()> {
-    notes.iter().try_for_each(|note| write_note(out, note.name, note.kind, &note.contents))
 }
 
 /// Shared anonymous memory, `memfd_create`, System V segments.

@@ -5,12 +5,13 @@ use std::sync::OnceLock;
 
 use rustix::fs::OFlags;
 
+use super::arch::VISIBLE_REGISTERS;
 use super::handle::Process;
 use super::identity::Identity;
 use super::{AttachError, AttachOptions, OtherProcess, attach_known, read_mappings};
 use crate::host::proc_text::{decimal, status_field};
 use crate::snapshot::{Address, Capture, Mapping, Snapshot, Thread};
-use crate::targets::core_dump::{CoreImage, ProcessIds, VectorNote};
+use crate::targets::core_dump::{CoreImage, ProcessIds, ThreadNote, host_notes};
 use crate::targets::{SnapshotError, maps};
 
 /// A capture of another process, with what only a core file needs.
@@ -80,7 +81,7 @@ fn with_notes(captured: &OtherProcess) -> Capture {
     if partly > 0 {
         capture.notes.push(format!(
             "{partly} of {} threads wait in calls that a stop would interrupt, such as epoll_wait: of their registers, the \
-             file has those that the kernel shows without a stop (rip, rsp, arguments of the call)",
+             file has those that the kernel shows without a stop ({VISIBLE_REGISTERS})",
             captured.threads.len()
         ));
     }
@@ -162,9 +163,17 @@ impl CoreImage for CapturedProcess {
         self.process.registers.iter().map(|of| (of.tid, of.words.as_slice())).collect()
     }
 
-    /// None: vector registers are not captured, because reading them would make the stop of each thread longer.
-    fn vector_notes(&self, _: usize) -> Vec<VectorNote> {
-        Vec::new()
+    /// Without vector registers: reading them would make the stop of each thread longer.
+    fn thread_notes(&self, index: usize) -> Vec<ThreadNote> {
+        let Some(of) = self.process.registers.get(index) else { return Vec::new() };
+        let threads = &self.process.threads;
+        let place = threads.binary_search_by_key(&of.tid, |thread| thread.tid).ok();
+        let thread = place.and_then(|place| threads.get(place));
+        let registers = thread.and_then(|thread| thread.registers.as_ref().ok());
+        // A thread pointer that is not known is left out.
+        registers
+            .filter(|registers| registers.tls != Address::default())
+            .map_or_else(Vec::new, |registers| host_notes(registers.tls.get()))
     }
 
     fn intact(&self) -> Result<(), SnapshotError> {

@@ -48,7 +48,7 @@ pub(super) fn capture(_: &Request<'_>) -> Captured {
     Captured {
         threads: Vec::new(),
         image: Err(
-            "this command is built for an architecture on which it cannot stop threads (only x86_64 Linux)"
+            "this command is built for an architecture on which it cannot stop threads (only x86_64 and aarch64 Linux)"
                 .to_owned(),
         ),
         pause: Duration::ZERO,

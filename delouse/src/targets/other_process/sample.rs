@@ -2,10 +2,9 @@
 
 use std::os::fd::BorrowedFd;
 
+use super::arch::WORDS;
 use super::task_files::{Runs, Sleep, Syscall, TaskFiles};
 
-/// Words of `struct user_regs_struct` (sys/user.h).
-pub(super) const WORDS: usize = 27;
 /// Bytes of a stack that are copied. Deeper frames are read from memory.
 pub(super) const STACK: usize = 64 << 10;
 /// Functions that call no other may use these bytes below their stack pointer.
@@ -48,8 +47,10 @@ pub(super) struct Sample {
     pub(super) moved: bool,
     pub(super) runs: Runs,
     pub(super) sleep: Sleep,
-    /// `struct user_regs_struct`.
+    /// `elf_gregset_t`.
     pub(super) words: [u64; WORDS],
+    /// The thread pointer, on architectures where it is not one of the words.
+    pub(super) tls: u64,
     /// Address and length of the copied stack; a length of 0 without a copy.
     pub(super) stack_base: u64,
     pub(super) stack_length: usize,
@@ -67,6 +68,7 @@ impl Sample {
             runs: Runs::default(),
             sleep: Sleep::default(),
             words: [0; WORDS],
+            tls: 0,
             stack_base: 0,
             stack_length: 0,
         }

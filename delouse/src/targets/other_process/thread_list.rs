@@ -1,19 +1,16 @@
 //! The threads of another process, as a snapshot lists them.
 
-use std::array;
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
+use super::arch;
 use super::memory::Memory;
 use super::sample::{Known, STACK, Sample};
 use super::task_files::{Stat, TaskFiles};
-use crate::snapshot::arch::{self, Arch};
+use crate::snapshot::arch::host;
 use crate::snapshot::{Address, FutexWait, Registers, StackCopy, Thread, Unavailable};
-
-/// How far behind the start of a thread's control block libc keeps its list of robust mutexes.
-const CONTROL_BLOCK: u64 = 4096;
 
 /// Names and states of threads.
 pub(super) struct ThreadNames(HashMap<i32, (String, char)>);
@@ -90,14 +87,14 @@ fn letter(sample: &Sample, before: char) -> char {
 
 fn registers(sample: &Sample, memory: &Memory) -> Result<Registers, Unavailable> {
     match sample.known {
-        Known::Registers => all_registers(sample).ok_or(Unavailable::NotCaptured),
+        Known::Registers => arch::all_registers(sample).ok_or(Unavailable::NotCaptured),
         Known::Asleep => Ok(Registers {
             pc: Address::new(sample.sleep.pc),
             sp: Address::new(sample.sleep.sp),
             tls: thread_pointer(sample.tid, memory).unwrap_or_default(),
             futex: u64::try_from(sample.sleep.number).ok().and_then(|number| {
                 let [address, operation, expected, timeout, ..] = sample.sleep.arguments;
-                FutexWait::from_syscall(arch::host(), number, [address, operation, expected, timeout])
+                FutexWait::from_syscall(host(), number, [address, operation, expected, timeout])
             }),
             ..Registers::default()
         }),
@@ -107,26 +104,8 @@ fn registers(sample: &Sample, memory: &Memory) -> Result<Registers, Unavailable>
     }
 }
 
-/// From `struct user_regs_struct` of x86_64 (sys/user.h).
-fn all_registers(sample: &Sample) -> Option<Registers> {
-    const R10: usize = 7;
-    const RDX: usize = 12;
-    const RSI: usize = 13;
-    const RDI: usize = 14;
-    const ORIG_RAX: usize = 15;
-    let word = |index: usize| sample.words.get(index).copied();
-    let arch: &dyn Arch = arch::X86_64;
-    let registers = arch.core_registers(&word)?;
-    // Whatever the kernel will return from an interrupted wait, the thread waits.
-    let arguments = [word(RDI)?, word(RSI)?, word(RDX)?, word(R10)?];
-    let futex = FutexWait::from_syscall(arch, word(ORIG_RAX)?, arguments).filter(|_| !sample.ran);
-    Some(Registers { futex, ..registers })
-}
-
-/// The thread pointer of a thread that was not stopped.
-///
-/// libc registers the list of robust mutexes with the kernel, which is in the thread's control block. The control block
-/// begins with its own address (System V ABI: `%fs:0`), and glibc and musl repeat that in the third or second word.
+/// The thread pointer of a thread that was not stopped: libc registers the list of robust mutexes with the kernel, which is
+/// in the thread's control block.
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 fn thread_pointer(tid: i32, memory: &Memory) -> Option<Address> {
     let (mut head, mut length) = (0_u64, 0_u64);
@@ -135,28 +114,7 @@ fn thread_pointer(tid: i32, memory: &Memory) -> Option<Address> {
     if result != 0 || head == 0 {
         return None;
     }
-    let start = head.saturating_sub(CONTROL_BLOCK);
-    let mut bytes = [0; CONTROL_BLOCK as usize];
-    let read = memory.read(None, Address::new(start), &mut bytes);
-    // The control block may be the first thing in its mapping.
-    let (start, read) = match read {
-        0 => {
-            let page = head & !(CONTROL_BLOCK - 1);
-            let part = bytes.get_mut(..usize::try_from(head.saturating_sub(page)).ok()?)?;
-            (page, memory.read(None, Address::new(page), part))
-        }
-        read => (start, read),
-    };
-    let (words, _) = bytes.get(..read)?.as_chunks::<8>();
-    let words: [u64; CONTROL_BLOCK as usize / 8] =
-        array::from_fn(|index| words.get(index).map_or(0, |word| u64::from_le_bytes(*word)));
-    let is_block = |index: &usize| {
-        let address = start.saturating_add(8 * *index as u64);
-        let word = |offset: usize| words.get(index.saturating_add(offset)).copied();
-        word(0) == Some(address) && word(2) == Some(address)
-    };
-    let index = (0..read / 8).rev().find(is_block)?;
-    Some(Address::new(start.saturating_add(8 * index as u64)))
+    arch::thread_pointer(head, memory).map(Address::new)
 }
 
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]

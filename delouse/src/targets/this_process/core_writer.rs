@@ -9,7 +9,7 @@ use super::image::ForkedImage;
 use super::{arch, examine, fork_cost, own_mappings, sys};
 use crate::snapshot::{Address, Mapping, Snapshot};
 use crate::targets::core_dump::{
-    CoreImage, NOTE_BYTES_PER_THREAD, PROGRAM_HEADER_BYTES, ProcessIds, SegmentPlan, VectorNote,
+    CoreImage, NOTE_BYTES_PER_THREAD, PROGRAM_HEADER_BYTES, ProcessIds, SegmentPlan, ThreadNote, host_notes,
 };
 use crate::targets::{Prediction, SnapshotError};
 
@@ -65,16 +65,17 @@ impl CoreImage for ForkedImage {
         self.contexts().iter().map(|(tid, context)| (*tid, context.general.as_slice())).collect()
     }
 
-    /// From the area that the kernel has saved on the thread's stack.
-    fn vector_notes(&self, index: usize) -> Vec<VectorNote> {
+    /// Vector registers are those that the kernel has saved on the thread's stack.
+    fn thread_notes(&self, index: usize) -> Vec<ThreadNote> {
         let Some((_, context)) = self.contexts().get(index) else { return Vec::new() };
         let mut extended = vec![0; context.extended_len as usize];
         self.read(Address::new(context.extended), &mut extended);
         let floats = arch::float_registers(&extended);
-        let floats = floats.map(|contents| VectorNote { name: b"CORE", kind: NT_FPREGSET, contents });
+        let floats = floats.map(|contents| ThreadNote { name: b"CORE", kind: NT_FPREGSET, contents });
         let vectors = arch::extended_registers(extended);
-        let vectors = vectors.map(|(kind, contents)| VectorNote { name: b"LINUX", kind, contents });
-        floats.into_iter().chain(vectors).collect()
+        let vectors = vectors.map(|(kind, contents)| ThreadNote { name: b"LINUX", kind, contents });
+        let (_, thread_pointer) = context.stack();
+        floats.into_iter().chain(vectors).chain(host_notes(thread_pointer)).collect()
     }
 
     fn intact(&self) -> Result<(), SnapshotError> {

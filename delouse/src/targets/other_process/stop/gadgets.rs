@@ -1,25 +1,22 @@
 //! Finds instructions in the code of a process with which one of its threads can make a call.
 
 use super::super::memory::Memory;
-use super::frame::Gadgets;
+use super::arch;
+use super::frame::{Gadgets, Instructions};
 use super::sys;
 use crate::snapshot::{Address, Mapping};
 
-const CALL: &[u8] = &[0x0f, 0x05, 0xc3];
-/// The same bytes in glibc and musl.
-const RESTORE: &[u8] = &[0x48, 0xc7, 0xc0, 0x0f, 0x00, 0x00, 0x00, 0x0f, 0x05];
-const EXIT: &[u8] = &[0xb8, 0x3c, 0x00, 0x00, 0x00, 0x0f, 0x05];
-const EXIT_GROUP: &[u8] = &[0xb8, 0xe7, 0x00, 0x00, 0x00, 0x0f, 0x05];
+const CODE: Instructions = arch::instructions();
 /// Bytes that are read at once; parts overlap by the longest sequence.
 const PART: usize = 256 << 10;
 const OVERLAP: usize = 16;
 /// Code that is searched, in bytes: libc has less than 2 MB.
 const MOST: u64 = 256 << 20;
 
-/// Finds the sequences in libc, or else in any code of the process. `None` if one is missing.
+/// Finds the sequences in libc, in the vDSO, or else in any code of the process. `None` if one is missing.
 pub(crate) fn find(memory: &Memory, mappings: &[Mapping]) -> Option<Gadgets> {
     let mut code: Vec<&Mapping> = mappings.iter().filter(|mapping| is_code(mapping)).collect();
-    code.sort_by_key(|mapping| !is_libc(mapping));
+    code.sort_by_key(|mapping| (!is_libc(mapping), !is_vdso(mapping)));
     let mut found = Found::default();
     let mut left = MOST;
     let mut buffer = vec![0; PART];
@@ -55,6 +52,11 @@ fn is_libc(mapping: &Mapping) -> bool {
     name.starts_with(b"libc.") || name.starts_with(b"libc-") || name.starts_with(b"ld-musl")
 }
 
+/// The kernel's own code in each process, on some architectures the only one that ends a signal handler.
+fn is_vdso(mapping: &Mapping) -> bool {
+    mapping.path.as_deref() == Some("[vdso]".as_ref())
+}
+
 #[derive(Default)]
 struct Found {
     call: Option<u64>,
@@ -64,10 +66,15 @@ struct Found {
 
 impl Found {
     fn search(&mut self, start: Address, code: &[u8]) {
-        let place = |bytes| Some(start.checked_add(memchr::memmem::find(code, bytes)? as u64)?.get());
-        self.call = self.call.or_else(|| place(CALL));
-        self.restore = self.restore.or_else(|| place(RESTORE));
-        self.exit = self.exit.or_else(|| place(EXIT)).or_else(|| place(EXIT_GROUP));
+        // Parts start at addresses that are multiples of the alignment.
+        let place = |bytes| {
+            let mut places = memchr::memmem::find_iter(code, bytes);
+            let place = places.find(|place| place.is_multiple_of(CODE.alignment))?;
+            Some(start.checked_add(place as u64)?.get())
+        };
+        self.call = self.call.or_else(|| place(CODE.call));
+        self.restore = self.restore.or_else(|| place(CODE.restore));
+        self.exit = self.exit.or_else(|| CODE.exit.iter().find_map(|bytes| place(bytes)));
     }
 
     fn all(&self) -> Option<Gadgets> {
@@ -86,7 +93,7 @@ impl Gadgets {
                 sys::read_memory(memory, address, code) == bytes.len() && code == *bytes
             })
         };
-        is_at(self.call, &[CALL]) && is_at(self.restore, &[RESTORE]) && is_at(self.exit, &[EXIT, EXIT_GROUP])
+        is_at(self.call, &[CODE.call]) && is_at(self.restore, &[CODE.restore]) && is_at(self.exit, CODE.exit)
     }
 }
 
@@ -98,13 +105,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn libc_of_this_process_has_all_sequences() {
+    fn this_process_has_all_sequences() {
         let mappings = crate::targets::maps::read(File::open("/proc/self/maps").unwrap()).unwrap();
         let file = File::open("/proc/self/mem").unwrap();
         let memory = Memory::live(file.try_clone().unwrap(), None);
         let gadgets = find(&memory, &mappings).unwrap();
         assert!(gadgets.are_in(file.as_fd()));
-        let other = Gadgets { exit: gadgets.call, ..gadgets };
+        let other = Gadgets { restore: gadgets.call, ..gadgets };
         assert!(!other.are_in(file.as_fd()));
         assert_eq!(find(&memory, &[]), None);
     }

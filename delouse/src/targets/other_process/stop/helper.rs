@@ -19,7 +19,7 @@ use super::sys::{self, Stop, Watchdog};
 use super::threads::{Threads, Waiter};
 use crate::snapshot::Mapping;
 use crate::targets::other_process::sample::Sample;
-use crate::targets::other_process::task_files::TaskFiles;
+use crate::targets::other_process::task_files::{Sleep, TaskFiles};
 
 /// How long a thread may take to make a call of the helper, above the allowed pause.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -165,12 +165,12 @@ impl<'a> Helper<'a> {
         let mut refusal = Refusal::NoWaiter;
         for kind in Waiter::ALL {
             for place in 0..TRIES {
-                let Some(tid) = threads.waiter(kind, place) else { break };
-                let filtered = self.job.files.status(tid).is_none_or(|status| !status.unfiltered);
+                let Some(waiter) = threads.waiter(kind, place) else { break };
+                let filtered = self.job.files.status(waiter.0).is_none_or(|status| !status.unfiltered);
                 let site = self.site(gadgets, filtered);
                 let header = self.header;
                 let began = Instant::now();
-                match Injection::prepare(site, tid, &mut || step(header))? {
+                match Injection::prepare(site, waiter, &mut || step(header))? {
                     Ok(injection) => return self.fork(injection, threads, began),
                     Err(why) => refusal = why,
                 }
@@ -237,7 +237,7 @@ impl<'a> Helper<'a> {
         let adopted = image.adopt(injection.saved(), &mut || step(header), &mut release);
         step(header);
         if adopted.is_ok() {
-            threads.set_registers(injection.tid(), injection.original());
+            threads.set_registers(injection.tid(), injection.original(), injection.thread_pointer());
             header.child.store(child, Release);
         }
         Ok(adopted)
@@ -280,8 +280,8 @@ impl<'a> Helper<'a> {
         while Instant::now() < deadline && self.job.files.stat(self.job.pid).is_some() {
             threads.read_settled();
             for kind in Waiter::ALL {
-                let Some(tid) = threads.waiter(kind, 0) else { continue };
-                if self.reap(gadgets, tid, ids)? {
+                let Some(waiter) = threads.waiter(kind, 0) else { continue };
+                if self.reap(gadgets, waiter, ids)? {
                     return Ok(());
                 }
             }
@@ -291,11 +291,11 @@ impl<'a> Helper<'a> {
     }
 
     /// Has a thread wait for the children with these ids, which have ended. Returns whether it did.
-    fn reap(&self, gadgets: Gadgets, tid: i32, ids: &[i32]) -> Result<bool, Stuck> {
-        let filtered = self.job.files.status(tid).is_none_or(|status| !status.unfiltered);
+    fn reap(&self, gadgets: Gadgets, waiter: (i32, Sleep), ids: &[i32]) -> Result<bool, Stuck> {
+        let filtered = self.job.files.status(waiter.0).is_none_or(|status| !status.unfiltered);
         let header = self.header;
         let site = self.site(gadgets, filtered);
-        let prepared = Injection::prepare(site, tid, &mut || step(header))?;
+        let prepared = Injection::prepare(site, waiter, &mut || step(header))?;
         let Ok(mut injection) = prepared else { return Ok(false) };
         // Only children that end without a signal, as images do: one of these ids may be that of a child of the program by
         // now, whose end the program has to see.

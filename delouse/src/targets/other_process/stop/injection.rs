@@ -5,18 +5,15 @@
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
-use super::frame::{self, Frame, Gadgets, LARGEST, State};
+use super::arch::{self, EXTENDED_ROOM, LARGEST_FRAME, Registers};
+use super::frame::{Frame, Gadgets, State};
 use super::refusal::Refusal;
-use super::sys::{self, Registers, Stop};
+use super::sys::{self, Stop};
 use crate::snapshot::Mapping;
-use crate::targets::other_process::task_files::TaskFiles;
+use crate::targets::other_process::task_files::{Sleep, TaskFiles};
 
-/// The selector of 64-bit code (asm/segment.h).
-const CODE_64: u64 = 0x33;
 /// Bytes of stack below the stack pointer that must be mapped.
 const ROOM: u64 = 16 << 10;
-/// Room for the extended state: 11 KB with AMX.
-const EXTENDED: usize = 12 << 10;
 
 /// A thread of which the registers and some bytes of its stack are replaced.
 pub(super) struct Injection<'a> {
@@ -24,10 +21,12 @@ pub(super) struct Injection<'a> {
     memory: BorrowedFd<'a>,
     deadline: Instant,
     original: Registers,
+    /// 0 if it is one of the registers.
+    thread_pointer: u64,
     /// What the thread's stack had where the frame is now.
-    saved: [u8; LARGEST],
+    saved: [u8; LARGEST_FRAME],
     frame: Frame,
-    call: u64,
+    gadgets: Gadgets,
 }
 
 /// Where an injection takes place.
@@ -46,10 +45,11 @@ pub(super) struct Site<'a> {
 pub(super) struct Stuck;
 
 impl<'a> Injection<'a> {
-    /// Stops a thread that waits in a futex or `epoll_wait`, and writes the frame to its stack. `step` is called before each step.
+    /// Stops a thread that waits in a futex or `epoll_wait`, and writes the frame to its stack. `sleep` is where it waits; `step`
+    /// is called before each step.
     pub(super) fn prepare(
         site: Site<'a>,
-        tid: i32,
+        (tid, sleep): (i32, Sleep),
         step: &mut dyn FnMut(),
     ) -> Result<Result<Self, Refusal>, Stuck> {
         step();
@@ -62,7 +62,7 @@ impl<'a> Injection<'a> {
         step();
         let prepared = match stop {
             // Another process may have this id by now.
-            Stop::Interrupted if site.files.stat(tid).is_some() => Self::replace(site, tid, step),
+            Stop::Interrupted if site.files.stat(tid).is_some() => Self::replace(site, tid, &sleep, step),
             Stop::Interrupted => Err(Refusal::Ended),
             Stop::Ended => return Ok(Err(Refusal::Ended)),
             Stop::Group => Err(Refusal::Stopped),
@@ -74,27 +74,30 @@ impl<'a> Injection<'a> {
         Ok(prepared)
     }
 
-    fn replace(site: Site<'a>, tid: i32, step: &mut dyn FnMut()) -> Result<Self, Refusal> {
-        let original = repeating(sys::registers(tid).map_err(|_| Refusal::Foreign)?);
-        check_registers(&original)?;
+    fn replace(site: Site<'a>, tid: i32, sleep: &Sleep, step: &mut dyn FnMut()) -> Result<Self, Refusal> {
+        let original = arch::waiting(sys::registers(tid).map_err(|_| Refusal::Foreign)?, sleep)?;
+        if arch::checks_returns(tid) {
+            return Err(Refusal::Foreign);
+        }
         if !site.gadgets.are_in(site.memory) {
             return Err(Refusal::NoGadgets);
         }
-        let mut extended = [0; EXTENDED];
+        let mut extended = [0; EXTENDED_ROOM];
         let length = sys::extended_registers(tid, &mut extended).map_err(|_| Refusal::Foreign)?;
         let state = State {
             registers: &original,
             extended: extended.get(..length).unwrap_or_default(),
             blocked_signals: sys::blocked_signals(tid).map_err(|_| Refusal::Foreign)?,
         };
-        let mut bytes = [0; LARGEST];
-        let frame = frame::build(&state, site.gadgets, &mut bytes).ok_or(Refusal::Foreign)?;
-        let mut saved = [0; LARGEST];
+        let mut bytes = [0; LARGEST_FRAME];
+        let frame = arch::build_frame(&state, site.gadgets, &mut bytes).ok_or(Refusal::Foreign)?;
+        let mut saved = [0; LARGEST_FRAME];
         let (Some(bytes), Some(space)) = (bytes.get(..frame.length), saved.get_mut(..frame.length)) else {
             return Err(Refusal::Foreign);
         };
-        let lowest = frame.base.min(original.rsp.saturating_sub(ROOM));
-        if !is_stack(site.mappings, lowest, original.rsp)
+        let sp = arch::stack_pointer(&original);
+        let lowest = frame.base.min(sp.saturating_sub(ROOM));
+        if !is_stack(site.mappings, lowest, sp)
             || sys::read_memory(site.memory, frame.base, space) != frame.length
         {
             return Err(Refusal::NoStack);
@@ -110,8 +113,9 @@ impl<'a> Injection<'a> {
             return Err(Refusal::NoStack);
         }
         step();
-        let (call, memory, deadline) = (site.gadgets.call, site.memory, site.deadline);
-        Ok(Self { tid, memory, deadline, original, saved, frame, call })
+        let (gadgets, memory, deadline) = (site.gadgets, site.memory, site.deadline);
+        let thread_pointer = arch::thread_pointer(tid).unwrap_or(0);
+        Ok(Self { tid, memory, deadline, original, thread_pointer, saved, frame, gadgets })
     }
 
     /// The stack pointer with which a forked image would run: it would end at once.
@@ -126,14 +130,7 @@ impl<'a> Injection<'a> {
         arguments: [u64; 4],
         step: &mut dyn FnMut(),
     ) -> Result<bool, Stuck> {
-        let mut registers = self.original;
-        [registers.rdi, registers.rsi, registers.rdx, registers.r10] = arguments;
-        registers.r8 = 0;
-        registers.rip = self.call;
-        registers.rsp = self.frame.sp;
-        registers.rax = number as u64;
-        // No call is to be restarted.
-        registers.orig_rax = u64::MAX;
+        let registers = arch::call(&self.original, self.gadgets, self.frame.sp, number, arguments);
         if sys::set_registers(self.tid, &registers).is_err() {
             return self.end(Stop::Interrupted).map(|()| false);
         }
@@ -157,7 +154,7 @@ impl<'a> Injection<'a> {
 
     /// The result of the call, at its end.
     pub(super) fn result(&self) -> i64 {
-        sys::registers(self.tid).map_or(-i64::from(libc::ESRCH), |registers| registers.rax as i64)
+        sys::registers(self.tid).map_or(-i64::from(libc::ESRCH), |registers| arch::result(&registers))
     }
 
     pub(super) fn clone_event(&self) -> Result<i32, sys::Errno> {
@@ -171,6 +168,11 @@ impl<'a> Injection<'a> {
     /// The thread's registers in the call that was interrupted.
     pub(super) fn original(&self) -> &Registers {
         &self.original
+    }
+
+    /// The thread pointer, if it is not one of the registers.
+    pub(super) fn thread_pointer(&self) -> u64 {
+        self.thread_pointer
     }
 
     /// What the thread's stack had where the frame is.
@@ -201,33 +203,6 @@ fn let_go(tid: i32, signal: i32, deadline: Instant) -> Result<(), Stuck> {
         sys::wait_for_stop(tid, deadline).ok_or(Stuck)?;
     }
     Ok(())
-}
-
-/// The registers of a stopped thread, changed so that it repeats an `epoll_wait` without a timeout, from which it would
-/// return EINTR: with ERESTARTNOHAND, it still returns EINTR if a signal is handled meanwhile.
-fn repeating(registers: Registers) -> Registers {
-    const ERESTARTNOHAND: i64 = 514;
-    let is_endless = registers.r10 as i32 == -1;
-    if is_in_epoll(&registers) && is_endless && registers.rax as i64 == -i64::from(libc::EINTR) {
-        return Registers { rax: -ERESTARTNOHAND as u64, ..registers };
-    }
-    registers
-}
-
-fn is_in_epoll(registers: &Registers) -> bool {
-    registers.orig_rax == libc::SYS_epoll_wait as u64
-}
-
-/// Whether the thread was interrupted in a futex or `epoll_wait`, as a 64-bit program.
-fn check_registers(registers: &Registers) -> Result<(), Refusal> {
-    if registers.cs != CODE_64 {
-        return Err(Refusal::Foreign);
-    }
-    let error = -(registers.rax as i64);
-    let is_restarted = matches!(error, 512..=514 | 516);
-    let in_futex = registers.orig_rax == libc::SYS_futex as u64 && is_restarted;
-    let in_epoll = is_in_epoll(registers) && (is_restarted || error == i64::from(libc::EINTR));
-    if in_futex || in_epoll { Ok(()) } else { Err(Refusal::Awake) }
 }
 
 /// Whether private writable memory is mapped from `from` to `to`.

@@ -1,5 +1,6 @@
 //! Captures the threads of another process, and an image of its memory, by a helper process that traces it.
 
+mod arch;
 mod board;
 mod frame;
 mod gadgets;

@@ -8,17 +8,15 @@ use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::ptr;
 use std::time::{Duration, Instant};
 
+use super::arch::{self, Registers};
+
 /// An error number, positive.
 pub(super) type Errno = i32;
 
 /// `PTRACE_EVENT_STOP` (linux/ptrace.h): a stop by PTRACE_INTERRUPT, the first stop of a new process, or a group-stop.
 const EVENT_STOP: i32 = 128;
-/// `NT_PRSTATUS` and `NT_X86_XSTATE` (linux/elf.h).
+/// `NT_PRSTATUS` (linux/elf.h).
 const GENERAL: usize = 1;
-const EXTENDED: usize = 0x202;
-
-/// The registers of a thread.
-pub(super) type Registers = libc::user_regs_struct;
 
 fn call(number: libc::c_long, arguments: [usize; 6]) -> Result<usize, Errno> {
     let [a, b, c, d, e, f] = arguments;
@@ -85,10 +83,15 @@ pub(super) fn set_registers(tid: i32, registers: &Registers) -> Result<(), Errno
     ptrace(libc::PTRACE_SETREGSET as u32, tid, GENERAL, (&raw mut part) as usize).map(drop)
 }
 
-/// Copies the registers for floating point and vectors, in the layout of XSAVE. Returns their length.
+/// Copies the registers for floating point and vectors. Returns their length.
 pub(super) fn extended_registers(tid: i32, buf: &mut [u8]) -> Result<usize, Errno> {
+    register_set(tid, arch::EXTENDED_SET, buf)
+}
+
+/// Copies a set of registers, which has the number of a note (`NT_*`). Returns its length.
+pub(super) fn register_set(tid: i32, set: usize, buf: &mut [u8]) -> Result<usize, Errno> {
     let mut part = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
-    ptrace(libc::PTRACE_GETREGSET as u32, tid, EXTENDED, (&raw mut part) as usize)?;
+    ptrace(libc::PTRACE_GETREGSET as u32, tid, set, (&raw mut part) as usize)?;
     Ok(part.iov_len)
 }
 

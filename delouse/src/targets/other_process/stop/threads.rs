@@ -6,31 +6,17 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags, RawDir, openat};
 
-use super::sys::{self, Registers, Stop};
+use super::arch::{self, EPOLL, RESTARTED, Registers};
+use super::sys::{self, Stop};
 use crate::host::proc_text::decimal;
-use crate::targets::other_process::sample::{Known, Sample, WORDS};
-use crate::targets::other_process::task_files::TaskFiles;
+use crate::targets::other_process::arch::WORDS;
+use crate::targets::other_process::sample::{Known, Sample};
+use crate::targets::other_process::task_files::{Sleep, TaskFiles};
 
 /// How long one thread that is stopped alone may take to stop: it may have to wait for a processor.
 const ALONE: Duration = Duration::from_millis(20);
 /// How often threads that started meanwhile are looked for.
 const LISTINGS: usize = 3;
-
-/// The calls that the kernel restarts after a stop without any effect on the program, whatever their arguments.
-const RESTARTED: [i64; 5] =
-    [libc::SYS_futex, libc::SYS_nanosleep, libc::SYS_clock_nanosleep, libc::SYS_poll, libc::SYS_wait4];
-
-/// Calls that return EINTR after a stop: always, or if the socket has a timeout. None has an effect before it waits.
-const INTERRUPTED: [i64; 8] = [
-    libc::SYS_epoll_wait,
-    libc::SYS_epoll_pwait,
-    libc::SYS_epoll_pwait2,
-    libc::SYS_recvfrom,
-    libc::SYS_recvmsg,
-    libc::SYS_accept,
-    libc::SYS_accept4,
-    libc::SYS_rt_sigtimedwait,
-];
 
 /// How often threads are read until one of them waits in a futex.
 const SETTLING: u32 = 5;
@@ -58,10 +44,11 @@ impl Waiter {
         match sample.sleep.number {
             // FUTEX_WAIT, FUTEX_LOCK_PI, FUTEX_WAIT_BITSET: only the first and the last are known to be restarted.
             libc::SYS_futex if !matches!(operation & 0x7f, 0 | 9) => None,
+            libc::SYS_futex if !arch::repeats(operation & 0x7f, timeout) => None,
             libc::SYS_futex if timeout == 0 => Some(Self::Futex),
             libc::SYS_futex => Some(Self::TimedFutex),
-            libc::SYS_epoll_wait if timeout as i32 == -1 => Some(Self::Epoll),
-            libc::SYS_epoll_wait => Some(Self::TimedEpoll),
+            EPOLL if timeout as i32 == -1 => Some(Self::Epoll),
+            EPOLL => Some(Self::TimedEpoll),
             _ => None,
         }
     }
@@ -115,12 +102,12 @@ impl<'a> Threads<'a> {
         }
     }
 
-    /// The `place`th thread that waits like that.
-    pub(super) fn waiter(&mut self, kind: Waiter, place: usize) -> Option<i32> {
+    /// The `place`th thread that waits like that, and where.
+    pub(super) fn waiter(&mut self, kind: Waiter, place: usize) -> Option<(i32, Sleep)> {
         let is_it = |sample: &&mut Sample| {
             sample.known == Known::Asleep && !sample.traced && Waiter::of(sample) == Some(kind)
         };
-        self.list().iter_mut().filter(is_it).nth(place).map(|sample| sample.tid)
+        self.list().iter_mut().filter(is_it).nth(place).map(|sample| (sample.tid, sample.sleep))
     }
 
     /// Stops the threads that run, and reads their registers. Returns when the first one was stopped.
@@ -196,10 +183,11 @@ impl<'a> Threads<'a> {
         self.late = self.list().iter().any(|sample| sample.traced);
     }
 
-    /// Records the registers that a thread had when the image was made.
-    pub(super) fn set_registers(&mut self, tid: i32, registers: &Registers) {
+    /// Records the registers that a thread had when the image was made, and its thread pointer if that is not one of them.
+    pub(super) fn set_registers(&mut self, tid: i32, registers: &Registers, tls: u64) {
         if let Some(sample) = self.list().iter_mut().find(|sample| sample.tid == tid) {
             sample.words = to_words(registers);
+            sample.tls = tls;
             sample.known = Known::Registers;
         }
     }
@@ -236,7 +224,7 @@ impl<'a> Threads<'a> {
     pub(super) fn release_others(&self, image: Option<i32>) {
         while let Some((tid, stop)) = sys::poll_any_stop() {
             if Some(tid) != image && stop != Stop::Ended {
-                hide_interruption(tid);
+                hide_interruption(tid, &Sleep::default());
                 let _ended = sys::detach(tid, stop.signal());
             }
         }
@@ -254,7 +242,7 @@ impl<'a> Threads<'a> {
                     None => late = true,
                     Some(Stop::Ended) => sample.traced = false,
                     Some(stop) => {
-                        hide_interruption(sample.tid);
+                        hide_interruption(sample.tid, &sample.sleep);
                         sample.traced = sys::detach(sample.tid, stop.signal()).is_err();
                     }
                 }
@@ -275,18 +263,12 @@ fn complete_sleeper(sample: &mut Sample, files: TaskFiles<'_>, memory: BorrowedF
     }
     let before = *sample;
     stop_alone(sample, memory, None);
-    if sample.known == Known::Registers && stack_pointers(sample) == (before.sleep.sp, before.sleep.pc) {
+    if sample.known == Known::Registers && arch::sleeps_at(&from_words(&sample.words), &before.sleep) {
         return true;
     }
     // It ran between the two reads, or did not stop.
     *sample = Sample { traced: sample.traced, ..before };
     sample.traced
-}
-
-/// The stack pointer and the program counter.
-fn stack_pointers(sample: &Sample) -> (u64, u64) {
-    let registers = from_words(&sample.words);
-    (registers.rsp, registers.rip)
 }
 
 /// Whether a stop of the thread has no effect on the program.
@@ -305,7 +287,7 @@ fn stop_alone(sample: &mut Sample, memory: BorrowedFd<'_>, stack: Option<&mut [u
     let stop = take_registers(sample, Instant::now() + ALONE);
     let (Some(stop), Known::Registers) = (stop, sample.known) else { return };
     if let Some(stack) = stack {
-        sample.copy_stack(memory, stack_pointers(sample).0, stack);
+        sample.copy_stack(memory, arch::stack_pointer(&from_words(&sample.words)), stack);
     }
     sample.traced = sys::detach(sample.tid, stop.signal()).is_err();
 }
@@ -322,9 +304,10 @@ fn take_registers(sample: &mut Sample, deadline: Instant) -> Option<Stop> {
         Some(stop) => match sys::registers(sample.tid) {
             Ok(registers) => {
                 sample.words = to_words(&registers);
+                sample.tls = arch::thread_pointer(sample.tid).unwrap_or(0);
                 sample.known = Known::Registers;
                 sample.signal = stop.signal();
-                hide_interruption(sample.tid);
+                hide_interruption(sample.tid, &sample.sleep);
             }
             Err(_) => {
                 sample.known = Known::Nothing;
@@ -335,26 +318,24 @@ fn take_registers(sample: &mut Sample, deadline: Instant) -> Option<Stop> {
     stop
 }
 
-/// Has the kernel restart a call that a thread was stopped on its way into, where it would return EINTR.
+/// Has a call repeated that a thread was stopped on its way into, where it would return EINTR. `sleep` is where the thread slept
+/// before.
 ///
 /// A timeout begins again, but the thread had only begun to wait: threads that sleep in these calls are not stopped.
-fn hide_interruption(tid: i32) {
-    /// ERESTARTNOHAND (linux/errno.h): a handler of a signal still causes EINTR.
-    const RESTART: i64 = -514;
-    let Ok(mut registers) = sys::registers(tid) else { return };
-    if INTERRUPTED.contains(&(registers.orig_rax as i64)) && registers.rax as i64 == -i64::from(libc::EINTR) {
-        registers.rax = RESTART as u64;
+fn hide_interruption(tid: i32, sleep: &Sleep) {
+    let changed = sys::registers(tid).ok().and_then(|registers| arch::hide_interruption(registers, sleep));
+    if let Some(registers) = changed {
         let _ended = sys::set_registers(tid, &registers);
     }
 }
 
 fn to_words(registers: &Registers) -> [u64; WORDS] {
-    // SAFETY: a struct of 27 words (sys/user.h), without padding.
+    // SAFETY: a struct of words, without padding.
     unsafe { std::mem::transmute_copy(registers) }
 }
 
 fn from_words(words: &[u64; WORDS]) -> Registers {
     const { assert!(size_of::<Registers>() == 8 * WORDS) };
-    // SAFETY: a struct of 27 words (sys/user.h), for which all values are valid.
+    // SAFETY: a struct of words, for which all values are valid.
     unsafe { std::mem::transmute_copy(words) }
 }

@@ -1,4 +1,4 @@
-//! aarch64. Written from the kernel's headers and compiled, but **not yet tested on hardware**.
+//! aarch64. Tested in a guest (tests/targets/aarch64.sh), not on hardware.
 
 use std::arch::asm;
 use std::ffi::{CStr, c_void};
