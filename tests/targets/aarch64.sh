@@ -22,7 +22,7 @@ unpack "$root" \
     qemu-system-arm qemu-system-common qemu-system-data cpio $(lacking qemu-system-arm)
 unpack "$root" libstd-rust-web-dev:arm64
 unpack "$to/guest" "$(needs linux-image-cloud-arm64:arm64 'linux-image-[^ :]*-cloud-arm64'):arm64" \
-    busybox-static:arm64 libc6:arm64 libgcc-s1:arm64
+    busybox:arm64 libc6:arm64 libgcc-s1:arm64
 # The linker script contains absolute paths.
 sed -i 's|/usr/aarch64-linux-gnu/lib/||g' "$root/usr/aarch64-linux-gnu/lib/libc.so"
 

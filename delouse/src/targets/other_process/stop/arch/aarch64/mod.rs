@@ -39,8 +39,14 @@ const LR: usize = 30;
 pub(in super::super) const EPOLL: i64 = libc::SYS_epoll_pwait;
 
 /// The calls that the kernel restarts after a stop without any effect on the program, whatever their arguments.
-pub(in super::super) const RESTARTED: [i64; 5] =
-    [libc::SYS_futex, libc::SYS_nanosleep, libc::SYS_clock_nanosleep, libc::SYS_ppoll, libc::SYS_wait4];
+pub(in super::super) const RESTARTED: [i64; 6] = [
+    libc::SYS_futex,
+    libc::SYS_nanosleep,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_ppoll,
+    libc::SYS_wait4,
+    libc::SYS_restart_syscall,
+];
 
 /// Calls that return EINTR after a stop: always, or if the socket has a timeout. None has an effect before it waits.
 const INTERRUPTED: [i64; 7] = [
