@@ -77,11 +77,27 @@ fn wanted(first: &Sample, last: &Sample) -> Duration {
 
 /// By how much a time of the threads of runtimes has grown from one sample to another.
 fn grown(first: &Sample, last: &Sample, time: impl Fn(&ThreadStack) -> Option<u64>) -> Duration {
-    let of = |thread: &ThreadStack| {
+    Duration::from_micros(growths(first, last, time).sum())
+}
+
+/// The same, of each of these threads.
+fn growths<'s>(
+    first: &'s Sample,
+    last: &'s Sample,
+    time: impl Fn(&ThreadStack) -> Option<u64> + 's,
+) -> impl Iterator<Item = u64> + 's {
+    let of = move |thread: &ThreadStack| {
         let then = time(first.thread(thread.tid)?)?;
         Some(time(thread)?.saturating_sub(then)).filter(|_| polls(thread))
     };
-    Duration::from_micros(last.threads.iter().filter_map(of).sum())
+    last.threads.iter().filter_map(of)
+}
+
+/// Whether a thread of a runtime had a processor, or waited for one, nearly all the time from one sample to another.
+fn a_thread_never_slept(first: &Sample, last: &Sample) -> bool {
+    let over = last.at.saturating_sub(first.at).as_micros();
+    let time = |thread: &ThreadStack| Some(thread.cpu_us? + thread.queued_us?);
+    growths(first, last, time).any(|time| u128::from(time) * 10 >= over * 9)
 }
 
 fn polls(thread: &ThreadStack) -> bool {
@@ -142,7 +158,7 @@ fn finding(samples: &[Sample], task: u64) -> Option<Finding> {
 pub(super) fn observe(samples: &[Sample], known: &HashSet<u64>) -> Option<Observation> {
     let (first, last) = (samples.first()?, samples.last()?);
     let (over, used) = (last.at.saturating_sub(first.at), used(first, last));
-    let computes = used.as_micros() * 2 >= over.as_micros();
+    let computes = used.as_micros() * 2 >= over.as_micros() || a_thread_never_slept(first, last);
     if over < LONG || wanted(first, last).as_micros() * 2 < over.as_micros() {
         return None;
     }

@@ -124,3 +124,20 @@ fn a_loop_that_hardly_gets_a_processor_is_found() {
     assert_eq!(check(&[sample(0, Some(0)), sample(200, Some(1000))]), []);
     assert_eq!(check(&[sample(0, Some(0)), sample(200, Some(150_000))]).len(), 1);
 }
+
+#[test]
+fn a_task_is_observed_whose_thread_never_sleeps() {
+    let open = || vec![input(Source::Channel, "requests", false, 3)];
+    let observed = |queued: [u64; 2]| {
+        let of = |ms: u64, queued_us: u64| {
+            let mut sample = sample(ms, RECV, open());
+            let thread = sample.threads.iter_mut().find(|thread| thread.tid == 10).unwrap();
+            (thread.cpu_us, thread.queued_us) = (Some(ms * 200), Some(queued_us));
+            sample
+        };
+        let [first, last] = queued;
+        observe(&[of(0, first), of(200, last)], &HashSet::new()).map(|found| found.tasks)
+    };
+    assert_eq!(observed([0, 100_000]), None, "it slept for a third of the time");
+    assert_eq!(observed([0, 150_000]), Some(vec![4]));
+}
