@@ -186,6 +186,11 @@ impl<'t, 'e, 'p, 'i> Edges<'t, 'e, 'p, 'i> {
         self.examination.listing.tasks.get(task as usize)
     }
 
+    /// Whether a task only represents a thread.
+    pub(super) fn is_thread(&self, task: u32) -> bool {
+        self.threads.thread(task).is_some()
+    }
+
     /// A task's id. Of several main futures, those that were found on stacks are told apart by the threads that drive them.
     pub(super) fn identity(&self, task: u32) -> (Option<u64>, Option<i32>) {
         if let Some(tid) = self.threads.thread(task) {

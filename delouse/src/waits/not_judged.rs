@@ -8,8 +8,9 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::edges::Edges;
-use super::liveness::Liveness;
+use super::liveness::{Doubtful, Liveness};
 use super::unjudged::Unjudged;
+use super::wait::Wait;
 use super::{CodeLocation, Finding};
 use crate::tasks::ResourceKind;
 
@@ -48,6 +49,14 @@ pub(crate) struct UnjudgedList {
     pub(crate) more: usize,
 }
 
+/// Whether the doubt is about what the thread of a task waits for. Of that, nothing is said: only of what waits for the thread.
+fn is_of_its_thread(edges: &Edges<'_, '_, '_, '_>, task: u32, doubtful: &Doubtful) -> bool {
+    let of_thread = |wait: &Wait| wait.blocks_thread && !wait.kind.is_lock();
+    doubtful
+        .leaf
+        .is_some_and(|leaf| edges.waits.of_task(task).iter().any(|wait| wait.leaf == leaf && of_thread(wait)))
+}
+
 impl UnjudgedList {
     /// The tasks that a diagnosis could not judge, without those that its findings are about.
     pub(super) fn of(liveness: &Liveness, edges: &mut Edges<'_, '_, '_, '_>, findings: &[Finding]) -> Self {
@@ -57,16 +66,15 @@ impl UnjudgedList {
         let mut places: FxHashMap<Key, Vec<u64>> = FxHashMap::default();
         for doubtful in liveness.not_judged() {
             let Some(task) = edges.holders.ownership.parts.task_of(doubtful.node) else { continue };
-            // Of a thread that waits for something that is not known, nothing is said: only of what waits for it.
-            let (Some(id), driver) = edges.identity(task) else { continue };
-            let is_of_thread = doubtful.leaf.is_some_and(|leaf| {
-                edges
-                    .waits
-                    .of_task(task)
-                    .iter()
-                    .any(|wait| wait.leaf == leaf && wait.blocks_thread && !wait.kind.is_lock())
-            });
-            if found.contains(&id) || is_of_thread {
+            if edges.is_thread(task) || is_of_its_thread(edges, task, doubtful) {
+                continue;
+            }
+            // Of several main futures, the thread tells which.
+            let (id, driver) = match edges.identity(task) {
+                (Some(id), _) => (id, None),
+                (None, driver) => (0, driver),
+            };
+            if found.contains(&id) {
                 continue;
             }
             // The wait that the reason is about, or the first one where it is about the task.
