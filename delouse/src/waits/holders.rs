@@ -210,11 +210,7 @@ impl Holders {
     /// The shared objects that are a resource, or that contain one to which they have access.
     pub(super) fn objects_of(&self, resource: Address) -> impl Iterator<Item = u32> {
         let resource = ResourceKey::Value(resource);
-        let containing =
-            self.of_resource(resource, Roles::ACCESS).filter_map(|holding| match holding.owner {
-                Node::Object(object) => Some(object),
-                _ => None,
-            });
+        let containing = self.objects_with(resource, Roles::ACCESS);
         self.by_value.get(&resource).copied().into_iter().chain(containing)
     }
 
@@ -242,7 +238,12 @@ impl Holders {
         // For a lock that blocks threads, the stacks of threads were searched already.
         let asked = wait.kind != ResourceKind::Lock && self.is_doubtful(wait);
         let roles = if asked { Roles::ACCESS } else { Roles::NONE };
-        self.of_resource(wait.resource, roles).filter_map(|holding| match holding.owner {
+        self.objects_with(wait.resource, roles)
+    }
+
+    /// The shared objects that own handles of a resource with one of `roles`.
+    fn objects_with(&self, resource: ResourceKey, roles: Roles) -> impl Iterator<Item = u32> {
+        self.of_resource(resource, roles).filter_map(|holding| match holding.owner {
             Node::Object(object) => Some(object),
             _ => None,
         })

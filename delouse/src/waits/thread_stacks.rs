@@ -177,8 +177,7 @@ impl ThreadNodes {
         let all = examination.words_in_use_by(wanted.range(), MAX_MEMORY, |at, word, place, tid| {
             let (object, Some(resource)) = wanted.at(word) else { return };
             let is_known = known.contains(&at) && !at.is_null() || ownership.was_walked(at);
-            let on_node =
-                tid.is_some_and(|tid| self.number(tid).is_some_and(|of| self.waits.contains_key(&of)));
+            let on_node = tid.is_some_and(|tid| self.waiting(tid).is_some());
             // The addresses of resources themselves are also in our own memory.
             let is_left_over = || {
                 place == MemoryPlace::Heap
