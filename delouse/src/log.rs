@@ -5,9 +5,9 @@
 
 use std::io::{self, Write as _};
 use std::sync::mpsc::{self, SyncSender};
-use std::thread;
 use std::time::Duration;
 
+use crate::snapshot::OwnThread;
 use crate::targets;
 
 /// The most lines in the queue.
@@ -41,7 +41,7 @@ impl Log {
                 }
             }
         };
-        targets::with_signals_blocked(|| thread::Builder::new().name("delouse-log".to_owned()).spawn(body))?;
+        targets::with_signals_blocked(|| OwnThread::Log.builder().spawn(body))?;
         Ok(Self(queue))
     }
 

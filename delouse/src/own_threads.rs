@@ -2,12 +2,12 @@
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 
 use crate::host::descriptor_reserve::{self, DescriptorPermit};
 use crate::host::heap::{Baseline, Growth};
 use crate::host::limits;
 use crate::host::memory_budget::{self, Shortage};
+use crate::snapshot::OwnThread;
 
 /// Stack size in bytes. Async stacks with recursion are deep, and are rendered recursively: about 2 kB for each level in a
 /// build without optimisations. Only pages that are used take memory.
@@ -100,10 +100,10 @@ impl Drop for Running {
 }
 
 /// Starts a thread. Unlike `spawn_blocking`, does not panic if that fails.
-pub(crate) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), ThreadError> {
+pub(crate) fn spawn(thread: OwnThread, body: impl FnOnce() + Send + 'static) -> Result<(), ThreadError> {
     check_memory()?;
     let running = Running::begin();
-    start(name, move || {
+    start(thread, move || {
         let _running = running;
         Work::begin();
         body();
@@ -113,8 +113,11 @@ pub(crate) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<
 
 /// Starts a thread that waits, and that seldom has anything to capture: for that it calls [`work`]. Unlike [`spawn`], this
 /// does not measure memory, which reads a dozen files.
-pub(crate) fn spawn_waiting(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), ThreadError> {
-    start(name, body)
+pub(crate) fn spawn_waiting(
+    thread: OwnThread,
+    body: impl FnOnce() + Send + 'static,
+) -> Result<(), ThreadError> {
+    start(thread, body)
 }
 
 /// Runs `body` as a thread of [`spawn`] runs it, if the memory budget allows that.
@@ -127,8 +130,8 @@ pub(crate) fn work<T>(body: impl FnOnce() -> T) -> Result<T, ThreadError> {
     Ok(result)
 }
 
-fn start(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), ThreadError> {
-    let spawned = thread::Builder::new().name(name.to_owned()).stack_size(STACK).spawn(body);
+fn start(thread: OwnThread, body: impl FnOnce() + Send + 'static) -> Result<(), ThreadError> {
+    let spawned = thread.builder().stack_size(STACK).spawn(body);
     spawned.map(drop).map_err(|_| ThreadError::Threads)
 }
 
@@ -168,7 +171,7 @@ impl<T: Send + 'static> Drop for Material<T> {
         });
         if let Some(data) = elsewhere {
             // If no thread can be started, it is freed on this thread.
-            let _no_thread = spawn("delouse-free", move || {
+            let _no_thread = spawn(OwnThread::Free, move || {
                 drop(data);
                 grown.release_freed();
             });

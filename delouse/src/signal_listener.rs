@@ -4,11 +4,11 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::Duration;
 
 use crate::inspector::Inspector;
 use crate::shutdown;
+use crate::snapshot::OwnThread;
 use crate::stderr_dump::Content;
 use crate::targets::{self, QuitSignals, SignalWakes, TermSignals};
 use crate::{log, stderr_dump};
@@ -55,7 +55,7 @@ impl SignalListener {
         }
         let is_stopped = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&is_stopped);
-        let thread = thread::Builder::new().name("delouse-signals".to_owned()).stack_size(STACK);
+        let thread = OwnThread::Signals.builder().stack_size(STACK);
         targets::with_signals_blocked(|| thread.spawn(move || listen(inspector, &stopped, seen)))?;
         Ok(Some(Self { is_stopped, _quits: quits, _terms: terms }))
     }

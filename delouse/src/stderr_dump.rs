@@ -18,6 +18,7 @@ use crate::report::format::duration;
 use crate::report::unfinished::unfinished;
 use crate::report::{DiagnosisAnswer, Filter, TasksAnswer, ThreadsAnswer};
 use crate::shutdown::Cause;
+use crate::snapshot::OwnThread;
 use crate::targets;
 use crate::waits::diagnosis::Earlier;
 use crate::waits::sample::Sample;
@@ -71,7 +72,7 @@ pub(crate) fn start(
         drop((files, turn));
         done(written.map_err(|error| DumpError::Stderr(error.kind())));
     };
-    targets::with_signals_blocked(|| spawn("delouse-dump", body)).map_err(|_| DumpError::NoThread)
+    targets::with_signals_blocked(|| spawn(OwnThread::Dump, body)).map_err(|_| DumpError::NoThread)
 }
 
 /// The permission to write a dump.

@@ -12,7 +12,6 @@ mod watcher;
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
-use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 pub(crate) use journal::Journal;
@@ -27,6 +26,7 @@ use crate::log;
 use crate::own_threads::{capture_permit, spawn};
 use crate::report::DiagnosisAnswer;
 use crate::settings::WatchSettings;
+use crate::snapshot::OwnThread;
 use crate::stderr_dump::print;
 use crate::targets;
 use crate::waits::diagnosis::Earlier;
@@ -76,7 +76,7 @@ impl Watch {
             watch(&inspector, interval, watcher, &theirs, &shared);
             theirs.end();
         };
-        let thread = thread::Builder::new().name("delouse-watch".to_owned());
+        let thread = OwnThread::Watch.builder();
         let spawned = targets::with_signals_blocked(|| thread.spawn(body));
         spawned.inspect_err(|_| journal.end())?;
         Ok(Some(Self(stop)))
@@ -149,7 +149,7 @@ fn look(inspector: &Arc<dyn Inspect>) -> Result<DiagnosisAnswer, String> {
         }
         let _gone = done.send(result);
     };
-    spawn("delouse-look", body).map_err(|error| error.to_string())?;
+    spawn(OwnThread::Look, body).map_err(|error| error.to_string())?;
     outcome.recv().unwrap_or_else(|_| Err("the look's thread has panicked".to_owned()))
 }
 

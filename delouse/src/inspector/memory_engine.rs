@@ -6,7 +6,6 @@
 
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use super::learned::Learned;
@@ -16,7 +15,7 @@ use crate::debuginfo::types::Types;
 use crate::host::heap::{Baseline, Growth};
 use crate::host::memory_budget;
 use crate::registry::Roots;
-use crate::snapshot::{Capture, Snapshot, micros};
+use crate::snapshot::{Capture, OwnThread, Snapshot, micros};
 use crate::targets::own_object::OwnObject;
 use crate::targets::{self, Limits, Live};
 use crate::tasks::engine::{EngineError, TaskList};
@@ -171,7 +170,7 @@ impl MemoryEngine {
                 }
             }
         };
-        let thread = thread::Builder::new().name("delouse-types".to_owned()).stack_size(STACK);
+        let thread = OwnThread::Types.builder().stack_size(STACK);
         targets::with_signals_blocked(|| thread.spawn(body)).ok()?;
         Some(dropper)
     }

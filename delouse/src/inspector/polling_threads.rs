@@ -1,14 +1,13 @@
 //! Which task a thread polls: where the program's threads keep it.
 
 use std::sync::Once;
-use std::thread;
 
 use crate::debuginfo::address::LoadBias;
 use crate::debuginfo::image::Image;
 use crate::debuginfo::types::Types;
 use crate::host::descriptor_reserve::{self, DescriptorPermit};
 use crate::host::memory_budget::{self, ActiveRequest};
-use crate::snapshot::arch;
+use crate::snapshot::{OwnThread, arch};
 use crate::targets;
 use crate::targets::own_object::OwnObject;
 use crate::tasks::learn_current_task;
@@ -36,7 +35,7 @@ pub(super) fn learn() {
         && let Ok(files) = descriptor_reserve::acquire()
     {
         BEGUN.call_once(|| {
-            let thread = thread::Builder::new().name("delouse-types".to_owned()).stack_size(STACK);
+            let thread = OwnThread::Types.builder().stack_size(STACK);
             // Without it, answers leave out which task a thread polls.
             drop(targets::with_signals_blocked(|| thread.spawn(move || body(files))));
         });

@@ -54,7 +54,7 @@ mod engine {
 
     use crate::host::memory_budget;
     use crate::registry::Roots;
-    use crate::snapshot::{Capture, micros};
+    use crate::snapshot::{Capture, OwnThread, micros};
     use crate::tasks::engine::{EngineError, TaskList};
     use crate::tasks::{Frame, Origin, Task, TaskKind};
 
@@ -174,7 +174,7 @@ mod engine {
         /// A multi-threaded runtime answers from any thread, in its own time: so in a thread of its own.
         fn ask_outside(&self, handle: &Handle, reply: Reply) -> Result<(), EngineError> {
             let (handle, pending) = (handle.clone(), self.pending.begin());
-            let thread = std::thread::Builder::new().name("delouse-dump".to_owned());
+            let thread = OwnThread::Dump.builder();
             let spawned = thread.spawn(move || {
                 let _pending = pending;
                 let Ok(runtime) = tokio::runtime::Builder::new_current_thread().build() else { return };

@@ -102,6 +102,7 @@ impl<T: Serialize + JsonSchema + Send + Sync + 'static> HttpResponse for Answer<
 mod tests {
     use super::*;
     use crate::own_threads::spawn;
+    use crate::snapshot::OwnThread;
     use crate::tasks::Frame;
 
     #[derive(Serialize)]
@@ -128,7 +129,7 @@ mod tests {
             let mut deep = Stack((0..2000).fold(Vec::new(), |children, _| vec![frame(children)]));
             done.send(Rendered::new(&Renderer::JSON, &mut deep).map(drop)).unwrap();
         };
-        spawn("delouse-test", write).unwrap();
+        spawn(OwnThread::Test, write).unwrap();
         assert_eq!(written.recv(), Ok(Ok(())));
     }
 }

@@ -13,6 +13,7 @@ use super::readers;
 use crate::host::descriptor_reserve::DescriptorPermit;
 use crate::host::memory_budget::ActiveRequest;
 use crate::own_threads::{capture_permit, spawn};
+use crate::snapshot::OwnThread;
 
 /// How long a client waits before the program's stderr says why.
 const SLOW: Duration = Duration::from_secs(1);
@@ -154,7 +155,7 @@ fn spawn_or_run(body: impl FnOnce() + Send + 'static) {
     }
     let body = Arc::new(Mutex::new(Some(body)));
     let shared = Arc::clone(&body);
-    if spawn("delouse-capture", move || run(&shared)).is_err() {
+    if spawn(OwnThread::Capture, move || run(&shared)).is_err() {
         run(&body);
     }
 }

@@ -42,6 +42,7 @@ use crate::inspector::inspect::Inspect;
 use crate::log::Log;
 use crate::own_threads::spawn;
 use crate::settings::Settings;
+use crate::snapshot::OwnThread;
 use crate::started::Started;
 use crate::targets;
 use crate::watch::Journal;
@@ -152,7 +153,7 @@ fn start_with<I: Inspect + 'static>(
         serve(settings, journal, inspector, &shared, &ready, stop_requested);
         let _disconnected = done.send(());
     };
-    let thread = std::thread::Builder::new().name("delouse-server".to_owned());
+    let thread = OwnThread::Server.builder();
     targets::with_signals_blocked(|| thread.spawn(body)).map_err(StartError::NoThread)?;
     let listening = match started.recv_timeout(patience) {
         Err(mpsc::RecvTimeoutError::Timeout) if startup.give_up() => return Err(StartError::Slow(patience)),
@@ -246,7 +247,7 @@ async fn drop_unused(inspector: &Arc<dyn Inspect>) {
         if inspector.is_unused(UNUSED) {
             let inspector = Arc::clone(inspector);
             // If no thread can be started, they are kept until the next check.
-            let _no_thread = spawn("delouse-free", move || inspector.drop_unused(UNUSED).release_freed());
+            let _no_thread = spawn(OwnThread::Free, move || inspector.drop_unused(UNUSED).release_freed());
         }
     }
 }
@@ -371,7 +372,7 @@ mod tests {
     fn is_running() -> bool {
         let names = std::fs::read_dir("/proc/self/task").unwrap().flatten();
         let mut names = names.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
-        names.any(|name| ["delouse-server", "delouse-log"].contains(&name.trim_end()))
+        names.any(|name| [OwnThread::Server, OwnThread::Log].map(OwnThread::name).contains(&name.trim_end()))
     }
 
     /// Starts servers with short timeouts, and prints a line for each that listens.

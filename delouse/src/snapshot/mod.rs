@@ -7,6 +7,7 @@
 
 mod address;
 pub(crate) mod arch;
+mod own_thread;
 
 use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use address::Address;
 pub(crate) use address::FileOffset;
 use arch::{Arch, MOST_GENERAL};
+pub(crate) use own_thread::OwnThread;
 
 /// Memory, mappings and threads of one process at one moment.
 ///
@@ -160,16 +162,8 @@ impl Thread {
 
     /// Whether it is a thread of delouse.
     pub(crate) fn is_ours(&self) -> bool {
-        is_our_thread(&self.name)
+        OwnThread::is_name(&self.name)
     }
-}
-
-/// Whether delouse gives its threads this name. The prefix is not enough: threads of a program called `delouse-…` have it
-/// too.
-pub(crate) fn is_our_thread(name: &str) -> bool {
-    const NAMES: [&str; 10] =
-        ["server", "capture", "types", "free", "dump", "quit", "log", "abort", "fork", "test"];
-    name.strip_prefix("delouse-").is_some_and(|name| NAMES.contains(&name))
 }
 
 /// The registers that unwinding, access to thread locals and the scan for tasks need.

@@ -7,8 +7,8 @@ use tokio::runtime::Handle;
 use super::test::Test;
 
 /// Starts the watchdog's thread.
-pub(super) fn spawn_waiting(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
-    std::thread::Builder::new().name(name.to_owned()).spawn(body).map(drop)
+pub(super) fn spawn_waiting(body: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    std::thread::Builder::new().name("delouse-test".to_owned()).spawn(body).map(drop)
 }
 
 pub(super) struct Registered;

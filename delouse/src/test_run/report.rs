@@ -13,6 +13,7 @@ use crate::own_threads::{self, ThreadError};
 pub(super) use crate::registry::Registered;
 use crate::report::{DiagnosisAnswer, Filter, FindingReport, TasksAnswer, ThreadsAnswer};
 use crate::runtime;
+use crate::snapshot::OwnThread;
 use crate::targets;
 use crate::tasks::{Task, TaskKind};
 use crate::waits::diagnosis::{Earlier, diagnose};
@@ -22,13 +23,13 @@ use crate::waits::location;
 const NAMED: usize = 8;
 
 /// Starts a thread that makes reports. It belongs to delouse: captures leave its stack out.
-pub(super) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), ThreadError> {
-    targets::with_signals_blocked(|| own_threads::spawn(name, body))
+pub(super) fn spawn(body: impl FnOnce() + Send + 'static) -> Result<(), ThreadError> {
+    targets::with_signals_blocked(|| own_threads::spawn(OwnThread::Test, body))
 }
 
 /// Starts the watchdog's thread, which makes a report of few tests: it is started for each.
-pub(super) fn spawn_waiting(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), ThreadError> {
-    targets::with_signals_blocked(|| own_threads::spawn_waiting(name, body))
+pub(super) fn spawn_waiting(body: impl FnOnce() + Send + 'static) -> Result<(), ThreadError> {
+    targets::with_signals_blocked(|| own_threads::spawn_waiting(OwnThread::Test, body))
 }
 
 /// [`make`] on a thread of [`spawn_waiting`].

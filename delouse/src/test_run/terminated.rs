@@ -3,7 +3,6 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
@@ -11,6 +10,7 @@ use tokio::runtime::Handle;
 use super::report;
 use super::test::{Test, print};
 use crate::duration;
+use crate::snapshot::OwnThread;
 use crate::targets::{self, SignalWakes, TermSignals};
 
 /// How long the report may take before the process ends without it: less than the time that nextest leaves by default.
@@ -50,7 +50,7 @@ impl Terminable {
         let seen = SignalWakes::count();
         let is_awaited = IS_AWAITED.swap(true, Ordering::AcqRel) || {
             let body = move || wait(seen);
-            let thread = thread::Builder::new().name("delouse-term".to_owned());
+            let thread = OwnThread::Term.builder();
             targets::with_signals_blocked(|| thread.spawn(body)).is_ok()
         };
         IS_AWAITED.store(is_awaited, Ordering::Release);
@@ -81,7 +81,7 @@ fn wait(mut seen: u32) {
         }
         let _late = done.send(());
     };
-    if report::spawn("delouse-test", body).is_ok() && is_done.recv_timeout(grace).is_err() {
+    if report::spawn(body).is_ok() && is_done.recv_timeout(grace).is_err() {
         print("delouse: SIGTERM: the report has taken too long\n");
     }
     targets::end_by_sigterm();

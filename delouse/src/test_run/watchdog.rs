@@ -70,7 +70,7 @@ impl Watchdog {
         let shared = Arc::new(Shared::default());
         let (theirs, test, deadline) = (Arc::clone(&shared), test.clone(), Instant::now() + limit);
         let body = move || watch(&theirs, &test, limit, deadline, &runtime);
-        match report::spawn_waiting("delouse-test", body) {
+        match report::spawn_waiting(body) {
             Ok(()) => Some(Self(shared)),
             Err(error) => {
                 print(&format!("delouse: no timeout: there is no thread for it: {error}\n"));

@@ -4,11 +4,11 @@ use super::activities::{
     DRIVERS, HANDLE_BLOCK_ON, NO_RUNNERS, RAW_CALLERS, RULES, RUNNERS, RUNTIME_BLOCK_ON, Rule,
 };
 use super::{Activity, SIGNAL_FRAME, StackFrame, ThreadRole, ThreadStack};
-use crate::snapshot::is_our_thread;
+use crate::snapshot::OwnThread;
 
 /// The thread's role. Its name is used only if its stack has no function names.
 pub(crate) fn role(name: &str, frames: &[StackFrame]) -> ThreadRole {
-    if is_our_thread(name) {
+    if OwnThread::is_name(name) {
         return ThreadRole::Delouse;
     }
     let mut role = ThreadRole::Other;

@@ -22,7 +22,7 @@ use crate::server::format::{Requested, accepted_quality, harden, negotiate};
 use crate::server::front::{Parameters, respond};
 use crate::server::gate::Permit;
 use crate::server::{Context, other_program, stream};
-use crate::snapshot::micros;
+use crate::snapshot::{OwnThread, micros};
 use crate::targets;
 use crate::targets::core_dump::{self, CoreImage};
 use crate::targets::{Limits, core_writer};
@@ -98,7 +98,7 @@ async fn core_file(request: RequestContext<Context>, query: CoreQuery) -> Result
             warn!(log, "the core file was not sent to its end: {error}");
         }
     };
-    spawn("delouse-capture", capture)?;
+    spawn(OwnThread::Capture, capture)?;
     let (capture, pid) =
         receiver.await.map_err(|_| ApiError::Failed("the capture panicked".to_owned()))??;
 
@@ -161,7 +161,7 @@ fn join_huge_pages() -> Vec<String> {
 async fn estimate(limits: Limits) -> Result<CoreEstimate, ApiError> {
     let files = files()?;
     let (done, estimate) = oneshot::channel();
-    spawn("delouse-capture", move || {
+    spawn(OwnThread::Capture, move || {
         let estimate = core_writer::estimate();
         drop(files);
         drop(done.send(estimate));

@@ -14,6 +14,7 @@ use crate::server::error::ApiError;
 use crate::server::format::negotiate;
 use crate::server::front::{Parameters, respond};
 use crate::server::{Context, access, other_program};
+use crate::snapshot::OwnThread;
 use crate::targets::core_pattern::CorePlan;
 
 /// How long to wait until the answer is written to the client.
@@ -68,7 +69,7 @@ async fn crash(
             std::process::abort();
         }
     };
-    spawn("delouse-abort", body)?;
+    spawn(OwnThread::Abort, body)?;
     let plan = receiver.await.map_err(|_| ApiError::Failed("the aborting thread has ended".to_owned()))?;
     let mut plan = plan.map_err(ApiError::Failed)?;
     request.context().log.say(&format!("aborting, as requested by /coredump\n{plan}"));

@@ -20,6 +20,7 @@ use super::child::{self, run_child};
 use super::control::Control;
 use super::sys::{self, ChildFiles};
 use crate::host::memory_budget;
+use crate::snapshot::OwnThread;
 use crate::targets::SnapshotError;
 
 /// Stack size in bytes. The frames of [`run_child`] take about 10 kB in a build without optimisations.
@@ -118,7 +119,7 @@ fn start(pid: i32, must_share: bool) -> Result<Running, SnapshotError> {
     memory_budget::check_thread(STACK as u64)?;
     let mailbox = Arc::new(Mailbox::default());
     let shared = Arc::clone(&mailbox);
-    let thread = std::thread::Builder::new().name("delouse-fork".to_owned()).stack_size(STACK);
+    let thread = OwnThread::Fork.builder().stack_size(STACK);
     let started = with_signals_blocked(|| thread.spawn(move || serve(&shared, must_share)));
     started.map_err(|error| SnapshotError::Fork(error.raw_os_error().unwrap_or(libc::EAGAIN)))?;
     Ok(Running { mailbox, pid, must_share })
