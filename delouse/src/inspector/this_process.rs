@@ -1,5 +1,6 @@
 //! Tasks, threads and findings of this process, for the server and for dumps, with the caches that they share.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
@@ -12,12 +13,12 @@ use super::{polling_threads, sampling, threads};
 use crate::debuginfo::elf::{self, ElfError, ElfInfo};
 use crate::debuginfo::symbols::Symbols;
 use crate::host::heap::Growth;
-use crate::host::open_files;
 use crate::host::unoptimized::{self, Stopwatch};
+use crate::host::{memory_budget, open_files};
 use crate::registry;
 use crate::registry::Roots;
 use crate::report::{Filter, TasksAnswer, ThreadsAnswer};
-use crate::snapshot::{Capture, Thread};
+use crate::snapshot::{Capture, OwnThread, Thread};
 use crate::targets::core_dump::CoreImage;
 use crate::targets::own_object::OwnObject;
 use crate::targets::{self, Limits};
@@ -27,6 +28,9 @@ use crate::threads::classify::mains_rest;
 use crate::waits::diagnosis::{Earlier, diagnose};
 use crate::waits::growing::Counts;
 use crate::waits::sample::Sample;
+
+/// The stack size in bytes of the thread that reads lines: symbols nest deeply.
+const STACK: usize = 16 << 20;
 
 /// Captures and analyses this process.
 pub(crate) struct Inspector {
@@ -150,15 +154,28 @@ impl Inspector {
         Ok((samples, capture))
     }
 
+    /// Reads types and lines, each on a thread of its own if there is memory for a second one. Returns the capture for the
+    /// types.
+    fn read_all(&self) -> Result<Capture, EngineError> {
+        let lines = || drop(self.capture_threads(false));
+        thread::scope(|scope| {
+            let has_memory = !memory_budget::is_address_space_scarce()
+                && memory_budget::check_thread(STACK as u64).is_ok();
+            let spawn = || OwnThread::Types.builder().stack_size(STACK).spawn_scoped(scope, lines).is_ok();
+            let is_begun = has_memory && targets::with_signals_blocked(spawn);
+            let (_, capture) = self.take_sample(false, false)?;
+            if !is_begun {
+                lines();
+            }
+            Ok(capture)
+        })
+    }
+
     fn take_samples(&self) -> Result<(Vec<Sample>, Capture), EngineError> {
         let begun = Instant::now();
-        let mut warm = None;
-        if self.symbols.loaded() == 0 {
-            // Reading the debug information may take seconds. Do this before the first sample, so that the second follows
-            // it closely.
-            warm = Some(self.take_sample(false, false)?.1);
-            let _stacks = self.capture_threads(false);
-        }
+        // Reading the debug information may take seconds. Do this before the first sample, so that the second follows it
+        // closely.
+        let warm = if self.symbols.loaded() == 0 { Some(self.read_all()?) } else { None };
         let stacks = |capture: &mut Capture| {
             let (threads, of) = self.capture_threads(false);
             capture.notes.extend(of.notes);
