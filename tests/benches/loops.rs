@@ -6,6 +6,9 @@
 //! ```
 //!
 //! Each figure is the median of the fastest runs, in nanoseconds for one round, and through that of plain tokio.
+//!
+//! Times differ by half from run to run on a virtual machine. With valgrind installed, a second table counts the instructions of a
+//! round: those of a run with more rounds, without those of a run with fewer, so that the start is not in them.
 #![cfg(target_os = "linux")]
 
 use std::collections::BTreeMap;
@@ -54,6 +57,44 @@ fn main() {
         });
         println!("| {name} | {} |", figures.join(" | "));
     }
+    if Command::new("valgrind").arg("--version").output().is_ok() {
+        count(&programs);
+    } else {
+        println!("\nskipped: instructions: valgrind is not installed");
+    }
+}
+
+/// Prints the instructions of a round. console-subscriber is left out: what its own threads do meanwhile is in the count.
+fn count(programs: &[PathBuf]) {
+    const FEWER: u64 = 10_000;
+    const MORE: u64 = 60_000;
+    println!("\n| instructions | spawn | | yield | | ping-pong | |");
+    println!("| --- |{}", " ---: |".repeat(6));
+    let round = |way: usize, name: &str| {
+        let count = |rounds| instructions(&programs[way], name, rounds);
+        count(MORE).saturating_sub(count(FEWER)) as f64 / (MORE - FEWER) as f64
+    };
+    let names = ["spawn", "yield", "ping-pong"];
+    let plain = names.map(|name| round(0, name));
+    for (way, (name, _)) in WAYS.iter().enumerate().take(3) {
+        let figures = [0, 1, 2].map(|of| {
+            let own = if way == 0 { plain[of] } else { round(way, names[of]) };
+            format!("{own:.0} | {:.3}", own / plain[of])
+        });
+        println!("| {name} | {} |", figures.join(" | "));
+    }
+}
+
+/// All instructions of one run, as callgrind counts them.
+fn instructions(program: &Path, name: &str, rounds: u64) -> u64 {
+    let mut command = Command::new("valgrind");
+    command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(program);
+    let output =
+        command.args([name, &rounds.to_string()]).env("DELOUSE_BIND", "127.0.0.1:0").output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    let collected = stderr.lines().find_map(|line| line.split("Collected : ").nth(1));
+    collected.and_then(|text| text.trim().parse().ok()).unwrap_or_else(|| panic!("{stderr}"))
 }
 
 /// Builds the package with these features only, and keeps the program.

@@ -4,9 +4,9 @@ mod groups;
 mod neighbourhood;
 mod phrases;
 
-use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 
+use rustc_hash::{FxHashMap, FxHashSet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -52,7 +52,7 @@ impl Renders for WaitsAnswer {
     /// The graph as trees: each waiter, what it waits for, what holds that, and what the holders wait for in turn.
     fn text(&self) -> String {
         let mut page = Page::new(&self.graph, &self.findings);
-        let resources: HashSet<&str> = self.graph.edges.iter().map(|e| e.resource.id.as_str()).collect();
+        let resources: FxHashSet<&str> = self.graph.edges.iter().map(|e| e.resource.id.as_str()).collect();
         page.line(
             0,
             &format!(
@@ -91,12 +91,12 @@ struct Page<'g> {
     out: String,
     graph: &'g WaitGraph,
     /// The tasks of each finding that says of tasks that they wait for one another.
-    circles: Vec<HashSet<u64>>,
+    circles: Vec<FxHashSet<u64>>,
     groups: Groups<'g>,
     /// Which waiter waits for which resource.
-    awaited: HashSet<(Waiter, &'g str)>,
+    awaited: FxHashSet<(Waiter, &'g str)>,
     /// Waiters that have been shown with all that is below them.
-    shown: HashSet<Waiter>,
+    shown: FxHashSet<Waiter>,
 }
 
 /// The holders of one resource, by what they have of it.
@@ -116,7 +116,7 @@ impl<'g> Page<'g> {
         let circles = findings.iter().filter(|finding| kinds.contains(&finding.kind));
         let circles = circles.map(|finding| finding.tasks.iter().copied().collect()).collect();
         let groups = Groups::of(graph);
-        Self { out: String::new(), graph, circles, groups, awaited, shown: HashSet::new() }
+        Self { out: String::new(), graph, circles, groups, awaited, shown: FxHashSet::default() }
     }
 
     fn line(&mut self, depth: usize, text: &str) {
@@ -125,8 +125,13 @@ impl<'g> Page<'g> {
 
     /// The waits that a task can end: from waiters that no task waits for inwards; then what is left, which are circles.
     fn trees(&mut self) {
-        let mut holders: HashSet<Waiter> = HashSet::new();
-        for edge in &self.graph.edges {
+        let mut holders: FxHashSet<Waiter> = FxHashSet::default();
+        // All that wait for the same share a list of holders. Without a circle, it is sorted alike for all of them.
+        let mut sorted: FxHashSet<*const Holder> = FxHashSet::default();
+        for edge in self.graph.edges.iter().filter(|edge| !edge.holders.is_empty()) {
+            if self.circles.is_empty() && !sorted.insert(edge.holders.as_ptr()) {
+                continue;
+            }
             holders.extend(self.sort(edge).holding.into_iter().map(holds));
         }
         let held = |edge: &&Edge| !edge.holders.is_empty();
@@ -232,7 +237,7 @@ impl<'g> Page<'g> {
 
     /// Whether a finding says that all of these wait for one another.
     fn are_found(&self, all: &[Waiter]) -> bool {
-        let has = |tasks: &HashSet<u64>, party: &Waiter| party.0.is_some_and(|task| tasks.contains(&task));
+        let has = |tasks: &FxHashSet<u64>, party: &Waiter| party.0.is_some_and(|task| tasks.contains(&task));
         self.circles.iter().any(|tasks| all.iter().all(|party| has(tasks, party)))
     }
 
@@ -295,7 +300,7 @@ impl<'g> Page<'g> {
     /// Waits at one place for one kind of resource are one line.
     fn list(&mut self, title: &str, edges: &[&Edge]) {
         let mut groups: Vec<Vec<&Edge>> = Vec::new();
-        let mut known = HashMap::new();
+        let mut known = FxHashMap::default();
         for edge in edges {
             let key = (edge.place.as_deref(), edge.resource.kind, edge.leaf.as_deref(), edge.thread);
             let at = *known.entry(key).or_insert(groups.len());

@@ -1,7 +1,8 @@
 //! What one sample of the program shows: tasks, threads, what waits for what. Findings compare two or more of them.
 
-use std::collections::HashMap;
 use std::time::Duration;
+
+use rustc_hash::FxHashSet;
 
 use super::kept::{ClosedSocket, Keeper, UnreadBody};
 use super::{Finding, NotCovered, UnjudgedList, WaitGraph};
@@ -71,7 +72,7 @@ impl Sample {
 
     /// How many distinct resources have waiters.
     pub(crate) fn resources(&self) -> usize {
-        let ids: HashMap<&str, ()> = self.graph.edges.iter().map(|e| (e.resource.id.as_str(), ())).collect();
+        let ids: FxHashSet<&str> = self.graph.edges.iter().map(|edge| edge.resource.id.as_str()).collect();
         ids.len()
     }
 }

@@ -1,6 +1,6 @@
 //! Waiters that wait alike: at one place, for the same resources, with the same holders. They are shown as one.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use crate::tasks::ResourceKind;
 use crate::waits::{CodeLocation, Edge, Holder, WaitGraph};
@@ -20,10 +20,10 @@ pub(super) fn holds(holder: &Holder) -> Waiter {
 /// All waiters of a graph, in groups.
 pub(super) struct Groups<'g> {
     /// What each waiter waits for.
-    pub(super) waits: HashMap<Waiter, Vec<&'g Edge>>,
+    pub(super) waits: FxHashMap<Waiter, Vec<&'g Edge>>,
     pub(super) groups: Vec<Vec<Waiter>>,
     /// The group of each waiter, by its number.
-    of: HashMap<Waiter, usize>,
+    of: FxHashMap<Waiter, usize>,
 }
 
 /// What makes one wait like another: place, resource, holders, more of them elsewhere. All that wait for the same share
@@ -43,13 +43,13 @@ fn alike(edge: &Edge) -> Alike<'_> {
 
 impl<'g> Groups<'g> {
     pub(super) fn of(graph: &'g WaitGraph) -> Self {
-        let mut waits: HashMap<Waiter, Vec<&Edge>> = HashMap::new();
+        let mut waits: FxHashMap<Waiter, Vec<&Edge>> = FxHashMap::default();
         for edge in &graph.edges {
             waits.entry(waiter(edge)).or_default().push(edge);
         }
         let mut groups: Vec<Vec<Waiter>> = Vec::new();
-        let mut of = HashMap::new();
-        let mut known: HashMap<(Option<Waiter>, Vec<Alike<'g>>), usize> = HashMap::new();
+        let mut of = FxHashMap::default();
+        let mut known: FxHashMap<(Option<Waiter>, Vec<Alike<'g>>), usize> = FxHashMap::default();
         for edge in &graph.edges {
             let party = waiter(edge);
             if of.contains_key(&party) {

@@ -1,5 +1,7 @@
 //! Handles: values that can release a resource, or wake the tasks that wait for it.
 
+use std::sync::OnceLock;
+
 use crate::debuginfo::types::TypeId;
 use crate::snapshot::Address;
 use crate::tasks::ResourceKind;
@@ -385,7 +387,9 @@ pub(crate) fn is_pooled(name: &str) -> bool {
 
 /// Whether handles with that name are the resource itself.
 pub(crate) fn is_access(name: &str) -> bool {
-    HANDLES.iter().any(|fact| fact.roles.has(Roles::ACCESS) && fact.name() == name)
+    static NAMES: OnceLock<Vec<&'static str>> = OnceLock::new();
+    let access = HANDLES.iter().filter(|fact| fact.roles.has(Roles::ACCESS));
+    NAMES.get_or_init(|| access.map(HandleFact::name).collect()).contains(&name)
 }
 
 /// Whether the type of a handle is the one that the program uses. The locks inside a `Semaphore` and a `Notify` have

@@ -32,6 +32,8 @@ const MAX_DEPTH: u32 = 4096;
 /// The most time for all walks together: much less than the lifetime of the image, and much more than walks take even
 /// without optimisations on a busy machine.
 const MAX_TIME: Duration = Duration::from_secs(15);
+/// A set that had room for more is not used again.
+const SMALL: usize = 1 << 10;
 /// How a place was walked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Seen {
@@ -209,7 +211,13 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
         self.work.clear();
         self.aside.clear();
         self.raced = false;
-        self.seen.clear();
+        // Clearing a set takes time in proportion to the most that it ever contained: after a root with a million values,
+        // as long as that for each further root.
+        if self.seen.capacity() > SMALL {
+            self.seen = FxHashSet::default();
+        } else {
+            self.seen.clear();
+        }
         self.slots.clear();
         self.branches.clear();
         self.steps.clear();
