@@ -16,9 +16,7 @@ use crate::debuginfo::image::Image;
 use crate::debuginfo::symbols::Symbols;
 use crate::debuginfo::types::Types;
 
-use crate::report::{
-    DiagnosisAnswer, Filter, FindingReport, TasksAnswer, ThreadsAnswer, WaitsAnswer, not_covered,
-};
+use crate::report::{DiagnosisAnswer, Filter, TasksAnswer, ThreadsAnswer, WaitsAnswer};
 use crate::snapshot::{Capture, Snapshot, Thread, micros};
 use crate::targets::program_file::ProgramFile;
 use crate::tasks::engine::{EngineName, TaskList};
@@ -203,9 +201,7 @@ impl<'i> Foreign<'i> {
 
     /// What each task waits for, of one capture.
     pub(crate) fn waits(&mut self) -> Result<WaitsAnswer, ForeignError> {
-        let (Sample { graph, findings, not_covered: missing, .. }, capture) = self.sample_of_waits()?;
-        let not_covered = missing.iter().map(not_covered).collect();
-        Ok(WaitsAnswer { graph, findings: FindingReport::all(findings), not_covered, capture })
+        Ok(WaitsAnswer::new(self.sample_of_waits()?).0)
     }
 
     /// A sample of one capture, without threads.
@@ -238,10 +234,7 @@ impl<'i> Foreign<'i> {
             }
             _ => None,
         };
-        let Diagnosed { samples, capture, found } =
-            self.diagnose(Earlier { requested: earlier.as_ref(), kept: None })?;
-        let last = samples.last().cloned().unwrap_or_default();
-        Ok(DiagnosisAnswer::new(found, &last, capture, None))
+        Ok(self.diagnose(Earlier { requested: earlier.as_ref(), kept: None })?.answer())
     }
 
     /// The same with the samples, and without measuring growth.
