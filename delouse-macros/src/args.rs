@@ -67,9 +67,10 @@ pub(crate) enum Leaks {
     Fail,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) enum Flavor {
     MultiThread,
+    #[default]
     CurrentThread,
     Local,
 }
@@ -81,6 +82,7 @@ pub(crate) enum UnhandledPanic {
 }
 
 /// The configuration that the arguments describe; always valid.
+#[derive(Default)]
 pub(crate) struct Config {
     pub(crate) flavor: Flavor,
     pub(crate) worker_threads: Option<usize>,
@@ -252,18 +254,7 @@ impl Config {
     /// A configuration that causes no further errors: of tokio's features, it only needs `rt`. The crates' names are kept,
     /// because paths could not be resolved without them.
     pub(crate) fn undemanding(self) -> Config {
-        Config {
-            flavor: Flavor::CurrentThread,
-            worker_threads: None,
-            start_paused: None,
-            unhandled_panic: None,
-            name: None,
-            bind: None,
-            timeout: None,
-            leaks: None,
-            tokio: self.tokio,
-            delouse: self.delouse,
-        }
+        Config { tokio: self.tokio, delouse: self.delouse, ..Config::default() }
     }
 }
 

@@ -17,14 +17,3 @@ pub enum FindingChange {
     /// Two looks in succession have not seen it.
     Gone,
 }
-
-#[cfg(feature = "engine")]
-impl FindingChange {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::New => "new",
-            Self::Changed => "changed",
-            Self::Gone => "gone",
-        }
-    }
-}

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Poll};
 
 use tokio::runtime::Handle;
@@ -15,8 +15,7 @@ static ROOTS: Mutex<Roots> = Mutex::new(Roots::new());
 
 /// Locks the registered roots, to change them.
 pub(crate) fn lock() -> MutexGuard<'static, Roots> {
-    // The state is valid at any time, so that a poisoned lock can be ignored.
-    ROOTS.lock().unwrap_or_else(PoisonError::into_inner)
+    crate::host::lock::lock(&ROOTS)
 }
 
 /// A copy of the registered roots.

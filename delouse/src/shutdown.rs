@@ -1,8 +1,9 @@
 //! The end of the program: when it has begun, and whether it takes so long that it is worth a report.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use crate::host::lock::lock;
 use crate::targets::SignalWakes;
 
 static SHUTDOWN: Mutex<Shutdown> = Mutex::new(Shutdown::new());
@@ -65,26 +66,21 @@ impl Shutdown {
     }
 }
 
-fn lock() -> MutexGuard<'static, Shutdown> {
-    // The state is valid at any time, so that a poisoned lock can be ignored.
-    SHUTDOWN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Sets how long the end of the program may take; the last one that is set counts.
 pub(crate) fn limit(limit: Option<Duration>) {
     if limit.is_some() {
-        lock().limit = limit;
+        lock(&SHUTDOWN).limit = limit;
     }
 }
 
 /// Whether a report is due. `signals`: how many SIGTERMs have arrived so far.
 pub(crate) fn check(signals: u32) -> Option<Cause> {
-    lock().check(signals, Instant::now())
+    lock(&SHUTDOWN).check(signals, Instant::now())
 }
 
 /// The time until a report may be due; `None`: for ever.
 pub(crate) fn until_due() -> Option<Duration> {
-    lock().deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    lock(&SHUTDOWN).deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()))
 }
 
 /// From the return of a main future until its runtime has been dropped.
@@ -97,7 +93,7 @@ impl RuntimeEnding {
     /// The main future has returned.
     pub(crate) fn begin(&mut self) {
         self.has_begun = true;
-        let mut shutdown = lock();
+        let mut shutdown = lock(&SHUTDOWN);
         shutdown.returned = Some(Instant::now());
         if shutdown.limit.is_some() {
             drop(shutdown);
@@ -109,7 +105,7 @@ impl RuntimeEnding {
 impl Drop for RuntimeEnding {
     fn drop(&mut self) {
         if self.has_begun {
-            lock().returned = None;
+            lock(&SHUTDOWN).returned = None;
         }
     }
 }

@@ -19,9 +19,9 @@ pub(crate) use pace::until_next;
 pub(crate) use watcher::Watcher;
 
 use crate::finding_event::FindingEvent;
+use crate::host::lock::lock;
 use crate::host::memory_budget::ActiveRequest;
 use crate::inspector::inspect::{Inspect, InspectError};
-use crate::inspector::sampling::Diagnosed;
 use crate::log;
 use crate::own_threads::{capture_permit, spawn};
 use crate::report::DiagnosisAnswer;
@@ -30,7 +30,6 @@ use crate::snapshot::OwnThread;
 use crate::stderr_dump::print;
 use crate::targets;
 use crate::waits::diagnosis::Earlier;
-use crate::waits::sample::Sample;
 use journal::Look;
 
 /// Watches until dropped.
@@ -46,7 +45,7 @@ struct Stop {
 impl Stop {
     /// Waits for this time. Returns whether the watch is to end.
     fn wait(&self, time: Duration) -> bool {
-        let guard = self.is_requested.lock().unwrap_or_else(PoisonError::into_inner);
+        let guard = lock(&self.is_requested);
         let waited = self.requested.wait_timeout_while(guard, time, |is_requested| !*is_requested);
         *waited.unwrap_or_else(PoisonError::into_inner).0
     }
@@ -86,7 +85,7 @@ impl Watch {
 impl Drop for Watch {
     /// Does not wait for a look in progress, so that it does not delay the end of the program.
     fn drop(&mut self) {
-        *self.0.is_requested.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        *lock(&self.0.is_requested) = true;
         self.0.requested.notify_all();
     }
 }
@@ -128,7 +127,7 @@ fn watch(
     }
 }
 
-/// One look, on a thread of its own. The error says why there is no diagnosis.
+/// Makes one diagnosis, on a thread of its own. The error says why there is none.
 fn look(inspector: &Arc<dyn Inspect>) -> Result<DiagnosisAnswer, String> {
     let request = ActiveRequest::begin();
     let files = match capture_permit() {
@@ -155,7 +154,5 @@ fn look(inspector: &Arc<dyn Inspect>) -> Result<DiagnosisAnswer, String> {
 
 /// What is wrong with a program now.
 pub(crate) fn diagnosis(inspector: &dyn Inspect) -> Result<DiagnosisAnswer, InspectError> {
-    let Diagnosed { samples, capture, found } = inspector.diagnose(Earlier::default())?;
-    let nothing = Sample::default();
-    Ok(DiagnosisAnswer::new(found, samples.last().unwrap_or(&nothing), capture, None))
+    Ok(inspector.diagnose(Earlier::default())?.answer())
 }

@@ -188,7 +188,7 @@ fn from_inside_without_a_server() {
 }
 
 #[test]
-fn a_stderr_that_nobody_reads_is_an_error_not_an_end() {
+fn a_stderr_that_is_not_read_is_an_error_not_an_end() {
     let mut command = program!("sigquit");
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);

@@ -9,14 +9,8 @@ use delouse_tests::{Program, program};
 const SIGTERM: i32 = 15;
 const END: &str = "=== delouse: end ===";
 
+/// Starts a case of the program `ending`, with a standard input from which nothing comes.
 fn start(case: &str, environment: &[(&str, &str)]) -> Program {
-    let mut command = program!("ending");
-    command.arg(case).envs(environment.iter().copied());
-    Program::start(command)
-}
-
-/// The same with a standard input from which nothing comes.
-fn start_reading(case: &str, environment: &[(&str, &str)]) -> Program {
     let mut command = program!("ending");
     command.arg(case).envs(environment.iter().copied());
     Program::start_reading(command, Stdio::piped())
@@ -114,7 +108,7 @@ fn a_graceful_shutdown_says_which_connection_it_waits_for() {
 #[test]
 fn a_read_of_standard_input_is_named() {
     // The main future has returned, and the runtime waits for the thread that reads.
-    let returned = start_reading("stdin", &[("DELOUSE_SHUTDOWN_REPORT", "1s")]);
+    let returned = start("stdin", &[("DELOUSE_SHUTDOWN_REPORT", "1s")]);
     returned.printed("main returns");
     let text = report(&returned);
     assert!(text.contains("A runtime is being dropped: "), "{text}");
@@ -124,7 +118,7 @@ fn a_read_of_standard_input_is_named() {
     assert!(finding.is_some_and(|line| line.contains("stdin")), "{text}");
 
     // It is what the main future waits for.
-    let waits = start_reading("stdin_is_awaited", &[]);
+    let waits = start("stdin_is_awaited", &[]);
     waits.address();
     waits.printed("ready");
     terminate(&waits);

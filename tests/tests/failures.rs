@@ -159,9 +159,9 @@ fn prlimit(user: &[&str], pid: u32, what: &str, most: Option<u64>) {
 }
 
 /// A user without other processes: the limit counts all processes of a user.
-const NOBODY_ELSE: [&str; 4] = ["setpriv", "--reuid=61432", "--regid=61432", "--clear-groups"];
+const OTHER_USER: [&str; 4] = ["setpriv", "--reuid=61432", "--regid=61432", "--clear-groups"];
 
-/// `program` where anybody may run it, as [`NOBODY_ELSE`].
+/// `program` where anybody may run it, as [`OTHER_USER`].
 fn as_another_user(program: &Command) -> Option<(tempfile::TempDir, Command)> {
     let have = |tool: &str| Command::new(tool).arg("--version").output().is_ok_and(|o| o.status.success());
     let root = fs::read_to_string("/proc/self/status").unwrap().contains("Uid:\t0\t0");
@@ -174,7 +174,7 @@ fn as_another_user(program: &Command) -> Option<(tempfile::TempDir, Command)> {
     let copy = directory.path().join("sized_process");
     fs::copy(program.get_program(), &copy).unwrap();
     let mut command = Command::new("setpriv");
-    command.args(&NOBODY_ELSE[1..]).arg(copy);
+    command.args(&OTHER_USER[1..]).arg(copy);
     Some((directory, command))
 }
 
@@ -187,7 +187,7 @@ fn no_more_processes_for_the_user() {
     let before = limits.lines().find_map(|line| line.strip_prefix("Max processes")).unwrap();
     let before = before.split_whitespace().next().unwrap().parse().ok();
     no_more_processes(&mut controlled, "RLIMIT_NPROC", |most| {
-        prlimit(&NOBODY_ELSE, pid, "nproc", most.map_or(before, |most| Some(most as u64)));
+        prlimit(&OTHER_USER, pid, "nproc", most.map_or(before, |most| Some(most as u64)));
     });
 }
 

@@ -178,7 +178,7 @@ fn a_diagnosis_says_that_files_run_out_where_none_are_left_for_a_capture() {
 }
 
 #[test]
-fn who_waits_for_a_connection_gets_it_when_the_limit_is_raised() {
+fn a_waiting_client_gets_its_connection_when_the_limit_is_raised() {
     let (program, at_rest) = start();
     assert!(tasks(&program));
     leave(&program, at_rest, 0);

@@ -110,7 +110,7 @@ fn the_log_has_the_level_that_the_user_sets() {
 }
 
 #[test]
-fn stderr_that_nobody_reads_delays_nothing() {
+fn stderr_that_is_not_read_delays_nothing() {
     let mut command = program!("runtimes");
     // A pipe that is full from the start: a thread that writes to it blocks.
     let (unread, mut full) = std::io::pipe().unwrap();
@@ -122,7 +122,7 @@ fn stderr_that_nobody_reads_delays_nothing() {
 }
 
 #[test]
-fn stderr_that_nobody_reads_any_more_ends_nothing() {
+fn stderr_that_is_no_longer_read_ends_nothing() {
     for bind in ["127.0.0.1:0", "nonsense"] {
         let (unread, broken) = std::io::pipe().unwrap();
         drop(unread);

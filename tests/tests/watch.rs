@@ -1,4 +1,4 @@
-//! `DELOUSE_WATCH`: a fault that begins while nobody looks is reported once, and its report is on disk before.
+//! `DELOUSE_WATCH`: a fault that begins without any request is reported once, and its report is on disk before.
 #![cfg(all(feature = "debug", target_os = "linux", target_arch = "x86_64"))]
 
 use std::fs;

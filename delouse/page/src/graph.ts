@@ -21,7 +21,7 @@ export interface Arrow {
   isInCycle?: boolean;
 }
 
-/** More would be a picture that nobody can read. */
+/** A picture with more nodes cannot be read. */
 const MOST_NODES = 200;
 
 export class Graph {

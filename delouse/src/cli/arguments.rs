@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser as _};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand};
 use serde::de::DeserializeOwned;
 
-use crate::report::formats::{DOT, FOLDED, Format, JSON, PPROF, TEXT};
+use crate::report::formats::{FORMATS, Format, JSON, TEXT};
 use crate::tasks::{TaskKind, TaskState};
 
 const TEMPLATE: &str = "\
@@ -196,8 +196,8 @@ pub(super) enum DebugSource {
 #[derive(Args)]
 pub(super) struct Output {
     /// The format of the answer
-    #[arg(long, value_enum, default_value_t)]
-    format: FormatName,
+    #[arg(long, value_parser = format_of_name(), default_value = TEXT.name)]
+    format: Format,
     /// Short for --format json
     #[arg(long, conflicts_with = "format")]
     json: bool,
@@ -208,30 +208,15 @@ pub(super) struct Output {
 
 impl Output {
     pub(super) fn format(&self) -> Format {
-        match self.format {
-            _ if self.json => JSON,
-            FormatName::Text => TEXT,
-            FormatName::Json => JSON,
-            FormatName::Dot => DOT,
-            FormatName::Folded => FOLDED,
-            FormatName::Pprof => PPROF,
-        }
+        if self.json { JSON } else { self.format }
     }
 }
 
-#[derive(Debug, Clone, Copy, Default, ValueEnum)]
-enum FormatName {
-    /// For people
-    #[default]
-    Text,
-    /// For programs: the answer of the server's endpoint
-    Json,
-    /// For Graphviz (waits)
-    Dot,
-    /// For flame graphs: a line for each stack (tasks, threads)
-    Folded,
-    /// For pprof: a gzipped profile (tasks, threads)
-    Pprof,
+/// Parses the name of a format.
+fn format_of_name() -> impl TypedValueParser<Value = Format> {
+    let names = FORMATS.map(|format| PossibleValue::new(format.name).help(format.about));
+    PossibleValuesParser::new(names)
+        .map(|name| FORMATS.into_iter().find(|format| format.name == name).unwrap_or(TEXT))
 }
 
 /// Which tasks to list.
@@ -254,7 +239,7 @@ pub(super) struct Selection {
 /// Parses one of `names`, which are those of JSON.
 fn named<T: DeserializeOwned + Clone + Send + Sync + 'static>(
     names: &'static [&'static str],
-) -> impl clap::builder::TypedValueParser<Value = T> {
+) -> impl TypedValueParser<Value = T> {
     PossibleValuesParser::new(names)
         .try_map(|name| serde_json::from_value::<T>(serde_json::Value::String(name)))
 }

@@ -10,11 +10,12 @@ use super::file_kind::{FileKind, kind};
 use super::progress::Progress;
 use crate::debuginfo::elf::ElfInfo;
 use crate::debuginfo::separate;
-use crate::inspector::foreign::{self, Foreign};
+use crate::inspector::foreign::{self, Foreign, ForeignError};
 use crate::inspector::foreign_inspector::ForeignInspector;
-use crate::inspector::target::{ProgramFile, Target};
+use crate::inspector::target::Target;
 use crate::report::DiagnosisAnswer;
 use crate::targets::other_process::CapturedProcess;
+use crate::targets::program_file::ProgramFile;
 
 /// A process or a core file.
 pub(super) struct Local {
@@ -42,6 +43,14 @@ impl Local {
         foreign::inspect(&self.target, self.executable.as_deref(), ask)
     }
 
+    /// The same about tasks: fails if it is no program with tokio.
+    pub(super) fn ask_of_tasks<R>(
+        &self,
+        ask: impl FnOnce(&mut Foreign<'_>) -> Result<R, ForeignError>,
+    ) -> Result<R, CliError> {
+        self.ask(|program| Ok(program.check_tokio().and_then(|()| ask(program))?))
+    }
+
     /// An inspector that keeps what it has read for later requests.
     pub(super) fn into_inspector(self) -> Result<ForeignInspector, CliError> {
         self.add_debug_file()?;
@@ -51,10 +60,7 @@ impl Local {
 
     /// What is wrong with the program.
     pub(super) fn diagnosis(&self, seconds: Option<u64>) -> Result<DiagnosisAnswer, CliError> {
-        self.ask(|program| {
-            program.check_tokio()?;
-            Ok(program.diagnosis(seconds.map(Duration::from_secs))?)
-        })
+        self.ask_of_tasks(|program| program.diagnosis(seconds.map(Duration::from_secs)))
     }
 
     /// Describes the executable of the program.
@@ -114,8 +120,7 @@ pub(super) fn elf_of_file(of: &Subject) -> Result<Option<ElfInfo>, CliError> {
     if kind(path)? == FileKind::Core {
         return Ok(None);
     }
-    let file = ProgramFile { opened: path.to_owned(), mapped: path.to_owned(), name: path.to_owned() };
-    describe(&file).map(Some)
+    describe(&ProgramFile::mapped_at(path)).map(Some)
 }
 
 fn describe(file: &ProgramFile) -> Result<ElfInfo, CliError> {

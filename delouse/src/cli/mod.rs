@@ -75,10 +75,7 @@ fn execute(command: Command) -> Result<u8, CliError> {
         }
         Command::Waits { subject, output } => {
             let mut answer = match subject::parse(subject)? {
-                Place::Local(local) => local.ask(|program| {
-                    program.check_tokio()?;
-                    Ok(program.waits()?)
-                })?,
+                Place::Local(local) => local.ask_of_tasks(|program| program.waits())?,
                 Place::Remote(server) => server.get::<WaitsAnswer>("/waits", &[])?,
             };
             let status = status_of_waits(&answer);
@@ -156,10 +153,7 @@ fn tasks(place: &Place, output: &Output, selection: &Selection) -> Result<u8, Cl
     // Checked here for a server, too.
     let filter = Filter::parse(task.as_deref(), *state, *kind, text.as_deref())?;
     let mut answer = match place {
-        Place::Local(local) => local.ask(|program| {
-            program.check_tokio()?;
-            Ok(program.tasks(&filter, output.full)?)
-        })?,
+        Place::Local(local) => local.ask_of_tasks(|program| program.tasks(&filter, output.full))?,
         Place::Remote(server) => server.tasks(selection, output.full)?,
     };
     print(&mut answer, output)

@@ -13,6 +13,7 @@ use super::error::{CliError, ServerError};
 use super::progress::Progress;
 use super::whole_file::WholeFile;
 use crate::report::formats::{Format, JSON};
+use crate::report::json::name;
 use crate::report::{TasksAnswer, ThreadsAnswer};
 
 /// For the connection: servers are on this machine, or behind a tunnel.
@@ -55,8 +56,7 @@ impl Server {
 
     pub(super) fn tasks(&self, selection: &Selection, full: bool) -> Result<TasksAnswer, CliError> {
         let Selection { task, state, kind, text } = selection;
-        let state = state.map(|state| format!("{state:?}").to_lowercase());
-        let kind = kind.map(|kind| format!("{kind:?}").to_lowercase());
+        let (state, kind) = (state.map(|state| name(&state)), kind.map(|kind| name(&kind)));
         let all = [("task", task), ("state", &state), ("kind", &kind), ("match", text)];
         let given = all.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?)));
         let parameters: Vec<_> = given.chain(full.then_some(("full", "true"))).collect();

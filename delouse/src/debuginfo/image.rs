@@ -40,7 +40,7 @@ pub(crate) struct Image {
     debug: Option<Box<Image>>,
     /// The `.dwp` file (`split-debuginfo = "packed"`).
     package: Option<Box<Image>>,
-    /// Where that is looked for.
+    /// Where the `.dwp` file is looked for.
     package_path: PathBuf,
     /// `.dwo` files by their path (`split-debuginfo = "unpacked"`), each read when it is first asked for.
     objects: HashMap<PathBuf, OnceLock<Option<Box<Image>>>>,
@@ -78,7 +78,7 @@ impl Image {
         Ok(image)
     }
 
-    /// The same for the sake of symbols: without debug sections, which may be compressed.
+    /// Opens `path` for its symbols alone, without debug sections, whose unpacking may take long.
     pub(crate) fn open_for_symbols(path: &Path) -> Result<Self, ImageError> {
         let mut image = Self::open_with(path, &[])?;
         let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
@@ -133,7 +133,7 @@ impl Image {
         let section = |name: &&'static str| Some((*name, object.section_bytes(name)?));
         let mut sections: HashMap<_, _> = sections.iter().filter_map(section).collect();
         if object.shortage().is_some() {
-            // Some of them without the others say things that are not true.
+            // A part of the sections would give wrong answers.
             sections.clear();
         }
         Self {
@@ -155,7 +155,7 @@ impl Image {
         self.object.shortage().or_else(|| all.find_map(|shortage| shortage))
     }
 
-    /// Says that some of it was not used, for what that would have taken.
+    /// Notes that some debug information was not used, because of the memory that it would have taken.
     pub(crate) fn note(&self, shortage: Shortage) {
         self.object.note(shortage);
     }

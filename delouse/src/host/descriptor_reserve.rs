@@ -8,9 +8,10 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{IntoRawFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use super::descriptors::{self, NEEDED};
+use super::lock::lock;
 
 /// The reserve is at most 1/16 of the limit: a program with a low limit needs the descriptors itself.
 const SHARE: u64 = 16;
@@ -51,10 +52,6 @@ impl Pipe {
 }
 
 impl Reserve {
-    fn lock() -> MutexGuard<'static, Self> {
-        RESERVE.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Closes the duplicates.
     fn close(&mut self) {
         let Self { pipe, files, .. } = self;
@@ -98,7 +95,7 @@ impl Reserve {
 /// Opens the reserve, unless it would take more than a sixteenth of the limit. Does nothing if it is complete or in use.
 pub(crate) fn open() {
     let is_small = |limit: u64| limit / SHARE < NEEDED as u64;
-    let mut reserve = Reserve::lock();
+    let mut reserve = lock(&RESERVE);
     if reserve.is_lent || reserve.is_complete() || descriptors::check_spare().is_err() {
         return;
     }
@@ -112,7 +109,7 @@ pub(crate) fn open() {
 
 /// Closes the reserve, unless a capture uses it.
 pub(crate) fn close() {
-    let mut reserve = Reserve::lock();
+    let mut reserve = lock(&RESERVE);
     if !reserve.is_lent {
         reserve.release();
     }
@@ -120,7 +117,7 @@ pub(crate) fn close() {
 
 /// The target of the links in `/proc/self/fd` of the reserved descriptors.
 pub(super) fn link() -> Option<String> {
-    Reserve::lock().pipe.as_ref().map(|pipe| format!("pipe:[{}]", pipe.identity.1))
+    lock(&RESERVE).pipe.as_ref().map(|pipe| format!("pipe:[{}]", pipe.identity.1))
 }
 
 /// The permission to open up to [`NEEDED`] descriptors.
@@ -139,7 +136,7 @@ pub(crate) fn acquire() -> Result<DescriptorPermit, usize> {
         open();
         return Ok(DescriptorPermit { is_reserve: false });
     };
-    let mut reserve = Reserve::lock();
+    let mut reserve = lock(&RESERVE);
     if !reserve.is_lent && reserve.pid == std::process::id() {
         // At the end of the last capture, other descriptors may have been open that are closed by now.
         reserve.fill();
@@ -155,7 +152,7 @@ pub(crate) fn acquire() -> Result<DescriptorPermit, usize> {
 impl Drop for DescriptorPermit {
     fn drop(&mut self) {
         if self.is_reserve {
-            let mut reserve = Reserve::lock();
+            let mut reserve = lock(&RESERVE);
             reserve.is_lent = false;
             reserve.fill();
         }

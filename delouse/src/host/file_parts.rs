@@ -10,8 +10,9 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
+use super::lock::lock;
 use super::mapped_file::{MappedFile, open_regular};
 use super::memory_budget::{self, Amount, Shortage};
 use super::scratch::Scratch;
@@ -172,10 +173,6 @@ pub(crate) fn filled(
     }
     fill(&mut bytes).ok_or(Missing::Absent)?;
     Ok(SharedBytes::filled(bytes, grant))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

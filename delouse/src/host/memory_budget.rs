@@ -7,12 +7,13 @@
 //! that part out and reports the [`Shortage`]: how much is missing, and how to raise the limit.
 
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use rustix::process::Resource;
 
 use super::limits;
+use super::lock::lock;
 use super::memory_left::memory_left;
 
 /// Address space that is always reserved for the program, in bytes: twice what glibc maps for the arena of a new thread.
@@ -138,7 +139,7 @@ pub(crate) struct Grant(Amount);
 
 impl Drop for Grant {
     fn drop(&mut self) {
-        let mut budget = budget();
+        let mut budget = lock(&BUDGET);
         budget.held = budget.held.minus(self.0);
         budget.measured = None;
     }
@@ -150,7 +151,7 @@ pub(crate) struct ActiveRequest(());
 
 impl ActiveRequest {
     pub(crate) fn begin() -> Self {
-        let mut budget = budget();
+        let mut budget = lock(&BUDGET);
         if budget.requests == 0 {
             let left = budget.measure(true);
             budget.at_start = Some(left.plus(budget.held));
@@ -162,7 +163,7 @@ impl ActiveRequest {
     /// Whether the requests have used more than a quarter of the memory that was left, so that caches should be dropped
     /// instead of kept for the next request.
     pub(crate) fn should_release(&self) -> bool {
-        let mut budget = budget();
+        let mut budget = lock(&BUDGET);
         let now = budget.measure(true);
         budget.at_start.is_some_and(|at_start| at_start.shrunk(now))
     }
@@ -170,7 +171,7 @@ impl ActiveRequest {
 
 impl Drop for ActiveRequest {
     fn drop(&mut self) {
-        let mut budget = budget();
+        let mut budget = lock(&BUDGET);
         budget.requests = budget.requests.saturating_sub(1);
         if budget.requests == 0 {
             budget.at_start = None;
@@ -180,7 +181,7 @@ impl Drop for ActiveRequest {
 
 /// Counts `amount` as used, if the budget allows it.
 pub(crate) fn acquire(amount: Amount) -> Result<Grant, Shortage> {
-    let mut budget = budget();
+    let mut budget = lock(&BUDGET);
     budget.allows(amount)?;
     budget.held = budget.held.plus(amount);
     budget.measured = budget.measured.map(|(when, left)| (when, left.less(amount)));
@@ -190,7 +191,7 @@ pub(crate) fn acquire(amount: Amount) -> Result<Grant, Shortage> {
 /// Checks that the budget allows `amount`, without counting it as used. For estimates, and for memory that is freed in
 /// parts.
 pub(crate) fn check(amount: Amount) -> Result<(), Shortage> {
-    budget().allows(amount)
+    lock(&BUDGET).allows(amount)
 }
 
 /// Checks that the budget is not used up. Nearly free if repeated within [`FRESH`].
@@ -222,10 +223,6 @@ struct Budget {
     /// The sum of all grants.
     held: Amount,
     measured: Option<(Instant, Left)>,
-}
-
-fn budget() -> MutexGuard<'static, Budget> {
-    BUDGET.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Budget {

@@ -8,6 +8,7 @@ pub(crate) mod heap;
 pub(crate) mod limits;
 #[cfg(target_os = "linux")]
 pub(crate) mod listener;
+pub(crate) mod lock;
 pub(crate) mod mapped_file;
 pub(crate) mod memory_budget;
 pub(crate) mod memory_left;

@@ -42,11 +42,10 @@ pub(super) fn stacks(why: &str) -> (Vec<ThreadStack>, Capture) {
                 function: symbol.name().map(|name| format!("{name:#}")),
                 file,
                 line: symbol.lineno(),
-                module: None,
                 address: address.clone(),
                 own: own.unwrap_or(false),
                 inlined: true,
-                guessed: false,
+                ..StackFrame::default()
             });
         });
         if let Some(last) = frames.get_mut(before..).and_then(<[StackFrame]>::last_mut) {
@@ -57,18 +56,12 @@ pub(super) fn stacks(why: &str) -> (Vec<ThreadStack>, Capture) {
     let name = std::thread::current().name().unwrap_or_default().to_owned();
     let role = classify::role(&name, &frames);
     let thread = ThreadStack {
-        tid: 0,
         name,
         state: Some("running".to_owned()),
         role,
         activity: Activity::Running,
-        cpu_us: None,
-        queued_us: None,
-        runs_task: None,
-        unavailable: None,
-        kernel: None,
-        truncated: None,
         frames,
+        ..ThreadStack::default()
     };
     let note = format!("only the thread that answers is shown, the others cannot be captured: {why}");
     (vec![thread], Capture { consistent: false, notes: vec![note], ..Capture::default() })

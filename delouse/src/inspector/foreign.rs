@@ -1,23 +1,24 @@
 //! Captures and analyses a program other than this one: a running process, or a core file.
 
-use std::path::{Path, PathBuf};
+mod error;
+
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::learned::Learned;
 use super::sampling::{self, Diagnosed};
-use super::target::{ProgramFile, Target, TargetError};
+use super::target::{Target, TargetError};
 use crate::debuginfo::address::LoadBias;
 use crate::debuginfo::elf::{self, ElfError, ElfInfo};
-use crate::debuginfo::image::{Image, ImageError};
+use crate::debuginfo::image::Image;
 use crate::debuginfo::symbols::Symbols;
 use crate::debuginfo::types::Types;
 
-use crate::report::{
-    DiagnosisAnswer, Filter, FindingReport, TasksAnswer, ThreadsAnswer, WaitsAnswer, not_covered,
-};
+use crate::report::{DiagnosisAnswer, Filter, TasksAnswer, ThreadsAnswer, WaitsAnswer};
 use crate::snapshot::{Capture, Snapshot, Thread, micros};
+use crate::targets::program_file::ProgramFile;
 use crate::tasks::engine::{EngineName, TaskList};
 use crate::tasks::other_objects::{self, OtherObjects};
 use crate::tasks::process::Program;
@@ -31,57 +32,14 @@ use crate::waits::growing::Counts;
 use crate::waits::sample::Sample;
 use crate::waits::{Observation, Observed};
 
+pub(crate) use error::ForeignError;
+
 /// At most this much memory is scanned for tasks that are on no list, in bytes.
 const SCAN: u64 = 4 << 30;
 
 /// What a diagnosis of a core file cannot know.
 const ONE_SAMPLE: &str = "a core file is a single sample: blocked workers, starved tasks, busy loops and growth need several, \
      and were not looked for (delouse threads shows what each thread was doing)";
-
-/// Why there is no answer about a target.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub(crate) enum ForeignError {
-    #[error(transparent)]
-    Target(#[from] TargetError),
-    #[error("cannot read the executable {}: {error}", path.display())]
-    Executable { path: PathBuf, error: ImageError },
-    #[error(
-        "{} is not the program of this core file: give the executable that ran, of the same build",
-        .0.display()
-    )]
-    OtherProgram(PathBuf),
-    #[error(
-        "{} is not a Rust program: delouse reads the tasks of programs that use tokio (delouse threads shows the threads of \
-         any program)",
-        .0.display()
-    )]
-    NotRust(PathBuf),
-    #[error(
-        "{} is stripped: without symbols and debug information its tasks cannot be read. Build with `debug = \"full\"` and \
-         `strip = false` in the profile, or name a file with its debug information: --debug-file PATH",
-        .0.display()
-    )]
-    Stripped(PathBuf),
-    #[error(
-        "{} is a Rust program without tasks of tokio: nothing in it polls one (delouse threads shows its threads)",
-        .0.display()
-    )]
-    NoTokio(PathBuf),
-    #[error(
-        "{} was built without type information, so that what its tasks wait for cannot be read: build with \
-         `debug = \"full\"` in the profile, or name a file with its debug information: --debug-file PATH",
-        .0.display()
-    )]
-    NoTypes(PathBuf),
-}
-
-impl ForeignError {
-    /// Whether the program has ended, so that there will be no answer later either.
-    pub(crate) fn has_ended(&self) -> bool {
-        matches!(self, Self::Target(error) if error.has_ended())
-    }
-}
 
 /// A target with what was learned of it so far.
 pub(crate) struct Foreign<'i> {
@@ -149,10 +107,7 @@ pub(crate) fn elf(file: &ProgramFile) -> Result<ElfInfo, ElfError> {
 /// The executable of a target: `given`, or the one that the target names.
 pub(crate) fn program_file(target: &Target, given: Option<&Path>) -> Result<ProgramFile, TargetError> {
     match given {
-        Some(path) => {
-            let mapped = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-            Ok(ProgramFile { opened: path.to_owned(), mapped, name: path.to_owned() })
-        }
+        Some(path) => Ok(ProgramFile::given(path)),
         None => target.executable(),
     }
 }
@@ -185,7 +140,7 @@ impl<'i> Foreign<'i> {
         let snapshot = self.target.capture_without_pause()?;
         let mut others = OtherObjects::default();
         let found = others.find(&self.file.mapped, &*snapshot).first();
-        Ok(found.map(|path| ProgramFile { opened: path.clone(), mapped: path.clone(), name: path.clone() }))
+        Ok(found.map(|path| ProgramFile::mapped_at(path)))
     }
 
     /// Checks that the target has tasks of tokio, and symbols to find them by.
@@ -246,9 +201,7 @@ impl<'i> Foreign<'i> {
 
     /// What each task waits for, of one capture.
     pub(crate) fn waits(&mut self) -> Result<WaitsAnswer, ForeignError> {
-        let (Sample { graph, findings, not_covered: missing, .. }, capture) = self.sample_of_waits()?;
-        let not_covered = missing.iter().map(not_covered).collect();
-        Ok(WaitsAnswer { graph, findings: FindingReport::all(findings), not_covered, capture })
+        Ok(WaitsAnswer::new(self.sample_of_waits()?).0)
     }
 
     /// A sample of one capture, without threads.
@@ -281,10 +234,7 @@ impl<'i> Foreign<'i> {
             }
             _ => None,
         };
-        let Diagnosed { samples, capture, found } =
-            self.diagnose(Earlier { requested: earlier.as_ref(), kept: None })?;
-        let last = samples.last().cloned().unwrap_or_default();
-        Ok(DiagnosisAnswer::new(found, &last, capture, None))
+        Ok(self.diagnose(Earlier { requested: earlier.as_ref(), kept: None })?.answer())
     }
 
     /// The same with the samples, and without measuring growth.
@@ -409,8 +359,7 @@ impl<'i> Foreign<'i> {
         if threads.is_empty() {
             return Vec::new();
         }
-        let snapshot = &*moment.snapshot;
-        stacks::stacks(&SomeThreads { snapshot, threads }, &self.symbols).0
+        stacks::stacks_of(&*moment.snapshot, &threads, &self.symbols).0
     }
 }
 
@@ -439,34 +388,6 @@ fn add_unread_mains(last: &Sample, found: &mut Diagnosis) {
     }
 }
 
-/// A snapshot with some of its threads.
-struct SomeThreads<'s> {
-    snapshot: &'s dyn Snapshot,
-    threads: Vec<Thread>,
-}
-
-impl Snapshot for SomeThreads<'_> {
-    fn read(&self, address: crate::snapshot::Address, buf: &mut [u8]) -> usize {
-        self.snapshot.read(address, buf)
-    }
-
-    fn mappings(&self) -> &[crate::snapshot::Mapping] {
-        self.snapshot.mappings()
-    }
-
-    fn threads(&self) -> &[Thread] {
-        &self.threads
-    }
-
-    fn capture(&self) -> &Capture {
-        self.snapshot.capture()
-    }
-
-    fn arch(&self) -> &'static dyn crate::snapshot::arch::Arch {
-        self.snapshot.arch()
-    }
-}
-
 /// The bias of a program in a snapshot. The program may have run from another path than that of `file`: then it is found by
 /// its build-id.
 fn bias(image: &Image, file: &ProgramFile, snapshot: &dyn Snapshot) -> Option<LoadBias> {
@@ -492,11 +413,7 @@ mod tests {
     fn the_program_is_found_by_any_path() {
         let snapshot = targets::fork(Limits { force: true, ..Limits::default() }).unwrap();
         let ran = std::env::current_exe().unwrap();
-        let of = |path: &Path| {
-            let mapped = path.canonicalize().unwrap();
-            let file = ProgramFile { opened: path.to_owned(), mapped, name: path.to_owned() };
-            bias(&Image::open(path).unwrap(), &file, &snapshot)
-        };
+        let of = |path: &Path| bias(&Image::open(path).unwrap(), &ProgramFile::given(path), &snapshot);
         let expected = of(&ran).unwrap();
         let elsewhere = tempfile::tempdir().unwrap();
         let [copy, link, renamed] = ["app", "link", "renamed"].map(|name| elsewhere.path().join(name));

@@ -7,15 +7,16 @@ use std::time::{Duration, Instant};
 use super::foreign::{self, Foreign, ForeignError, Past};
 use super::inspect::{Inspect, InspectError, Inspected};
 use super::sampling::Diagnosed;
-use super::target::{ProgramFile, Target};
+use super::target::Target;
 use crate::debuginfo::elf::ElfInfo;
 use crate::debuginfo::image::Image;
-use crate::debuginfo::lock::lock;
 use crate::host::heap::{Baseline, Growth};
+use crate::host::lock::lock;
 use crate::report::{Filter, TasksAnswer, ThreadsAnswer};
 use crate::snapshot::Capture;
 use crate::targets::Limits;
 use crate::targets::core_dump::CoreImage;
+use crate::targets::program_file::ProgramFile;
 use crate::tasks::engine::{EngineError, EngineName};
 use crate::waits::diagnosis::Earlier;
 use crate::waits::growing::Counts;
@@ -84,6 +85,14 @@ impl ForeignInspector {
         answer
     }
 
+    /// The same about tasks: fails if it is no program with tokio.
+    fn ask_of_tasks<R>(
+        &self,
+        ask: impl FnOnce(&mut Foreign<'_>) -> Result<R, ForeignError>,
+    ) -> Result<R, InspectError> {
+        Ok(self.ask(|program| program.check_tokio().and_then(|()| ask(program)))?)
+    }
+
     /// Fails if it is no program with tokio.
     pub(crate) fn check_tokio(&self) -> Result<(), ForeignError> {
         self.ask(|program| program.check_tokio())
@@ -123,10 +132,7 @@ impl Inspect for ForeignInspector {
                        engine=taskdump";
             return Err(EngineError::NotBuilt(why).into());
         }
-        Ok(self.ask(|program| {
-            program.check_tokio()?;
-            program.tasks(filter, full)
-        })?)
+        self.ask_of_tasks(|program| program.tasks(filter, full))
     }
 
     /// Threads are always captured at the same moment, if the process may be stopped.
@@ -135,24 +141,15 @@ impl Inspect for ForeignInspector {
     }
 
     fn sample_of_waits(&self) -> Result<(Sample, Capture), InspectError> {
-        Ok(self.ask(|program| {
-            program.check_tokio()?;
-            program.sample_of_waits()
-        })?)
+        self.ask_of_tasks(|program| program.sample_of_waits())
     }
 
     fn diagnose(&self, earlier: Earlier<'_>) -> Result<Diagnosed, InspectError> {
-        Ok(self.ask(|program| {
-            program.check_tokio()?;
-            program.diagnose(earlier)
-        })?)
+        self.ask_of_tasks(|program| program.diagnose(earlier))
     }
 
     fn counts(&self) -> Result<Counts, InspectError> {
-        Ok(self.ask(|program| {
-            program.check_tokio()?;
-            program.counts()
-        })?)
+        self.ask_of_tasks(|program| program.counts())
     }
 
     fn elf(&self) -> Result<ElfInfo, InspectError> {

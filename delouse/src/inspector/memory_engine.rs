@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use super::learned::Learned;
 use crate::debuginfo::image::Image;
-use crate::debuginfo::lock::lock;
 use crate::debuginfo::types::Types;
 use crate::host::heap::{Baseline, Growth};
+use crate::host::lock::lock;
 use crate::host::memory_budget;
 use crate::registry::Roots;
 use crate::snapshot::{Capture, OwnThread, Snapshot, micros};
-use crate::targets::own_object::OwnObject;
+use crate::targets::program_file::ProgramFile;
 use crate::targets::{self, Limits, Live};
 use crate::tasks::engine::{EngineError, TaskList};
 use crate::tasks::other_objects::{self, OtherObjects};
@@ -49,7 +49,7 @@ struct Kept {
 
 /// The file with our own code, and what was learned of it so far.
 struct OwnProgram {
-    own: OwnObject,
+    own: ProgramFile,
     others: OtherObjects,
     types: OwnTypes,
 }
@@ -179,7 +179,7 @@ impl MemoryEngine {
 impl OwnProgram {
     fn open() -> Result<Self, EngineError> {
         let refused = |reason: String| EngineError::Refused(format!("the file with our own code: {reason}"));
-        let own = OwnObject::find().map_err(|error| refused(error.to_string()))?;
+        let own = targets::own_object().map_err(|error| refused(error.to_string()))?;
         let image = Image::open(&own.opened).map_err(|error| refused(error.to_string()))?;
         let types = OwnTypes::new(image, |image| Learned::new(Types::open(image)));
         Ok(Self { own, others: OtherObjects::default(), types })

@@ -9,7 +9,6 @@ use crate::host::descriptor_reserve::{self, DescriptorPermit};
 use crate::host::memory_budget::{self, ActiveRequest};
 use crate::snapshot::{OwnThread, arch};
 use crate::targets;
-use crate::targets::own_object::OwnObject;
 use crate::tasks::learn_current_task;
 use crate::tasks::process::Program;
 use crate::threads::polled;
@@ -21,7 +20,7 @@ pub(super) fn learn() {
     const STACK: usize = 2 << 20;
     let body = |files| {
         let _request = ActiveRequest::begin();
-        if let Ok(own) = OwnObject::find()
+        if let Ok(own) = targets::own_object()
             && let Ok(image) = Image::open(&own.opened)
         {
             let program = Program { types: Types::open(&image), bias: LoadBias::default() };

@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::host::unoptimized;
-use crate::targets::own_object::OwnObject;
+use crate::targets;
 
 /// What was read for earlier answers. It may have been dropped since: the next answer then takes as long, but a client
 /// has been told before.
@@ -30,7 +30,7 @@ impl Reading {
         if self.types.load(Ordering::Relaxed) && self.lines.load(Ordering::Relaxed) {
             return None;
         }
-        let own = OwnObject::find().ok()?;
+        let own = targets::own_object().ok()?;
         let megabytes = fs::metadata(&own.opened).ok()?.len() / 1_000_000;
         Some(describe(&own.mapped.display().to_string(), megabytes, unoptimized::IS_UNOPTIMIZED))
     }

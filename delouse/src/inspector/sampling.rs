@@ -4,13 +4,13 @@ use std::collections::HashSet;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::report::not_covered;
+use crate::report::{DiagnosisAnswer, not_covered};
 use crate::snapshot::{Capture, HalfClosed, OpenFile, micros};
 use crate::targets;
 use crate::tasks::{Direction, Examination, WaitsOn, describe_files};
 use crate::waits::diagnosis::Diagnosis;
 use crate::waits::sample::Sample;
-use crate::waits::{self, Analysis, Kernel, diagnosis};
+use crate::waits::{self, Kernel, diagnosis};
 
 /// Time between samples: longer than any poll should take.
 const INTERVAL: Duration = Duration::from_millis(150);
@@ -28,6 +28,14 @@ pub(crate) struct Diagnosed {
     pub(crate) found: Diagnosis,
 }
 
+impl Diagnosed {
+    /// The answer that is not kept for later ones.
+    pub(crate) fn answer(mut self) -> DiagnosisAnswer {
+        let last = self.samples.pop().unwrap_or_default();
+        DiagnosisAnswer::new(self.found, &last, self.capture, None)
+    }
+}
+
 /// The sample of one capture, without threads and without what only the kernel knows. `mains_rest`: at that moment, no main
 /// future was being polled. `kernel` describes connections. `wants_sockets`: an earlier sample had connections that the other end
 /// has closed, whose variables are to be found.
@@ -38,24 +46,9 @@ pub(super) fn sample_of(
     kernel: &Kernel<'_>,
     wants_sockets: bool,
 ) -> Sample {
-    let Analysis { graph, findings, not_judged, inputs, keeper, unread_bodies, not_covered } =
-        waits::analyse(&mut seen, mains_rest, kernel);
+    let sample = waits::analyse(&mut seen, mains_rest, kernel);
     let closed_sockets = if wants_sockets { waits::closed_sockets(&seen) } else { Vec::new() };
-    Sample {
-        at,
-        listing: seen.listing,
-        threads: Vec::new(),
-        graph,
-        findings,
-        not_judged,
-        half_closed: Vec::new(),
-        closed_sockets,
-        blocked_children: Vec::new(),
-        inputs,
-        keeper,
-        unread_bodies,
-        not_covered,
-    }
+    Sample { at, closed_sockets, listing: seen.listing, ..sample }
 }
 
 /// The notes that a sample adds to those of its capture.

@@ -12,9 +12,7 @@ use crate::targets::open_files::OtherFiles;
 use crate::targets::other_process::{
     AttachError, AttachOptions, CapturedProcess, Identity, OtherProcess, attach_known, capture_for_core,
 };
-
-/// The kernel appends this to the path of a file that was removed or replaced.
-const DELETED: &str = " (deleted)";
+use crate::targets::program_file::ProgramFile;
 
 /// The longest pause of a process whose core file is wanted at any price.
 const FORCED: Duration = Duration::from_secs(60);
@@ -23,25 +21,6 @@ const FORCED: Duration = Duration::from_secs(60);
 pub(crate) enum Target {
     Process { pid: u32, options: AttachOptions, known: OnceLock<Identity> },
     Core { path: PathBuf, core: Arc<CoreFile> },
-}
-
-/// The file with the program of a target.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ProgramFile {
-    /// The path to open.
-    pub(crate) opened: PathBuf,
-    /// Its path in the list of mappings.
-    pub(crate) mapped: PathBuf,
-    /// The path that it was started from, for messages.
-    pub(crate) name: PathBuf,
-}
-
-impl ProgramFile {
-    /// The path that the file had when it was loaded, and whether it was removed or replaced since.
-    pub(crate) fn name(&self) -> (&Path, bool) {
-        let gone = self.name.to_str().and_then(|path| path.strip_suffix(DELETED));
-        gone.map_or((self.name.as_path(), false), |path| (Path::new(path), true))
-    }
 }
 
 /// Why a target cannot be captured.

@@ -125,8 +125,9 @@ mod engine {
                 return Err(refusal);
             }
             list.tasks.extend(roots.mains().iter().map(|main| Task {
+                kind: TaskKind::Main,
                 stack: Arc::from([Frame { function: as_written(main.type_name), ..Frame::default() }]),
-                ..blank(0, TaskKind::Main)
+                ..Task::default()
             }));
             list.tasks.sort_by_key(|t| t.id);
             list.capture =
@@ -274,24 +275,6 @@ mod engine {
         Ok(())
     }
 
-    fn blank(id: u64, kind: TaskKind) -> Task {
-        Task {
-            id,
-            kind,
-            runtime: None,
-            state: None,
-            thread: None,
-            waiting: None,
-            spawned_at: None,
-            stack: Arc::from([]),
-            waits_on: Vec::new(),
-            trace: None,
-            drives: Vec::new(),
-            completed: None,
-            found_in: None,
-        }
-    }
-
     fn tasks(dump: &Dump, own: Option<tokio::task::Id>) -> Vec<Task> {
         let shown = dump.tasks().iter().filter(|task| Some(task.id()) != own);
         shown
@@ -304,7 +287,7 @@ mod engine {
                     merge(&mut stack, bounded(symbols.map(frame).collect()));
                 }
                 let trace = Some(task.trace().to_string()).filter(|text| !text.is_empty());
-                Task { stack: stack.into(), trace, ..blank(id_number(task.id()), TaskKind::Task) }
+                Task { id: id_number(task.id()), stack: stack.into(), trace, ..Task::default() }
             })
             .collect()
     }

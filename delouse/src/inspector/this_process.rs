@@ -20,7 +20,6 @@ use crate::registry::Roots;
 use crate::report::{Filter, TasksAnswer, ThreadsAnswer};
 use crate::snapshot::{Capture, OwnThread, Thread};
 use crate::targets::core_dump::CoreImage;
-use crate::targets::own_object::OwnObject;
 use crate::targets::{self, Limits};
 use crate::tasks::engine::{EngineError, EngineName, TaskList};
 use crate::threads::ThreadStack;
@@ -100,7 +99,7 @@ impl Inspector {
     /// Describes the file that contains delouse's own code: a shared library or the executable, even if that was replaced
     /// or removed since it started.
     pub(crate) fn elf(&self) -> Result<ElfInfo, ElfError> {
-        let own = OwnObject::find()?;
+        let own = targets::own_object()?;
         let (name, replaced) = own.name();
         let mut info = elf::inspect_as(&own.opened, name, replaced)?;
         if unoptimized::IS_UNOPTIMIZED {

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::findings::{FindingReport, driven, spawned};
-use super::format::{self, count, counted, lower, millis, task};
+use super::format::{self, count, counted, in_place, lower, millis, task};
 use super::formats::Renders;
 use super::gaps;
 use super::observations::ObservationReport;
@@ -229,7 +229,7 @@ fn not_judged_text(out: &mut String, places: &[NotJudged], more: usize) {
 /// `task 7 in app::serve at src/main.rs:9, in `hyper::body::Incoming`: why`.
 fn not_judged_line(of: &NotJudged) -> String {
     let tasks = TaskIds { count: of.count, ..TaskIds::of(of.tasks.iter().copied()) };
-    let place = of.place.as_ref().map(|place| format!(" in {place}")).unwrap_or_default();
+    let place = in_place(of.place.as_ref());
     let leaf = of.leaf.as_ref().map(|leaf| format!(", at `{leaf}`")).unwrap_or_default();
     let tasks = of.thread.map_or_else(|| counted(&tasks), driven);
     format!("{tasks}{place}{leaf}: {}", of.reason)

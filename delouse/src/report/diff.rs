@@ -7,7 +7,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use serde::Serialize;
 
-use super::format::{count, counted, task};
+use super::format::{count, counted, in_place, task};
 use super::formats::Renders;
 use super::{DiagnosisAnswer, FindingReport, TasksAnswer, WaitsAnswer, kinds};
 use crate::tasks::{Task, TaskState, WaitsOn};
@@ -121,27 +121,14 @@ impl DiffAnswer {
         let stayed = groups(after.iter().filter(|item| item.waits && same(item) == Some(true)));
         let moved = after.iter().filter(|item| same(item) == Some(false)).count();
         let total = |groups: &[Group]| groups.iter().map(|group| group.count).sum::<usize>();
-        let summary = format!(
-            "{} before, {} after: {} came, {} went, {} in both {} the same wait, {moved} moved on",
-            count(before.len(), noun),
-            after.len(),
-            total(&came),
-            total(&went),
-            total(&stayed),
-            if total(&stayed) == 1 { "is in" } else { "are in" },
-        );
-        let summary = if noun == "finding" {
-            format!(
-                "{} before, {} after: {} came, {} went, {} stayed",
-                count(before.len(), noun),
-                after.len(),
-                total(&came),
-                total(&went),
-                total(&stayed)
-            )
-        } else {
-            summary
+        let in_both = match (noun, total(&stayed)) {
+            ("finding", stay) => format!("{stay} stayed"),
+            (_, 1) => format!("1 in both is in the same wait, {moved} moved on"),
+            (_, stay) => format!("{stay} in both are in the same wait, {moved} moved on"),
         };
+        let (members, now) = (count(before.len(), noun), after.len());
+        let (new, gone) = (total(&came), total(&went));
+        let summary = format!("{members} before, {now} after: {new} came, {gone} went, {in_both}");
         let grew = grown(before, after);
         let mut diff = Self { summary, diff: String::new(), grew, came, went, stayed, moved };
         diff.diff = diff.render(noun);
@@ -252,7 +239,7 @@ fn of_edge(edge: &Edge) -> Item {
         (None, thread) => format!("thread {}", thread.unwrap_or_default()),
     };
     let resource = &edge.resource;
-    let place = edge.place.as_ref().map_or(String::new(), |place| format!(" in {place}"));
+    let place = in_place(edge.place.as_ref());
     let address = resource.address.as_ref().unwrap_or(&resource.id);
     let deadline = edge.outside.as_ref().and_then(|outside| outside.deadline);
     Item {

@@ -3,6 +3,7 @@
 use std::fmt::{self, Write as _};
 
 use super::format::thousands;
+use super::json::name;
 use crate::tasks::{Frame, Task, TaskKind, TaskState, WaitsOn};
 
 /// What was asked for; a task is shown where all of it fits. The default fits every task.
@@ -112,9 +113,8 @@ impl fmt::Display for Filter {
             let ids: Vec<String> = ids.iter().map(u64::to_string).collect();
             parts.push(format!("task={}", ids.join(",")));
         }
-        // The names in requests are those of the variants, in lower case.
-        parts.extend(self.state.map(|state| format!("state={state:?}").to_lowercase()));
-        parts.extend(self.kind.map(|kind| format!("kind={kind:?}").to_lowercase()));
+        parts.extend(self.state.map(|state| format!("state={}", name(&state))));
+        parts.extend(self.kind.map(|kind| format!("kind={}", name(&kind))));
         parts.extend(self.text.as_ref().map(|text| format!("match={}", text.escape_debug())));
         f.write_str(&parts.join(" "))
     }
@@ -159,10 +159,7 @@ mod tests {
         Task {
             id,
             kind: if id == 0 { TaskKind::Main } else { TaskKind::Task },
-            runtime: None,
             state: Some(state),
-            thread: None,
-            waiting: None,
             spawned_at: Some(format!("src/spawn.rs:{id}:9").into()),
             stack: vec![frame("app::outer", 10, vec![frame(function, 20, Vec::new())])].into(),
             waits_on: vec![WaitsOn {
@@ -170,10 +167,7 @@ mod tests {
                 address: Some(crate::model::Address::new(0xabc00 + id)),
                 ..WaitsOn::default()
             }],
-            trace: None,
-            drives: Vec::new(),
-            completed: None,
-            found_in: None,
+            ..Task::default()
         }
     }
 

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 pub(super) use evidence::does;
 
 use super::format::{lower, upper};
+use super::json;
 use crate::debuginfo::symbols::shorten;
 use crate::waits::{Evidence, Finding, FindingKind, Severity};
 
@@ -84,8 +85,7 @@ impl FindingReport {
 
     /// The kind as in JSON: `leaked_tasks`.
     pub(crate) fn kind_name(&self) -> String {
-        let json = serde_json::to_value(self.kind).unwrap_or_default();
-        json.as_str().unwrap_or("finding").to_owned()
+        json::name(&self.kind)
     }
 
     /// One line; a suspicion is called one.

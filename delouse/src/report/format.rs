@@ -1,5 +1,6 @@
 //! Tasks, numbers, times and sizes as text: one way of writing for all answers.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use crate::tasks::Waiting;
@@ -11,6 +12,11 @@ pub(crate) const FULL_HINT: &str = "(?full=true shows them)";
 /// A task in a sentence.
 pub(crate) fn task(id: u64) -> String {
     if id == 0 { "the main future".to_owned() } else { format!("task {id}") }
+}
+
+/// ` in app::serve at src/main.rs:9`; nothing if the place is not known.
+pub(crate) fn in_place(place: Option<impl Display>) -> String {
+    place.map(|place| format!(" in {place}")).unwrap_or_default()
 }
 
 /// `7, 9, 12 and 4 more`.

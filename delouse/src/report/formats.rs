@@ -7,25 +7,36 @@ use super::json::LongList;
 /// A format as clients request it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Format {
-    /// The value of `?format=`.
+    /// The value of `?format=`, and of the command's `--format`.
     pub(crate) name: &'static str,
     /// The value of the header `Content-Type`.
     pub(crate) media_type: &'static str,
+    /// What it is for, in the command's help.
+    pub(crate) about: &'static str,
 }
 
-pub(crate) const JSON: Format = Format { name: "json", media_type: "application/json" };
-/// For people.
-pub(crate) const TEXT: Format = Format { name: "text", media_type: "text/plain; charset=utf-8" };
-/// Graphviz.
-pub(crate) const DOT: Format = Format { name: "dot", media_type: "text/vnd.graphviz; charset=utf-8" };
-
-/// Folded stacks, for flame graphs.
-pub(crate) const FOLDED: Format = Format { name: "folded", media_type: "text/plain; charset=utf-8" };
-/// A profile, for pprof.
-pub(crate) const PPROF: Format = Format { name: "pprof", media_type: "application/octet-stream" };
+pub(crate) const TEXT: Format =
+    Format { name: "text", media_type: "text/plain; charset=utf-8", about: "For people" };
+pub(crate) const JSON: Format = Format {
+    name: "json",
+    media_type: "application/json",
+    about: "For programs: the answer of the server's endpoint",
+};
+pub(crate) const DOT: Format =
+    Format { name: "dot", media_type: "text/vnd.graphviz; charset=utf-8", about: "For Graphviz (waits)" };
+pub(crate) const FOLDED: Format = Format {
+    name: "folded",
+    media_type: "text/plain; charset=utf-8",
+    about: "For flame graphs: a line for each stack (tasks, threads)",
+};
+pub(crate) const PPROF: Format = Format {
+    name: "pprof",
+    media_type: "application/octet-stream",
+    about: "For pprof: a gzipped profile (tasks, threads)",
+};
 
 /// All formats.
-pub(crate) const FORMATS: [Format; 5] = [JSON, TEXT, DOT, FOLDED, PPROF];
+pub(crate) const FORMATS: [Format; 5] = [TEXT, JSON, DOT, FOLDED, PPROF];
 
 /// A rendered answer.
 pub(crate) enum Document {

@@ -8,8 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::findings::FindingReport;
-use super::format;
 use super::formats::Renders;
+use super::{format, json};
 use crate::finding_change::FindingChange;
 
 /// What watching the program has found.
@@ -99,7 +99,7 @@ impl HistoryAnswer {
         }
         for event in &events {
             let ago = ago(now, event.at_ms);
-            let _infallible = writeln!(history, "\n{}, {ago} ago", format::upper(event.change.name()));
+            let _infallible = writeln!(history, "\n{}, {ago} ago", format::upper(&json::name(&event.change)));
             history.push_str(&event.text);
             if let Some(path) = &event.report {
                 let _infallible = writeln!(history, "  Report: {path}");

@@ -1,8 +1,14 @@
-//! JSON that ends with a long list.
+//! Names in JSON, and JSON that ends with a long list.
 
 use serde::Serialize;
 use serde::ser::Error as _;
 use serde_json::Error;
+
+/// The name that JSON has for a value of an enum; `unknown` for `None`.
+pub(crate) fn name(value: &impl Serialize) -> String {
+    let json = serde_json::to_value(value).unwrap_or_default();
+    json.as_str().unwrap_or("unknown").to_owned()
+}
 
 /// The end of an answer whose last field is a list.
 pub(crate) const LIST_END: &str = "]}";

@@ -49,25 +49,16 @@ mod tests {
             function: Some((*name).to_owned()),
             file: Some("src/main.rs".to_owned()),
             line: Some(7),
-            module: None,
             address: "0x1".to_owned(),
             own: *own,
-            inlined: false,
-            guessed: false,
+            ..StackFrame::default()
         };
         ThreadStack {
             tid: 1,
-            name: String::new(),
-            state: None,
             role: ThreadRole::TokioWorker,
             activity: Activity::Lock,
-            cpu_us: None,
-            queued_us: None,
-            runs_task: None,
-            kernel: None,
-            unavailable: None,
-            truncated: None,
             frames: frames.iter().map(frame).collect(),
+            ..ThreadStack::default()
         }
     }
 

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::findings::{does, finished};
-use super::format::{self, count, count_waiting, counted, millis, size, task, upper};
+use super::format::{self, count, count_waiting, counted, in_place, millis, size, task, upper};
 use super::kinds;
 use crate::tasks::Waiting;
 use crate::waits::{ClosedSocket, Held, Keeper, Observation, ObservationKind, Observed, TaskIds, UnreadBody};
@@ -42,12 +42,11 @@ impl From<Observation> for ObservationReport {
 fn sentence(of: &Observation) -> String {
     let tasks = counted(&TaskIds::of(of.tasks.iter().copied()));
     let time = format::waiting(of.waiting).map(|time| format!(" {time}")).unwrap_or_default();
-    let at = |place: Option<String>| place.map(|place| format!(" in {place}")).unwrap_or_default();
     match &of.fact {
         Observed::Shutdown { task: waiter, place, name, awaited } => {
-            let place = at(place.as_ref().map(ToString::to_string));
+            let place = in_place(place.as_ref());
             let list = awaited.iter().map(|of| {
-                let place = at(of.place.as_ref().map(ToString::to_string));
+                let place = in_place(of.place.as_ref());
                 let kind = of.resource.kind;
                 let what = match kind.is_outside() {
                     true => kinds::words(kind).wanted.to_owned(),
@@ -74,7 +73,7 @@ fn sentence(of: &Observation) -> String {
         }
         Observed::OverdueTimers { place, places, by_ms } => {
             let by = if of.count == 1 { "" } else { "up to " };
-            let place = at(place.as_ref().map(ToString::to_string));
+            let place = in_place(place.as_ref());
             let others = match places.saturating_sub(1) {
                 0 => String::new(),
                 others => format!(" and at {}", count(others, "other place")),
@@ -91,7 +90,7 @@ fn sentence(of: &Observation) -> String {
         Observed::LongWait { place, resource, held } => {
             let words = kinds::words(resource.kind);
             let (verb, longest) = if of.tasks.len() == 1 { ("has", "") } else { ("have", ", the longest") };
-            let place = at(place.as_ref().map(ToString::to_string));
+            let place = in_place(place.as_ref());
             format!(
                 "{tasks} {verb} waited for {}{place}{longest}{time}{}",
                 words.wanted,
@@ -99,7 +98,7 @@ fn sentence(of: &Observation) -> String {
             )
         }
         Observed::NoPermits { place, wanted, free } => {
-            let place = at(place.as_ref().map(ToString::to_string));
+            let place = in_place(place.as_ref());
             let verb = if of.count == 1 { "waits" } else { "wait" };
             format!(
                 "{tasks} {verb} for {} of a semaphore{place}: {free} {} free, and no task was found that holds one. They \
@@ -109,7 +108,7 @@ fn sentence(of: &Observation) -> String {
             )
         }
         Observed::Busy { place, ended, used_ms, over_ms } => {
-            let place = at(place.as_ref().map(ToString::to_string));
+            let place = in_place(place.as_ref());
             let ended = match ended {
                 Some(variable) => format!(", and `{variable}`, which it takes from, has ended"),
                 None => String::new(),
@@ -123,7 +122,7 @@ fn sentence(of: &Observation) -> String {
             )
         }
         Observed::BlockedChild { pid, place } => {
-            let place = at(place.as_ref().map(ToString::to_string));
+            let place = in_place(place.as_ref());
             format!(
                 "{tasks} waits{time}{place} for the end of process {pid}, which waits until something reads from a pipe: \
                  if that is a pipe of this program, read it while you wait"
@@ -142,12 +141,12 @@ fn sentence(of: &Observation) -> String {
         }
         Observed::Contention { place, resource, held } => {
             let words = kinds::words(resource.kind);
-            let place = at(place.as_ref().map(ToString::to_string));
+            let place = in_place(place.as_ref());
             format!("{tasks} wait for {}{place}{}", words.wanted, holder(held.as_ref()))
         }
         Observed::Http2Window { place, bytes, bodies } => {
             let verb = if of.count == 1 { "waits" } else { "wait" };
-            let place = at(place.as_ref().map(ToString::to_string));
+            let place = in_place(place.as_ref());
             format!(
                 "{tasks} {verb}{time}{place} for an HTTP/2 connection that can receive no more: {} of bodies have come and are \
                  not read{}",
@@ -157,7 +156,7 @@ fn sentence(of: &Observation) -> String {
         }
         Observed::UnreadData { place, bytes } => {
             let verb = if of.count == 1 { "waits" } else { "wait" };
-            let place = at(place.as_ref().map(ToString::to_string));
+            let place = in_place(place.as_ref());
             format!(
                 "{tasks} {verb}{time}{place} to send to an end that does not read: {} were not taken",
                 size(*bytes)
@@ -170,7 +169,7 @@ fn sentence(of: &Observation) -> String {
             let kept = socket.as_ref().map(|ClosedSocket { variable, place, .. }| {
                 let (keep, for_example) =
                     if of.tasks.len() == 1 { ("keeps", "") } else { ("keep", ", for example") };
-                let place = at(place.as_ref().map(ToString::to_string));
+                let place = in_place(place.as_ref());
                 format!("; {tasks} {keep} {it}{for_example} in `{variable}`{place}")
             });
             format!(
@@ -181,7 +180,7 @@ fn sentence(of: &Observation) -> String {
             )
         }
         Observed::Growth { place, new, over_ms } => {
-            let place = at(place.as_ref().map(ToString::to_string));
+            let place = in_place(place.as_ref());
             format!(
                 "{} tasks wait{place}, {} of them spawned in the last {}, and none of the older ones has left",
                 format::thousands(of.count),
@@ -197,7 +196,7 @@ fn sentence(of: &Observation) -> String {
 fn holder(held: Option<&Held>) -> String {
     let Some(Held { by, certain, place, waits_for }) = held else { return String::new() };
     let verb = if *certain { "holds" } else { "may hold" };
-    let place = place.as_ref().map(|place| format!(" in {place}")).unwrap_or_default();
+    let place = in_place(place.as_ref());
     format!(": {} {verb} it, and waits for {}{place}", task(*by), kinds::words(*waits_for).wanted)
 }
 

@@ -164,7 +164,6 @@ fn signal_name(number: i32) -> String {
     at.and_then(|at| NAMES.get(at)).map(|name| format!(" (SIG{name})")).unwrap_or_default()
 }
 
-/// `in 23 h 59 min`, `in 1.5 s`, `due 3.0 s ago`.
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,10 +11,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::findings::FindingReport;
-use super::format::{count, counted};
+use super::format::{count, counted, in_place};
 use super::formats::{DOT, Renderer, Renders};
 use super::{gaps, kinds};
 use crate::snapshot::Capture;
+use crate::tasks::Listing;
+use crate::waits::sample::Sample;
 use crate::waits::{Edge, FindingKind, Holder, TaskIds, WaitGraph};
 use groups::{Groups, Waiter, holds, waiter};
 use phrases::{awaited, by_the_same, led_by, name, tasks, without_holder};
@@ -74,6 +76,13 @@ impl Renders for WaitsAnswer {
 }
 
 impl WaitsAnswer {
+    /// The answer, and the tasks of the sample that it leaves out.
+    pub(crate) fn new((sample, capture): (Sample, Capture)) -> (Self, Listing) {
+        let Sample { listing, graph, findings, not_covered, .. } = sample;
+        let not_covered = not_covered.iter().map(gaps::not_covered).collect();
+        (Self { graph, findings: FindingReport::all(findings), not_covered, capture }, listing)
+    }
+
     /// Leaves what is around `tasks`, at most `limit` waits.
     pub(crate) fn narrow(&mut self, tasks: &[u64], limit: usize) {
         let left_out = self.graph.narrow(tasks, limit);
@@ -165,7 +174,7 @@ impl<'g> Page<'g> {
         // What tasks can end comes first: the other waits of a server's task are for its connection.
         let ended_by_tasks = edges.iter().filter(|edge| !edge.holders.is_empty());
         let place = ended_by_tasks.chain(&edges).find_map(|edge| edge.place.as_ref());
-        let place = place.map(|place| format!(" in {place}")).unwrap_or_default();
+        let place = in_place(place);
         let blocked =
             edges.iter().map(|edge| blocked(edge)).find(|text| !text.is_empty()).unwrap_or_default();
         let party = match all {
@@ -249,7 +258,7 @@ impl<'g> Page<'g> {
             let waits_at = edges.iter().find_map(|edge| edge.place.as_deref());
             waits_at.filter(|_| holder.variable.is_empty())
         });
-        let place = place.map(|place| format!(" in {place}")).unwrap_or_default();
+        let place = in_place(place);
         let mut text = match holder.variable.as_str() {
             "" => format!("{}{place}", name(party)),
             variable => format!("{}: {} `{variable}`{place}", name(party), holder.handle),
@@ -328,7 +337,7 @@ impl<'g> Page<'g> {
     /// A line of such a list.
     fn alike(&mut self, edges: &[&Edge]) {
         let Some(edge) = edges.first() else { return };
-        let place = edge.place.as_ref().map(|place| format!(" in {place}")).unwrap_or_default();
+        let place = in_place(edge.place.as_ref());
         let mut ids: Vec<u64> = edges.iter().filter_map(|edge| edge.waiter).collect();
         ids.dedup();
         let several = ids.len() > 1;

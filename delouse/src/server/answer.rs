@@ -4,13 +4,13 @@ use std::marker::PhantomData;
 
 use bytes::Bytes;
 use dropshot::{ApiEndpointResponse, Body, HttpError, HttpResponse, HttpResponseOk};
-use http::header::{CONTENT_TYPE, HeaderValue, VARY};
+use http::header::{HeaderValue, VARY};
 use http::{Response, StatusCode};
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::error::ApiError;
-use super::format::harden;
+use super::format::response;
 use super::json_stream::Pieces;
 use super::readers;
 use crate::report::formats::{Document, Format, Renderer, Renders};
@@ -54,12 +54,11 @@ pub(crate) struct Answer<T> {
 
 impl<T> From<Rendered<T>> for Answer<T> {
     fn from(rendered: Rendered<T>) -> Self {
-        let mut response = Response::new(match rendered.content {
+        let body = match rendered.content {
             Content::Whole(bytes) => readers::whole(bytes),
             Content::Pieces(pieces) => readers::body(pieces.begin()),
-        });
-        harden(response.headers_mut());
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(rendered.format.media_type));
+        };
+        let mut response = response(body, rendered.format.media_type);
         response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
         Self { response, schema: PhantomData }
     }

@@ -4,9 +4,9 @@ use std::fmt::{self, Display as _};
 
 use dropshot::{Body, ErrorStatusCode};
 use http::Response;
-use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ALLOW, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 
-use super::format::harden;
+use super::format::response;
 use super::readers::{self, Unread};
 use crate::inspector::inspect::InspectError;
 use crate::own_threads::ThreadError;
@@ -211,15 +211,12 @@ impl ApiError {
             });
             format!("{fields:#}\n")
         };
-        let mut response = Response::new(Body::from(body));
+        let mut response = response(Body::from(body), format.media_type);
         *response.status_mut() = self.status().as_status();
-        let headers = response.headers_mut();
-        harden(headers);
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(format.media_type));
         if let Some((name, value)) = self.header()
             && let Ok(value) = value.parse()
         {
-            headers.insert(name, value);
+            response.headers_mut().insert(name, value);
         }
         response
     }

@@ -6,6 +6,10 @@ use schemars::r#gen::SchemaGenerator;
 use schemars::schema::{InstanceType, Schema, SchemaObject};
 use serde::de::{Deserialize, Deserializer, Error};
 
+use dropshot::Body;
+use http::Response;
+use http::header::CONTENT_TYPE;
+
 use crate::report::formats::{FORMATS, Format, JSON, Renderer, Renders, TEXT};
 
 /// The parameter `format` of an endpoint whose answer is a `T`.
@@ -102,6 +106,14 @@ pub(crate) fn accepted_quality(headers: &HeaderMap, list: &HeaderName, names: &[
 pub(crate) fn harden(headers: &mut HeaderMap) {
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+}
+
+/// A response of that media type.
+pub(crate) fn response(body: Body, media_type: &'static str) -> Response<Body> {
+    let mut response = Response::new(body);
+    harden(response.headers_mut());
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    response
 }
 
 #[cfg(test)]

@@ -3,20 +3,23 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
 use super::error::ApiError;
 use super::readers;
 use crate::host::descriptor_reserve::DescriptorPermit;
+use crate::host::lock::lock;
 use crate::host::memory_budget::ActiveRequest;
 use crate::own_threads::{capture_permit, spawn};
 use crate::snapshot::OwnThread;
 
 /// How long a client waits before the program's stderr says why.
 const SLOW: Duration = Duration::from_secs(1);
+/// The time between attempts while another capture is in progress.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// The lock for captures.
 #[derive(Default, Clone)]
@@ -40,7 +43,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         // Before the next capture needs the descriptors.
         drop(self.files.take());
-        *self.gate.lock() = None;
+        *lock(&self.gate.running) = None;
     }
 }
 
@@ -94,9 +97,29 @@ impl Gate {
         }
     }
 
+    /// The same, but waits for up to `patience` while another capture is in progress.
+    pub(crate) async fn run_within<T, F>(
+        &self,
+        patience: Duration,
+        key: &str,
+        capture: impl Fn() -> F,
+    ) -> Result<Arc<T>, ApiError>
+    where
+        T: Send + Sync + 'static,
+        F: FnOnce() -> Result<T, ApiError> + Send + 'static,
+    {
+        let begun = Instant::now();
+        loop {
+            match self.run(key.to_owned(), capture()).await {
+                Err(ApiError::Busy { .. }) if begun.elapsed() < patience => tokio::time::sleep(AGAIN).await,
+                outcome => return outcome,
+            }
+        }
+    }
+
     /// Closes the gate until the permit is dropped, for a capture that is not shared.
     pub(crate) fn hold(&self, key: &str) -> Result<Permit, ApiError> {
-        let mut running = self.lock();
+        let mut running = lock(&self.running);
         if let Some(current) = running.as_ref() {
             return Err(ApiError::Busy { running: current.key.clone() });
         }
@@ -111,7 +134,7 @@ impl Gate {
         T: Send + Sync + 'static,
         F: FnOnce() -> Result<T, ApiError> + Send + 'static,
     {
-        let mut running = self.lock();
+        let mut running = lock(&self.running);
         if let Some(current) = running.as_ref() {
             let same = if current.key == key { current.outcome.downcast_ref() } else { None };
             return same.cloned().ok_or_else(|| ApiError::Busy { running: current.key.clone() });
@@ -138,17 +161,13 @@ impl Gate {
         spawn_or_run(body);
         Ok(outcome)
     }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Running>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// Runs `body` on its own thread. If no thread can be started, runs it on the calling thread, which blocks the server: a
 /// program that has reached its limit of threads should still be diagnosed.
 fn spawn_or_run(body: impl FnOnce() + Send + 'static) {
     fn run(body: &Mutex<Option<impl FnOnce()>>) {
-        let body = body.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let body = lock(body).take();
         if let Some(body) = body {
             body();
         }

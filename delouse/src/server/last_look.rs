@@ -1,12 +1,12 @@
 //! What the last captures have found, for `/metrics`: a scrape captures nothing.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::SystemTime;
 
-use serde::Serialize;
-
+use crate::host::lock::lock;
 use crate::report::DiagnosisAnswer;
+use crate::report::json::name;
 use crate::snapshot::Capture;
 use crate::tasks::Task;
 
@@ -42,24 +42,13 @@ pub(crate) struct DiagnosisFigures {
     pub(crate) observations: BTreeMap<String, usize>,
 }
 
-/// The name that JSON has for a value of an enum.
-fn name(value: &impl Serialize) -> String {
-    let json = serde_json::to_value(value).unwrap_or_default();
-    json.as_str().unwrap_or("unknown").to_owned()
-}
-
 impl LastLook {
-    fn lock(&self) -> MutexGuard<'_, Figures> {
-        // The state is valid at any time, so that a poisoned lock can be ignored.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(crate) fn figures(&self) -> Figures {
-        self.lock().clone()
+        lock(&self.0).clone()
     }
 
     pub(crate) fn captured(&self, capture: &Capture) {
-        let mut figures = self.lock();
+        let mut figures = lock(&self.0);
         figures.captures += 1;
         figures.pause_us += capture.pause_us;
         figures.longest_pause_us = figures.longest_pause_us.max(capture.pause_us);
@@ -74,7 +63,7 @@ impl LastLook {
         }
         let named =
             by_value.into_iter().map(|((_, state), (kind, count))| ((name(&kind), name(&state)), count));
-        self.lock().tasks = Some(TaskFigures { at: SystemTime::now(), counts: named.collect() });
+        lock(&self.0).tasks = Some(TaskFigures { at: SystemTime::now(), counts: named.collect() });
     }
 
     pub(crate) fn diagnosed(&self, answer: &DiagnosisAnswer) {
@@ -87,6 +76,6 @@ impl LastLook {
             *observations.entry(name(&observation.kind)).or_default() += 1;
         }
         let at = SystemTime::now();
-        self.lock().diagnosis = Some(DiagnosisFigures { at, findings, observations });
+        lock(&self.0).diagnosis = Some(DiagnosisFigures { at, findings, observations });
     }
 }

@@ -1,9 +1,10 @@
 //! Task counts of earlier captures, with which a diagnosis measures growth.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use super::error::ApiError;
+use crate::host::lock::lock;
 use crate::waits::growing::Counts;
 
 /// Number of captures whose counts are kept for `?since=`.
@@ -22,13 +23,9 @@ struct Kept {
 }
 
 impl Marks {
-    fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Keeps counts, and drops the oldest. Returns their id.
     pub(crate) fn keep(&self, counts: Counts) -> String {
-        let mut kept = self.kept();
+        let mut kept = lock(&self.kept);
         kept.last += 1;
         let name = kept.last;
         kept.counts.push_back((name, counts));
@@ -40,14 +37,14 @@ impl Marks {
 
     /// The oldest counts that are kept.
     pub(crate) fn oldest(&self) -> Option<Counts> {
-        self.kept().counts.front().map(|(_, counts)| counts.clone())
+        lock(&self.kept).counts.front().map(|(_, counts)| counts.clone())
     }
 
     /// The counts with the id `name`.
     pub(crate) fn get(&self, name: &str) -> Result<Counts, ApiError> {
         let unknown = || ApiError::UnknownCapture(name.to_owned());
         let wanted: u64 = name.parse().map_err(|_| unknown())?;
-        let kept = self.kept();
+        let kept = lock(&self.kept);
         kept.counts.iter().find(|(id, _)| *id == wanted).map(|(_, counts)| counts.clone()).ok_or_else(unknown)
     }
 }

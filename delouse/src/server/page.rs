@@ -5,10 +5,10 @@
 
 use bytes::Bytes;
 use dropshot::Body;
-use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, REFERRER_POLICY, VARY};
+use http::header::{CONTENT_SECURITY_POLICY, HeaderName, HeaderValue, REFERRER_POLICY, VARY};
 use http::{Method, Request, Response};
 
-use super::format::{harden, prefers_html};
+use super::format::{self, prefers_html};
 
 /// The page, with its styles and its script.
 const PAGE: &[u8] = include_bytes!("../../page/dist/page.html");
@@ -26,10 +26,8 @@ pub(super) fn is_requested<B>(request: &Request<B>) -> bool {
 
 /// The page.
 pub(super) fn response() -> Response<Body> {
-    let mut response = Response::new(Body::from(Bytes::from_static(PAGE)));
+    let mut response = format::response(Body::from(Bytes::from_static(PAGE)), "text/html; charset=utf-8");
     let headers = response.headers_mut();
-    harden(headers);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     headers.insert(

@@ -6,13 +6,15 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use dropshot::Body;
 use http_body::{Frame, SizeHint};
+
+use crate::host::lock::lock;
 
 /// How long a client may read nothing before its connection is closed.
 pub(crate) const STALLED: Duration = Duration::from_secs(30);
@@ -79,19 +81,15 @@ struct ReadState {
 }
 
 impl Reading {
-    fn lock(&self) -> MutexGuard<'_, ReadState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// When the client last read a part; `None` if no data is kept for it.
     fn progress(&self) -> Option<Instant> {
-        let state = self.lock();
+        let state = lock(&self.0);
         state.source.as_ref().map(|_| state.progress)
     }
 
     /// Drops the data, so that the client's connection is closed.
     fn cancel(&self) {
-        let mut state = self.lock();
+        let mut state = lock(&self.0);
         state.is_cancelled = true;
         let source = state.source.take();
         drop(state);
@@ -102,7 +100,7 @@ impl Reading {
 impl Readers {
     /// The locked list, and the answers in it whose bodies still exist.
     fn open(&self) -> (MutexGuard<'_, Vec<Weak<Reading>>>, Vec<Arc<Reading>>) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = lock(&self.0);
         let mut open = Vec::new();
         all.retain(|reading| {
             let reading = reading.upgrade();
@@ -144,7 +142,7 @@ impl http_body::Body for ReadingBody {
     type Error = io::Error;
 
     fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let mut state = self.0.lock();
+        let mut state = lock(&self.0.0);
         if state.is_cancelled {
             let error = "the client did not read this answer, and newer answers have replaced it";
             return Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::TimedOut, error))));
@@ -159,12 +157,12 @@ impl http_body::Body for ReadingBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        let state = self.0.lock();
+        let state = lock(&self.0.0);
         state.source.is_none() && !state.is_cancelled
     }
 
     fn size_hint(&self) -> SizeHint {
-        let left = self.0.lock().source.as_ref().map_or(Some(0), |source| source.left());
+        let left = lock(&self.0.0).source.as_ref().map_or(Some(0), |source| source.left());
         left.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
@@ -238,7 +236,7 @@ mod tests {
         let bodies: Vec<_> = (0..MOST_KEPT).map(|_| readers.add(listing())).collect();
         assert!(readers.check().is_err(), "all clients have read a part just now");
         for body in &bodies {
-            body.0.lock().progress -= SLOW;
+            lock(&body.0.0).progress -= SLOW;
         }
         assert!(readers.check().is_ok());
     }

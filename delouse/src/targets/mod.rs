@@ -5,11 +5,18 @@ pub(crate) mod core_file;
 mod error;
 mod fork_rates;
 mod maps;
+#[cfg(any(
+    not(target_os = "linux"),
+    not(any(target_arch = "x86_64", target_arch = "aarch64")),
+    delouse_portable
+))]
+mod never;
 #[cfg_attr(not(target_os = "linux"), path = "no_open_files.rs")]
 pub(crate) mod open_files;
 #[cfg_attr(not(target_os = "linux"), path = "no_other_process.rs")]
 pub(crate) mod other_process;
 mod pagemap;
+pub(crate) mod program_file;
 #[cfg(target_os = "linux")]
 mod unix_peers;
 
@@ -20,7 +27,7 @@ pub(crate) use open_files::writes_to_a_full_pipe;
 #[cfg(feature = "dump")]
 pub(crate) mod core_pattern;
 #[cfg(feature = "dump")]
-pub(crate) mod own_object;
+mod own_object;
 #[cfg(feature = "dump")]
 mod pause_budget;
 #[cfg(feature = "dump")]
@@ -37,6 +44,7 @@ mod this_process;
 #[cfg(feature = "dump")]
 pub(crate) use {
     maps::own_mappings,
+    own_object::own_object,
     pause_budget::{Joined, Limits, Prediction},
     this_process::{
         ForkedImage, Live, QuitSignals, SignalWakes, TermSignals, closed_by_peer, core_writer, defer_term,

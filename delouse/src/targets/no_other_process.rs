@@ -1,14 +1,11 @@
 //! The interface of `other_process` for systems other than Linux, where no process can be read.
 
-use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use super::SnapshotError;
-use super::core_dump::{CoreImage, ProcessIds, ThreadNote};
-use crate::snapshot::{Address, Capture, Mapping, Snapshot, Thread};
+use super::never::Never;
 
 /// How a process may be captured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,19 +31,10 @@ pub(crate) enum AttachError {
 }
 
 /// Never constructed.
-#[derive(Debug)]
-pub(crate) enum OtherProcess {}
+pub(crate) type OtherProcess = Never;
 
 /// Never constructed.
-#[derive(Debug)]
-pub(crate) enum Identity {}
-
-impl Identity {
-    /// Never called.
-    pub(crate) fn check_running(&self) -> Result<(), AttachError> {
-        match *self {}
-    }
-}
+pub(crate) type Identity = Never;
 
 /// Always [`AttachError::Unsupported`].
 pub(crate) fn attach_known(
@@ -69,41 +57,12 @@ pub(crate) fn capture_for_core(
     Err(AttachError::Unsupported)
 }
 
-impl CoreImage for OtherProcess {
-    fn ids(&self) -> ProcessIds {
+impl Never {
+    /// Never called.
+    pub(crate) fn check_running(&self) -> Result<(), AttachError> {
         match *self {}
     }
 
-    fn auxv(&self) -> Vec<u8> {
-        match *self {}
-    }
-
-    fn listed_mappings(&self) -> &[Mapping] {
-        match *self {}
-    }
-
-    fn pagemap(&self) -> Option<&File> {
-        match *self {}
-    }
-
-    fn living_pagemap(&self) -> Option<File> {
-        match *self {}
-    }
-
-    fn registers(&self) -> Vec<(i32, &[u64])> {
-        match *self {}
-    }
-
-    fn thread_notes(&self, _: usize) -> Vec<ThreadNote> {
-        match *self {}
-    }
-
-    fn intact(&self) -> Result<(), SnapshotError> {
-        match *self {}
-    }
-}
-
-impl OtherProcess {
     /// Always an error.
     pub(crate) fn open(_: u32) -> io::Result<Self> {
         Err(io::Error::other(AttachError::Unsupported))
@@ -117,24 +76,6 @@ impl OtherProcess {
     /// Never called.
     #[allow(dead_code, reason = "for messages of the command")]
     pub(crate) fn executable_name(&self) -> &Path {
-        match *self {}
-    }
-}
-
-impl Snapshot for OtherProcess {
-    fn read(&self, _: Address, _: &mut [u8]) -> usize {
-        match *self {}
-    }
-
-    fn mappings(&self) -> &[Mapping] {
-        match *self {}
-    }
-
-    fn threads(&self) -> &[Thread] {
-        match *self {}
-    }
-
-    fn capture(&self) -> &Capture {
         match *self {}
     }
 }

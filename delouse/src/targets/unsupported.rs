@@ -1,20 +1,18 @@
 //! The interface of `this_process` for other systems and architectures, where each capture fails.
 
-use std::fs::File;
 use std::time::Duration;
 
-use super::core_dump::{CoreImage, ProcessIds, ThreadNote};
+use super::never::Never;
 use super::{Joined, Limits, SnapshotError};
-use crate::snapshot::{Address, Capture, HalfClosed, Mapping, OpenFile, OwnConnection, Snapshot, Thread};
+use crate::snapshot::{HalfClosed, OpenFile, OwnConnection, Thread};
 
 /// A snapshot. Never constructed.
-#[derive(Debug)]
-pub(crate) enum Live {}
+pub(crate) type Live = Never;
 
 /// A forked image. Never constructed.
-pub(crate) type ForkedImage = Live;
+pub(crate) type ForkedImage = Never;
 
-impl Live {
+impl Never {
     /// Always [`SnapshotError::Unsupported`].
     pub(crate) fn now() -> Result<Self, SnapshotError> {
         Err(SnapshotError::Unsupported)
@@ -37,58 +35,6 @@ impl Live {
 
     /// Never called.
     pub(crate) fn intact(&self) -> Result<(), SnapshotError> {
-        match *self {}
-    }
-}
-
-impl Snapshot for Live {
-    fn read(&self, _: Address, _: &mut [u8]) -> usize {
-        match *self {}
-    }
-
-    fn mappings(&self) -> &[Mapping] {
-        match *self {}
-    }
-
-    fn threads(&self) -> &[Thread] {
-        match *self {}
-    }
-
-    fn capture(&self) -> &Capture {
-        match *self {}
-    }
-}
-
-impl CoreImage for Live {
-    fn ids(&self) -> ProcessIds {
-        match *self {}
-    }
-
-    fn auxv(&self) -> Vec<u8> {
-        match *self {}
-    }
-
-    fn listed_mappings(&self) -> &[Mapping] {
-        match *self {}
-    }
-
-    fn pagemap(&self) -> Option<&File> {
-        match *self {}
-    }
-
-    fn living_pagemap(&self) -> Option<File> {
-        match *self {}
-    }
-
-    fn registers(&self) -> Vec<(i32, &[u64])> {
-        match *self {}
-    }
-
-    fn thread_notes(&self, _: usize) -> Vec<ThreadNote> {
-        match *self {}
-    }
-
-    fn intact(&self) -> Result<(), SnapshotError> {
         match *self {}
     }
 }

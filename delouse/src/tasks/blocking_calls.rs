@@ -73,19 +73,26 @@ pub(super) enum Runner {
     Call,
 }
 
+/// The frames on a stack whose code is in the file of the program, innermost first: code of other libraries drives no
+/// futures of the program's, and waits for nothing on its behalf.
+pub(super) fn frames<'f>(
+    process: &'f Process<'_, '_>,
+    modules: &'f Modules,
+    places: &'f [StackPlace],
+) -> impl Iterator<Item = StackFrame> + 'f {
+    places.iter().enumerate().filter_map(move |(number, place)| {
+        let code = place.at.lookup();
+        modules.find(code).filter(|module| module.bias == process.bias)?;
+        let caller_sp = places.get(number + 1).map_or(place.sp, |caller| caller.sp);
+        Some(StackFrame { code: process.bias.file_address(code), place: *place, caller_sp, number })
+    })
+}
+
 /// The calls on the stack of a thread with these frames, innermost first.
 pub(super) fn of_thread(process: &Process<'_, '_>, modules: &Modules, places: &[StackPlace]) -> Vec<Call> {
     let mut search = Search { process, calls: Vec::new(), open: None, polled: None };
-    for (number, place) in places.iter().enumerate() {
-        let code = place.at.lookup();
-        // Code of libraries drives no futures of the program's.
-        if modules.find(code).is_none_or(|module| module.bias != process.bias) {
-            continue;
-        }
-        let caller_sp = places.get(number + 1).map_or(place.sp, |caller| caller.sp);
-        let code = process.bias.file_address(code);
-        let frame = StackFrame { code, place: *place, caller_sp };
-        for (depth, scope) in process.types.scopes(code).iter().enumerate() {
+    for frame in frames(process, modules, places) {
+        for (depth, scope) in process.types.scopes(frame.code).iter().enumerate() {
             search.scope(scope, depth == 0, &frame);
         }
     }
@@ -119,29 +126,23 @@ pub(super) fn own_frames(
 ) -> Option<OwnFrames> {
     let is_own = |file: &str| Origin::of_file(file) == Origin::User;
     let mut own: Option<OwnFrames> = None;
-    for (number, place) in places.iter().enumerate() {
-        let code = place.at.lookup();
-        if modules.find(code).is_none_or(|module| module.bias != process.bias) {
-            continue;
-        }
-        let code = process.bias.file_address(code);
-        let scopes = process.types.scopes(code);
+    for frame in frames(process, modules, places) {
+        let scopes = process.types.scopes(frame.code);
         let is_runner = |scope: &Scope| matches!(kind(scope), Kind::RunsTask | Kind::Wraps);
         if scopes.iter().any(is_runner) {
             break;
         }
-        let end = places.get(number + 1).map_or(place.sp, |caller| caller.sp);
-        let innermost = process.types.source_at(code);
+        let end = frame.caller_sp;
+        let innermost = process.types.source_at(frame.code);
         let source = |scope: &Scope| scope.call_site.clone().or_else(|| innermost.clone());
         let own_scopes: Vec<&Scope> =
             scopes.iter().filter(|scope| source(scope).is_some_and(|source| is_own(&source.file))).collect();
         if let Some(own) = &mut own {
             own.range.end = end;
         } else if !own_scopes.is_empty() {
-            own = Some(OwnFrames { range: place.sp..end, variables: Vec::new() });
+            own = Some(OwnFrames { range: frame.place.sp..end, variables: Vec::new() });
         }
         if let Some(own) = &mut own {
-            let frame = StackFrame { code, place: *place, caller_sp: end };
             let all = own_scopes.into_iter().flat_map(|scope| &scope.variables);
             own.variables.extend(all.filter_map(|variable| {
                 let at = frame.variable(process, variable)?;
@@ -153,12 +154,14 @@ pub(super) fn own_frames(
 }
 
 /// A frame on the stack of a thread.
-struct StackFrame {
+pub(super) struct StackFrame {
     /// The address of its code.
-    code: FileAddress,
-    place: StackPlace,
+    pub(super) code: FileAddress,
+    pub(super) place: StackPlace,
     /// The stack pointer of its caller.
-    caller_sp: Address,
+    pub(super) caller_sp: Address,
+    /// How many frames are inside of it.
+    pub(super) number: usize,
 }
 
 struct Search<'s, 'p, 'i> {

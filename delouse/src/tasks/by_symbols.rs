@@ -5,7 +5,6 @@
 //! not look like a task by these is not shown.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 
 use super::facts::Notes;
 use super::header::{Headers, Kinds};
@@ -91,15 +90,8 @@ pub(super) fn list(
             kind: name.map_or(TaskKind::Task, |name| name.kind),
             runtime: name.filter(|_| !blocking).map(|name| format!("{} {owner}", name.scheduler).into()),
             state: Some(state),
-            thread: None,
-            waiting: None,
-            spawned_at: None,
             stack: frame.into_iter().collect(),
-            waits_on: Vec::new(),
-            trace: None,
-            drives: Vec::new(),
-            completed: None,
-            found_in: None,
+            ..Task::default()
         });
     }
     tasks.extend(roots.iter().filter_map(|root| main(process, root)));
@@ -123,22 +115,8 @@ fn main(process: &Process<'_, '_>, root: &Root) -> Option<Task> {
     let address = process.bias.file_address(*poll);
     let name = process.types.symbols_at(address).next();
     let name = name.map(|name| readable(&String::from_utf8_lossy(name)));
-    Some(Task {
-        id: 0,
-        kind: TaskKind::Main,
-        runtime: None,
-        state: None,
-        thread: None,
-        waiting: None,
-        spawned_at: None,
-        stack: name
-            .map_or_else(|| Arc::from([]), |name| Arc::from([frame(process, &without_closure(&name))])),
-        waits_on: Vec::new(),
-        trace: None,
-        drives: Vec::new(),
-        completed: None,
-        found_in: None,
-    })
+    let stack = name.iter().map(|name| frame(process, &without_closure(name))).collect();
+    Some(Task { kind: TaskKind::Main, stack, ..Task::default() })
 }
 
 /// A coroutine's poll function is a closure of the function that contains it.

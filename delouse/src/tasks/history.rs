@@ -1,7 +1,7 @@
 //! Since when tasks have waited: of each capture, the next one keeps a few bytes for each task.
 
 use std::hash::{Hash, Hasher};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use rustc_hash::{FxHashMap, FxHasher};
 use schemars::JsonSchema;
@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::memory::Memory;
 use super::{Frame, LeafPlace, WaitsOn};
+use crate::host::lock::lock;
 use crate::snapshot::Address;
 
 /// Bytes of a future that are compared. What lies beyond seldom changes alone.
@@ -54,7 +55,7 @@ const UNIT: u64 = 100_000_000;
 impl History {
     /// Begins a capture that was made at `now`, in nanoseconds of the monotonic clock.
     pub(super) fn begin(&self, now: u64) -> Recent<'_> {
-        let before = std::mem::take(&mut *self.entries());
+        let before = std::mem::take(&mut *lock(&self.entries));
         Recent {
             history: self,
             next: Vec::with_capacity(before.len()),
@@ -62,10 +63,6 @@ impl History {
             now,
             stacks: FxHashMap::default(),
         }
-    }
-
-    fn entries(&self) -> MutexGuard<'_, Vec<Entry>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -135,7 +132,7 @@ impl Drop for Recent<'_> {
         let mut next = std::mem::take(&mut self.next);
         next.sort_unstable();
         next.shrink_to_fit();
-        *self.history.entries() = next;
+        *lock(&self.history.entries) = next;
     }
 }
 

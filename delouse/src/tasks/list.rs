@@ -3,17 +3,17 @@
 mod async_stack;
 mod driven;
 mod early;
+mod found;
 
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
 use super::blocking_calls::OwnFrames;
-use super::candidates::{Candidate, Candidates};
-use super::contexts::{self, ThreadContext};
+use super::contexts::ThreadContext;
 use super::examination::Examination;
 use super::facts::{self, Notes};
-use super::header::{Flavor, Headers, Kind, Scheduler, Stage};
+use super::header::{Flavor, Headers, Kind, Scheduler};
 use super::history::Recent;
 use super::knowledge::Knowledge;
 use super::layout::Interest;
@@ -56,58 +56,23 @@ pub(crate) fn examine_with<R>(
     options: &Options,
     look: impl FnOnce(Examination<'_, '_, '_>) -> R,
 ) -> R {
-    let notes = knowledge.notes.clone();
     let process = Process::new(snapshot, knowledge.program.clone());
-    let is_short = || process.types.image().shortage().map(|shortage| shortage.to_string());
     let Some(kinds) = &knowledge.kinds else {
-        let mut advice = Notes::default();
-        let tasks = by_symbols::list(&process, knowledge, roots, options, &mut advice);
-        let mut notes = if tasks.is_empty() && is_short().is_none() { notes } else { advice };
-        driven::note_all(&process, knowledge, &mut notes);
-        let notes = notes.into_vec();
-        let places = vec![TaskPlace::default(); tasks.len()];
-        let listing =
-            Listing { tasks, notes, without_types: true, shortage: is_short(), ..Listing::default() };
-        return look(Examination {
-            process: &process,
-            layouts: &knowledge.layouts,
-            listing,
-            places,
-            runtime_threads: Vec::new(),
-            idle_workers: Vec::new(),
-            mains: Vec::new(),
-            frame: &|_, _| None,
-        });
+        return look(without_types(&process, knowledge, roots, options));
     };
-    let mut notes = notes;
+    let mut notes = knowledge.notes.clone();
     let headers = Headers::new(&process, kinds);
     let vtables = knowledge.vtables(&process);
     let expected = knowledge.tasks.get();
-    let mut lister = Lister {
-        process: &process,
-        headers: &headers,
-        knowledge,
-        walker: Walker::new(&process, &knowledge.layouts, &knowledge.walks),
-        stacks: Stacks::new(&knowledge.layouts, &knowledge.stacks),
-        options,
-        tasks: Vec::new(),
-        places: Vec::new(),
-        early: Early::default(),
-        completed: FxHashMap::default(),
-        recent: options.history.as_deref().zip(options.now).map(|(history, now)| history.begin(now)),
-        shortage: None,
-        own_frames: Vec::new(),
-        thread_waits: Vec::new(),
-        without_future: Vec::new(),
-        notes: Notes::default(),
-    };
+    let mut lister = Lister::new(&process, &headers, knowledge, options);
     // There may be no memory for that many, and there may be fewer tasks now.
     let _as_it_goes = lister.tasks.try_reserve(expected);
     let read = |header, kind: &Kind| lister.read_early(header, kind);
     let candidates = scan::headers(&process, &headers, vtables, options.scan, &mut notes, expected, read);
     lister.notes = notes;
     let mut runtimes = Runtimes::new(&process, &headers, &candidates);
-    let contexts = lister.find(&mut runtimes, roots, &candidates);
+    let contexts = lister.learn_runtimes(&mut runtimes, roots, &candidates);
+    lister.add_found(&runtimes, roots, &candidates);
     let running: Vec<(i32, u64)> =
         contexts.iter().filter_map(|context| Some((context.tid, context.task?))).collect();
     let rounds = contexts.iter().filter_map(|context| Some((context.tid, context.rounds?))).collect();
@@ -128,19 +93,7 @@ pub(crate) fn examine_with<R>(
         without_future,
         ..
     } = lister;
-    if let Some(shortage) = shortage {
-        notes.add(format!("only {} tasks were read: {shortage}", tasks.len()));
-    }
-    let unread = is_short();
-    if let Some(missing) = process.types.missing().filter(|_| unread.is_none()) {
-        notes.add(format!("some types are missing, so some stacks may be short: {missing}"));
-    }
-    if let Some(shortage) = &unread {
-        notes.add(format!(
-            "some types were not read, so stacks and what tasks hold are not complete: {shortage}"
-        ));
-    }
-    let shortage = unread.or_else(|| shortage.map(|shortage| shortage.to_string()));
+    let shortage = note_shortages(&process, shortage, tasks.len(), &mut notes);
     sort_by_id(&mut tasks, &mut places);
     // Some candidates are stale in each capture.
     knowledge.tasks.set(tasks.len() + tasks.len() / 16);
@@ -159,15 +112,7 @@ pub(crate) fn examine_with<R>(
     };
     running::join(&mut listing);
     let frame = |of, state| stacks.coroutine(of, state);
-    // To tokio, a worker is a task of the blocking pool; it is not listed here.
-    let polls = |context: &ThreadContext| {
-        context.task.is_some_and(|id| listing.tasks.binary_search_by_key(&id, |task| task.id).is_ok())
-    };
-    let idle = contexts.iter().filter(|context| context.handle.is_some() && !polls(context));
-    let runtime_threads: Vec<i32> = idle.clone().map(|context| context.tid).collect();
-    // If not all tasks were found, it may be polling one of the others.
-    let is_worker = |context: &&ThreadContext| context.task.is_some() && candidates.are_all();
-    let idle_workers: Vec<i32> = idle.filter(is_worker).map(|context| context.tid).collect();
+    let (runtime_threads, idle_workers) = resting(&contexts, &listing, candidates.are_all());
     let main = |root: &Root| match root {
         Root::Future { address, .. } => Some(*address),
         _ => None,
@@ -182,6 +127,72 @@ pub(crate) fn examine_with<R>(
         mains: roots.iter().filter_map(main).collect(),
         frame: &frame,
     })
+}
+
+/// The tasks of a program without types.
+fn without_types<'e, 'p, 'i>(
+    process: &'e Process<'p, 'i>,
+    knowledge: &'e Knowledge<'i>,
+    roots: &[Root],
+    options: &Options,
+) -> Examination<'e, 'p, 'i> {
+    let mut advice = Notes::default();
+    let tasks = by_symbols::list(process, knowledge, roots, options, &mut advice);
+    let shortage = shortage_of_types(process);
+    let mut notes = if tasks.is_empty() && shortage.is_none() { knowledge.notes.clone() } else { advice };
+    driven::note_all(process, knowledge, &mut notes);
+    let places = vec![TaskPlace::default(); tasks.len()];
+    let notes = notes.into_vec();
+    let listing = Listing { tasks, notes, without_types: true, shortage, ..Listing::default() };
+    Examination {
+        process,
+        layouts: &knowledge.layouts,
+        listing,
+        places,
+        runtime_threads: Vec::new(),
+        idle_workers: Vec::new(),
+        mains: Vec::new(),
+        frame: &|_, _| None,
+    }
+}
+
+/// Why not all types were read.
+fn shortage_of_types(process: &Process<'_, '_>) -> Option<String> {
+    process.types.image().shortage().map(|shortage| shortage.to_string())
+}
+
+/// Adds notes about what was not read, and returns why: types, or more than the `read` tasks, for which there was no memory.
+fn note_shortages(
+    process: &Process<'_, '_>,
+    of_tasks: Option<Shortage>,
+    read: usize,
+    notes: &mut Notes,
+) -> Option<String> {
+    if let Some(shortage) = &of_tasks {
+        notes.add(format!("only {read} tasks were read: {shortage}"));
+    }
+    let of_types = shortage_of_types(process);
+    if let Some(missing) = process.types.missing().filter(|_| of_types.is_none()) {
+        notes.add(format!("some types are missing, so some stacks may be short: {missing}"));
+    }
+    if let Some(shortage) = &of_types {
+        notes.add(format!(
+            "some types were not read, so stacks and what tasks hold are not complete: {shortage}"
+        ));
+    }
+    of_types.or_else(|| of_tasks.map(|shortage| shortage.to_string()))
+}
+
+/// The threads of runtimes that poll no task, and the workers among them. `all`: all tasks were found; otherwise a worker may
+/// be polling one of the others.
+fn resting(contexts: &[ThreadContext], listing: &Listing, all: bool) -> (Vec<i32>, Vec<i32>) {
+    // To tokio, a worker is a task of the blocking pool; it is not listed here.
+    let polls = |context: &ThreadContext| {
+        context.task.is_some_and(|id| listing.tasks.binary_search_by_key(&id, |task| task.id).is_ok())
+    };
+    let idle = || contexts.iter().filter(|context| context.handle.is_some() && !polls(context));
+    let workers = idle().filter(|context| all && context.task.is_some());
+    (idle().map(|context| context.tid).collect(), workers.map(|context| context.tid).collect())
 }
 
 /// The list alone, made twice: the second time, the walks are replayed, and must have the same results.
@@ -236,97 +247,30 @@ struct Early {
 }
 
 impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
-    /// Finds runtimes and tasks in all possible ways, and adds the tasks.
-    fn find(
-        &mut self,
-        runtimes: &mut Runtimes<'_, 'l, 'p, 'i>,
-        roots: &[Root],
-        candidates: &Candidates,
-    ) -> Vec<ThreadContext> {
-        let vtables = self.knowledge.vtables(self.process);
-        // The vtables of a few tasks have the types of all schedulers.
-        for vtable in vtables.iter().take(64) {
-            if let Some(kind) = self.headers.kind(*vtable) {
-                runtimes.learn(&kind);
-            }
+    fn new(
+        process: &'l Process<'p, 'i>,
+        headers: &'l Headers<'l, 'p, 'i>,
+        knowledge: &'l Knowledge<'i>,
+        options: &'l Options,
+    ) -> Self {
+        Self {
+            process,
+            headers,
+            knowledge,
+            walker: Walker::new(process, &knowledge.layouts, &knowledge.walks),
+            stacks: Stacks::new(&knowledge.layouts, &knowledge.stacks),
+            options,
+            tasks: Vec::new(),
+            places: Vec::new(),
+            early: Early::default(),
+            completed: FxHashMap::default(),
+            recent: options.history.as_deref().zip(options.now).map(|(history, now)| history.begin(now)),
+            shortage: None,
+            own_frames: Vec::new(),
+            thread_waits: Vec::new(),
+            without_future: Vec::new(),
+            notes: Notes::default(),
         }
-        let mut own = None;
-        for root in roots {
-            match root {
-                Root::Handle { address } => runtimes.add_handle(*address, &mut self.notes),
-                // A handle: which scheduler, and the `Arc` of it.
-                Root::Own { address } => own = self.process.memory.address(address.wrapping_add(8)),
-                Root::Future { .. } => {}
-            }
-        }
-        let learn = || contexts::Routes::learn(self.process, self.process.memory.snapshot().arch());
-        let routes = self.knowledge.contexts.get_or_init(learn).as_ref();
-        let contexts = contexts::thread_contexts(self.process, routes, &mut self.notes);
-        let entered = contexts.iter().filter(|_| self.options.entered);
-        for handle in entered.filter_map(|context| context.handle) {
-            runtimes.add_handle(handle, &mut self.notes);
-        }
-        for Candidate { header, kind, .. } in candidates.iter().filter(|c| c.list().is_none()) {
-            if let Scheduler::Shared(_, flavor) = kind.scheduler
-                && self.is_sound(*header, kind)
-                && let Some(place) = header.checked_add(kind.scheduler_at)
-            {
-                runtimes.learn(kind);
-                runtimes.add(flavor, place, &mut self.notes);
-            }
-        }
-        // In the order of their addresses, so that neighbours in memory are read together.
-        for candidate in candidates.iter() {
-            let Some(list) = candidate.list().filter(|list| Some(*list) != own) else { continue };
-            let runtime = runtimes.found.get(&list);
-            match candidate.read {
-                Some(at) => self.keep(at, runtime),
-                None => self.task(candidate.header, &candidate.kind, runtime),
-            }
-        }
-        let mut others: Vec<(Address, Address)> = runtimes.others.iter().map(|(h, s)| (*h, *s)).collect();
-        others.sort_unstable();
-        for (header, shared) in others {
-            if Some(shared) != own
-                && let Some(kind) = self.headers.kind_of(header)
-            {
-                self.task(header, &kind, runtimes.found.get(&shared));
-            }
-        }
-        for Candidate { header, kind, .. } in candidates.iter().filter(|c| c.list().is_none()) {
-            if self.belongs(*header, kind) {
-                let shared = self.process.memory.address(header.wrapping_add(kind.scheduler_at));
-                if shared.is_some() && shared == own {
-                    continue;
-                }
-                let runtime = shared.and_then(|shared| runtimes.found.get(&shared));
-                self.task(*header, kind, runtime);
-            }
-        }
-        self.drop_stale();
-        contexts
-    }
-
-    /// Whether a scan hit is a task at all.
-    fn is_sound(&self, header: Address, kind: &Kind) -> bool {
-        self.headers.stage(header, kind).is_some() && self.headers.id_of(header, kind).is_some()
-    }
-
-    /// Whether a scan hit that is on no list is a task and not a stale copy, of which freed memory is full.
-    fn belongs(&self, header: Address, kind: &Kind) -> bool {
-        let Some(state) = self.headers.state(header) else { return false };
-        let complete = state.meaning() == TaskState::Complete;
-        self.is_sound(header, kind)
-            && match kind.scheduler {
-                Scheduler::Blocking => !complete,
-                // The output is stored before the state says complete (tokio's `runtime/task/harness.rs`).
-                Scheduler::Shared(..) => {
-                    complete
-                        && self.headers.stage(header, kind) != Some(Stage::Future)
-                        && self.headers.owner(header).is_some_and(|owner| owner != 0)
-                }
-                Scheduler::Other => false,
-            }
     }
 
     fn task(&mut self, header: Address, kind: &Kind, runtime: Option<&Runtime>) {
@@ -437,19 +381,13 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
             self.future(of, address, None, Polled::Maybe).unwrap_or_default();
         cut.into_iter().for_each(|cut| self.note_cut(cut));
         let task = Task {
-            id: 0,
             kind: TaskKind::Main,
-            runtime: None,
             state: is_polled.then_some(TaskState::Running),
-            thread: None,
             waiting: self.waiting(address.get(), fingerprint),
-            spawned_at: None,
             stack,
             waits_on,
-            completed: None,
-            trace: None,
-            drives: Vec::new(),
             found_in,
+            ..Task::default()
         };
         self.add(task, TaskPlace { future: Some((of, address)), leaves, ..TaskPlace::default() });
         let number = self.tasks.len() - 1;

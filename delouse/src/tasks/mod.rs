@@ -67,7 +67,7 @@ use serde::{Deserialize, Serialize};
 use crate::debuginfo::symbols;
 
 /// One task.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Task {
     /// tokio's task id (`tokio::task::Id`), which is never 0; 0 for a `main` future, which has none.
@@ -130,11 +130,12 @@ pub struct BlockingCall {
 }
 
 /// What kind of root a task is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum TaskKind {
     /// Spawned with `tokio::spawn`.
+    #[default]
     Task,
     /// The future that `block_on` drives.
     Main,

@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::blocking_calls::function;
+use super::blocking_calls::{frames, function};
 use super::process::Process;
 use super::{Frame, Origin};
 use crate::debuginfo::address::FileAddress;
@@ -62,12 +62,8 @@ pub(super) fn of_thread(
     }
     let mut found: Option<Primitive> = None;
     let mut called = String::new();
-    for (number, place) in places.iter().enumerate().take(MAX_FRAMES) {
-        let code = place.at.lookup();
-        if modules.find(code).is_none_or(|module| module.bias != process.bias) {
-            continue;
-        }
-        let code = process.bias.file_address(code);
+    for frame in frames(process, modules, places).take_while(|frame| frame.number < MAX_FRAMES) {
+        let code = frame.code;
         let scopes = process.types.scopes(code);
         let innermost = process.types.source_at(code);
         if scopes.is_empty()
@@ -81,21 +77,20 @@ pub(super) fn of_thread(
             if let Some(source) = source
                 && Origin::of_file(&source.file) == Origin::User
             {
-                let end = places.get(number + 1).map_or(place.sp, |caller| caller.sp);
                 let caller = Frame {
                     function: function(scope),
                     file: Some(source.shown.to_string()),
                     line: Some(source.line),
                     ..Frame::default()
                 };
-                let top = places.first().map_or(place.sp, |top| top.sp);
+                let top = places.first().map_or(frame.place.sp, |top| top.sp);
                 return Some(ThreadWait {
                     tid: thread.tid,
                     primitive: found?,
                     futex,
                     function: called,
                     caller,
-                    frames: top..end,
+                    frames: top..frame.caller_sp,
                 });
             }
             if is_runner(scope) {

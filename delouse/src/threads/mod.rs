@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) const SIGNAL_FRAME: &str = "<signal handler called>";
 
 /// One OS thread and its stack.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct ThreadStack {
     /// The kernel's thread id.
@@ -44,7 +44,7 @@ pub struct ThreadStack {
 }
 
 /// One frame of a thread's stack.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct StackFrame {
     /// The function's path, without hash and crate disambiguator.
@@ -68,7 +68,7 @@ pub struct StackFrame {
 }
 
 /// The purpose of a thread.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ThreadRole {
@@ -81,11 +81,14 @@ pub enum ThreadRole {
     /// A thread of delouse.
     Delouse,
     /// Anything else.
+    #[default]
     Other,
 }
 
 /// What a thread is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Activity {
@@ -132,6 +135,7 @@ pub enum Activity {
     /// Waits for work in a pool, or waits in the outermost `block_on` of a runtime.
     Idle,
     /// Its stack is not available.
+    #[default]
     Unknown,
 }
 

@@ -12,10 +12,18 @@ use crate::snapshot::{Address, Snapshot, Thread, Unavailable, micros};
 /// Takes about 20 µs per thread; the first call also opens the debug information of the modules on the stacks (see
 /// [`Symbols`]).
 pub(crate) fn stacks(snapshot: &dyn Snapshot, symbols: &Symbols) -> (Vec<ThreadStack>, Vec<String>) {
+    stacks_of(snapshot, snapshot.threads(), symbols)
+}
+
+/// The same of these threads.
+pub(crate) fn stacks_of(
+    snapshot: &dyn Snapshot,
+    threads: &[Thread],
+    symbols: &Symbols,
+) -> (Vec<ThreadStack>, Vec<String>) {
     let modules = symbols.modules(snapshot);
     let mut unwinder = Unwinder::new(&modules, snapshot.arch());
-    let threads = snapshot
-        .threads()
+    let threads = threads
         .iter()
         .map(|thread| {
             let (addresses, end) = unwinder.unwind(snapshot, thread);
@@ -60,13 +68,10 @@ fn frames(at: CodeAddress, modules: &Modules, symbols: &Symbols) -> Vec<StackFra
     let address = at.pc.to_string();
     let bare = |function: Option<String>| StackFrame {
         function,
-        file: None,
-        line: None,
         module: module.map(|m| m.name.clone()),
         address: address.clone(),
-        own: false,
-        inlined: false,
         guessed: at.is_guess,
+        ..StackFrame::default()
     };
     if at.is_signal {
         return vec![bare(Some(SIGNAL_FRAME.to_owned()))];

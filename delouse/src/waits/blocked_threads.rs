@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::observation::{Observation, Observed};
-use super::sample::{LONG, Sample, millis};
+use super::sample::{LONG, Sample, interval, millis};
 use super::{ThreadAt, location};
 use crate::tasks::{ResourceKind, TaskKind};
 use crate::threads::{Activity, ThreadRole, ThreadStack};
@@ -26,9 +26,9 @@ pub(super) fn check(samples: &[Sample], known: &HashSet<u64>, threads: &HashSet<
 
 /// A call of `spawn_blocking` whose end was awaited for long, while its thread waits for other threads.
 fn joined(samples: &[Sample], known: &HashSet<u64>) -> Option<Observation> {
-    let (first, last) = (samples.first()?, samples.last()?);
+    let last = samples.last()?;
     // The thread may have been woken before, and have waited again.
-    let lasted = last.at.saturating_sub(first.at);
+    let lasted = interval(samples);
     let mut joins = last.graph.edges.iter().filter(|edge| edge.resource.kind == ResourceKind::Join);
     joins.find_map(|edge| {
         let waiter = edge.waiter.filter(|id| !known.contains(id))?;
@@ -60,8 +60,8 @@ fn stayed(samples: &[Sample], thread: &ThreadStack) -> bool {
 /// The threads that have waited at one line since the first sample without running meanwhile; the line with most of them.
 /// `threads`, and threads that poll a task of `known`, are part of a finding.
 fn locked(samples: &[Sample], known: &HashSet<u64>, threads: &HashSet<i32>) -> Option<Observation> {
-    let (last, [first, ..]) = samples.split_last()? else { return None };
-    let lasted = last.at.saturating_sub(first.at);
+    let [_, .., last] = samples else { return None };
+    let lasted = interval(samples);
     let is_known = |thread: &ThreadStack| {
         let mut tasks = last.listing.tasks.iter().filter(|task| task.thread == Some(thread.tid));
         threads.contains(&thread.tid) || tasks.any(|task| known.contains(&task.id))

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::sample::{Sample, millis};
+use super::sample::{Sample, interval, millis};
 use super::{
     CodeLocation, Doubt, Edge, Evidence, Finding, FindingKind, Severity, TaskIds, TaskWait, ThreadAt,
     location,
@@ -33,23 +33,15 @@ struct Full<'s> {
 
 /// Whether a pool has been full in all samples, and another sample could show that it is not.
 pub(crate) fn is_undecided(samples: &[Sample]) -> bool {
-    let lasted = lasted(samples);
-    (samples.len() < 2 || lasted < LONG) && full(samples).iter().any(|full| full.waits_inside())
+    (samples.len() < 2 || interval(samples) < LONG) && full(samples).iter().any(|full| full.waits_inside())
 }
 
 /// One finding for each full pool.
 pub(crate) fn check(samples: &[Sample]) -> Vec<Finding> {
-    if lasted(samples) < LONG {
+    if interval(samples) < LONG {
         return Vec::new();
     }
     full(samples).iter().filter(|full| full.waits_inside()).map(|full| full.finding(samples)).collect()
-}
-
-fn lasted(samples: &[Sample]) -> Duration {
-    samples
-        .first()
-        .zip(samples.last())
-        .map_or(Duration::ZERO, |(first, last)| last.at.saturating_sub(first.at))
 }
 
 /// The pools that are full in all samples, with the same calls on their threads and calls that all samples show in their
@@ -145,7 +137,7 @@ impl Full<'_> {
             threads: self.busy.len(),
             queued: self.queued.len(),
             samples: samples.len(),
-            lasted_ms: millis(lasted(samples)),
+            lasted_ms: millis(interval(samples)),
         }];
         let mut places: BTreeMap<_, Vec<(&Task, &ThreadStack)>> = BTreeMap::new();
         for (task, thread) in &self.busy {

@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use super::observation::{Observation, Observed};
-use super::sample::{LONG, Sample, TaskInputs, millis};
+use super::sample::{LONG, Sample, TaskInputs, interval, millis};
 use super::{CodeLocation, Doubt, Evidence, Finding, FindingKind, Severity, location};
 use crate::tasks::inputs::{Input, Source};
 use crate::tasks::{Examination, Task, TaskKind, TaskState};
@@ -57,7 +57,7 @@ pub(crate) fn is_undecided(samples: &[Sample]) -> bool {
 /// The findings: one for each task.
 pub(crate) fn check(samples: &[Sample]) -> Vec<Finding> {
     let (Some(first), Some(last)) = (samples.first(), samples.last()) else { return Vec::new() };
-    let span = last.at.saturating_sub(first.at);
+    let span = interval(samples);
     if span < LONG || wanted(first, last).as_micros() * SHARE < span.as_micros() {
         return Vec::new();
     }
@@ -140,7 +140,7 @@ fn finding(samples: &[Sample], task: u64) -> Option<Finding> {
         task,
         place: seen.place.map(std::sync::Arc::new),
         samples: samples.len(),
-        lasted_ms: millis(last.at.saturating_sub(first.at)),
+        lasted_ms: millis(interval(samples)),
         used_ms: millis(used(first, last)),
     }];
     let of = named.iter().filter_map(|number| ended.get(*number));
@@ -157,7 +157,7 @@ fn finding(samples: &[Sample], task: u64) -> Option<Finding> {
 /// one that takes from something that has ended.
 pub(super) fn observe(samples: &[Sample], known: &HashSet<u64>) -> Option<Observation> {
     let (first, last) = (samples.first()?, samples.last()?);
-    let (over, used) = (last.at.saturating_sub(first.at), used(first, last));
+    let (over, used) = (interval(samples), used(first, last));
     let computes = used.as_micros() * 2 >= over.as_micros() || a_thread_never_slept(first, last);
     if over < LONG || wanted(first, last).as_micros() * 2 < over.as_micros() {
         return None;

@@ -34,6 +34,9 @@ pub(super) struct Graph<'g> {
     pub(super) leads: Vec<Vec<Arc>>,
 }
 
+/// The numbers of the first waits of resources.
+type Resources = FxHashMap<(ResourceKey, u16), usize>;
+
 /// An arc from one vertex to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Arc {
@@ -56,69 +59,73 @@ impl<'g> Graph<'g> {
     pub(super) fn of(waits: &'g Waits, holders: &'g Holders, liveness: &'g Liveness) -> Self {
         let (vertices, leads) = (Vec::new(), Vec::new());
         let mut graph = Self { waits, holders, liveness, vertices, numbers: FxHashMap::default(), leads };
-        let parts = &holders.ownership.parts;
-        let mut resources: FxHashMap<(ResourceKey, u16), usize> = FxHashMap::default();
+        let mut resources = FxHashMap::default();
         for task in liveness.stuck() {
             graph.owner(Node::Task(task));
         }
-        for part in liveness.stuck_parts().filter(|part| parts.awaited(*part).is_empty()) {
+        for part in liveness.stuck_parts().filter(|part| holders.ownership.parts.awaited(*part).is_empty()) {
             graph.owner(Node::Part(part));
         }
-        let mut next = 0;
-        while let Some(vertex) = graph.vertices.get(next).copied() {
-            let mut leads = Vec::new();
-            match vertex {
-                // If nothing can wake a task, it does not matter what it waits for.
-                Vertex::Owner(Node::Task(task)) if liveness.is_unwakeable(task) => {}
-                Vertex::Owner(Node::Task(task)) => {
-                    let thread = waits.for_thread(task).filter(|_| liveness.is_held_back(task));
-                    let own = if thread.is_none() { waits.of_task(task) } else { &[] };
-                    // The others lead to what blocks it.
-                    let own = own.iter().filter(|wait| !waits.is_interruption(wait)).chain(thread);
-                    leads.extend(own.filter_map(|wait| graph.resource(wait, &mut resources)));
-                }
-                Vertex::Owner(node @ Node::Part(part)) => {
-                    let own: Vec<&Wait> = graph.waits_of(next as u32).collect();
-                    leads.extend(own.into_iter().filter_map(|wait| graph.resource(wait, &mut resources)));
-                    let inside = parts.awaited(part).iter().chain(parts.branches(node));
-                    for other in inside.copied().filter(|part| !liveness.is_alive(Node::Part(*part))) {
-                        leads.push(Arc { to: graph.owner(Node::Part(other)), unpolled: false });
-                    }
-                }
-                Vertex::Owner(Node::Statics) => {}
-                Vertex::Owner(Node::Object(object)) => {
-                    for reference in holders.owners_of(object) {
-                        let to = graph.owner(reference.owner);
-                        leads.push(Arc { to, unpolled: reference.unpolled.is_some() });
-                    }
-                }
-                Vertex::Resource(first) => {
-                    let Some(wait) = waits.list.get(first) else { break };
-                    if let Waker::Task(Some(of)) = wait.by {
-                        let end = parts.end(Node::Task(of));
-                        leads.push(Arc { to: graph.owner(end), unpolled: false });
-                    }
-                    if wait.is_by_wakers() {
-                        for owner in holders.reaching(wait).1 {
-                            leads.push(Arc { to: graph.owner(owner), unpolled: false });
-                        }
-                        graph.leads.push(leads);
-                        next += 1;
-                        continue;
-                    }
-                    for holding in holders.of_wait(wait).filter(|holding| !holding.is_in_line()) {
-                        let to = graph.owner(holding.owner);
-                        leads.push(Arc { to, unpolled: holding.unpolled.is_some() });
-                    }
-                }
-            }
+        // The leads of one vertex add others at the end.
+        while let Some(vertex) = graph.vertices.get(graph.leads.len()).copied() {
+            let leads = graph.leads_of(graph.leads.len() as u32, vertex, &mut resources);
             graph.leads.push(leads);
-            next += 1;
         }
         graph
     }
 
-    fn resource(&mut self, wait: &Wait, firsts: &mut FxHashMap<(ResourceKey, u16), usize>) -> Option<Arc> {
+    /// Where the vertex `number` leads.
+    fn leads_of(&mut self, number: u32, vertex: Vertex, resources: &mut Resources) -> Vec<Arc> {
+        let Self { waits, holders, liveness, .. } = *self;
+        let parts = &holders.ownership.parts;
+        let mut leads = Vec::new();
+        match vertex {
+            // If nothing can wake a task, it does not matter what it waits for.
+            Vertex::Owner(Node::Task(task)) if liveness.is_unwakeable(task) => {}
+            Vertex::Owner(Node::Task(task)) => {
+                let thread = waits.for_thread(task).filter(|_| liveness.is_held_back(task));
+                let own = if thread.is_none() { waits.of_task(task) } else { &[] };
+                // The others lead to what blocks it.
+                let own = own.iter().filter(|wait| !waits.is_interruption(wait)).chain(thread);
+                leads.extend(own.filter_map(|wait| self.resource(wait, resources)));
+            }
+            Vertex::Owner(node @ Node::Part(part)) => {
+                let own: Vec<&Wait> = self.waits_of(number).collect();
+                leads.extend(own.into_iter().filter_map(|wait| self.resource(wait, resources)));
+                let inside = parts.awaited(part).iter().chain(parts.branches(node));
+                for other in inside.copied().filter(|part| !liveness.is_alive(Node::Part(*part))) {
+                    leads.push(Arc { to: self.owner(Node::Part(other)), unpolled: false });
+                }
+            }
+            Vertex::Owner(Node::Statics) => {}
+            Vertex::Owner(Node::Object(object)) => {
+                for reference in holders.owners_of(object) {
+                    let to = self.owner(reference.owner);
+                    leads.push(Arc { to, unpolled: reference.unpolled.is_some() });
+                }
+            }
+            Vertex::Resource(first) => {
+                let Some(wait) = waits.list.get(first) else { return leads };
+                if let Waker::Task(Some(of)) = wait.by {
+                    let end = parts.end(Node::Task(of));
+                    leads.push(Arc { to: self.owner(end), unpolled: false });
+                }
+                if wait.is_by_wakers() {
+                    for owner in holders.reaching(wait).1 {
+                        leads.push(Arc { to: self.owner(owner), unpolled: false });
+                    }
+                    return leads;
+                }
+                for holding in holders.of_wait(wait).filter(|holding| !holding.is_in_line()) {
+                    let to = self.owner(holding.owner);
+                    leads.push(Arc { to, unpolled: holding.unpolled.is_some() });
+                }
+            }
+        }
+        leads
+    }
+
+    fn resource(&mut self, wait: &Wait, firsts: &mut Resources) -> Option<Arc> {
         let key = (wait.key(), self.holders.roles_of(wait).bits());
         let first = *firsts.entry(key).or_insert(self.waits.index(wait));
         let is_inside = wait.by != Waker::Outside;

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::growing::Counts;
-use super::sample::{Sample, millis};
+use super::sample::{Sample, interval, millis};
 use super::{
     Edge, Evidence, Finding, NotCovered, Observation, UnjudgedList, blocked_worker, blocking_pool, busy_loop,
     files, growing, location, observations, shutdown, starved,
@@ -114,7 +114,7 @@ pub(crate) fn diagnose(samples: &[Sample], files: Option<&OpenFiles>, earlier: E
         waits: last.graph.edges.len(),
         open_files: files.map(|files| files.open),
         samples: samples.len(),
-        interval_ms: samples.first().map_or(0, |first| millis(last.at.saturating_sub(first.at))),
+        interval_ms: millis(interval(samples)),
         growth_over_ms: earlier.requested.map(|earlier| millis(last.at.saturating_sub(earlier.at()))),
     };
     let not_judged = last.not_judged.clone().without(&findings);

@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn near_the_limit_and_who_holds_them() {
+    fn near_the_limit_and_what_holds_them() {
         let mut tasks = vec![fixtures::task(1, "app::main_loop", 7)];
         for id in 2..90 {
             let mut task = fixtures::task(id, "app::connection", 31);

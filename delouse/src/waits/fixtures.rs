@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Finding;
 use super::sample::Sample;
 use crate::report::FindingReport;
-use crate::tasks::{Frame, Listing, Origin, ResourceKind, Task, TaskKind, TaskState, WaitsOn};
+use crate::tasks::{Frame, Listing, Origin, ResourceKind, Task, TaskState, WaitsOn};
 use crate::threads::{Activity, StackFrame, ThreadRole, ThreadStack};
 
 /// An idle task of `multi_thread 1`, in `function` at that line of `src/main.rs`.
@@ -18,19 +18,11 @@ pub(crate) fn task(id: u64, function: &str, line: u32) -> Task {
         ..Frame::default()
     };
     Task {
-        thread: None,
-        waiting: None,
         id,
-        kind: TaskKind::Task,
         runtime: Some("multi_thread 1".into()),
         state: Some(TaskState::Idle),
-        spawned_at: None,
         stack: [frame].into(),
-        waits_on: Vec::new(),
-        trace: None,
-        drives: Vec::new(),
-        completed: None,
-        found_in: None,
+        ..Task::default()
     }
 }
 
@@ -45,25 +37,18 @@ pub(crate) fn thread(tid: i32, role: ThreadRole, activity: Activity, called: &st
         function: Some(function.to_owned()),
         file: Some(if own { "src/work.rs" } else { "std/src/lib.rs" }.to_owned()),
         line: Some(9),
-        module: None,
         address: "0x1".to_owned(),
         own,
-        inlined: false,
-        guessed: false,
+        ..StackFrame::default()
     };
     ThreadStack {
         tid,
         name: "worker".to_owned(),
-        state: None,
         role,
         activity,
         cpu_us: Some(0),
-        queued_us: None,
-        runs_task: None,
-        unavailable: None,
-        kernel: None,
-        truncated: None,
         frames: vec![frame(called, false), frame("app::work", true)],
+        ..ThreadStack::default()
     }
 }
 

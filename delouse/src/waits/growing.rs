@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_that_nobody_leaves() {
+    fn a_group_that_no_task_leaves() {
         let found = found(&tasks(1..=20, "app::lingers"), &tasks(1..=50, "app::lingers"), 2);
         assert_eq!(found.len(), 1);
         assert_eq!(

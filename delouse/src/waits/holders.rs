@@ -8,7 +8,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::account::Account;
 use super::index::Index;
-use super::ownership::{Holding, Node, Ownership, Reference};
+use super::ownership::{Holding, Node, Object, Ownership, Reference};
 use super::resources::{Waits, polling};
 use super::thread_locks::ThreadLocks;
 use super::wait::{ResourceKey, Wait, Waker};
@@ -105,22 +105,18 @@ impl Holders {
         let references_to = Index::of(numbered().map(|(number, reference)| (reference.object, number)));
         let holdings_of =
             Index::of((0..).zip(&ownership.holdings).map(|(number, holding)| (holding.owner, number)));
-        let accounts = (0..)
-            .zip(&ownership.objects)
-            .map(|(number, object)| {
-                let of = |number: &u32| ownership.references.get(*number as usize);
-                Account::of_object(object, references_to.get(&number).iter().filter_map(of))
-            })
-            .collect();
-        let by_value = (0..)
-            .zip(&ownership.objects)
-            .map(|(number, object)| (ResourceKey::Value(object.value), number))
-            .collect();
-        let is_main = |(_, task): &(u32, &Task)| task.kind == TaskKind::Main;
-        let mains = (0..).zip(&examination.listing.tasks).filter(is_main).map(|(number, _)| number).collect();
-        let is_running = |task: &Task| task.state == Some(TaskState::Running);
-        let tasks = (0..).zip(&examination.listing.tasks);
-        let running = tasks.filter(|(_, task)| is_running(task)).map(|(number, _)| number).collect();
+        let objects = || (0..).zip(&ownership.objects);
+        let account = |(number, object): (u32, &Object)| {
+            let of = |number: &u32| ownership.references.get(*number as usize);
+            Account::of_object(object, references_to.get(&number).iter().filter_map(of))
+        };
+        let accounts = objects().map(account).collect();
+        let by_value = objects().map(|(number, of)| (ResourceKey::Value(of.value), number)).collect();
+        let numbers_of = |wanted: fn(&Task) -> bool| {
+            (0..).zip(tasks).filter(|(_, task)| wanted(task)).map(|(number, _)| number).collect()
+        };
+        let mains = numbers_of(|task| task.kind == TaskKind::Main);
+        let running = numbers_of(|task| task.state == Some(TaskState::Running));
         Self {
             ownership,
             by_resource,

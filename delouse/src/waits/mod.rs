@@ -63,7 +63,7 @@ pub use unjudged::Unjudged;
 use std::sync::Arc;
 
 use passes::Passes;
-use sample::TaskInputs;
+use sample::Sample;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use threads::ThreadNodes;
@@ -71,43 +71,15 @@ use threads::ThreadNodes;
 use crate::tasks::layout::handles;
 use crate::tasks::{Examination, ResourceKind, WaitsOn};
 
-/// The wait graph and the findings of one capture.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Analysis {
-    pub(crate) graph: WaitGraph,
-    /// Worst first.
-    pub(crate) findings: Vec<Finding>,
-    /// Tasks of which it is not known whether they will go on.
-    pub(crate) not_judged: UnjudgedList,
-    /// What tasks take from that seem to be polled without pause.
-    pub(crate) inputs: Vec<TaskInputs>,
-    /// What keeps the results of finished tasks.
-    pub(crate) keeper: Option<Keeper>,
-    /// Bodies of HTTP/2 connections whose window is used up.
-    pub(crate) unread_bodies: Vec<UnreadBody>,
-    /// What is missing or doubtful.
-    pub(crate) not_covered: Vec<NotCovered>,
-}
-
-impl Analysis {
-    /// The result if not all tasks or types were read: what holds a resource or would wake a task may not have been
-    /// read.
-    fn not_known(examination: &Examination<'_, '_, '_>, shortage: &str) -> Self {
-        let graph = WaitGraph { tasks: examination.listing.tasks.len(), ..WaitGraph::default() };
-        let not_covered = vec![NotCovered::Waits { shortage: shortage.to_owned() }];
-        Self { graph, not_covered, ..Self::default() }
-    }
-}
-
 /// Finds what waits for what, and which waits will never end. `mains_rest`: no main future is being polled, as far as
-/// the stacks of threads show. `kernel` describes connections.
+/// the stacks of threads show. `kernel` describes connections. The sample has neither the tasks nor threads yet.
 pub(crate) fn analyse(
     examination: &mut Examination<'_, '_, '_>,
     mains_rest: bool,
     kernel: &Kernel<'_>,
-) -> Analysis {
+) -> Sample {
     if let Some(shortage) = &examination.listing.shortage {
-        return Analysis::not_known(examination, shortage);
+        return not_known(examination, shortage);
     }
     let threads = ThreadNodes::add_to(examination);
     let analysis = analyse_with(examination, &threads, mains_rest, kernel);
@@ -121,7 +93,7 @@ fn analyse_with(
     threads: &ThreadNodes,
     mains_rest: bool,
     kernel: &Kernel<'_>,
-) -> Analysis {
+) -> Sample {
     let locks = thread_locks::ThreadLocks::of(examination);
     let connections = connections::Connections::of(examination, kernel);
     let mut waits = resources::Waits::of(examination, (&locks, threads), &connections, mains_rest);
@@ -162,16 +134,28 @@ fn analyse_with(
             passes = Passes::of(examination, &waits, &holders, &stale);
         }
     }
-    let Passes { liveness, without_timeouts } = passes;
-    let stuck = components::Graph::of(&waits, &holders, &liveness);
+    conclude(examination, threads, &waits, &holders, passes, &stale, mains_rest)
+}
+
+/// What follows from what is alive.
+fn conclude(
+    examination: &Examination<'_, '_, '_>,
+    threads: &ThreadNodes,
+    waits: &resources::Waits,
+    holders: &holders::Holders,
+    Passes { liveness, without_timeouts }: Passes,
+    stale: &stale_references::StaleReferences,
+    mains_rest: bool,
+) -> Sample {
+    let stuck = components::Graph::of(waits, holders, &liveness);
     let components = stuck.components();
-    let gaps = Gap::of(examination, &holders, mains_rest);
-    let mut edges = edges::Edges::new(examination, &waits, &holders, threads);
+    let gaps = Gap::of(examination, holders, mains_rest);
+    let mut edges = edges::Edges::new(examination, waits, holders, threads);
     let all_edges = edges.all();
-    let mut findings = findings::findings(&stuck, components, &liveness, &stale, &gaps, &mut edges);
+    let mut findings = findings::findings(&stuck, components, &liveness, stale, &gaps, &mut edges);
     if let Some(liveness) = without_timeouts {
-        let stuck = components::Graph::of(&waits, &holders, &liveness);
-        findings::until_timeout(&stuck, &liveness, &stale, &gaps, &mut edges, &mut findings);
+        let stuck = components::Graph::of(waits, holders, &liveness);
+        findings::until_timeout(&stuck, &liveness, stale, &gaps, &mut edges, &mut findings);
     }
     let not_judged = UnjudgedList::of(&liveness, &mut edges, &findings);
     if !examination.process.memory.snapshot().capture().consistent {
@@ -179,14 +163,21 @@ fn analyse_with(
     }
     // The analysis may have needed further types, and exceeded a limit.
     if let Some(shortage) = examination.process.types.image().shortage() {
-        return Analysis::not_known(examination, &shortage.to_string());
+        return not_known(examination, &shortage.to_string());
     }
     let graph = WaitGraph { tasks: threads.tasks(), edges: all_edges, gaps };
     let inputs = busy_loop::inputs(examination, mains_rest);
     let not_covered = holders.ownership.cut.then_some(NotCovered::Holders).into_iter().collect();
     let keeper = finished::keeper(examination);
     let unread_bodies = http2::unread_bodies(examination);
-    Analysis { graph, findings, not_judged, inputs, keeper, unread_bodies, not_covered }
+    Sample { graph, findings, not_judged, inputs, keeper, unread_bodies, not_covered, ..Sample::default() }
+}
+
+/// The result if not all tasks or types were read: what holds a resource or would wake a task may not have been read.
+fn not_known(examination: &Examination<'_, '_, '_>, shortage: &str) -> Sample {
+    let graph = WaitGraph { tasks: examination.listing.tasks.len(), ..WaitGraph::default() };
+    let not_covered = vec![NotCovered::Waits { shortage: shortage.to_owned() }];
+    Sample { graph, not_covered, ..Sample::default() }
 }
 
 /// What waits for what, and what can release it, at one moment.

@@ -8,7 +8,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::Resource;
 use super::connections::Connections;
 use super::thread_locks::ThreadLocks;
-use super::threads::{EndedBy, ThreadNodes};
+use super::threads::ThreadNodes;
 use super::wait::{ResourceKey, Wait, Waker, sleeps_in_call};
 use crate::snapshot::{Address, Hidden};
 use crate::tasks::layout::handles::{self, Roles};
@@ -147,23 +147,14 @@ impl Waits {
             else {
                 continue;
             };
-            if let Some(lock) = locks.lock_of(tid) {
-                let by = Waker::Handles(Roles::THREAD_GUARD);
-                if let Some(index) = self.add(number, ResourceKind::Lock, ResourceKey::Value(lock), by) {
-                    self.blocking.insert(number, index);
-                }
-            } else if let Some((kind, resource, by)) = threads.wait_of(examination, number) {
-                let by = match by {
-                    EndedBy::Handles(roles) => Waker::Handles(roles),
-                    EndedBy::Thread(of) => Waker::Task(of),
-                    EndedBy::Channel => Waker::Outside,
-                };
-                if let Some(index) = self.add(number, kind, resource, by) {
-                    self.blocking.insert(number, index);
-                }
-            } else if !sleeps_in_call(task) {
+            let of_lock =
+                |lock| (ResourceKind::Lock, ResourceKey::Value(lock), Waker::Handles(Roles::THREAD_GUARD));
+            let wait = locks.lock_of(tid).map(of_lock).or_else(|| threads.wait_of(examination, number));
+            if wait.is_none() && !sleeps_in_call(task) {
                 continue;
             }
+            let index = wait.and_then(|(kind, resource, by)| self.add(number, kind, resource, by));
+            self.blocking.extend(index.map(|index| (number, index)));
             let scheduler = place.one_at_a_time.or_else(|| main_scheduler(examination, task, tid));
             if let Some(scheduler) = scheduler {
                 taken.insert(scheduler, (number, tid));

@@ -92,6 +92,12 @@ pub(super) fn queued(samples: &[Sample]) -> impl Iterator<Item = &Task> {
     })
 }
 
+/// The time from the first sample to the last.
+pub(super) fn interval(samples: &[Sample]) -> Duration {
+    let ends = samples.first().zip(samples.last());
+    ends.map_or(Duration::ZERO, |(first, last)| last.at.saturating_sub(first.at))
+}
+
 /// A time in milliseconds.
 pub(super) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::blocking_pool::call;
-use super::sample::{Sample, millis};
+use super::sample::{Sample, interval, millis};
 use super::{Doubt, Evidence, Finding, FindingKind, Severity, TaskIds, ThreadAt, location};
 use crate::tasks::Task;
 use crate::threads::{Activity, ThreadRole, ThreadStack};
@@ -15,22 +15,15 @@ const MAX_THREADS: usize = 8;
 
 /// Whether a shutdown was going on in all samples, and another sample could show that it has ended.
 pub(crate) fn is_undecided(samples: &[Sample]) -> bool {
-    (samples.len() < 2 || lasted(samples) < LONG) && !dropping(samples).is_empty()
+    (samples.len() < 2 || interval(samples) < LONG) && !dropping(samples).is_empty()
 }
 
 /// The findings: one for each thread that waits in the drop of a runtime.
 pub(crate) fn check(samples: &[Sample]) -> Vec<Finding> {
-    if lasted(samples) < LONG {
+    if interval(samples) < LONG {
         return Vec::new();
     }
     dropping(samples).into_iter().filter_map(|thread| finding(samples, thread)).collect()
-}
-
-fn lasted(samples: &[Sample]) -> Duration {
-    samples
-        .first()
-        .zip(samples.last())
-        .map_or(Duration::ZERO, |(first, last)| last.at.saturating_sub(first.at))
 }
 
 /// The threads that wait in the drop of a runtime in all samples.
@@ -71,7 +64,7 @@ fn finding(samples: &[Sample], thread: &ThreadStack) -> Option<Finding> {
         thread: ThreadAt::of(thread),
         calls: remaining.len(),
         samples: samples.len(),
-        lasted_ms: millis(lasted(samples)),
+        lasted_ms: millis(interval(samples)),
     }];
     for (task, thread) in remaining.iter().take(MAX_THREADS) {
         evidence.push(Evidence::BusyThreads {

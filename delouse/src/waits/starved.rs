@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::sample::{LONG, Sample, millis, queued};
+use super::sample::{LONG, Sample, interval, millis, queued};
 use super::{Edge, Evidence, Finding, FindingKind, Severity, TaskWait, ThreadAt, location};
 use crate::tasks::{ResourceKind, Task, TaskState};
 use crate::threads::classify::rests;
@@ -32,8 +32,8 @@ fn had_turns(first: &Sample, last: &Sample, tasks: usize) -> bool {
 
 /// One finding for each runtime. Tasks behind a blocked worker are part of that finding.
 pub(crate) fn check(samples: &[Sample], blocked: &[Finding]) -> Vec<Finding> {
-    let (Some(first), Some(last)) = (samples.first(), samples.last()) else { return Vec::new() };
-    if last.at.saturating_sub(first.at) < LONG {
+    let Some(last) = samples.last() else { return Vec::new() };
+    if interval(samples) < LONG {
         return Vec::new();
     }
     let mut runtimes: BTreeMap<&str, Vec<&Task>> = BTreeMap::new();
@@ -69,7 +69,7 @@ fn finding(samples: &[Sample], runtime: &str, tasks: &[&Task]) -> Option<Finding
         place: location::of_task(&example.stack),
         count: tasks.len(),
         samples: samples.len(),
-        lasted_ms: millis(last.at.saturating_sub(first.at)),
+        lasted_ms: millis(interval(samples)),
     }];
     let one_thread = !runtime.starts_with("multi_thread");
     if one_thread && !samples.iter().any(polled) {

@@ -10,26 +10,15 @@ use std::sync::Arc;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::thread_locks::Parked;
-use super::wait::ResourceKey;
+use super::wait::{ResourceKey, Waker};
 use crate::snapshot::Address;
 use crate::tasks::layout::handles::Roles;
 use crate::tasks::{
-    BlockingCall, Examination, Primitive, ResourceKind, Task, TaskKind, TaskPlace, TaskState, ThreadWait,
+    BlockingCall, Examination, Primitive, ResourceKind, Task, TaskPlace, TaskState, ThreadWait,
 };
 
 /// The most threads that are nodes.
 const MAX_NODES: usize = 256;
-
-/// What ends the wait of a thread.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum EndedBy {
-    /// Handles with one of these roles.
-    Handles(Roles),
-    /// The end of the thread with that number; `None` if it is not known.
-    Thread(Option<u32>),
-    /// The handles of a channel that is not known yet.
-    Channel,
-}
 
 /// The threads that wait.
 #[derive(Debug, Default)]
@@ -99,19 +88,20 @@ impl ThreadNodes {
         &self,
         examination: &Examination<'_, '_, '_>,
         number: u32,
-    ) -> Option<(ResourceKind, ResourceKey, EndedBy)> {
+    ) -> Option<(ResourceKind, ResourceKey, Waker)> {
         let wait = self.waits.get(&number)?;
-        let access = EndedBy::Handles(Roles::ACCESS);
+        let access = Waker::Handles(Roles::ACCESS);
         let condvar = || ResourceKey::Value(condvar(examination, wait));
         Some(match wait.primitive {
-            Primitive::Receive => (ResourceKind::ChannelRecv, ResourceKey::Unknown, EndedBy::Channel),
-            Primitive::Send => (ResourceKind::ChannelSend, ResourceKey::Unknown, EndedBy::Channel),
+            // Which channel it is, `resolve` finds.
+            Primitive::Receive => (ResourceKind::ChannelRecv, ResourceKey::Unknown, Waker::Outside),
+            Primitive::Send => (ResourceKind::ChannelSend, ResourceKey::Unknown, Waker::Outside),
             // glibc waits until the kernel has cleared the thread's id.
             Primitive::Join => {
                 let joined = i32::try_from(wait.futex.expected).ok()?;
                 let threads = examination.process.memory.snapshot().threads();
                 threads.iter().find(|thread| thread.tid == joined)?;
-                (ResourceKind::Join, ResourceKey::Thread(joined), EndedBy::Thread(self.number(joined)))
+                (ResourceKind::Join, ResourceKey::Thread(joined), Waker::Task(self.number(joined)))
             }
             Primitive::Condvar => (ResourceKind::Condvar, condvar(), access),
             Primitive::Barrier => (ResourceKind::Barrier, condvar(), access),
@@ -142,24 +132,11 @@ fn condvar(examination: &Examination<'_, '_, '_>, wait: &ThreadWait) -> Address 
 
 /// The task that represents a thread.
 fn task_of(wait: &ThreadWait) -> Task {
-    Task {
-        id: 0,
-        kind: TaskKind::Task,
-        runtime: None,
-        state: Some(TaskState::Idle),
-        thread: Some(wait.tid),
-        waiting: None,
-        spawned_at: None,
-        stack: [].into(),
-        waits_on: Vec::new(),
-        completed: None,
-        trace: None,
-        drives: Vec::new(),
-        found_in: Some(BlockingCall {
-            thread: wait.tid,
-            function: wait.function.clone(),
-            caller: Some(Arc::new(wait.caller.clone())),
-            guess: false,
-        }),
-    }
+    let found_in = Some(BlockingCall {
+        thread: wait.tid,
+        function: wait.function.clone(),
+        caller: Some(Arc::new(wait.caller.clone())),
+        guess: false,
+    });
+    Task { state: Some(TaskState::Idle), thread: Some(wait.tid), found_in, ..Task::default() }
 }

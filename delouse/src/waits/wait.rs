@@ -73,3 +73,9 @@ impl ResourceKey {
 pub(super) fn sleeps_in_call(task: &Task) -> bool {
     !task.drives.is_empty() && !task.waits_on.is_empty()
 }
+
+/// The thread that is in a call until a future of this task is done, or until the task is done itself: it drives one of these.
+pub(super) fn thread_in_call(task: &Task) -> Option<i32> {
+    let driven = task.drives.last().filter(|_| sleeps_in_call(task)).map(|driven| &driven.call);
+    driven.or(task.found_in.as_ref()).map(|call| call.thread)
+}

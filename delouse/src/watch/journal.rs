@@ -1,11 +1,12 @@
 //! What watching has found and what it has cost so far, for `/history` and `/metrics`.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
 use super::watcher::Event;
 use crate::finding_event::{Callback, FindingEvent};
+use crate::host::lock::lock;
 use crate::report::history::unix_ms;
 use crate::report::{HistoryAnswer, HistoryEvent, WatchReport};
 
@@ -40,28 +41,23 @@ pub(super) struct Look {
 }
 
 impl Journal {
-    /// The state is valid at any time, so that a poisoned lock can be ignored.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Adds functions that get the events from now on.
     pub(crate) fn add_callbacks(&self, callbacks: &[Callback]) {
-        self.lock().callbacks.extend_from_slice(callbacks);
+        lock(&self.0).callbacks.extend_from_slice(callbacks);
     }
 
     pub(super) fn begin(&self, interval: Duration, directory: Option<String>) {
         let interval_ms = millis(interval);
-        self.lock().watch =
+        lock(&self.0).watch =
             Some(WatchReport { interval_ms, pace_ms: interval_ms, directory, ..WatchReport::default() });
     }
 
     pub(super) fn end(&self) {
-        self.lock().watch = None;
+        lock(&self.0).watch = None;
     }
 
     pub(super) fn looked(&self, look: Look) {
-        let mut state = self.lock();
+        let mut state = lock(&self.0);
         let Some(watch) = &mut state.watch else { return };
         watch.looks += 1;
         watch.failed += u64::from(look.failure.is_some());
@@ -75,7 +71,7 @@ impl Journal {
 
     /// Adds what a look has to report. `findings`: how many there are now of each kind.
     pub(super) fn add(&self, events: &[Event], findings: BTreeMap<String, usize>) {
-        let mut state = self.lock();
+        let mut state = lock(&self.0);
         let look = state.watch.as_mut().map_or(0, |watch| {
             watch.findings = findings;
             watch.looks
@@ -102,7 +98,7 @@ impl Journal {
         if events.is_empty() {
             return;
         }
-        let callbacks = self.lock().callbacks.clone();
+        let callbacks = lock(&self.0).callbacks.clone();
         for Callback(callback) in &callbacks {
             for event in events {
                 let call = std::panic::AssertUnwindSafe(|| callback(event));
@@ -114,12 +110,12 @@ impl Journal {
 
     /// How the program is watched; `None` if it is not.
     pub(crate) fn figures(&self) -> Option<WatchReport> {
-        self.lock().watch.clone()
+        lock(&self.0).watch.clone()
     }
 
     /// The answer of `/history`.
     pub(crate) fn answer(&self) -> HistoryAnswer {
-        let state = self.lock();
+        let state = lock(&self.0);
         let events = state.events.iter().rev().cloned().collect();
         HistoryAnswer::new(state.watch.clone(), events, state.dropped, unix_ms(SystemTime::now()))
     }

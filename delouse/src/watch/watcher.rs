@@ -8,6 +8,7 @@ use super::folder::{Folder, MOST};
 use super::tracker::{Found, Tracker};
 use crate::finding_change::FindingChange;
 use crate::finding_event::FindingEvent;
+use crate::report::json::name;
 use crate::report::{DiagnosisAnswer, FindingReport};
 use crate::waits::Severity;
 
@@ -64,7 +65,7 @@ impl Watcher {
         }
         let mut report = None;
         if let Some(folder) = self.folder.as_mut().filter(|_| change != FindingChange::Gone) {
-            let headline = format!("{} in {}: {}", change.name(), self.name, finding.headline());
+            let headline = format!("{} in {}: {}", name(&change), self.name, finding.headline());
             let whole = format!("{headline}\n\n{text}\nThe whole diagnosis\n\n{}", answer.diagnosis);
             match folder.write(&finding.kind_name(), &whole, &json(&finding, answer)) {
                 Ok(path) => report = Some(path),
@@ -85,7 +86,7 @@ impl Watcher {
                     writeln!(block, "=== delouse: gone from {}: {} ===", self.name, event.finding.headline());
                 continue;
             }
-            let _infallible = writeln!(block, "=== delouse: {} in {} ===", event.change.name(), self.name);
+            let _infallible = writeln!(block, "=== delouse: {} in {} ===", name(&event.change), self.name);
             block.push_str(&event.text);
             if let Some(path) = &event.report {
                 let _infallible = writeln!(block, "  The report is in {}", path.display());

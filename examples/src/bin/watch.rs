@@ -1,4 +1,4 @@
-//! A service that watches itself: after some seconds two tasks deadlock, at night, say, when nobody looks.
+//! A service that watches itself: after some seconds two tasks deadlock, without any request for a diagnosis.
 //!
 //! ```text
 //! cargo run --features debug --bin watch

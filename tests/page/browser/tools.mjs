@@ -158,7 +158,7 @@ async function alerts(url, directory) {
   file("token", TOKEN);
   const readme = readFileSync(new URL("../../../README.md", import.meta.url), "utf8");
   const rules = /```yaml\n(groups:[\s\S]*?)```/.exec(readme)[1];
-  // Nobody waits for a minute in a test.
+  // A test does not wait for a minute.
   file("rules.yml", rules.replace(/for: \w+/, "for: 0s"));
   file("prometheus.yml", `
 global: { scrape_interval: 1s, evaluation_interval: 1s }

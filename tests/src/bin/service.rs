@@ -34,7 +34,7 @@ async fn main() -> std::io::Result<()> {
     tokio::spawn(beats_on(heart));
     tokio::spawn(refreshes(Arc::clone(&service)));
     let app = Router::new()
-        .route("/visit/{who}", get(visit))
+        .route("/visit/{name}", get(visit))
         .route("/square/{number}", get(square))
         .route("/slow", get(slow))
         .with_state(service);

@@ -16,7 +16,7 @@ use crate::cases::Cases;
 /// One task of every kind.
 pub(crate) fn spawn(cases: &Cases) {
     cases.spawn(axum_accepts);
-    cases.spawn(hyper_serves_nobody);
+    cases.spawn(hyper_serves_no_client);
     cases.spawn(hyper_serves_a_request);
     cases.spawn(hyper_client_idle);
     cases.spawn(hyper_client_asks);
@@ -58,12 +58,12 @@ async fn never(_: Request<Incoming>) -> Result<Response<Empty<Bytes>>, std::conv
     Ok(Response::new(Empty::new()))
 }
 
-async fn hyper_serves_nobody(cases: Cases) {
+async fn hyper_serves_no_client(cases: Cases) {
     let (listener, address) = listener().await;
     let (_client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
     let io = TokioIo::new(accepted.expect("accepted").0);
     let server = hyper::server::conn::http1::Builder::new();
-    cases.waits("hyper_serves_nobody", "io");
+    cases.waits("hyper_serves_no_client", "io");
     let _ = server.serve_connection(io, hyper::service::service_fn(never)).await;
 }
 

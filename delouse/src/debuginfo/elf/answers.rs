@@ -49,7 +49,7 @@ pub(crate) fn answers(
     let tokio = types.unwrap_or((Good, "every task's async stack, and what it waits for"));
     // Holders are found by the same types.
     let waits = match tokio.0 {
-        Good => (Good, "who waits for what, and who holds it"),
+        Good => (Good, "what waits for what, and what holds it"),
         less => (less, "no more than /stacktrace/tokio tells"),
     };
     let diagnosis = match (types, threads.0) {

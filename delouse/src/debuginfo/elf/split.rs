@@ -12,14 +12,14 @@ use super::survey::{Skeleton, Survey};
 use super::units::UnitReader;
 use crate::debuginfo::separate::dwp_path;
 
-/// `.dwo` files that are opened: each costs some ten system calls.
+/// The most `.dwo` files that are opened: each costs about ten system calls.
 const MAX_FILES: usize = 2_000;
 /// The index of a package has 40 bytes for each unit.
 const MAX_INDEX: u64 = 4 << 20;
-/// Files that were looked for in vain and are named.
+/// The most missing files that are named.
 const MAX_NAMED: usize = 16;
 
-/// Looks for the survey's split units, adds what they tell to it, and says where they are.
+/// Finds the split units of the survey, adds their levels to it, and returns where they are stored.
 pub(crate) fn look(path: &Path, survey: &mut Survey) -> Option<(SplitDebug, DebugLocation)> {
     if survey.skeletons.is_empty() {
         return None;

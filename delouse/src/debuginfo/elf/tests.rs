@@ -75,7 +75,7 @@ fn quality(info: &ElfInfo, endpoint: &str) -> Quality {
 
 /// The test program, as the kernel has it.
 fn inspect_own() -> Result<ElfInfo, ElfError> {
-    let own = crate::targets::own_object::OwnObject::find().unwrap();
+    let own = crate::targets::own_object().unwrap();
     let (name, replaced) = own.name();
     inspect_as(&own.opened, name, replaced)
 }

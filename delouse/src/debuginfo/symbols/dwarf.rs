@@ -24,15 +24,15 @@ self_cell!(
 pub(super) struct Dwarf(Opened);
 
 impl Dwarf {
-    /// Reads the headers of units; `None` where there are no lines, or no memory for them. `file` is where the executable
-    /// lies, with its `.dwp` beside it.
+    /// Reads the headers of units; `None` if there are no lines, or no memory for them. `file` is the path of the executable,
+    /// beside which its `.dwp` is.
     pub(super) fn of(object: &ObjectFile, file: &Path) -> Option<Self> {
         object.section_addresses(".debug_line")?;
         let image = Image::with_lines(object.clone(), file);
         image.shortage().is_none().then(|| Self(Opened::new(image, |image| CodeLines::open(image))))
     }
 
-    /// The functions at `address`, innermost first; empty where nothing is known.
+    /// The functions at `address`, innermost first; empty if nothing is known.
     pub(super) fn find(&self, address: FileAddress) -> Vec<CodeLine> {
         self.0.with_dependent(|_, lines| lines.find(address))
     }

@@ -1,49 +1,41 @@
 //! Workers that are inside one poll for too long.
 
 use super::evidence::does;
-use super::parts::in_place;
 use crate::report::activities::doing;
-use crate::report::format::{millis, tasks};
+use crate::report::format::{in_place, millis, tasks};
 use crate::threads::Activity;
 use crate::waits::{Evidence, Finding, TaskIds};
 
 pub(super) fn summary(finding: &Finding) -> String {
-    let cause = finding.evidence.iter().find_map(|fact| match fact {
-        Evidence::InPoll { thread, threads, lasted_ms, .. } => Some({
-            let of = tasks(&TaskIds::of(finding.tasks.iter().copied()));
-            let lasted = millis(*lasted_ms);
-            match (threads, thread.activity) {
-                (1, _) => {
-                    let does = does(thread).unwrap_or_else(|| "does not return".to_owned());
-                    format!(
-                        "{of} has not yielded for {lasted} or more: its thread {} ({}) {does}",
-                        thread.tid, thread.name
-                    )
-                }
-                (_, activity) => {
-                    let several = activity.map(|activity| doing(activity).several());
-                    let several = several.unwrap_or_else(|| "do not return".to_owned());
-                    let place = in_place(thread.place.as_ref());
-                    format!(
-                        "{of} have not yielded for {lasted} or more: their {threads} threads {several}{place}"
-                    )
-                }
-            }
-        }),
-        _ => None,
-    });
+    let Some(Evidence::InPoll { thread, threads, lasted_ms, .. }) = finding.evidence.first() else {
+        return String::new();
+    };
+    let of = tasks(&TaskIds::of(finding.tasks.iter().copied()));
+    let lasted = millis(*lasted_ms);
+    let cause = if *threads == 1 {
+        let does = does(thread).unwrap_or_else(|| "does not return".to_owned());
+        format!(
+            "{of} has not yielded for {lasted} or more: its thread {} ({}) {does}",
+            thread.tid, thread.name
+        )
+    } else {
+        let several = thread.activity.map(|activity| doing(activity).several());
+        let several = several.unwrap_or_else(|| "do not return".to_owned());
+        let place = in_place(thread.place.as_ref());
+        format!("{of} have not yielded for {lasted} or more: their {threads} threads {several}{place}")
+    };
     let stands = finding.evidence.iter().find_map(|fact| match fact {
-        Evidence::NoEventLoop { runtime, overdue, .. } => Some({
+        Evidence::NoEventLoop { runtime, overdue, .. } => {
             let late = match overdue {
                 0 => String::new(),
                 1 => " (1 timer is overdue)".to_owned(),
                 n => format!(" ({n} timers are overdue)"),
             };
-            format!("; nothing else waits for the I/O and timers of {runtime}{late}")
-        }),
+            Some(format!("; nothing else waits for the I/O and timers of {runtime}{late}"))
+        }
         _ => None,
     });
-    format!("{}{}", cause.unwrap_or_default(), stands.unwrap_or_default())
+    format!("{cause}{}", stands.unwrap_or_default())
 }
 
 pub(super) fn remedy(finding: &Finding) -> Option<String> {

@@ -1,8 +1,8 @@
 //! Pools for blocking calls of which all threads are busy.
 
-use super::parts::{in_place, one};
+use super::parts::one;
 use crate::report::activities::doing;
-use crate::report::format::count;
+use crate::report::format::{count, in_place};
 use crate::threads::Activity;
 use crate::waits::{CodeLocation, Evidence, Finding, ThreadAt};
 

@@ -1,22 +1,21 @@
 //! Tasks that are polled without pause.
 
-use super::parts::{at, in_place, sampled};
-use crate::report::format::{millis, task};
+use super::parts::{at, sampled};
+use crate::report::format::{in_place, millis, task};
 use crate::tasks::inputs::Source;
 use crate::waits::{Evidence, Finding};
 
 pub(super) fn summary(finding: &Finding) -> String {
+    let Some(Evidence::PolledWithoutPause { task: of, place, .. }) = finding.evidence.first() else {
+        return String::new();
+    };
     let ended: Vec<String> = ended(finding).map(|(source, variable)| has_ended(source, variable)).collect();
-    let cause = finding.evidence.iter().find_map(|fact| match fact {
-        Evidence::PolledWithoutPause { task: of, place, .. } => Some(format!(
-            "{} is polled without pause{}: {}, so that polling it returns at once, each time",
-            task(*of),
-            at(place.as_deref()),
-            ended.join(", and ")
-        )),
-        _ => None,
-    });
-    cause.unwrap_or_default()
+    format!(
+        "{} is polled without pause{}: {}, so that polling it returns at once, each time",
+        task(*of),
+        at(place.as_deref()),
+        ended.join(", and ")
+    )
 }
 
 pub(super) fn sentence(fact: &Evidence) -> String {

@@ -1,8 +1,8 @@
 //! One sentence for each fact.
 
 use super::blocking_pool;
-use super::parts::{at, in_place, one, sampled, waiter};
-use crate::report::format::{self, count, count_waiting, list, millis, task, tasks, thousands};
+use super::parts::{at, one, sampled, waiter};
+use crate::report::format::{self, count, count_waiting, in_place, list, millis, task, tasks, thousands};
 use crate::report::kinds;
 use crate::tasks::ResourceKind;
 use crate::waits::{Doubt, Evidence, Finding, FindingKind, Party, TaskWait, ThreadAt};
@@ -273,7 +273,6 @@ pub(super) fn party(party: &Party) -> String {
     format!("{name} (`{}`, {article} {}{place})", party.variable, party.handle)
 }
 
-/// ``task 7 holds it: `guard` (MutexGuard) in app::f at src/app.rs:9``, `thread 12 (db-pool) may hold it, …`.
 /// The thread of a finding that is blocked.
 fn blocked_thread(finding: &Finding) -> Option<i32> {
     finding.evidence.iter().find_map(|fact| match fact {
@@ -296,6 +295,7 @@ fn lock(id: &str, waiters: usize, holders: &[Party], blocked: Option<i32>) -> St
     }
 }
 
+/// ``task 7 holds it: `guard` (MutexGuard) in app::f at src/app.rs:9``, `thread 12 (db-pool) may hold it, …`.
 fn holds_lock(party: &Party, blocked: Option<i32>) -> String {
     if party.thread.as_ref().is_some_and(|thread| Some(thread.tid) == blocked) {
         return format!("this thread may hold it itself: {}", on_stack(party));

@@ -1,23 +1,21 @@
 //! Finished tasks whose results are kept.
 
-use crate::report::format::{millis, task, thousands};
+use crate::report::format::{in_place, millis, task, thousands};
 use crate::waits::{CodeLocation, Evidence, Finding};
 
 pub(super) fn summary(finding: &Finding) -> String {
-    let cause = finding.evidence.iter().find_map(|fact| match fact {
-        Evidence::Finished { function, spawned_at, now, new, over_ms } => {
-            let of = tasks(function.as_ref(), spawned_at.as_deref());
-            Some(format!(
-                "{} tasks{of} have finished, and handles keep their results: {} more in the last {}, and none of the older \
-                 ones was taken",
-                thousands(*now),
-                thousands(*new),
-                millis(*over_ms)
-            ))
-        }
-        _ => None,
-    });
-    cause.unwrap_or_default()
+    let Some(Evidence::Finished { function, spawned_at, now, new, over_ms }) = finding.evidence.first()
+    else {
+        return String::new();
+    };
+    format!(
+        "{} tasks{} have finished, and handles keep their results: {} more in the last {}, and none of the older ones was \
+         taken",
+        thousands(*now),
+        tasks(function.as_ref(), spawned_at.as_deref()),
+        thousands(*new),
+        millis(*over_ms)
+    )
 }
 
 pub(super) fn sentence(fact: &Evidence) -> String {
@@ -35,7 +33,7 @@ pub(super) fn sentence(fact: &Evidence) -> String {
 
 /// `task 7 has 90 handles in `jobs` in app::serve at src/main.rs:7`.
 pub(in crate::report) fn kept(by: u64, variable: &str, place: Option<&CodeLocation>, handles: u64) -> String {
-    let at = place.map(|place| format!(" in {place}")).unwrap_or_default();
+    let at = in_place(place);
     format!("{} has {} handles in `{variable}`{at}", task(by), thousands(handles as usize))
 }
 

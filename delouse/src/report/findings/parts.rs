@@ -25,10 +25,6 @@ pub(super) fn at(place: Option<&CodeLocation>) -> String {
     place.map(|place| format!(" at `{place}`")).unwrap_or_default()
 }
 
-pub(super) fn in_place(place: Option<&CodeLocation>) -> String {
-    place.map(|place| format!(" in {place}")).unwrap_or_default()
-}
-
 /// What waits: a task, the main future, or one of several main futures.
 pub(super) fn waiter(wait: &TaskWait) -> String {
     match wait.thread {

@@ -1,8 +1,7 @@
 //! Drops of runtimes that wait for calls which do not return.
 
 use super::blocking_pool::activity;
-use super::parts::in_place;
-use crate::report::format::count;
+use crate::report::format::{count, in_place};
 use crate::waits::{Evidence, Finding};
 
 pub(super) fn summary(finding: &Finding) -> String {

@@ -5,27 +5,21 @@ use crate::report::format::{millis, task};
 use crate::waits::{Evidence, Finding};
 
 pub(super) fn summary(finding: &Finding) -> String {
-    let cause = finding.evidence.iter().find_map(|fact| match fact {
-        Evidence::NotRun { task: one, place, count, lasted_ms, .. } => Some({
-            let place = place.as_ref().map(|place| format!(" ({place})")).unwrap_or_default();
-            let example = format!("{}{place}", task(*one));
-            let woken = match count {
-                1 => format!("{example} was woken and waits to be polled"),
-                n => format!("{n} tasks were woken and wait to be polled ({example} is one)"),
-            };
-            let lasted = millis(*lasted_ms);
-            let is_why =
-                |fact: &&Evidence| matches!(fact, Evidence::BlockedDriver { .. } | Evidence::NoDriver);
-            match finding.evidence.iter().find(is_why) {
-                Some(why) => {
-                    format!("{woken} for {lasted} or more: {}", sentence(finding, why))
-                }
-                None => format!("{woken} for {lasted}: the workers may be overloaded"),
-            }
-        }),
-        _ => None,
-    });
-    cause.unwrap_or_default()
+    let Some(Evidence::NotRun { task: one, place, count, lasted_ms, .. }) = finding.evidence.first() else {
+        return String::new();
+    };
+    let place = place.as_ref().map(|place| format!(" ({place})")).unwrap_or_default();
+    let example = format!("{}{place}", task(*one));
+    let woken = match count {
+        1 => format!("{example} was woken and waits to be polled"),
+        n => format!("{n} tasks were woken and wait to be polled ({example} is one)"),
+    };
+    let lasted = millis(*lasted_ms);
+    let is_why = |fact: &&Evidence| matches!(fact, Evidence::BlockedDriver { .. } | Evidence::NoDriver);
+    match finding.evidence.iter().find(is_why) {
+        Some(why) => format!("{woken} for {lasted} or more: {}", sentence(finding, why)),
+        None => format!("{woken} for {lasted}: the workers may be overloaded"),
+    }
 }
 
 pub(super) fn remedy(finding: &Finding) -> Option<String> {

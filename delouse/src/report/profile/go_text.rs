@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::{Profile, state_name, task_frames, wait_of};
+use super::{Profile, task_frames, wait_of};
+use crate::report::json::name;
 use crate::tasks::Task;
 
 /// `?debug=1`: each distinct stack with its count and its labels.
@@ -30,8 +31,7 @@ pub(crate) fn counted(profile: &Profile, name: &str) -> String {
 pub(crate) fn blocks<'t>(tasks: impl IntoIterator<Item = &'t Task>) -> String {
     let mut out = String::new();
     for task in tasks {
-        let state = task.state.map_or("unknown", state_name);
-        let doing = wait_of(task).map_or(state, |kind| kind.name());
+        let doing = wait_of(task).map_or_else(|| name(&task.state), |kind| kind.name().to_owned());
         let waited = task.waiting.map_or(0, |waiting| waiting.at_least_ms / 60_000);
         let waited = if waited > 0 { format!(", {waited} minutes") } else { String::new() };
         let _infallible = writeln!(out, "goroutine {} [{}{waited}]:", task.id, doing.replace('_', " "));

@@ -12,7 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rustc_hash::FxHashMap;
 
 use crate::debuginfo::symbols::shorten;
-use crate::tasks::{BlockingCall, Frame, ResourceKind, Task, TaskKind, TaskState};
+use crate::tasks::{BlockingCall, Frame, ResourceKind, Task};
 use crate::threads::{StackFrame, ThreadStack};
 
 pub(crate) use folded::folded;
@@ -20,6 +20,7 @@ pub(crate) use go_text::{blocks, counted};
 pub(crate) use pprof::pprof;
 
 use super::formats::Document;
+use super::json::name;
 
 /// The most samples: Pyroscope takes 16,000.
 const MOST_SAMPLES: usize = 10_000;
@@ -225,14 +226,8 @@ fn bounded(mut frames: Vec<Site>) -> Vec<Site> {
 }
 
 fn task_labels(task: &Task) -> Labels {
-    let kind = match task.kind {
-        TaskKind::Task => "task",
-        TaskKind::Main => "main",
-        TaskKind::Local => "local",
-        TaskKind::Blocking => "blocking",
-    };
-    let mut labels = vec![("kind", kind.to_owned())];
-    labels.extend(task.state.map(|state| ("state", state_name(state).to_owned())));
+    let mut labels = vec![("kind", name(&task.kind))];
+    labels.extend(task.state.map(|state| ("state", name(&state))));
     labels.extend(task.runtime.as_ref().map(|runtime| ("runtime", runtime.to_string())));
     labels.extend(wait_of(task).map(|kind| ("wait", kind.name().to_owned())));
     labels
@@ -242,21 +237,10 @@ fn wait_of(task: &Task) -> Option<ResourceKind> {
     task.waits_on.first().map(|waits| waits.kind)
 }
 
-fn state_name(state: TaskState) -> &'static str {
-    match state {
-        TaskState::Idle => "idle",
-        TaskState::Scheduled => "scheduled",
-        TaskState::Running => "running",
-        TaskState::Complete => "complete",
-    }
-}
-
 fn thread_labels(thread: &ThreadStack) -> Labels {
-    let name = |value: serde_json::Result<serde_json::Value>| value.ok()?.as_str().map(str::to_owned);
-    let role = name(serde_json::to_value(thread.role)).map(|role| ("role", role));
-    let activity = name(serde_json::to_value(thread.activity)).map(|activity| ("activity", activity));
-    let state = thread.state.clone().map(|state| ("state", state));
-    role.into_iter().chain(activity).chain(state).collect()
+    let mut labels = vec![("role", name(&thread.role)), ("activity", name(&thread.activity))];
+    labels.extend(thread.state.clone().map(|state| ("state", state)));
+    labels
 }
 
 #[cfg(test)]

@@ -46,11 +46,7 @@ pub(super) fn led_by(kind: ResourceKind, holders: &[&Holder]) -> &'static str {
         ResourceKind::Semaphore if several => ", of which these may hold permits:",
         ResourceKind::Semaphore => ", of which this may hold permits:",
         ResourceKind::Barrier => ", at which tasks that have it can arrive:",
-        ResourceKind::Mutex
-        | ResourceKind::Rwlock
-        | ResourceKind::Lock
-        | ResourceKind::OnceCell
-        | ResourceKind::Closed => match (certain, several) {
+        kind if is_held(kind) => match (certain, several) {
             (true, _) => ", held by",
             (false, true) => ", which one of these may hold:",
             (false, false) => ", which this may hold:",
@@ -61,6 +57,11 @@ pub(super) fn led_by(kind: ResourceKind, holders: &[&Holder]) -> &'static str {
             (false, false) => ", which may come from",
         },
     }
+}
+
+/// Whether a task that has a handle of it holds it as a whole.
+fn is_held(kind: ResourceKind) -> bool {
+    kind == ResourceKind::Closed || kind.is_lock() && kind != ResourceKind::Semaphore
 }
 
 /// What is said of a wait of which no holder was found: that there is none among the tasks only where all of them were
@@ -78,15 +79,8 @@ pub(super) fn without_holder(edge: &Edge, unread: &[Gap]) -> String {
     match (unread, edge.resource.kind) {
         ([first], _) => unknown(&gaps::gap(first)),
         ([first, ..], _) => unknown(&format!("{}; more above", gaps::gap(first))),
-        (
-            [],
-            ResourceKind::Mutex
-            | ResourceKind::Rwlock
-            | ResourceKind::Lock
-            | ResourceKind::OnceCell
-            | ResourceKind::Closed,
-        ) => ", held by no task".to_owned(),
         ([], ResourceKind::Semaphore) => ", of which no task has a permit".to_owned(),
+        ([], kind) if is_held(kind) => ", held by no task".to_owned(),
         ([], ResourceKind::Join | ResourceKind::Thread) => String::new(),
         ([], _) => ", which no task can give".to_owned(),
     }

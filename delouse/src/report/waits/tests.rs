@@ -49,7 +49,7 @@ fn answer_with_deadlock(edges: Vec<Edge>, tasks: &[u64]) -> WaitsAnswer {
 }
 
 #[test]
-fn a_circle_and_one_who_waits_outside_of_it() {
+fn a_circle_and_one_that_waits_outside_of_it() {
     let edges = vec![
         edge(1, "mutex-1", ResourceKind::Mutex, &[2]),
         edge(2, "mutex-2", ResourceKind::Mutex, &[1]),
@@ -119,7 +119,7 @@ fn several_that_may_hold_it_and_those_outside() {
 }
 
 #[test]
-fn those_who_wait_alike_are_one_block() {
+fn tasks_that_wait_alike_are_one_block() {
     let first = edge(1, "mutex-1", ResourceKind::Mutex, &[9]);
     let alike = |waiter| Edge { waiter: Some(waiter), ..first.clone() };
     // One of them has what another one waits for.
@@ -150,7 +150,7 @@ fn those_who_wait_alike_are_one_block() {
 }
 
 #[test]
-fn who_locks_what_he_has_locked_is_in_a_circle() {
+fn a_task_that_locks_what_it_has_locked_is_in_a_circle() {
     let first = edge(1, "mutex-1", ResourceKind::Mutex, &[1]);
     let behind = (2..100).map(|waiter| Edge { waiter: Some(waiter), ..first.clone() });
     let text = answer_with_deadlock(std::iter::once(first.clone()).chain(behind).collect(), &[1]).text();
@@ -207,7 +207,7 @@ fn rendered(dot: &str) -> Option<Result<String, String>> {
     })
 }
 
-fn of_nobody(kind: ResourceKind, gaps: Vec<Gap>, unknown_handles: bool) -> String {
+fn sentence_without_holder(kind: ResourceKind, gaps: Vec<Gap>, unknown_handles: bool) -> String {
     let leaf = Some("lib::Future".into());
     let edge = Edge { unknown_handles, leaf, ..edge(1, "resource-1", kind, &[]) };
     let mut answer = answer(vec![edge]);
@@ -217,19 +217,19 @@ fn of_nobody(kind: ResourceKind, gaps: Vec<Gap>, unknown_handles: bool) -> Strin
 
 #[test]
 fn that_no_task_holds_it_is_said_only_where_all_tasks_were_read() {
-    let text = of_nobody(ResourceKind::Mutex, Vec::new(), false);
+    let text = sentence_without_holder(ResourceKind::Mutex, Vec::new(), false);
     assert!(text.contains("waits for resource-1 (0x7f01), held by no task"), "{text}");
-    let text = of_nobody(ResourceKind::Semaphore, Vec::new(), false);
+    let text = sentence_without_holder(ResourceKind::Semaphore, Vec::new(), false);
     assert!(text.contains("of which no task has a permit"), "{text}");
     for kind in
         [ResourceKind::Mutex, ResourceKind::Semaphore, ResourceKind::ChannelRecv, ResourceKind::Notify]
     {
         let running = Gap::RunningTasks(TaskIds::of([7]));
-        let text = of_nobody(kind, vec![running, Gap::SearchCut], false);
+        let text = sentence_without_holder(kind, vec![running, Gap::SearchCut], false);
         assert!(text.contains("not read: task 7 may run"), "{text}");
         let why = "(task 7 may run: what it holds is on its thread's stack; more above)";
         assert!(text.contains("; delouse does not know what ") && text.contains(why), "{text}");
-        let text = of_nobody(kind, Vec::new(), true);
+        let text = sentence_without_holder(kind, Vec::new(), true);
         assert!(text.contains("(it knows no handles that belong to `lib::Future`)"), "{text}");
         assert!(!text.contains("no task"), "{text}");
     }

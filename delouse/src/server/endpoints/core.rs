@@ -4,9 +4,7 @@ use std::error::Error;
 use std::io::{self, Write};
 
 use dropshot::{Body, HttpError, RequestContext, endpoint};
-use http::header::{
-    ACCEPT_ENCODING, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue,
-};
+use http::header::{ACCEPT_ENCODING, CONTENT_DISPOSITION, CONTENT_ENCODING, HeaderMap, HeaderValue};
 use http::{HeaderName, Response};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -18,7 +16,7 @@ use crate::own_threads::{files, spawn};
 use crate::report::CoreEstimate;
 use crate::server::answer::{Answer, Rendered};
 use crate::server::error::ApiError;
-use crate::server::format::{Requested, accepted_quality, harden, negotiate};
+use crate::server::format::{Requested, accepted_quality, harden, negotiate, response};
 use crate::server::front::{Parameters, respond};
 use crate::server::gate::Permit;
 use crate::server::{Context, other_program, stream};
@@ -102,10 +100,8 @@ async fn core_file(request: RequestContext<Context>, query: CoreQuery) -> Result
     let (capture, pid) =
         receiver.await.map_err(|_| ApiError::Failed("the capture panicked".to_owned()))??;
 
-    let mut response = Response::new(body);
+    let mut response = response(body, "application/x-core");
     let headers = response.headers_mut();
-    harden(headers);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-core"));
     headers.insert(HeaderName::from_static("x-delouse-pause-us"), capture.pause_us.into());
     // A debugger cannot detect that registers and memory are of different moments.
     let consistent = HeaderValue::from_static(if capture.consistent { "true" } else { "false" });

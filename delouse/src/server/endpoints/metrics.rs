@@ -4,27 +4,20 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use dropshot::{Body, HttpError, RequestContext, endpoint};
 use http::Response;
-use http::header::{CONTENT_TYPE, HeaderValue};
-use schemars::JsonSchema;
-use serde::Deserialize;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
+use super::NoParameters;
 use crate::host::process_figures::ProcessFigures;
 use crate::inspector::inspect::Inspected;
 use crate::registry;
 use crate::report::WatchReport;
 use crate::report::metrics::{Family, text};
 use crate::server::Context;
-use crate::server::format::harden;
+use crate::server::format::response;
 use crate::server::front::{Parameters, respond};
 use crate::server::last_look::{DiagnosisFigures, Figures, TaskFigures};
 
 const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-
-/// No parameters.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct MetricsQuery {}
 
 /// Metrics for Prometheus: runtimes, and what the last look has found
 ///
@@ -32,7 +25,7 @@ pub(super) struct MetricsQuery {}
 #[endpoint { method = GET, path = "/metrics" }]
 pub(super) async fn metrics(
     request: RequestContext<Context>,
-    query: Parameters<MetricsQuery>,
+    query: Parameters<NoParameters>,
 ) -> Result<Response<Body>, HttpError> {
     respond(request, query, async |request, _query| {
         let context = request.context();
@@ -43,10 +36,7 @@ pub(super) async fn metrics(
             families.extend(runtimes());
             families.extend(process(&ProcessFigures::read()));
         }
-        let mut response = Response::new(Body::from(text(&families)));
-        harden(response.headers_mut());
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
-        Ok(response)
+        Ok(response(Body::from(text(&families)), MEDIA_TYPE))
     })
     .await
 }
@@ -89,17 +79,17 @@ fn runtime_name(handle: &Handle) -> String {
 fn looks(Figures { captures, pause_us, longest_pause_us, tasks, diagnosis }: Figures) -> Vec<Family> {
     let seconds = |us: u64| us as f64 / 1e6;
     let mut families = vec![
-        Family::counter("delouse_captures_total", "Captures of tasks or threads.").with(&[], captures as f64),
-        Family::counter(
+        counter("delouse_captures_total", "Captures of tasks or threads.", Some(captures as f64)),
+        counter(
             "delouse_capture_pause_seconds_total",
             "Time that captures have stopped the program.",
-        )
-        .with(&[], seconds(pause_us)),
-        Family::gauge(
+            Some(seconds(pause_us)),
+        ),
+        gauge(
             "delouse_capture_pause_longest_seconds",
             "The longest stop of the program by a capture.",
-        )
-        .with(&[], seconds(longest_pause_us)),
+            Some(seconds(longest_pause_us)),
+        ),
     ];
     if let Some(TaskFigures { at, counts }) = tasks {
         let mut tasks = Family::gauge("delouse_tasks", "Tasks of the last capture, by kind and state.");
@@ -136,27 +126,41 @@ fn watch(figures: &WatchReport) -> [Family; 7] {
     }
     [
         findings,
-        Family::gauge(
+        gauge(
             "delouse_watch_interval_seconds",
             "Time from one look of the watch to the next, at present.",
-        )
-        .with(&[], seconds(figures.pace_ms)),
-        Family::counter("delouse_watch_looks_total", "Looks of the watch.").with(&[], figures.looks as f64),
-        Family::counter("delouse_watch_failed_looks_total", "Looks of the watch that gave no diagnosis.")
-            .with(&[], figures.failed as f64),
-        Family::counter("delouse_watch_look_seconds_total", "Time that looks of the watch took.")
-            .with(&[], seconds(figures.took_ms)),
-        Family::counter(
+            Some(seconds(figures.pace_ms)),
+        ),
+        counter("delouse_watch_looks_total", "Looks of the watch.", Some(figures.looks as f64)),
+        counter(
+            "delouse_watch_failed_looks_total",
+            "Looks of the watch that gave no diagnosis.",
+            Some(figures.failed as f64),
+        ),
+        counter(
+            "delouse_watch_look_seconds_total",
+            "Time that looks of the watch took.",
+            Some(seconds(figures.took_ms)),
+        ),
+        counter(
             "delouse_watch_pause_seconds_total",
             "Time that looks of the watch have stopped the program, at most.",
-        )
-        .with(&[], figures.pause_us as f64 / 1e6),
-        Family::gauge(
+            Some(figures.pause_us as f64 / 1e6),
+        ),
+        gauge(
             "delouse_watch_pause_longest_seconds",
             "The longest stop of the program by a look of the watch.",
-        )
-        .with(&[], figures.longest_pause_us as f64 / 1e6),
+            Some(figures.longest_pause_us as f64 / 1e6),
+        ),
     ]
+}
+
+fn gauge(name: &'static str, help: &'static str, value: Option<f64>) -> Family {
+    Family::gauge(name, help).with_some(value)
+}
+
+fn counter(name: &'static str, help: &'static str, value: Option<f64>) -> Family {
+    Family::counter(name, help).with_some(value)
 }
 
 fn since_epoch(at: SystemTime) -> Option<f64> {
@@ -166,18 +170,16 @@ fn since_epoch(at: SystemTime) -> Option<f64> {
 fn process(figures: &ProcessFigures) -> [Family; 7] {
     let number = |value: Option<u64>| value.map(|value| value as f64);
     [
-        Family::counter("process_cpu_seconds_total", "User and system time in seconds.")
-            .with_some(figures.cpu_seconds),
-        Family::gauge("process_open_fds", "Open file descriptors.")
-            .with_some(figures.open_files.map(|open| open as f64)),
-        Family::gauge("process_max_fds", "The limit of open file descriptors.")
-            .with_some(number(figures.max_files)),
-        Family::gauge("process_virtual_memory_bytes", "Virtual memory in bytes.")
-            .with_some(number(figures.virtual_bytes)),
-        Family::gauge("process_resident_memory_bytes", "Resident memory in bytes.")
-            .with_some(number(figures.resident_bytes)),
-        Family::gauge("process_start_time_seconds", "Start of the process, in seconds since 1970.")
-            .with_some(figures.start_seconds),
-        Family::gauge("process_threads", "Threads of the process.").with_some(number(figures.threads)),
+        counter("process_cpu_seconds_total", "User and system time in seconds.", figures.cpu_seconds),
+        gauge("process_open_fds", "Open file descriptors.", figures.open_files.map(|open| open as f64)),
+        gauge("process_max_fds", "The limit of open file descriptors.", number(figures.max_files)),
+        gauge("process_virtual_memory_bytes", "Virtual memory in bytes.", number(figures.virtual_bytes)),
+        gauge("process_resident_memory_bytes", "Resident memory in bytes.", number(figures.resident_bytes)),
+        gauge(
+            "process_start_time_seconds",
+            "Start of the process, in seconds since 1970.",
+            figures.start_seconds,
+        ),
+        gauge("process_threads", "Threads of the process.", number(figures.threads)),
     ]
 }

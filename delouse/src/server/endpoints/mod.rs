@@ -30,6 +30,11 @@ pub(crate) struct Common<T: Renders> {
     format: Option<Requested<T>>,
 }
 
+/// The parameters of an endpoint that takes none.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NoParameters {}
+
 /// All endpoints.
 pub(crate) fn api() -> ApiDescription<Context> {
     let mut api = ApiDescription::new();

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dropshot::{Body, HttpError, RequestContext, endpoint};
-use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, HeaderValue};
-use http::{HeaderMap, Response};
+use http::Response;
+use http::header::CONTENT_DISPOSITION;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::NoParameters;
 use crate::inspector::inspect::Inspect;
 use crate::own_threads::Material;
 use crate::report::formats::{PPROF, TEXT};
@@ -16,7 +17,7 @@ use crate::report::profile::{Profile, blocks, counted, pprof};
 use crate::report::{Filter, ThreadsAnswer};
 use crate::server::Context;
 use crate::server::error::ApiError;
-use crate::server::format::harden;
+use crate::server::format::response;
 use crate::server::front::{Parameters, respond};
 use crate::server::readers;
 use crate::tasks::Task;
@@ -25,9 +26,8 @@ use crate::waits::{Finding, FindingKind};
 
 /// The longest time over which a difference is measured, in seconds.
 const MAX_SECONDS: u64 = 300;
-/// How long the second capture of a difference waits for another capture in progress, and between attempts.
+/// How long the second capture of a difference waits for another capture in progress.
 const BUSY: Duration = Duration::from_secs(5);
-const AGAIN: Duration = Duration::from_millis(50);
 
 /// Parameters of a profile.
 #[derive(Deserialize, JsonSchema)]
@@ -38,11 +38,6 @@ pub(super) struct ProfileQuery {
     /// What there is more or less of after so many seconds, 300 at most.
     seconds: Option<u64>,
 }
-
-/// No parameters.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct NoQuery {}
 
 /// A profile, and the same in the words of `?debug=2`.
 struct Counted {
@@ -147,7 +142,7 @@ pub(super) async fn threadcreate(
 #[endpoint { method = GET, path = "/debug/pprof" }]
 pub(super) async fn pprof_index(
     request: RequestContext<Context>,
-    query: Parameters<NoQuery>,
+    query: Parameters<NoParameters>,
 ) -> Result<Response<Body>, HttpError> {
     respond(request, query, async |request, _query| {
         let address = request.server.local_addr;
@@ -177,14 +172,14 @@ async fn profile(
     let name = kind.name();
     let begun = SystemTime::now();
     let each = debug.is_some_and(|level| level >= 2);
-    let first = captured(&request, kind, each).await?;
+    let first = captured(&request, kind, each, Duration::ZERO).await?;
     if each && seconds.is_none() {
         return Ok(answer(first.each.clone().into_bytes(), TEXT.media_type, None));
     }
     let mut profile = first.profile.clone();
     if let Some(seconds) = seconds {
         tokio::time::sleep(Duration::from_secs(seconds)).await;
-        let last = captured_late(&request, kind).await?;
+        let last = captured(&request, kind, false, BUSY).await?;
         profile = last.profile.clone().since(profile);
     }
     if debug.is_some_and(|level| level > 0) {
@@ -197,35 +192,25 @@ async fn profile(
     Ok(answer(bytes, PPROF.media_type, Some(name)))
 }
 
+/// The second capture waits for another one in progress: the client has waited for seconds already.
 async fn captured(
     request: &RequestContext<Context>,
     kind: Kind,
     each: bool,
+    patience: Duration,
 ) -> Result<Arc<Counted>, ApiError> {
-    let server = request.server.clone();
-    let capture = move || kind.capture(&*server.private.inspector, each);
+    let capture = || {
+        let server = request.server.clone();
+        move || kind.capture(&*server.private.inspector, each)
+    };
     let key = format!("/debug/pprof/{} each={each}", kind.name());
-    request.context().gate.run(key, capture).await
-}
-
-/// The client has waited for seconds already: waits for another capture in progress.
-async fn captured_late(request: &RequestContext<Context>, kind: Kind) -> Result<Arc<Counted>, ApiError> {
-    let begun = std::time::Instant::now();
-    loop {
-        match captured(request, kind, false).await {
-            Err(ApiError::Busy { .. }) if begun.elapsed() < BUSY => tokio::time::sleep(AGAIN).await,
-            answer => return answer,
-        }
-    }
+    request.context().gate.run_within(patience, &key, capture).await
 }
 
 fn answer(bytes: Vec<u8>, media_type: &'static str, file: Option<&str>) -> Response<Body> {
-    let mut response = Response::new(readers::whole(bytes.into()));
-    let headers: &mut HeaderMap = response.headers_mut();
-    harden(headers);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    let mut response = response(readers::whole(bytes.into()), media_type);
     if let Some(value) = file.and_then(|file| format!("attachment; filename=\"{file}\"").parse().ok()) {
-        headers.insert(CONTENT_DISPOSITION, value);
+        response.headers_mut().insert(CONTENT_DISPOSITION, value);
     }
     response
 }

@@ -1,6 +1,6 @@
 //! `/waits` and `/diagnosis`: which task waits for which, and what is wrong.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dropshot::{HttpError, RequestContext, endpoint};
 use schemars::JsonSchema;
@@ -12,7 +12,7 @@ use crate::inspector::sampling::Diagnosed;
 use crate::own_threads::Material;
 use crate::own_threads::ThreadError;
 use crate::report::formats::Renderer;
-use crate::report::{DiagnosisAnswer, Filter, FindingReport, WaitsAnswer, not_covered};
+use crate::report::{DiagnosisAnswer, Filter, WaitsAnswer, not_covered};
 use crate::server::Context;
 use crate::server::answer::{Answer, Rendered};
 use crate::server::error::ApiError;
@@ -62,11 +62,7 @@ async fn graph(request: RequestContext<Context>, query: WaitsQuery) -> Result<An
     let key = format!("/waits {around:?} {limit} {}", renderer.format.name);
     let server = request.server.clone();
     let capture = move || {
-        let (Sample { listing, graph, findings, not_covered: missing, .. }, capture) =
-            server.private.inspector.sample_of_waits()?;
-        let not_covered = missing.iter().map(not_covered).collect();
-        let findings = FindingReport::all(findings);
-        let mut answer = WaitsAnswer { graph, findings, not_covered, capture };
+        let (mut answer, listing) = WaitsAnswer::new(server.private.inspector.sample_of_waits()?);
         if let Some(tasks) = &around {
             answer.narrow(tasks, limit);
         }
@@ -128,23 +124,20 @@ async fn diagnose_now(
         (None, Some(since)) => Some(context.marks.get(since)?),
         (None, None) => None,
     };
-    let begun = Instant::now();
-    loop {
+    // The client has waited for seconds already: wait for another capture in progress.
+    let patience = seconds.map_or(Duration::ZERO, |_| BUSY);
+    let capture = || {
         let (server, earlier) = (request.server.clone(), earlier.clone());
-        let capture = move || diagnose_and_render(&server.private, earlier.as_ref(), ids, renderer);
-        match context.gate.run(key.clone(), capture).await {
-            // The client has waited for seconds already: wait for the other capture.
-            Err(ApiError::Busy { .. }) if seconds.is_some() && begun.elapsed() < BUSY => {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-            // A capture needs descriptors, but that the program runs out of them can be diagnosed without one.
-            Err(error @ ApiError::Thread(ThreadError::Files { .. }))
-                if context.inspector.inspected() == Inspected::ThisProcess =>
-            {
-                return Ok(diagnose_files_only(error, renderer)?.into());
-            }
-            answer => return Ok(answer?.as_ref().clone().into()),
+        move || diagnose_and_render(&server.private, earlier.as_ref(), ids, renderer)
+    };
+    match context.gate.run_within(patience, &key, capture).await {
+        // A capture needs descriptors, but that the program runs out of them can be diagnosed without one.
+        Err(error @ ApiError::Thread(ThreadError::Files { .. }))
+            if context.inspector.inspected() == Inspected::ThisProcess =>
+        {
+            Ok(diagnose_files_only(error, renderer)?.into())
         }
+        answer => Ok(answer?.as_ref().clone().into()),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Images of earlier captures that have ended, and that nothing has reaped: the helper was killed.
+//! Images of earlier captures that have ended and that nothing has reaped, because the helper was killed.
 
 use std::fs::{read, read_to_string};
 
@@ -8,7 +8,7 @@ use super::task_files::{Stat, Status};
 /// The most children that are examined.
 const MOST_CHILDREN: usize = 1 << 12;
 
-/// Their ids, in the process's own pid namespace.
+/// Finds such images among the children of these threads. Returns their ids in the process's own pid namespace.
 pub(super) fn find(process: &Process, threads: &[i32]) -> Vec<i32> {
     let level = Status::ids(&process.read("status").unwrap_or_default()).len();
     let mut buffer = vec![0; 16 << 10];
@@ -22,7 +22,7 @@ pub(super) fn find(process: &Process, threads: &[i32]) -> Vec<i32> {
     found
 }
 
-/// The id of `child` in the namespace at this level, if it is an image that has ended.
+/// The id of `child` in the pid namespace at this level, if it is an image that has ended.
 fn own_id_of_image(child: i32, level: usize) -> Option<i32> {
     let stat = Stat::parse(&read(format!("/proc/{child}/stat")).ok()?)?;
     // The parent gets no signal at its end, and it was to be killed first if memory ran out (`stop/image.rs`).

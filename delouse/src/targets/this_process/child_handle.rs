@@ -6,7 +6,7 @@ use std::ops::{Range, RangeInclusive};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -18,6 +18,7 @@ use rustix::process::{
 use super::child::{self, ExitReason};
 use super::control::{ALIVE_INTERVAL, Control, ControlPage};
 use super::{memory, page_size, search, sys};
+use crate::host::lock::lock;
 use crate::snapshot::{Address, Mapping};
 use crate::targets::{SnapshotError, maps};
 
@@ -286,9 +287,7 @@ impl Child {
             MemoryAccess::File(file) => unsafe {
                 memory::read_raw(file.as_raw_fd(), address, buf.as_mut_ptr(), buf.len())
             },
-            MemoryAccess::Pipe(pipe) => {
-                self.read_by_pipe(pipe.lock().unwrap_or_else(PoisonError::into_inner), address, buf)
-            }
+            MemoryAccess::Pipe(pipe) => self.read_by_pipe(lock(pipe), address, buf),
         }
     }
 
@@ -301,7 +300,7 @@ impl Child {
         visit: &mut dyn FnMut(u64, u64),
     ) -> Vec<Range<u64>> {
         self.keep_alive();
-        let mut answers = self.searches.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut answers = lock(&self.searches);
         // A child that serves its memory through a pipe does not search.
         if !*answers || matches!(self.memory, MemoryAccess::Pipe(_)) {
             return vec![range];

@@ -1,7 +1,7 @@
 //! Captures all threads, and keeps the state that captures share.
 
+use std::sync::Mutex;
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, PoisonError};
 
 use super::capture_session::CaptureSession;
 use super::captured::Captured;
@@ -9,6 +9,7 @@ use super::hold::{Entry, Hold};
 use super::memory::OwnMemory;
 use super::slots::{TABLE, Table};
 use super::{proc, signal, sys};
+use crate::host::lock::lock;
 use crate::targets::SnapshotError;
 
 /// At most this many bytes of each stack are copied. The capture's notes report longer stacks.
@@ -41,7 +42,7 @@ struct Engine {
 pub(super) fn capture(hold: Hold<'_>, stack_limit: usize) -> Result<Captured, SnapshotError> {
     let layout = super::layout();
     // The state is valid after each statement, so that a poisoned lock can be ignored.
-    let mut engine = ENGINE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut engine = lock(&ENGINE);
     let signal = signal::ready(engine.signal)?;
     engine.signal = Some(signal);
     let memory = OwnMemory::open()?;

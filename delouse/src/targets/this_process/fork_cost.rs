@@ -6,11 +6,12 @@ use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStringExt as _;
 #[cfg(test)]
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use super::child::anonymous_bytes;
 use super::{huge_memory, own_mappings};
+use crate::host::lock::lock;
 use crate::host::memory_left::{memory_left, strict_commit_left, tightest_cgroup};
 use crate::host::proc_text::size_field;
 use crate::targets::fork_rates::{
@@ -37,7 +38,7 @@ pub(crate) fn predict(threads: usize) -> Result<Prediction, SnapshotError> {
         if anonymous >> 20 >= LEAST_MEASURED_MB { huge_memory::bytes(&mappings).unwrap_or(0) } else { 0 };
     let huge = huge.min(anonymous);
     let nanos = 500_000_u64
-        .saturating_add(((anonymous - huge) >> 20).saturating_mul(forks().rate(Instant::now())))
+        .saturating_add(((anonymous - huge) >> 20).saturating_mul(lock(&FORKS).rate(Instant::now())))
         .saturating_add((huge >> 20).saturating_mul(FORK_NS_PER_HUGE_MB))
         .saturating_add((mappings.len() as u64).saturating_mul(FORK_NS_PER_MAPPING))
         .saturating_add((threads as u64).saturating_mul(FREEZE_NS_PER_THREAD));
@@ -61,7 +62,7 @@ pub(super) fn observe(prediction: &Prediction, taken: Duration) {
     // If most memory is in huge pages, the rate of the rest cannot be measured.
     if megabytes >= LEAST_MEASURED_MB && megabytes >= prediction.huge >> 24 {
         let rate = u64::try_from(taken.as_nanos()).unwrap_or(u64::MAX).saturating_sub(of_huge) / megabytes;
-        forks().add(rate.min(1_000_000), Instant::now());
+        lock(&FORKS).add(rate.min(1_000_000), Instant::now());
     }
 }
 
@@ -71,10 +72,6 @@ struct Forks {
     rates: [u64; 5],
     next: usize,
     last: Option<Instant>,
-}
-
-fn forks() -> MutexGuard<'static, Forks> {
-    FORKS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Forks {

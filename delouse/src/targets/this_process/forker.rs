@@ -13,12 +13,13 @@
 //! but is not held: see [`is_forker`].
 
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::blocked_signals::with_signals_blocked;
 use super::child::{self, run_child};
 use super::control::Control;
 use super::sys::{self, ChildFiles};
+use crate::host::lock::lock;
 use crate::host::memory_budget;
 use crate::snapshot::OwnThread;
 use crate::targets::SnapshotError;
@@ -93,7 +94,7 @@ pub(super) fn share_files() {
 
 /// Returns the thread. Starts it if necessary, and waits until it is ready.
 pub(super) fn ready() -> Result<Forker, SnapshotError> {
-    let mut forker = FORKER.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut forker = lock(&FORKER);
     let (pid, must_share) = (sys::getpid(), MUST_SHARE.load(Ordering::Relaxed));
     // A thread that is replaced keeps running, because images that it has forked may still be in use.
     forker.take_if(|running| running.pid != pid || running.must_share != must_share);

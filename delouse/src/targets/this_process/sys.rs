@@ -55,74 +55,36 @@ pub(super) fn tgkill(pid: i32, tid: i32, signal: i32) -> Result<(), Errno> {
         .map(|_| ())
 }
 
+/// futex(2), with a bit set where the operation has one. `time` is when the wait ends, or how long it takes.
+fn futex(word: &AtomicU32, operation: i32, value: u32, time: Option<&libc::timespec>, set: u32) -> isize {
+    let time = time.map_or(0, |time| (&raw const *time) as usize);
+    let arguments = [word.as_ptr() as usize, operation as usize, value as usize, time, 0, set as usize];
+    // SAFETY: `word` and `time` live as long as the call, which only reads them.
+    unsafe { syscall(libc::SYS_futex, arguments) }
+}
+
 /// Waits while `*word == expected`, for at most `nanoseconds`. May return early.
 pub(super) fn futex_wait(word: &AtomicU32, expected: u32, nanoseconds: u64) {
-    let timeout = timespec(nanoseconds);
     // Without FUTEX_PRIVATE_FLAG, because a parent and its forked child share some of these words.
-    // SAFETY: `word` lives as long as the call; the timeout is read only.
-    unsafe {
-        syscall(
-            libc::SYS_futex,
-            [
-                word.as_ptr() as usize,
-                libc::FUTEX_WAIT as usize,
-                expected as usize,
-                (&raw const timeout) as usize,
-                0,
-                0,
-            ],
-        )
-    };
+    futex(word, libc::FUTEX_WAIT, expected, Some(&timespec(nanoseconds)), 0);
 }
 
 /// Waits while `*word == expected`, until `deadline` ([`now`]) at the latest. [`futex_wake_among`] wakes waiters by the bits
 /// in their `set`. May return early.
 pub(super) fn futex_wait_among(word: &AtomicU32, expected: u32, deadline: u64, set: u32) {
-    let deadline = timespec(deadline);
-    // SAFETY: `word` lives as long as the call; the time is read only.
-    unsafe {
-        syscall(
-            libc::SYS_futex,
-            [
-                word.as_ptr() as usize,
-                (libc::FUTEX_WAIT_BITSET | libc::FUTEX_PRIVATE_FLAG) as usize,
-                expected as usize,
-                (&raw const deadline) as usize,
-                0,
-                set as usize,
-            ],
-        )
-    };
+    let operation = libc::FUTEX_WAIT_BITSET | libc::FUTEX_PRIVATE_FLAG;
+    futex(word, operation, expected, Some(&timespec(deadline)), set);
 }
 
 /// Wakes at most `most` of the threads that wait on `word` with a bit of `sets`. Returns how many.
 pub(super) fn futex_wake_among(word: &AtomicU32, most: u32, sets: u32) -> u32 {
-    // SAFETY: the kernel takes the address as a key and reads nothing.
-    let woken = unsafe {
-        syscall(
-            libc::SYS_futex,
-            [
-                word.as_ptr() as usize,
-                (libc::FUTEX_WAKE_BITSET | libc::FUTEX_PRIVATE_FLAG) as usize,
-                most as usize,
-                0,
-                0,
-                sets as usize,
-            ],
-        )
-    };
-    check(woken).map_or(0, |woken| woken as u32)
+    let operation = libc::FUTEX_WAKE_BITSET | libc::FUTEX_PRIVATE_FLAG;
+    check(futex(word, operation, most, None, sets)).map_or(0, |woken| woken as u32)
 }
 
 /// Wakes all threads that wait on `word`.
 pub(super) fn futex_wake(word: &AtomicU32) {
-    // SAFETY: the kernel takes the address as a key and reads nothing.
-    unsafe {
-        syscall(
-            libc::SYS_futex,
-            [word.as_ptr() as usize, libc::FUTEX_WAKE as usize, i32::MAX as usize, 0, 0, 0],
-        )
-    };
+    futex(word, libc::FUTEX_WAKE, i32::MAX as u32, None, 0);
 }
 
 /// Prefaults writable memory: allocates or copies its pages, as the first write to each would (Linux 5.14).

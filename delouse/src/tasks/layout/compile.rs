@@ -11,8 +11,8 @@ use super::model::{
 };
 use super::store::Layouts;
 use super::{handles, known_types};
-use crate::debuginfo::lock::lock;
 use crate::debuginfo::types::{Member, Shape, Type, TypeId, Variant, names};
+use crate::host::lock::lock;
 use crate::tasks::leaves;
 use crate::tasks::process::Program;
 use crate::tasks::route::Route;

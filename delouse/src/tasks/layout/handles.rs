@@ -72,9 +72,11 @@ pub(crate) struct HandleFact {
     /// The route from the handle to its resource: to the address that leaves have for it. Behind `|`, the route of handles
     /// in which the first one leads nowhere.
     resource: &'static str,
-    /// The route to the number of permits that it holds; empty for handles that hold one. Of a channel's handle: to the
-    /// number of such handles that the channel has, and behind `|` to that of handles of the other end.
+    /// The route to the number of permits that it holds; empty for handles that hold one.
     permits: &'static str,
+    /// If its channel counts handles: the fields beside the resource that have the number of such handles, and of those of
+    /// the other end.
+    counts: Option<(&'static str, &'static str)>,
 }
 
 impl HandleFact {
@@ -118,7 +120,7 @@ impl HandleFact {
 
     /// Whether its channel counts such handles.
     pub(crate) fn is_counted(&self) -> bool {
-        !self.permits.is_empty() && self.roles.has(Roles::SENDER.or(Roles::RECEIVER))
+        self.counts.is_some()
     }
 
     /// Whether it is the place in a queue of a future that acquires permits.
@@ -128,21 +130,22 @@ impl HandleFact {
 }
 
 const fn fact(path: &'static str, roles: Roles, resource: &'static str) -> HandleFact {
-    HandleFact { path, roles, resource, permits: "" }
+    HandleFact { path, roles, resource, permits: "", counts: None }
 }
 
-/// A handle of a channel, with the route to the channel's own count of such handles.
+/// A handle of a channel that counts handles: see [`HandleFact::counts`].
 const fn counted(
     path: &'static str,
     roles: Roles,
     resource: &'static str,
-    count: &'static str,
+    own: &'static str,
+    others: &'static str,
 ) -> HandleFact {
-    HandleFact { path, roles, resource, permits: count }
+    HandleFact { path, roles, resource, permits: "", counts: Some((own, others)) }
 }
 
 const fn permits(path: &'static str, resource: &'static str, permits: &'static str) -> HandleFact {
-    HandleFact { path, roles: Roles::GUARD, resource, permits }
+    HandleFact { path, roles: Roles::GUARD, resource, permits, counts: None }
 }
 
 /// The table. Paths and fields are those of tokio 1.40 to 1.54, tokio-util 0.7, futures 0.3, async-channel 2,
@@ -222,58 +225,18 @@ static HANDLES: &[HandleFact] = &[
     fact("async_lock::barrier::Barrier", Roles::ACCESS, ""),
     fact("async_channel::Sender", Roles::SENDER, "channel *"),
     fact("async_channel::Receiver", Roles::RECEIVER, "channel *"),
-    counted("flume::Sender", Roles::SENDER, "shared *", "shared * sender_count | shared * receiver_count"),
+    counted("flume::Sender", Roles::SENDER, "shared *", "sender_count", "receiver_count"),
     fact("flume::WeakSender", Roles::WEAK_SENDER, "shared *"),
-    counted(
-        "flume::Receiver",
-        Roles::RECEIVER,
-        "shared *",
-        "shared * receiver_count | shared * sender_count",
-    ),
+    counted("flume::Receiver", Roles::RECEIVER, "shared *", "receiver_count", "sender_count"),
     // Channels in which threads wait.
-    counted(
-        "std::sync::mpmc::counter::Sender",
-        Roles::SENDER,
-        "counter *",
-        "counter * senders | counter * receivers",
-    ),
-    counted(
-        "std::sync::mpmc::counter::Receiver",
-        Roles::RECEIVER,
-        "counter *",
-        "counter * receivers | counter * senders",
-    ),
-    counted(
-        "crossbeam_channel::counter::Sender",
-        Roles::SENDER,
-        "counter *",
-        "counter * senders | counter * receivers",
-    ),
-    counted(
-        "crossbeam_channel::counter::Receiver",
-        Roles::RECEIVER,
-        "counter *",
-        "counter * receivers | counter * senders",
-    ),
-    counted("kanal::Sender", Roles::SENDER, "internal *", "internal * send_count | internal * recv_count"),
-    counted(
-        "kanal::AsyncSender",
-        Roles::SENDER,
-        "internal *",
-        "internal * send_count | internal * recv_count",
-    ),
-    counted(
-        "kanal::Receiver",
-        Roles::RECEIVER,
-        "internal *",
-        "internal * recv_count | internal * send_count",
-    ),
-    counted(
-        "kanal::AsyncReceiver",
-        Roles::RECEIVER,
-        "internal *",
-        "internal * recv_count | internal * send_count",
-    ),
+    counted("std::sync::mpmc::counter::Sender", Roles::SENDER, "counter *", "senders", "receivers"),
+    counted("std::sync::mpmc::counter::Receiver", Roles::RECEIVER, "counter *", "receivers", "senders"),
+    counted("crossbeam_channel::counter::Sender", Roles::SENDER, "counter *", "senders", "receivers"),
+    counted("crossbeam_channel::counter::Receiver", Roles::RECEIVER, "counter *", "receivers", "senders"),
+    counted("kanal::Sender", Roles::SENDER, "internal *", "send_count", "recv_count"),
+    counted("kanal::AsyncSender", Roles::SENDER, "internal *", "send_count", "recv_count"),
+    counted("kanal::Receiver", Roles::RECEIVER, "internal *", "recv_count", "send_count"),
+    counted("kanal::AsyncReceiver", Roles::RECEIVER, "internal *", "recv_count", "send_count"),
     fact("std::sync::poison::condvar::Condvar", Roles::ACCESS, "inner futex"),
     fact("std::sync::nonpoison::condvar::Condvar", Roles::ACCESS, "inner futex"),
     fact("parking_lot::condvar::Condvar", Roles::ACCESS, ""),
@@ -354,22 +317,28 @@ pub(super) fn handle(program: &Program<'_>, id: TypeId, path: &str) -> Option<Ha
         let size = program.ty(way.end)?.size;
         Some((way, size))
     };
-    let (own, other) =
-        fact.permits.split_once('|').map_or((fact.permits, None), |(own, other)| (own, Some(other)));
+    let count = |name: &str| number(&format!("{} {name}", fact.resource));
     let permits = match fact {
         fact if fact.is_queue_place() => Some(Permits::Queue {
             queued: route("queued")?,
             wanted: route("num_permits")?,
             missing: route("node state")?,
         }),
+        HandleFact { counts: Some((own, _)), .. } => count(own).map(|(way, size)| Permits::Field(way, size)),
         HandleFact { permits: "", .. } => None,
-        _ => number(own).map(|(way, size)| Permits::Field(way, size)),
+        _ => number(fact.permits).map(|(way, size)| Permits::Field(way, size)),
     };
     let (resource, otherwise) = match fact.resource.split_once('|') {
         Some((first, other)) => (route(first)?, route(other)),
         None => (route(fact.resource)?, None),
     };
-    Some(Handle { fact: index as u16, resource, otherwise, permits, others: other.and_then(number) })
+    Some(Handle {
+        fact: index as u16,
+        resource,
+        otherwise,
+        permits,
+        others: fact.counts.and_then(|(_, others)| count(others)),
+    })
 }
 
 /// The name of a handle's type; empty for [`ON_STACK`] and [`ON_WAITING_STACK`].

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use rustc_hash::FxHashMap;
 
 use super::arena::Arena;
-use crate::debuginfo::lock::lock;
 use crate::debuginfo::types::TypeId;
+use crate::host::lock::lock;
 
 /// One step of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::labels::Label;
 use super::model::{Body, Coroutine, Interest, Owner, State, Suspended};
 use super::store::Layouts;
-use crate::debuginfo::lock::lock;
 use crate::debuginfo::types::{Source, TypeId, names};
+use crate::host::lock::lock;
 use crate::tasks::route::Route;
 use crate::tasks::{Origin, leaves};
 

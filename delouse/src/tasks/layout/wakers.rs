@@ -6,8 +6,8 @@ use rustc_hash::FxHashSet;
 
 use super::known_types;
 use super::store::Layouts;
-use crate::debuginfo::lock::lock;
 use crate::debuginfo::types::{Shape, TypeId};
+use crate::host::lock::lock;
 
 const WAKER: &str = "core::task::wake::Waker";
 /// The most types that are searched for one.

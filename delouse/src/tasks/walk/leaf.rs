@@ -29,6 +29,7 @@ impl<'w> Walker<'w, '_, '_> {
         leaf.is_waiting(self.process, &self.layouts.learned, address, &met)
     }
 
+    /// Visits a leaf at `address`: adds its frame and its wait, if its task waits for it.
     pub(super) fn leaf(&mut self, layout: &'w Layout, address: Address, position: Position) {
         let Body::Leaf(leaf) = &layout.body else { return };
         let paths: Vec<_> = self.paths().take(MAX_CONTEXTS).collect();
@@ -42,12 +43,12 @@ impl<'w> Walker<'w, '_, '_> {
         };
         let mut ready = None;
         if leaf.is_conditional() {
-            let is = self.is_waiting(leaf, address, hint);
+            let waits = self.is_waiting(leaf, address, hint);
             self.note(|walker| {
                 let (of, at) = (Choice::Waits(layout.id, hint), walker.spot(position, address));
-                Event::Choice { of, at, is: u64::from(is) }
+                Event::Choice { of, at, is: u64::from(waits) }
             });
-            if !is {
+            if !waits {
                 ready = self.ready_for(address, hint);
                 if ready.is_none() {
                     return self.pass(layout, address, hint);
@@ -62,13 +63,10 @@ impl<'w> Walker<'w, '_, '_> {
             _ => Race::No,
         };
         self.note(|walker| {
-            let asked = context.is_some_and(|context| context.owner.is_some());
-            let unasked = if asked {
-                walker.contexts.len().saturating_sub(MAX_CONTEXTS)
-            } else {
-                walker.contexts.len()
-            };
-            let functions = walker.contexts.iter().skip(unasked).map(|context| {
+            // The functions in which the owner of the resource is searched for.
+            let searched = context.and_then(|context| context.owner).map_or(0, |_| MAX_CONTEXTS);
+            let skipped = walker.contexts.len().saturating_sub(searched);
+            let functions = walker.contexts.iter().skip(skipped).map(|context| {
                 (context.layout.id, context.state, walker.spot(context.position, context.address))
             });
             let leaf = KnownLeaf { layout: layout.id, context, race, hint, functions: functions.collect() };
@@ -90,7 +88,7 @@ impl<'w> Walker<'w, '_, '_> {
         self.task.is_some() && !self.idle && !self.runs
     }
 
-    /// What the names of the types around the leaf say, from the innermost function down.
+    /// What the names of the types around the leaf, up to the innermost function, say about it.
     fn hint(&self) -> Hint {
         let nodes = self.on_the_path().take(MAX_HINTS);
         leaves::hint(nodes.filter_map(|node| self.layouts.get(node.layout)?.frame.as_deref()))

@@ -91,7 +91,7 @@ fn tasks_for_blocking_calls_may_block() {
 }
 
 #[test]
-fn workers_stuck_at_one_place_are_one_finding_and_who_waits_is_told() {
+fn workers_stuck_at_one_place_are_one_finding_with_what_waits() {
     let queued = Task { state: Some(TaskState::Scheduled), ..fixtures::task(9, "app::other", 1) };
     let sample = |ms| {
         let workers = [7, 8].map(|tid| (worker(tid, Activity::Lock, 0), Some(tid as u64), Some(1)));

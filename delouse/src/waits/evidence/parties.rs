@@ -38,7 +38,7 @@ impl TaskIds {
 }
 
 /// A task that waits, and what can end that.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TaskWait {
     /// Id of the task; 0 for a `main` future.
     pub task: u64,
@@ -73,14 +73,11 @@ impl TaskWait {
         Self {
             task: edge.waiter.unwrap_or_default(),
             thread: edge.thread.filter(|_| edge.waiter.is_none()),
-            blocks: false,
             place: edge.place.clone(),
             resource: edge.resource.clone(),
             future: edge.leaf.clone().filter(|_| edge.resource.kind == ResourceKind::Unknown),
             holders: holders.map(Party::from).collect(),
-            more_holders: 0,
-            all_known: false,
-            behind_writer: false,
+            ..Self::default()
         }
     }
 }

@@ -27,7 +27,7 @@ impl Judge<'_, '_, '_, '_, '_> {
         let task = self.task(wait.task)?;
         let on = task.waits_on.get(wait.leaf)?;
         let place = self.edges.place(wait);
-        let resource = self.edges.resource(wait);
+        let resource = self.edges.waits.resource(wait);
         match wait.kind {
             ResourceKind::Notify => {
                 let calls = on.notified_before?;

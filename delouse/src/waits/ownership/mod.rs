@@ -14,7 +14,7 @@ pub(super) use paths::{PathId, Paths};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::wait::{ResourceKey, sleeps_in_call};
+use super::wait::{ResourceKey, thread_in_call};
 use crate::snapshot::{Address, Hidden};
 use crate::tasks::layout::handles::{self, HandleFact};
 use crate::tasks::{Examination, LeafPlace, OwnFrames, TaskState};
@@ -168,6 +168,7 @@ impl<'s, 'p, 'i> Survey<'s, 'p, 'i> {
         let mut slots = Vec::with_capacity(examination.places.len());
         let tasks = examination.listing.tasks.iter().zip(&examination.places);
         let mut parts = Parts::default();
+        let mut shared_locks = Vec::new();
         let own_frames: FxHashMap<i32, &OwnFrames> =
             examination.listing.own_frames.iter().map(|(tid, own)| (*tid, own)).collect();
         for (number, (task, place)) in (0..).zip(tasks) {
@@ -186,21 +187,16 @@ impl<'s, 'p, 'i> Survey<'s, 'p, 'i> {
             if let (Some(lock), Some(future)) = (lock, place.future) {
                 walker.own_guards(number, future, *lock);
             }
-            let own = |tid: i32| own_frames.get(&tid).map(|own| own.variables.as_slice());
-            let variables = task.thread.and_then(own).unwrap_or_default();
-            if let Some(lock) = lock {
-                walker.own_guards_on_stack(number, variables, *lock);
-            }
             slots.push(idle(&walker.slots, &place.leaves));
             // What a thread has around a call that blocks it stays as it is until the call returns.
-            let sleeping = sleeps_in_call(task).then(|| task.drives.first().map(|driven| &driven.call));
-            let call = sleeping.flatten().or(task.found_in.as_ref()).map(|call| call.thread);
-            let waits = task.thread.filter(|_| in_primitive(number));
-            let variables = call.or(waits).and_then(own).unwrap_or_default();
-            walker.variables_around(number, variables, before);
+            let blocked_thread = task.thread.filter(|_| lock.is_some() || in_primitive(number));
+            let around = thread_in_call(task).or(blocked_thread).and_then(|tid| own_frames.get(&tid));
+            walker.variables_around(number, around.map_or(&[], |own| own.variables.as_slice()), before);
+            shared_locks.extend(lock.map(|lock| (number, *lock)));
             complete.push(all);
         }
         walker.objects();
+        shared_locks.into_iter().for_each(|(number, lock)| walker.own_shared_guards(number, lock));
         Self { walker, parts, complete, slots }
     }
 

@@ -33,7 +33,7 @@ fn block_on_that_blocks() {
 }
 
 #[test]
-fn a_runtime_that_nobody_runs() {
+fn a_runtime_that_no_thread_runs() {
     let tasks = [woken(1, "current_thread 2")];
     for threads in [&[][..], &[in_block_on(Activity::Idle)]] {
         let found = reported(check(&samples(&tasks, threads), &[]));

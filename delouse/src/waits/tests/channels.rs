@@ -189,7 +189,7 @@ fn a_task_that_has_the_other_end_itself() {
 }
 
 #[test]
-fn somebody_who_could_send() {
+fn a_task_that_could_send() {
     isolated!();
     let runtime = runtime();
     let (sender, mut receiver) = mpsc::channel::<u8>(1);

@@ -36,7 +36,7 @@ fn connections_that_end_when_told_to() {
 }
 
 #[test]
-fn connections_that_nobody_is_left_to_tell() {
+fn connections_that_no_task_is_left_to_tell() {
     isolated!();
     let runtime = runtime();
     let (end, over) = (Arc::new(Notify::new()), watch::channel(false));

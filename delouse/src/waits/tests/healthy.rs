@@ -110,7 +110,7 @@ fn a_pool_that_waits_for_work() {
 
 /// A future that keeps its waker where no type tells.
 #[test]
-fn a_task_with_a_waker_that_nobody_knows_of() {
+fn a_task_with_an_unknown_waker() {
     isolated!();
     let runtime = runtime();
     let wakers = Arc::new(std::sync::Mutex::new(Vec::new()));

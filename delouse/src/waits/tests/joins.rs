@@ -156,7 +156,7 @@ fn a_branch_that_lives_can_end_what_another_waits_for() {
 
 /// A task that waits for the end of another waits for all of its branches.
 #[test]
-fn a_task_is_joined_by_who_holds_what_a_branch_wants() {
+fn a_task_is_joined_by_the_holder_of_what_a_branch_wants() {
     isolated!();
     async fn worker(lock: Lock) {
         let wants = async { drop(lock.lock().await) };

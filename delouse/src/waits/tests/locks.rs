@@ -167,7 +167,7 @@ fn permits_that_are_held_across_a_wait_for_more() {
 }
 
 #[test]
-fn permits_that_nobody_has_any_more() {
+fn permits_that_no_task_has_any_more() {
     isolated!();
     let runtime = runtime();
     let permits = Arc::new(Semaphore::new(1));
@@ -235,7 +235,7 @@ fn a_lock_that_is_held_across_a_wait_for_an_answer() {
 
 /// A semaphore of which no task has a permit is no lock that its waiter holds itself.
 #[test]
-fn permits_that_nobody_adds() {
+fn permits_that_no_task_adds() {
     isolated!();
     async fn waits(gate: Arc<Semaphore>) {
         let _permit = gate.acquire().await;

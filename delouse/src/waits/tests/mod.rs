@@ -19,6 +19,7 @@ use std::future::Future;
 
 use tokio::runtime::{Builder, Runtime};
 
+use super::sample::Sample as Analysis;
 use super::*;
 use crate::debuginfo::image::Image;
 use crate::debuginfo::types::Types;

@@ -86,7 +86,7 @@ fn hundreds_that_wait_for_the_end() {
 }
 
 #[test]
-fn one_that_nobody_else_can_wake() {
+fn one_that_nothing_else_can_wake() {
     isolated!();
     let runtime = runtime();
     let task = spawn(&runtime, wait_at(Arc::new(Notify::new())));

@@ -12,59 +12,34 @@ use crate::waits::wait::ResourceKey;
 
 impl<'p, 'i> Walker<'_, 'p, 'i> {
     /// Adds the guards of the lock that the thread of a task waits for that are in futures inside of functions in their
-    /// first poll. Such a function is not marked as suspended anywhere, but what its branches have is stored already.
+    /// first poll, if none is known yet. Such a function is not marked as suspended anywhere, but what its branches have is
+    /// stored already.
     pub(in crate::waits::ownership) fn own_guards(
         &mut self,
         number: u32,
         (of, at): (TypeId, Address),
         lock: Address,
     ) {
-        self.add_guards(number, lock, |walker| {
-            walker.first_polls = true;
-            walker.task(number, of, at, true);
-        });
-    }
-
-    /// Adds the guards of the lock that the thread of a task waits for that are among the variables on its stack. Some may
-    /// have been moved, so that nothing else in them counts.
-    pub(in crate::waits::ownership) fn own_guards_on_stack(
-        &mut self,
-        number: u32,
-        variables: &[StackVariable],
-        lock: Address,
-    ) {
-        self.add_guards(number, lock, |walker| walker.variables(number, variables));
-    }
-
-    /// Adds the guards of a lock that `walk` finds in a task, if none is known yet.
-    fn add_guards(&mut self, number: u32, lock: Address, walk: impl FnOnce(&mut Walker<'_, 'p, 'i>)) {
-        let is_guard = |holding: &Holding| {
-            holding.resource == ResourceKey::Value(lock)
-                && handles::at(holding.handle).is_some_and(|fact| fact.roles.has(Roles::THREAD_GUARD))
-        };
-        let is_own = |holding: &Holding| holding.owner == Node::Task(number) && is_guard(holding);
-        if self.found.holdings.iter().any(is_own) {
+        if has_guard(&self.found, number, lock) {
             return;
         }
-        let Found { holdings, references, .. } =
-            self.beside(&FxHashSet::from_iter([lock.into()]), |walker| {
-                walk(walker);
-                walker.objects();
-            });
-        // A guard that is shared, such as that of dashmap's iterators, is had by what refers to it.
-        let reference = |holding: &Holding| {
-            let owns = |of: &&Reference| {
-                of.owner == Node::Task(number) && Node::Object(of.object) == holding.owner && !of.weak
-            };
-            references.iter().find(owns)
-        };
-        self.found.holdings.extend(holdings.into_iter().filter(is_guard).filter_map(|holding| {
-            if is_own(&holding) {
-                return Some(holding);
-            }
-            let Reference { owner, path, unpolled, .. } = *reference(&holding)?;
-            Some(Holding { owner, path, unpolled, uncertain: true, ..holding })
-        }));
+        let found = self.beside(&FxHashSet::from_iter([lock.into()]), |walker| {
+            walker.first_polls = true;
+            walker.task(number, of, at, true);
+            walker.objects();
+        });
+        let shared = shared_guards(&found, number, lock);
+        let is_own = |holding: &Holding| holding.owner == Node::Task(number) && is_guard(holding, lock);
+        self.found.holdings.extend(found.holdings.into_iter().filter(is_own).chain(shared));
+    }
+
+    /// Adds the guards of the lock that the thread of a task waits for that the task shares, if it has none of its own. Only
+    /// after shared objects were walked.
+    pub(in crate::waits::ownership) fn own_shared_guards(&mut self, number: u32, lock: Address) {
+        if !has_guard(&self.found, number, lock) {
+            let shared = shared_guards(&self.found, number, lock);
+            self.found.holdings.extend(shared);
+        }
     }
 
     /// What `walk` finds with a walker of its own, which shares the paths.
@@ -110,4 +85,32 @@ impl<'p, 'i> Walker<'_, 'p, 'i> {
         }
         self.running = false;
     }
+}
+
+fn is_guard(holding: &Holding, lock: Address) -> bool {
+    holding.resource == ResourceKey::Value(lock)
+        && handles::at(holding.handle).is_some_and(|fact| fact.roles.has(Roles::THREAD_GUARD))
+}
+
+/// Whether a guard of a lock was found that is a task's own.
+fn has_guard(found: &Found, number: u32, lock: Address) -> bool {
+    let mut of_task = found.holdings.iter().filter(|holding| holding.owner == Node::Task(number));
+    of_task.any(|holding| is_guard(holding, lock))
+}
+
+/// The guards of a lock that a task shares, such as those of dashmap's iterators, as holdings of the task.
+fn shared_guards(found: &Found, number: u32, lock: Address) -> Vec<Holding> {
+    let reference = |holding: &Holding| {
+        let owns = |of: &&Reference| {
+            of.owner == Node::Task(number) && Node::Object(of.object) == holding.owner && !of.weak
+        };
+        found.references.iter().find(owns)
+    };
+    let guards = found.holdings.iter().filter(|holding| is_guard(holding, lock));
+    guards
+        .filter_map(|holding| {
+            let Reference { owner, path, unpolled, .. } = *reference(holding)?;
+            Some(Holding { owner, path, unpolled, uncertain: true, ..holding.clone() })
+        })
+        .collect()
 }

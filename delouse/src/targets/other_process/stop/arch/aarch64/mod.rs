@@ -9,6 +9,7 @@ mod frame;
 use super::super::frame::{Gadgets, Instructions};
 use super::super::refusal::Refusal;
 use super::super::sys;
+use super::INTERRUPTED;
 use crate::targets::other_process::arch::WORDS;
 use crate::targets::other_process::task_files::Sleep;
 
@@ -38,26 +39,8 @@ const LR: usize = 30;
 /// The call in which a runtime waits for events.
 pub(in super::super) const EPOLL: i64 = libc::SYS_epoll_pwait;
 
-/// The calls that the kernel restarts after a stop without any effect on the program, whatever their arguments.
-pub(in super::super) const RESTARTED: [i64; 6] = [
-    libc::SYS_futex,
-    libc::SYS_nanosleep,
-    libc::SYS_clock_nanosleep,
-    libc::SYS_ppoll,
-    libc::SYS_wait4,
-    libc::SYS_restart_syscall,
-];
-
-/// Calls that return EINTR after a stop: always, or if the socket has a timeout. None has an effect before it waits.
-const INTERRUPTED: [i64; 7] = [
-    libc::SYS_epoll_pwait,
-    libc::SYS_epoll_pwait2,
-    libc::SYS_recvfrom,
-    libc::SYS_recvmsg,
-    libc::SYS_accept,
-    libc::SYS_accept4,
-    libc::SYS_rt_sigtimedwait,
-];
+/// The call that waits for several files, which the kernel restarts.
+pub(super) const POLL: i64 = libc::SYS_ppoll;
 
 /// Instructions that libc or the vDSO has.
 pub(in super::super) const fn instructions() -> Instructions {

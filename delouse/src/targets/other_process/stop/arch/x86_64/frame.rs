@@ -10,7 +10,12 @@ const RED_ZONE: u64 = 128;
 /// `struct rt_sigframe` (asm/sigframe.h): return address, `ucontext`, `siginfo`.
 const FRAME: usize = 8 + CONTEXT + 128;
 /// `struct ucontext`: flags, link, stack, `sigcontext_64`, signal mask.
-const CONTEXT: usize = 8 + 8 + 24 + 256 + 8;
+const CONTEXT: usize = MACHINE as usize + SIGNAL_MASK as usize + 8;
+/// Where `sigcontext_64` begins in it.
+const MACHINE: u64 = 8 + 8 + 24;
+/// Where `sigcontext_64` has the address of the extended state, and where it ends.
+const EXTENDED_STATE: u64 = 184;
+const SIGNAL_MASK: u64 = 256;
 /// `UC_FP_XSTATE`, `UC_SIGCONTEXT_SS`, `UC_STRICT_RESTORE_SS` (asm/ucontext.h).
 const CONTEXT_FLAGS: u64 = 7;
 /// Where FXSAVE leaves room for software: `struct _fpx_sw_bytes` (asm/sigcontext.h).
@@ -66,7 +71,7 @@ pub(in super::super::super) fn build(
     frame.word(context, CONTEXT_FLAGS)?;
     // `uc_stack` stays zero: a stack of that size is refused, so that the thread keeps its alternate signal stack.
     let after = registers_after(state.registers);
-    let machine = context + 40;
+    let machine = context + MACHINE;
     let general = [
         after.r8,
         after.r9,
@@ -93,8 +98,8 @@ pub(in super::super::super) fn build(
         at += 8;
     }
     frame.word(at, after.cs & 0xffff | (after.ss & 0xffff) << 48)?;
-    frame.word(machine + 184, fp)?;
-    frame.word(machine + 256, state.blocked_signals)?;
+    frame.word(machine + EXTENDED_STATE, fp)?;
+    frame.word(machine + SIGNAL_MASK, state.blocked_signals)?;
 
     frame.copy(fp, state.extended.get(..extended)?)?;
     let size = extended as u64;

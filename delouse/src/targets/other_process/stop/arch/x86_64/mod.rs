@@ -4,6 +4,7 @@ mod frame;
 
 use super::super::frame::{Gadgets, Instructions};
 use super::super::refusal::Refusal;
+use super::INTERRUPTED;
 use crate::targets::other_process::arch::WORDS;
 use crate::targets::other_process::task_files::Sleep;
 
@@ -24,27 +25,8 @@ const CODE_64: u64 = 0x33;
 /// The call in which a runtime waits for events.
 pub(in super::super) const EPOLL: i64 = libc::SYS_epoll_wait;
 
-/// The calls that the kernel restarts after a stop without any effect on the program, whatever their arguments.
-pub(in super::super) const RESTARTED: [i64; 6] = [
-    libc::SYS_futex,
-    libc::SYS_nanosleep,
-    libc::SYS_clock_nanosleep,
-    libc::SYS_poll,
-    libc::SYS_wait4,
-    libc::SYS_restart_syscall,
-];
-
-/// Calls that return EINTR after a stop: always, or if the socket has a timeout. None has an effect before it waits.
-const INTERRUPTED: [i64; 8] = [
-    libc::SYS_epoll_wait,
-    libc::SYS_epoll_pwait,
-    libc::SYS_epoll_pwait2,
-    libc::SYS_recvfrom,
-    libc::SYS_recvmsg,
-    libc::SYS_accept,
-    libc::SYS_accept4,
-    libc::SYS_rt_sigtimedwait,
-];
+/// The call that waits for several files, which the kernel restarts.
+pub(super) const POLL: i64 = libc::SYS_poll;
 
 /// Instructions that libc has.
 pub(in super::super) const fn instructions() -> Instructions {
