@@ -31,6 +31,9 @@ use crate::waits::sample::Sample;
 /// The stack size in bytes of the thread that reads lines: symbols nest deeply.
 const STACK: usize = 16 << 20;
 
+/// Of that many tasks, an analysis takes longer than reading the types that only it needs.
+const MANY: usize = 20_000;
+
 /// Captures and analyses this process.
 pub(crate) struct Inspector {
     engines: Engines,
@@ -162,7 +165,13 @@ impl Inspector {
                 && memory_budget::check_thread(STACK as u64).is_ok();
             let spawn = || OwnThread::Types.builder().stack_size(STACK).spawn_scoped(scope, lines).is_ok();
             let is_begun = has_memory && targets::with_signals_blocked(spawn);
-            let (_, capture) = self.take_sample(false, false)?;
+            let at = self.start.elapsed();
+            let ((), capture) = self.engines.examine(&self.roots(), move |seen| {
+                if seen.listing.tasks.len() < MANY {
+                    let _warm = sampling::sample_of(seen, at, false, &targets::own_connections, false);
+                }
+            })?;
+            self.reading.has_types();
             if !is_begun {
                 lines();
             }
