@@ -5,7 +5,7 @@
 
 use std::io::Read as _;
 use std::os::fd::{AsRawFd as _, RawFd};
-use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -170,23 +170,15 @@ fn receive_for(from: RawFd, time: libc::timeval) -> c_long {
     }
 }
 
-/// Timeouts that end all the time, none early.
+/// Timeouts that end all the time, none early. That of a socket is not among them: the kernel counts it in ticks of 4 ms.
 fn timed() {
     let is_zero: fn(c_long, c_int) -> bool = |returned, _| returned == 0;
     let is_timeout: fn(c_long, c_int) -> bool = |returned, error| returned == -1 && error == libc::ETIMEDOUT;
-    let is_again: fn(c_long, c_int) -> bool = |returned, error| returned == -1 && error == libc::EAGAIN;
     briefly("futex_brief", || futex_wait(&brief_time()), is_timeout);
     // SAFETY: a variable of the closure.
     briefly("sleep_brief", || unsafe { libc::nanosleep(&brief_time(), null_mut()) }.into(), is_zero);
     // SAFETY: no descriptors.
     briefly("poll_brief", || unsafe { libc::poll(null_mut(), 0, 3) }.into(), is_zero);
-    let from = UnixDatagram::unbound().map_or(-1, |socket| {
-        let descriptor = socket.as_raw_fd();
-        std::mem::forget(socket);
-        descriptor
-    });
-    let brief = libc::timeval { tv_sec: 0, tv_usec: BRIEFLY.as_micros() as libc::suseconds_t };
-    briefly("recv_brief", move || receive_for(from, brief), is_again);
 }
 
 /// How many threads sleep (proc_pid_stat(5): the state follows the name in parentheses).
