@@ -148,8 +148,8 @@ fn tests_that_hang_fail_by_themselves_before_nextest_ends_them() {
 
 #[test]
 fn tests_that_nextest_ends_print_their_report_first() {
-    // Longer than by default, for a busy machine. The limit of the tests is longer than that of nextest.
-    let profile = "slow-timeout = { period = \"2s\", terminate-after = 1, grace-period = \"100s\" }";
+    // Longer than by default, and long for the healthy ones, for a busy machine. The tests' own limit is longer than that.
+    let profile = "slow-timeout = { period = \"10s\", terminate-after = 1, grace-period = \"100s\" }";
     let variables = [("DELOUSE_TEST_TIMEOUT", "600s"), ("DELOUSE_TEST_GRACE", "90s")];
     let Some(outcomes) = run(profile, &variables) else { return };
     healthy_pass(&outcomes);
