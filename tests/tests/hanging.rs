@@ -71,12 +71,15 @@ fn each_test_that_hangs_fails_with_its_cause() {
         ("paused_clock", "eaked tasks: ", "hangs::paused_clock"),
         ("local_runtime", "eadlock: the main future", "hangs::local_runtime"),
         ("local_set", "eadlock: the main future", "hangs::local_set"),
-        ("child_left_over", "shutdown that waits: ", "hangs::child_left_over"),
+        ("child_left_over", "shutdown that waits: | has not ended", "hangs::child_left_over"),
+        ("prints_for_long", "eaked tasks: ", "hangs::prints_for_long"),
         ("leaves_a_task", "1 task is left after the body of test", "hangs::leaves_a_task"),
     ];
     for (name, cause, place) in cases {
         let line = verdict(name, false);
-        assert!(line.contains(cause) && line.contains(place), "{name}: {line}");
+        // On a busy machine, the shutdown may be over when it is examined.
+        let is_named = cause.split('|').any(|cause| line.contains(cause));
+        assert!(is_named && line.contains(place), "{name}: {line}");
     }
 }
 

@@ -63,7 +63,7 @@ pub(super) fn make(test: &Test, late: &str, handle: &Handle) -> String {
     let finding = diagnosis.as_ref().ok().and_then(|answer| of_own(&answer.findings, &own, test));
     let first = match (finding, &diagnosis) {
         (Some(finding), _) => finding.headline(),
-        (None, Ok(answer)) => waits(&own, answer),
+        (None, Ok(answer)) => waits(&own, &answer.summary),
         (None, Err(why)) => format!("no diagnosis: {why}"),
     };
     let threads = ThreadsAnswer::new(inspector.threads(false), false);
@@ -150,16 +150,22 @@ fn of_own<'f>(findings: &'f [FindingReport], own: &[&Task], test: &Test) -> Opti
     findings.iter().find(is_own)
 }
 
-/// What the body waits for, where nothing is known to be wrong.
-fn waits(own: &[&Task], answer: &DiagnosisAnswer) -> String {
+/// What the test waits for, where nothing is known to be wrong: its body, or a task that is left when the body has ended. On a
+/// busy machine, the shutdown of the runtime may be over when the threads are sampled, so that no finding says it.
+fn waits(own: &[&Task], summary: &str) -> String {
     let body = own.iter().find(|task| task.kind == TaskKind::Main);
-    let place = body.and_then(|body| location::of_task(&body.stack));
-    match (place, body) {
-        (Some(place), Some(body)) => {
+    let place = |task: &Task| location::of_task(&task.stack);
+    match (body, own.first()) {
+        (Some(body), _) => {
+            let Some(place) = place(body) else { return summary.to_owned() };
             let kind = body.waits_on.first().map(|on| format!(" ({})", on.kind.name())).unwrap_or_default();
-            format!("the body waits in `{place}`{kind}; {}", answer.summary)
+            format!("the body waits in `{place}`{kind}; {summary}")
         }
-        _ => answer.summary.clone(),
+        (None, Some(task)) => {
+            let place = place(task).map(|place| format!(" in `{place}`")).unwrap_or_default();
+            format!("task {}{place} has not ended; {summary}", task.id)
+        }
+        (None, None) => summary.to_owned(),
     }
 }
 
@@ -188,5 +194,33 @@ fn directory() -> PathBuf {
     match folders.nth(1) {
         Some(target) if is_deps => target.join("delouse"),
         _ => PathBuf::from("target/delouse"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(kind: &str, function: &str) -> Task {
+        let task = serde_json::json!({
+            "id": 2, "kind": kind, "runtime": null, "state": "running", "spawned_at": null, "waits_on": [],
+            "stack": [{ "function": function, "file": "src/lib.rs", "line": 7, "children": [] }],
+        });
+        serde_json::from_value(task).unwrap()
+    }
+
+    #[test]
+    fn without_a_finding_the_task_that_is_left_is_named() {
+        let (left, body) = (task("blocking", "app::reads"), task("main", "app::test"));
+        let summary = "nothing wrong found";
+        assert_eq!(waits(&[], summary), summary);
+        assert_eq!(
+            waits(&[&left], summary),
+            "task 2 in `app::reads at src/lib.rs:7` has not ended; nothing wrong found"
+        );
+        assert_eq!(
+            waits(&[&left, &body], summary),
+            "the body waits in `app::test at src/lib.rs:7`; nothing wrong found"
+        );
     }
 }

@@ -15,6 +15,9 @@ use super::test::{Phase, Test, fail, print};
 pub(super) const SHUTDOWN: Duration = Duration::from_secs(5);
 /// How long a runtime may take to react to a verdict.
 const REACTION: Duration = Duration::from_secs(2);
+/// How long the panic's message may take: with RUST_BACKTRACE, the names of the frames are read from the program's debug
+/// information, which takes seconds if that is large and the machine busy.
+const MESSAGE: Duration = Duration::from_secs(30);
 
 #[derive(Default)]
 struct State {
@@ -24,8 +27,26 @@ struct State {
     /// The time is over: there is a verdict, or there will be one.
     is_late: bool,
     verdict: Option<String>,
-    /// The body has panicked with it.
+    /// The body has panicked with it, or is about to.
     is_told: bool,
+    /// The panic's message is being printed.
+    is_printed: bool,
+}
+
+impl State {
+    /// What changes as long as the runtime reacts.
+    fn step(&self) -> (Phase, bool) {
+        (self.phase, self.is_printed)
+    }
+
+    /// How long this step may take when there is a verdict.
+    fn patience(&self) -> Duration {
+        match self.step() {
+            (_, true) => MESSAGE,
+            (Phase::Shutdown, _) => REACTION + SHUTDOWN,
+            (Phase::Body | Phase::Over, _) => REACTION,
+        }
+    }
 }
 
 #[derive(Default)]
@@ -123,16 +144,12 @@ fn watch(shared: &Shared, test: &Test, limit: Duration, deadline: Instant, runti
         waker.wake();
     }
     shared.changed.notify_all();
-    // From the body to the shutdown, and from there to the end.
-    for _ in 0..2 {
-        let phase = state.phase;
-        let patience = if phase == Phase::Shutdown { REACTION + SHUTDOWN } else { REACTION };
-        let reaction = Instant::now() + patience;
-        state = shared.wait(state, reaction, |state| state.phase != phase || state.phase == Phase::Over);
-        if state.phase == Phase::Over {
-            return;
-        }
-        if state.phase == phase {
+    // From the body to its panic, to the shutdown, and from there to the end.
+    while state.phase != Phase::Over {
+        let step = state.step();
+        let deadline = Instant::now() + state.patience();
+        state = shared.wait(state, deadline, |state| state.step() != step);
+        if state.step() == step {
             let text = state.verdict.clone().unwrap_or_default();
             print(&format!(
                 "{text}\ndelouse: test `{}`: its runtime does not react, so that the whole process ends\n",
@@ -140,6 +157,16 @@ fn watch(shared: &Shared, test: &Test, limit: Duration, deadline: Instant, runti
             ));
             std::process::abort();
         }
+    }
+}
+
+/// Dropped when a panic's message has been printed, and the stack is unwound.
+struct Printing<'s>(&'s Shared);
+
+impl Drop for Printing<'_> {
+    fn drop(&mut self) {
+        self.0.lock().is_printed = false;
+        self.0.changed.notify_all();
     }
 }
 
@@ -161,8 +188,10 @@ impl<F: Future> Future for Watched<'_, F> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let mut state = self.shared.lock();
         if let Some(verdict) = state.verdict.clone() {
-            state.is_told = true;
+            (state.is_told, state.is_printed) = (true, true);
+            self.shared.changed.notify_all();
             drop(state);
+            let _printing = Printing(&self.shared);
             fail(&verdict);
         }
         match &mut state.waker {

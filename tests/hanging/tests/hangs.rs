@@ -120,6 +120,18 @@ async fn hang_before_the_first_await() {
     }
 }
 
+/// Printing the panic takes longer than a runtime may take to react: as with RUST_BACKTRACE in a large program.
+#[delouse::test(timeout = "1s")]
+async fn prints_for_long() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        std::thread::sleep(Duration::from_secs(3));
+        usual(panic);
+    }));
+    let (_sender, receiver) = oneshot::channel::<()>();
+    let _never = receiver.await;
+}
+
 #[delouse::test(leaks = "fail")]
 async fn leaves_a_task() {
     tokio::spawn(sleep(Duration::from_secs(3600)));

@@ -11,6 +11,8 @@ use tokio::sync::Notify;
 #[derive(Clone, Default)]
 pub(crate) struct Cases {
     shared: Arc<Shared>,
+    /// Tasks are spawned on the `LocalSet` of the caller.
+    is_local: bool,
 }
 
 #[derive(Default)]
@@ -27,18 +29,27 @@ struct Record {
 }
 
 impl Cases {
+    pub(crate) fn on_a_local_set() -> Self {
+        Self { is_local: true, ..Self::default() }
+    }
+
     /// Announces a task, which must call `waits` or `waits_for` later.
     pub(crate) fn announce(&self) {
         self.record().spawned += 1;
     }
 
-    /// Spawns `case` on the runtime of the caller.
+    /// Spawns `case` on the runtime of the caller, or on its `LocalSet`.
     pub(crate) fn spawn<F>(&self, case: impl FnOnce(Cases) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
         self.announce();
-        tokio::spawn(case(self.clone()));
+        let case = case(self.clone());
+        if self.is_local {
+            tokio::task::spawn_local(case);
+        } else {
+            tokio::spawn(case);
+        }
     }
 
     /// States that the current task waits for `resource` at the line after the caller's.

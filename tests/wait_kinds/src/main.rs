@@ -1,6 +1,9 @@
 //! One task for every kind of wait. Each task states the line of its source at which it waits, and the resource. The
 //! program prints these as JSON when all tasks have stated theirs, and ends when its stdin closes. With `WAIT_KINDS_DUMP` in
 //! the environment, it prints the traces of tokio's own dump on a second line.
+//!
+//! `wait_kinds current_thread` runs the tasks on a runtime with one thread, `wait_kinds local_set` on a `LocalSet`. With the
+//! feature `inside`, the program has delouse's server in it.
 
 mod aligned;
 mod cases;
@@ -22,9 +25,35 @@ mod woken;
 
 use cases::Cases;
 
-#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
-async fn main() {
-    let cases = Cases::default();
+fn main() {
+    match std::env::args().nth(1).as_deref() {
+        None => multi_thread(),
+        Some("current_thread") => current_thread(),
+        Some("local_set") => local_set(),
+        Some(other) => println!("current_thread or local_set, not {other}"),
+    }
+}
+
+#[cfg_attr(feature = "inside", delouse::main(worker_threads = 2))]
+#[cfg_attr(not(feature = "inside"), tokio::main(worker_threads = 2))]
+async fn multi_thread() {
+    waits(Cases::default()).await;
+}
+
+#[cfg_attr(feature = "inside", delouse::main(flavor = "current_thread"))]
+#[cfg_attr(not(feature = "inside"), tokio::main(flavor = "current_thread"))]
+async fn current_thread() {
+    waits(Cases::default()).await;
+}
+
+#[cfg_attr(feature = "inside", delouse::main(flavor = "current_thread"))]
+#[cfg_attr(not(feature = "inside"), tokio::main(flavor = "current_thread"))]
+async fn local_set() {
+    tokio::task::LocalSet::new().run_until(waits(Cases::on_a_local_set())).await;
+}
+
+/// Starts all tasks, and waits with them.
+async fn waits(cases: Cases) {
     tokio_kinds::spawn(&cases);
     shapes::spawn(&cases);
     locals::spawn(&cases);

@@ -55,14 +55,15 @@ fn is_control_block(image: &dyn Snapshot, tls: Address) -> bool {
 }
 
 #[test]
-fn a_busy_process_is_captured_300_times_and_notices_nothing() {
+fn a_busy_process_is_captured_again_and_again_and_notices_nothing() {
     let _alone = super::harness::alone();
+    let rounds = super::harness::times("DELOUSE_ATTACHES", 300);
     let mut target = Target::start("busy");
     drop(image_of(&target));
     target.check();
     let before = target.inventory();
     let (mut stopped, mut moved) = (0, 0);
-    for round in 0..300 {
+    for round in 0..rounds {
         let image = image_of(&target);
         for twin in 0..2 {
             let [low, high] =
@@ -74,7 +75,11 @@ fn a_busy_process_is_captured_300_times_and_notices_nothing() {
         moved += running.filter(|thread| thread.stack.is_some()).count();
     }
     // A thread that gets no processor does not stop in time.
-    assert!(stopped >= 100, "of 600 captures of running threads, {stopped} have registers");
+    let captured = 2 * rounds;
+    println!(
+        "{rounds} images, none torn; of {captured} running threads, {stopped} have registers, {moved} are newer"
+    );
+    assert!(stopped * 6 >= captured, "of {captured} captures of running threads, {stopped} have registers");
     assert!(moved <= stopped / 2, "of {stopped}, {moved} are newer than the image");
     let after = target.check();
     assert_eq!(after["interrupted"], "0", "epoll_wait returned EINTR");

@@ -95,8 +95,8 @@ fn a_helper_that_is_stopped_is_killed_by_its_watchdog() {
 fn random_deaths_of_the_helper_leave_a_busy_process_unharmed() {
     let _alone = super::harness::alone();
     let mut target = Target::start("busy");
-    for round in 0..60_u32 {
-        let step = 1 + round.wrapping_mul(7_919) % STEPS;
+    for round in 0..super::harness::times("DELOUSE_ATTACH_DEATHS", 60) {
+        let step = 1 + (round as u32).wrapping_mul(7_919) % STEPS;
         capture_with(&target, step, libc::SIGKILL, &PATIENT);
     }
     progress(&mut target);

@@ -19,6 +19,11 @@ pub(super) fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// How often a test repeats what it does: as the environment says, or `usual`.
+pub(super) fn times(variable: &str, usual: usize) -> usize {
+    std::env::var(variable).map_or(usual, |number| number.parse().unwrap())
+}
+
 /// Long enough for a machine with other work.
 pub(super) const PATIENT: AttachOptions = AttachOptions { pause: true, max_pause: Duration::from_secs(2) };
 
