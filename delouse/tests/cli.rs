@@ -153,7 +153,7 @@ fn cores_are_read_by_build_id() {
 fn damaged_cores(directory: &Path, core: &[u8]) {
     let path = directory.join("damaged");
     let name = path.to_str().unwrap();
-    for length in [300, core.len() / 1000, core.len() / 2, core.len() - 5000] {
+    for length in [300, core.len() / 1000, core.len() / 40, core.len() / 2, core.len() - 5000] {
         fs::write(&path, core.get(..length).unwrap()).unwrap();
         let answer = delouse(&["diagnose", name]);
         match answer.status {
@@ -164,6 +164,8 @@ fn damaged_cores(directory: &Path, core: &[u8]) {
             ),
             _ => assert!(answer.out.contains("the core file is truncated"), "{}", answer.out),
         }
+        // What it lacks may be what is wrong.
+        assert!(!answer.out.contains("nothing wrong found"), "{}", answer.out);
     }
     let mut damaged = core.to_vec();
     for (at, byte) in damaged.iter_mut().enumerate() {

@@ -30,7 +30,7 @@ use crate::threads::{ThreadRole, ThreadStack, polled, stacks};
 use crate::waits::diagnosis::{Diagnosis, Earlier, diagnose};
 use crate::waits::growing::Counts;
 use crate::waits::sample::Sample;
-use crate::waits::{Observation, Observed};
+use crate::waits::{NotCovered, Observation, Observed};
 
 pub(crate) use error::ForeignError;
 
@@ -274,9 +274,12 @@ impl<'i> Foreign<'i> {
     ) -> Result<(Sample, Capture), ForeignError> {
         let files = self.target.files();
         let kernel = |fds: &[i32]| files.as_ref().map(|files| files.own_connections(fds)).unwrap_or_default();
-        self.examine(moment, true, |examination| {
+        let (mut sample, capture) = self.examine(moment, true, |examination| {
             sampling::sample_of(examination, moment.at, mains_rest, &kernel, wants_sockets)
-        })
+        })?;
+        let lacking = Some(capture.lacking).filter(|lacking| *lacking > 0);
+        sample.not_covered.extend(lacking.map(|lacking| NotCovered::Memory { lacking }));
+        Ok((sample, capture))
     }
 
     /// One sample, with the threads of the same moment.

@@ -100,9 +100,13 @@ impl Target {
         }
     }
 
-    /// Checks that what was captured could be read until now: of an image that has ended, no memory can be read.
+    /// Checks that what was captured could be read until now: of an image that has ended, and of a core file that ends before
+    /// them, no memory can be read.
     pub(crate) fn check_readable(&self, snapshot: &dyn Snapshot) -> Result<(), TargetError> {
-        let Self::Process { pid, .. } = self else { return Ok(()) };
+        let pid = match self {
+            Self::Process { pid, .. } => pid,
+            Self::Core { path, core } => return has_memory(core, path),
+        };
         let running = self.check_running();
         // An image may be of the next program.
         let is_other = matches!(&running, Err(TargetError::Process(AttachError::Executed { .. })));
@@ -195,4 +199,15 @@ fn clock_offset(pid: u32) -> Option<i128> {
 /// Opens a process without stopping it.
 fn read_only(pid: u32, known: &OnceLock<Identity>) -> Result<OtherProcess, AttachError> {
     attach_known(pid, &AttachOptions { pause: false, ..AttachOptions::default() }, known)
+}
+/// Checks that a core file has some of the program's own memory, if it is truncated: without that, a program looks like one
+/// without tasks.
+fn has_memory(core: &CoreFile, path: &Path) -> Result<(), TargetError> {
+    let is_there = |mapping: &Mapping| {
+        mapping.write && mapping.path.is_none() && core.read(mapping.range.start, &mut [0]) == 1
+    };
+    if core.capture().lacking == 0 || core.mappings().iter().any(is_there) {
+        return Ok(());
+    }
+    Err(TargetError::Core { path: path.to_owned(), error: CoreError::Truncated })
 }

@@ -1,6 +1,6 @@
 //! What was not read, and what could not be judged, in words.
 
-use super::format::{count, tasks};
+use super::format::{count, size, tasks};
 use super::kinds;
 use crate::waits::{Gap, NotCovered, TaskIds, Unjudged, UnjudgedTasks};
 
@@ -69,6 +69,12 @@ pub(crate) fn not_covered(missing: &NotCovered) -> String {
         }
         NotCovered::Types => {
             "what tasks wait for and what holds it: the debug information has no types".to_owned()
+        }
+        NotCovered::Memory { lacking } => {
+            let lacking = size(*lacking);
+            format!(
+                "{lacking} of the program's memory, which the truncated core file lacks: tasks may have been there"
+            )
         }
         NotCovered::Capture { why } => format!("tasks and threads: {why}"),
     }

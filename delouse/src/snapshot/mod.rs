@@ -371,6 +371,9 @@ pub struct Capture {
     pub consistent: bool,
     /// What is missing or doubtful, and what to do about it.
     pub notes: Vec<String>,
+    /// Bytes of memory that a truncated core file lacks.
+    #[serde(skip)]
+    pub(crate) lacking: u64,
 }
 
 /// Whole microseconds, the unit of times in answers.

@@ -123,6 +123,7 @@ impl CoreFile {
         let mut files = BackingFiles::open(&ranges, |address, buf| memory.read(address, buf));
         let mut capture =
             Capture { consistent: true, notes: std::mem::take(&mut files.notes), ..Capture::default() };
+        capture.lacking = missing;
         if missing > 0 {
             capture.notes.push(format!(
                 "the core file is truncated: {missing} bytes of memory are missing (disk full, or a limit on \

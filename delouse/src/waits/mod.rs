@@ -313,6 +313,8 @@ pub(crate) enum NotCovered {
     Holders,
     /// What tasks wait for: the debug information has no types.
     Types,
+    /// So many bytes of memory, which a truncated core file lacks: tasks and holders may have been there.
+    Memory { lacking: u64 },
     /// Tasks and threads: nothing was captured.
     Capture { why: String },
 }

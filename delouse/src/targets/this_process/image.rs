@@ -158,6 +158,7 @@ impl ForkedImage {
             total_us: micros(started.elapsed()),
             consistent: complete,
             notes,
+            ..Capture::default()
         };
         Self { child, mappings, threads, contexts, capture }
     }

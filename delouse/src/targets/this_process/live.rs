@@ -49,6 +49,7 @@ impl Live {
             total_us: micros(started.elapsed()),
             consistent: stacks_agree && complete,
             notes,
+            ..Capture::default()
         };
         Ok(Self { memory, mappings, threads, capture })
     }
