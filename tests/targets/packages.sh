@@ -17,14 +17,18 @@ Acquire::Languages "none";
 Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
 CONF
 export APT_CONFIG=$to/apt/conf
-[ -n "$(find "$to/apt/lists" -name '*Packages*' -mmin -720 -print -quit)" ] || apt-get -qq update
+
+# apt PROGRAM ARGUMENTS…: with a cache of what it read in the lists, which images of containers switch off.
+apt() { local program=$1; shift; "$program" -o Dir::Cache::pkgcache=pkgcache.bin -o Dir::Cache::srcpkgcache=srcpkgcache.bin "$@"; }
+
+[ -n "$(find "$to/apt/lists" -name '*Packages*' -mmin -720 -print -quit)" ] || apt apt-get -qq update
 
 # needs PACKAGE PATTERN: prints the dependency of a package whose name contains a version.
-needs() { apt-cache depends "$1" 2>/dev/null | sed -n "s/^ *Depends: \($2\)\(:arm64\)\?\$/\1/p" | head -1; }
+needs() { apt apt-cache depends "$1" 2>/dev/null | sed -n "s/^ *Depends: \($2\)\(:arm64\)\?\$/\1/p" | head -1; }
 
 # lacking PACKAGE…: prints the libraries that these need and that are not installed. Names of packages of other architectures
 # contain a colon.
-lacking() { apt-get install -s "$@" 2>/dev/null | awk '/^Inst/ && $2 !~ /:|cross|^(gcc|cpp|cargo)/ {print $2}'; }
+lacking() { apt apt-get install -s "$@" 2>/dev/null | awk '/^Inst/ && $2 !~ /:|cross|^(gcc|cpp|cargo)/ {print $2}'; }
 
 # unpack FOLDER PACKAGE…: unpacks the packages that are not unpacked yet; of each, the files that match a pattern in `only`,
 # or all if it is empty.
@@ -35,7 +39,7 @@ unpack() {
     [ ${#missing[@]} -eq 0 ] && return
     mkdir -p "$into"
     rm -rf "$to/debs/new"; mkdir "$to/debs/new"
-    (cd "$to/debs/new" && apt-get -qq download "${missing[@]}")
+    (cd "$to/debs/new" && apt apt-get -qq download "${missing[@]}")
     for package in "$to"/debs/new/*.deb; do
         dpkg-deb --fsys-tarfile "$package" | tar -x -C "$into" --wildcards "${only[@]}"
     done
