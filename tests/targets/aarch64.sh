@@ -3,7 +3,8 @@
 # was built: Debian's rustc with std for arm64, a C compiler, and a guest (qemu with Debian's kernel for arm64).
 #
 # Installs nothing: packages are unpacked in FOLDER, which also has apt's lists. Needs no root; needs apt, `ar`, `cc`,
-# `gzip` and cargo. Takes a minute and 1 GB. Can be repeated: what exists is kept.
+# `gzip`, `xz` and cargo. Takes a minute and 1 GB. Can be repeated: what exists is kept. With PAGES=16k also unpacks a kernel
+# with pages of 16 KB.
 #
 #     tests/targets/aarch64.sh FOLDER && . FOLDER/aarch64.env
 #     tests/targets/examples aarch64-unknown-linux-gnu                                     # in a guest
@@ -23,6 +24,13 @@ unpack "$root" \
 unpack "$root" libstd-rust-web-dev:arm64
 unpack "$to/guest" "$(needs linux-image-cloud-arm64:arm64 'linux-image-[^ :]*-cloud-arm64'):arm64" \
     busybox:arm64 libc6:arm64 libgcc-s1:arm64
+if [ "${PAGES:-}" = 16k ]; then
+    # Of its 180 MB, only the kernel and the modules of a disk.
+    only=('./boot/vmlinuz-*' '*/virtio*.ko.xz')
+    unpack "$to/guest/16k" "$(needs linux-image-6.12-arm64-16k:arm64 'linux-image-[^ :]*-arm64-16k'):arm64"
+    only=()
+    find "$to/guest/16k" -name '*.ko.xz' -exec xz -d {} +
+fi
 # The linker script contains absolute paths.
 sed -i 's|/usr/aarch64-linux-gnu/lib/||g' "$root/usr/aarch64-linux-gnu/lib/libc.so"
 
@@ -30,14 +38,19 @@ wrap aarch64-linux-gnu-gcc "$root/usr/bin/aarch64-linux-gnu-gcc-$version"
 wrap aarch64-linux-gnu-ar "$root/usr/bin/aarch64-linux-gnu-ar"
 wrap qemu-system-aarch64 "$root/usr/bin/qemu-system-aarch64" -L "'$root/usr/share/qemu'"
 
-# The guest's root file system without the program: a shell, the C library, and the modules of a disk, with which files leave it.
+# The guest's root file system without the program: a shell, the C library, and each kernel's modules of a disk, with which
+# files leave it.
 image=$to/guest/image
-if [ ! -e "$to/guest/image.gz" ]; then
+if [ ! -e "$to/guest/image.gz" ] || [ "$to/guest/16k" -nt "$to/guest/image.gz" ]; then
     rm -rf "$image"; mkdir -p "$image"/{bin,lib,proc,sys,dev,tmp,root,modules}
     cp "$to/guest/bin/busybox" "$image/bin/"
     cp -a "$to/guest/lib/aarch64-linux-gnu" "$to/guest/lib/ld-linux-aarch64.so.1" "$image/lib/"
-    for module in virtio_ring virtio virtio_mmio virtio_blk; do
-        find "$to/guest/lib/modules" -name "$module.ko" -exec cp {} "$image/modules/" \;
+    for modules in "$to"/guest/lib/modules/* "$to"/guest/16k/lib/modules/*; do
+        [ -d "$modules" ] || continue
+        mkdir "$image/modules/$(basename "$modules")"
+        for module in virtio_ring virtio virtio_mmio virtio_blk; do
+            find "$modules" -name "$module.ko" -exec cp {} "$image/modules/$(basename "$modules")/" \;
+        done
     done
     cat >"$image/init" <<'INIT'
 #!/bin/busybox sh
@@ -50,7 +63,11 @@ ifconfig lo 127.0.0.1 up
 cd /job && sh ./command
 code=$?
 if grep -q guest_out /proc/cmdline; then
-    for module in virtio_ring virtio virtio_mmio virtio_blk; do insmod /modules/$module.ko; done
+    for module in virtio_ring virtio virtio_mmio virtio_blk; do
+        module=/modules/$(uname -r)/$module.ko
+        # Other kernels have some of them built in.
+        [ ! -e "$module" ] || insmod "$module"
+    done
     tar -c -f /dev/vda -C /out . && sync
 fi
 echo "guest: exit $code"
