@@ -132,8 +132,13 @@ async fn graceful() {
     let subscribes = sender.clone();
     let app = Router::new().route("/events", get(move || events(subscribes.subscribe())));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    tokio::spawn(subscribe(listener.local_addr().expect("an address")));
-    axum::serve(listener, app).with_graceful_shutdown(told_to_end()).await.expect("it serves");
+    let subscribed = tokio::spawn(subscribe(listener.local_addr().expect("an address")));
+    // Without a connection, the shutdown would be over at once.
+    let end = async move {
+        let _subscribed = subscribed.await;
+        told_to_end().await;
+    };
+    axum::serve(listener, app).with_graceful_shutdown(end).await.expect("it serves");
     drop(sender);
 }
 
