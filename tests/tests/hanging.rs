@@ -67,7 +67,7 @@ fn each_test_that_hangs_fails_with_its_cause() {
         ("deadlock", "eadlock: task", "hangs::cross"),
         ("deadlock_on_one_thread", "eadlock: task", "hangs::cross"),
         ("leaked_sender", "eaked tasks: ", "hangs::leaked_sender"),
-        ("blocked_worker", "eadlock: the main future and task", "hangs::blocked_worker"),
+        ("blocked_worker", "eadlock: the main future and task|locked worker: task", "hangs::blocked_worker"),
         ("paused_clock", "eaked tasks: ", "hangs::paused_clock"),
         ("local_runtime", "eadlock: the main future", "hangs::local_runtime"),
         ("local_set", "eadlock: the main future", "hangs::local_set"),
@@ -77,7 +77,8 @@ fn each_test_that_hangs_fails_with_its_cause() {
     ];
     for (name, cause, place) in cases {
         let line = verdict(name, false);
-        // On a busy machine, the shutdown may be over when it is examined.
+        // On a busy machine, the shutdown may be over when it is examined. In some builds of the tests, delouse does not exclude
+        // that something else sends to the channel of the blocked worker: then no deadlock is found.
         let is_named = cause.split('|').any(|cause| line.contains(cause));
         assert!(is_named && line.contains(place), "{name}: {line}");
     }
