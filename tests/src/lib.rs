@@ -2,6 +2,7 @@
 
 pub mod controlled;
 pub mod core_dump;
+pub mod hangs;
 pub mod measure;
 pub mod process;
 pub mod wire;

@@ -6,32 +6,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// The tests of `hangs.rs` that hang, and what the first line about each must contain: one of the findings, and the place. On a
-/// busy machine, a worker may be seen to be blocked before it is seen what it is part of, and a shutdown may be over when it is
-/// examined.
-const HANGS: [(&str, &str, &str); 12] = [
-    ("deadlock", "eadlock: task", "hangs::cross"),
-    ("deadlock_on_one_thread", "eadlock: task", "hangs::cross"),
-    ("leaked_sender", "eaked tasks: ", "hangs::leaked_sender"),
-    ("blocked_worker", "eadlock: the main future and task|locked worker: task", "hangs::blocked_worker"),
-    ("paused_clock", "eaked tasks: ", "hangs::paused_clock"),
-    ("local_runtime", "eadlock: the main future", "hangs::local_runtime"),
-    ("local_set", "eadlock: the main future", "hangs::local_set"),
-    ("std_mutex", "eadlock: the main future blocks its thread", "hangs::std_mutex"),
-    ("child_left_over", "hutdown that waits: | has not ended", "hangs::child_left_over"),
-    ("prints_for_long", "eaked tasks: ", "hangs::prints_for_long"),
-    ("hang_in_drop", "locked worker: the main future", "hangs::HangsInDrop"),
-    ("hang_before_the_first_await", "locked worker: the main future", "hangs::hang_before_the_first_await"),
-];
-/// Those of them that block the thread which would have to fail.
-const REACT_TO_NOTHING: [&str; 3] = ["std_mutex", "hang_in_drop", "hang_before_the_first_await"];
-const HEALTHY: [&str; 5] = [
-    "healthy",
-    "healthy_for_an_hour_of_a_paused_clock",
-    "leaves_no_task",
-    "panics_by_itself",
-    "returns_a_result",
-];
+use delouse_tests::hangs::{ENDING, FAILING, HEALTHY, Hang, names};
+
+/// All tests that hang.
+fn hangs() -> impl Iterator<Item = Hang> {
+    FAILING.into_iter().chain(ENDING)
+}
 
 /// What nextest says of one test.
 struct Outcome {
@@ -56,7 +36,7 @@ fn run(profile: &str, variables: &[(&str, &str)]) -> Option<BTreeMap<String, Out
     let directory = tempfile::tempdir().expect("a directory");
     let config = directory.path().join("nextest.toml");
     std::fs::write(&config, format!("[profile.default]\n{profile}\n")).expect("a file");
-    let names: Vec<&str> = HANGS.iter().map(|(name, ..)| *name).chain(HEALTHY).collect();
+    let names: Vec<&str> = hangs().map(|(name, ..)| name).chain(HEALTHY).collect();
     let filter = names.iter().map(|name| format!("test(={name})")).collect::<Vec<_>>().join(" + ");
     let mut nextest = cargo();
     nextest.args(["run", "--workspace", "--test", "hangs", "--no-fail-fast", "--color", "never"]);
@@ -98,11 +78,6 @@ fn healthy_pass(outcomes: &BTreeMap<String, Outcome>) {
     }
 }
 
-/// Whether a line names one of these causes, and the place.
-fn names(line: &str, causes: &str, place: &str) -> bool {
-    causes.split('|').any(|cause| line.contains(cause)) && line.contains(place)
-}
-
 /// The report of a test is in a file, and its first line is the cause.
 fn check_report(path: &str, cause: &str, place: &str) {
     let report = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"));
@@ -126,9 +101,9 @@ fn tests_that_hang_fail_by_themselves_before_nextest_ends_them() {
     let profile = "slow-timeout = { period = \"120s\", terminate-after = 2 }";
     let Some(outcomes) = run(profile, &[]) else { return };
     healthy_pass(&outcomes);
-    for (name, cause, place) in HANGS {
+    for (name, cause, place) in hangs() {
         let Outcome { status, output } = &outcomes[name];
-        let message = if REACT_TO_NOTHING.contains(&name) {
+        let message = if ENDING.contains(&(name, cause, place)) {
             assert_eq!(status, "SIGABRT", "{name}: {output}");
             output.split("=== delouse: end ===\n").last()
         } else {
@@ -153,7 +128,7 @@ fn tests_that_nextest_ends_print_their_report_first() {
     let variables = [("DELOUSE_TEST_TIMEOUT", "600s"), ("DELOUSE_TEST_GRACE", "90s")];
     let Some(outcomes) = run(profile, &variables) else { return };
     healthy_pass(&outcomes);
-    for (name, cause, place) in HANGS {
+    for (name, cause, place) in hangs() {
         let Outcome { status, output } = &outcomes[name];
         assert_eq!(status, "TIMEOUT", "{name}: {output}");
         assert!(output.contains(&format!("test `hangs::{name}` was ended by SIGTERM after ")), "{output}");

@@ -24,7 +24,7 @@ const RESERVED_MEMORY: u64 = 16 << 20;
 const FRESH: Duration = Duration::from_millis(10);
 /// Address space that glibc maps for the arena of a new thread. It unmaps half of it at once.
 const PER_THREAD: u64 = 128 << 20;
-/// With less address space than this, type information is not kept on a thread of its own.
+/// With less address space than this, no thread is started that answers could do without.
 const SCARCE: u64 = 512 << 20;
 
 static BUDGET: Mutex<Budget> =
@@ -210,9 +210,10 @@ pub(crate) fn check_symbolizer() -> Result<(), Shortage> {
     check(Amount { space: executable.saturating_mul(2), memory: executable / 4 })
 }
 
-/// Whether so little address space is left that no thread should be kept for caches.
-pub(crate) fn is_address_space_scarce() -> bool {
-    check(Amount::mapped(SCARCE)).is_err()
+/// Whether a thread with a stack of `stack` bytes may be started that answers could do without: not if little address space is
+/// left.
+pub(crate) fn has_room_for_thread(stack: u64) -> bool {
+    check(Amount::mapped(SCARCE)).is_ok() && check_thread(stack).is_ok()
 }
 
 struct Budget {

@@ -142,7 +142,7 @@ impl MemoryEngine {
     /// Starts the thread that drops what is kept when that was not used for a while; `None` where there is no room for a
     /// thread, or for what is kept.
     fn dropper(&self) -> Option<Sender<Box<dyn Send>>> {
-        if memory_budget::is_address_space_scarce() || memory_budget::check_thread(STACK as u64).is_err() {
+        if !memory_budget::has_room_for_thread(STACK as u64) {
             return None;
         }
         let (dropper, endings) = mpsc::channel::<Box<dyn Send>>();

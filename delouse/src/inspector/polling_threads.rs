@@ -29,8 +29,7 @@ pub(super) fn learn() {
         drop::<DescriptorPermit>(files);
     };
     if !polled::is_offset_set()
-        && !memory_budget::is_address_space_scarce()
-        && memory_budget::check_thread(STACK as u64).is_ok()
+        && memory_budget::has_room_for_thread(STACK as u64)
         && let Ok(files) = descriptor_reserve::acquire()
     {
         BEGUN.call_once(|| {

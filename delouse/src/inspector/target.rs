@@ -200,6 +200,7 @@ fn clock_offset(pid: u32) -> Option<i128> {
 fn read_only(pid: u32, known: &OnceLock<Identity>) -> Result<OtherProcess, AttachError> {
     attach_known(pid, &AttachOptions { pause: false, ..AttachOptions::default() }, known)
 }
+
 /// Checks that a core file has some of the program's own memory, if it is truncated: without that, a program looks like one
 /// without tasks.
 fn has_memory(core: &CoreFile, path: &Path) -> Result<(), TargetError> {

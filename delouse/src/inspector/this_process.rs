@@ -161,8 +161,7 @@ impl Inspector {
     fn read_all(&self) -> Result<Capture, EngineError> {
         let lines = || drop(self.capture_threads(false));
         thread::scope(|scope| {
-            let has_memory = !memory_budget::is_address_space_scarce()
-                && memory_budget::check_thread(STACK as u64).is_ok();
+            let has_memory = memory_budget::has_room_for_thread(STACK as u64);
             let spawn = || OwnThread::Types.builder().stack_size(STACK).spawn_scoped(scope, lines).is_ok();
             let is_begun = has_memory && targets::with_signals_blocked(spawn);
             let at = self.start.elapsed();

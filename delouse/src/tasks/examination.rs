@@ -146,16 +146,29 @@ impl Examination<'_, '_, '_> {
         mains.filter_map(|task| task.found_in.as_ref())
     }
 
+    /// The number of the registered main future that a thread runs: it has its address on the stack.
+    pub(crate) fn main_on(&self, tid: i32) -> Option<u32> {
+        let thread = self.process.memory.snapshot().threads().iter().find(|thread| thread.tid == tid)?;
+        let mains = (0..).zip(self.listing.tasks.iter().zip(&self.places));
+        let mut mains = mains.take_while(|(_, (task, _))| task.id == 0).filter_map(|(number, (_, place))| {
+            let address = place.future.map(|(_, address)| address)?;
+            self.mains.contains(&address).then_some((number, address))
+        });
+        mains.find(|(_, address)| self.has_on_stack(thread, *address)).map(|(number, _)| number)
+    }
+
+    fn has_on_stack(&self, thread: &Thread, address: Address) -> bool {
+        let (mut found, mut left) = (false, MOST_STACK);
+        self.stack_words(thread, address..=address, &mut left, |_| found = true);
+        found
+    }
+
     /// Whether a thread runs a main future that is in the listing: then it has its address on the stack.
     fn runs_known_main(&self, thread: &Thread) -> bool {
         if self.found_mains().any(|call| call.thread == thread.tid) {
             return true;
         }
-        self.mains.iter().any(|main| {
-            let (mut found, mut left) = (false, MOST_STACK);
-            self.stack_words(thread, *main..=*main, &mut left, |_| found = true);
-            found
-        })
+        self.mains.iter().any(|main| self.has_on_stack(thread, *main))
     }
 
     /// Calls `visit` with every word in `wanted` in a thread's registers, and on the part of its stack that is in use,

@@ -292,7 +292,8 @@ pub(crate) struct Finding {
     pub(crate) severity: Severity,
     /// Ids of the tasks that it is about.
     pub(crate) tasks: Vec<u64>,
-    /// What it is concluded from.
+    /// What it is concluded from. Where one fact is what the finding is about (open files, growth, a blocked worker), it is the
+    /// first: the summary is made of it.
     pub(crate) evidence: Vec<Evidence>,
 }
 

@@ -14,9 +14,9 @@ use super::account::Account;
 use super::holders::Holders;
 use super::ownership::{PathId, Reference};
 use super::threads::ThreadNodes;
-use super::wait::{sleeps_in_call, thread_in_call};
+use super::wait::sleeping;
 use crate::snapshot::{Address, Hidden};
-use crate::tasks::{Examination, MemoryPlace as Place, Task, TaskState};
+use crate::tasks::{Examination, MemoryPlace as Place};
 
 /// The most memory that is searched. This takes half a second in an image, two seconds elsewhere.
 const MAX_MEMORY: u64 = 4 << 30;
@@ -124,14 +124,6 @@ fn waited_for(examination: &Examination<'_, '_, '_>, holders: &Holders) -> FxHas
         resources.flat_map(move |resource| holders.objects_of(resource).map(move |object| (tid, object)))
     })
     .collect()
-}
-
-/// The threads that sleep in a call until a future is done, and the tasks, or main futures, for which they do: until then they
-/// do nothing with what is on their stacks.
-fn sleeping(examination: &Examination<'_, '_, '_>) -> FxHashMap<i32, u32> {
-    let sleeps = |task: &Task| sleeps_in_call(task) || task.state == Some(TaskState::Idle);
-    let tasks = (0..).zip(&examination.listing.tasks).filter(|(_, task)| sleeps(task));
-    tasks.filter_map(|(number, task)| Some((thread_in_call(task)?, number))).collect()
 }
 
 /// Whether the references to an object that are certainly alive are all that exist.

@@ -8,7 +8,7 @@ use super::holders::Holders;
 use super::ownership::{Holding, Node, Ownership, Reference};
 use super::resources::Waits;
 use super::threads::ThreadNodes;
-use super::wait::{ResourceKey, Waker};
+use super::wait::{ResourceKey, Waker, sleeping};
 use crate::snapshot::{Address, Hidden};
 use crate::tasks::layout::handles::{self, HandleFact, Roles};
 use crate::tasks::{Examination, MemoryPlace, Primitive, ResourceKind, Task};
@@ -169,6 +169,14 @@ impl ThreadNodes {
             .map(|holding| holding.place)
             .chain(ownership.references.iter().map(|reference| reference.place))
             .collect();
+        let sleeping = sleeping(examination);
+        // A thread that runs a future until it is done does nothing meanwhile with what is on its stack: what the future has,
+        // it has too, or a stale copy.
+        let is_its_own = |tid: i32, resource: ResourceKey| {
+            let task = sleeping.get(&tid).copied().or_else(|| examination.main_on(tid));
+            let mut of_resource = ownership.holdings.iter().filter(|holding| holding.resource == resource);
+            task.is_some() && of_resource.any(|holding| ownership.parts.task_of(holding.owner) == task)
+        };
         let stale = self.closures(examination);
         let is_stale = |at: Address| {
             stale.iter().any(|start| at.offset_from(*start).is_some_and(|offset| offset < MAX_CLOSURE))
@@ -183,7 +191,8 @@ impl ThreadNodes {
                 place == MemoryPlace::Heap
                     && (object.is_none() || is_stale(at) || is_ended_stack(examination, at))
             };
-            if !is_known && !on_node && !is_left_over() {
+            let is_its_own = || tid.is_some_and(|tid| is_its_own(tid, resource));
+            if !is_known && !on_node && !is_left_over() && !is_its_own() {
                 held.insert(resource);
             }
         });

@@ -1,8 +1,10 @@
 //! One wait of one task, and what can end it.
 
+use rustc_hash::FxHashMap;
+
 use crate::snapshot::Address;
 use crate::tasks::layout::handles::Roles;
-use crate::tasks::{ResourceKind, Task};
+use crate::tasks::{Examination, ResourceKind, Task, TaskState};
 
 /// One wait of one task: a branch of a `select!` has its own.
 #[derive(Debug, Clone)]
@@ -78,4 +80,12 @@ pub(super) fn sleeps_in_call(task: &Task) -> bool {
 pub(super) fn thread_in_call(task: &Task) -> Option<i32> {
     let driven = task.drives.last().filter(|_| sleeps_in_call(task)).map(|driven| &driven.call);
     driven.or(task.found_in.as_ref()).map(|call| call.thread)
+}
+
+/// The threads that sleep in a call until a future is done, and the tasks, or main futures, for which they do: until then they
+/// do nothing with what is on their stacks.
+pub(super) fn sleeping(examination: &Examination<'_, '_, '_>) -> FxHashMap<i32, u32> {
+    let sleeps = |task: &Task| sleeps_in_call(task) || task.state == Some(TaskState::Idle);
+    let tasks = (0..).zip(&examination.listing.tasks).filter(|(_, task)| sleeps(task));
+    tasks.filter_map(|(number, task)| Some((thread_in_call(task)?, number))).collect()
 }
