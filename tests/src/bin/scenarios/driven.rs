@@ -1,6 +1,6 @@
 //! Futures that threads drive by `block_on`, which no list of tasks has: in circles with tasks, and healthy ones.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc as std_mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -17,6 +17,8 @@ pub(crate) const CASES: &[Case] = &[
     faulty!(local_set_in_a_future: "deadlock", says "`guard`", "driven::joins_with_a_lock at"),
     faulty!(thread_crosses_its_locks_with_a_task: "deadlock", says "`first`", "driven::crosses at"),
     faulty!(thread_asks_a_task_that_asks_it: "leaked_tasks" | "deadlock", says "driven::asks at"),
+    faulty!(own main_has_a_stale_copy_of_its_sender: "deadlock", says "the main future", "driven::waits_for_a_blocked_task at"),
+    faulty!(thread_has_a_stale_copy_of_its_sender: "deadlock", says "driven::waits_for_a_blocked_task at"),
     healthy!(thread_waits_for_answers_of_a_task),
     healthy!(local_set_whose_tasks_pass_on_a_lock),
 ];
@@ -108,6 +110,49 @@ async fn asks() {
 async fn thread_asks_a_task_that_asks_it() {
     let handle = Handle::current();
     thread::spawn(move || handle.block_on(asks()));
+    harness::ready(2).await;
+}
+
+/// Waits for a task that blocks its thread until `sender` is gone, which this future keeps.
+async fn waits_for_a_blocked_task(sender: std_mpsc::Sender<()>, blocked: std_mpsc::Receiver<()>) {
+    let task = tokio::spawn(async move {
+        harness::waits();
+        let _never = blocked.recv();
+    });
+    harness::waits();
+    let _end = task.await;
+    drop(sender);
+}
+
+/// The words of a handle, as a function that has moved it away leaves them on its stack.
+fn words_of(sender: &std_mpsc::Sender<()>) -> [usize; 2] {
+    const { assert!(size_of::<std_mpsc::Sender<()>>() == size_of::<[usize; 2]>()) };
+    // SAFETY: a sender is a tag and a pointer, both of which are numbers here, and neither is used.
+    unsafe { std::mem::transmute_copy(sender) }
+}
+
+/// Calls `drive` with both ends of a channel, and with a copy of the sender's words on the stack around it.
+fn with_a_stale_copy(drive: impl FnOnce(std_mpsc::Sender<()>, std_mpsc::Receiver<()>)) {
+    let (sender, blocked) = std_mpsc::channel();
+    let stale = std::hint::black_box(words_of(&sender));
+    drive(sender, blocked);
+    std::hint::black_box(&stale);
+}
+
+fn main_has_a_stale_copy_of_its_sender() {
+    #[delouse::main(worker_threads = 2)]
+    async fn drive(sender: std_mpsc::Sender<()>, blocked: std_mpsc::Receiver<()>) {
+        harness::ready_on_a_thread(2);
+        waits_for_a_blocked_task(sender, blocked).await;
+    }
+    with_a_stale_copy(drive);
+}
+
+async fn thread_has_a_stale_copy_of_its_sender() {
+    let handle = Handle::current();
+    thread::spawn(move || {
+        with_a_stale_copy(|sender, blocked| handle.block_on(waits_for_a_blocked_task(sender, blocked)));
+    });
     harness::ready(2).await;
 }
 
