@@ -335,7 +335,7 @@ fn before_in_group(tasks: &str) -> usize {
 
 #[test]
 fn a_child_is_diagnosed_when_it_hangs_and_when_it_is_asked() {
-    let mut run = Command::new(env!("CARGO_BIN_EXE_delouse"));
+    let mut run = support::command();
     run.args(["run", "--hang-after", "500ms", "--"]).arg(program("plain_deadlock"));
     let mut run = run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut err = support::Lines::of(run.stderr.take().unwrap());
@@ -356,7 +356,7 @@ fn a_child_is_diagnosed_when_it_hangs_and_when_it_is_asked() {
 fn a_program_is_watched_from_outside_until_it_ends() {
     let directory = tempfile::tempdir().unwrap();
     let deadlock = Program::start("plain_deadlock");
-    let mut watch = Command::new(env!("CARGO_BIN_EXE_delouse"));
+    let mut watch = support::command();
     watch.args(["watch", &deadlock.pid(), "--every", "1s", "--dir"]).arg(directory.path());
     let mut watch = watch.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut out = support::Lines::of(watch.stdout.take().unwrap());
@@ -376,7 +376,7 @@ fn a_program_is_watched_from_outside_until_it_ends() {
 #[test]
 fn watching_a_healthy_program_prints_nothing_until_it_is_interrupted() {
     let healthy = Program::start("plain_healthy");
-    let mut watch = Command::new(env!("CARGO_BIN_EXE_delouse"));
+    let mut watch = support::command();
     watch.args(["watch", &healthy.pid(), "--every", "1s"]).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut watch = watch.spawn().unwrap();
     support::Lines::of(watch.stderr.take().unwrap()).until("delouse: watches process ");
@@ -400,7 +400,7 @@ fn the_exit_status_is_that_of_the_child() {
 #[test]
 fn a_reader_that_stops_early_is_no_error() {
     let leak = Program::start("plain_leak");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_delouse"));
+    let mut command = support::command();
     let mut child = command
         .args(["elf", &leak.pid(), "--json"])
         .stdout(Stdio::piped())
@@ -433,10 +433,7 @@ fn a_core_is_downloaded_whole_or_not_at_all() {
         "200 OK\r\nContent-Disposition: attachment; filename=\"../core.7\"",
     );
     let run = |url: &str| {
-        let output = Command::new(env!("CARGO_BIN_EXE_delouse"))
-            .args(["core", url])
-            .current_dir(directory.path())
-            .output();
+        let output = support::command().args(["core", url]).current_dir(directory.path()).output();
         Answer::of(output.unwrap())
     };
     assert_eq!(run(&whole).status, NOTHING);

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::account::Account;
-use super::index::Index;
+use super::index::NodeIndex;
 use super::ownership::{Holding, Node, Object, Ownership, Reference};
 use super::resources::{Waits, polling};
 use super::thread_locks::ThreadLocks;
@@ -28,10 +28,10 @@ pub(super) struct Holders {
     /// For each resource, its handles, grouped by roles: there may be one that can wake the waiters among a hundred
     /// thousand handles of the waiters themselves.
     by_resource: FxHashMap<ResourceKey, Vec<Alike>>,
-    holdings_of: Index<Node>,
-    references_of: Index<Node>,
-    /// For each object, its references.
-    references_to: Index<u32>,
+    holdings_of: NodeIndex,
+    references_of: NodeIndex,
+    /// For each object, the references to it.
+    references_to: NodeIndex,
     /// For each object, whether all references to it were found.
     accounts: Vec<Account>,
     /// Objects that nothing in memory refers to except the references that were found.
@@ -100,15 +100,14 @@ impl Holders {
             let kinds = by_resource.entry(holding.resource).or_default();
             add(kinds, holding, number);
         }
-        let numbered = || (0..).zip(&ownership.references);
-        let references_of = Index::of(numbered().map(|(number, reference)| (reference.owner, number)));
-        let references_to = Index::of(numbered().map(|(number, reference)| (reference.object, number)));
-        let holdings_of =
-            Index::of((0..).zip(&ownership.holdings).map(|(number, holding)| (holding.owner, number)));
+        let references = ownership.references.iter();
+        let references_of = NodeIndex::of(references.clone().map(|reference| reference.owner));
+        let references_to = NodeIndex::of(references.map(|reference| Node::Object(reference.object)));
+        let holdings_of = NodeIndex::of(ownership.holdings.iter().map(|holding| holding.owner));
         let objects = || (0..).zip(&ownership.objects);
         let account = |(number, object): (u32, &Object)| {
             let of = |number: &u32| ownership.references.get(*number as usize);
-            Account::of_object(object, references_to.get(&number).iter().filter_map(of))
+            Account::of_object(object, references_to.get(Node::Object(number)).iter().filter_map(of))
         };
         let accounts = objects().map(account).collect();
         let by_value = objects().map(|(number, of)| (ResourceKey::Value(of.value), number)).collect();
@@ -171,19 +170,19 @@ impl Holders {
 
     /// The handles of one owner.
     pub(super) fn holdings_of(&self, owner: Node) -> impl Iterator<Item = &Holding> {
-        let all = self.holdings_of.get(&owner);
+        let all = self.holdings_of.get(owner);
         all.iter().filter_map(|number| self.holding(*number))
     }
 
     /// The shared objects that one owner refers to.
     pub(super) fn references_of(&self, owner: Node) -> impl Iterator<Item = &Reference> {
-        let all = self.references_of.get(&owner);
+        let all = self.references_of.get(owner);
         all.iter().filter_map(|number| self.ownership.references.get(*number as usize))
     }
 
     /// The references to a shared object.
     pub(super) fn references_to(&self, object: u32) -> impl Iterator<Item = &Reference> {
-        let all = self.references_to.get(&object);
+        let all = self.references_to.get(Node::Object(object));
         all.iter().filter_map(|number| self.ownership.references.get(*number as usize))
     }
 

@@ -149,7 +149,7 @@ fn kind_and_state(task: &Value) -> [String; 3] {
 
 /// Starts the command. Its answer is not read.
 fn start_tool(program: &Program) -> Child {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_delouse"));
+    let mut command = crate::support::command();
     command.args(["tasks", &program.pid()]).stdin(Stdio::null()).stdout(Stdio::null());
     command.stderr(Stdio::null()).spawn().unwrap()
 }

@@ -15,7 +15,7 @@ fn deadlocked() -> Program {
 }
 
 fn write_core(arguments: &[&str], directory: &Path) -> Answer {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_delouse"));
+    let mut command = crate::support::command();
     Answer::of(command.arg("core").args(arguments).current_dir(directory).output().unwrap())
 }
 

@@ -12,7 +12,7 @@ use super::support::{Answer, Program, delouse, program, serve_paths, until};
 
 /// Runs the command with a cache, and with servers.
 fn with_servers(urls: &str, cache: &Path, arguments: &[&str]) -> Answer {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_delouse"));
+    let mut command = crate::support::command();
     for proxy in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
         command.env_remove(proxy);
     }

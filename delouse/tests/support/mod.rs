@@ -38,9 +38,15 @@ impl Answer {
     }
 }
 
+/// The command, or another build of it that `DELOUSE_COMMAND` names.
+pub(crate) fn command() -> Command {
+    let other = std::env::var_os("DELOUSE_COMMAND");
+    Command::new(other.unwrap_or_else(|| env!("CARGO_BIN_EXE_delouse").into()))
+}
+
 /// Runs the command.
 pub(crate) fn delouse(arguments: &[&str]) -> Answer {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_delouse"));
+    let mut command = command();
     Answer::of(command.args(arguments).env_remove("DELOUSE_TOKEN").stdin(Stdio::null()).output().unwrap())
 }
 

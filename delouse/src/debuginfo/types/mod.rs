@@ -11,6 +11,7 @@ mod content;
 mod decode;
 pub(in crate::debuginfo) mod dwo;
 mod index;
+mod index_all;
 mod model;
 pub(crate) mod names;
 mod polls;
@@ -235,8 +236,10 @@ impl<'a> Types<'a> {
             let symbols = self.symbols.iter().filter(|symbol| written(symbol.address));
             let addresses: HashMap<&[u8], FileAddress> =
                 symbols.map(|symbol| (names::without_llvm_suffix(symbol.name), symbol.address)).collect();
+            let own = self.units.own();
+            index_all::index_all(&self.units, &own);
             let mut statics = Vec::new();
-            for number in self.units.own() {
+            for number in own {
                 let Some(unit) = self.units.unit(number) else { continue };
                 for (name, offset) in unit.index().variables(&unit) {
                     if let Some(address) = addresses.get(name) {

@@ -115,6 +115,11 @@ impl<'a> Units<'a> {
         .clone()
     }
 
+    /// The size in bytes of a unit in `.debug_info`.
+    pub(super) fn size(&self, number: u32) -> usize {
+        self.headers.get(number as usize).map_or(0, |header| header.length_including_self())
+    }
+
     /// The first type in a unit whose last segment has that name.
     pub(super) fn type_named(&self, number: u32, name: &[u8]) -> Option<u32> {
         let unit = self.unit(number)?;
