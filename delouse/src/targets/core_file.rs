@@ -47,7 +47,7 @@ pub(crate) enum CoreError {
     /// It is a core file of an architecture that delouse does not support.
     #[error("a core file of an architecture that delouse does not support")]
     OtherMachine,
-    /// Its program headers are outside the file.
+    /// Its program headers, or all of its notes, are outside the file.
     #[error("the core file is truncated or damaged")]
     Truncated,
 }
@@ -71,7 +71,7 @@ impl CoreFile {
     ///
     /// # Errors
     /// If the file cannot be mapped or is not a core file of a supported architecture. A damaged or truncated core file
-    /// opens if it has its program headers; the capture's notes report what is missing.
+    /// opens if it has its program headers and its notes; the capture's notes report what is missing.
     pub(crate) fn open(path: &Path) -> Result<Self, CoreError> {
         let file = MappedFile::open(path)?;
         #[cfg(target_os = "linux")]
@@ -105,10 +105,10 @@ impl CoreFile {
                     program.p_filesz(LittleEndian).saturating_sub(load.stored.end - load.stored.start);
                 missing = missing.saturating_add(absent);
                 loads.push(load);
-            } else if kind == PT_NOTE
-                && let Ok(Some(iterator)) = program.notes(LittleEndian, bytes)
-            {
-                for note in iterator.take(MAX_NOTES).map_while(Result::ok) {
+            } else if kind == PT_NOTE {
+                // Without them it is not known which program it is of, nor which threads that had.
+                let iterator = program.notes(LittleEndian, bytes).map_err(|_| CoreError::Truncated)?;
+                for note in iterator.into_iter().flat_map(|all| all.take(MAX_NOTES).map_while(Result::ok)) {
                     notes.add(arch, note.n_type(LittleEndian), note.name(), note.desc());
                 }
             }

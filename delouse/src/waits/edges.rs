@@ -96,11 +96,12 @@ impl<'t, 'e, 'p, 'i> Edges<'t, 'e, 'p, 'i> {
 
     /// The edge of a wait, without the waiter's own place in the queue, which does not block it.
     fn edge_to_others(&mut self, wait: &Wait) -> Edge {
-        let mut edge = self.edge(wait);
+        let group = self.group(wait);
+        let mut edge = self.edge_of(wait, &group);
         let own = |holder: &Holder| {
             holder.task == edge.waiter && (edge.waiter.is_some() || holder.thread == edge.thread)
         };
-        if self.group(wait).in_line && edge.holders.iter().any(own) {
+        if group.in_line && edge.holders.iter().any(own) {
             edge.holders = edge.holders.iter().filter(|holder| !own(holder)).cloned().collect();
         }
         edge
@@ -108,6 +109,10 @@ impl<'t, 'e, 'p, 'i> Edges<'t, 'e, 'p, 'i> {
 
     pub(super) fn edge(&mut self, wait: &Wait) -> Edge {
         let group = self.group(wait);
+        self.edge_of(wait, &group)
+    }
+
+    fn edge_of(&self, wait: &Wait, group: &Group) -> Edge {
         let LeafText { place, leaf } = self.leaf(wait);
         let outside = if self.is_outside(wait) { self.waits_on(wait).cloned() } else { None };
         let (waiter, thread) = self.identity(wait.task);

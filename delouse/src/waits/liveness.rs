@@ -275,6 +275,9 @@ impl<'s> Search<'s> {
 
     /// Marks what statics and threads refer to as alive, as far as memory shows.
     fn stale_references(&mut self, stale: &StaleReferences) {
+        if stale.held.is_empty() && stale.on_stacks.is_empty() {
+            return;
+        }
         let (holders, waits) = (self.holders, self.waits);
         let parts = &holders.ownership.parts;
         for object in &stale.held {
@@ -407,10 +410,10 @@ impl<'s> Search<'s> {
 /// Whether all senders of the channel that a task receives from in a blocking call were found, by the channel's own count
 /// of these. The receiver is on the stack of the task's thread, where it is not found.
 fn has_all_senders(task: &Task, wait: &Wait, holders: &Holders) -> bool {
+    if !sleeps_in_call(task) || wait.kind != ResourceKind::ChannelRecv {
+        return false;
+    }
     let found: Vec<_> = holders.of_resource(wait.resource, Roles::SENDER).collect();
     let counted = task.waits_on.get(wait.leaf).and_then(|on| on.senders);
-    sleeps_in_call(task)
-        && wait.kind == ResourceKind::ChannelRecv
-        && counted == Some(found.len() as u64)
-        && found.iter().all(|holding| !holding.uncertain)
+    counted == Some(found.len() as u64) && found.iter().all(|holding| !holding.uncertain)
 }

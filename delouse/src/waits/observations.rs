@@ -93,6 +93,7 @@ fn waits<'s>(sample: &'s Sample, known: &Known) -> impl Iterator<Item = (&'s Edg
         let mut mains = sample.listing.tasks.iter().take_while(|task| task.id == 0);
         mains.find(|task| task.found_in.as_ref().is_some_and(|call| call.thread == thread))
     };
+    let mut near = 0;
     sample.graph.edges.iter().filter_map(move |edge| {
         let Some(id) = edge.waiter.filter(|id| !known.tasks.contains(id)) else {
             // One of several main futures.
@@ -100,7 +101,7 @@ fn waits<'s>(sample: &'s Sample, known: &Known) -> impl Iterator<Item = (&'s Edg
                 edge.thread.filter(|thread| edge.waiter.is_none() && !known.threads.contains(thread));
             return Some((edge, driven(thread?)?));
         };
-        Some((edge, if id == 0 { main? } else { sample.task(id)? }))
+        Some((edge, if id == 0 { main? } else { sample.next_task(&mut near, id)? }))
     })
 }
 

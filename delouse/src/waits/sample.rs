@@ -61,6 +61,16 @@ impl Sample {
         self.listing.tasks.get(at).filter(|_| id != 0)
     }
 
+    /// The same for ids that come in the order of the tasks, as those of edges do: most searches are left out. `near` is where
+    /// the last one was.
+    pub(super) fn next_task(&self, near: &mut usize, id: u64) -> Option<&Task> {
+        let tasks = &self.listing.tasks;
+        let is_it = |at: &usize| tasks.get(*at).is_some_and(|task| task.id == id);
+        let at = [*near, *near + 1].into_iter().find(is_it);
+        *near = at.or_else(|| tasks.binary_search_by_key(&id, |task| task.id).ok())?;
+        tasks.get(*near).filter(|_| id != 0)
+    }
+
     pub(crate) fn thread(&self, tid: i32) -> Option<&ThreadStack> {
         self.threads.iter().find(|thread| thread.tid == tid)
     }

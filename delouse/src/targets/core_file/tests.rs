@@ -245,6 +245,7 @@ fn other_files_are_refused() {
     let cut = small_core();
     let core = CoreFile::parse(Box::new(cut[..cut.len() - 100].to_vec())).unwrap();
     assert!(core.capture().notes.iter().any(|n| n.contains("100 bytes")), "{:?}", core.capture());
+    assert!(matches!(parse(&cut[..cut.len() - 4096 - 8]), Err(CoreError::Truncated)), "cut within its notes");
 }
 
 /// Changes each byte of the headers and notes to boundary values, then truncates the file, then changes several bytes at
