@@ -21,6 +21,7 @@ use crate::report::{Filter, TasksAnswer, ThreadsAnswer};
 use crate::snapshot::{Capture, OwnThread, Thread};
 use crate::targets::core_dump::CoreImage;
 use crate::targets::{self, Limits};
+use crate::tasks::Examination;
 use crate::tasks::engine::{EngineError, EngineName, TaskList};
 use crate::threads::ThreadStack;
 use crate::threads::classify::mains_rest;
@@ -31,7 +32,7 @@ use crate::waits::sample::Sample;
 /// The stack size in bytes of the thread that reads lines: symbols nest deeply.
 const STACK: usize = 16 << 20;
 
-/// Of that many tasks, an analysis takes longer than reading the types that only it needs.
+/// Of that many tasks, an analysis takes longer than reading types and lines.
 const MANY: usize = 20_000;
 
 /// Captures and analyses this process.
@@ -156,42 +157,58 @@ impl Inspector {
         Ok((samples, capture))
     }
 
-    /// Reads types and lines, each on a thread of its own if there is memory for a second one. Returns the capture for the
-    /// types.
-    fn read_all(&self) -> Result<Capture, EngineError> {
-        let lines = || drop(self.capture_threads(false));
+    /// Reads types and lines, each on a thread of its own if there is memory for a second one. Of many tasks, returns the sample
+    /// as well, because an analysis of these takes longer than that.
+    fn read_all(&self) -> Result<(Option<Sample>, Capture), EngineError> {
+        let lines = || self.capture_threads(false).0;
         thread::scope(|scope| {
             let has_memory = memory_budget::has_room_for_thread(STACK as u64);
-            let spawn = || OwnThread::Types.builder().stack_size(STACK).spawn_scoped(scope, lines).is_ok();
-            let is_begun = has_memory && targets::with_signals_blocked(spawn);
+            let spawn = || OwnThread::Types.builder().stack_size(STACK).spawn_scoped(scope, lines).ok();
+            let begun = if has_memory { targets::with_signals_blocked(spawn) } else { None };
+            let threads = || begun.and_then(|begun| begun.join().ok()).unwrap_or_else(lines);
             let at = self.start.elapsed();
-            let ((), capture) = self.engines.examine(&self.roots(), move |seen| {
-                if seen.listing.tasks.len() < MANY {
-                    let _warm = sampling::sample_of(seen, at, false, &targets::own_connections, false);
+            let sample_of = |seen: Examination<'_, '_, '_>, rest| {
+                sampling::sample_of(seen, at, rest, &targets::own_connections, false)
+            };
+            let (sample, mut capture) = self.engines.examine(&self.roots(), |seen| {
+                if seen.listing.tasks.len() >= MANY {
+                    return Some(sample_of(seen, mains_rest(&threads())));
                 }
+                let _warm = sample_of(seen, false);
+                threads();
+                None
             })?;
             self.reading.has_types();
-            if !is_begun {
-                lines();
-            }
-            Ok(capture)
+            capture.notes.extend(sample.iter().flat_map(sampling::notes_of));
+            Ok((sample, capture))
         })
+    }
+
+    /// The first sample of a diagnosis, without threads.
+    fn first_sample(&self) -> Result<(Sample, Capture), EngineError> {
+        // Reading the debug information may take seconds. Do this before the first sample, so that the second follows it
+        // closely.
+        let warm = if self.symbols.loaded() == 0 { Some(self.read_all()?) } else { None };
+        let pause_us = match warm {
+            Some((Some(sample), capture)) => return Ok((sample, capture)),
+            Some((None, capture)) => capture.pause_us,
+            None => 0,
+        };
+        let rest = mains_rest(&self.capture_threads(false).0);
+        let (first, mut capture) = self.take_sample(rest, false)?;
+        capture.pause_us = capture.pause_us.max(pause_us);
+        Ok((first, capture))
     }
 
     fn take_samples(&self) -> Result<(Vec<Sample>, Capture), EngineError> {
         let begun = Instant::now();
-        // Reading the debug information may take seconds. Do this before the first sample, so that the second follows it
-        // closely.
-        let warm = if self.symbols.loaded() == 0 { Some(self.read_all()?) } else { None };
         let stacks = |capture: &mut Capture| {
             let (threads, of) = self.capture_threads(false);
             capture.notes.extend(of.notes);
             threads
         };
-        let rest = mains_rest(&stacks(&mut Capture::default()));
-        let (mut first, mut capture) = self.take_sample(rest, false)?;
+        let (mut first, mut capture) = self.first_sample()?;
         sampling::ask_the_kernel(&mut first, targets::open_file, targets::closed_by_peer);
-        capture.pause_us = warm.map_or(capture.pause_us, |warm| warm.pause_us.max(capture.pause_us));
         first.at = self.start.elapsed();
         first.threads = stacks(&mut capture);
         let wants_sockets = !first.half_closed.is_empty();
