@@ -3,6 +3,7 @@
 //! ```text
 //! cargo bench -p delouse-tests --bench threads             # everything: about five minutes
 //! cargo bench -p delouse-tests --bench threads -- quick    # 200 threads, 50 MB
+//! OUTSIDE=$PWD/target/release/delouse cargo bench …        # the command `delouse` on the same program, too
 //! ```
 //!
 //! The program is `src/bin/sized_process.rs`: threads that rest, memory in 4K pages that were all written, and a
@@ -33,9 +34,13 @@ enum Way {
     Gcore,
     /// Memory is in small pages each time it is asked: that they are joined before is part of the capture.
     JoinFreezeForkThaw,
+    /// `delouse tasks PID`, from outside.
+    Tasks,
+    /// `delouse diagnose PID`.
+    Diagnose,
 }
 
-const WAYS: [Way; 7] = [
+const WAYS: [Way; 9] = [
     Way::Nothing,
     Way::Rolling,
     Way::Freeze,
@@ -43,6 +48,8 @@ const WAYS: [Way; 7] = [
     Way::Gdb,
     Way::Gcore,
     Way::JoinFreezeForkThaw,
+    Way::Tasks,
+    Way::Diagnose,
 ];
 
 impl Way {
@@ -55,6 +62,8 @@ impl Way {
             Self::Gdb => "gdb -p, all backtraces",
             Self::Gcore => "gcore",
             Self::JoinFreezeForkThaw => "join, freeze, fork, thaw",
+            Self::Tasks => "`delouse tasks`",
+            Self::Diagnose => "`delouse diagnose`",
         }
     }
 
@@ -62,7 +71,7 @@ impl Way {
     fn rounds(self) -> usize {
         match self {
             Self::Gdb | Self::Gcore => 3,
-            Self::FreezeForkThaw | Self::JoinFreezeForkThaw => 7,
+            Self::FreezeForkThaw | Self::JoinFreezeForkThaw | Self::Tasks | Self::Diagnose => 7,
             Self::Nothing | Self::Rolling | Self::Freeze => 15,
         }
     }
@@ -150,6 +159,12 @@ fn sample(controlled: &mut Controlled, way: Way) -> Option<Sample> {
             let stop = head.header("x-delouse-pause-us").unwrap().parse().unwrap();
             drop(wire.body(&head).unwrap());
             Some(Duration::from_micros(stop))
+        }
+        Way::Tasks | Way::Diagnose => {
+            let what = if way == Way::Tasks { "tasks" } else { "diagnose" };
+            let pid = controlled.program.pid().to_string();
+            run(Command::new(std::env::var_os("OUTSIDE")?).args([what, &pid]))?;
+            None
         }
         Way::Gdb => {
             let pid = controlled.program.pid().to_string();
