@@ -20,6 +20,7 @@ pub(crate) const CASES: &[Case] = &[
     faulty!(own main_has_a_stale_copy_of_its_sender: "deadlock", says "the main future", "driven::waits_for_a_blocked_task at"),
     faulty!(thread_has_a_stale_copy_of_its_sender: "deadlock", says "driven::waits_for_a_blocked_task at"),
     healthy!(thread_waits_for_answers_of_a_task),
+    healthy!(sender_around_a_future_with_a_timer),
     healthy!(local_set_whose_tasks_pass_on_a_lock),
 ];
 
@@ -154,6 +155,28 @@ async fn thread_has_a_stale_copy_of_its_sender() {
         with_a_stale_copy(|sender, blocked| handle.block_on(waits_for_a_blocked_task(sender, blocked)));
     });
     harness::ready(2).await;
+}
+
+/// A thread keeps the sender around the future that it runs, which a timer ends.
+async fn sender_around_a_future_with_a_timer() {
+    let (sender, received) = std_mpsc::channel::<()>();
+    let handle = Handle::current();
+    thread::spawn(move || {
+        handle.block_on(async {
+            harness::waits();
+            sleep(harness::DAY).await;
+        });
+        drop(sender);
+    });
+    let call = tokio::task::spawn_blocking(move || {
+        harness::waits();
+        received.recv()
+    });
+    tokio::spawn(async move {
+        harness::waits();
+        let _end = call.await;
+    });
+    harness::ready(3).await;
 }
 
 async fn thread_waits_for_answers_of_a_task() {
