@@ -11,7 +11,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::thread_locks::Parked;
 use super::wait::{ResourceKey, Waker};
-use crate::snapshot::Address;
+use crate::snapshot::{Address, FutexWait};
 use crate::tasks::layout::handles::Roles;
 use crate::tasks::{
     BlockingCall, Examination, Primitive, ResourceKind, Task, TaskPlace, TaskState, ThreadWait,
@@ -96,10 +96,10 @@ impl ThreadNodes {
             // Which channel it is, `resolve` finds.
             Primitive::Receive => (ResourceKind::ChannelRecv, ResourceKey::Unknown, Waker::Outside),
             Primitive::Send => (ResourceKind::ChannelSend, ResourceKey::Unknown, Waker::Outside),
-            // glibc waits until the kernel has cleared the thread's id.
             Primitive::Join => {
-                let joined = i32::try_from(wait.futex.expected).ok()?;
-                let threads = examination.process.memory.snapshot().threads();
+                let memory = &examination.process.memory;
+                let joined = joined(wait.futex, |address| memory.word(address))?;
+                let threads = memory.snapshot().threads();
                 threads.iter().find(|thread| thread.tid == joined)?;
                 (ResourceKind::Join, ResourceKey::Thread(joined), Waker::Task(self.number(joined)))
             }
@@ -117,6 +117,18 @@ impl ThreadNodes {
     pub(super) fn number(&self, tid: i32) -> Option<u32> {
         self.numbers.get(&tid).copied()
     }
+}
+
+/// The id of the thread for whose end a thread waits in `futex`. `word` reads memory.
+///
+/// glibc waits until the kernel has cleared the id, which the futex is expected to contain. musl waits for another state of the
+/// thread (`detach_state` in src/internal/pthread_impl.h), two `int`s behind the id, in a control block that begins with its own
+/// address: 56 bytes before, or 40 where thread locals are above the thread pointer (aarch64).
+fn joined(futex: FutexWait, word: impl Fn(Address) -> Option<u64>) -> Option<i32> {
+    let before = |bytes: u64| futex.address.checked_sub(bytes).filter(|at| at.get().is_multiple_of(8));
+    let begins = |bytes: u64| before(bytes).is_some_and(|start| word(start) == Some(start.get()));
+    let id = if begins(56) || begins(40) { word(before(8)?)? as u32 } else { futex.expected };
+    i32::try_from(id).ok()
 }
 
 /// The address of the condition variable that a thread waits for: that of its futex, or, if it was parked by `parking_lot_core`,
@@ -139,4 +151,25 @@ fn task_of(wait: &ThreadWait) -> Task {
         guess: false,
     });
     Task { state: Some(TaskState::Idle), thread: Some(wait.tid), found_in, ..Task::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_thread_that_is_joined_is_known_with_glibc_and_with_musl() {
+        let futex = |address, expected| FutexWait { address: Address::new(address), expected, timed: false };
+        assert_eq!(joined(futex(0x12d0, 4711), |_| None), Some(4711));
+        assert_eq!(joined(futex(0x12d0, 4711), |_| Some(7)), Some(4711));
+        // Thread 4711 of musl is joinable (2), and its errno is 11.
+        for (block, start) in [(0x1000, 56), (0x2000, 40)] {
+            let word = |address: Address| match address.get() {
+                at if at == block => Some(block),
+                at if at == block + start - 8 => Some(11 << 32 | 4711),
+                _ => Some(0),
+            };
+            assert_eq!(joined(futex(block + start, 2), word), Some(4711));
+        }
+    }
 }

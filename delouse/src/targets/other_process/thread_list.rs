@@ -72,7 +72,36 @@ pub(super) fn threads(
         })
         .collect();
     threads.sort_by_key(|thread| thread.tid);
+    add_thread_pointers(&mut threads, |pointer| arch::musl_thread(pointer, memory));
     threads
+}
+
+/// Adds the thread pointers that are missing of musl's threads: musl registers no list of robust mutexes before the program uses
+/// one. `next` tells the id of the thread that has a thread pointer, and the thread pointer of the next thread.
+fn add_thread_pointers(threads: &mut [Thread], next: impl Fn(u64) -> Option<(i32, u64)>) {
+    let pointer = |thread: &Thread| thread.registers.ok().map(|registers| registers.tls.get());
+    if !threads.iter().any(|thread| pointer(thread) == Some(0)) {
+        return;
+    }
+    let known = |thread: &Thread| Some((thread.tid, pointer(thread).filter(|pointer| *pointer != 0)?));
+    let Some((first, mut at)) = threads.iter().find_map(known) else { return };
+    let mut pointers = HashMap::new();
+    // Threads that began after the list was made have their place in the circle, too.
+    while pointers.len() <= 2 * threads.len() {
+        match next(at) {
+            Some((tid, _)) if pointers.is_empty() && tid != first => return,
+            Some((tid, following)) if pointers.insert(tid, at).is_none() => at = following,
+            _ => break,
+        }
+    }
+    for thread in threads {
+        let found = pointers.get(&thread.tid).copied();
+        if let (Ok(registers), Some(found)) = (&mut thread.registers, found)
+            && registers.tls.is_null()
+        {
+            registers.tls = Address::new(found);
+        }
+    }
 }
 
 /// The letter of `/proc/PID/stat`. `before` was read before the capture.
@@ -120,4 +149,45 @@ fn thread_pointer(tid: i32, memory: &Memory) -> Option<Address> {
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
 fn thread_pointer(_: i32, _: &Memory) -> Option<Address> {
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Threads with these ids and thread pointers, of which 0 is not known.
+    fn threads(pointers: &[(i32, u64)]) -> Vec<Thread> {
+        let thread = |(tid, tls): &(i32, u64)| Thread {
+            registers: Ok(Registers { tls: Address::new(*tls), ..Registers::default() }),
+            ..Thread::new(*tid)
+        };
+        pointers.iter().map(thread).collect()
+    }
+
+    fn pointers(threads: &[Thread]) -> Vec<u64> {
+        threads.iter().map(|thread| thread.registers.unwrap().tls.get()).collect()
+    }
+
+    #[test]
+    fn the_circle_of_musl_has_the_thread_pointers_of_sleepers() {
+        // 9 began later.
+        let circle = |pointer| match pointer {
+            100 => Some((1, 300)),
+            300 => Some((3, 900)),
+            900 => Some((9, 200)),
+            200 => Some((2, 100)),
+            _ => None,
+        };
+        let mut found = threads(&[(1, 0), (2, 200), (3, 0), (4, 0)]);
+        add_thread_pointers(&mut found, circle);
+        assert_eq!(pointers(&found), [100, 200, 300, 0]);
+        // Another C library: what is read there is another number.
+        let mut found = threads(&[(1, 0), (2, 200)]);
+        add_thread_pointers(&mut found, |_| Some((7, 100)));
+        assert_eq!(pointers(&found), [0, 200]);
+        // A circle that does not close.
+        let mut found = threads(&[(1, 0), (2, 200)]);
+        add_thread_pointers(&mut found, |pointer| Some((pointer as i32 - 198, pointer + 1)));
+        assert_eq!(pointers(&found), [0, 200]);
+    }
 }

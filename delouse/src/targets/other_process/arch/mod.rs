@@ -5,4 +5,6 @@
 #[cfg_attr(not(target_arch = "aarch64"), path = "x86_64.rs")]
 mod current;
 
-pub(super) use current::{VISIBLE_REGISTERS, WORDS, all_registers, thread_pointer, words_of_sleeper};
+pub(super) use current::{
+    VISIBLE_REGISTERS, WORDS, all_registers, musl_thread, thread_pointer, words_of_sleeper,
+};

@@ -90,3 +90,18 @@ pub(in super::super) fn thread_pointer(robust: u64, memory: &Memory) -> Option<u
     let index = (0..read / 8).rev().find(is_block)?;
     Some(start.saturating_add(8 * index as u64))
 }
+
+/// Of the musl thread whose thread pointer is `pointer`: its id, and the thread pointer of the next thread.
+///
+/// musl links the control blocks of all threads in a circle (src/internal/pthread_impl.h, since 1.1.22): a block begins with its
+/// own address, the vector of thread locals, the previous and the next block, two more words, and the id. glibc has other data
+/// there.
+pub(in super::super) fn musl_thread(pointer: u64, memory: &Memory) -> Option<(i32, u64)> {
+    let mut bytes = [0; 7 * 8];
+    if memory.read(None, Address::new(pointer), &mut bytes) < bytes.len() {
+        return None;
+    }
+    let (words, _) = bytes.as_chunks::<8>();
+    let word = |index: usize| words.get(index).map(|word| u64::from_le_bytes(*word));
+    (word(0)? == pointer).then_some((word(6)? as u32 as i32, word(3)?))
+}

@@ -14,8 +14,8 @@ use super::super::attach;
 use super::harness::{PATIENT, SCENARIO};
 use crate::snapshot::Snapshot as _;
 
-/// Pages apart.
-#[repr(align(4096))]
+/// Pages apart, whatever the size of a page: at most 64 KB.
+#[repr(align(65536))]
 struct Page(AtomicU64);
 
 /// Two threads write a counter to the first of their two pages, then to the second.
