@@ -108,7 +108,7 @@ async fn runs() {
 async fn child_that_is_read() {
     harness::waits();
     tokio::spawn(async {
-        let command = "while sleep 0.05; do head -c 1000 /dev/zero; done";
+        let command = "while sleep 0.05; do head -c 1000 /dev/zero || exit; done";
         let mut child = Command::new("sh")
             .args(["-c", command])
             .stdout(Stdio::piped())
