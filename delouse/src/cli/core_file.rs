@@ -65,7 +65,7 @@ pub(super) fn write(image: &dyn CoreImage, output: Option<&Path>) -> Result<Writ
 
 fn write_to(image: &dyn CoreImage, file: &File) -> Result<Stats, CliError> {
     let failed = |error: core_dump::CoreError| CliError::Usage(error.to_string());
-    // Small writes are collected, because `SparseFile` recognises zeroes only in whole blocks of one write.
+    // Collects small writes: each write of `SparseFile` is a system call.
     let mut out = BufWriter::with_capacity(64 * BLOCK, SparseFile { file, end: 0 });
     let stats = core_dump::write(image, &mut out).map_err(failed)?;
     let end = out.into_inner().map_err(|error| failed(error.into_error().into()))?.end;
