@@ -369,6 +369,8 @@ impl Lister<'_, '_, '_> {
         if layout.is_nothing() {
             return placed.then_some(0);
         }
+        // The future is not a task's own: the header and state of the task of an earlier walk must not count.
+        self.walker.set_task(None, false);
         let walked = self.walker.walk(layout, address, false);
         let frames = walked.nodes.len() + walked.stack.as_ref().map_or(0, |stack| stack.len());
         let leaves: Vec<(WaitsOn, LeafPlace)> =
