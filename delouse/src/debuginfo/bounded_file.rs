@@ -1,7 +1,7 @@
 //! A file that is read in small pieces, never as a whole, and never through a mapping.
 //!
 //! A mapping would be simpler, but the kernel sends SIGBUS to a program that reads a mapped file after it was truncated
-//! (`cp new.debug old.debug`). `pread` returns fewer bytes instead. The memory that pieces take is bounded, so that reading a
+//! (`cp new.debug old.debug`). `pread` returns fewer bytes instead. The memory that pieces take is bounded: reading a
 //! damaged file with absurd sizes fails.
 
 use std::cell::Cell;

@@ -1,5 +1,5 @@
-//! Threads that are blocked on something that other threads should release soon, such as a lock, and calls of `spawn_blocking`
-//! that a task has awaited for long while their thread waits for another thread.
+//! Threads that are blocked on something that other threads should release soon, such as a lock, and calls of
+//! `spawn_blocking` that a task has awaited for long while their thread waits for another thread.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -18,8 +18,8 @@ pub(super) fn is_undecided(samples: &[Sample]) -> bool {
     matches!(samples, [only] if only.threads.iter().any(is_blocked) || has_call())
 }
 
-/// Returns the observation of [`largest_group`] or, if there is none, of [`awaited_call`]. It leaves out the tasks `known` and
-/// the `threads`, which are part of a finding.
+/// Returns the observation of [`largest_group`] or, if there is none, of [`awaited_call`]. The tasks `known` and the
+/// `threads` are part of a finding, and are not reported again.
 pub(super) fn check(samples: &[Sample], known: &HashSet<u64>, threads: &HashSet<i32>) -> Option<Observation> {
     let call = || awaited_call(samples, known).filter(|_| samples.len() > 1);
     largest_group(samples, known, threads).or_else(call)

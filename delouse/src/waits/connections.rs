@@ -1,5 +1,5 @@
-//! Connections between two tasks of the program, through two sockets or an in-memory pipe: a task that waits at one end waits
-//! for the task that has the other end.
+//! Connections between two tasks of the program, through two sockets or an in-memory pipe: a task that waits at one end
+//! waits for the task that has the other end.
 
 use rustc_hash::FxHashMap;
 

@@ -14,8 +14,8 @@ const WAKER: &str = "core::task::wake::Waker";
 const MAX_TYPES: usize = 1000;
 
 impl Layouts<'_> {
-    /// Whether values of the type `id`, or values behind their pointers, may contain a waker. `false` if none was found in the
-    /// first [`MAX_TYPES`] types.
+    /// Whether values of the type `id`, or values behind their pointers, may contain a waker. `false` if the first
+    /// [`MAX_TYPES`] types have none.
     pub(super) fn may_store_waker(&self, id: TypeId) -> bool {
         if let Some(known) = lock(&self.with_wakers).get(&id) {
             return *known;
