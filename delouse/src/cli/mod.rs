@@ -166,7 +166,8 @@ fn elf(subject: arguments::Subject, output: &Output) -> Result<u8, CliError> {
     match subject::parse(subject)? {
         Place::Local(local) => print(&mut local.elf()?, output),
         Place::Remote(server) => {
-            output::write(&server.rendered("/elf/info", output.format())?)?;
+            let info = server.rendered("/elf/info", output.format())?;
+            output::write(output::safe(&String::from_utf8_lossy(&info)).as_bytes())?;
             Ok(SUCCESS)
         }
     }

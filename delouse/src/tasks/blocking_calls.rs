@@ -8,6 +8,7 @@
 use std::ops::Range;
 
 use super::process::Process;
+use super::vtable::takes_context;
 use super::{Frame, Origin};
 use crate::debuginfo::address::FileAddress;
 use crate::debuginfo::modules::Modules;
@@ -132,7 +133,7 @@ pub(super) fn own_frames(
     let mut own: Option<OwnFrames> = None;
     for frame in frames(process, modules, places) {
         let scopes = process.types.scopes(frame.code);
-        let is_runner = |scope: &Scope| matches!(kind(scope), Kind::RunsTask | Kind::RegistersMain);
+        let is_runner = |scope: &Scope| matches!(kind(process, scope), Kind::RunsTask | Kind::RegistersMain);
         if scopes.iter().any(is_runner) {
             break;
         }
@@ -181,7 +182,7 @@ struct Search<'s, 'p, 'i> {
 impl Search<'_, '_, '_> {
     /// Handles the next function outwards. An innermost function has no other one inlined at that address.
     fn scope(&mut self, scope: &Scope, is_innermost: bool, frame: &StackFrame) {
-        match kind(scope) {
+        match kind(self.process, scope) {
             Kind::RunsTask => {
                 self.close(Runner::Task);
                 self.inside = Some(Inside::RunsTask);
@@ -267,7 +268,7 @@ enum Kind {
 const TASKS: [&str; 3] =
     ["tokio::runtime::task::raw::", "tokio::runtime::task::harness::", "tokio::runtime::task::core::"];
 
-fn kind(scope: &Scope) -> Kind {
+fn kind(process: &Process<'_, '_>, scope: &Scope) -> Kind {
     let path = scope.path.as_str();
     let name = names::last_segment(names::without_parameters(path));
     let is_in = |modules: &[&str]| modules.iter().any(|module| path.starts_with(module));
@@ -279,9 +280,8 @@ fn kind(scope: &Scope) -> Kind {
         Kind::RegistersMain
     } else if is_in(&TASKS) && name.starts_with("poll") {
         Kind::RunsTask
-    } else if (name.starts_with("poll")
-        && !is_in(&["mio::", "polling::", "rustix::", "tokio::runtime::io::"]))
-        || name.starts_with("{async_")
+    } else if name.starts_with("{async_")
+        || (name.starts_with("poll") && takes_context(process, &scope.arguments))
     {
         Kind::Polls
     } else if name.starts_with("block_on")

@@ -50,13 +50,12 @@ fn awaited_call(samples: &[Sample], known: &HashSet<u64>) -> Option<Observation>
     })
 }
 
-/// Whether a thread has the same activity in all samples and has used no processor time between them. A thread that gets a
-/// lock and then blocks again does use some.
+/// Whether a thread has the same activity in all samples and is known to have used no processor time between them. A thread
+/// that gets a lock and then blocks again does use some.
 fn did_not_run(samples: &[Sample], thread: &ThreadStack) -> bool {
-    samples
-        .iter()
-        .map(|sample| sample.thread(thread.tid))
-        .all(|seen| seen.is_some_and(|seen| seen.activity == thread.activity && seen.cpu_us == thread.cpu_us))
+    let is_same = |seen: &ThreadStack| seen.activity == thread.activity && seen.cpu_us == thread.cpu_us;
+    let mut seen = samples.iter().map(|sample| sample.thread(thread.tid));
+    thread.cpu_us.is_some() && seen.all(|seen| seen.is_some_and(is_same))
 }
 
 /// The threads that are blocked at the same line in all samples and did not run between them. If there are several such
