@@ -21,6 +21,7 @@ pub(crate) const CASES: &[Case] = &[
     faulty!(own main_has_a_stale_copy_of_its_sender: "deadlock", says "the main future", "driven::waits_for_a_blocked_task at"),
     faulty!(thread_has_a_stale_copy_of_its_sender: "deadlock", says "driven::waits_for_a_blocked_task at"),
     healthy!(thread_waits_for_answers_of_a_task),
+    healthy!(function_named_poll_waits_for_a_timer),
     healthy!(sender_around_a_future_with_a_timer),
     healthy!(local_set_whose_tasks_pass_on_a_lock),
 ];
@@ -50,19 +51,40 @@ struct Connection {
 }
 
 impl Connection {
-    /// Polls no future, whatever its name.
-    fn poll(&mut self) {
-        self.handle.block_on(joins_with_a_lock());
+    /// Polls no future itself, whatever its name.
+    fn poll(&mut self, future: impl Future<Output = ()>) {
+        self.handle.block_on(future);
     }
 }
 
-fn poll_connection(mut connection: Connection) {
-    connection.poll();
+fn poll_connection(mut connection: Connection, future: impl Future<Output = ()>) {
+    connection.poll(future);
 }
 
 async fn function_of_a_thread_that_is_named_poll() {
     let connection = Connection { handle: Handle::current() };
-    thread::spawn(move || poll_connection(connection));
+    thread::spawn(move || poll_connection(connection, joins_with_a_lock()));
+    harness::ready(2).await;
+}
+
+/// Keeps a lock, for which a task waits, until a timer fires.
+async fn sleeps_with_a_lock() {
+    let lock = Arc::new(Mutex::new(0));
+    let guard = lock.lock().await;
+    let theirs = Arc::clone(&lock);
+    let task = tokio::spawn(async move {
+        harness::waits();
+        *theirs.lock().await += 1;
+    });
+    harness::waits();
+    sleep(harness::DAY).await;
+    drop(guard);
+    let _done = task.await;
+}
+
+async fn function_named_poll_waits_for_a_timer() {
+    let connection = Connection { handle: Handle::current() };
+    thread::spawn(move || poll_connection(connection, sleeps_with_a_lock()));
     harness::ready(2).await;
 }
 
