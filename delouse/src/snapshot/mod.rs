@@ -235,6 +235,9 @@ pub(crate) struct FutexWait {
     pub(crate) timed: bool,
 }
 
+/// `FUTEX_PRIVATE_FLAG` (linux/futex.h).
+const FUTEX_PRIVATE_FLAG: u64 = 128;
+
 impl FutexWait {
     /// Decodes a system call from its number and its first four arguments; `None` if it is not a wait on a futex.
     pub(crate) fn from_syscall(
@@ -246,7 +249,12 @@ impl FutexWait {
         let waits = matches!(operation & 0x7f, 0 | 9) && operation < 1 << 10;
         // A kernel's core file of aarch64 has a negated error number in the register of the first argument.
         let is_address = address != 0 && address < u64::MAX - 4095;
-        let is_futex = number == arch.futex() && waits && is_address;
+        // After a stop, a wait with a timeout is continued by restart_syscall(2), with the registers of the first call. Waits of
+        // C libraries and of std are private; other calls have no such number as their second argument, except `poll` of that
+        // many files.
+        let is_continued =
+            || number == arch.restart_syscall() && timeout != 0 && operation & FUTEX_PRIVATE_FLAG != 0;
+        let is_futex = (number == arch.futex() || is_continued()) && waits && is_address;
         // The kernel truncates `expected` as well.
         is_futex.then_some(Self {
             address: Address::new(address),

@@ -20,6 +20,7 @@ mod left_over;
 mod memory;
 mod permit;
 mod sample;
+mod stop_costs;
 mod task_files;
 mod thread_list;
 mod thread_registers;
@@ -113,7 +114,10 @@ pub(crate) fn attach_known(
     Identity::check_or_record(known, &process, &memory)?;
     let seen = Seen::of(&process, &status)?;
     let mut notes = Vec::new();
-    let captured = seen.capture(&process, &status, &memory, options, &mut notes);
+    let mut captured = seen.capture(&process, &status, &memory, options, &mut notes);
+    if let Some(known) = known.get() {
+        known.stop_costs().apply(process.files(), &mut captured.threads);
+    }
     let mut other = match captured.image {
         Ok(Some(child)) => OtherProcess::of_image(&process, child, seen, captured, notes),
         _ => OtherProcess::of_running(&process, memory, seen, captured, notes),

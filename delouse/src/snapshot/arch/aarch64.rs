@@ -25,6 +25,10 @@ impl Arch for Aarch64 {
         98
     }
 
+    fn restart_syscall(&self) -> u64 {
+        128
+    }
+
     fn dwarf_pointers(&self) -> [u16; 2] {
         [31, 29]
     }

@@ -26,6 +26,9 @@ pub(crate) trait Arch: fmt::Debug + Send + Sync {
     /// The system call number of futex(2).
     fn futex(&self) -> u64;
 
+    /// The system call number of restart_syscall(2).
+    fn restart_syscall(&self) -> u64;
+
     /// DWARF's numbers of the stack pointer and of the frame pointer.
     fn dwarf_pointers(&self) -> [u16; 2];
 

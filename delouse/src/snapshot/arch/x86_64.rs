@@ -28,6 +28,10 @@ impl Arch for X86_64 {
         202
     }
 
+    fn restart_syscall(&self) -> u64 {
+        219
+    }
+
     fn dwarf_pointers(&self) -> [u16; 2] {
         [7, 6]
     }

@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 
 use super::error::AttachError;
 use super::handle::{FileIdentity, Process, is_alive};
+use super::stop_costs::StopCosts;
 
 /// An address that programs cannot map (`vm.mmap_min_addr`).
 const UNMAPPED: u64 = 0;
@@ -21,6 +22,7 @@ pub(crate) struct Identity {
     executable: FileIdentity,
     /// Refers to the memory of this program: it does not become that of the next one.
     memory: File,
+    stop_costs: StopCosts,
 }
 
 impl Identity {
@@ -42,12 +44,18 @@ impl Identity {
             let pidfd = process.pidfd().try_clone_to_owned().map_err(no_descriptor)?;
             let memory = memory.try_clone().map_err(no_descriptor)?;
             let (start, executable) = (process.start(), process.executable());
-            let _recorded_meanwhile = known.set(Self { pid, pidfd, start, executable, memory });
+            let _recorded_meanwhile =
+                known.set(Self { pid, pidfd, start, executable, memory, stop_costs: StopCosts::default() });
             return Ok(());
         };
         known.check_running()?;
         let is_same = process.start() == known.start && process.executable() == known.executable;
         if is_same { Ok(()) } else { Err(AttachError::Executed { pid }) }
+    }
+
+    /// What the captures have cost its threads.
+    pub(super) fn stop_costs(&self) -> &StopCosts {
+        &self.stop_costs
     }
 
     /// Checks that the process runs, and still runs the same program.

@@ -1,8 +1,9 @@
 //! What is captured, and that the process does not notice it.
 
 use std::path::Path;
+use std::sync::OnceLock;
 
-use super::super::{AttachOptions, attach};
+use super::super::{AttachOptions, attach, attach_known};
 use super::harness::{PATIENT, Target, image_of};
 use crate::debuginfo::symbols::Symbols;
 use crate::snapshot::{Address, Snapshot};
@@ -85,6 +86,30 @@ fn a_busy_process_is_captured_again_and_again_and_notices_nothing() {
     assert_eq!(after["interrupted"], "0", "epoll_wait returned EINTR");
     assert_ne!((after["echoes"].as_str(), after["sums"].as_str()), ("0", "0"));
     assert_eq!(target.inventory(), before);
+    target.finish();
+}
+
+/// Also a wait with a timeout, which is another system call after the first stop.
+#[test]
+fn a_thread_that_only_waits_is_the_same_in_each_capture() {
+    let target = Target::start("asleep");
+    target.wait_until_asleep("parked");
+    let known = OnceLock::new();
+    let capture = || {
+        let image = attach_known(target.pid(), &PATIENT, &known).unwrap();
+        let parked = image.threads().iter().filter(|thread| thread.name == "parked");
+        let waits =
+            parked.map(|thread| (thread.tid, thread.cpu.unwrap(), thread.registers.unwrap().futex.unwrap()));
+        waits.collect::<Vec<_>>()
+    };
+    // On a busy machine, a thread may take long until it sleeps again.
+    let mut before = capture();
+    let equal = (0..20).any(|_| {
+        let now = capture();
+        now == std::mem::replace(&mut before, now.clone())
+    });
+    assert!(before.len() == 2 && before.iter().all(|(.., futex)| futex.timed), "{before:?}");
+    assert!(equal, "{before:?}");
     target.finish();
 }
 
