@@ -1,6 +1,8 @@
 //! `/diagnosis` reports every faulty scenario with its cause, tasks and lines, and nothing in a healthy one.
 //!
-//! `SCENARIOS=path` checks another build of the program, `CASES=name,name -- --include-ignored` some cases only.
+//! Without `CASES`, one case in six: the first answer of each program reads all of its debug information, which takes seconds
+//! without optimisations. `CASES=all` checks all, as .ci/run does, and `CASES=name,name` these.
+//! `SCENARIOS=path` checks another build of the program.
 //! `OUTSIDE=path` asks that command `delouse`, of programs without their own server.
 #![cfg(all(feature = "debug", target_os = "linux", target_arch = "x86_64"))]
 
@@ -70,10 +72,13 @@ fn program() -> Command {
     Command::new(std::env::var("SCENARIOS").unwrap_or_else(|_| env!("CARGO_BIN_EXE_scenarios").to_owned()))
 }
 
-fn cases() -> Vec<Case> {
+/// The cases that are `wanted`: all, or those with these names.
+fn cases(wanted: &str) -> Vec<Case> {
     let output = program().arg("list").env("DELOUSE", "off").output().expect("a list");
-    let wanted = std::env::var("CASES").ok();
-    let wanted: Option<Vec<&str>> = wanted.as_ref().map(|names| names.split(',').collect());
+    let wanted: Option<Vec<&str>> = match wanted {
+        "" | "all" => None,
+        names => Some(names.split(',').collect()),
+    };
     let lines = String::from_utf8(output.stdout).expect("UTF-8");
     let cases = lines.lines().map(|line| {
         let case: Value = serde_json::from_str(line).expect("JSON");
@@ -254,26 +259,22 @@ fn missing(case: &Case, ready: &Value, answer: &Value) -> Vec<String> {
     complaints
 }
 
-/// The first answer of each program reads all of its debug information, which takes seconds without optimisations.
 #[test]
-fn one_scenario_in_six() {
-    let cases: Vec<Case> = cases().into_iter().step_by(6).collect();
-    check(&cases, 0);
-}
-
-#[test]
-#[ignore = "a hundred programs, some minutes: .ci/run runs it"]
-fn every_faulty_scenario_is_found_and_no_healthy_one() {
-    let cases = cases();
+fn faulty_scenarios_are_found_and_no_healthy_one() {
+    let wanted = std::env::var("CASES").unwrap_or_default();
+    let mut cases = cases(&wanted);
     let faulty = cases.iter().filter(|case| case.is_faulty()).count();
-    if std::env::var("CASES").is_err() {
+    if matches!(wanted.as_str(), "" | "all") {
         assert!(
             faulty >= 100 && cases.len() - faulty >= faulty - faulty / 20,
             "{faulty} faulty scenarios of {}",
             cases.len()
         );
     }
-    check(&cases, MISSED);
+    if wanted.is_empty() {
+        cases = cases.into_iter().step_by(6).collect();
+    }
+    check(&cases, if wanted == "all" { MISSED } else { 0 });
 }
 
 /// Checks the cases, of which so many in a hundred faulty ones may be missed.

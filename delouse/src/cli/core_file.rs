@@ -1,4 +1,4 @@
-//! `delouse core PID`: writes a core file of another process to disk.
+//! `delouse core PID`: writes a core file of another process to disk, with holes for blocks of zeroes.
 
 use std::fmt;
 use std::fs::File;
@@ -12,14 +12,14 @@ use crate::report::format::size;
 use crate::snapshot::Capture;
 use crate::targets::core_dump::{self, CoreImage, Stats};
 
-/// Zeroes of this length, at a multiple of it, are left out of the file: its file system stores nothing for them.
+/// The block size of most file systems, which store no aligned block that was never written.
 const BLOCK: usize = 4096;
 
 /// A core file that was written.
 pub(super) struct Written {
     pub(super) path: PathBuf,
     pub(super) stats: Stats,
-    /// Bytes on disk.
+    /// Bytes that the file takes on disk, without its holes.
     pub(super) stored: u64,
     pub(super) capture: Capture,
 }
@@ -37,13 +37,20 @@ impl fmt::Display for Written {
             capture.pause_us / 1000,
             capture.pause_us % 1000
         )?;
-        let left_out = (stats.left_out > 0)
-            .then(|| format!("{} mappings are left out: more than a terabyte of addresses", stats.left_out));
+        let left_out = (stats.left_out > 0).then(|| {
+            format!(
+                "{} mappings are left out: at most a terabyte of address space is scanned",
+                stats.left_out
+            )
+        });
         capture.notes.iter().chain(&left_out).try_for_each(|note| write!(f, "\ndelouse: note: {note}"))
     }
 }
 
-/// Writes `image` to `output`, or to `core.PID` in the current directory. A file that exists is not overwritten.
+/// Writes `image` to `output`, or to `core.PID` in the current directory.
+///
+/// # Errors
+/// If the file exists already, or cannot be written, or if the image becomes unreadable.
 pub(super) fn write(image: &dyn CoreImage, output: Option<&Path>) -> Result<Written, CliError> {
     let path = output.map_or_else(|| format!("core.{}", image.ids().pid).into(), Path::to_owned);
     let failed = |error| CliError::File { path: path.clone(), error };
@@ -58,24 +65,25 @@ pub(super) fn write(image: &dyn CoreImage, output: Option<&Path>) -> Result<Writ
 
 fn write_to(image: &dyn CoreImage, file: &File) -> Result<Stats, CliError> {
     let failed = |error: core_dump::CoreError| CliError::Usage(error.to_string());
-    // Whole blocks, so that zeroes are recognised.
+    // Collects small writes: each write of `SparseFile` is a system call.
     let mut out = BufWriter::with_capacity(64 * BLOCK, SparseFile { file, end: 0 });
     let stats = core_dump::write(image, &mut out).map_err(failed)?;
     let end = out.into_inner().map_err(|error| failed(error.into_error().into()))?.end;
+    // A hole at the end was only skipped: it does not extend the file.
     file.set_len(end).map_err(|error| failed(error.into()))?;
     Ok(stats)
 }
 
-/// A file in which blocks of zeroes become holes.
+/// Writes a file from its start, and skips blocks of zeroes, which become holes.
 struct SparseFile<'f> {
     file: &'f File,
-    /// The bytes written so far, with those left out.
+    /// The position in the file: bytes written or skipped so far.
     end: u64,
 }
 
 impl Write for SparseFile<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // Up to the next multiple of a block, then block by block.
+        // Up to the next block boundary, then block by block.
         let within = usize::try_from(self.end % BLOCK as u64).unwrap_or(0);
         let first = bytes.len().min(BLOCK - within);
         let is_zero = |part: &[u8]| part.iter().all(|byte| *byte == 0);
@@ -85,7 +93,7 @@ impl Write for SparseFile<'_> {
                 first
             }
             _ => {
-                // All that follows up to the next block of zeroes is one write.
+                // Everything before the next block of zeroes is one write.
                 let rest = bytes.get(first..).unwrap_or_default().chunks(BLOCK);
                 let more: usize = rest.take_while(|part| !is_zero(part)).map(<[u8]>::len).sum();
                 self.file.write(bytes.get(..first + more).unwrap_or(bytes))?
@@ -107,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sparse_file_has_the_same_contents_and_takes_less_room() {
+    fn a_sparse_file_has_the_same_contents_and_takes_less_space() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("sparse");
         let mut bytes = vec![0_u8; 1 << 20];

@@ -1,4 +1,4 @@
-//! Compares two saved answers.
+//! `delouse diff BEFORE AFTER`: compares two answers that were saved as JSON by the same command.
 
 use std::fs;
 use std::path::Path;
@@ -8,14 +8,14 @@ use serde_json::Value;
 use super::error::CliError;
 use crate::report::{DiagnosisAnswer, DiffAnswer, TasksAnswer, WaitsAnswer};
 
-/// Two answers, compared.
+/// The result of a comparison.
 pub(super) struct Compared {
     pub(super) answer: DiffAnswer,
-    /// Something is wrong that was not before.
+    /// The later diagnosis has findings that the earlier one does not have.
     pub(super) new_findings: bool,
 }
 
-/// A saved answer.
+/// A saved answer, by the command that printed it.
 enum Saved {
     Tasks(TasksAnswer),
     Waits(WaitsAnswer),
@@ -23,7 +23,7 @@ enum Saved {
 }
 
 impl Saved {
-    fn name(&self) -> &'static str {
+    fn command(&self) -> &'static str {
         match self {
             Self::Tasks(_) => "tasks",
             Self::Waits(_) => "waits",
@@ -35,7 +35,7 @@ impl Saved {
 /// Compares the answers in two files.
 ///
 /// # Errors
-/// If a file has no answer that can be compared, or if the answers are of different commands.
+/// If a file has no such answer, or if the answers are of different commands.
 pub(super) fn compare(before: &Path, after: &Path) -> Result<Compared, CliError> {
     let compared = match (read(before)?, read(after)?) {
         (Saved::Tasks(before), Saved::Tasks(after)) => {
@@ -52,9 +52,9 @@ pub(super) fn compare(before: &Path, after: &Path) -> Result<Compared, CliError>
             return Err(CliError::Usage(format!(
                 "{} has an answer of `{}`, {} of `{}`: compare two answers of the same command",
                 before.display(),
-                one.name(),
+                one.command(),
                 after.display(),
-                other.name()
+                other.command()
             )));
         }
     };
@@ -63,20 +63,24 @@ pub(super) fn compare(before: &Path, after: &Path) -> Result<Compared, CliError>
 
 fn read(path: &Path) -> Result<Saved, CliError> {
     let bytes = fs::read(path).map_err(|error| CliError::File { path: path.to_owned(), error })?;
-    let other = |reason: String| {
+    let failed = |reason: String| {
         CliError::Usage(format!(
             "{}: {reason}: save one with `delouse tasks TARGET --json >FILE` (or waits, or diagnose)",
             path.display()
         ))
     };
-    let value: Value =
-        serde_json::from_slice(&bytes).map_err(|error| other(format!("this is no JSON answer ({error})")))?;
+    let value: Value = serde_json::from_slice(&bytes)
+        .map_err(|error| failed(format!("this is no JSON answer ({error})")))?;
     let has = |field: &str| value.get(field).is_some();
-    let parsed = match () {
-        () if has("diagnosis") => serde_json::from_value(value).map(Saved::Diagnosis),
-        () if has("edges") => serde_json::from_value(value).map(Saved::Waits),
-        () if has("tasks") && has("engine") => serde_json::from_value(value).map(Saved::Tasks),
-        () => return Err(other("this is no answer of tasks, waits or diagnose".to_owned())),
+    // Each command's answer has a field that the others do not have.
+    let parsed = if has("diagnosis") {
+        serde_json::from_value(value).map(Saved::Diagnosis)
+    } else if has("edges") {
+        serde_json::from_value(value).map(Saved::Waits)
+    } else if has("tasks") && has("engine") {
+        serde_json::from_value(value).map(Saved::Tasks)
+    } else {
+        return Err(failed("this is no answer of tasks, waits or diagnose".to_owned()));
     };
-    parsed.map_err(|error| other(format!("this answer is not understood ({error})")))
+    parsed.map_err(|error| failed(format!("this answer is not understood ({error})")))
 }

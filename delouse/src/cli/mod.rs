@@ -31,11 +31,11 @@ use arguments::{Arguments, Command, Output, Selection};
 use error::CliError;
 use subject::Place;
 
-/// The exit status: nothing was found.
-const NOTHING: u8 = 0;
-/// There is no answer.
+/// Exit status: the command succeeded, and found nothing wrong if it searched for that.
+const SUCCESS: u8 = 0;
+/// Exit status: there is no answer.
 const FAILED: u8 = 1;
-/// Something is wrong with the program.
+/// Exit status: something is wrong with the program.
 const FINDINGS: u8 = 2;
 
 /// Runs the command with the arguments of this process.
@@ -44,7 +44,7 @@ pub fn run() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => {
             // clap's own status for an error means findings here.
-            let status = if error.use_stderr() { FAILED } else { NOTHING };
+            let status = if error.use_stderr() { FAILED } else { SUCCESS };
             let _closed = error.print();
             return ExitCode::from(status);
         }
@@ -90,18 +90,18 @@ fn execute(command: Command) -> Result<u8, CliError> {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "delouse", &mut text);
             output::write(&text)?;
-            Ok(NOTHING)
+            Ok(SUCCESS)
         }
         Command::Man => {
             let mut text = Vec::new();
             clap_mangen::Man::new(Arguments::command()).render(&mut text).map_err(CliError::Output)?;
             output::write(&text)?;
-            Ok(NOTHING)
+            Ok(SUCCESS)
         }
         Command::Diff { before, after, output } => {
             let diff::Compared { mut answer, new_findings } = diff::compare(&before, &after)?;
             print(&mut answer, &output)?;
-            Ok(if new_findings { FINDINGS } else { NOTHING })
+            Ok(if new_findings { FINDINGS } else { SUCCESS })
         }
         Command::Run { hang_after, capture, program } => run::run(&program, hang_after, &capture),
     }
@@ -109,7 +109,7 @@ fn execute(command: Command) -> Result<u8, CliError> {
 
 fn print<A: Renders>(answer: &mut A, output: &Output) -> Result<u8, CliError> {
     output::print(answer, output.format())?;
-    Ok(NOTHING)
+    Ok(SUCCESS)
 }
 
 fn diagnose(place: &Place, output: &Output, seconds: Option<u64>) -> Result<u8, CliError> {
@@ -131,7 +131,7 @@ fn status_of(answer: &DiagnosisAnswer) -> Result<u8, CliError> {
     if !answer.findings.is_empty() {
         return Ok(FINDINGS);
     }
-    if answer.not_covered.is_empty() { Ok(NOTHING) } else { Err(CliError::Unknown(answer.summary.clone())) }
+    if answer.not_covered.is_empty() { Ok(SUCCESS) } else { Err(CliError::Unknown(answer.summary.clone())) }
 }
 
 /// The same of an answer of `waits`: that nothing was found says something only if the search was not cut.
@@ -140,7 +140,7 @@ fn status_of_waits(answer: &WaitsAnswer) -> Result<u8, CliError> {
         return Ok(FINDINGS);
     }
     match answer.not_covered.as_slice() {
-        [] => Ok(NOTHING),
+        [] => Ok(SUCCESS),
         missing => Err(CliError::Unknown(format!(
             "cannot tell whether tasks wait for one another: could not read {}",
             missing.join("; ")
@@ -166,8 +166,9 @@ fn elf(subject: arguments::Subject, output: &Output) -> Result<u8, CliError> {
     match subject::parse(subject)? {
         Place::Local(local) => print(&mut local.elf()?, output),
         Place::Remote(server) => {
-            output::write(&server.rendered("/elf/info", output.format())?)?;
-            Ok(NOTHING)
+            let info = server.rendered("/elf/info", output.format())?;
+            output::write(output::safe(&String::from_utf8_lossy(&info)).as_bytes())?;
+            Ok(SUCCESS)
         }
     }
 }
@@ -177,7 +178,7 @@ fn core(place: &Place, output: Option<&Path>) -> Result<u8, CliError> {
         Place::Remote(server) => {
             let path = server.core(output)?;
             let _closed = writeln!(io::stderr(), "delouse: wrote {}", path.display());
-            Ok(NOTHING)
+            Ok(SUCCESS)
         }
         Place::Local(local) => {
             let image = local.core_image()?;
@@ -185,7 +186,7 @@ fn core(place: &Place, output: Option<&Path>) -> Result<u8, CliError> {
             // The process reaps the image before the command reports that it is done.
             drop(image);
             let _closed = writeln!(io::stderr(), "{written}");
-            Ok(NOTHING)
+            Ok(SUCCESS)
         }
     }
 }
@@ -203,7 +204,7 @@ mod tests {
             });
             serde_json::from_value(json).unwrap()
         };
-        assert!(matches!(status_of_waits(&answer(&[])), Ok(NOTHING)));
+        assert!(matches!(status_of_waits(&answer(&[])), Ok(SUCCESS)));
         let cut = status_of_waits(&answer(&["too much memory to find what holds what in time"])).unwrap_err();
         assert!(cut.to_string().contains("could not read too much memory"), "{cut}");
     }

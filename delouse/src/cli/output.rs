@@ -1,23 +1,23 @@
-//! Prints answers to stdout.
+//! Prints answers to stdout, in the format that was asked for.
 
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 
 use super::error::CliError;
 use crate::report::format::FULL_HINT;
 use crate::report::formats::{Document, Format, PPROF, Renderer, Renders, TEXT};
-use crate::report::json::LIST_END;
+use crate::report::json::{LIST_END, LongList};
 
-/// What the text of the server's answers names, and the command that shows it.
+/// Parameters and endpoints of the server that texts mention, and what they are called on the command line.
 const COMMANDS: [(&str, &str); 3] = [
     (FULL_HINT, "(--full shows them)"),
     ("in /stacktrace/rust", "with `delouse threads`"),
     ("by /stacktrace/tokio", "by `delouse tasks`"),
 ];
 
-/// Prints an answer in a format.
+/// Prints `answer` in `format`.
 ///
 /// # Errors
-/// If the answer does not have this format, or cannot be written. That the reader has closed the pipe is not an error.
+/// If the answer does not have this format, or stdout cannot be written to. A closed pipe is not an error.
 pub(super) fn print<A: Renders>(answer: &mut A, format: Format) -> Result<(), CliError> {
     let renderer = A::RENDERERS.iter().find(|renderer| renderer.format == format);
     let Renderer { render, .. } = renderer.ok_or_else(|| {
@@ -26,7 +26,7 @@ pub(super) fn print<A: Renders>(answer: &mut A, format: Format) -> Result<(), Cl
     })?;
     if format == PPROF && io::stdout().is_terminal() {
         return Err(CliError::Usage(
-            "a profile is no text: write it to a file, `… --format pprof >tasks.pb.gz`".to_owned(),
+            "a pprof profile is binary: write it to a file, `… --format pprof >tasks.pb.gz`".to_owned(),
         ));
     }
     let failed = |error: serde_json::Error| CliError::Output(error.into());
@@ -38,34 +38,34 @@ pub(super) fn print<A: Renders>(answer: &mut A, format: Format) -> Result<(), Cl
         }
         Document::Whole(bytes) if format == PPROF => out.write_all(&bytes),
         Document::Whole(bytes) => out.write_all(&bytes).and_then(|()| end_line(&mut out, &bytes)),
-        Document::List(list) => {
-            let mut item = Vec::new();
-            let mut write = || -> io::Result<()> {
-                out.write_all(&list.head)?;
-                for index in 0.. {
-                    item.clear();
-                    let Some(written) = list.items.write(index, &mut item) else { break };
-                    written?;
-                    if index > 0 {
-                        out.write_all(b",")?;
-                    }
-                    out.write_all(&item)?;
-                }
-                writeln!(out, "{LIST_END}")
-            };
-            write()
-        }
+        Document::List(list) => write_list(&mut out, &list),
     };
     finish(written.and_then(|()| out.flush()))
 }
 
-/// Writes bytes as they are.
+/// Writes a list item by item, because all items together can be larger than the memory that is available.
+fn write_list(out: &mut impl Write, list: &LongList) -> io::Result<()> {
+    out.write_all(&list.head)?;
+    let mut item = Vec::new();
+    for index in 0.. {
+        item.clear();
+        let Some(written) = list.items.write(index, &mut item) else { break };
+        written?;
+        if index > 0 {
+            out.write_all(b",")?;
+        }
+        out.write_all(&item)?;
+    }
+    writeln!(out, "{LIST_END}")
+}
+
+/// Writes bytes to stdout, and a newline if they do not end with one.
 pub(super) fn write(bytes: &[u8]) -> Result<(), CliError> {
     let mut out = io::stdout().lock();
     finish(out.write_all(bytes).and_then(|()| end_line(&mut out, bytes)).and_then(|()| out.flush()))
 }
 
-/// `| head` closes the pipe when it has enough.
+/// The result of writing to stdout. A closed pipe is not an error: in `delouse tasks … | head`, `head` closes it early.
 fn finish(written: io::Result<()>) -> Result<(), CliError> {
     match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(CliError::Output(error)),
@@ -77,14 +77,14 @@ fn end_line(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
     if bytes.ends_with(b"\n") { Ok(()) } else { out.write_all(b"\n") }
 }
 
-/// Colours are for terminals only, and `NO_COLOR` (no-color.org) forbids them.
+/// Whether to use colours: only on a terminal that supports them, and not if `NO_COLOR` (no-color.org) is set.
 fn has_colours() -> bool {
     io::stdout().is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
         && std::env::var_os("TERM").is_none_or(|terminal| terminal != "dumb")
 }
 
-/// The same text without control characters: names of threads and texts of other programs must not control the terminal.
+/// Replaces control characters: names and texts that other programs chose must not control the terminal.
 pub(super) fn safe(text: &str) -> String {
     let safe = |letter: char| {
         if letter.is_control() && !matches!(letter, '\n' | '\t') { '\u{fffd}' } else { letter }
@@ -92,8 +92,8 @@ pub(super) fn safe(text: &str) -> String {
     text.chars().map(safe).collect()
 }
 
-/// Writes text for people, with the names of options where the server's answers have those of parameters. With colours,
-/// lines that begin a group are bold, and the program's own lines are marked.
+/// Writes text for people, and replaces what only the server has, see [`COMMANDS`]. With colours, lines without indentation
+/// are bold, and lines of the program's own code are yellow.
 fn write_text(out: &mut impl Write, text: &str, colours: bool) -> io::Result<()> {
     let text = safe(text);
     let text = COMMANDS.iter().fold(text, |text, (name, command)| text.replace(name, command));
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn colours_are_added_to_the_lines_only() {
+    fn text_is_adapted_to_the_command_line_and_coloured_by_line() {
         let text = "Deadlock\n  task 1 (?full=true shows them)\n    → app::main\n";
         let written = |colours| {
             let mut out = Vec::new();

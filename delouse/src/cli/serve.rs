@@ -1,4 +1,4 @@
-//! `delouse serve`: the server of `#[delouse::main]`, for another process or a core file.
+//! `delouse serve`: runs the server that `#[delouse::main]` starts in a program, for another process or a core file.
 
 use std::io::{self, Write as _};
 use std::time::Duration;
@@ -9,10 +9,10 @@ use super::subject::{self, Place};
 use crate::host::signals::AwaitedSignals;
 use crate::server;
 
-/// How long one wait for a signal lasts; it is repeated.
-const LONG: Duration = Duration::from_secs(3600);
+/// The timeout of one wait for a signal. Its length has no effect: the wait is repeated until a signal arrives.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(3600);
 
-/// Serves until a signal ends the command. Returns its exit status.
+/// Serves until SIGINT, SIGTERM or SIGHUP arrives, and returns the exit status.
 pub(super) fn serve(subject: Subject, bind: Option<&str>) -> Result<u8, CliError> {
     if subject.targets.is_empty() {
         return Err(CliError::Usage("name a process or a core file: delouse serve 1234".to_owned()));
@@ -26,13 +26,13 @@ pub(super) fn serve(subject: Subject, bind: Option<&str>) -> Result<u8, CliError
     };
     let name = local.name();
     let inspector = local.into_inspector()?;
-    // Before the server's threads start, which inherit it.
-    let ends = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
-    let awaited = AwaitedSignals::block(&ends)
+    // The threads of the server inherit the mask, so that no handler runs and this thread receives the signals.
+    let stop_signals = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
+    let awaited = AwaitedSignals::block(&stop_signals)
         .map_err(|error| CliError::Usage(format!("cannot wait for signals: {error}")))?;
     let server = server::start_for(inspector, bind)?;
     let _closed = writeln!(io::stderr(), "delouse: answers are about {name}; Ctrl-C ends this server only");
-    while awaited.wait(LONG).is_none() {}
+    while awaited.wait(WAIT_TIMEOUT).is_none() {}
     drop(server);
-    Ok(super::NOTHING)
+    Ok(super::SUCCESS)
 }

@@ -30,11 +30,11 @@ struct Failure {
 /// Watches until a signal ends the command, or the program has ended. Returns the exit status.
 pub(super) fn watch(subject: Subject, interval: Duration, directory: Option<&Path>) -> Result<u8, CliError> {
     let (source, name) = open(subject)?;
-    let ends = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
-    let awaited = AwaitedSignals::block(&ends)
+    let stop_signals = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
+    let awaited = AwaitedSignals::block(&stop_signals)
         .map_err(|error| CliError::Usage(format!("cannot wait for signals: {error}")))?;
     let mut watcher = Watcher::new(name.clone(), directory);
-    let mut status = super::NOTHING;
+    let mut status = super::SUCCESS;
     let mut failure: Option<String> = None;
     let say = |line: &str| {
         let _closed = writeln!(io::stderr(), "delouse: {line}");

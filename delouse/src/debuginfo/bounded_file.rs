@@ -1,8 +1,8 @@
-//! A file that is read in small pieces, never wholly, and never through a mapping.
+//! A file that is read in small pieces, never as a whole, and never through a mapping.
 //!
-//! A mapping would be simpler, but truncating the file (`cp new.debug old.debug`) would then kill
-//! the program with SIGBUS. `pread` gives a short read instead. What is kept in memory is bounded too, so
-//! that a damaged file with absurd sizes costs an error and not the memory of the program.
+//! A mapping would be simpler, but the kernel sends SIGBUS to a program that reads a mapped file after it was truncated
+//! (`cp new.debug old.debug`). `pread` returns fewer bytes instead. The memory that pieces take is bounded: reading a
+//! damaged file with absurd sizes fails.
 
 use std::cell::Cell;
 use std::fmt;
@@ -16,22 +16,24 @@ use object::read::{ReadCache, ReadRef};
 
 use crate::host::mapped_file::open_regular;
 
-/// The largest single piece that headers and tables may ask for: 65,535 section headers are 4 MiB.
+/// The largest piece that is read at once: 65,535 section headers are 4 MiB.
 const MAX_PIECE: u64 = 8 << 20;
-/// All pieces together that stay in memory until the file is closed.
+/// The most bytes that are kept in memory until the file is closed.
 const MAX_KEPT: u64 = 32 << 20;
-/// All bytes together that [`BoundedFile::window`] may read, which bounds the time.
+/// The most bytes that [`BoundedFile::window`] reads in all, which bounds the time.
 const MAX_READ: u64 = 256 << 20;
 
 /// A regular file, opened for bounded reading.
 ///
-/// Two ways to read: as `object`'s [`ReadRef`], which keeps each piece in memory as long as `self` (for
-/// headers and tables), and [`window`](Self::window) into a buffer of the caller's (for everything large).
+/// Headers and tables are read by `object`'s [`ReadRef`], which keeps each piece in memory as long as `self`. Large
+/// contents are read by [`window`](Self::window) into a buffer of the caller.
 pub(crate) struct BoundedFile {
     file: File,
     cache: ReadCache<File>,
     len: u64,
+    /// Bytes read by [`ReadRef`], at most [`MAX_KEPT`].
     kept: Cell<u64>,
+    /// Bytes read by [`window`](Self::window), at most [`MAX_READ`].
     read: Cell<u64>,
 }
 
@@ -39,7 +41,7 @@ impl BoundedFile {
     /// Opens a regular file; does not block on a FIFO or a device.
     ///
     /// # Errors
-    /// Those of `open`; `InvalidInput` where it is not a regular file.
+    /// Those of `open`; `InvalidInput` if it is not a regular file.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let file = open_regular(path)?;
         let (len, cache) = (file.metadata()?.len(), ReadCache::new(file.try_clone()?));
@@ -51,7 +53,7 @@ impl BoundedFile {
         self.len
     }
 
-    /// Fills `buf` with the bytes of `range`, fewer where the file ends or the budget is used up.
+    /// Fills `buf` with the first bytes of `range`: at most 8 MiB, and fewer if the file ends or [`MAX_READ`] is reached.
     pub(crate) fn window<'b>(&self, range: Range<u64>, buf: &'b mut Vec<u8>) -> io::Result<&'b [u8]> {
         let wanted = range.end.min(self.len).saturating_sub(range.start);
         let granted = wanted.min(MAX_READ.saturating_sub(self.read.get())).min(MAX_PIECE);
@@ -71,11 +73,12 @@ impl BoundedFile {
         Ok(buf)
     }
 
-    /// Whether [`window`](Self::window) has nothing more to give.
-    pub(crate) fn exhausted(&self) -> bool {
+    /// Whether [`window`](Self::window) returns no more bytes.
+    pub(crate) fn is_exhausted(&self) -> bool {
         self.read.get() >= MAX_READ
     }
 
+    /// Counts bytes that [`ReadRef`] is about to read, also those that the cache has already. Fails beyond the limits.
     fn charge(&self, size: u64) -> Result<(), ()> {
         let kept = self.kept.get().saturating_add(size);
         if size > MAX_PIECE || kept > MAX_KEPT {
@@ -103,7 +106,7 @@ impl<'a> ReadRef<'a> for &'a BoundedFile {
     }
 
     fn read_bytes_at_until(self, range: Range<u64>, delimiter: u8) -> Result<&'a [u8], ()> {
-        // What `ReadCache` reads at most for one string.
+        // The most bytes that `ReadCache` reads for one string.
         self.charge(4096)?;
         self.cache.read_bytes_at_until(range, delimiter)
     }

@@ -1,13 +1,14 @@
 //! Calls on a thread's stack that block it until a future is done: `block_on`, `blocking_lock`.
 //!
-//! A task or a main future that makes such a call drives another future, which is on no list. The function is generic
-//! in the future's type, and debug information describes the arguments of the functions on a stack, also of inlined
-//! ones; the future itself is a variable of one of them (`runtime/park.rs` and `runtime/scheduler/` of tokio,
-//! `local_pool.rs` of futures-executor).
+//! A task or a main future that makes such a call drives another future, which no runtime lists. The functions of the call
+//! are generic in the type of that future, which debug information therefore has, also for inlined functions. The future
+//! is stored in a variable of one of them (`runtime/park.rs` and `runtime/scheduler/` of tokio, `local_pool.rs` of
+//! futures-executor).
 
 use std::ops::Range;
 
 use super::process::Process;
+use super::vtable::takes_context;
 use super::{Frame, Origin};
 use crate::debuginfo::address::FileAddress;
 use crate::debuginfo::modules::Modules;
@@ -20,36 +21,36 @@ use crate::threads::classify::plain;
 /// One such call.
 #[derive(Debug, Default)]
 pub(super) struct Call {
-    /// The function that blocks, with the name by which the program has called it.
+    /// The function that the program called.
     pub(super) function: String,
-    /// The program's function that has called it.
+    /// The program's own function that called it.
     pub(super) caller: Option<Frame>,
-    /// What the thread does inside it.
+    /// What the thread does inside the call.
     pub(super) inside: Inside,
-    /// What has called it, outside the program's own functions.
-    pub(super) outside: Runner,
-    /// Where the future may be, the likeliest place first.
+    /// What polls the code that made the call.
+    pub(super) runner: Runner,
+    /// The functions that may have the future, the likeliest first.
     pub(super) drivers: Vec<Driver>,
-    /// It is part of the shutdown of a runtime, not a call by the program.
+    /// A runtime that shuts down made the call, not the program.
     pub(super) is_shutdown: bool,
-    /// It is the call of `#[delouse::main]`.
+    /// `#[delouse::main]` made the call, and registered its future.
     pub(super) is_registered: bool,
 }
 
 /// A function that has the future, or a pointer to it.
 #[derive(Debug)]
 pub(super) struct Driver {
-    /// The type of what it was called with.
+    /// The type of the future, its first generic argument; it may be a pointer.
     pub(super) future: TypeId,
-    /// Its variables: types and addresses.
+    /// The types and addresses of its variables.
     pub(super) variables: Vec<(TypeId, Address)>,
-    /// What pointers to values in its frame point to: the types of the pointers, and the addresses of the values.
+    /// The types of its pointers into its own frame, and the addresses that they point to.
     pub(super) pointed_to: Vec<(TypeId, Address)>,
     /// Its frame on the stack.
     pub(super) frame: Range<Address>,
 }
 
-/// What a thread does inside of a call that blocks.
+/// What a thread does inside a call that blocks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Inside {
     /// It sleeps until the future is woken.
@@ -61,36 +62,40 @@ pub(super) enum Inside {
     RunsTask,
 }
 
-/// What polls futures.
+/// What polls the code that made a call.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Runner {
-    /// Nothing does: it is the thread's outermost call.
+    /// Nothing: it is the outermost call of the thread.
     #[default]
     Nothing,
-    /// A runtime that polls a task.
+    /// A runtime: the call is part of a task.
     Task,
-    /// Another call that blocks.
+    /// Another call that blocks: the call is part of the future that it drives.
     Call,
 }
 
-/// The frames on a stack whose code is in the file of the program, innermost first: code of other libraries drives no
-/// futures of the program's, and waits for nothing on its behalf.
+/// The frames on a stack whose code is in the examined file (executable or shared library), innermost first. Code of other
+/// files does not drive futures of this one.
 pub(super) fn frames<'f>(
     process: &'f Process<'_, '_>,
     modules: &'f Modules,
     places: &'f [StackPlace],
 ) -> impl Iterator<Item = StackFrame> + 'f {
-    places.iter().enumerate().filter_map(move |(number, place)| {
+    places.iter().enumerate().filter_map(move |(index, place)| {
         let code = place.at.lookup();
         modules.find(code).filter(|module| module.bias == process.bias)?;
-        let caller_sp = places.get(number + 1).map_or(place.sp, |caller| caller.sp);
-        Some(StackFrame { code: process.bias.file_address(code), place: *place, caller_sp, number })
+        let caller_sp = places.get(index + 1).map_or(place.sp, |caller| caller.sp);
+        Some(StackFrame { code: process.bias.file_address(code), place: *place, caller_sp, index })
     })
 }
 
-/// The calls on the stack of a thread with these frames, innermost first.
-pub(super) fn of_thread(process: &Process<'_, '_>, modules: &Modules, places: &[StackPlace]) -> Vec<Call> {
-    let mut search = Search { process, calls: Vec::new(), open: None, polled: None };
+/// The blocking calls on the stack of a thread, innermost first.
+pub(super) fn calls_on_stack(
+    process: &Process<'_, '_>,
+    modules: &Modules,
+    places: &[StackPlace],
+) -> Vec<Call> {
+    let mut search = Search { process, calls: Vec::new(), open: None, inside: None };
     for frame in frames(process, modules, places) {
         for (depth, scope) in process.types.scopes(frame.code).iter().enumerate() {
             search.scope(scope, depth == 0, &frame);
@@ -100,13 +105,13 @@ pub(super) fn of_thread(process: &Process<'_, '_>, modules: &Modules, places: &[
     search.calls
 }
 
-/// What the program's own functions have on the stack of a thread, from the innermost one to what polls the task, or
-/// drives the main future.
+/// The frames of the program's own functions on the stack of a thread, from the innermost one to the function that polls the
+/// task, or to delouse's function around the main future.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct OwnFrames {
-    /// The part of the stack.
+    /// The part of the stack from the innermost to the outermost of these frames.
     pub(crate) range: Range<Address>,
-    /// The variables in scope whose places debug information has. Some may have been moved.
+    /// The variables in scope whose addresses debug information has. The values of some may have been moved out.
     pub(crate) variables: Vec<StackVariable>,
 }
 
@@ -118,7 +123,7 @@ pub(crate) struct StackVariable {
     pub(crate) at: Address,
 }
 
-/// The frames of the program's own functions on the stack of a thread.
+/// Searches the stack of a thread for the frames of the program's own functions.
 pub(super) fn own_frames(
     process: &Process<'_, '_>,
     modules: &Modules,
@@ -128,7 +133,7 @@ pub(super) fn own_frames(
     let mut own: Option<OwnFrames> = None;
     for frame in frames(process, modules, places) {
         let scopes = process.types.scopes(frame.code);
-        let is_runner = |scope: &Scope| matches!(kind(scope), Kind::RunsTask | Kind::Wraps);
+        let is_runner = |scope: &Scope| matches!(kind(process, scope), Kind::RunsTask | Kind::RegistersMain);
         if scopes.iter().any(is_runner) {
             break;
         }
@@ -160,8 +165,8 @@ pub(super) struct StackFrame {
     pub(super) place: StackPlace,
     /// The stack pointer of its caller.
     pub(super) caller_sp: Address,
-    /// How many frames are inside of it.
-    pub(super) number: usize,
+    /// Its index on the stack, from the innermost frame.
+    pub(super) index: usize,
 }
 
 struct Search<'s, 'p, 'i> {
@@ -170,25 +175,25 @@ struct Search<'s, 'p, 'i> {
     calls: Vec<Call>,
     /// The call whose caller is being searched for.
     open: Option<Call>,
-    /// What polls, among the functions since the last call, going outwards.
-    polled: Option<Inside>,
+    /// What the next call does inside: the outermost poll that was found since the previous call.
+    inside: Option<Inside>,
 }
 
 impl Search<'_, '_, '_> {
-    /// Handles one function, going outwards; `is_innermost`: no other function is inlined there.
+    /// Handles the next function outwards. An innermost function has no other one inlined at that address.
     fn scope(&mut self, scope: &Scope, is_innermost: bool, frame: &StackFrame) {
-        match kind(scope) {
+        match kind(self.process, scope) {
             Kind::RunsTask => {
                 self.close(Runner::Task);
-                self.polled = Some(Inside::RunsTask);
+                self.inside = Some(Inside::RunsTask);
             }
             Kind::Polls => {
-                // A call that is outside of this poll is its runner, unless a task is nearer.
+                // The next call outwards runs the open one, unless a task is nearer: then `close` corrects that.
                 self.close(Runner::Call);
-                self.polled = Some(Inside::Polls);
+                self.inside = Some(Inside::Polls);
             }
             Kind::Drives(future) => {
-                let inside = self.polled.take();
+                let inside = self.inside.take();
                 let call = self
                     .open
                     .get_or_insert_with(|| Call { inside: inside.unwrap_or_default(), ..Call::default() });
@@ -204,18 +209,18 @@ impl Search<'_, '_, '_> {
                     call.is_shutdown = true;
                 }
             }
-            Kind::Wraps => {
+            Kind::RegistersMain => {
                 if let Some(call) = &mut self.open {
                     call.is_registered = true;
                 }
             }
-            Kind::Other => self.called_by(scope, is_innermost.then_some(frame.code)),
+            Kind::Other => self.add_caller(scope, is_innermost.then_some(frame.code)),
         }
     }
 
-    /// Records the caller of a blocking call: the program's own function and the functions outside it do not belong to
-    /// the call.
-    fn called_by(&mut self, scope: &Scope, code: Option<FileAddress>) {
+    /// Records the caller of the open call: the innermost function of the program's own code, and which function that one
+    /// called. Later functions do not belong to the call.
+    fn add_caller(&mut self, scope: &Scope, code: Option<FileAddress>) {
         let Some(call) = self.open.as_mut().filter(|call| call.caller.is_none()) else { return };
         let source = scope.call_site.clone().or_else(|| self.process.types.source_at(code?));
         let Some(source) = source else { return };
@@ -223,32 +228,23 @@ impl Search<'_, '_, '_> {
         if origin == Origin::User {
             let file = Some(source.shown.to_string());
             let function = function(scope);
-            call.caller = Some(Frame {
-                function,
-                file,
-                line: Some(source.line),
-                origin,
-                at_declaration: false,
-                waits: 0,
-                carries: None,
-                children: Vec::new(),
-            });
+            call.caller = Some(Frame { function, file, line: Some(source.line), origin, ..Frame::default() });
         } else if origin == Origin::Dependency {
-            // If a library calls `block_on`, the program has called the library.
+            // A library called `block_on`: what the program called is the library.
             call.function = function(scope);
         }
     }
 
-    /// Completes the open call, which `outside` has made.
-    fn close(&mut self, outside: Runner) {
+    /// Completes the open call, whose code `runner` polls.
+    fn close(&mut self, runner: Runner) {
         if let Some(call) = self.open.take() {
-            self.calls.push(Call { outside, ..call });
-        } else if outside == Runner::Task
-            && self.polled == Some(Inside::Polls)
-            && let Some(last) = self.calls.last_mut().filter(|last| last.outside == Runner::Call)
+            self.calls.push(Call { runner, ..call });
+        } else if runner == Runner::Task
+            && self.inside == Some(Inside::Polls)
+            && let Some(last) = self.calls.last_mut().filter(|last| last.runner == Runner::Call)
         {
-            // No other call was between the poll and the task.
-            last.outside = Runner::Task;
+            // No other call is between that poll and the task, so the poll is the task's.
+            last.runner = Runner::Task;
         }
     }
 }
@@ -259,38 +255,38 @@ enum Kind {
     RunsTask,
     /// It polls a future.
     Polls,
-    /// It drives a future of that type.
+    /// It blocks the thread and drives a future of that type, if it is known.
     Drives(Option<TypeId>),
+    /// It waits for the threads of a runtime that shuts down.
     ShutsDown,
-    /// It is delouse's own, around the main future.
-    Wraps,
+    /// It is the function of delouse that registers the main future and drives it.
+    RegistersMain,
     Other,
 }
 
-/// The modules of tokio that poll tasks; others in `task` wrap futures.
+/// The modules of tokio that poll tasks. Other modules of `runtime/task` wrap futures: their `poll` polls no task.
 const TASKS: [&str; 3] =
     ["tokio::runtime::task::raw::", "tokio::runtime::task::harness::", "tokio::runtime::task::core::"];
 
-fn kind(scope: &Scope) -> Kind {
+fn kind(process: &Process<'_, '_>, scope: &Scope) -> Kind {
     let path = scope.path.as_str();
     let name = names::last_segment(names::without_parameters(path));
-    let part_of = |modules: &[&str]| modules.iter().any(|module| path.starts_with(module));
-    if part_of(&["tokio::runtime::blocking::shutdown::", "tokio::runtime::blocking::pool::"])
+    let is_in = |modules: &[&str]| modules.iter().any(|module| path.starts_with(module));
+    if is_in(&["tokio::runtime::blocking::shutdown::", "tokio::runtime::blocking::pool::"])
         && matches!(name, "wait" | "shutdown")
     {
         Kind::ShutsDown
-    } else if part_of(&["delouse::runtime::", "delouse::test_run::"]) {
-        Kind::Wraps
-    } else if part_of(&TASKS) && name.starts_with("poll") {
+    } else if is_in(&["delouse::runtime::", "delouse::test_run::"]) {
+        Kind::RegistersMain
+    } else if is_in(&TASKS) && name.starts_with("poll") {
         Kind::RunsTask
-    } else if (name.starts_with("poll")
-        && !part_of(&["mio::", "polling::", "rustix::", "tokio::runtime::io::"]))
-        || name.starts_with("{async_")
+    } else if name.starts_with("{async_")
+        || (name.starts_with("poll") && takes_context(process, &scope.arguments))
     {
         Kind::Polls
     } else if name.starts_with("block_on")
-        || (part_of(&["futures_executor::"]) && name.starts_with("run_"))
-        || (part_of(&["async_std::"]) && name == "blocking")
+        || (is_in(&["futures_executor::"]) && name.starts_with("run_"))
+        || (is_in(&["async_std::"]) && name == "blocking")
     {
         Kind::Drives(scope.parameters.first().copied())
     } else {
@@ -298,7 +294,7 @@ fn kind(scope: &Scope) -> Kind {
     }
 }
 
-/// A function's path as in source: without generic arguments, and the function for its closures.
+/// The path of a function as in source, without generic arguments; of a closure, that of the function around it.
 pub(super) fn function(scope: &Scope) -> String {
     let path = match &scope.linkage_name {
         Some(linkage_name) => plain(&readable(linkage_name)),
@@ -314,7 +310,7 @@ pub(super) fn function(scope: &Scope) -> String {
 }
 
 impl StackFrame {
-    /// One of the functions of this frame, which drives a future of type `future`.
+    /// Describes a function of this frame, `scope`, that drives a future of type `future`.
     fn driver(&self, process: &Process<'_, '_>, scope: &Scope, future: TypeId) -> Driver {
         let variables = scope
             .variables

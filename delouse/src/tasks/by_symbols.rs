@@ -1,8 +1,8 @@
-//! Lists tasks without types: of each task its id, its state, and its outermost future.
+//! Lists the tasks of a program without type information: of each task its id, its state, and its outermost future.
 //!
-//! The names of tokio's `poll::<T, S>` are available with `debug = 1`, and in symbols of the v0 mangling; without
-//! either, only ids and states are. Layouts cannot be looked up, so those of tokio 1.40 to 1.54 are assumed; what does
-//! not look like a task by these is not shown.
+//! The type of the future is in the name of tokio's `poll::<T, S>`, which programs built with `debug = 1` or with v0
+//! symbol mangling have; in others, only ids and states are available. The layouts of tokio 1.40 to 1.54 are assumed, and
+//! memory that does not look like a task by these is ignored.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,30 +10,31 @@ use super::facts::Notes;
 use super::header::{Headers, Kinds};
 use super::knowledge::Knowledge;
 use super::process::Process;
+use super::root::own_scheduler;
 use super::{Frame, Options, Origin, Root, Task, TaskKind, TaskState, scan};
 use crate::debuginfo::symbols::readable;
 use crate::debuginfo::types::names;
 use crate::snapshot::Address;
 
-/// Ids are counted up from 1.
+/// Tokio counts ids up from 1: a larger number is no id.
 const MAX_ID: u64 = 1 << 48;
 
-/// What is missing.
+/// What is missing from the list.
 const LIMITED: &str = "only the outermost future of each task is shown, where its name is known";
-/// What to do about it, if the program was built without types.
+/// What to do about that, if the program was built without types.
 const ADVICE: &str = "write into Cargo.toml: [profile.release] debug = \"full\" (a dev build has it, unless \
      [profile.dev] says otherwise)";
 
-/// Of one kind of task, by its `poll::<T, S>`.
-#[derive(Clone)]
-struct Named {
+/// What the name of a task's `poll::<T, S>` contains.
+struct PollName {
     kind: TaskKind,
-    /// Its flavor, as in other answers.
+    /// The flavor of its runtime, as other answers name it.
     scheduler: &'static str,
     future: String,
 }
 
-/// The tasks that seem to be in memory. Adds to `notes` how to get the rest.
+/// Returns what looks like a task in memory, and the future of each `block_on` among `roots`. Adds to `notes` what is
+/// missing and why.
 pub(super) fn list(
     process: &Process<'_, '_>,
     knowledge: &Knowledge<'_>,
@@ -43,10 +44,7 @@ pub(super) fn list(
 ) -> Vec<Task> {
     let kinds = Kinds::assumed();
     let headers = Headers::new(process, &kinds);
-    let own = roots.iter().find_map(|root| match root {
-        Root::Own { address } => process.memory.address(address.checked_add(8)?),
-        _ => None,
-    });
+    let own = own_scheduler(process, roots);
     let mut found = Vec::new();
     scan::each_header(
         process,
@@ -59,11 +57,11 @@ pub(super) fn list(
         },
     );
     let all: HashSet<Address> = found.iter().map(|(header, _)| *header).collect();
-    let mut named: HashMap<Address, Option<Named>> = HashMap::new();
+    let mut poll_names: HashMap<Address, Option<PollName>> = HashMap::new();
     let mut ids = HashSet::new();
     let mut tasks = Vec::new();
     for (header, vtable) in found {
-        let name = named.entry(vtable).or_insert_with(|| name(process, vtable));
+        let name = poll_names.entry(vtable).or_insert_with(|| poll_name(process, vtable));
         let name = name.as_ref();
         let (Some(id), Some(state)) = (headers.id(header).filter(|id| *id < MAX_ID), headers.state(header))
         else {
@@ -72,14 +70,14 @@ pub(super) fn list(
         let state = state.meaning();
         let owner = headers.owner(header).unwrap_or(0);
         let blocking = name.is_some_and(|name| name.kind == TaskKind::Blocking);
-        // To tokio, a worker is a blocking task; to the user, it is not.
+        // Tokio runs its workers as blocking tasks; they are not the program's.
         let worker = "tokio::runtime::scheduler::multi_thread::worker::";
         let is_worker = name.is_some_and(|name| name.future.starts_with(worker));
         let belongs = if blocking { state != TaskState::Complete && !is_worker } else { owner != 0 };
         let is_own = own.is_some() && headers.scheduler(header) == own;
-        // Stale copies of freed tasks have links to where no task is any more.
-        let linked = headers.neighbours(header);
-        let linked = linked
+        // A freed task may still be in memory, but its neighbours in the list may be gone.
+        let linked = headers
+            .neighbours(header)
             .is_some_and(|(prev, next)| [prev, next].iter().all(|link| link.is_null() || all.contains(link)));
         if !belongs || is_own || !linked || !ids.insert(id) {
             continue;
@@ -94,7 +92,7 @@ pub(super) fn list(
             ..Task::default()
         });
     }
-    tasks.extend(roots.iter().filter_map(|root| main(process, root)));
+    tasks.extend(roots.iter().filter_map(|root| main_task(process, root)));
     tasks.sort_by_key(|task| task.id);
     notes.add(match process.types.image().shortage() {
         Some(shortage) => format!("the debug information was not read, so {LIMITED}. {shortage}"),
@@ -109,8 +107,8 @@ pub(super) fn list(
     tasks
 }
 
-/// The future that `block_on` drives, by the name of its `poll`.
-fn main(process: &Process<'_, '_>, root: &Root) -> Option<Task> {
+/// The future that `block_on` drives, by the name of its poll function.
+fn main_task(process: &Process<'_, '_>, root: &Root) -> Option<Task> {
     let Root::Future { poll, .. } = root else { return None };
     let address = process.bias.file_address(*poll);
     let name = process.types.symbols_at(address).next();
@@ -119,7 +117,7 @@ fn main(process: &Process<'_, '_>, root: &Root) -> Option<Task> {
     Some(Task { kind: TaskKind::Main, stack, ..Task::default() })
 }
 
-/// A coroutine's poll function is a closure of the function that contains it.
+/// The function that a coroutine is part of: the symbol of its poll function is that of a closure in it.
 fn without_closure(name: &str) -> String {
     ["::{{closure}}", "::{closure#0}"]
         .iter()
@@ -137,18 +135,18 @@ fn frame(process: &Process<'_, '_>, function: &str) -> Frame {
     Frame { function: function.to_owned(), origin, ..Frame::default() }
 }
 
-/// The names of the tasks of `vtable`, whose word 0 is `poll::<T, S>`.
-fn name(process: &Process<'_, '_>, vtable: Address) -> Option<Named> {
+/// Reads the name of the first function of a task's vtable, `poll::<T, S>`, from debug information or else from symbols.
+fn poll_name(process: &Process<'_, '_>, vtable: Address) -> Option<PollName> {
     let poll = process.bias.file_address(process.memory.address(vtable)?);
     let described = process.types.function_name(poll);
-    described.as_deref().and_then(named).or_else(|| {
-        process.types.symbols_at(poll).find_map(|name| named(&readable(&String::from_utf8_lossy(name))))
+    described.as_deref().and_then(parse_poll).or_else(|| {
+        process.types.symbols_at(poll).find_map(|name| parse_poll(&readable(&String::from_utf8_lossy(name))))
     })
 }
 
-/// `poll<app::beat::{async_fn_env#0}, alloc::sync::Arc<…>>`, or
-/// `tokio::runtime::task::raw::poll::<app::beat::{closure#0}, alloc::sync::Arc<…>>`.
-fn named(poll: &str) -> Option<Named> {
+/// Parses `poll<app::beat::{async_fn_env#0}, alloc::sync::Arc<…>>` of debug information, or
+/// `tokio::runtime::task::raw::poll::<app::beat::{closure#0}, alloc::sync::Arc<…>>` of a symbol.
+fn parse_poll(poll: &str) -> Option<PollName> {
     let (_, arguments) = poll.split_once("poll")?;
     let [future, scheduler] = names::top_arguments(arguments.trim_start_matches("::"))?[..] else {
         return None;
@@ -160,53 +158,53 @@ fn named(poll: &str) -> Option<Named> {
         name if name.contains("::multi_thread::") => (TaskKind::Task, "multi_thread"),
         _ => return None,
     };
-    // `BlockingTask<F>`, and what tokio's features put around tasks.
+    // Tokio wraps the closure of `spawn_blocking` and, with some of its features, futures: show what is inside.
     let mut future = future;
-    for around in ["BlockingTask", "trace::Root", "Instrumented"] {
+    for wrapper in ["BlockingTask", "trace::Root", "Instrumented"] {
         let path = names::without_parameters(future);
-        let inner = path.starts_with("tokio::") && path.ends_with(around);
-        if let Some([of]) = names::top_arguments(&future[path.len()..]).filter(|_| inner).as_deref() {
-            future = of;
+        let is_wrapped = path.starts_with("tokio::") && path.ends_with(wrapper);
+        if let Some([inner]) = names::top_arguments(&future[path.len()..]).filter(|_| is_wrapped).as_deref() {
+            future = inner;
         }
     }
-    Some(Named { kind, scheduler: flavor, future: names::ty(&without_closure(future)) })
+    Some(PollName { kind, scheduler: flavor, future: names::ty(&without_closure(future)) })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn of(poll: &str) -> Option<(TaskKind, &'static str, String)> {
-        named(poll).map(|named| (named.kind, named.scheduler, named.future))
+    fn parsed(poll: &str) -> Option<(TaskKind, &'static str, String)> {
+        parse_poll(poll).map(|name| (name.kind, name.scheduler, name.future))
     }
 
     #[test]
-    fn futures_by_the_names_of_their_polls() {
+    fn poll_names_contain_kind_scheduler_and_future() {
         let multi_thread =
             "alloc::sync::Arc<tokio::runtime::scheduler::multi_thread::handle::Handle, alloc::alloc::Global>";
         let described = format!("poll<app::beat::{{async_fn_env#0}}, {multi_thread}>");
-        assert_eq!(of(&described), Some((TaskKind::Task, "multi_thread", "app::beat".to_owned())));
+        assert_eq!(parsed(&described), Some((TaskKind::Task, "multi_thread", "app::beat".to_owned())));
         let v0 = format!("tokio::runtime::task::raw::poll::<app::serve::{{closure#0}}, {multi_thread}>");
-        assert_eq!(of(&v0), Some((TaskKind::Task, "multi_thread", "app::serve".to_owned())));
+        assert_eq!(parsed(&v0), Some((TaskKind::Task, "multi_thread", "app::serve".to_owned())));
         let traced =
             format!("poll<tokio::runtime::task::trace::Root<app::f::{{async_block_env#1}}>, {multi_thread}>");
-        assert_eq!(of(&traced).map(|named| named.2), Some("app::f::{async block}".to_owned()));
+        assert_eq!(parsed(&traced).map(|parsed| parsed.2), Some("app::f::{async block}".to_owned()));
         let blocking = "poll<tokio::runtime::blocking::task::BlockingTask<app::main::{closure_env#2}>, \
                         tokio::runtime::blocking::schedule::BlockingSchedule>";
         assert_eq!(
-            of(blocking),
+            parsed(blocking),
             Some((TaskKind::Blocking, "blocking pool", "app::main::{closure}".to_owned()))
         );
         let local = "poll<app::Server<(u8, u16)>, alloc::sync::Arc<tokio::task::local::Shared, alloc::alloc::Global>>";
-        assert_eq!(of(local).map(|named| (named.0, named.2)).unwrap().0, TaskKind::Local);
+        assert_eq!(parsed(local).unwrap().0, TaskKind::Local);
     }
 
     #[test]
-    fn what_tells_nothing_is_no_name() {
+    fn other_names_are_not_parsed() {
         for poll in
             ["", "poll", "poll<", "poll<A>", "poll<A, B>", "poll<A, B, C>", "tokio::runtime::task::raw::poll"]
         {
-            assert_eq!(of(poll), None, "{poll}");
+            assert_eq!(parsed(poll), None, "{poll}");
         }
     }
 }

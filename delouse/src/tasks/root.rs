@@ -1,5 +1,6 @@
 //! Where the search for tasks starts.
 
+use super::process::Process;
 use crate::snapshot::Address;
 
 /// Something that the program has registered.
@@ -22,4 +23,13 @@ pub(crate) enum Root {
         /// Address of its `<F as Future>::poll`, whose first argument has its type.
         poll: Address,
     },
+}
+
+/// The scheduler of delouse's own runtime, which all tasks of that runtime point to.
+pub(super) fn own_scheduler(process: &Process<'_, '_>, roots: &[Root]) -> Option<Address> {
+    roots.iter().find_map(|root| match root {
+        // A `Handle` is an enum: its discriminant, then the `Arc` of the scheduler.
+        Root::Own { address } => process.memory.address(address.checked_add(8)?),
+        _ => None,
+    })
 }

@@ -62,7 +62,7 @@ pub(super) fn of_thread(
     }
     let mut found: Option<Primitive> = None;
     let mut called = String::new();
-    for frame in frames(process, modules, places).take_while(|frame| frame.number < MAX_FRAMES) {
+    for frame in frames(process, modules, places).take_while(|frame| frame.index < MAX_FRAMES) {
         let code = frame.code;
         let scopes = process.types.scopes(code);
         let innermost = process.types.source_at(code);

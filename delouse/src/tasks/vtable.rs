@@ -67,10 +67,7 @@ impl Methods {
     /// Whether one of them is called `poll…`, or takes a `&mut Context`.
     pub(crate) fn can_be_polled(&self, process: &Process<'_, '_>) -> bool {
         let takes_context = |address: &Address| {
-            let arguments = process.function(*address).map(|function| function.arguments).unwrap_or_default();
-            arguments.iter().any(|of| {
-                process.ty(*of).is_some_and(|ty| ty.name.starts_with("&mut core::task::wake::Context"))
-            })
+            process.function(*address).is_some_and(|function| takes_context(process, &function.arguments))
         };
         self.names.iter().any(|name| name.starts_with("poll")) || self.addresses.iter().any(takes_context)
     }
@@ -81,6 +78,14 @@ impl Methods {
         let has = |wanted: &str| self.names.iter().any(|name| name == wanted);
         has("poll_ready") && has("call")
     }
+}
+
+/// Whether one of these arguments of a function is a `&mut Context`, as of each function that polls: others may be called
+/// `poll…`, too.
+pub(super) fn takes_context(process: &Process<'_, '_>, arguments: &[TypeId]) -> bool {
+    let is_context =
+        |of: &TypeId| process.ty(*of).is_some_and(|ty| ty.name.starts_with("&mut core::task::wake::Context"));
+    arguments.iter().any(is_context)
 }
 
 /// `poll_read` of `<app::Pipe as tokio::io::async_read::AsyncRead>::poll_read`.

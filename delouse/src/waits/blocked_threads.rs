@@ -1,4 +1,5 @@
-//! Threads that wait for what other threads are meant to give back soon.
+//! Threads that are blocked on something that other threads should release soon, such as a lock, and calls of
+//! `spawn_blocking` that a task has awaited for long while their thread waits for another thread.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -8,26 +9,26 @@ use super::{ThreadAt, location};
 use crate::tasks::{ResourceKind, TaskKind};
 use crate::threads::{Activity, ThreadRole, ThreadStack};
 
-/// Calls are awaited for shorter times, in milliseconds.
+/// A blocking call that is awaited for at least this long, in milliseconds, is reported.
 const LONG_JOIN: u64 = 10_000;
 
-/// Whether another sample could show that a thread waits for long.
+/// Whether one sample shows a thread that may have blocked for long, so that a second sample is needed.
 pub(super) fn is_undecided(samples: &[Sample]) -> bool {
-    let joins = || joined(samples, &HashSet::new()).is_some();
-    matches!(samples, [only] if only.threads.iter().any(waits) || joins())
+    let has_call = || awaited_call(samples, &HashSet::new()).is_some();
+    matches!(samples, [only] if only.threads.iter().any(is_blocked) || has_call())
 }
 
-/// The observation: see [`locked`] and [`joined`].
-/// Tasks of `known`, and `threads`, are part of a finding.
+/// Returns the observation of [`largest_group`] or, if there is none, of [`awaited_call`]. The tasks `known` and the
+/// `threads` are part of a finding, and are not reported again.
 pub(super) fn check(samples: &[Sample], known: &HashSet<u64>, threads: &HashSet<i32>) -> Option<Observation> {
-    let is_one = samples.len() < 2;
-    locked(samples, known, threads).or_else(|| joined(samples, known).filter(|_| !is_one))
+    let call = || awaited_call(samples, known).filter(|_| samples.len() > 1);
+    largest_group(samples, known, threads).or_else(call)
 }
 
-/// A call of `spawn_blocking` whose end was awaited for long, while its thread waits for other threads.
-fn joined(samples: &[Sample], known: &HashSet<u64>) -> Option<Observation> {
+/// A call of `spawn_blocking` that a task has awaited for [`LONG_JOIN`], and whose thread waits for another thread.
+fn awaited_call(samples: &[Sample], known: &HashSet<u64>) -> Option<Observation> {
     let last = samples.last()?;
-    // The thread may have been woken before, and have waited again.
+    // The thread may have run before the first sample: only the time between the samples is certain.
     let lasted = interval(samples);
     let mut joins = last.graph.edges.iter().filter(|edge| edge.resource.kind == ResourceKind::Join);
     joins.find_map(|edge| {
@@ -35,8 +36,9 @@ fn joined(samples: &[Sample], known: &HashSet<u64>) -> Option<Observation> {
         let awaited = last.listing.tasks.iter().find(|task| task.id == waiter)?.waiting?.at_least_ms;
         let mut holders = edge.holders.iter().filter_map(|holder| last.task(holder.task?));
         let call = holders.find(|task| task.kind == TaskKind::Blocking && !known.contains(&task.id))?;
-        let thread =
-            last.thread(call.thread?).filter(|thread| awaited >= LONG_JOIN && stayed(samples, thread))?;
+        let thread = last
+            .thread(call.thread?)
+            .filter(|thread| awaited >= LONG_JOIN && did_not_run(samples, thread))?;
         let waits = matches!(thread.activity, Activity::Condvar | Activity::Park | Activity::Join);
         let fact = Observed::BlockedThreads { thread: ThreadAt::of(thread), lasted_ms: millis(lasted) };
         (waits && location::own_line(thread).is_some()).then(|| Observation {
@@ -48,45 +50,45 @@ fn joined(samples: &[Sample], known: &HashSet<u64>) -> Option<Observation> {
     })
 }
 
-/// Whether a thread does the same in all samples, and has used no processor time meanwhile: a thread that gets a lock and
-/// waits again has.
-fn stayed(samples: &[Sample], thread: &ThreadStack) -> bool {
-    samples
-        .iter()
-        .map(|sample| sample.thread(thread.tid))
-        .all(|then| then.is_some_and(|then| then.activity == thread.activity && then.cpu_us == thread.cpu_us))
+/// Whether a thread has the same activity in all samples and is known to have used no processor time between them. A thread
+/// that gets a lock and then blocks again does use some.
+fn did_not_run(samples: &[Sample], thread: &ThreadStack) -> bool {
+    let is_same = |seen: &ThreadStack| seen.activity == thread.activity && seen.cpu_us == thread.cpu_us;
+    let mut seen = samples.iter().map(|sample| sample.thread(thread.tid));
+    thread.cpu_us.is_some() && seen.all(|seen| seen.is_some_and(is_same))
 }
 
-/// The threads that have waited at one line since the first sample without running meanwhile; the line with most of them.
-/// `threads`, and threads that poll a task of `known`, are part of a finding.
-fn locked(samples: &[Sample], known: &HashSet<u64>, threads: &HashSet<i32>) -> Option<Observation> {
+/// The threads that are blocked at the same line in all samples and did not run between them. If there are several such
+/// lines, the line with the most threads. Threads of `threads`, and threads that poll a task of `known`, do not count.
+fn largest_group(samples: &[Sample], known: &HashSet<u64>, threads: &HashSet<i32>) -> Option<Observation> {
     let [_, .., last] = samples else { return None };
     let lasted = interval(samples);
     let is_known = |thread: &ThreadStack| {
         let mut tasks = last.listing.tasks.iter().filter(|task| task.thread == Some(thread.tid));
         threads.contains(&thread.tid) || tasks.any(|task| known.contains(&task.id))
     };
-    let mut places: BTreeMap<_, Vec<&ThreadStack>> = BTreeMap::new();
-    for thread in last.threads.iter().filter(|thread| waits(thread) && stayed(samples, thread)) {
+    let mut groups: BTreeMap<_, Vec<&ThreadStack>> = BTreeMap::new();
+    for thread in last.threads.iter().filter(|thread| is_blocked(thread) && did_not_run(samples, thread)) {
         if !is_known(thread) {
             let place = location::own_line(thread).map(|(place, _)| place);
-            places.entry((place, thread.activity)).or_default().push(thread);
+            groups.entry((place, thread.activity)).or_default().push(thread);
         }
     }
-    let most = places.into_values().max_by_key(Vec::len).filter(|_| lasted >= LONG)?;
-    let fact = Observed::BlockedThreads { thread: ThreadAt::of(most.first()?), lasted_ms: millis(lasted) };
-    let of = |thread: &ThreadStack| last.listing.running.iter().find(|(tid, _)| *tid == thread.tid);
-    let tasks = most.iter().filter_map(|thread| of(thread)).map(|(_, id)| *id).collect();
-    Some(Observation { tasks, count: most.len(), waiting: None, fact })
+    let largest = groups.into_values().max_by_key(Vec::len).filter(|_| lasted >= LONG)?;
+    let fact = Observed::BlockedThreads { thread: ThreadAt::of(largest.first()?), lasted_ms: millis(lasted) };
+    let polled_task = |thread: &ThreadStack| last.listing.running.iter().find(|(tid, _)| *tid == thread.tid);
+    let tasks = largest.iter().filter_map(|thread| polled_task(thread)).map(|(_, id)| *id).collect();
+    Some(Observation { tasks, count: largest.len(), waiting: None, fact })
 }
 
-/// Whether a thread waits in the program's own code for something that is meant to be given back soon.
-fn waits(thread: &ThreadStack) -> bool {
-    let is_short = matches!(
+/// Whether a thread is blocked, in the program's own code, on something that another thread should release soon. A thread
+/// that waits for a message or on a condition variable may simply have nothing to do.
+fn is_blocked(thread: &ThreadStack) -> bool {
+    let should_be_short = matches!(
         thread.activity,
         Activity::Lock | Activity::AsyncLock | Activity::Once | Activity::Barrier | Activity::PoolObject
     );
-    is_short
+    should_be_short
         && thread.role != ThreadRole::Delouse
         && thread.cpu_us.is_some()
         && location::own_line(thread).is_some()
@@ -104,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_does_not_get_its_lock() {
+    fn a_thread_blocked_on_a_lock_in_both_samples_is_reported() {
         let samples = [0, 150].map(|ms| sample(ms, 40, Activity::Lock));
         assert!(is_undecided(&samples[..1]) && !is_undecided(&samples));
         let found = check(&samples, &HashSet::new(), &HashSet::new()).unwrap();
@@ -112,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_that_go_on_or_wait_for_work() {
+    fn threads_that_run_or_wait_for_work_are_not_reported() {
         let ran = [sample(0, 40, Activity::Lock), sample(150, 60, Activity::Lock)];
         assert_eq!(check(&ran, &HashSet::new(), &HashSet::new()), None);
         assert_eq!(

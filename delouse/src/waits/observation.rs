@@ -27,7 +27,7 @@ pub(crate) struct Observation {
 pub(crate) enum Observed {
     /// A shutdown that has begun, and that waits for tasks that wait for messages.
     Shutdown { task: u64, place: Option<Arc<CodeLocation>>, name: &'static str, awaited: Vec<Awaited> },
-    /// Threads that wait for something that other threads are meant to give back soon, and have not run meanwhile.
+    /// Threads that were blocked in all samples on something that other threads should release soon, and did not run.
     BlockedThreads { thread: ThreadAt, lasted_ms: u64 },
     /// Timers whose time is over, and whose tasks were not woken.
     OverdueTimers { place: Option<Arc<CodeLocation>>, places: usize, by_ms: u64 },

@@ -172,10 +172,13 @@ impl ThreadNodes {
         let sleeping = sleeping(examination);
         // A thread that runs a future until it is done does nothing meanwhile with what is on its stack: what the future has,
         // it has too, or a stale copy.
+        let of_resources = ownership.holdings.iter().filter(|holding| resources.contains(&holding.resource));
+        let of_tasks: FxHashSet<(ResourceKey, u32)> = of_resources
+            .filter_map(|holding| Some((holding.resource, ownership.parts.task_of(holding.owner)?)))
+            .collect();
         let is_its_own = |tid: i32, resource: ResourceKey| {
             let task = sleeping.get(&tid).copied().or_else(|| examination.main_on(tid));
-            let mut of_resource = ownership.holdings.iter().filter(|holding| holding.resource == resource);
-            task.is_some() && of_resource.any(|holding| ownership.parts.task_of(holding.owner) == task)
+            task.is_some_and(|task| of_tasks.contains(&(resource, task)))
         };
         let stale = self.closures(examination);
         let is_stale = |at: Address| {

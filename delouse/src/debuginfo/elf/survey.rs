@@ -60,7 +60,7 @@ impl Survey {
         let mut offset = 0;
         let mut count = 0;
         while offset < reader.len() {
-            if count == MAX_UNITS || image.file.exhausted() {
+            if count == MAX_UNITS || image.file.is_exhausted() {
                 self.sampled = true;
                 return;
             }

@@ -1,5 +1,6 @@
-//! The line table of a unit (DWARF 5, 6.2): of each sequence only where it is, as an answer needs the lines of a few
-//! addresses. A sequence is one function, in what rustc makes.
+//! The line table of a unit (DWARF 5, 6.2), without its rows: an answer needs the lines of few addresses, so that only the
+//! address ranges of sequences are kept, and a sequence is decoded again for each address. rustc emits one sequence for
+//! each function.
 
 use gimli::{DwLne, DwLns, constants as dw};
 
@@ -8,7 +9,7 @@ use super::bytes;
 /// More sequences than the table of any unit has.
 const MAX_SEQUENCES: usize = 1 << 22;
 
-/// The sequences of a line table.
+/// A line table as its instructions and an index of its sequences.
 #[derive(Debug)]
 pub(in crate::debuginfo) struct Lines<'a> {
     program: Program<'a>,
@@ -16,7 +17,7 @@ pub(in crate::debuginfo) struct Lines<'a> {
     sequences: Vec<Sequence>,
 }
 
-/// What the header of the table says.
+/// The instructions of a table, and what its header says about them.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::debuginfo) struct Program<'a> {
     pub(in crate::debuginfo) instructions: &'a [u8],
@@ -25,7 +26,7 @@ pub(in crate::debuginfo) struct Program<'a> {
     pub(in crate::debuginfo) line_base: i64,
     pub(in crate::debuginfo) line_range: u64,
     pub(in crate::debuginfo) opcode_base: u8,
-    /// How many arguments each standard opcode has, those that are not known here too.
+    /// The number of arguments of each standard opcode, from opcode 1 on, so that unknown ones can be skipped.
     pub(in crate::debuginfo) arguments: &'a [u8],
 }
 
@@ -33,39 +34,45 @@ pub(in crate::debuginfo) struct Program<'a> {
 struct Sequence {
     start: u64,
     end: u64,
-    /// Where its instructions begin.
-    at: usize,
+    /// The offset of its first instruction.
+    offset: usize,
 }
 
 /// A row of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::debuginfo) struct Row {
     pub(in crate::debuginfo) address: u64,
-    /// Its number in the list of files.
+    /// The number of the source file in the file list of the table.
     pub(in crate::debuginfo) file: u64,
-    /// 0 where the code belongs to no line.
+    /// 0 if the code belongs to no line.
     pub(in crate::debuginfo) line: u64,
 }
 
-/// What an instruction did.
+/// The effect of an instruction.
 enum Step {
+    /// It changed registers only.
     Nothing,
+    /// It appended the current row to the table.
     Row,
+    /// It ended the sequence.
     End,
 }
 
+/// The state machine of DWARF 5, 6.2.2.
 struct Machine<'a> {
     program: Program<'a>,
+    /// The instructions that were not executed yet.
     rest: &'a [u8],
+    /// The registers that delouse needs.
     row: Row,
 }
 
 impl<'a> Lines<'a> {
-    /// Reads the whole table once. What cannot be read ends it early.
+    /// Executes the whole table once to find its sequences. Stops at an instruction that cannot be read.
     pub(in crate::debuginfo) fn read(program: Program<'a>) -> Self {
         let mut sequences = Vec::new();
         let mut machine = Machine::new(program, 0);
-        let (mut at, mut start) = (0, None);
+        let (mut offset, mut start) = (0, None);
         while let Some(step) = machine.step() {
             match step {
                 Step::Nothing => {}
@@ -78,14 +85,14 @@ impl<'a> Lines<'a> {
                     let end = machine.row.address;
                     if let Some(start) = start.take()
                         && start < end
-                        // The linker dropped the function.
+                        // The linker sets the address of a function that it dropped to 0.
                         && start != 0
                         && sequences.len() < MAX_SEQUENCES
                     {
-                        sequences.push(Sequence { start, end, at });
+                        sequences.push(Sequence { start, end, offset });
                     }
-                    at = program.instructions.len() - machine.rest.len();
-                    machine.row = FIRST;
+                    offset = program.instructions.len() - machine.rest.len();
+                    machine.row = INITIAL;
                 }
             }
         }
@@ -103,7 +110,7 @@ impl<'a> Lines<'a> {
     pub(in crate::debuginfo) fn find(&self, address: u64) -> Option<Row> {
         let after = self.sequences.partition_point(|sequence| sequence.start <= address);
         let sequence = self.sequences.get(after.checked_sub(1)?).filter(|sequence| address < sequence.end)?;
-        let mut machine = Machine::new(self.program, sequence.at);
+        let mut machine = Machine::new(self.program, sequence.offset);
         let mut before = None;
         loop {
             match machine.step()? {
@@ -116,15 +123,15 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// The registers at the start of a sequence.
-const FIRST: Row = Row { address: 0, file: 1, line: 1 };
+/// The registers at the start of each sequence.
+const INITIAL: Row = Row { address: 0, file: 1, line: 1 };
 
 impl<'a> Machine<'a> {
-    fn new(program: Program<'a>, at: usize) -> Self {
-        Self { program, rest: program.instructions.get(at..).unwrap_or_default(), row: FIRST }
+    fn new(program: Program<'a>, offset: usize) -> Self {
+        Self { program, rest: program.instructions.get(offset..).unwrap_or_default(), row: INITIAL }
     }
 
-    /// Executes one instruction; `None` at the end, and where it cannot be read.
+    /// Executes one instruction. `None` at the end of the table, or if the instruction cannot be read.
     #[inline(always)]
     fn step(&mut self) -> Option<Step> {
         let [opcode, rest @ ..] = self.rest else { return None };
@@ -142,6 +149,7 @@ impl<'a> Machine<'a> {
         self.standard(*opcode)
     }
 
+    /// Executes an instruction with a standard opcode, or with 0, which precedes an extended one.
     fn standard(&mut self, opcode: u8) -> Option<Step> {
         match DwLns(opcode) {
             DwLns(0) => return self.extended(),
@@ -166,6 +174,7 @@ impl<'a> Machine<'a> {
             | dw::DW_LNS_set_basic_block
             | dw::DW_LNS_set_prologue_end
             | dw::DW_LNS_set_epilogue_begin => {}
+            // An opcode of a later version of DWARF, or one with no effect on the row.
             _ => {
                 let arguments = self.program.arguments.get(usize::from(opcode) - 1).copied();
                 for _ in 0..arguments.unwrap_or(0) {
@@ -176,14 +185,15 @@ impl<'a> Machine<'a> {
         Some(Step::Nothing)
     }
 
+    /// Executes an instruction with an extended opcode: its length, the opcode, and its arguments.
     fn extended(&mut self) -> Option<Step> {
         let length = usize::try_from(bytes::uleb(&mut self.rest)?).ok()?;
-        let (mut own, rest) = self.rest.split_at_checked(length)?;
+        let (mut instruction, rest) = self.rest.split_at_checked(length)?;
         self.rest = rest;
-        match DwLne(bytes::u8(&mut own)?) {
+        match DwLne(bytes::u8(&mut instruction)?) {
             dw::DW_LNE_end_sequence => return Some(Step::End),
             dw::DW_LNE_set_address => {
-                self.row.address = bytes::unsigned(&mut own, self.program.address_size)?;
+                self.row.address = bytes::unsigned(&mut instruction, self.program.address_size)?;
             }
             _ => {}
         }
@@ -192,7 +202,7 @@ impl<'a> Machine<'a> {
 
     #[inline(always)]
     fn advance(&mut self, operations: u64) {
-        // A machine with several operations in one instruction is none of ours.
+        // `op_index` is ignored: no target of delouse has several operations in one instruction.
         self.row.address =
             self.row.address.wrapping_add(self.program.minimum_length.wrapping_mul(operations));
     }

@@ -2,9 +2,9 @@
 
 use gimli::{Operation, constants as dw};
 
-use super::decode;
 use super::model::{Source, TypeId};
 use super::units::{Unit, Units};
+use super::{Function, decode};
 use crate::debuginfo::address::FileAddress;
 use crate::debuginfo::entries::{Entry, Value};
 
@@ -26,6 +26,8 @@ pub(crate) struct Scope {
     pub(crate) linkage_name: Option<String>,
     /// Its generic arguments.
     pub(crate) parameters: Vec<TypeId>,
+    /// The types of its first arguments.
+    pub(crate) arguments: Vec<TypeId>,
     /// The variables that are in scope at the address and in memory, outermost block first.
     pub(crate) variables: Vec<FrameVariable>,
     /// The line of the call of the function that is inlined there; `None` for the innermost function, see
@@ -174,9 +176,15 @@ fn scope(units: &Units<'_>, id: TypeId) -> Scope {
         let id = decode::named(units, id)?;
         let unit = units.unit(id.unit)?;
         let linkage_name = decode::text(&unit, &unit.entry(id.offset)?, dw::DW_AT_linkage_name);
-        let parameters = decode::function(units, id)?.parameters;
+        let Function { parameters, arguments, .. } = decode::function(units, id)?;
         let parameters = parameters.into_iter().map(|(_, of)| of).collect();
-        Some(Scope { path: decode::name(units, id)?, linkage_name, parameters, ..Scope::default() })
+        Some(Scope {
+            path: decode::name(units, id)?,
+            linkage_name,
+            parameters,
+            arguments,
+            ..Scope::default()
+        })
     };
     read().unwrap_or_default()
 }

@@ -52,7 +52,7 @@ impl<'l> Lister<'l, '_, '_> {
             return Some(self.unrecognised(layout, address, polled));
         }
         let state = header.and_then(|header| self.headers.state(header));
-        self.walker.of_task(header, state.is_some_and(|state| state.meaning() == TaskState::Idle));
+        self.walker.set_task(header, state.is_some_and(|state| state.meaning() == TaskState::Idle));
         let mut walked = self.walker.walk(layout, address, polled == Polled::Now);
         // A future that is being polled may be in a state in which it cannot be suspended.
         let is_polled = polled == Polled::Maybe && (walked.is_polled || walked.cut == Some(UNKNOWN_STATE));

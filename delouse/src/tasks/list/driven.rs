@@ -53,7 +53,7 @@ impl Lister<'_, '_, '_> {
         let mut in_calls = Vec::new();
         for thread in threads.take(MAX_THREADS) {
             let places = unwinder.places(snapshot, thread);
-            let calls = blocking_calls::of_thread(self.process, &modules, &places);
+            let calls = blocking_calls::calls_on_stack(self.process, &modules, &places);
             in_calls.extend(calls.first().filter(|call| call.inside == Inside::Waits).map(|_| thread.tid));
             // A call that waits sleeps in a primitive, too, but waits for its future.
             if calls.first().is_none_or(|call| call.inside != Inside::Waits) {
@@ -99,12 +99,12 @@ impl Lister<'_, '_, '_> {
     ) {
         let innermost = calls.first().map(|call| (call.inside, call.is_shutdown));
         let still = self.stood_still(thread, calls.first());
-        let outermost = calls.pop_if(|call| call.outside == Runner::Nothing);
+        let outermost = calls.pop_if(|call| call.runner == Runner::Nothing);
         let main = outermost.and_then(|call| self.main_of(thread, &call, still, mains));
         if !still || calls.is_empty() {
             return;
         }
-        let in_task = calls.iter().any(|call| call.outside == Runner::Task);
+        let in_task = calls.iter().any(|call| call.runner == Runner::Task);
         let Some(of) = (if in_task { task } else { main }) else { return };
         // The task is running, so it has passed what it awaited last.
         self.waits_for_nothing(of);
@@ -369,6 +369,8 @@ impl Lister<'_, '_, '_> {
         if layout.is_nothing() {
             return placed.then_some(0);
         }
+        // The future is not a task's own: the header and state of the task of an earlier walk must not count.
+        self.walker.set_task(None, false);
         let walked = self.walker.walk(layout, address, false);
         let frames = walked.nodes.len() + walked.stack.as_ref().map_or(0, |stack| stack.len());
         let leaves: Vec<(WaitsOn, LeafPlace)> =
@@ -447,7 +449,7 @@ pub(super) fn note_all(process: &Process<'_, '_>, knowledge: &Knowledge<'_>, not
     let asks = |thread: &&Thread| thread.registers.is_ok() && !thread.is_ours();
     for thread in snapshot.threads().iter().filter(asks).take(MAX_THREADS) {
         let places = unwinder.places(snapshot, thread);
-        for call in blocking_calls::of_thread(process, &modules, &places) {
+        for call in blocking_calls::calls_on_stack(process, &modules, &places) {
             if !call.is_shutdown && !call.is_registered {
                 notes.add(missing(thread, &call, "the debug information has no types"));
             }

@@ -6,7 +6,7 @@ use crate::tasks::TaskState;
 use crate::tasks::candidates::{Candidate, Candidates};
 use crate::tasks::contexts::{self, ThreadContext};
 use crate::tasks::header::{Kind, Scheduler, Stage};
-use crate::tasks::root::Root;
+use crate::tasks::root::{Root, own_scheduler};
 use crate::tasks::runtimes::Runtimes;
 
 impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
@@ -55,11 +55,7 @@ impl<'l, 'p, 'i> Lister<'l, 'p, 'i> {
         roots: &[Root],
         candidates: &Candidates,
     ) {
-        let own = roots.iter().find_map(|root| match root {
-            // A handle: which scheduler, and the `Arc` of it.
-            Root::Own { address } => self.process.memory.address(address.wrapping_add(8)),
-            _ => None,
-        });
+        let own = own_scheduler(self.process, roots);
         // In the order of their addresses, so that neighbours in memory are read together.
         for candidate in candidates.iter() {
             let Some(list) = candidate.list().filter(|list| Some(*list) != own) else { continue };

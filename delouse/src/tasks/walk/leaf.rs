@@ -1,4 +1,5 @@
-//! Reads the leaves of a walk.
+//! Reads the leaves that a walk reaches: whether the task waits at a leaf, for which resource, and which value owns that
+//! resource.
 
 use std::sync::Arc;
 
@@ -13,27 +14,28 @@ use crate::debuginfo::types::names;
 /// The most functions whose variables are searched for the owner of a resource, from the innermost on.
 const MAX_CONTEXTS: usize = 8;
 
-/// The most types around a leaf whose names are examined for what it reads or writes.
+/// The most enclosing types whose names are searched for what a leaf reads or writes.
 const MAX_HINTS: usize = 8;
 
 impl<'w> Walker<'w, '_, '_> {
-    /// Sets the task of the next walk: its header, `None` for a main future; and whether the task is idle, and nothing has
-    /// woken it since it was polled.
-    pub(in crate::tasks) fn of_task(&mut self, header: Option<Address>, idle: bool) {
+    /// Sets the task of the next walk: its header, or `None` for a main future. An `idle` task was not woken since its last
+    /// poll.
+    pub(in crate::tasks) fn set_task(&mut self, header: Option<Address>, idle: bool) {
         (self.task, self.idle) = (header, idle);
     }
 
-    /// Whether the leaf at `address` is waited for, as far as that is known.
+    /// Whether the task waits at the leaf at `address`. True for kinds of leaves whose memory does not show that.
     pub(super) fn is_waiting(&self, leaf: &Leaf, address: Address, hint: Hint) -> bool {
         let met = Met { hint, task: self.task, idle: self.idle, ..Met::default() };
         leaf.is_waiting(self.process, &self.layouts.learned, address, &met)
     }
 
-    /// Visits a leaf at `address`: adds its frame and its wait, if its task waits for it.
-    pub(super) fn leaf(&mut self, layout: &'w Layout, address: Address, position: Position) {
+    /// Visits the leaf at `address`. If the task waits there, adds the frame and the wait, else records the leaf as passed.
+    pub(super) fn visit_leaf(&mut self, layout: &'w Layout, address: Address, position: Position) {
         let Body::Leaf(leaf) = &layout.body else { return };
-        let paths: Vec<_> = self.paths().take(MAX_CONTEXTS).collect();
+        let paths: Vec<_> = self.function_paths().take(MAX_CONTEXTS).collect();
         let innermost = paths.first().map(|path| &**path).unwrap_or_default();
+        // Outside the module that waits with it, the type is only a handle.
         if leaf.home().is_some_and(|home| !innermost.starts_with(home)) {
             return;
         }
@@ -51,7 +53,7 @@ impl<'w> Walker<'w, '_, '_> {
             if !waits {
                 ready = self.ready_for(address, hint);
                 if ready.is_none() {
-                    return self.pass(layout, address, hint);
+                    return self.record_passed(layout, address, hint);
                 }
             }
         }
@@ -63,7 +65,7 @@ impl<'w> Walker<'w, '_, '_> {
             _ => Race::No,
         };
         self.note(|walker| {
-            // The functions in which the owner of the resource is searched for.
+            // A replay needs the enclosing functions only to search their variables for the owner.
             let searched = context.and_then(|context| context.owner).map_or(0, |_| MAX_CONTEXTS);
             let skipped = walker.contexts.len().saturating_sub(searched);
             let functions = walker.contexts.iter().skip(skipped).map(|context| {
@@ -72,11 +74,11 @@ impl<'w> Walker<'w, '_, '_> {
             let leaf = KnownLeaf { layout: layout.id, context, race, hint, functions: functions.collect() };
             Event::Leaf { at: walker.spot(position, address), leaf }
         });
-        self.wait(leaf, address, (context, race), hint, ready);
+        self.add_leaf_wait(leaf, address, (context, race), hint, ready);
     }
 
-    /// The paths of the functions around, the innermost first.
-    pub(super) fn paths(&self) -> impl Iterator<Item = Arc<str>> {
+    /// The paths of the enclosing functions, the innermost first.
+    pub(super) fn function_paths(&self) -> impl Iterator<Item = Arc<str>> {
         self.contexts.iter().rev().filter_map(|context| match &context.layout.body {
             Body::Coroutine(coroutine) => Some(coroutine.path.clone()),
             _ => None,
@@ -88,22 +90,22 @@ impl<'w> Walker<'w, '_, '_> {
         self.task.is_some() && !self.idle && !self.runs
     }
 
-    /// What the names of the types around the leaf, up to the innermost function, say about it.
+    /// What the names of the types between the innermost function and the leaf show about its input or output.
     fn hint(&self) -> Hint {
-        let nodes = self.on_the_path().take(MAX_HINTS);
+        let nodes = self.enclosing_frames().take(MAX_HINTS);
         leaves::hint(nodes.filter_map(|node| self.layouts.get(node.layout)?.frame.as_deref()))
     }
 
-    /// Whether the type around the leaf is named for a timeout.
+    /// Whether the name of the enclosing type has `Timeout` in it.
     fn is_in_timeout(&self) -> bool {
-        // The nearest is the leaf's own.
-        let around =
-            self.on_the_path().nth(1).and_then(|node| self.layouts.get(node.layout)?.frame.as_deref());
-        around.is_some_and(|name| names::last_segment(names::without_parameters(name)).contains("Timeout"))
+        // The first frame is the leaf's own.
+        let enclosing =
+            self.enclosing_frames().nth(1).and_then(|node| self.layouts.get(node.layout)?.frame.as_deref());
+        enclosing.is_some_and(|name| names::last_segment(names::without_parameters(name)).contains("Timeout"))
     }
 
     /// The frames from the current position up to the innermost function, the nearest first.
-    pub(super) fn on_the_path(&self) -> impl Iterator<Item = &Node> {
+    pub(super) fn enclosing_frames(&self) -> impl Iterator<Item = &Node> {
         let first = self.contexts.last().map_or(0, |context| context.found.0);
         let nodes = self.found.nodes.get(first..).unwrap_or_default();
         let mut depth = u16::MAX;
@@ -114,8 +116,8 @@ impl<'w> Walker<'w, '_, '_> {
         })
     }
 
-    /// Reads what the leaf at `address` waits for.
-    pub(super) fn wait(
+    /// Reads what the leaf at `address` waits for, and adds that to the result of the walk.
+    pub(super) fn add_leaf_wait(
         &mut self,
         leaf: &Leaf,
         address: Address,
@@ -127,10 +129,10 @@ impl<'w> Walker<'w, '_, '_> {
         let mut waits = leaf.waits_on(self.process, &self.layouts.learned, address, &met);
         let resource = waits.address;
         let mut place = LeafPlace { at: address, resource, address: resource, path: leaf.path(), race };
-        if let Some(of) = context.and_then(|context| context.owner)
+        if let Some(wanted) = context.and_then(|context| context.owner)
             && waits.fd.is_none()
             && let Some(resource) = resource
-            && let Some(whole) = self.owner(of, resource, &mut waits)
+            && let Some(whole) = self.find_owner(wanted, resource, &mut waits)
         {
             waits.address = Some(whole);
             place.address = Some(whole);
@@ -146,13 +148,15 @@ impl<'w> Walker<'w, '_, '_> {
         self.found.add(waits, place);
     }
 
-    /// Searches the variables of the functions around for the owner of `resource`: the channel of a semaphore, the
-    /// socket of a readiness. Returns the address of the whole that `resource` is part of.
-    fn owner(&self, of: Owner, resource: Address, waits: &mut WaitsOn) -> Option<Address> {
+    /// Searches the variables of the enclosing functions for the owner of `resource`: the channel of a semaphore, the
+    /// socket of a readiness. Returns the address that all waiters of the owner have in common, and adds details of the
+    /// owner to `waits`. An owner that is a leaf with the same resource only adds its descriptor.
+    fn find_owner(&self, wanted: Owner, resource: Address, waits: &mut WaitsOn) -> Option<Address> {
         let process = self.process;
         for context in self.contexts.iter().rev().take(MAX_CONTEXTS) {
             let Body::Coroutine(coroutine) = &context.layout.body else { continue };
-            let owner = coroutine.states.get(context.state).and_then(|state| self.layouts.owner(state, of));
+            let owner =
+                coroutine.states.get(context.state).and_then(|state| self.layouts.owner(state, wanted));
             let Some(owner) = owner else { continue };
             let Some(at) = owner.route.follow(process, context.address) else { continue };
             let leaf = owner.leaf.and_then(|leaf| self.layouts.get(leaf));
@@ -163,7 +167,7 @@ impl<'w> Walker<'w, '_, '_> {
                 }
             } else if let Some((whole, size)) = &owner.whole
                 && let Some(whole) = whole.follow(process, at)
-                && (!of.contains || resource.offset_from(whole).is_some_and(|offset| offset < *size))
+                && (!wanted.contains || resource.offset_from(whole).is_some_and(|offset| offset < *size))
             {
                 leaves::read(process, &owner.details, at, waits);
                 return Some(whole);
@@ -173,10 +177,16 @@ impl<'w> Walker<'w, '_, '_> {
     }
 
     /// Adds a wait of the future at `at`, in which no leaf was found and whose frames begin with the one at `first`.
-    pub(super) fn without_leaf(&mut self, first: usize, at: Address, position: Position, kind: ResourceKind) {
+    pub(super) fn add_wait_without_leaf(
+        &mut self,
+        first: usize,
+        at: Address,
+        position: Position,
+        kind: ResourceKind,
+    ) {
         // A running task waits for nothing; a task that was woken or never polled waits for a worker.
         if self.runs || self.is_scheduled() {
-            self.keeps = false;
+            self.caches_path = false;
             return;
         }
         self.found.add_without_leaf(first, at, kind);

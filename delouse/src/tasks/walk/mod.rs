@@ -96,9 +96,10 @@ pub(super) struct Walker<'w, 'p, 'i> {
     of: Option<TypeId>,
     /// The address of the future, and the target of each pointer.
     bases: Vec<Address>,
-    /// The steps of the walk, for the cache, as long as the path is worth keeping.
+    /// The steps of the walk, for the cache.
     events: Vec<Event>,
-    keeps: bool,
+    /// Whether the steps are recorded: the path can be cached as far as is known.
+    caches_path: bool,
 }
 
 impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
@@ -126,7 +127,7 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
             of: None,
             bases: Vec::new(),
             events: Vec::new(),
-            keeps: false,
+            caches_path: false,
         }
     }
 
@@ -148,14 +149,14 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
     /// reuses its memory.
     pub(super) fn walk(&mut self, layout: &'w Layout, address: Address, runs: bool) -> &mut Walked {
         self.of = Some(layout.of);
-        self.keeps = false;
+        self.caches_path = false;
         self.runs = runs;
         self.begin(address);
         // The path of a running task is seldom taken again.
         if !runs {
             match self.replay(layout.of) {
                 Replayed::Whole => return &mut self.found,
-                Replayed::UpToNewPath => self.keeps = true,
+                Replayed::UpToNewPath => self.caches_path = true,
                 Replayed::NotCached => {}
             }
             self.begin(address);
@@ -207,7 +208,7 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
                 let target = (visit.at, visit.layout.id);
                 if self.followed.contains(&target) {
                     self.found.cut = Some("a future that contains itself");
-                    self.keeps = false;
+                    self.caches_path = false;
                     continue;
                 }
                 self.followed.push(target);
@@ -225,13 +226,13 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
             Body::Nothing | Body::Counted(_) | Body::Handle { .. } | Body::Raw { .. } => None,
             Body::Coroutine(coroutine) => self.coroutine(visit, coroutine),
             Body::Leaf(_) => {
-                self.leaf(layout, address, position);
+                self.visit_leaf(layout, address, position);
                 None
             }
             Body::Opaque => {
                 self.push(layout, Part::Type, position);
                 let kind = self.kind_without_leaf(self.passed.len());
-                self.without_leaf(self.found.nodes.len().saturating_sub(1), address, position, kind);
+                self.add_wait_without_leaf(self.found.nodes.len().saturating_sub(1), address, position, kind);
                 None
             }
             Body::Fields(fields) => {
@@ -317,7 +318,7 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
             self.found.nodes.push(Node { layout: layout.id, place });
         }
         // The frame before those below is the coroutine's own.
-        self.without_leaf(nodes.saturating_sub(1), address, position, kind);
+        self.add_wait_without_leaf(nodes.saturating_sub(1), address, position, kind);
     }
 
     fn branch_begins(&mut self, Visit { layout, at: address, position }: Visit<'w>) {
@@ -341,7 +342,7 @@ impl<'w, 'p, 'i> Walker<'w, 'p, 'i> {
             self.found.nodes.extend(shown.map(|layout| Node { layout: layout.id, place }));
         }
         let kind = self.kind_without_leaf(passed);
-        self.without_leaf(nodes, address, position, kind);
+        self.add_wait_without_leaf(nodes, address, position, kind);
     }
 
     /// The field that is polled alone at the moment.

@@ -67,7 +67,7 @@ impl<'w> Walker<'w, '_, '_> {
     }
 
     /// Records a leaf at which nothing waits, if its readiness may show that something did.
-    pub(super) fn pass(&mut self, layout: &'w Layout, address: Address, hint: Hint) {
+    pub(super) fn record_passed(&mut self, layout: &'w Layout, address: Address, hint: Hint) {
         if !matches!(&layout.body, Body::Leaf(leaf) if leaf.tells_readiness()) {
             return;
         }
@@ -76,7 +76,7 @@ impl<'w> Walker<'w, '_, '_> {
             name if CRATES.contains(&name) => Known::Others,
             _ => Known::No,
         };
-        let around = self.on_the_path().filter_map(|node| self.layouts.get(node.layout));
+        let around = self.enclosing_frames().filter_map(|node| self.layouts.get(node.layout));
         let around = around.filter(|layout| !matches!(layout.body, Body::Coroutine(_)));
         let of =
             |layout: &Layout| self.layouts.program.ty(layout.of).map_or(Known::No, |ty| known(ty.path()));
@@ -96,7 +96,7 @@ impl<'w> Walker<'w, '_, '_> {
             return false;
         }
         // Descriptors become ready: the same path may end differently in the next capture.
-        self.keeps = false;
+        self.caches_path = false;
         let ready = |direction: Direction| -> Vec<Ready> {
             let ready = passed.iter().filter(|passed| self.is_ready(passed, direction));
             ready.map(|passed| Ready { address: passed.address, hint: passed.hint, direction }).collect()
@@ -122,7 +122,7 @@ impl<'w> Walker<'w, '_, '_> {
     /// What a future waits for that is awaited by the innermost function around, and in which no leaf was found except
     /// those passed `since`.
     pub(super) fn kind_without_leaf(&self, since: usize) -> ResourceKind {
-        let path = self.paths().next().unwrap_or_default();
+        let path = self.function_paths().next().unwrap_or_default();
         self.kind_of_function(&path, since)
     }
 

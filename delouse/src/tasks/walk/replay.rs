@@ -23,21 +23,21 @@ pub(super) enum Replayed {
 impl Walker<'_, '_, '_> {
     /// Keeps the path of the last walk, which ended with that stack.
     pub(in crate::tasks) fn keep(&mut self, stack: &Arc<[Frame]>) {
-        if self.keeps && self.found.cut.is_none() {
+        if self.caches_path && self.found.cut.is_none() {
             self.learn(Some(stack.clone()));
         }
     }
 
     /// The path cannot be replayed from here on.
     pub(super) fn stop_caching(&mut self) {
-        if self.keeps {
+        if self.caches_path {
             self.learn(None);
         }
     }
 
     /// Nothing is found on this branch for a reason that is no event, so the path must not be kept.
     pub(super) fn not_cached<T>(&mut self) -> Option<T> {
-        self.keeps = false;
+        self.caches_path = false;
         None
     }
 
@@ -46,7 +46,7 @@ impl Walker<'_, '_, '_> {
         if self.events.len() >= MAX_EVENTS {
             self.stop_caching();
         }
-        if self.keeps {
+        if self.caches_path {
             let event = event(self);
             self.events.push(event);
         }
@@ -63,14 +63,14 @@ impl Walker<'_, '_, '_> {
             self.stop_caching();
         }
         self.note(event);
-        if self.keeps {
+        if self.caches_path {
             self.bases.push(target);
         }
         position.to(self.bases.len() - 1)
     }
 
     fn learn(&mut self, stack: Option<Arc<[Frame]>>) {
-        self.keeps = false;
+        self.caches_path = false;
         if let Some(of) = self.of {
             self.cache.borrow_mut().learn(of, self.events.drain(..), stack);
         }
@@ -165,7 +165,7 @@ impl Walker<'_, '_, '_> {
             self.contexts.push(Context { layout, state, address, position, found, before });
         }
         let Body::Leaf(kind) = &self.layouts.get(leaf.layout)?.body else { return None };
-        self.wait(kind, self.address(at)?, (leaf.context, leaf.race), leaf.hint, None);
+        self.add_leaf_wait(kind, self.address(at)?, (leaf.context, leaf.race), leaf.hint, None);
         Some(())
     }
 

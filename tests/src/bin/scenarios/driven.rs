@@ -13,6 +13,7 @@ use crate::harness::{self, Case, faulty, healthy};
 
 pub(crate) const CASES: &[Case] = &[
     faulty!(thread_joins_a_task_that_waits_for_its_lock: "deadlock", says "`guard`", "driven::joins_with_a_lock at"),
+    faulty!(function_of_a_thread_that_is_named_poll: "deadlock", says "`guard`", "driven::joins_with_a_lock at"),
     faulty!(local_set_that_a_thread_drives: "deadlock", says "`guard`", "driven::joins_with_a_lock at"),
     faulty!(local_set_in_a_future: "deadlock", says "`guard`", "driven::joins_with_a_lock at"),
     faulty!(thread_crosses_its_locks_with_a_task: "deadlock", says "`first`", "driven::crosses at"),
@@ -41,6 +42,27 @@ async fn joins_with_a_lock() {
 async fn thread_joins_a_task_that_waits_for_its_lock() {
     let handle = Handle::current();
     thread::spawn(move || handle.block_on(joins_with_a_lock()));
+    harness::ready(2).await;
+}
+
+struct Connection {
+    handle: Handle,
+}
+
+impl Connection {
+    /// Polls no future, whatever its name.
+    fn poll(&mut self) {
+        self.handle.block_on(joins_with_a_lock());
+    }
+}
+
+fn poll_connection(mut connection: Connection) {
+    connection.poll();
+}
+
+async fn function_of_a_thread_that_is_named_poll() {
+    let connection = Connection { handle: Handle::current() };
+    thread::spawn(move || poll_connection(connection));
     harness::ready(2).await;
 }
 
