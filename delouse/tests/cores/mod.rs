@@ -85,7 +85,8 @@ fn a_core_file_of_another_process_is_read_by_gdb_and_by_the_command() {
 fn a_copy_of_the_executable_is_read_instead_of_the_one_that_the_core_file_names() {
     let directory = tempfile::tempdir().unwrap();
     let ran = directory.path().join("ran");
-    fs::copy(program("plain_deadlock"), &ran).unwrap();
+    // By a process of its own: children of other tests would keep a file open for writing that is copied here.
+    assert!(Command::new("cp").arg(program("plain_deadlock")).arg(&ran).status().unwrap().success());
     let deadlock = Program::start(ran.to_str().unwrap());
     until(|| (delouse(&["diagnose", &deadlock.pid()]).status == 2).then_some(()));
     let core = directory.path().join("core");
