@@ -21,7 +21,7 @@ if [ ! -e "$target/complete" ]; then
         cd "$root"/usr/src/rustc-*/library
         export RUSTC=$to/bin/rustc RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$to/std CARGO_INCREMENTAL=0
         export RUSTFLAGS=-Zforce-unstable-if-unmarked
-        cargo check -q --target x86_64-unknown-linux-musl -p std --features panic-unwind,backtrace
+        cargo check -q --target x86_64-unknown-linux-musl -p sysroot --features panic-unwind,backtrace
     )
     mkdir -p "$target"
     cp "$to"/std/x86_64-unknown-linux-musl/debug/deps/*.rmeta "$target/"
