@@ -55,7 +55,7 @@ impl From<ForeignError> for OfflineError {
 /// # Errors
 /// If one of the files cannot be read, or if they do not belong together.
 pub fn tasks_of_core(executable: &Path, core: &Path) -> Result<Listing, OfflineError> {
-    inspect(&Target::core(core)?, Some(executable), |program| Ok(program.listing()?))
+    inspect(&Target::core(core, Some(executable))?, Some(executable), |program| Ok(program.listing()?))
 }
 
 /// Lists the tasks of a running process that this process may trace, such as a child. The process is not stopped.
@@ -73,7 +73,7 @@ pub fn tasks_of_process(pid: u32) -> Result<Listing, OfflineError> {
 /// # Errors
 /// If one of the files cannot be read, or if they do not belong together.
 pub fn diagnosis_of_core(executable: &Path, core: &Path) -> Result<DiagnosisAnswer, OfflineError> {
-    inspect(&Target::core(core)?, Some(executable), |program| Ok(program.diagnosis(None)?))
+    inspect(&Target::core(core, Some(executable))?, Some(executable), |program| Ok(program.diagnosis(None)?))
 }
 
 /// Diagnoses a running process that this process may trace. The process is not stopped.

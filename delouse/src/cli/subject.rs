@@ -68,7 +68,7 @@ fn core(path: &Path, exe: Option<PathBuf>, capture: &Capturing) -> Result<Place,
         )));
     }
     let progress = Progress::start(format!("opening {}", path.display()));
-    let target = Target::core(path)?;
+    let target = Target::core(path, exe.as_deref())?;
     drop(progress);
     Ok(Place::Local(Local::new(target, exe, capture.debug_source())))
 }

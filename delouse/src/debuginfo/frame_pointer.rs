@@ -89,9 +89,14 @@ fn calls(snapshot: &dyn Snapshot, return_address: Address, function: Address) ->
         [.., 0xe8, a, b, c, d] if is_function(Some(relative(BEFORE, [a, b, c, d]).get())) => true,
         // call [rip + rel32]: through the table of global offsets
         [.., 0xff, 0x15, a, b, c, d] => is_function(snapshot.read_u64(relative(BEFORE, [a, b, c, d]))),
-        // call rax, after mov rax, [rip + rel32]: code that is not optimised
+        // call rax, in code that is not optimised. Linkers replace the load of an address that they know.
         [.., 0xff, 0xd0] => code.windows(7).enumerate().any(|(at, instruction)| match *instruction {
+            // mov rax, [rip + rel32]
             [0x48, 0x8b, 0x05, a, b, c, d] => is_function(snapshot.read_u64(relative(at + 7, [a, b, c, d]))),
+            // lea rax, [rip + rel32]
+            [0x48, 0x8d, 0x05, a, b, c, d] => is_function(Some(relative(at + 7, [a, b, c, d]).get())),
+            // mov rax, imm32: in executables with a fixed address
+            [0x48, 0xc7, 0xc0, a, b, c, d] => is_function(Some(i32::from_le_bytes([a, b, c, d]) as u64)),
             _ => false,
         }),
         _ => false,
@@ -170,6 +175,10 @@ mod tests {
         assert!(call(through_table, 0x2000) && !call(through_table, 0x1000));
         let in_two_steps = &[0x48, 0x8b, 0x05, 0, 0, 1, 0, 0x90, 0x90, 0xff, 0xd0];
         assert!(call(in_two_steps, 0x2000) && !call(in_two_steps, 0x1000));
+        let known_to_the_linker = &[0x48, 0x8d, 0x05, 0x10, 0, 0, 0, 0x90, 0x90, 0xff, 0xd0];
+        assert!(call(known_to_the_linker, 0x108c) && !call(known_to_the_linker, 0x2000));
+        let at_a_fixed_address = &[0x48, 0xc7, 0xc0, 0, 0x20, 0, 0, 0xff, 0xd0];
+        assert!(call(at_a_fixed_address, 0x2000) && !call(at_a_fixed_address, 0x2001));
         assert!(!call(&[0xff, 0xd0], 0x2000), "any function");
         assert!(!call(&[0x90], 0x2000));
     }

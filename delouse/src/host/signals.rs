@@ -40,7 +40,8 @@ impl AwaitedSignals {
     /// Waits for one of them; `None` if there was none for `time`.
     pub(crate) fn wait(&self, time: Duration) -> Option<Received> {
         let time = libc::timespec {
-            tv_sec: libc::time_t::try_from(time.as_secs()).unwrap_or(libc::time_t::MAX),
+            // The type differs between systems, and libc deprecates its name for musl.
+            tv_sec: time.as_secs().try_into().unwrap_or(i32::MAX.into()),
             tv_nsec: time.subsec_nanos().into(),
         };
         // SAFETY: `siginfo_t` is plain data.

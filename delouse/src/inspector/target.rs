@@ -58,10 +58,10 @@ impl Target {
         Self::Process { pid, options, known: OnceLock::new() }
     }
 
-    /// Opens a core file.
-    pub(crate) fn core(path: &Path) -> Result<Self, TargetError> {
-        let core =
-            CoreFile::open(path).map_err(|error| TargetError::Core { path: path.to_owned(), error })?;
+    /// Opens a core file. `executable`: a copy of its executable.
+    pub(crate) fn core(path: &Path, executable: Option<&Path>) -> Result<Self, TargetError> {
+        let core = CoreFile::open_with(path, executable)
+            .map_err(|error| TargetError::Core { path: path.to_owned(), error })?;
         Ok(Self::Core { path: path.to_owned(), core: Arc::new(core) })
     }
 

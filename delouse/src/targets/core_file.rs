@@ -72,17 +72,34 @@ impl CoreFile {
     /// # Errors
     /// If the file cannot be mapped or is not a core file of a supported architecture. A damaged or truncated core file
     /// opens if it has its program headers and its notes; the capture's notes report what is missing.
+    #[cfg(test)]
     pub(crate) fn open(path: &Path) -> Result<Self, CoreError> {
+        Self::open_with(path, None)
+    }
+
+    /// The same with a copy of the executable, which is read instead of the file that the core file names.
+    ///
+    /// # Errors
+    /// Those of [`CoreFile::open`]. A file of another build is not used.
+    pub(crate) fn open_with(path: &Path, executable: Option<&Path>) -> Result<Self, CoreError> {
         let file = MappedFile::open(path)?;
         #[cfg(target_os = "linux")]
         if let Some(compression) = compressed::Compression::of(&file) {
-            return Self::parse(Box::new(compressed::unpack(path, compression)?));
+            return Self::parse_with(Box::new(compressed::unpack(path, compression)?), executable);
         }
-        Self::parse(Box::new(file))
+        Self::parse_with(Box::new(file), executable)
     }
 
     /// As [`CoreFile::open`], for bytes in memory.
+    #[cfg(test)]
     pub(crate) fn parse(data: Box<dyn Deref<Target = [u8]> + Send + Sync>) -> Result<Self, CoreError> {
+        Self::parse_with(data, None)
+    }
+
+    fn parse_with(
+        data: Box<dyn Deref<Target = [u8]> + Send + Sync>,
+        executable: Option<&Path>,
+    ) -> Result<Self, CoreError> {
         let bytes: &[u8] = &data;
         let header = FileHeader64::<LittleEndian>::parse(bytes).map_err(|_| CoreError::NotElf)?;
         if header.endian().is_err() {
@@ -120,6 +137,10 @@ impl CoreFile {
         keep_disjoint(&mut ranges, |r| r.range.clone());
 
         let memory = StoredMemory { data, loads };
+        let entry = notes.aux(AT_ENTRY).map(Address::new);
+        if let (Some(copy), Some(entry)) = (executable, entry) {
+            use_copy(copy, entry, &mut ranges, |address, buf| memory.read(address, buf));
+        }
         let mut files = BackingFiles::open(&ranges, |address, buf| memory.read(address, buf));
         let mut capture =
             Capture { consistent: true, notes: std::mem::take(&mut files.notes), ..Capture::default() };
@@ -134,11 +155,10 @@ impl CoreFile {
             capture.notes.push("the core file has no registers of any thread".to_owned());
         }
         let mappings = mappings(&memory.loads, &ranges, &files, &notes);
-        let entry = notes.aux(AT_ENTRY).map(Address::new);
         Ok(Self { memory, ranges, files, mappings, threads, capture, arch, entry })
     }
 
-    /// The path of the executable when it ran: the file with the program's entry point. `None` if the core file has no list
+    /// The path of the executable when it ran, or that of its copy: the file with the program's entry point. `None` if the core file has no list
     /// of files, or no auxiliary vector.
     pub(crate) fn executable(&self) -> Option<&Path> {
         containing(&self.ranges, self.entry?, |range| range.range.clone()).map(|range| range.path.as_path())
@@ -157,6 +177,29 @@ impl CoreFile {
         let within = address.offset_from(range.range.start);
         let Some(offset) = within.and_then(|within| range.offset.checked_add(within)) else { return 0 };
         self.files.read(&range.path, offset, writable, buf)
+    }
+}
+
+/// Replaces the path of the executable, which has the entry point, by that of a copy, unless the copy is known to be of another
+/// build, or is another file of the program.
+fn use_copy(
+    copy: &Path,
+    entry: Address,
+    ranges: &mut [FileRange],
+    read: impl Fn(Address, &mut [u8]) -> usize,
+) {
+    let Ok(copy) = copy.canonicalize() else { return };
+    let Some(named) = containing(ranges, entry, |range| range.range.clone()).map(|range| range.path.clone())
+    else {
+        return;
+    };
+    let start = ranges.iter().find(|range| range.path == named && range.offset == FileOffset::default());
+    let start = start.map(|range| range.range.start);
+    if ranges.iter().any(|range| range.path == copy) || backing::is_of_another_build(&copy, start, read) {
+        return;
+    }
+    for range in ranges.iter_mut().filter(|range| range.path == named) {
+        range.path.clone_from(&copy);
     }
 }
 

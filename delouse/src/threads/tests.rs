@@ -429,6 +429,7 @@ fn a_deleted_program_still_has_names() {
 }
 
 #[inline(never)]
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 fn parked_for_the_core() {
     std::thread::park();
     std::hint::black_box(());

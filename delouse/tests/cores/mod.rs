@@ -80,6 +80,31 @@ fn a_core_file_of_another_process_is_read_by_gdb_and_by_the_command() {
     assert_eq!(children.collect::<String>(), "", "the image was reaped");
 }
 
+/// As on a machine that the program did not run on.
+#[test]
+fn a_copy_of_the_executable_is_read_instead_of_the_one_that_the_core_file_names() {
+    let directory = tempfile::tempdir().unwrap();
+    let ran = directory.path().join("ran");
+    // By a process of its own: children of other tests would keep a file open for writing that is copied here.
+    assert!(Command::new("cp").arg(program("plain_deadlock")).arg(&ran).status().unwrap().success());
+    let deadlock = Program::start(ran.to_str().unwrap());
+    until(|| (delouse(&["diagnose", &deadlock.pid()]).status == 2).then_some(()));
+    let core = directory.path().join("core");
+    let core = core.to_str().unwrap();
+    assert_eq!(write_core(&[&deadlock.pid(), "-o", core], directory.path()).status, 0);
+    let copy = directory.path().join("copy");
+    fs::rename(&ran, &copy).unwrap();
+    delouse(&["threads", core]).fails_with("give the path of a copy of the same build");
+    let threads = delouse(&["threads", copy.to_str().unwrap(), core]);
+    assert!(threads.out.contains("→ plain_deadlock::main at"), "{}{}", threads.out, threads.err);
+    assert!(!threads.out.contains("not on this machine"), "{}", threads.out);
+    let diagnosis = delouse(&["diagnose", copy.to_str().unwrap(), core]);
+    assert!(diagnosis.out.contains("eadlock: task "), "{}{}", diagnosis.out, diagnosis.err);
+    // Another program is not taken for it.
+    let other = delouse(&["threads", program("plain_healthy").to_str().unwrap(), core]);
+    assert!(!other.out.contains("→ plain_"), "{}", other.out);
+}
+
 #[test]
 fn a_core_file_is_written_without_a_pause() {
     let directory = tempfile::tempdir().unwrap();

@@ -117,6 +117,16 @@ impl BackingFiles {
     }
 }
 
+/// Whether the file at `path` is none that was mapped at `start`, or cannot be read.
+pub(super) fn is_of_another_build(
+    path: &Path,
+    start: Option<Address>,
+    read: impl Fn(Address, &mut [u8]) -> usize,
+) -> bool {
+    let Ok(file) = MappedFile::open(path) else { return true };
+    start.is_some_and(|start| matches!(check(&file, start, &read), Check::Other))
+}
+
 enum Check {
     Same,
     Other,

@@ -29,6 +29,16 @@ fn wait_for_state(pid: u32, state: char) {
     }
 }
 
+/// Waits until a signal has stopped all of its threads, which happens one after another.
+fn wait_until_stopped(target: &Target) {
+    let state = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("stat")).unwrap();
+    let threads = || std::fs::read_dir(format!("/proc/{}/task", target.pid())).unwrap();
+    let is_stopped = |stat: &str| stat.contains(") T ") || stat.contains(") Z ");
+    while !threads().all(|thread| is_stopped(&state(thread.unwrap()))) {
+        std::thread::yield_now();
+    }
+}
+
 fn refusal(pid: u32) -> AttachError {
     attach(pid, &PATIENT).err().unwrap()
 }
@@ -75,7 +85,7 @@ fn a_system_call_filter_neither_breaks_nor_kills_the_process() {
 fn a_stopped_process_is_read_and_stays_stopped() {
     let target = Target::start("asleep");
     signal(&target, libc::SIGSTOP);
-    wait_for_state(target.pid(), 'T');
+    wait_until_stopped(&target);
     let captured = attach(target.pid(), &PATIENT).unwrap();
     let notes = captured.capture().notes.join(" ");
     assert!(!captured.capture().consistent && notes.contains("stopped by a signal"), "{notes}");
@@ -83,7 +93,7 @@ fn a_stopped_process_is_read_and_stays_stopped() {
         assert!(thread.registers.is_ok(), "{thread:?}");
     }
     drop(captured);
-    wait_for_state(target.pid(), 'T');
+    wait_until_stopped(&target);
     signal(&target, libc::SIGCONT);
     target.finish();
 }
@@ -167,9 +177,13 @@ fn a_process_that_executes_a_program_is_not_taken_for_the_known_one() {
     let mut shell = shell.spawn().unwrap();
     let known = OnceLock::new();
     let attach_again = || attach_known(shell.id(), &PATIENT, &known).map(drop);
-    attach_again().unwrap();
-    attach_again().unwrap();
     let arguments = || std::fs::read(format!("/proc/{}/cmdline", shell.id())).unwrap();
+    // `spawn` may return before the program has been replaced entirely.
+    while !arguments().starts_with(b"/bin/sh\0") {
+        std::thread::yield_now();
+    }
+    attach_again().unwrap();
+    attach_again().unwrap();
     let first = arguments();
     std::io::Write::write_all(&mut shell.stdin.as_ref().unwrap(), b"\n").unwrap();
     while arguments() == first {
