@@ -11,7 +11,7 @@ use super::observation::{Observation, Observed};
 use super::sample::{LONG, Sample, TaskInputs, interval, millis};
 use super::{CodeLocation, Doubt, Evidence, Finding, FindingKind, Severity, location};
 use crate::tasks::inputs::{Input, Source};
-use crate::tasks::{Examination, Task, TaskKind, TaskState};
+use crate::tasks::{Examination, ResourceKind, Task, TaskKind, TaskState};
 use crate::threads::classify::plain;
 use crate::threads::{Activity, StackFrame, ThreadRole, ThreadStack};
 
@@ -20,13 +20,13 @@ const MAX_TASKS: usize = 32;
 /// The threads must use at least one in this many of the time, where it is not known how long they waited for a processor.
 const SHARE: u128 = 5;
 
-/// What the tasks take from that are being polled or wait for a worker: only these may be polled without pause.
+/// What the tasks take from that are being polled or will be at once: only these may be polled without pause.
 pub(super) fn inputs(examination: &Examination<'_, '_, '_>, mains_rest: bool) -> Vec<TaskInputs> {
     let tasks = examination.listing.tasks.iter().zip(&examination.places);
     let is_busy = |task: &Task| match task.kind {
         TaskKind::Main => !mains_rest,
         TaskKind::Blocking => false,
-        _ => matches!(task.state, Some(TaskState::Running | TaskState::Scheduled)),
+        _ => matches!(task.state, Some(TaskState::Running | TaskState::Scheduled)) || has_yielded(task),
     };
     let busy: Vec<_> = tasks.filter(|(task, _)| is_busy(task)).take(MAX_TASKS + 1).collect();
     if busy.len() > MAX_TASKS {
@@ -35,6 +35,12 @@ pub(super) fn inputs(examination: &Examination<'_, '_, '_>, mains_rest: bool) ->
     let of =
         busy.into_iter().map(|(task, place)| TaskInputs { task: task.id, inputs: examination.inputs(place) });
     of.collect()
+}
+
+/// Whether a task will be polled again as soon as its worker has asked for events (`runtime/context/`, `defer`). A task that only
+/// yields is in this state most of the time.
+fn has_yielded(task: &Task) -> bool {
+    task.state == Some(TaskState::Idle) && task.waits_on.iter().any(|on| on.kind == ResourceKind::Yield)
 }
 
 /// Whether another sample could show a busy loop.
@@ -47,7 +53,9 @@ pub(crate) fn is_undecided(samples: &[Sample]) -> bool {
                 && thread.activity == Activity::Running
                 && thread.frames.iter().any(|frame| frame.own)
         };
-        return only.inputs.iter().any(|of| has_ended(&of)) || only.threads.iter().any(computes);
+        return only.inputs.iter().any(|of| has_ended(&of))
+            || only.threads.iter().any(computes)
+            || only.listing.tasks.iter().any(has_yielded);
     }
     let known: Vec<u64> = check(samples).iter().flat_map(|finding| finding.tasks.clone()).collect();
     let mut seen = samples.iter().flat_map(|sample| &sample.inputs).filter(has_ended);

@@ -1,6 +1,6 @@
 use super::super::fixtures;
 use super::*;
-use crate::tasks::Frame;
+use crate::tasks::{Frame, WaitsOn};
 
 const RECV: &str = "tokio::sync::mpsc::bounded::Receiver<T>::recv::{{closure}}";
 
@@ -45,6 +45,18 @@ fn a_loop_on_a_closed_channel_is_found() {
          more, so that polling it returns at once, each time"
     );
     assert!(!is_undecided(&samples));
+}
+
+#[test]
+fn a_task_that_has_yielded_is_looked_at_again() {
+    let sample = |kind| {
+        let mut task = fixtures::task(4, "app::spins", 9);
+        task.state = Some(TaskState::Idle);
+        task.waits_on = vec![WaitsOn { kind, ..WaitsOn::default() }];
+        fixtures::sample(0, vec![task], Vec::new())
+    };
+    assert!(is_undecided(&[sample(ResourceKind::Yield)]));
+    assert!(!is_undecided(&[sample(ResourceKind::Notify)]));
 }
 
 #[test]
