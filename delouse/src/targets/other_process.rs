@@ -115,14 +115,16 @@ pub(crate) fn attach_known(
     let seen = Seen::of(&process, &status)?;
     let mut notes = Vec::new();
     let mut captured = seen.capture(&process, &status, &memory, options, &mut notes);
-    if let Some(known) = known.get() {
-        known.stop_costs().apply(process.files(), &mut captured.threads);
-    }
+    let costs = known.get().map(Identity::stop_costs);
+    let stopped = costs.map(|costs| costs.subtract(&mut captured.threads)).unwrap_or_default();
     let mut other = match captured.image {
         Ok(Some(child)) => OtherProcess::of_image(&process, child, seen, captured, notes),
         _ => OtherProcess::of_running(&process, memory, seen, captured, notes),
     }?;
     other.capture.total_us = micros(started.elapsed());
+    if let Some(costs) = costs {
+        costs.add(process.files(), &stopped);
+    }
     Ok(other)
 }
 

@@ -4,12 +4,12 @@
 //! run between two captures.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::sample::{Known, Sample};
-use super::task_files::{Syscall, TaskFiles};
+use super::task_files::{Sleep, Syscall, TaskFiles};
 use crate::snapshot::StackCopy;
 
 /// How long threads may take until they sleep again: they may have to wait for a processor.
@@ -21,36 +21,61 @@ const STEP: Duration = Duration::from_micros(200);
 #[derive(Debug, Default)]
 pub(super) struct StopCosts(Mutex<HashMap<i32, u64>>);
 
+/// A thread that slept and was stopped.
+pub(super) struct Stopped {
+    tid: i32,
+    /// Its processor time before, in nanoseconds.
+    cpu: u64,
+    sleep: Sleep,
+}
+
 impl StopCosts {
-    /// Subtracts what earlier captures have cost from the processor times of these threads, and adds what this one has.
-    ///
-    /// The thread that forked the image will run once more, when the image ends. That is not known yet, and not subtracted.
-    pub(super) fn apply(&self, files: TaskFiles<'_>, samples: &mut [(Sample, Option<StackCopy>)]) {
-        let mut costs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let deadline = Instant::now() + SETTLING;
-        let mut sums = HashMap::new();
+    /// Subtracts what earlier captures have cost from the processor times of these threads. Returns those that this capture has
+    /// stopped, for [`StopCosts::add`].
+    pub(super) fn subtract(&self, samples: &mut [(Sample, Option<StackCopy>)]) -> Vec<Stopped> {
+        let mut costs = self.lock();
+        // Threads that have ended are forgotten.
+        let before = std::mem::take(&mut *costs);
+        let mut stopped = Vec::new();
         for (sample, _) in samples {
-            let before = costs.remove(&sample.tid).unwrap_or(0);
-            let was_stopped = sample.known == Known::Registers && !sample.ran;
-            let after = if was_stopped { time_when_asleep(files, sample, deadline) } else { None };
-            let cost = after.map_or(0, |after| after.saturating_sub(sample.runs.cpu));
-            sums.insert(sample.tid, before.saturating_add(cost));
-            // Zero means that the time is not known.
-            if sample.runs.cpu > 0 {
-                sample.runs.cpu = sample.runs.cpu.saturating_sub(before).max(1);
+            let (tid, cpu) = (sample.tid, sample.runs.cpu);
+            if sample.known == Known::Registers && !sample.ran {
+                stopped.push(Stopped { tid, cpu, sleep: sample.sleep });
+            }
+            if let Some(cost) = before.get(&tid) {
+                costs.insert(tid, *cost);
+                // Zero means that the time is not known.
+                sample.runs.cpu = if cpu > 0 { cpu.saturating_sub(*cost).max(1) } else { 0 };
             }
         }
-        *costs = sums;
+        stopped
+    }
+
+    /// Adds what a capture has cost the threads that it has stopped.
+    ///
+    /// The thread that forked the image will run once more, when the image ends. That is not known yet, and not counted.
+    pub(super) fn add(&self, files: TaskFiles<'_>, stopped: &[Stopped]) {
+        let deadline = Instant::now() + SETTLING;
+        for thread in stopped {
+            if let Some(after) = time_when_asleep(files, thread, deadline) {
+                let cost = after.saturating_sub(thread.cpu);
+                *self.lock().entry(thread.tid).or_default() += cost;
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<i32, u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The processor time of a thread as soon as it sleeps where it slept; `None` if it does not.
-fn time_when_asleep(files: TaskFiles<'_>, sample: &Sample, deadline: Instant) -> Option<u64> {
+fn time_when_asleep(files: TaskFiles<'_>, thread: &Stopped, deadline: Instant) -> Option<u64> {
     loop {
-        match files.syscall(sample.tid)? {
+        match files.syscall(thread.tid)? {
             Syscall::Asleep(sleep) => {
-                let is_same = sleep.pc == sample.sleep.pc && sleep.sp == sample.sleep.sp;
-                return files.runs(sample.tid).filter(|_| is_same).map(|runs| runs.cpu);
+                let is_same = sleep.pc == thread.sleep.pc && sleep.sp == thread.sleep.sp;
+                return files.runs(thread.tid).filter(|_| is_same).map(|runs| runs.cpu);
             }
             Syscall::Running if Instant::now() < deadline => thread::sleep(STEP),
             Syscall::Running => return None,
