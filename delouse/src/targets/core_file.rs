@@ -158,8 +158,8 @@ impl CoreFile {
         Ok(Self { memory, ranges, files, mappings, threads, capture, arch, entry })
     }
 
-    /// The path of the executable when it ran, or that of its copy: the file with the program's entry point. `None` if the core file has no list
-    /// of files, or no auxiliary vector.
+    /// The path of the executable when it ran, or that of its copy: the file with the program's entry point. `None` if the core
+    /// file has no list of files, or no auxiliary vector.
     pub(crate) fn executable(&self) -> Option<&Path> {
         containing(&self.ranges, self.entry?, |range| range.range.clone()).map(|range| range.path.as_path())
     }
